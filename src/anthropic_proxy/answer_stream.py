@@ -1,0 +1,138 @@
+"""One answer under way: the upstream's bytes in, Anthropic events out, read by read.
+
+Until `start` returns nothing has been promised to the client, so a failure is raised and becomes an HTTP error; from then
+on it becomes an `error` event. It is a class and not a generator because a generator that was never started does not
+run its `finally`: however the client leaves, `aclose` reaches the upstream.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.upstream import Reply
+from anthropic_proxy.wire import events
+from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
+
+# Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
+_DRAIN_TIMEOUT = 0.25
+
+
+class AnswerStream:
+    """An async iterator over the events (a list for each read of the upstream's socket). `aclose` after use."""
+
+    def __init__(
+        self,
+        reply: Reply,
+        translator: StreamTranslator,
+        request_id: str,
+        *,
+        on_read: Callable[[bytes], None] | None,
+        on_end: Callable[[str, JsonObject | None], None],
+    ) -> None:
+        """on_read: sees what the upstream sent. on_end: is told, once, the outcome (a stop reason, `error`, or
+        `client_closed`) and the usage if it is known.
+        """
+        self.error: ApiError | None = None
+        self._reply = reply
+        self._reads = reply.reads()
+        self._on_read = on_read
+        self._on_end: Callable[[str, JsonObject | None], None] | None = on_end
+        self._decoder = Decoder()
+        self._translator = translator
+        self._request_id = request_id
+        self._out: list[JsonObject] = []
+        self._read_to_end = False
+
+    async def start(self) -> None:
+        """Wait for the upstream's first words. Raises ApiError when they, or their absence, are a failure."""
+        await self._advance()
+        self._out = [*self._translator.start(), *self._out]
+
+    def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
+        return self
+
+    async def __anext__(self) -> list[JsonObject]:
+        if not self._out:
+            if self._translator.finished:
+                await self.aclose()
+                raise StopAsyncIteration
+            try:
+                await self._advance()
+            except ApiError as error:
+                self.error = error
+                self._out += self._translator.fail(error, self._request_id)
+        out, self._out = self._out, []
+        return out
+
+    async def aclose(self) -> None:
+        """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
+        if self._read_to_end:
+            await self._drain()
+        await self._reads.aclose()
+        await self._reply.aclose()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(str(self.error) if self.error else self._translator.outcome or "client_closed", self._translator.usage)
+
+    async def _advance(self) -> None:
+        """Read until there are events to send, which go to `_out`. Raises ApiError, after what came before it."""
+        while not self._out and not self._translator.finished:
+            received = await self._read()
+            if received is None:
+                self._end_of_input()
+            else:
+                self._translate(self._decode(received))
+                if not self._out and received.startswith(b":"):
+                    # A comment: the upstream is alive and thinks, and so are we.
+                    self._out.append(events.ping())
+        if self._translator.finished and not self._read_to_end:
+            await self._reply.aclose()
+
+    async def _read(self) -> bytes | None:
+        try:
+            received = await anext(self._reads, None)
+        except ApiError:
+            if self._translator.answered:
+                return None
+            raise
+        if self._on_read is not None and received is not None:
+            self._on_read(received)
+        return received
+
+    def _decode(self, received: bytes) -> list[bytes]:
+        try:
+            return self._decoder.feed(received)
+        except EventTooLargeError as error:
+            raise ApiError(500, f"The upstream sent {error}") from error
+
+    def _translate(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if payload == DONE:
+                self._read_to_end = True
+                self._out += self._translator.close(done=True)
+            elif payload:
+                self._out += self._translator.feed(_chunk(payload))
+
+    def _end_of_input(self) -> None:
+        self._read_to_end = True
+        self._translate(self._decoder.close())
+        self._out += self._translator.close(done=False)
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_TIMEOUT):
+                while await anext(self._reads, None) is not None:
+                    continue
+
+
+def _chunk(payload: bytes) -> JsonObject:
+    try:
+        chunk = loads(payload)
+    except ValueError:
+        chunk = None
+    if not isinstance(chunk, dict):
+        raise ApiError(500, "The upstream sent something that is no chunk of an answer")
+    return chunk

@@ -1,0 +1,165 @@
+"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo]`. The only click import.
+
+Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line itself is wrong.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from anthropic_proxy import __version__, daemon
+from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+
+# Longer than the drain of open streams.
+_STOP_TIMEOUT_SECONDS = 330
+
+_PID_FILE = click.option(
+    "--pid-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=daemon.PID_FILE,
+    show_default=True,
+    help="PID file of the background server.",
+)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+    metavar="FILE",
+    help="Read this .env file instead of looking for one.",
+)
+@click.option("-d", "--debug", is_flag=True, default=None, help="Log a summary of each request.")
+@click.option("-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut.")
+@click.option("-p", "--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on (0: any free one).")
+@click.option("--host", metavar="H", help="Address to listen on.")
+@click.option("--daemon", "background", is_flag=True, help="Run in the background (Unix).")
+@_PID_FILE
+@click.version_option(__version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s")
+@click.pass_context
+def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    context: click.Context,
+    config: Path | None,
+    debug: bool | None,
+    verbose: bool | None,
+    port: int | None,
+    host: str | None,
+    background: bool,
+    pid_file: Path,
+) -> None:
+    """Proxy Anthropic API requests to OpenAI-compatible endpoints.
+
+    Anthropic clients (Claude Code, Claude Desktop, the SDKs) talk to it as to the real API; it forwards to any server
+    that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = _settings(config, {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host})
+    if background:
+        _start(settings, pid_file)
+    else:
+        click.echo("✓ Starting proxy in foreground mode", err=True)
+        _foreground(settings)
+
+
+@main.command()
+@_PID_FILE
+def status(pid_file: Path) -> None:
+    """Tell whether the background server runs."""
+    _unix_only("status")
+    found = _state(pid_file)
+    if found.running is None:
+        _fail("Daemon is not running", _why_not_running(found, pid_file))
+    click.echo(f"✓ Daemon is running (PID: {found.running})\n  PID file: {pid_file}")
+
+
+@main.command()
+@_PID_FILE
+def stop(pid_file: Path) -> None:
+    """Stop the background server, once its open requests are done."""
+    _unix_only("stop")
+    found = _state(pid_file)
+    try:
+        if found.stale is not None:
+            daemon.PidFile.acquire(pid_file).release()
+        if found.running is None:
+            _fail("Daemon is not running", _why_not_running(found, pid_file))
+        daemon.stop(pid_file, found.running, _STOP_TIMEOUT_SECONDS)
+    except daemon.DaemonError as error:
+        _fail(str(error))
+    click.echo(f"✓ Daemon stopped (PID: {found.running})")
+
+
+@main.command()
+@click.option("--serve", is_flag=True, help="Keep the model and the proxy running until Ctrl-C.")
+def demo(serve: bool) -> None:
+    """Show it at work with a small real model on this machine's CPU."""
+    from anthropic_proxy.demo.run import run  # the other commands need none of it
+
+    sys.exit(run(serve=serve))
+
+
+def _settings(config: Path | None, flags: dict[str, object]) -> Settings:
+    env_file = find_env_file(config)
+    if env_file is None:
+        click.echo("ℹ️  No .env file found, using environment variables only", err=True)  # noqa: RUF001 - as it is known
+    else:
+        click.echo(f"📄 Loaded config from: {env_file}", err=True)
+    try:
+        return load(env_file, flags)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _foreground(settings: Settings) -> None:
+    from anthropic_proxy.serve import ListenError
+
+    try:
+        _serve(settings, lambda _: None)
+    except ListenError as error:
+        _fail(str(error))
+
+
+def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Listen and serve; `on_ready` is told the address. Raises ListenError."""
+    from anthropic_proxy.serve import run  # takes most of a second to import, which no other command should wait for
+
+    run(settings, on_ready)
+
+
+def _start(settings: Settings, pid_file: Path) -> None:
+    _unix_only("mode")
+    try:
+        address = daemon.start(lambda ready: _serve(settings, ready), pid_file, daemon.LOG_FILE)
+    except daemon.DaemonError as error:
+        _fail(str(error))
+    click.echo(f"✓ Daemon started, listening on {address}\n  PID file: {pid_file}\n  Log file: {daemon.LOG_FILE}")
+
+
+def _state(pid_file: Path) -> daemon.Status:
+    try:
+        return daemon.status(pid_file)
+    except daemon.DaemonError as error:
+        _fail(str(error))
+
+
+def _why_not_running(found: daemon.Status, pid_file: Path) -> str:
+    if found.stale is not None:
+        return f"Stale PID file found: {pid_file} (PID: {found.stale})"
+    if found.invalid is not None:
+        return f"Invalid PID in file: {pid_file} ({found.invalid!r})"
+    return f"PID file not found: {pid_file}"
+
+
+def _unix_only(what: str) -> None:
+    if sys.platform == "win32":
+        _fail(f"Daemon {what} is only supported on Unix systems")
+
+
+def _fail(reason: str, detail: str = "") -> NoReturn:
+    click.echo(f"✗ {reason}" + (f"\n  {detail}" if detail else ""), err=True)
+    sys.exit(1)

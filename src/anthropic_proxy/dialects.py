@@ -1,0 +1,52 @@
+"""What differs between upstreams that all call themselves OpenAI-compatible: one record of facts, one row for each.
+
+The defaults of `Dialect` are OpenAI's own API. A server that no row names is spoken to in `generic`: the subset that
+every recorded server takes. A new upstream is a row here and a recorded case in the tests.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Facts about one kind of upstream.
+
+    hosts: host names it is known by; one that starts with a dot stands for every host below it.
+    max_tokens_field: the request field that bounds the answer, in tokens.
+    sampling_top_k: whether the request may hold `top_k`.
+    system_anywhere: whether a system message may stand between or after the others. Many chat templates of local
+        models refuse one, so elsewhere its text goes into a user message.
+    """
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    sampling_top_k: bool = False
+    system_anywhere: bool = True
+
+
+DIALECTS: tuple[Dialect, ...] = (
+    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
+    Dialect("openai", hosts=("api.openai.com", ".openai.azure.com")),
+    # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template.
+    Dialect(
+        "openrouter",
+        hosts=("openrouter.ai",),
+        max_tokens_field="max_tokens",
+        sampling_top_k=True,
+        system_anywhere=False,
+    ),
+)
+
+# Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
+# max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it.
+GENERIC = Dialect("generic", max_tokens_field="max_tokens", sampling_top_k=True, system_anywhere=False)
+
+
+def dialect_of(host: str) -> Dialect:
+    """The row that names `host`, else `GENERIC`."""
+    for dialect in DIALECTS:
+        if any(host == known or (known.startswith(".") and host.endswith(known)) for known in dialect.hosts):
+            return dialect
+    return GENERIC

@@ -1,0 +1,49 @@
+"""One error type for everything that can go wrong, and the one table between HTTP status and Anthropic error type.
+
+Source: the Anthropic API's error page and the official SDK's status classes.
+"""
+
+from collections.abc import Mapping
+
+from anthropic_proxy.wire.codec import JsonObject
+
+TYPE_BY_STATUS: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class ApiError(Exception):
+    """What the client is told: HTTP `status`, `message`, and response `headers` such as `retry-after` (seconds)."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.type}: {self.message}"
+
+    @property
+    def type(self) -> str:
+        """The Anthropic error type that goes with the status."""
+        return TYPE_BY_STATUS.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+
+    def body(self, request_id: str) -> JsonObject:
+        """The envelope `{"type": "error", "error": {...}, "request_id": ...}`: a response body, or a stream event."""
+        return {"type": "error", "error": {"type": self.type, "message": self.message}, "request_id": request_id}
+
+
+def invalid_request(message: str) -> ApiError:
+    """The client's request can't be served as it is: 400."""
+    return ApiError(400, message)

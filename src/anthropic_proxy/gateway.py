@@ -1,0 +1,174 @@
+"""The parts joined: checked request in, answer out. One object, made once and handed down; no globals.
+
+request -> route -> translate -> send -> translate back. Errors leave as ApiError, whichever part they come from.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.config import Settings
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.routing import route
+from anthropic_proxy.translate import collect, failure, tokens
+from anthropic_proxy.translate.answer_spec import AnswerSpec, reasoning_display
+from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.request import to_openai
+from anthropic_proxy.translate.response import to_message
+from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.upstream import Reply, Upstream
+from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+
+# Names of tools that the request offers and that only Anthropic can run: the model was told that it doesn't have them.
+UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """content: a Message, or the events of one. headers: response headers that belong to it."""
+
+    content: JsonObject | AnswerStream
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """One request on its way: `body` is for `url`, `spec` for the way back."""
+
+    request_id: str
+    url: str
+    body: JsonObject
+    spec: AnswerSpec
+
+
+class Gateway:
+    """Serves checked requests. `aclose` closes the connections to the upstream."""
+
+    def __init__(self, settings: Settings, log: Log, upstream: Upstream) -> None:
+        self._settings = settings
+        self._log = log
+        self._upstream = upstream
+
+    async def create(self, request: JsonObject, request_id: str) -> Answer:
+        """Answer `POST /v1/messages`. Raises ApiError."""
+        translated = to_openai(request, route(request, self._settings))
+        self._log.ignored(translated.notes.ignored)
+        exchange = self._exchange(request, request_id, translated.body)
+        self._log.debug("request", request_id=request_id, **_summary(request, exchange.body))
+        headers = _headers(translated.notes)
+        if request.get("stream"):
+            return Answer(await self._stream(exchange), headers)
+        answer = self._collected(exchange) if exchange.spec.stop_sequences else self._whole(exchange)
+        return Answer(await answer, headers)
+
+    def count_tokens(self, request: JsonObject) -> int:
+        """Input tokens of a request, estimated; the upstream is not asked. Raises ApiError."""
+        return tokens.estimate_request(to_openai(request, route(request, self._settings)).body)
+
+    async def aclose(self) -> None:
+        await self._upstream.aclose()
+
+    def _exchange(self, request: JsonObject, request_id: str, body: JsonObject) -> _Exchange:
+        spec = AnswerSpec(
+            id=new_id("msg"),
+            model=request["model"],
+            input_estimate=tokens.estimate_request(body),
+            host=self._settings.upstream_address,
+            new_tool_id=partial(new_id, "toolu"),
+            stop_sequences=request.get("stop_sequences") or [],
+            reasoning=reasoning_display(request),
+        )
+        return _Exchange(request_id, self._settings.chat_completions_url, body, spec)
+
+    async def _whole(self, exchange: _Exchange) -> JsonObject:
+        started = time.perf_counter()
+        reply = await self._send(exchange, exchange.body)
+        try:
+            raw = await reply.read()
+        finally:
+            await reply.aclose()
+        self._log.body("upstream answer", exchange.request_id, raw)
+        message = to_message(_object(raw, exchange.spec.host), exchange.spec)
+        self._finished(exchange, started, message["stop_reason"], message["usage"])
+        return message
+
+    async def _collected(self, exchange: _Exchange) -> JsonObject:
+        """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
+        stream = await self._stream(exchange)
+        try:
+            events = [event async for batch in stream for event in batch]
+        finally:
+            await stream.aclose()
+        if stream.error is not None:
+            raise stream.error
+        return collect.to_message(events)
+
+    async def _stream(self, exchange: _Exchange) -> AnswerStream:
+        started = time.perf_counter()
+        streaming = {"stream": True, "stream_options": {"include_usage": True}}
+        reply = await self._send(exchange, exchange.body | streaming)
+        stream = AnswerStream(
+            reply,
+            StreamTranslator(exchange.spec),
+            exchange.request_id,
+            on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
+            on_end=partial(self._finished, exchange, started),
+        )
+        try:
+            await stream.start()
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    async def _send(self, exchange: _Exchange, body: JsonObject) -> Reply:
+        """The upstream's reply, once its status is known to be good. Raises ApiError."""
+        payload = dumps(body)
+        self._log.body("upstream request", exchange.request_id, payload)
+        reply = await self._upstream.post(exchange.url, payload)
+        if reply.status < 300:
+            return reply
+        try:
+            error = failure.to_api_error(reply.status, reply.headers, await reply.read(), host=exchange.spec.host)
+        finally:
+            await reply.aclose()
+        raise self._without_key(error)
+
+    def _without_key(self, error: ApiError) -> ApiError:
+        """Some upstreams repeat the key that they refuse."""
+        key = self._settings.upstream_api_key
+        message = error.message.replace(key.get_secret_value(), "***") if key else error.message
+        return ApiError(error.status, message, error.headers)
+
+    def _finished(self, exchange: _Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
+        seconds = round(time.perf_counter() - started, 3)
+        self._log.debug("answer", request_id=exchange.request_id, outcome=outcome, seconds=seconds, usage=usage)
+
+
+def _object(raw: bytes, host: str) -> JsonObject:
+    try:
+        answer = loads(raw)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ApiError(500, f"The upstream {host} answered 200 with something that is no chat completion")
+    return answer
+
+
+def _summary(request: JsonObject, body: JsonObject) -> JsonObject:
+    return {
+        "model": request["model"],
+        "upstream_model": body["model"],
+        "messages": len(body["messages"]),
+        "tools": len(body.get("tools", ())),
+        "stream": bool(request.get("stream")),
+    }
+
+
+def _headers(notes: Notes) -> dict[str, str]:
+    """Names come from the client: what is not printable ASCII can't stand in a header."""
+    names = ", ".join(notes.unavailable).encode("ascii", "replace").decode()
+    return {UNAVAILABLE_HEADER: "".join(c if c.isprintable() else "?" for c in names)} if names else {}

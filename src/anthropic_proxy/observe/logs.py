@@ -1,0 +1,71 @@
+"""Logs, on standard error: the only structlog import.
+
+Without a switch only starts, stops and failures are logged. `--debug` adds a line when a request begins and one when it
+ends; `--verbose` adds all bodies that come and go. Whatever is logged has passed `redact`.
+"""
+
+import re
+import sys
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+# Images and documents: only their beginning tells anything.
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
+_BASE64_SHOWN = 24
+# Kinds of ignored fields that are remembered as logged; clients choose the names, so there must be a bound.
+_MAX_KINDS = 1000
+
+
+def configure(*, debug: bool) -> None:
+    """Set up logging for this process; `debug` lets the debug level through."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def redact(text: str, secret: str | None) -> str:
+    """`text` without the secret, and with long base64 data cut."""
+    visible = text.replace(secret, "***") if secret else text
+    return _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", visible)
+
+
+class Log:
+    """The process's log. `secret` is the upstream's key, which no line may hold."""
+
+    def __init__(self, *, verbose: bool = False, secret: str | None = None) -> None:
+        self.verbose = verbose
+        self._secret = secret
+        self._kinds: set[str] = set()
+        self._logger: FilteringBoundLogger = structlog.get_logger()
+
+    def info(self, event: str, **values: object) -> None:
+        self._logger.info(event, **self._safe(values))
+
+    def debug(self, event: str, **values: object) -> None:
+        self._logger.debug(event, **self._safe(values))
+
+    def error(self, event: str, **values: object) -> None:
+        """Within an `except` block, `exc_info=True` adds the traceback."""
+        self._logger.error(event, **self._safe(values))
+
+    def body(self, event: str, request_id: str, body: bytes) -> None:
+        """A body that came or goes, whole; only with --verbose."""
+        if self.verbose:
+            self.debug(event, request_id=request_id, body=body.decode("utf-8", "replace"))
+
+    def ignored(self, kinds: set[str]) -> None:
+        """Fields and blocks that were left out: each kind is logged the first time that it is met."""
+        for kind in sorted(kinds - self._kinds):
+            if len(self._kinds) < _MAX_KINDS:
+                self._kinds.add(kind)
+                self.debug("ignored", kind=kind)
+
+    def _safe(self, values: dict[str, object]) -> dict[str, object]:
+        return {name: redact(value, self._secret) if isinstance(value, str) else value for name, value in values.items()}

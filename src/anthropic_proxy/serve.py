@@ -1,0 +1,90 @@
+"""The server process: a listening socket, Hypercorn, an event loop. The only Hypercorn import."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import hypercorn.asyncio
+from hypercorn.config import Config
+
+from anthropic_proxy import __version__
+from anthropic_proxy.config import Settings
+from anthropic_proxy.observe.logs import Log, configure
+from anthropic_proxy.server.app import create_app
+
+# Seconds that open answers may go on after SIGTERM.
+_DRAIN_SECONDS = 300
+
+
+class ListenError(Exception):
+    """The address can't be listened on; the text says why."""
+
+
+def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError.
+
+    `on_ready` is told the address (a base URL) once connections are accepted.
+    """
+    configure(debug=settings.debug or settings.verbose)
+    listener = listen(settings.host, settings.port)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, listener, on_ready))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket on `host` (a name or an IPv4 or IPv6 address) and `port` (0: any free one)."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server((str(address[0]), int(address[1])), family=family, backlog=1024)
+    except OSError as error:
+        raise ListenError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The base URL for `listener`."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    log = Log()
+    address = address_of(listener)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Windows has no such handlers; Ctrl-C ends the process there.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def until_stopped() -> None:
+        key = "configured" if settings.upstream_api_key else "not set"
+        log.info("listening", address=address, upstream=settings.chat_completions_url, key=key, version=__version__)
+        on_ready(address)
+        await stop.wait()
+        log.info("stopping")
+
+    await hypercorn.asyncio.serve(create_app(settings), _config(listener), shutdown_trigger=until_stopped)
+
+
+def _config(listener: socket.socket) -> Config:
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.graceful_timeout = _DRAIN_SECONDS
+    # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.
+    config.keep_alive_max_requests = 2**31
+    config.include_server_header = False
+    config.loglevel = "WARNING"
+    return config
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it can be installed."""
+    if sys.platform == "win32" or sys.implementation.name != "cpython":
+        return None
+    import uvloop  # not installed on the others
+
+    return uvloop.new_event_loop

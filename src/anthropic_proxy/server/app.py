@@ -1,0 +1,31 @@
+"""The Quart application: made from settings, with every limit of Quart's that would hurt a streaming proxy set."""
+
+from quart import Quart
+
+from anthropic_proxy.config import Settings
+from anthropic_proxy.gateway import Gateway
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.server import failures, messages, ops
+from anthropic_proxy.upstream import Upstream
+
+# The Messages API's own limit.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
+
+def create_app(settings: Settings, upstream: Upstream | None = None) -> Quart:
+    """The application for `settings`. `upstream` replaces the connections to the network, for tests."""
+    key = settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None
+    log = Log(verbose=settings.verbose, secret=key)
+    gateway = Gateway(settings, log, upstream or Upstream(key))
+    app = Quart(__name__, static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        # Seconds; Quart's 60 would cut every longer stream, and uploads over slow links.
+        RESPONSE_TIMEOUT=None,
+        BODY_TIMEOUT=600,
+    )
+    app.register_blueprint(messages.routes(gateway, log))
+    app.register_blueprint(ops.routes())
+    failures.register(app, log)
+    app.after_serving(gateway.aclose)
+    return app

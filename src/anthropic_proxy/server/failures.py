@@ -1,0 +1,50 @@
+"""Every failure, of whatever part and on whatever path, becomes an error in Anthropic's envelope with a request id."""
+
+from quart import Quart, Response, g
+from werkzeug.exceptions import HTTPException
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.wire.anthropic import InvalidRequestError
+from anthropic_proxy.wire.codec import dumps
+
+_TEXTS = {
+    404: "Not found: this server has no such path",
+    405: "Method not allowed on this path",
+    413: "Request exceeds the maximum size of 32 MB",
+}
+
+
+def register(app: Quart, log: Log) -> None:
+    """Give every request an id, every response the header `request-id`, and every error its envelope."""
+
+    @app.before_request
+    async def begin() -> None:
+        g.request_id = new_id("req")
+
+    @app.after_request
+    async def name(response: Response) -> Response:
+        response.headers["request-id"] = g.request_id
+        return response
+
+    @app.errorhandler(ApiError)
+    async def told(error: ApiError) -> Response:
+        log.info("error", request_id=g.request_id, status=error.status, type=error.type, message=error.message)
+        body = dumps(error.body(g.request_id))
+        return Response(body, error.status, error.headers, content_type="application/json")
+
+    @app.errorhandler(InvalidRequestError)
+    async def invalid(error: InvalidRequestError) -> Response:
+        return await told(ApiError(400, str(error)))
+
+    @app.errorhandler(HTTPException)
+    async def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        headers = {"allow": ", ".join(getattr(error, "valid_methods", None) or ())} if status == 405 else {}
+        return await told(ApiError(status, _TEXTS.get(status, error.description or error.name), headers))
+
+    @app.errorhandler(Exception)
+    async def unforeseen(_: Exception) -> Response:
+        log.error("internal error", request_id=g.request_id, exc_info=True)
+        return await told(ApiError(500, "Internal server error"))

@@ -1,0 +1,76 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+from quart import Blueprint, Response, g, request
+
+from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.gateway import Gateway
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.wire.anthropic import count_tokens_request, messages_request
+from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.sse import encode
+
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # nginx would collect the events otherwise.
+    "x-accel-buffering": "no",
+}
+
+# Clients whose base URL ends in /v1 ask for the second form.
+_PREFIXES = ("/v1", "/v1/v1")
+
+
+def routes(gateway: Gateway, log: Log) -> Blueprint:
+    """The routes of the Messages API; the query (`?beta=true`) does not matter to them."""
+    blueprint = Blueprint("messages", __name__)
+
+    async def create() -> Response:
+        raw = await _body()
+        log.body("client request", g.request_id, raw)
+        answer = await gateway.create(messages_request(raw), g.request_id)
+        if isinstance(answer.content, AnswerStream):
+            return Response(EventBytes(answer.content, g.request_id, log), 200, {**_STREAM_HEADERS, **answer.headers})
+        body = dumps(answer.content)
+        log.body("client answer", g.request_id, body)
+        return Response(body, 200, answer.headers, content_type="application/json")
+
+    async def count_tokens() -> Response:
+        count = gateway.count_tokens(count_tokens_request(await _body()))
+        return Response(dumps({"input_tokens": count}), content_type="application/json")
+
+    for prefix in _PREFIXES:
+        blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
+        blueprint.add_url_rule(f"{prefix}/messages/count_tokens", f"{prefix}/count", count_tokens, methods=["POST"])
+    return blueprint
+
+
+async def _body() -> bytes:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise invalid_request(f"content-encoding {encoding!r} is not supported: send the body as it is")
+    # Not cached: the body would stay in memory for as long as its answer streams.
+    return cast("bytes", await request.get_data(cache=False))
+
+
+class EventBytes:
+    """The body of a streamed response: one write for each read of the upstream. Quart calls `aclose` in the end."""
+
+    def __init__(self, stream: AnswerStream, request_id: str, log: Log) -> None:
+        self._stream = stream
+        self._request_id = request_id
+        self._log = log
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        written = b"".join(map(encode, await anext(self._stream)))
+        self._log.body("client events", self._request_id, written)
+        return written
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

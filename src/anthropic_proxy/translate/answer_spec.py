@@ -1,0 +1,39 @@
+"""What the client expects of an answer: the part of its request that the translation back needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from anthropic_proxy.routing import wants_thinking
+from anthropic_proxy.wire.codec import JsonObject
+
+
+class Reasoning(Enum):
+    """What becomes of the upstream's reasoning: nothing unless the client asked, and no text with display "omitted"."""
+
+    SHOWN = "shown"
+    OMITTED = "omitted"
+    HIDDEN = "hidden"
+
+
+@dataclass(frozen=True)
+class AnswerSpec:
+    """id: of the message. model: the name that the client asked for. input_estimate: tokens of the request, for what is
+    said before the upstream has counted. new_tool_id: a fresh id for each tool call. host: of the upstream (with its
+    port), for errors.
+    """
+
+    id: str
+    model: str
+    input_estimate: int
+    host: str
+    new_tool_id: Callable[[], str]
+    stop_sequences: list[str] = field(default_factory=list)
+    reasoning: Reasoning = Reasoning.HIDDEN
+
+
+def reasoning_display(request: JsonObject) -> Reasoning:
+    """How the answer to a checked request shows reasoning."""
+    if not wants_thinking(request):
+        return Reasoning.HIDDEN
+    return Reasoning.OMITTED if request["thinking"].get("display") == "omitted" else Reasoning.SHOWN

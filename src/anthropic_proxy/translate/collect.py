@@ -1,0 +1,44 @@
+"""The events of a stream -> the Message that they add up to, as the official SDKs do it.
+
+It serves requests without `stream` whose answer must be cut at a stop sequence: read as a stream, the upstream can be
+told to stop there.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from anthropic_proxy.translate.toolcalls import parse_arguments
+from anthropic_proxy.wire.codec import JsonObject
+
+_DELTA_FIELDS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "signature",
+    "input_json_delta": "partial_json",
+}
+
+
+def to_message(events: Iterable[JsonObject]) -> JsonObject:
+    """The message of a whole stream (one that ends with message_stop)."""
+    message: JsonObject = {}
+    pieces: list[dict[str, list[str]]] = []
+    for event in events:
+        match event["type"]:
+            case "message_start":
+                message = {**event["message"], "content": []}
+            case "content_block_start":
+                message["content"].append(dict(event["content_block"]))
+                pieces.append({})
+            case "content_block_delta":
+                field = _DELTA_FIELDS[event["delta"]["type"]]
+                pieces[-1].setdefault(field, []).append(event["delta"][field])
+            case "message_delta":
+                message |= {**event["delta"], "usage": event["usage"]}
+    blocks = zip(message["content"], pieces, strict=True)
+    return {**message, "content": [block | _fields(parts) for block, parts in blocks]}
+
+
+def _fields(parts: dict[str, list[str]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: "".join(texts) for name, texts in parts.items()}
+    arguments = fields.pop("partial_json", None)
+    return fields if arguments is None else {**fields, "input": parse_arguments(arguments)}

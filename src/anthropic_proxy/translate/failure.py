@@ -1,0 +1,202 @@
+"""An upstream's error -> the error that the client is told: right status, the upstream's own words, no key.
+
+Clients act on status and words: Claude Code compacts the conversation when it reads "prompt is too long", asks for a new
+login on 401 and hides the text of a 404. So the rules below run in order, and the first that fits decides; what none
+fits keeps its status.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+
+# Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
+MAX_RETRY_AFTER = 60
+_OVERLOADED_RETRY_AFTER = "2"
+_TEXT_LIMIT = 2000
+
+# Retrying can't help: without this Claude Code retries a dead credential for three minutes.
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What an upstream said went wrong: HTTP status, its words, and its machine-readable error object."""
+
+    status: int
+    text: str
+    error: JsonObject
+    headers: Mapping[str, str]
+    host: str
+
+    @property
+    def searched(self) -> str:
+        """Words and codes in one string, to be searched."""
+        codes = (str(self.error.get(name) or "") for name in ("code", "type"))
+        return " ".join((self.text, *codes))
+
+
+def to_api_error(status: int, headers: Mapping[str, str], body: bytes, *, host: str) -> ApiError:
+    """The error for an HTTP answer of `status` >= 300. `host` names the upstream where it said nothing itself."""
+    try:
+        parsed = loads(body)
+    except ValueError:
+        parsed = None
+    text, error = _words(parsed) if parsed is not None else (_plain_text(body), {})
+    return _decide(Failure(status, text or f"The upstream {host} answered {status} without a reason", error, headers, host))
+
+
+def stream_error(chunk: JsonObject, *, host: str) -> ApiError | None:
+    """The error that a chunk of a stream holds (`{"error": ...}`, with or without choices), None when it holds none."""
+    if not chunk.get("error"):
+        return None
+    text, error = _words(chunk)
+    code = error.get("code")
+    status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else 500
+    return _decide(Failure(status, text or f"The upstream {host} broke off the answer without a reason", error, {}, host))
+
+
+def _words(parsed: Any) -> tuple[str, JsonObject]:
+    """Text and error object of an error body, in any of the shapes that servers have for it."""
+    if not isinstance(parsed, dict):
+        return _as_text(parsed), {}
+    error = parsed.get("error")
+    if isinstance(error, dict):
+        metadata = error.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, dict) else None
+        return ": ".join(_as_text(each) for each in (error.get("message"), raw) if each), error
+    return _as_text(error or parsed.get("detail") or parsed.get("message")), parsed
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else dumps(value).decode())[:_TEXT_LIMIT]
+
+
+def _plain_text(body: bytes) -> str:
+    """A plain text answer; a page of HTML says nothing that a client could use."""
+    text = body.decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") else text[:_TEXT_LIMIT]
+
+
+def _decide(failure: Failure) -> ApiError:
+    for rule in _RULES:
+        error = rule(failure)
+        if error is not None:
+            return error
+    return ApiError(_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.text)
+
+
+_OVERFLOW = re.compile(
+    r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length|max context length"
+    r"|exceeds the (available )?context|prompt (is )?too long|total length of all messages is too long"
+    r"|input token count .* exceeds",
+    re.IGNORECASE,
+)
+_CONTEXT_LIMIT = re.compile(r"context (?:length|window) (?:is|of) (\d+)|context size \((\d+)", re.IGNORECASE)
+_PROMPT_LENGTH = re.compile(
+    r"requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)|resulted in (\d+) tokens"
+    r"|contains at least (\d+)|request \((\d+) tokens|requested (?:about )?(\d+) tokens",
+    re.IGNORECASE,
+)
+_COMPLETION_LENGTH = re.compile(r"(\d+) in the completion")
+
+
+def _context_overflow(failure: Failure) -> ApiError | None:
+    """In the real API's words, on which Claude Code compacts or, when only the answer is too long, asks for less."""
+    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searched):
+        return None
+    prompt = failure.error.get("n_prompt_tokens") or _number(_PROMPT_LENGTH, failure.text)
+    limit = failure.error.get("n_ctx") or _number(_CONTEXT_LIMIT, failure.text)
+    completion = _number(_COMPLETION_LENGTH, failure.text)
+    if not prompt or not limit:
+        return ApiError(400, f"prompt is too long: {failure.text}")
+    if completion and prompt <= limit:
+        sizes = f"{prompt} + {completion} > {limit}, decrease input length or `max_tokens` and try again"
+        return ApiError(400, f"input length and `max_tokens` exceed context limit: {sizes}")
+    return ApiError(400, f"prompt is too long: {prompt} tokens > {limit} maximum")
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int:
+    match = pattern.search(text)
+    return int(next(group for group in match.groups() if group)) if match else 0
+
+
+_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)", re.IGNORECASE)
+
+
+def _spent_quota(failure: Failure) -> ApiError | None:
+    spent = failure.status == 402 or (failure.status in (403, 429) and _QUOTA.search(failure.searched))
+    return ApiError(402, failure.text, _NO_RETRY) if spent else None
+
+
+_BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
+_MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
+
+
+def _refused_key(failure: Failure) -> ApiError | None:
+    """The proxy's own key: a 401 would send the client, whose key is fine, to log in again."""
+    if failure.status == 403 and _MODERATION.search(failure.searched):
+        return ApiError(400, failure.text)
+    if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
+        text = f"The upstream {failure.host} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.text}"
+        return ApiError(500, text, _NO_RETRY)
+    return None
+
+
+def _redirect(failure: Failure) -> ApiError | None:
+    if failure.status >= 400:
+        return None
+    text = f"The upstream {failure.host} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
+    return ApiError(500, text, _NO_RETRY)
+
+
+def _not_found(failure: Failure) -> ApiError | None:
+    """OpenRouter's "No endpoints found that support tool use" is about the request; clients hide the text of a 404."""
+    if failure.status == 404 and failure.text.startswith("No endpoints found that support"):
+        return ApiError(400, failure.text)
+    return None
+
+
+def _busy(failure: Failure) -> ApiError | None:
+    if failure.status == 429:
+        return ApiError(429, failure.text, _retry_after(failure.headers, None))
+    if failure.status in (503, 529) or 520 <= failure.status <= 524:
+        return ApiError(529, failure.text, _retry_after(failure.headers, _OVERLOADED_RETRY_AFTER))
+    return None
+
+
+def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
+    seconds = _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+    value = default if seconds is None else f"{min(seconds, MAX_RETRY_AFTER):g}"
+    return {} if value is None else {"retry-after": value}
+
+
+def _seconds(retry_after: str, date: str) -> float | None:
+    """RFC 9110, 10.2.3: a number of seconds, or a date, which is taken relative to the answer's own `date`."""
+    if retry_after.replace(".", "", 1).isdecimal():
+        return float(retry_after)
+    try:
+        wait: timedelta = parsedate_to_datetime(retry_after) - parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+_RULES: tuple[Callable[[Failure], ApiError | None], ...] = (
+    _redirect,
+    _context_overflow,
+    _spent_quota,
+    _refused_key,
+    _not_found,
+    _busy,
+)
+
+# What is neither here nor in a rule: 400 for other 4xx, 500 for other 5xx.
+_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}

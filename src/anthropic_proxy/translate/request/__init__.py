@@ -1,0 +1,32 @@
+"""Messages request -> Chat Completions request.
+
+Each top-level field has its function; the order of the resulting body is fixed, so that the same conversation gives the
+same bytes and upstream prefix caches hold.
+"""
+
+from dataclasses import dataclass
+
+from anthropic_proxy.routing import Route
+from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.request.messages import to_messages
+from anthropic_proxy.translate.request.parameters import to_parameters
+from anthropic_proxy.translate.request.tools import to_tools
+from anthropic_proxy.wire.anthropic import unknown_fields
+from anthropic_proxy.wire.codec import JsonObject
+
+
+@dataclass(frozen=True)
+class Translated:
+    """body: the Chat Completions request, without `stream`. notes: what could not be carried over."""
+
+    body: JsonObject
+    notes: Notes
+
+
+def to_openai(request: JsonObject, route: Route) -> Translated:
+    """Translate a checked request. Raises ApiError where the request can't be served as it is."""
+    notes = Notes({f"field {name}" for name in unknown_fields(request)})
+    tools = to_tools(request, notes)
+    messages = to_messages(request, route.dialect, notes)
+    body = {"model": route.model, "messages": messages, **tools, **to_parameters(request, route.dialect)}
+    return Translated(body, notes)

@@ -1,0 +1,138 @@
+"""system and messages -> Chat Completions messages.
+
+The Messages API takes turns as they come: several of one role in a row, system messages anywhere, tool results in any
+order and beside other content. Chat Completions and the chat templates behind it want one system message first, roles
+that alternate, and the results of a turn's calls right after them, in their order. So messages are first gathered into
+turns, then each turn is written.
+"""
+
+from dataclasses import dataclass, field
+
+from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.translate import reasoning
+from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.request.content import blocks_of, to_parts, to_tool_text
+from anthropic_proxy.translate.request.tools import unavailable_note
+from anthropic_proxy.wire import openai
+from anthropic_proxy.wire.codec import JsonObject, dumps
+
+# Claude Code's first system block. It differs from one conversation to the next and, as the very first tokens, would
+# spoil every prefix cache behind us.
+_BILLING_HEADER = "x-anthropic-billing-header:"
+
+
+@dataclass
+class _Turn:
+    """Neighbouring messages of one side. A system message within the conversation belongs to the user's side."""
+
+    role: str
+    blocks: list[JsonObject] = field(default_factory=list)
+
+
+def to_messages(request: JsonObject, dialect: Dialect, notes: Notes) -> list[JsonObject]:
+    """All messages of the upstream's request. Raises ApiError (400) when nothing is left to answer."""
+    leading, turns = _turns(request["messages"])
+    written: list[JsonObject] = []
+    calls: list[JsonObject] = []
+    for turn in turns:
+        if turn.role == "assistant":
+            written += _missing_results(calls)
+            message = _assistant(turn.blocks, notes)
+            calls = message.get("tool_calls", [])
+            written.append(message)
+        else:
+            written += _user(turn.blocks, calls, dialect, notes)
+            calls = []
+    if not written:
+        raise invalid_request("messages: all messages are empty")
+    return [*_system(blocks_of(request.get("system")) + leading, notes), *written]
+
+
+def _turns(messages: list[JsonObject]) -> tuple[list[JsonObject], list[_Turn]]:
+    """Text blocks of the system messages that come first, and the turns of the conversation."""
+    leading: list[JsonObject] = []
+    turns: list[_Turn] = []
+    for message in messages:
+        blocks = blocks_of(message.get("content"))
+        if message["role"] == "system":
+            blocks = [{**block, "type": "system_text"} if block["type"] == "text" else block for block in blocks]
+            if not turns:
+                leading += blocks
+                continue
+        role = "assistant" if message["role"] == "assistant" else "user"
+        if not blocks:
+            continue
+        if not turns or turns[-1].role != role:
+            turns.append(_Turn(role))
+        elif role == "assistant" and turns[-1].blocks[-1]["type"] == blocks[0]["type"] == "text":
+            blocks = [{"type": "text", "text": "\n\n"}, *blocks]
+        turns[-1].blocks += blocks
+    return leading, turns
+
+
+def _system(blocks: list[JsonObject], notes: Notes) -> list[JsonObject]:
+    texts = [block["text"] for block in blocks if "text" in block and not block["text"].startswith(_BILLING_HEADER)]
+    note = unavailable_note(notes)
+    text = "\n\n".join([*texts, note] if note else texts)
+    return [openai.system_message(text)] if text else []
+
+
+def _assistant(blocks: list[JsonObject], notes: Notes) -> JsonObject:
+    by_type: dict[str, list[JsonObject]] = {"text": [], "tool_use": [], "thinking": []}
+    for block in blocks:
+        if block["type"] in by_type:
+            by_type[block["type"]].append(block)
+        else:
+            notes.ignored.add(f"content block {block['type']}")
+    text = "".join(block["text"] for block in by_type["text"])
+    calls = [openai.tool_call(use["id"], use["name"], dumps(use["input"]).decode()) for use in by_type["tool_use"]]
+    return openai.assistant_message(text, calls) | reasoning.replayed(by_type["thinking"])
+
+
+def _user(blocks: list[JsonObject], calls: list[JsonObject], dialect: Dialect, notes: Notes) -> list[JsonObject]:
+    """Tool messages in the order of the calls, then what they could not hold, then the rest."""
+    results = [block for block in blocks if block["type"] == "tool_result"]
+    tool_messages: list[JsonObject] = []
+    attached: list[JsonObject] = []
+    for call in calls:
+        result = next((block for block in results if block["tool_use_id"] == call["id"]), None)
+        if result is None:
+            tool_messages += _missing_results([call])
+            continue
+        results.remove(result)
+        text, parts = to_tool_text(result, f"the result of {call['function']['name']} ({call['id']})")
+        tool_messages.append(openai.tool_message(call["id"], text))
+        attached += parts
+    orphans = [part for result in results for part in _orphan(result)]
+    rest = [block for block in blocks if block["type"] != "tool_result"]
+    return [*tool_messages, *_segments(attached + orphans, rest, dialect, notes)]
+
+
+def _missing_results(calls: list[JsonObject]) -> list[JsonObject]:
+    """Every call must be answered; a client that was interrupted may have no answer."""
+    return [openai.tool_message(call["id"], "[no result]") for call in calls]
+
+
+def _orphan(result: JsonObject) -> list[JsonObject]:
+    """A result that answers no call of the turn before, or one that is answered already, can't be a tool message: its
+    content is kept for the model to read.
+    """
+    label = f"another tool result, for call {result['tool_use_id']}"
+    text, attached = to_tool_text(result, label)
+    return [openai.text_part(f"[{label}]\n{text}"), *attached]
+
+
+def _segments(parts: list[JsonObject], rest: list[JsonObject], dialect: Dialect, notes: Notes) -> list[JsonObject]:
+    """User and system messages for the rest of a user's turn, in order."""
+    messages: list[JsonObject] = []
+    for block in rest:
+        if block["type"] != "system_text":
+            parts = parts + to_parts([block], notes)
+        elif dialect.system_anywhere:
+            messages += [openai.user_message(parts)] if parts else []
+            messages.append(openai.system_message(block["text"]))
+            parts = []
+        else:
+            parts = [*parts, openai.text_part(f"<system-reminder>\n{block['text']}\n</system-reminder>")]
+    return [*messages, openai.user_message(parts)] if parts else messages

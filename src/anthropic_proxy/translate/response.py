@@ -1,0 +1,54 @@
+"""A whole Chat Completions answer -> a Message. Says the same as the stream translation of the same answer."""
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate import failure, tokens, usage
+from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
+from anthropic_proxy.translate.reasoning import reasoning_of, sign
+from anthropic_proxy.translate.stops import to_stop
+from anthropic_proxy.translate.toolcalls import parse_arguments, to_calls
+from anthropic_proxy.wire import events
+from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.openai import content_text, first_choice
+
+
+def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
+    """The message for an answer that came with status 200. Raises ApiError when there is no answer in it."""
+    error = failure.stream_error(answer, host=spec.host)
+    choice = first_choice(answer)
+    if error or choice is None:
+        raise error or ApiError(500, f"The upstream {spec.host} answered 200 with something that is no chat completion")
+    finish_reason = choice.get("finish_reason")
+    if finish_reason in (None, "", "error"):
+        raise ApiError(500, f"The upstream {spec.host} answered without finishing the answer")
+    said = choice.get("message")
+    said = said if isinstance(said, dict) else {}
+    calls = _tool_uses(said, spec)
+    content = [*_thinking(said, spec), *_text(said), *calls]
+    stop = to_stop(str(finish_reason), has_calls=bool(calls), refusal=said.get("refusal") or "")
+    total = usage.to_usage(
+        answer.get("usage"),
+        input_estimate=spec.input_estimate,
+        output_estimate=tokens.estimate_text(dumps(content).decode()) if content else 0,
+    )
+    return events.message(spec.id, spec.model, total, content=content, stop=stop)
+
+
+def _thinking(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
+    text, field = reasoning_of(said)
+    if not text or spec.reasoning is Reasoning.HIDDEN:
+        return []
+    return [events.thinking_block("" if spec.reasoning is Reasoning.OMITTED else text, sign(field))]
+
+
+def _text(said: JsonObject) -> list[JsonObject]:
+    text = content_text(said.get("content")) or said.get("refusal") or ""
+    return [events.text_block(text)] if text else []
+
+
+def _tool_uses(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
+    blocks = []
+    for name, arguments in to_calls(said):
+        if not name:
+            raise ApiError(500, f"The upstream {spec.host} sent a tool call without a name")
+        blocks.append(events.tool_use_block(spec.new_tool_id(), name, parse_arguments(arguments)))
+    return blocks

@@ -1,0 +1,199 @@
+"""Chat Completions chunks -> Anthropic stream events: a state machine without I/O.
+
+The events of one answer obey, whatever the upstream sends,
+
+    message_start ping (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
+
+with indices 0, 1, 2 ... and one open block at a time; or they break off with one `error` event. Exactly one of `close`
+and `fail` ends the answer. An end of input without a finish reason is a failure and never a made-up `end_turn`.
+
+Tool calls whose fragments interleave share the one open block like this: the open call streams, and the others wait
+until its arguments are a whole document or the answer ends. What else comes between the fragments of a call waits too.
+"""
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate import failure
+from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
+from anthropic_proxy.translate.blocks import BlockWriter
+from anthropic_proxy.translate.reasoning import reasoning_of, sign
+from anthropic_proxy.translate.stops import StopScanner, stopped_at, to_stop
+from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.usage import to_usage
+from anthropic_proxy.wire import events
+from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.openai import content_text, first_choice
+
+
+class StreamTranslator:
+    """Translates one answer: `start`, then `feed` for each chunk, then `close` or `fail`; each gives events to send.
+
+    `finished` is true once the answer has ended; with a stop sequence that happens while the upstream still talks. Then
+    `outcome` is the stop reason, and `usage` the answer's (None for both when it broke off).
+    """
+
+    def __init__(self, spec: AnswerSpec) -> None:
+        self.finished = False
+        self.outcome: str | None = None
+        self.usage: JsonObject | None = None
+        self._spec = spec
+        self._blocks = BlockWriter()
+        self._scanner = StopScanner(spec.stop_sequences)
+        self._calls = Assembler()
+        self._opened_calls = 0
+        self._late: list[tuple[str, str]] = []
+        self._finish_reason = ""
+        self._refusal = ""
+        self._reported: JsonObject | None = None
+        self._pieces = 0
+        self._characters = 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the upstream has said why it stopped: nothing of the answer is missing then."""
+        return bool(self._finish_reason)
+
+    def start(self) -> list[JsonObject]:
+        """The events that open the answer. Their usage is an estimate; the end has the real one."""
+        estimate = to_usage(None, input_estimate=self._spec.input_estimate, output_estimate=0)
+        message = events.message(self._spec.id, self._spec.model, estimate)
+        return [events.message_start(message), events.ping()]
+
+    def feed(self, chunk: JsonObject) -> list[JsonObject]:
+        """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
+        if self.finished:
+            return []
+        error = failure.stream_error(chunk, host=self._spec.host)
+        if error:
+            raise error
+        if chunk.get("usage"):
+            self._reported = chunk["usage"]
+        choice = first_choice(chunk)
+        if choice is not None:
+            self._choice(choice)
+        return self._blocks.take()
+
+    def close(self, *, done: bool) -> list[JsonObject]:
+        """Events that end the answer. `done`: the upstream said [DONE], which ends an answer even where no finish
+        reason came (Snowflake). Raises ApiError when the answer broke off.
+        """
+        if self.finished:
+            return []
+        if not self._finish_reason and not (done and self._pieces):
+            raise ApiError(500, f"The upstream {self._spec.host} ended the stream without finishing the answer")
+        self._end_text()
+        self._flush_calls()
+        self._flush_late()
+        if not self.finished:
+            has_calls = bool(self._calls.calls)
+            self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal=self._refusal))
+        return self._blocks.take()
+
+    def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
+        """Events that break the answer off. The open block stays open, as it is not whole."""
+        self.finished = True
+        return [*self._blocks.take(), error.body(request_id)]
+
+    def _choice(self, choice: JsonObject) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._delta(delta)
+        finish_reason = choice.get("finish_reason")
+        if finish_reason == "error":
+            raise ApiError(500, f"The upstream {self._spec.host} broke off the answer without a reason")
+        if finish_reason and not self._finish_reason:
+            self._finish_reason = str(finish_reason)
+
+    def _delta(self, delta: JsonObject) -> None:
+        reasoning, field = reasoning_of(delta)
+        if reasoning:
+            self._count(reasoning)
+            self._write(field, reasoning)
+        refusal = delta.get("refusal") or ""
+        self._refusal += refusal
+        text = content_text(delta.get("content")) or refusal
+        if text:
+            self._count(text)
+            self._write("", text)
+        for fragment in _fragments(delta):
+            self._tool_call(fragment)
+
+    def _count(self, text: str) -> None:
+        self._pieces += 1
+        self._characters += len(text)
+
+    def _write(self, reasoning_field: str, text: str) -> None:
+        """Text of the answer or, with `reasoning_field`, of the reasoning; it waits while a call is half sent."""
+        call = self._blocks.call
+        if call is not None and not call.complete:
+            self._late.append((reasoning_field, text))
+        elif reasoning_field:
+            self._thinking(reasoning_field, text)
+        else:
+            self._text(text)
+
+    def _thinking(self, field: str, text: str) -> None:
+        if self._spec.reasoning is not Reasoning.HIDDEN:
+            self._end_text()
+            self._blocks.thinking("" if self._spec.reasoning is Reasoning.OMITTED else text, sign(field))
+
+    def _text(self, text: str) -> None:
+        visible = self._scanner.feed(text)
+        if visible:
+            self._blocks.text(visible)
+        if self._scanner.matched is not None and not self.finished:
+            self._end(stopped_at(self._scanner.matched))
+
+    def _end_text(self) -> None:
+        """Before another kind of block: what the scanner held back is text after all."""
+        held = self._scanner.flush()
+        if held:
+            self._blocks.text(held)
+
+    def _tool_call(self, fragment: JsonObject) -> None:
+        if self.finished:
+            return
+        self._end_text()
+        call = self._calls.feed(fragment, self._spec.new_tool_id)
+        self._count(call.pending[-1] if call.pending else call.name)
+        if call is self._blocks.call:
+            self._blocks.tool_use(call)
+        else:
+            self._open_calls()
+
+    def _open_calls(self) -> None:
+        """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
+        for call in self._calls.calls[self._opened_calls :]:
+            previous = self._blocks.call
+            if not call.name or (previous is not None and not previous.complete):
+                return
+            self._blocks.tool_use(call)
+            self._opened_calls += 1
+
+    def _flush_calls(self) -> None:
+        for call in self._calls.calls[self._opened_calls :]:
+            if not call.name:
+                raise ApiError(500, f"The upstream {self._spec.host} sent a tool call without a name")
+            self._blocks.tool_use(call)
+
+    def _flush_late(self) -> None:
+        late, self._late = self._late, []
+        for field, text in late:
+            (self._thinking(field, text) if field else self._text(text))
+        self._end_text()
+
+    def _end(self, stop: JsonObject) -> None:
+        self.finished = True
+        self._blocks.close()
+        estimate = max(self._pieces, self._characters // 4)
+        self.outcome = stop["stop_reason"]
+        self.usage = to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
+        self._blocks.out += [events.message_delta(stop, self.usage), events.message_stop()]
+
+
+def _fragments(delta: JsonObject) -> list[JsonObject]:
+    """The tool call fragments of a delta, the old `function_call` form included."""
+    fragments = delta.get("tool_calls")
+    if isinstance(fragments, list):
+        return [fragment for fragment in fragments if isinstance(fragment, dict)]
+    legacy = delta.get("function_call")
+    return [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []

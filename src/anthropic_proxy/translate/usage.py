@@ -1,0 +1,53 @@
+"""Token usage: Chat Completions -> Messages.
+
+OpenAI counts cached tokens within `prompt_tokens`; Anthropic keeps the three kinds of input apart, so that their sum is
+the prompt. No count is ever negative, whatever an upstream reports (Azure's Grok says cached > prompt).
+"""
+
+from typing import Any
+
+from anthropic_proxy.wire.codec import JsonObject
+
+
+def to_usage(reported: JsonObject | None, *, input_estimate: int, output_estimate: int) -> JsonObject:
+    """`usage` of a message, all in tokens. The estimates stand in where the upstream reported nothing usable."""
+    usage = reported if isinstance(reported, dict) else {}
+    prompt = _count(usage, "prompt_tokens")
+    details = _mapping(usage, "prompt_tokens_details")
+    cached = _count(details, "cached_tokens") or _count(usage, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    read = min(cached, prompt)
+    written = min(_count(details, "cache_write_tokens"), prompt - read)
+    return {
+        "input_tokens": prompt - read - written if prompt else input_estimate,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
+        "output_tokens": _output(usage, prompt) or output_estimate,
+        **_thinking_details(usage),
+    }
+
+
+def _output(usage: JsonObject, prompt: int) -> int:
+    """completion_tokens; xAI and Gemini leave the reasoning out of them, but not out of the total."""
+    completion = _count(usage, "completion_tokens")
+    reasoning = _reasoning(usage)
+    leaves_out = reasoning > 0 and _count(usage, "total_tokens") == prompt + completion + reasoning
+    return completion + reasoning if leaves_out else completion
+
+
+def _reasoning(usage: JsonObject) -> int:
+    return _count(_mapping(usage, "completion_tokens_details"), "reasoning_tokens") or _count(usage, "reasoning_tokens")
+
+
+def _thinking_details(usage: JsonObject) -> JsonObject:
+    reasoning = _reasoning(usage)
+    return {"output_tokens_details": {"thinking_tokens": reasoning}} if reasoning else {}
+
+
+def _mapping(usage: JsonObject, name: str) -> JsonObject:
+    value = usage.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(usage: JsonObject, name: str) -> int:
+    value: Any = usage.get(name)
+    return max(0, int(value)) if isinstance(value, int | float) else 0

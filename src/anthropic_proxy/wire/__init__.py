@@ -1,0 +1,1 @@
+"""What travels: shapes and framing of both protocols. No behaviour, and no import of anything else of ours."""

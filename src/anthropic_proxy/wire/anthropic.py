@@ -1,0 +1,315 @@
+"""The request side of the Messages API: what a client may send, checked once at the door.
+
+A checked request is a plain dict in the wire's own shape. The models name only what the proxy reads: fields and content
+blocks that they don't know pass through untouched, since clients send new ones every month and a 400 for something that
+can be ignored would cost Claude Code six requests. What is named is checked, so that the code inside need not.
+
+Source: the request types of the official SDK (anthropic 2.10) and recorded requests of Claude Code.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
+
+from anthropic_proxy.wire.codec import JsonObject, without_lone_surrogates
+
+_OPEN = with_config(ConfigDict(extra="allow"))
+
+
+class InvalidRequestError(ValueError):
+    """The body is no JSON, or not of the API's shape; the text names the path as the API does."""
+
+
+@_OPEN
+class TextBlock(TypedDict):
+    type: Literal["text"]
+    text: str
+
+
+@_OPEN
+class Base64Source(TypedDict):
+    type: Literal["base64"]
+    media_type: str
+    data: str
+
+
+@_OPEN
+class UrlSource(TypedDict):
+    type: Literal["url"]
+    url: str
+
+
+@_OPEN
+class FileSource(TypedDict):
+    type: Literal["file"]
+    file_id: str
+
+
+@_OPEN
+class TextSource(TypedDict):
+    type: Literal["text"]
+    data: str
+
+
+@_OPEN
+class ContentSource(TypedDict):
+    type: Literal["content"]
+    content: "Content"
+
+
+@_OPEN
+class ImageBlock(TypedDict):
+    type: Literal["image"]
+    source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
+
+
+@_OPEN
+class DocumentBlock(TypedDict):
+    type: Literal["document"]
+    source: Annotated[Base64Source | UrlSource | FileSource | TextSource | ContentSource, Field(discriminator="type")]
+    title: NotRequired[str | None]
+    context: NotRequired[str | None]
+
+
+@_OPEN
+class SearchResultBlock(TypedDict):
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: list[TextBlock]
+
+
+@_OPEN
+class ThinkingBlock(TypedDict):
+    type: Literal["thinking"]
+    thinking: str
+    signature: NotRequired[str | None]
+
+
+@_OPEN
+class ToolUseBlock(TypedDict):
+    type: Literal["tool_use"]
+    id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    input: JsonObject
+
+
+@_OPEN
+class ToolReferenceBlock(TypedDict):
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
+@_OPEN
+class ToolResultBlock(TypedDict):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: NotRequired["Content | None"]
+    is_error: NotRequired[bool | None]
+
+
+@_OPEN
+class OtherBlock(TypedDict):
+    """A block that the proxy has no translation for."""
+
+    type: str
+
+
+_KNOWN_BLOCKS = {
+    "text",
+    "image",
+    "document",
+    "search_result",
+    "thinking",
+    "tool_use",
+    "tool_reference",
+    "tool_result",
+}
+
+
+def _block_tag(block: Any) -> str:
+    kind = block.get("type") if isinstance(block, dict) else None
+    return kind if isinstance(kind, str) and kind in _KNOWN_BLOCKS else "other"
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageBlock, Tag("image")]
+    | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
+    | Annotated[ThinkingBlock, Tag("thinking")]
+    | Annotated[ToolUseBlock, Tag("tool_use")]
+    | Annotated[ToolReferenceBlock, Tag("tool_reference")]
+    | Annotated[ToolResultBlock, Tag("tool_result")]
+    | Annotated[OtherBlock, Tag("other")],
+    Discriminator(_block_tag),
+]
+
+
+def _content_tag(content: Any) -> str:
+    return "string" if isinstance(content, str) else "blocks"
+
+
+Content = Annotated[
+    Annotated[str, Tag("string")] | Annotated[list[Block], Tag("blocks")],
+    Discriminator(_content_tag),
+]
+
+
+@_OPEN
+class TurnMessage(TypedDict):
+    role: Literal["user", "assistant", "system"]
+    content: Content
+
+
+@_OPEN
+class SystemMessage(TypedDict):
+    role: Literal["system"]
+    content: NotRequired[Content]
+
+
+def _message_tag(message: Any) -> str:
+    return "system_message" if isinstance(message, dict) and message.get("role") == "system" else "turn"
+
+
+Message = Annotated[
+    Annotated[TurnMessage, Tag("turn")] | Annotated[SystemMessage, Tag("system_message")],
+    Discriminator(_message_tag),
+]
+
+
+@_OPEN
+class CustomTool(TypedDict):
+    name: Annotated[str, Field(min_length=1)]
+    input_schema: JsonObject
+    type: NotRequired[Literal["custom"] | None]
+    description: NotRequired[str | None]
+    strict: NotRequired[bool | None]
+
+
+@_OPEN
+class TypedTool(TypedDict):
+    """A tool that Anthropic defines: it has a dated type in place of a schema."""
+
+    type: str
+    name: NotRequired[str]
+
+
+def _tool_tag(tool: Any) -> str:
+    return "custom" if not isinstance(tool, dict) or tool.get("type") in (None, "custom") else "typed"
+
+
+Tool = Annotated[Annotated[CustomTool, Tag("custom")] | Annotated[TypedTool, Tag("typed")], Discriminator(_tool_tag)]
+
+
+@_OPEN
+class ToolChoice(TypedDict):
+    type: Literal["auto", "any", "tool", "none"]
+    name: NotRequired[str]
+    disable_parallel_tool_use: NotRequired[bool | None]
+
+
+@_OPEN
+class Thinking(TypedDict):
+    type: str
+    display: NotRequired[str | None]
+
+
+@_OPEN
+class OutputFormat(TypedDict):
+    type: Literal["json_schema"]
+    schema: JsonObject
+
+
+@_OPEN
+class OutputConfig(TypedDict):
+    effort: NotRequired[str | None]
+    format: NotRequired[OutputFormat | None]
+
+
+@_OPEN
+class Metadata(TypedDict):
+    user_id: NotRequired[str | None]
+
+
+@_OPEN
+class CountTokensRequest(TypedDict):
+    """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
+
+    model: Annotated[str, Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1)]
+    system: NotRequired[Content | None]
+    tools: NotRequired[list[Tool] | None]
+    tool_choice: NotRequired[ToolChoice | None]
+    thinking: NotRequired[Thinking | None]
+    output_config: NotRequired[OutputConfig | None]
+    metadata: NotRequired[Metadata | None]
+
+
+@_OPEN
+class MessagesRequest(CountTokensRequest):
+    """`POST /v1/messages`. `max_tokens` in tokens; thinking counts toward it."""
+
+    max_tokens: Annotated[int, Field(ge=0)]
+    stream: NotRequired[bool | None]
+    stop_sequences: NotRequired[list[Annotated[str, Field(min_length=1)]] | None]
+    temperature: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
+    top_p: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
+    top_k: NotRequired[Annotated[int, Field(ge=0)] | None]
+
+
+_MESSAGES = TypeAdapter(MessagesRequest)
+_COUNT_TOKENS = TypeAdapter(CountTokensRequest)
+
+# Tags of our own unions: the API does not have them in its paths.
+_OUR_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed"}
+
+
+def messages_request(raw: bytes) -> JsonObject:
+    """Body of `POST /v1/messages` -> checked request. Raises InvalidRequestError."""
+    return _checked(_MESSAGES, raw)
+
+
+def count_tokens_request(raw: bytes) -> JsonObject:
+    """Body of `POST /v1/messages/count_tokens` -> checked request. Raises InvalidRequestError."""
+    return _checked(_COUNT_TOKENS, raw)
+
+
+def unknown_fields(request: JsonObject) -> list[str]:
+    """Top-level fields that the proxy does not read, sorted."""
+    return sorted(request.keys() - MessagesRequest.__annotations__.keys())
+
+
+def _checked(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
+    try:
+        return _validate(adapter, raw)
+    except ValidationError as error:
+        raise InvalidRequestError("; ".join(map(_error_text, error.errors(include_url=False)[:3]))) from error
+
+
+def _validate(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
+    try:
+        valid: JsonObject = adapter.validate_json(raw)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+            raise
+        valid = adapter.validate_json(_repaired(raw, error))
+    return valid
+
+
+def _repaired(raw: bytes, error: ValidationError) -> bytes:
+    try:
+        return without_lone_surrogates(raw)
+    except ValueError:
+        raise error from None
+
+
+def _error_text(error: ErrorDetails) -> str:
+    if error["type"] == "json_invalid":
+        return "The request body is not valid JSON: " + error["msg"].removeprefix("Invalid JSON: ")
+    path = ".".join(str(step) for step in error["loc"] if step not in _OUR_TAGS)
+    if error["type"] == "too_short" and path == "messages":
+        return "messages: at least one message is required"
+    return f"{path}: {error['msg']}" if path else f"The request body is not an object: {error['msg']}"

@@ -1,0 +1,81 @@
+"""The answer side of the Messages API: builders of the message and of each stream event, in the wire's own shape.
+
+Every field that the official SDKs read without a default is always there: `event` names, `usage` in `message_start` and
+`message_delta`, the empty `text`, `thinking`, `signature` and `input` of a block's start.
+"""
+
+from anthropic_proxy.wire.codec import JsonObject
+
+
+def message(
+    message_id: str,
+    model: str,
+    usage: JsonObject,
+    *,
+    content: list[JsonObject] | None = None,
+    stop: JsonObject | None = None,
+) -> JsonObject:
+    """A `Message`. `stop` holds stop_reason, stop_sequence and, for a refusal, stop_details."""
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content or [],
+        **(stop or {"stop_reason": None, "stop_sequence": None}),
+        "usage": usage,
+    }
+
+
+def message_start(start: JsonObject) -> JsonObject:
+    return {"type": "message_start", "message": start}
+
+
+def block_start(index: int, block: JsonObject) -> JsonObject:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def text_delta(index: int, text: str) -> JsonObject:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def thinking_delta(index: int, thinking: str) -> JsonObject:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": thinking}}
+
+
+def signature_delta(index: int, signature: str) -> JsonObject:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "signature_delta", "signature": signature}}
+
+
+def input_json_delta(index: int, partial_json: str) -> JsonObject:
+    delta = {"type": "input_json_delta", "partial_json": partial_json}
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def block_stop(index: int) -> JsonObject:
+    return {"type": "content_block_stop", "index": index}
+
+
+def message_delta(stop: JsonObject, usage: JsonObject) -> JsonObject:
+    """`usage` is cumulative; the SDKs need its output_tokens."""
+    return {"type": "message_delta", "delta": stop, "usage": usage}
+
+
+def message_stop() -> JsonObject:
+    return {"type": "message_stop"}
+
+
+def ping() -> JsonObject:
+    return {"type": "ping"}
+
+
+def text_block(text: str = "") -> JsonObject:
+    return {"type": "text", "text": text}
+
+
+def thinking_block(thinking: str = "", signature: str = "") -> JsonObject:
+    return {"type": "thinking", "thinking": thinking, "signature": signature}
+
+
+def tool_use_block(tool_use_id: str, name: str, arguments: JsonObject) -> JsonObject:
+    return {"type": "tool_use", "id": tool_use_id, "name": name, "input": arguments}

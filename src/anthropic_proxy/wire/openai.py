@@ -1,0 +1,74 @@
+"""The upstream's side: builders of Chat Completions messages, parts and tools, in the wire's own shape.
+
+Source: the request types of the `openai` package (3.51); the tests check what is built here against them.
+"""
+
+from typing import Any
+
+from anthropic_proxy.wire.codec import JsonObject
+
+
+def text_part(text: str) -> JsonObject:
+    return {"type": "text", "text": text}
+
+
+def image_part(url: str) -> JsonObject:
+    """`url` is an http(s) address or a `data:` URL."""
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def file_part(filename: str, data_url: str) -> JsonObject:
+    return {"type": "file", "file": {"filename": filename, "file_data": data_url}}
+
+
+def system_message(content: str) -> JsonObject:
+    return {"role": "system", "content": content}
+
+
+def user_message(parts: list[JsonObject]) -> JsonObject:
+    """A lone text part becomes a string, so that a string and a single text block look the same to the upstream."""
+    lone = len(parts) == 1 and parts[0]["type"] == "text"
+    return {"role": "user", "content": parts[0]["text"] if lone else parts}
+
+
+def assistant_message(text: str, tool_calls: list[JsonObject]) -> JsonObject:
+    """`content` is null when there are only calls."""
+    message: JsonObject = {"role": "assistant", "content": text or (None if tool_calls else "")}
+    return message | {"tool_calls": tool_calls} if tool_calls else message
+
+
+def tool_call(call_id: str, name: str, arguments: str) -> JsonObject:
+    """`arguments` is a JSON document in a string."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tool_message(call_id: str, content: str) -> JsonObject:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def function_tool(name: str, description: str | None, parameters: JsonObject, *, strict: bool = False) -> JsonObject:
+    function: JsonObject = {"name": name, "parameters": parameters}
+    if description:
+        function["description"] = description
+    if strict:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
+    return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": strict}}
+
+
+def first_choice(chunk: JsonObject) -> JsonObject | None:
+    """The first choice of a response or chunk; None where there is none (usage and moderation chunks)."""
+    choices: Any = chunk.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
+def content_text(content: Any) -> str:
+    """The text of a delta's or message's `content`: a string, null, or a list of parts (Mistral)."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
