@@ -48,7 +48,11 @@ class AnswerStream:
 
     async def start(self) -> None:
         """Wait for the upstream's first words. Raises ApiError when they, or their absence, are a failure."""
-        await self._advance()
+        try:
+            await self._advance()
+        except ApiError as error:
+            self.error = error
+            raise
         self._out = [*self._translator.start(), *self._out]
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:

@@ -30,8 +30,8 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """
     configure(debug=settings.debug or settings.verbose)
     listener = listen(settings.host, settings.port)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, listener, on_ready))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_until_signal(settings, listener, on_ready))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -51,14 +51,12 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event
+) -> None:
+    """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
     log = Log()
     address = address_of(listener)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Windows has no such handlers; Ctrl-C ends the process there.
-        with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def until_stopped() -> None:
         key = "configured" if settings.upstream_api_key else "not set"
@@ -70,6 +68,24 @@ async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable
     await hypercorn.asyncio.serve(create_app(settings), _config(listener), shutdown_trigger=until_stopped)
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it can be installed."""
+    if sys.platform == "win32" or sys.implementation.name != "cpython":
+        return None
+    import uvloop  # not installed on the others
+
+    return uvloop.new_event_loop
+
+
+async def _until_signal(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Windows has no such handlers; Ctrl-C ends the process there.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(settings, listener, on_ready, stop)
+
+
 def _config(listener: socket.socket) -> Config:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
@@ -79,12 +95,3 @@ def _config(listener: socket.socket) -> Config:
     config.include_server_header = False
     config.loglevel = "WARNING"
     return config
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it can be installed."""
-    if sys.platform == "win32" or sys.implementation.name != "cpython":
-        return None
-    import uvloop  # not installed on the others
-
-    return uvloop.new_event_loop

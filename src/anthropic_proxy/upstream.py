@@ -17,6 +17,8 @@ from anthropic_proxy.errors import ApiError
 # Seconds. Reading waits for the next bytes: a local model may take minutes to read a long prompt.
 _TIMEOUT = httpx.Timeout(connect=10, read=600, write=60, pool=None)
 _KEEPALIVE_SECONDS = 60
+# A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
+_PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Upstream:
 
     async def post(self, url: str, payload: bytes) -> Reply:
         """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises ApiError."""
-        request = self._client.build_request("POST", url, content=payload)
+        content = payload if len(payload) <= _PIECE_BYTES else _pieces(payload)
+        request = self._client.build_request("POST", url, content=content, headers={"content-length": str(len(payload))})
         host = request.url.netloc.decode()
         with _told(host):
             response = await self._client.send(request, stream=True)
@@ -63,6 +66,11 @@ class Upstream:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+async def _pieces(payload: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(payload), _PIECE_BYTES):
+        yield payload[start : start + _PIECE_BYTES]
 
 
 def _aiohttp_transport() -> AiohttpTransport:

@@ -44,10 +44,9 @@ class Failure:
 def to_api_error(status: int, headers: Mapping[str, str], body: bytes, *, host: str) -> ApiError:
     """The error for an HTTP answer of `status` >= 300. `host` names the upstream where it said nothing itself."""
     try:
-        parsed = loads(body)
+        text, error = _words(loads(body))
     except ValueError:
-        parsed = None
-    text, error = _words(parsed) if parsed is not None else (_plain_text(body), {})
+        text, error = _plain_text(body), {}
     return _decide(Failure(status, text or f"The upstream {host} answered {status} without a reason", error, headers, host))
 
 

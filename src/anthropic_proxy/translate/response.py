@@ -7,8 +7,8 @@ from anthropic_proxy.translate.reasoning import reasoning_of, sign
 from anthropic_proxy.translate.stops import to_stop
 from anthropic_proxy.translate.toolcalls import parse_arguments, to_calls
 from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject, dumps
-from anthropic_proxy.wire.openai import content_text, first_choice
+from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.openai import content_text, first_choice, string
 
 
 def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
@@ -24,11 +24,11 @@ def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
     said = said if isinstance(said, dict) else {}
     calls = _tool_uses(said, spec)
     content = [*_thinking(said, spec), *_text(said), *calls]
-    stop = to_stop(str(finish_reason), has_calls=bool(calls), refusal=said.get("refusal") or "")
+    stop = to_stop(str(finish_reason), has_calls=bool(calls), refusal=string(said.get("refusal")))
     total = usage.to_usage(
         answer.get("usage"),
         input_estimate=spec.input_estimate,
-        output_estimate=tokens.estimate_text(dumps(content).decode()) if content else 0,
+        output_estimate=tokens.estimate_answer(content),
     )
     return events.message(spec.id, spec.model, total, content=content, stop=stop)
 
@@ -41,7 +41,7 @@ def _thinking(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
 
 
 def _text(said: JsonObject) -> list[JsonObject]:
-    text = content_text(said.get("content")) or said.get("refusal") or ""
+    text = content_text(said.get("content")) or string(said.get("refusal"))
     return [events.text_block(text)] if text else []
 
 

@@ -21,7 +21,7 @@ from anthropic_proxy.translate.toolcalls import Assembler
 from anthropic_proxy.translate.usage import to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.openai import content_text, first_choice
+from anthropic_proxy.wire.openai import content_text, first_choice, string
 
 
 class StreamTranslator:
@@ -108,7 +108,7 @@ class StreamTranslator:
         if reasoning:
             self._count(reasoning)
             self._write(field, reasoning)
-        refusal = delta.get("refusal") or ""
+        refusal = string(delta.get("refusal"))
         self._refusal += refusal
         text = content_text(delta.get("content")) or refusal
         if text:

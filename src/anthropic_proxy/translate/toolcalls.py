@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+from anthropic_proxy.wire.openai import string
 
 
 def parse_arguments(raw: Any) -> JsonObject:
@@ -76,7 +77,7 @@ class Assembler:
         """The call that `fragment` belongs to, with the fragment added. `new_id` names it if it is a new one."""
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
-        name = function.get("name") or ""
+        name = string(function.get("name"))
         piece = _argument_text(function.get("arguments"))
         call = self._find(fragment, name, piece) or self._begin(fragment, new_id())
         if not call.name:
@@ -86,7 +87,7 @@ class Assembler:
         return call
 
     def _find(self, fragment: JsonObject, name: str, piece: str) -> Call | None:
-        upstream_id = fragment.get("id") or ""
+        upstream_id = string(fragment.get("id"))
         index = fragment.get("index")
         if isinstance(index, int):
             known = self._by_index.get(index)
@@ -97,7 +98,7 @@ class Assembler:
         return None if known is None or _is_another(known, upstream_id, name, piece) else known
 
     def _begin(self, fragment: JsonObject, new_id: str) -> Call:
-        call = Call(new_id, fragment.get("id") or "")
+        call = Call(new_id, string(fragment.get("id")))
         self.calls.append(call)
         index = fragment.get("index")
         if isinstance(index, int):
@@ -127,4 +128,4 @@ def to_calls(message: JsonObject) -> Iterable[tuple[str, Any]]:
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     for function in [*functions, message.get("function_call")]:
         if isinstance(function, dict):
-            yield function.get("name") or "", function.get("arguments")
+            yield string(function.get("name")), function.get("arguments")

@@ -65,10 +65,14 @@ def first_choice(chunk: JsonObject) -> JsonObject | None:
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
+def string(value: Any) -> str:
+    """`value` where it is a string; upstreams put null and worse where one belongs."""
+    return value if isinstance(value, str) else ""
+
+
 def content_text(content: Any) -> str:
     """The text of a delta's or message's `content`: a string, null, or a list of parts (Mistral)."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = (part.get("text") for part in parts if isinstance(part, dict))
-    return "".join(text for text in texts if isinstance(text, str))
+    return "".join(string(part.get("text")) for part in parts if isinstance(part, dict))

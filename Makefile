@@ -1,0 +1,68 @@
+# Every target sets itself up: nothing is needed but make and a Python >= 3.11.
+#   make test PYTHON=python3.13 VENV=.venv-3.13     runs on another interpreter
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Another version of the official SDK, beside the newest one; only what differs between the two is installed.
+SDK_0_121 := $(VENV)/sdk-0.121
+
+# The locks are complete, so there is nothing to resolve. uv installs them in seconds; pip, slower, is there for machines whose
+# package index is set in pip's configuration, which uv does not read.
+INSTALL_WITH = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(1) || $(BIN)/python -m pip install --quiet --no-deps $(1)
+INSTALL_LOCKED = $(call INSTALL_WITH,--require-hashes -r $(1))
+INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
+
+.PHONY: demo test check format lock bench image chart clean
+
+demo: $(VENV)/.demo
+	$(BIN)/anthropic-proxy demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest --no-cov tests/e2e/test_sdk.py
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url
+
+# The locks hold hashes and no addresses, so that any index can serve them.
+lock: $(VENV)/.base
+	$(LOCK) --universal -o requirements/runtime.txt pyproject.toml
+	$(LOCK) --universal -o requirements/demo.txt --extra demo requirements/build.in pyproject.toml
+	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
+	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
+	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
+	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
+
+bench image chart:
+	@echo "make $@: not there yet"
+
+clean:
+	rm -rf .venv .venv-* .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/.base: requirements/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.base requirements/demo.txt requirements/model.txt pyproject.toml
+	$(call INSTALL_LOCKED,requirements/demo.txt)
+	$(call INSTALL_LOCKED,requirements/model.txt)
+	$(INSTALL_PROJECT)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.txt requirements/model.txt requirements/sdk-0.121.txt pyproject.toml
+	$(call INSTALL_LOCKED,requirements/dev.txt)
+	$(call INSTALL_LOCKED,requirements/model.txt)
+	$(call INSTALL_LOCKED,requirements/sdk-0.121.txt --upgrade --target $(SDK_0_121))
+	$(INSTALL_PROJECT)
+	touch $@

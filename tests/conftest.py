@@ -1,0 +1,42 @@
+"""Fixtures that several modules share."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import ScriptedUpstream
+
+_OURS = (
+    "UPSTREAM_",
+    "ANTHROPIC_",
+    "OPENROUTER_",
+    "REASONING_MODEL",
+    "COMPLETION_MODEL",
+    "HOST",
+    "PORT",
+    "DEBUG",
+    "VERBOSE",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings, or the API keys, of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(upstream: ScriptedUpstream) -> Iterator[str]:
+    """Base URL of a proxy in front of `upstream`."""
+    with running_proxy(upstream.url) as address:
+        yield address

@@ -1,0 +1,59 @@
+"""The judge of upstream requests: the `openai` package's own types with nothing more in them, and the rules that OpenAI's
+servers enforce beyond the types.
+"""
+
+import re
+from typing import Any
+
+from openai.types.chat import completion_create_params
+from pydantic import ConfigDict, TypeAdapter
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _adapter(params: Any) -> TypeAdapter[Any]:
+    # A TypedDict takes its configuration from this attribute, and so do those inside it.
+    params.__pydantic_config__ = ConfigDict(extra="forbid")
+    return TypeAdapter(params)
+
+
+_WHOLE = _adapter(completion_create_params.CompletionCreateParamsNonStreaming)
+_STREAMED = _adapter(completion_create_params.CompletionCreateParamsStreaming)
+
+
+def check(body: dict[str, Any]) -> None:
+    """Asserts that OpenAI's API would take `body`."""
+    _exhaust((_STREAMED if body.get("stream") else _WHOLE).validate_python(body))
+    assert body.get("tools") != [], "an empty list of tools"
+    tools = [tool["function"] for tool in body.get("tools", ())]
+    for tool in tools:
+        assert _NAME.fullmatch(tool["name"]), tool["name"]
+        assert tool["parameters"]["type"] == "object"
+        assert "properties" in tool["parameters"], tool["name"]
+    assert tools or not body.keys() & {"tool_choice", "parallel_tool_calls"}
+    _check_results(body["messages"])
+
+
+def _check_results(messages: list[dict[str, Any]]) -> None:
+    """Every call is answered, once, right after its message."""
+    open_calls: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            assert message["tool_call_id"] in open_calls, "a result without a call"
+            open_calls.remove(message["tool_call_id"])
+            continue
+        assert not open_calls, "a call without a result"
+        open_calls = [call["id"] for call in message.get("tool_calls", ())]
+        assert all(len(each) <= 40 for each in open_calls)
+        parts = message["content"] if isinstance(message["content"], list) else []
+        assert all(part.get("text", "x") for part in parts), "an empty text part"
+    assert not open_calls, "a call without a result"
+
+
+def _exhaust(value: Any) -> None:
+    """pydantic checks what is typed as Iterable only while it is iterated."""
+    if isinstance(value, dict):
+        value = value.values()
+    if not isinstance(value, str | bytes) and hasattr(value, "__iter__"):
+        for each in value:
+            _exhaust(each)

@@ -1,0 +1,45 @@
+"""The proxy, really served: Hypercorn on a socket of its own, in a thread of the test's process."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from anthropic_proxy import serve
+from anthropic_proxy.config import Settings
+from tests.scripted_upstream import DEADLINE
+
+
+@contextlib.contextmanager
+def running_proxy(upstream_url: str, **variables: Any) -> Iterator[str]:
+    """The base URL of a proxy in front of `upstream_url`; `variables` are settings by their names."""
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream_url, HOST="127.0.0.1", PORT=0, **variables)
+    listener = serve.listen(settings.host, settings.port)
+    ready: list[str] = []
+    is_ready = threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def on_ready(address: str) -> None:
+        ready.append(address)
+        is_ready.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stop))
+        await serve.serve(settings, listener, on_ready, stop)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=serve.loop_factory()) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert is_ready.wait(DEADLINE), "the proxy did not start"
+    try:
+        yield ready[0]
+    finally:
+        loop, stop = loops[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "the proxy did not stop"

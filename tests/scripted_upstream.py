@@ -1,0 +1,188 @@
+"""An upstream that does what a test tells it: a raw asyncio server, so that every byte and every cut is the test's own.
+
+It runs in a thread of its own. Each request takes the next script; what came is kept in `requests`.
+"""
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+DEADLINE = 20  # seconds that anything may take before a test gives up on it
+
+
+class Pause:
+    """A step at which the upstream says nothing until the test sets `go`."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+RESET = object()  # a step: cut the connection without an end
+
+
+@dataclass
+class Received:
+    """A request as it came. `gone` is set when its client closes the connection."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.raw)
+
+
+@dataclass
+class Script:
+    """head: status line and headers, or None to send no head. steps: bytes, pauses, resets, in order."""
+
+    head: bytes | None
+    steps: list[Any]
+
+
+def answers(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Script:
+    """A whole answer: JSON, or bytes as they are."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(raw)), **(headers or {})}
+    return Script(_head(status, fields), [raw])
+
+
+def streams(steps: Iterable[Any], *, done: bool = True) -> Script:
+    """A stream of server-sent events, ended by the close of the connection: dicts become events."""
+    encoded = [b"data: " + json.dumps(step).encode() + b"\n\n" if isinstance(step, dict) else step for step in steps]
+    return Script(_head(200, {"content-type": "text/event-stream"}), [*encoded, *([b"data: [DONE]\n\n"] if done else [])])
+
+
+def chunked(*steps: Any) -> Script:
+    """A stream whose body has a marked end, which only `LAST_CHUNK` sends. dicts become events."""
+    head = _head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+    plain = streams(steps, done=False).steps
+    return Script(head, [_chunk(step) if isinstance(step, bytes) and step != LAST_CHUNK else step for step in plain])
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def text_chunks(*texts: str, finish: str = "stop") -> list[dict[str, Any]]:
+    """The chunks of a plain answer with its usage."""
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": len(texts), "total_tokens": 11}})
+    return chunks
+
+
+def completion(text: str | None = "Hello", **choice: Any) -> dict[str, Any]:
+    """A whole chat completion."""
+    message = {"role": "assistant", "content": text, **choice.pop("message", {})}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "upstream-model",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13},
+    }
+
+
+class ScriptedUpstream:
+    """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next."""
+
+    def __init__(self) -> None:
+        self.requests: list[Received] = []
+        self.arrived: queue.Queue[Received] = queue.Queue()
+        self.port = 0
+        self._scripts: queue.Queue[Script] = queue.Queue()
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def then(self, *scripts: Script) -> "ScriptedUpstream":
+        for script in scripts:
+            self._scripts.put(script)
+        return self
+
+    def request(self) -> Received:
+        """The next request, waited for."""
+        return self.arrived.get(timeout=DEADLINE)
+
+    def __enter__(self) -> "ScriptedUpstream":
+        self._thread.start()
+        assert self._listening.wait(DEADLINE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._listen())
+
+    async def _listen(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._listening.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            received = await _read_request(reader)
+            self.requests.append(received)
+            self.arrived.put(received)
+            watcher = asyncio.ensure_future(_watch(reader, received.gone))
+            try:
+                await self._play(self._scripts.get_nowait(), writer)
+            finally:
+                watcher.cancel()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    async def _play(self, script: Script, writer: asyncio.StreamWriter) -> None:
+        for step in [script.head or b"", *script.steps]:
+            if step is RESET:
+                writer.transport.abort()
+            elif isinstance(step, Pause):
+                step.reached.set()
+                while not step.go.is_set():
+                    await asyncio.sleep(0.005)
+            else:
+                writer.write(step)
+                await writer.drain()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Received:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1")
+    request_line, *lines = head.strip().split("\r\n")
+    method, path, _ = request_line.split(" ")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Received(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+
+
+async def _watch(reader: asyncio.StreamReader, gone: threading.Event) -> None:
+    try:
+        await reader.read()
+    except ConnectionError:
+        pass
+    gone.set()
+
+
+def _head(status: int, headers: dict[str, str]) -> bytes:
+    lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "connection: close"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

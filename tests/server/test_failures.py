@@ -1,0 +1,122 @@
+"""Errors on every path, in Anthropic's envelope."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from anthropic_proxy.upstream import Upstream
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers
+
+REQUEST = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def send(method: str, url: str, **options: Any) -> httpx.Response:
+    return httpx.request(method, url, timeout=DEADLINE, trust_env=False, **options)
+
+
+def told(response: httpx.Response) -> tuple[int, str, str]:
+    """Status, type and message, after a look at the envelope."""
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body["type"] == "error"
+    assert body["request_id"] == response.headers["request-id"]
+    assert set(body["error"]) == {"type", "message"}
+    return response.status_code, body["error"]["type"], body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nope", 404, "not_found_error"),
+        ("POST", "/v1/complete", 404, "not_found_error"),
+        ("GET", "/v1/messages/", 404, "not_found_error"),
+        ("DELETE", "/v1/organizations/me", 404, "not_found_error"),
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("PUT", "/v1/messages/count_tokens", 405, "invalid_request_error"),
+        ("POST", "/health", 405, "invalid_request_error"),
+    ],
+)
+def test_paths_and_methods(proxy: str, method: str, path: str, status: int, kind: str) -> None:
+    response = send(method, proxy + path)
+    assert told(response)[:2] == (status, kind)
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "The request body is not valid JSON: EOF while parsing a value at line 1 column 0"),
+        (b"{", "The request body is not valid JSON: EOF while parsing an object at line 1 column 1"),
+        (b'{"max_tokens":1,"messages":[{"role":"user","content":"x"}]}', "model: Field required"),
+        (b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":5}]}', "messages.0.content: "),
+        (b'{"model":"m","max_tokens":1,"messages":[]}', "messages: at least one message is required"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_bodies(proxy: str, raw: bytes, message: str, path: str) -> None:
+    status, kind, text = told(send("POST", proxy + path, content=raw))
+    assert (status, kind) == (400, "invalid_request_error")
+    assert text.startswith(message)
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+def test_too_large(proxy: str, framing: str) -> None:
+    size = 33 * 1024 * 1024
+    content: Any = b"x" * size if framing == "content-length" else (b"x" * 65536 for _ in range(size // 65536))
+    assert told(send("POST", proxy + "/v1/messages", content=content))[:2] == (413, "request_too_large")
+
+
+def test_just_within_the_limit(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"error": {"message": "arrived"}}, 400))
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 31 * 1024 * 1024}}
+    body = {**REQUEST, "messages": [{"role": "user", "content": [image]}]}
+    assert told(send("POST", proxy + "/v1/messages", json=body)) == (400, "invalid_request_error", "arrived")
+    assert len(upstream.request().raw) > 31 * 1024 * 1024
+
+
+def test_compressed_bodies_are_refused_clearly(proxy: str) -> None:
+    status, _, text = told(send("POST", proxy + "/v1/messages", content=b"x", headers={"content-encoding": "gzip"}))
+    assert status == 400
+    assert "content-encoding 'gzip' is not supported" in text
+
+
+def test_an_upstream_that_is_down() -> None:
+    with running_proxy("http://127.0.0.1:9", UPSTREAM_API_KEY="sk-secret") as proxy:
+        for stream in (True, False):
+            response = send("POST", proxy + "/v1/messages", json={**REQUEST, "stream": stream})
+            status, kind, text = told(response)
+            assert (status, kind) == (500, "api_error")
+            assert text == "The upstream 127.0.0.1:9 refuses connections or can't be reached: is it running?"
+            assert "sk-secret" not in response.text
+
+
+def test_the_key_is_never_told(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"error": {"message": "Incorrect API key provided: sk-secret. Try again."}}, 401))
+    with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret") as proxy:
+        response = send("POST", proxy + "/v1/messages", json=REQUEST)
+    status, kind, text = told(response)
+    assert (status, kind) == (500, "api_error")
+    assert text.endswith("Incorrect API key provided: ***. Try again.")
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_an_upstream_that_says_nothing_sensible(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(b"<html>hello</html>"), answers(b"[1]"))
+    for _ in range(2):
+        status, kind, text = told(send("POST", proxy + "/v1/messages", json=REQUEST))
+        assert (status, kind) == (500, "api_error")
+        assert "answered 200 with something that is no chat completion" in text
+
+
+def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a secret of the code")
+
+    monkeypatch.setattr(Upstream, "post", broken)
+    with running_proxy("http://127.0.0.1:9") as proxy:
+        response = send("POST", proxy + "/v1/messages", json=REQUEST)
+    assert told(response) == (500, "api_error", "Internal server error")
+    assert "secret" not in json.dumps(dict(response.headers)) + response.text

@@ -1,0 +1,283 @@
+"""The Messages API over a real socket, with a scripted upstream behind it."""
+
+import json
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import grammar
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import (
+    DEADLINE,
+    LAST_CHUNK,
+    RESET,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    chunked,
+    completion,
+    streams,
+    text_chunks,
+)
+
+REQUEST = {"model": "claude-test", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**REQUEST, "stream": True}
+
+
+def post(proxy: str, body: Any, path: str = "/v1/messages", **options: Any) -> httpx.Response:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx.post(proxy + path, content=raw, timeout=DEADLINE, trust_env=False, **options)
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    events = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        events.append(event)
+    return events
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages?beta=true", "/v1/v1/messages"])
+def test_message(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
+    upstream.then(answers(completion("Hello")))
+    response = post(proxy, REQUEST, path, headers={"x-api-key": "client-key", "anthropic-version": "2023-06-01"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    message = response.json()
+    assert message["content"] == [{"type": "text", "text": "Hello"}]
+    assert message["model"] == "claude-test"
+    assert message["id"].startswith("msg_")
+    sent = upstream.request()
+    assert (sent.method, sent.path) == ("POST", "/v1/chat/completions")
+    assert sent.body == {"model": "claude-test", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
+    assert "client-key" not in str(sent.headers), "the client's key is not for the upstream"
+    assert "authorization" not in sent.headers
+
+
+def test_stream(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(streams(text_chunks("Hel", "lo")))
+    response = post(proxy, STREAM)
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+    events = events_of(response.text)
+    grammar.check(events)
+    assert [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"] == ["Hel", "lo"]
+    assert events[-2]["usage"] == {
+        "input_tokens": 11,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "output_tokens": 2,
+    }
+    sent = upstream.request().body
+    assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
+
+
+def test_ids_are_unique(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(*[answers(completion()) for _ in range(3)])
+    responses = [post(proxy, REQUEST) for _ in range(3)]
+    assert len({response.json()["id"] for response in responses}) == 3
+    assert len({response.headers["request-id"] for response in responses}) == 3
+
+
+@pytest.mark.parametrize(
+    ("thinking", "model"),
+    [
+        ({"type": "enabled", "budget_tokens": 1024}, "deep"),
+        ({"type": "adaptive"}, "deep"),
+        ({"type": "disabled"}, "quick"),
+        ({"type": "between_tools"}, "quick"),
+        (None, "quick"),
+    ],
+)
+def test_thinking_chooses_the_model(upstream: ScriptedUpstream, thinking: Any, model: str) -> None:
+    upstream.then(answers(completion()))
+    with running_proxy(upstream.url + "/v1", REASONING_MODEL="deep", COMPLETION_MODEL="quick") as proxy:
+        assert post(proxy, {**REQUEST, "thinking": thinking}).json()["model"] == "claude-test"
+    assert upstream.request().body["model"] == model
+
+
+def test_the_key_goes_upstream(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion()))
+    with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret") as proxy:
+        post(proxy, REQUEST)
+    assert upstream.request().headers["authorization"] == "Bearer sk-secret"
+
+
+def test_nothing_is_buffered(proxy: str, upstream: ScriptedUpstream) -> None:
+    """Each chunk reaches the client before the upstream sends the next."""
+    first, *rest = text_chunks("one", "two")
+    pause = Pause()
+    upstream.then(streams([first, pause, *rest]))
+    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
+        received = ""
+        for text in response.iter_text():
+            received += text
+            if '"one"' in received:
+                break
+        assert '"two"' not in received
+        pause.go.set()
+
+
+@pytest.mark.parametrize("place", ["in stream", "before the first token", "without stream", "with stop sequences"])
+def test_a_client_that_leaves_closes_the_upstream(proxy: str, upstream: ScriptedUpstream, place: str) -> None:
+    pause = Pause()
+    first, *_ = text_chunks("one")
+    head = streams([]).head
+    scripts = {
+        "in stream": (Script(head, [*streams([first], done=False).steps, pause]), STREAM),
+        "before the first token": (Script(head, [pause]), STREAM),
+        "without stream": (Script(None, [pause]), REQUEST),
+        "with stop sequences": (Script(head, [pause]), {**REQUEST, "stop_sequences": ["x"]}),
+    }
+    script, body = scripts[place]
+    upstream.then(script)
+    raw = json.dumps(body).encode()
+    host, port = proxy.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), DEADLINE) as client:
+        head_bytes = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n".encode()
+        client.sendall(head_bytes + raw)
+        received = upstream.request()
+        assert pause.reached.wait(DEADLINE)
+        if place == "in stream":
+            while b'"one"' not in client.recv(65536):
+                pass
+        assert not received.gone.is_set()
+    assert received.gone.wait(DEADLINE), "the upstream was not told"
+    pause.go.set()
+
+
+def test_a_stop_sequence_stops_the_upstream(proxy: str, upstream: ScriptedUpstream) -> None:
+    for stream in (True, False):
+        pause = Pause()
+        chunks = text_chunks("one ST", "OP two")[:2]
+        upstream.then(streams([*chunks, pause], done=False))
+        response = post(proxy, {**REQUEST, "stop_sequences": ["STOP"], "stream": stream})
+        received = upstream.request()
+        assert received.gone.wait(DEADLINE)
+        pause.go.set()
+        message = events_of(response.text)[-2]["delta"] if stream else response.json()
+        assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "STOP")
+        assert "stop" not in received.body
+    assert message["content"] == [{"type": "text", "text": "one "}]
+
+
+def test_stop_sequences_without_a_match(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(streams(text_chunks("one ", "two")))
+    message = post(proxy, {**REQUEST, "stop_sequences": ["STOP"]}).json()
+    assert message["content"] == [{"type": "text", "text": "one two"}]
+    assert (message["stop_reason"], message["usage"]["input_tokens"]) == ("end_turn", 11)
+
+
+def test_an_upstream_that_dies_in_the_stream(proxy: str, upstream: ScriptedUpstream) -> None:
+    first, *_ = text_chunks("one")
+    pause = Pause()
+    for script, text in [
+        (streams([first, pause], done=False), "ended the stream without finishing the answer"),
+        (streams([first, pause, b'data: {"choices": [{"del'], done=False), "sent something that is no chunk"),
+        (streams([first, pause, {"error": {"message": "out of memory"}}]), "out of memory"),
+        (chunked(first, pause, RESET), "broke the connection before the answer was complete"),
+    ]:
+        pause.go.clear()
+        upstream.then(script)
+        received, request_id = read_and_release(proxy, pause)
+        events = events_of(received)
+        grammar.check(events)
+        assert events[-1]["type"] == "error"
+        assert text in events[-1]["error"]["message"]
+        assert events[-1]["request_id"] == request_id
+
+
+def read_and_release(proxy: str, pause: Pause) -> tuple[str, str]:
+    """A whole stream and its request id; `pause` ends when the first text is there."""
+    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
+        received = ""
+        for text in response.iter_text():
+            received += text
+            if '"one"' in received:
+                pause.go.set()
+    return received, response.headers["request-id"]
+
+
+def test_an_answer_that_is_whole_but_for_its_end(proxy: str, upstream: ScriptedUpstream) -> None:
+    """Cut after the finish reason: nothing of the answer is missing."""
+    text, finish, _ = text_chunks("one")
+    pause = Pause()
+    upstream.then(chunked(text, finish, pause, RESET))
+    received, _ = read_and_release(proxy, pause)
+    assert events_of(received)[-1]["type"] == "message_stop"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stop_sequences", [[], ["x"]])
+def test_a_failure_before_the_first_word_is_an_http_error(
+    proxy: str,
+    upstream: ScriptedUpstream,
+    stream: bool,  # noqa: FBT001 - a parameter
+    stop_sequences: list[str],
+) -> None:
+    body = {**REQUEST, "stream": stream, "stop_sequences": stop_sequences}
+    upstream.then(answers({"error": {"message": "slow down"}}, 429, {"retry-after": "3"}))
+    response = post(proxy, body)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
+    assert response.json()["error"] == {"type": "rate_limit_error", "message": "slow down"}
+    if stream or stop_sequences:
+        upstream.then(streams([{"error": {"message": "busy", "code": 503}}], done=False))
+        assert post(proxy, body).status_code == 529
+
+
+def test_an_error_later_in_a_collected_answer(proxy: str, upstream: ScriptedUpstream) -> None:
+    first, *_ = text_chunks("one")
+    pause = Pause()
+    pause.go.set()
+    upstream.then(streams([first, pause, {"error": {"message": "busy", "code": 503}}], done=False))
+    response = post(proxy, {**REQUEST, "stop_sequences": ["x"]})
+    assert (response.status_code, response.json()["error"]["message"]) == (529, "busy")
+
+
+def test_comments_keep_the_client_informed(proxy: str, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    upstream.then(streams([b": PROCESSING\n\n", pause, *text_chunks("one")]))
+    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
+        received = ""
+        for text in response.iter_text():
+            received += text
+            if "ping" in received:
+                pause.go.set()
+    events = events_of(received)
+    grammar.check(events)
+    assert [event["type"] for event in events[:3]] == ["message_start", "ping", "ping"]
+
+
+def test_unavailable_tools_are_named(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion()), streams(text_chunks("a")))
+    tools = [{"type": "web_search_20250305", "name": "web_search"}, {"type": "x_1", "name": "né\n"}]
+    for body in (REQUEST, STREAM):
+        response = post(proxy, {**body, "tools": tools})
+        assert response.headers["anthropic-proxy-unavailable-tools"] == "web_search, n??"
+        assert "tools" not in upstream.request().body
+
+
+def test_the_connection_is_used_again(upstream: ScriptedUpstream, proxy: str) -> None:
+    """A stream that was read to its end leaves its connection to the next request."""
+    pause = Pause()
+    script = chunked(*text_chunks("a"), b"data: [DONE]\n\n", LAST_CHUNK, pause)
+    assert script.head is not None
+    upstream.then(Script(script.head.replace(b"connection: close", b"connection: keep-alive"), script.steps))
+    assert events_of(post(proxy, STREAM).text)[-1]["type"] == "message_stop"
+    assert not upstream.request().gone.is_set()
+    pause.go.set()
+
+
+def test_count_tokens(proxy: str, upstream: ScriptedUpstream) -> None:
+    tools = [{"name": "a", "description": "does things " * 50, "input_schema": {"type": "object"}}]
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    bare = post(proxy, body, "/v1/messages/count_tokens?beta=true").json()["input_tokens"]
+    full = post(proxy, {**body, "tools": tools}, "/v1/messages/count_tokens").json()["input_tokens"]
+    assert 0 < bare < 20
+    assert full > bare + 100
+    assert upstream.requests == [], "counting does not ask the upstream"

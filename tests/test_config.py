@@ -1,0 +1,300 @@
+"""Every variable: its names, its default, who wins, and what is said when it is wrong, without giving a secret away."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anthropic_proxy import config
+from anthropic_proxy.config import ConfigError, Settings, chat_completions_url, find_env_file, load
+
+_URL = "https://upstream.example"
+_PART = "must be a base URL or a full .../chat/completions address, not a part of it"
+_CREDENTIALS = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
+_QUERY = "must not hold a query or a fragment"
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.env"
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
+    with pytest.raises(ConfigError) as raised:
+        load(None)
+    return str(raised.value)
+
+
+def _key(settings: Settings) -> str | None:
+    return settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
+    assert load(None).model_dump() == {
+        "upstream_base_url": _URL,
+        "upstream_api_key": None,
+        "host": "0.0.0.0",  # noqa: S104 - the documented default
+        "port": 3000,
+        "reasoning_model": None,
+        "completion_model": None,
+        "debug": False,
+        "verbose": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "field", "value"),
+    [
+        ("UPSTREAM_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
+        ("ANTHROPIC_PROXY_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
+        ("HOST", "127.0.0.1", "host", "127.0.0.1"),
+        ("ANTHROPIC_PROXY_BIND", "::1", "host", "::1"),
+        ("PORT", "8080", "port", 8080),
+        ("PORT", "0", "port", 0),
+        ("PORT", "65535", "port", 65535),
+        ("REASONING_MODEL", "vendor/thinker:free", "reasoning_model", "vendor/thinker:free"),
+        ("COMPLETION_MODEL", "gpt-5", "completion_model", "gpt-5"),
+        ("DEBUG", "1", "debug", True),
+        ("DEBUG", "true", "debug", True),
+        ("DEBUG", "True", "debug", True),
+        ("DEBUG", "0", "debug", False),
+        ("DEBUG", "FALSE", "debug", False),
+        ("VERBOSE", "1", "verbose", True),
+        ("VERBOSE", "TRUE", "verbose", True),
+        ("VERBOSE", "tRuE", "verbose", True),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_variables(
+    monkeypatch: pytest.MonkeyPatch, env_file: Path, source: str, variable: str, given: str, field: str, value: Any
+) -> None:
+    variables = {variable: given} if field == "upstream_base_url" else {"UPSTREAM_BASE_URL": _URL, variable: given}
+    if source == "environment":
+        _set(monkeypatch, variables)
+    env_file.write_text("".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else "")
+    assert getattr(load(env_file), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variables", "key"),
+    [
+        pytest.param({"UPSTREAM_API_KEY": "sk-1"}, "sk-1", id="name"),
+        pytest.param({"OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="alias"),
+        pytest.param({"UPSTREAM_API_KEY": "sk-1", "OPENROUTER_API_KEY": "sk-2"}, "sk-1", id="both"),
+        pytest.param({"UPSTREAM_API_KEY": ""}, None, id="empty"),
+        pytest.param({"UPSTREAM_API_KEY": "", "OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="empty-and-alias"),
+    ],
+)
+def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
+    settings = load(None)
+    assert _key(settings) == key
+    assert "sk-" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, env_file: Path) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""})
+    env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
+    settings = load(env_file)
+    assert (settings.host, settings.port, settings.debug) == ("0.0.0.0", 8080, False)  # noqa: S104 - the default
+    assert (settings.completion_model, settings.reasoning_model) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "flags", "host"),
+    [
+        pytest.param("HOST=file", {}, {}, "file", id="file-over-default"),
+        pytest.param("HOST=file", {"HOST": "environment"}, {}, "environment", id="environment-over-file"),
+        pytest.param("HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {}, "alias", id="alias-over-file"),
+        pytest.param("HOST=file", {"HOST": "environment"}, {"HOST": "flag"}, "flag", id="flag-over-both"),
+        pytest.param("HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {"HOST": "flag"}, "flag", id="flag-over-alias"),
+        pytest.param("HOST=file", {"HOST": "environment"}, {"HOST": None}, "environment", id="flag-not-given"),
+        pytest.param("HOST=file", {"HOST": "name", "ANTHROPIC_PROXY_BIND": "alias"}, {}, "name", id="name-over-alias"),
+    ],
+)
+def test_who_wins(
+    monkeypatch: pytest.MonkeyPatch,
+    env_file: Path,
+    file: str,
+    environment: dict[str, str],
+    flags: dict[str, Any],
+    host: str,
+) -> None:
+    env_file.write_text(f"UPSTREAM_BASE_URL={_URL}\n{file}\n")
+    _set(monkeypatch, environment)
+    assert load(env_file, flags).host == host
+
+
+def test_what_else_stands_in_a_file(env_file: Path) -> None:
+    lines = (
+        "\ufeff# comment",
+        "",
+        f"export UPSTREAM_BASE_URL='{_URL}' # ours",
+        'UPSTREAM_API_KEY="sk-a b#c"',
+        "OF_OTHERS=x",
+    )
+    env_file.write_text("\n".join(lines), encoding="utf-8")
+    settings = load(env_file)
+    assert (settings.upstream_base_url, _key(settings)) == (_URL, "sk-a b#c")
+
+
+def test_a_file_that_is_no_text(env_file: Path) -> None:
+    env_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
+        load(env_file)
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """The places that are looked at, all below `tmp_path`: nothing is there yet."""
+    for name in ("work", "home", "etc"):
+        (tmp_path / name).mkdir()
+    assert config.ENV_FILES[2] == Path("/etc/anthropic-proxy/.env")
+    monkeypatch.setattr(config, "ENV_FILES", (*config.ENV_FILES[:2], tmp_path / "etc/.env"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    return {"work": Path(".env"), "home": tmp_path / "home/.anthropic-proxy.env", "etc": tmp_path / "etc/.env"}
+
+
+@pytest.mark.parametrize(
+    ("existing", "found"),
+    [
+        (["work", "home", "etc"], "work"),
+        (["home", "etc"], "home"),
+        (["etc"], "etc"),
+        ([], None),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_the_first_file_that_is_there(places: dict[str, Path], existing: list[str], found: str | None) -> None:
+    for place in existing:
+        places[place].touch()
+    assert find_env_file(None) == (places[found] if found else None)
+
+
+def test_only_one_file_is_read(places: dict[str, Path]) -> None:
+    places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
+    places["home"].write_text("PORT=8080\n")
+    assert load(find_env_file(None)).port == 3000
+
+
+def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
+    places["work"].touch()
+    assert find_env_file(env_file) == env_file
+
+
+def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
+    places["work"].mkdir()
+    places["etc"].touch()
+    assert find_env_file(None) == places["etc"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"UPSTREAM_BASE_URL": ""}], ids=["unset", "empty"])
+def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    _set(monkeypatch, variables)
+    with pytest.raises(ConfigError) as raised:
+        load(None)
+    first, *examples = str(raised.value).splitlines()
+    assert first.startswith("UPSTREAM_BASE_URL is required")
+    urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
+    assert len(urls) >= 2
+    assert all(chat_completions_url(url).endswith("/v1/chat/completions") for url in urls)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "expected"),
+    [
+        ("PORT", "http", "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer"),
+        ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
+        ("PORT", "-1", "a number from 0 to 65535: Input should be greater than or equal to 0"),
+        ("DEBUG", "maybe", "true or false: Input should be a valid boolean, unable to interpret input"),
+        ("VERBOSE", "2", "true or false: Input should be a valid boolean, unable to interpret input"),
+        (
+            "UPSTREAM_BASE_URL",
+            "localhost:1",
+            "an http(s) address of an OpenAI-compatible server: must start with http:// or https://",
+        ),
+        (
+            "ANTHROPIC_PROXY_BASE_URL",
+            "a",
+            "an http(s) address of an OpenAI-compatible server: must start with http:// or https://",
+        ),
+    ],
+)
+def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: str) -> None:
+    unset = {"UPSTREAM_BASE_URL": ""} if variable == "ANTHROPIC_PROXY_BASE_URL" else {}
+    name = "UPSTREAM_BASE_URL" if unset else variable
+    assert _problem(monkeypatch, **unset, **{variable: given}) == f"{name}: {given!r} is not {expected}"
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _problem(monkeypatch, UPSTREAM_BASE_URL="x", PORT="y", DEBUG="z", UPSTREAM_API_KEY="sk-canary").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["UPSTREAM_BASE_URL", "PORT", "DEBUG"]
+    assert "sk-canary" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("base", "address"),
+    [
+        ("https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions"),
+        ("https://api.openai.com", "https://api.openai.com/v1/chat/completions"),
+        ("https://api.openai.com/", "https://api.openai.com/v1/chat/completions"),
+        ("http://localhost:11434/v1", "http://localhost:11434/v1/chat/completions"),
+        ("http://localhost:11434/v1/", "http://localhost:11434/v1/chat/completions"),
+        ("https://a.example/api/paas/v4", "https://a.example/api/paas/v4/chat/completions"),
+        ("https://a.example/v12", "https://a.example/v12/chat/completions"),
+        ("https://a.example/v1beta", "https://a.example/v1beta/v1/chat/completions"),
+        ("https://a.example/v1/x", "https://a.example/v1/x/v1/chat/completions"),
+        ("https://a.example/v1/chat/completions", "https://a.example/v1/chat/completions"),
+        ("https://a.example/v1/chat/completions/", "https://a.example/v1/chat/completions"),
+        ("https://a.example/chat/completions", "https://a.example/chat/completions"),
+        ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
+        ("  https://a.example\n", "https://a.example/v1/chat/completions"),
+        ("HTTPS://a.example", "https://a.example/v1/chat/completions"),
+    ],
+)
+def test_urls(base: str, address: str) -> None:
+    assert chat_completions_url(base) == address
+    assert Settings(_env_file=None, UPSTREAM_BASE_URL=base).chat_completions_url == address
+
+
+@pytest.mark.parametrize(
+    ("base", "host", "address"),
+    [("https://API.openai.com/v1", "api.openai.com", "API.openai.com"), ("http://[::1]:8080", "::1", "[::1]:8080")],
+)
+def test_host_and_address(base: str, host: str, address: str) -> None:
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=base)
+    assert (settings.upstream_host, settings.upstream_address) == (host, address)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "reason"),
+    [
+        ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
+        ("a.example/v1", "a.example/v1", "must start with http:// or https://"),
+        ("http://", "http://", "must name a host"),
+        ("https:///v1", "https:///v1", "must name a host"),
+        ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
+        ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
+        ("http://a.example/chat", "http://a.example/chat", _PART),
+        ("http://a.example/v1/chat/", "http://a.example/v1/chat/", _PART),
+        ("http://a.example/v1/completions", "http://a.example/v1/completions", _PART),
+        ("http://a.example/v1?key=canary", "http://a.example/v1?***", _QUERY),
+        ("http://a.example/v1/chat/completions?key=canary", "http://a.example/v1/chat/completions?***", _QUERY),
+        ("http://a.example/#canary", "http://a.example/#***", _QUERY),
+        ("http://user:canary@a.example", "http://***@a.example", _CREDENTIALS),
+        ("http://canary@a.example/v1", "http://***@a.example/v1", _CREDENTIALS),
+        ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _QUERY),
+    ],
+)
+def test_urls_that_are_refused(monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str) -> None:
+    expected = f"UPSTREAM_BASE_URL: {shown!r} is not an http(s) address of an OpenAI-compatible server: {reason}"
+    assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected

@@ -1,0 +1,76 @@
+"""Status and error type: the table, both ways round the official SDK, and the envelope."""
+
+import json
+
+import anthropic
+import httpx2  # the client of the SDK
+import pytest
+
+from anthropic_proxy.errors import TYPE_BY_STATUS, ApiError, invalid_request
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (402, "billing_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (405, "invalid_request_error"),
+        (409, "conflict_error"),
+        (413, "request_too_large"),
+        (418, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (503, "api_error"),
+        (504, "timeout_error"),
+        (529, "overloaded_error"),
+    ],
+)
+def test_types(status: int, kind: str) -> None:
+    assert ApiError(status, "no").type == kind
+
+
+def test_no_type_stands_for_two_statuses() -> None:
+    assert len(set(TYPE_BY_STATUS.values())) == len(TYPE_BY_STATUS)
+
+
+def test_envelope() -> None:
+    error = ApiError(429, "slow down", {"retry-after": "3"})
+    assert error.body("req_1") == {
+        "type": "error",
+        "error": {"type": "rate_limit_error", "message": "slow down"},
+        "request_id": "req_1",
+    }
+    assert error.headers == {"retry-after": "3"}
+    assert str(error) == "429 rate_limit_error: slow down"
+
+
+def test_headers_are_the_errors_own() -> None:
+    headers = {"retry-after": "3"}
+    error = ApiError(429, "slow down", headers)
+    headers.clear()
+    assert error.headers == {"retry-after": "3"}
+    assert ApiError(400, "no").headers == {}
+
+
+def test_invalid_request() -> None:
+    error = invalid_request("no")
+    assert (error.status, error.message) == (400, "no")
+
+
+@pytest.mark.parametrize("status", TYPE_BY_STATUS)
+def test_the_sdk_reads_the_envelope(status: int) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, content=json.dumps(ApiError(status, "the reason").body("req_1")))
+
+    with (
+        httpx2.Client(transport=httpx2.MockTransport(answer)) as http,
+        anthropic.Anthropic(api_key="dummy", http_client=http, max_retries=0) as client,
+        pytest.raises(anthropic.APIStatusError) as raised,
+    ):
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+    assert raised.value.status_code == status
+    assert "the reason" in raised.value.message
+    assert raised.value.type == TYPE_BY_STATUS[status]

@@ -1,0 +1,21 @@
+"""Ids: legal on both sides and never the same twice."""
+
+import re
+
+import pytest
+
+from anthropic_proxy.ids import new_id
+
+# OpenAI takes at most 40 characters in a tool call's id; Anthropic's SDKs and Claude Code take these characters.
+_LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+
+
+@pytest.mark.parametrize("prefix", ["msg", "toolu", "req"])
+def test_form(prefix: str) -> None:
+    identifier = new_id(prefix)
+    assert re.fullmatch(rf"{prefix}_[0-9a-f]{{24}}", identifier)
+    assert _LEGAL.fullmatch(identifier)
+
+
+def test_no_two_are_alike() -> None:
+    assert len({new_id("msg") for _ in range(10_000)}) == 10_000

@@ -1,0 +1,64 @@
+"""Which model answers: thinking, overrides and the client's own choice."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.config import Settings
+from anthropic_proxy.routing import route, wants_thinking
+
+_THINKER = {"REASONING_MODEL": "thinker"}
+_WRITER = {"COMPLETION_MODEL": "writer"}
+
+
+def _settings(**variables: str) -> Settings:
+    return Settings(_env_file=None, **({"UPSTREAM_BASE_URL": "http://localhost:8080"} | variables))
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        pytest.param({}, False, id="absent"),
+        pytest.param({"thinking": None}, False, id="null"),
+        pytest.param({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True, id="enabled"),
+        pytest.param({"thinking": {"type": "adaptive"}}, True, id="adaptive"),
+        pytest.param({"thinking": {"type": "disabled"}}, False, id="disabled"),
+        pytest.param({"thinking": {"type": "between_tools"}}, False, id="between-tools"),
+        pytest.param({"thinking": {"type": "of next month"}}, False, id="unknown"),
+    ],
+)
+def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:  # noqa: FBT001 - a column of the table
+    assert wants_thinking({"model": "client", **fields}) is wanted
+
+
+@pytest.mark.parametrize(
+    ("variables", "thinking", "model"),
+    [
+        pytest.param({}, None, "client", id="nothing-set"),
+        pytest.param({}, "enabled", "client", id="nothing-set-thinking"),
+        pytest.param(_THINKER | _WRITER, None, "writer", id="both"),
+        pytest.param(_THINKER | _WRITER, "disabled", "writer", id="both-disabled"),
+        pytest.param(_THINKER | _WRITER, "enabled", "thinker", id="both-enabled"),
+        pytest.param(_THINKER | _WRITER, "adaptive", "thinker", id="both-adaptive"),
+        pytest.param(_THINKER, None, "client", id="only-reasoning"),
+        pytest.param(_THINKER, "enabled", "thinker", id="only-reasoning-enabled"),
+        pytest.param(_WRITER, None, "writer", id="only-completion"),
+        pytest.param(_WRITER, "enabled", "client", id="only-completion-enabled"),
+    ],
+)
+def test_model(variables: dict[str, str], thinking: str | None, model: str) -> None:
+    request = {"model": "client", "thinking": {"type": thinking}} if thinking else {"model": "client"}
+    assert route(request, _settings(**variables)).model == model
+
+
+@pytest.mark.parametrize(
+    ("base", "url", "dialect"),
+    [
+        ("https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions", "openrouter"),
+        ("https://API.OpenAI.com/v1", "https://API.OpenAI.com/v1/chat/completions", "openai"),
+        ("http://localhost:11434", "http://localhost:11434/v1/chat/completions", "generic"),
+    ],
+)
+def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
+    found = route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
+    assert (found.url, found.dialect.name) == (url, dialect)

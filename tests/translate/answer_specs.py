@@ -1,0 +1,21 @@
+"""The way back of a request, with ids that can be foretold."""
+
+import itertools
+from typing import Any
+
+from anthropic_proxy.translate.answer_spec import AnswerSpec, reasoning_display
+
+
+def answer_spec(request: dict[str, Any] | None = None) -> AnswerSpec:
+    """As the gateway makes it for `request`; tool ids are toolu_1, toolu_2, ..., and the input estimate is 7 tokens."""
+    given = request or {}
+    numbers = itertools.count(1)
+    return AnswerSpec(
+        id="msg_1",
+        model="claude-test",
+        input_estimate=7,
+        host="up:1",
+        new_tool_id=lambda: f"toolu_{next(numbers)}",
+        stop_sequences=given.get("stop_sequences") or [],
+        reasoning=reasoning_display(given),
+    )

@@ -1,0 +1,54 @@
+"""Requests: every case, by whole bodies; and what holds for any request."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing import Route
+from anthropic_proxy.translate.request import to_openai
+from anthropic_proxy.wire.anthropic import messages_request
+from anthropic_proxy.wire.codec import dumps
+from tests import openai_shapes
+from tests.cases import cases
+
+Json = dict[str, Any]
+
+# Fields of upstreams other than OpenAI, sent only where a row of the dialects or a signature of ours says so.
+_FOREIGN = {"top_k", "reasoning_content"}
+
+
+def dialect(name: str) -> Dialect:
+    return next(each for each in (*DIALECTS, GENERIC) if each.name == name)
+
+
+def route(case: Json) -> Route:
+    return Route("http://up/v1/chat/completions", dialect(case["dialect"]), case["request"]["model"])
+
+
+@pytest.mark.parametrize("case", cases("requests"))
+def test_case(case: Json) -> None:
+    request = messages_request(dumps(case["request"]))
+    if "error" in case:
+        with pytest.raises(ApiError) as caught:
+            to_openai(request, route(case))
+        assert {"status": caught.value.status, "message": caught.value.message} == case["error"]
+        return
+    translated = to_openai(request, route(case))
+    assert translated.body == case["upstream"]
+    assert sorted(translated.notes.ignored) == case.get("ignored", [])
+    assert translated.notes.unavailable == case.get("unavailable", [])
+
+
+@pytest.mark.parametrize("case", [case for case in cases("requests") if "upstream" in case.values[0]])
+def test_openai_would_take_it(case: Json) -> None:
+    body = to_openai(messages_request(dumps(case["request"])), route(case)).body
+    messages = [{name: value for name, value in each.items() if name not in _FOREIGN} for each in body["messages"]]
+    openai_shapes.check({**{name: value for name, value in body.items() if name not in _FOREIGN}, "messages": messages})
+
+
+@pytest.mark.parametrize("case", [case for case in cases("requests") if "upstream" in case.values[0]])
+def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
+    first, second = (dumps(to_openai(messages_request(dumps(case["request"])), route(case)).body) for _ in range(2))
+    assert first == second

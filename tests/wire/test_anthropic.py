@@ -1,0 +1,289 @@
+"""The door: what is let in untouched, and in which words everything else is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.wire.anthropic import InvalidRequestError, count_tokens_request, messages_request, unknown_fields
+
+_BODY: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+_NOT_JSON = "The request body is not valid JSON: "
+_NO_OBJECT = "The request body is not an object: Input should be an object"
+_IN_BLOCK = "messages.0.content.0"
+_SOURCES = "does not match any of the expected tags:"
+_TEXT = {"type": "text", "text": "x"}
+_URL = {"type": "url", "url": "https://example.com/a.png"}
+_BASE64 = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+_NULLABLE = (
+    "system",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "metadata",
+    "stream",
+    "stop_sequences",
+    "top_p",
+    "top_k",
+)
+_TOOL = {"name": "f", "input_schema": {"type": "object"}}
+
+
+def _checked(body: Any) -> Any:
+    return messages_request(json.dumps(body).encode())
+
+
+def _refusal(raw: bytes) -> str:
+    with pytest.raises(InvalidRequestError) as raised:
+        messages_request(raw)
+    return str(raised.value)
+
+
+def _with_block(block: Any) -> dict[str, Any]:
+    return _BODY | {"messages": [{"role": "user", "content": [block]}]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        pytest.param(b"", _NOT_JSON + "EOF while parsing a value at line 1 column 0", id="nothing"),
+        pytest.param(b"{", _NOT_JSON + "EOF while parsing an object at line 1 column 1", id="cut"),
+        pytest.param(b"{bad", _NOT_JSON + "key must be a string at line 1 column 2", id="unquoted"),
+        pytest.param(b'{"model":1} x', _NOT_JSON + "trailing characters at line 1 column 13", id="more-after-it"),
+        pytest.param(b'{"model":"\xff"}', _NOT_JSON + "invalid unicode code point at line 1 column 11", id="no-UTF-8"),
+        pytest.param(b"null", _NO_OBJECT, id="null"),
+        pytest.param(b"[]", _NO_OBJECT, id="list"),
+        pytest.param(b'"x"', _NO_OBJECT, id="string"),
+        pytest.param(b"{}", "model: Field required; messages: Field required; max_tokens: Field required", id="empty"),
+    ],
+)
+def test_no_request_at_all(raw: bytes, text: str) -> None:
+    assert _refusal(raw) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("model", "", "model: String should have at least 1 character"),
+        ("model", None, "model: Input should be a valid string"),
+        ("max_tokens", -1, "max_tokens: Input should be greater than or equal to 0"),
+        ("max_tokens", 1.5, "max_tokens: Input should be a valid integer, got a number with a fractional part"),
+        ("max_tokens", None, "max_tokens: Input should be a valid integer"),
+        ("messages", [], "messages: at least one message is required"),
+        ("messages", None, "messages: Input should be a valid array"),
+        ("messages", {}, "messages: Input should be a valid array"),
+        ("messages", [1], "messages.0: Input should be an object"),
+        ("messages", [{}], "messages.0.role: Field required; messages.0.content: Field required"),
+        ("messages", [{"role": "user"}], "messages.0.content: Field required"),
+        ("messages", [{"role": "user", "content": None}], "messages.0.content: Input should be a valid array"),
+        ("messages", [{"role": "user", "content": {}}], "messages.0.content: Input should be a valid array"),
+        ("messages", [{"role": "user", "content": ["x"]}], "messages.0.content.0: Input should be an object"),
+        ("messages", [{"role": "user", "content": [{}]}], "messages.0.content.0.type: Field required"),
+        ("messages", [{"role": "a", "content": ""}], "messages.0.role: Input should be 'user', 'assistant' or 'system'"),
+        ("messages", [{"role": "system", "content": 1}], "messages.0.content: Input should be a valid array"),
+        ("system", 1, "system: Input should be a valid array"),
+        ("system", _TEXT, "system: Input should be a valid array"),
+        ("system", [{"type": "text"}], "system.0.text.text: Field required"),
+        ("stream", "x", "stream: Input should be a valid boolean, unable to interpret input"),
+        ("stop_sequences", "x", "stop_sequences: Input should be a valid array"),
+        ("stop_sequences", ["a", ""], "stop_sequences.1: String should have at least 1 character"),
+        ("stop_sequences", [1], "stop_sequences.0: Input should be a valid string"),
+        ("temperature", 1.1, "temperature: Input should be less than or equal to 1"),
+        ("temperature", -0.1, "temperature: Input should be greater than or equal to 0"),
+        ("top_p", 2, "top_p: Input should be less than or equal to 1"),
+        ("top_p", -1, "top_p: Input should be greater than or equal to 0"),
+        ("top_k", -1, "top_k: Input should be greater than or equal to 0"),
+        ("tools", {}, "tools: Input should be a valid array"),
+        ("tools", [1], "tools.0.custom: Input should be an object"),
+        ("tools", [{}], "tools.0.custom.name: Field required; tools.0.custom.input_schema: Field required"),
+        ("tools", [_TOOL, {"name": "g"}], "tools.1.custom.input_schema: Field required"),
+        ("tools", [_TOOL | {"name": ""}], "tools.0.custom.name: String should have at least 1 character"),
+        ("tools", [_TOOL | {"input_schema": []}], "tools.0.custom.input_schema: Input should be an object"),
+        ("tools", [_TOOL | {"description": 1}], "tools.0.custom.description: Input should be a valid string"),
+        ("tools", [{"type": 1, "name": "x"}], "tools.0.type: Input should be a valid string"),
+        ("tools", [{"type": "bash_20250124", "name": 1}], "tools.0.name: Input should be a valid string"),
+        ("tool_choice", "auto", "tool_choice: Input should be an object"),
+        ("tool_choice", {}, "tool_choice.type: Field required"),
+        ("tool_choice", {"type": "x"}, "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'"),
+        ("tool_choice", {"type": "tool", "name": 1}, "tool_choice.name: Input should be a valid string"),
+        ("thinking", True, "thinking: Input should be an object"),
+        ("thinking", {}, "thinking.type: Field required"),
+        ("output_config", {"effort": 1}, "output_config.effort: Input should be a valid string"),
+        (
+            "output_config",
+            {"format": {"type": "x", "schema": {}}},
+            "output_config.format.type: Input should be 'json_schema'",
+        ),
+        ("output_config", {"format": {"type": "json_schema"}}, "output_config.format.schema: Field required"),
+        ("metadata", [], "metadata: Input should be an object"),
+        ("metadata", {"user_id": 1}, "metadata.user_id: Input should be a valid string"),
+    ],
+)
+def test_a_bad_field_is_named(field: str, value: Any, text: str) -> None:
+    assert _refusal(json.dumps(_BODY | {field: value}).encode()) == text
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (1, ": Input should be an object"),
+        ({"type": 1}, ".type: Input should be a valid string"),
+        ({"type": "text"}, ".text.text: Field required"),
+        ({"type": "text", "text": None}, ".text.text: Input should be a valid string"),
+        ({"type": "image"}, ".image.source: Field required"),
+        ({"type": "image", "source": 1}, ".image.source: Input should be an object"),
+        ({"type": "image", "source": {}}, ".image.source: Unable to extract tag using discriminator 'type'"),
+        (
+            {"type": "image", "source": {"type": "text"}},
+            f".image.source: Input tag 'text' found using 'type' {_SOURCES} 'base64', 'url', 'file'",
+        ),
+        ({"type": "image", "source": {"type": "base64", "data": ""}}, ".image.source.base64.media_type: Field required"),
+        ({"type": "image", "source": {"type": "url"}}, ".image.source.url.url: Field required"),
+        ({"type": "image", "source": {"type": "file"}}, ".image.source.file.file_id: Field required"),
+        (
+            {"type": "document", "source": {"type": "x"}},
+            f".document.source: Input tag 'x' found using 'type' {_SOURCES} 'base64', 'url', 'file', 'text', 'content'",
+        ),
+        ({"type": "document", "source": {"type": "text"}}, ".document.source.text.data: Field required"),
+        (
+            {"type": "document", "source": {"type": "content", "content": [{"type": "text"}]}},
+            ".document.source.content.content.0.text.text: Field required",
+        ),
+        ({"type": "document", "source": _URL, "title": 1}, ".document.title: Input should be a valid string"),
+        ({"type": "search_result", "source": "", "title": ""}, ".search_result.content: Field required"),
+        (
+            {"type": "search_result", "source": "", "title": "", "content": [{"type": "image", "text": ""}]},
+            ".search_result.content.0.type: Input should be 'text'",
+        ),
+        ({"type": "thinking"}, ".thinking.thinking: Field required"),
+        ({"type": "tool_use", "id": "", "name": "f", "input": {}}, ".tool_use.id: String should have at least 1 character"),
+        (
+            {"type": "tool_use", "id": "1", "name": "", "input": {}},
+            ".tool_use.name: String should have at least 1 character",
+        ),
+        ({"type": "tool_use", "id": "1", "name": "f", "input": "{}"}, ".tool_use.input: Input should be an object"),
+        ({"type": "tool_use", "id": "1", "name": "f"}, ".tool_use.input: Field required"),
+        ({"type": "tool_reference"}, ".tool_reference.tool_name: Field required"),
+        ({"type": "tool_result"}, ".tool_result.tool_use_id: Field required"),
+        ({"type": "tool_result", "tool_use_id": "1", "content": 5}, ".tool_result.content: Input should be a valid array"),
+        (
+            {"type": "tool_result", "tool_use_id": "1", "content": [_TEXT, {"type": "image", "source": {"type": "url"}}]},
+            ".tool_result.content.1.image.source.url.url: Field required",
+        ),
+    ],
+)
+def test_a_bad_block_is_named(block: Any, text: str) -> None:
+    assert _refusal(json.dumps(_with_block(block)).encode()) == _IN_BLOCK + text
+
+
+def test_no_more_than_three_reasons_are_given() -> None:
+    text = _refusal(json.dumps(_BODY | {"model": 1, "temperature": 9, "top_k": -1, "top_p": 9, "stream": "x"}).encode())
+    assert [reason.partition(":")[0] for reason in text.split("; ")] == ["model", "stream", "temperature"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        _TEXT | {"cache_control": {"type": "ephemeral"}, "citations": None},
+        {"type": "image", "source": _URL, "future": {"a": [1]}},
+        {"type": "image", "source": _BASE64 | {"future": 1}},
+        {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "document", "source": _BASE64, "title": None, "context": "c", "citations": {"enabled": True}},
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}},
+        {"type": "document", "source": {"type": "content", "content": "c"}},
+        {"type": "document", "source": {"type": "content", "content": [_TEXT, {"type": "image", "source": _URL}]}},
+        {"type": "search_result", "source": "s", "title": "t", "content": [_TEXT | {"future": 1}]},
+        {"type": "thinking", "thinking": "", "signature": "s"},
+        {"type": "thinking", "thinking": "x"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "tool_use", "id": "1", "name": "f", "input": {"a": {"type": "text"}}, "caller": {"type": "direct"}},
+        {"type": "tool_reference", "tool_name": "f"},
+        {"type": "tool_result", "tool_use_id": "1"},
+        {"type": "tool_result", "tool_use_id": "1", "content": None, "is_error": None},
+        {"type": "tool_result", "tool_use_id": "1", "content": "x", "is_error": True},
+        {"type": "tool_result", "tool_use_id": "1", "content": [_TEXT, {"type": "tool_reference", "tool_name": "f"}]},
+        {"type": "server_tool_use", "id": "1", "name": "web_search", "input": {}},
+        {"type": "of next month", "text": 5, "source": [None]},
+    ],
+    ids=lambda block: block["type"],
+)
+def test_blocks_pass_untouched(block: dict[str, Any]) -> None:
+    assert _checked(_with_block(block)) == _with_block(block)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"context_management": {"edits": [{"type": "x"}]}, "service_tier": "auto"}, id="unknown-fields"),
+        pytest.param({"max_tokens": 0}, id="no-tokens"),
+        pytest.param({"system": "s"}, id="system-string"),
+        pytest.param({"system": [_TEXT, {"type": "of next month"}]}, id="system-blocks"),
+        pytest.param({"tools": [_TOOL, _TOOL | {"type": "custom", "strict": True, "defer_loading": True}]}, id="tools"),
+        pytest.param({"tools": [_TOOL | {"type": None}]}, id="tool-of-null-type"),
+        pytest.param({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 5}]}, id="typed-tool"),
+        pytest.param({"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}, id="tool-without-name"),
+        pytest.param({"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}}, id="tool-choice"),
+        pytest.param({"thinking": {"type": "of next month", "budget_tokens": 1024}}, id="thinking"),
+        pytest.param(
+            {"output_config": {"effort": "of next month", "format": {"type": "json_schema", "schema": {}}}}, id="output"
+        ),
+        pytest.param({"metadata": {"user_id": "u", "future": 1}}, id="metadata"),
+        pytest.param({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop_sequences": []}, id="bounds"),
+        pytest.param(
+            dict.fromkeys(_NULLABLE),
+            id="nulls",
+        ),
+        pytest.param({"messages": [{"role": "user", "content": []}]}, id="no-content"),
+        pytest.param({"messages": [{"role": "system"}, {"role": "system", "content": "x"}]}, id="system-messages"),
+        pytest.param({"messages": [{"role": "assistant", "content": "x", "future": 1}]}, id="message-with-more"),
+        pytest.param({"future": 2**70}, id="integer-beyond-64-bits"),
+    ],
+)
+def test_requests_pass_untouched(fields: dict[str, Any]) -> None:
+    assert _checked(_BODY | fields) == _BODY | fields
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        pytest.param(rb"a\ud83d", "a\ufffd", id="first-half"),
+        pytest.param(rb"\ude00b", "\ufffdb", id="second-half"),
+        pytest.param(rb"\ud83d\ude00", "😀", id="pair"),
+        pytest.param(rb"\ud83d\ud83d\ude00", "\ufffd😀", id="half-and-pair"),
+        pytest.param(b"\xed\xa0\xbd", "\ufffd", id="unescaped-half"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_replaced(escaped: bytes, text: str) -> None:
+    raw = json.dumps(_BODY | {"system": "@", "future": {"@": 1}}).encode().replace(b"@", escaped)
+    assert messages_request(raw) == _BODY | {"system": text, "future": {text: 1}}
+
+
+def test_a_repaired_body_is_checked_as_well() -> None:
+    raw = json.dumps(_BODY | {"model": 1}).encode().replace(b"hi", rb"\ud83d")
+    assert _refusal(raw) == "model: Input should be a valid string"
+
+
+@pytest.mark.parametrize("depth", [250, 900, 5_000, 1_000_000], ids="{}-levels".format)
+def test_deep_nesting_is_refused_and_not_a_crash(depth: int) -> None:
+    raw = json.dumps(_BODY | {"future": "@"}).encode().replace(b'"@"', b"[" * depth + b"]" * depth)
+    assert _refusal(raw).startswith(_NOT_JSON + "recursion limit exceeded at line 1 column ")
+
+
+def test_nesting_that_tools_have_is_let_in() -> None:
+    value: Any = 1
+    for _ in range(150):
+        value = {"a": [value]} if isinstance(value, int) else {"a": value}
+    block = {"type": "tool_use", "id": "1", "name": "f", "input": value}
+    assert _checked(_with_block(block)) == _with_block(block)
+
+
+def test_counting_needs_no_max_tokens() -> None:
+    body = {name: value for name, value in _BODY.items() if name != "max_tokens"}
+    assert count_tokens_request(json.dumps(body).encode()) == body
+    with pytest.raises(InvalidRequestError, match=r"^messages: Field required$"):
+        count_tokens_request(b'{"model":"m"}')
+
+
+def test_fields_that_are_not_read_are_known() -> None:
+    assert unknown_fields(_BODY | {"service_tier": 1, "container": 2, "top_k": 3}) == ["container", "service_tier"]

@@ -1,0 +1,131 @@
+"""Framing of server-sent events: every form that the standard allows, and no dependence on where the network cuts."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anthropic_proxy.wire import sse
+from anthropic_proxy.wire.sse import Decoder, EventTooLargeError, encode
+
+# Everything that means something to the decoder, and a character of several bytes.
+_PIECES = st.sampled_from(
+    [b"data: ", b"data:", b"da", b"ta", b"\n", b"\r", b"\r\n", b"\n\n", b":", b" ", b"x", "😀".encode(), b"\xff"]
+)
+_LINE = st.binary(max_size=20).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b""))
+
+
+def _decoded(*reads: bytes) -> list[bytes]:
+    decoder = Decoder()
+    return [payload for read in reads for payload in decoder.feed(read)] + decoder.close()
+
+
+def _cut(text: bytes, places: list[int]) -> list[bytes]:
+    """`text` in parts, cut at `places` (taken modulo its length)."""
+    cuts = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
+    return [text[start:end] for start, end in itertools.pairwise(cuts)]
+
+
+@pytest.mark.parametrize(
+    ("text", "payloads"),
+    [
+        pytest.param(b"data: one\n\ndata: two\n\n", [b"one", b"two"], id="two-events"),
+        pytest.param(b"data: one\r\n\r\ndata: two\r\n\r\n", [b"one", b"two"], id="CRLF"),
+        pytest.param(b"data: one\r\rdata: two\r\r", [b"one", b"two"], id="CR"),
+        pytest.param(b"data: one\r\n\ndata: two\n\r\n", [b"one", b"two"], id="mixed-line-ends"),
+        pytest.param(b"data:one\n\n", [b"one"], id="no-space"),
+        pytest.param(b"data:  one \n\n", [b" one "], id="only-one-space-belongs-to-the-field"),
+        pytest.param(b"data: one\ndata: two\n\n", [b"one\ntwo"], id="lines-of-one-event"),
+        pytest.param(b"data: one\ndata:\ndata: two\n\n", [b"one\n\ntwo"], id="empty-line-of-data"),
+        pytest.param(b"data:\n\n", [b""], id="empty-data"),
+        pytest.param(b": OPENROUTER PROCESSING\n\ndata: one\n\n", [b"one"], id="comment"),
+        pytest.param(b"data: a\n: b\ndata: c\n\n", [b"a\nc"], id="comment-inside-an-event"),
+        pytest.param(b"event: message\nid: 7\nretry: 10\ndata: one\n\n", [b"one"], id="other-fields"),
+        pytest.param(b"event: ping\n\n", [], id="event-without-data"),
+        pytest.param(b"database: one\n data: two\nDATA: three\n\n", [], id="fields-that-look-like-data"),
+        pytest.param(b"\n\n\ndata: one\n\n\n\n", [b"one"], id="more-empty-lines"),
+        pytest.param(b"data: a: b\n\n", [b"a: b"], id="colon-in-data"),
+        pytest.param("data: 😀ü\n\n".encode(), ["😀ü".encode()], id="UTF-8"),
+        pytest.param(b"data: \xff\xfe\n\n", [b"\xff\xfe"], id="no-UTF-8"),
+        pytest.param(
+            b"data: \x0b\x0c\x1c\xc2\x85\xe2\x80\xa8\n\n", [b"\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8"], id="line-ends-of-others"
+        ),
+        pytest.param(b"data: [DONE]\n\n", [sse.DONE], id="done"),
+        pytest.param(b"", [], id="nothing"),
+        pytest.param(b"data: one\n\ndata: two", [b"one", b"two"], id="ends-within-a-line"),
+        pytest.param(b"data: one\n\ndata: two\n", [b"one", b"two"], id="ends-without-an-empty-line"),
+        pytest.param(b"data: one\r\n\r\ndata: two\r", [b"one", b"two"], id="ends-within-CRLF"),
+        pytest.param(b"data: one\r\n\r", [b"one"], id="ends-within-the-last-CRLF"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000], ids="reads-of-{}".format)
+def test_payloads(text: bytes, payloads: list[bytes], size: int) -> None:
+    assert _decoded(*(text[start : start + size] for start in range(0, len(text), size))) == payloads
+
+
+@given(st.lists(_PIECES, max_size=30).map(b"".join), st.lists(st.integers(min_value=0), max_size=10))
+@settings(deadline=None)
+def test_cuts_do_not_matter(text: bytes, places: list[int]) -> None:
+    whole = _decoded(text)
+    assert _decoded(*_cut(text, places)) == whole
+    assert _decoded(*_cut(text, list(range(len(text))))) == whole
+
+
+@given(st.lists(st.lists(_LINE, min_size=1, max_size=3)), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+@settings(deadline=None)
+def test_every_payload_arrives_as_it_was_sent(events: list[list[bytes]], end: bytes) -> None:
+    text = b"".join(b"".join(b"data: " + line + end for line in lines) + end for lines in events)
+    assert _decoded(text) == [b"\n".join(lines) for lines in events]
+
+
+def test_a_payload_is_given_as_soon_as_its_event_ends() -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"data: one\n\ndata: t") == [b"one"]
+    assert decoder.feed(b"wo\n") == []
+    assert decoder.feed(b"\n") == [b"two"]
+    assert decoder.close() == []
+
+
+def test_nothing_comes_twice_out_of_close() -> None:
+    decoder = Decoder()
+    decoder.feed(b"data: one")
+    assert [decoder.close(), decoder.close()] == [[b"one"], []]
+
+
+def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    decoder = Decoder()
+    assert decoder.feed(b"data: " + b"x" * 94) == []
+    with pytest.raises(EventTooLargeError, match=r"^an event of more than 100 bytes$"):
+        decoder.feed(b"x")
+
+
+def test_a_large_event_is_no_trouble() -> None:
+    payload = b"x" * (1024 * 1024)
+    assert _decoded(*_cut(b"data: " + payload + b"\n\n", list(range(0, len(payload), 65536)))) == [payload]
+
+
+@pytest.mark.parametrize(
+    ("event", "encoded"),
+    [
+        pytest.param({"type": "ping"}, b'event: ping\ndata: {"type":"ping"}\n\n', id="ping"),
+        pytest.param(
+            {"type": "message_stop", "text": "ü\n\r\n😀"},
+            'event: message_stop\ndata: {"type":"message_stop","text":"ü\\n\\r\\n😀"}\n\n'.encode(),
+            id="line-ends-are-escaped",
+        ),
+    ],
+)
+def test_encoded(event: dict[str, Any], encoded: bytes) -> None:
+    assert encode(event) == encoded
+
+
+@given(st.text(), st.lists(st.integers(min_value=0), max_size=5))
+@settings(deadline=None)
+def test_what_is_encoded_can_be_decoded(text: str, places: list[int]) -> None:
+    event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
+    payloads = _decoded(*_cut(encode(event) + encode({"type": "ping"}), places))
+    assert [json.loads(payload) for payload in payloads] == [event, {"type": "ping"}]
