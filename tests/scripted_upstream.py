@@ -4,6 +4,7 @@ It runs in a thread of its own. Each request takes the next script; what came is
 """
 
 import asyncio
+import contextlib
 import json
 import queue
 import threading
@@ -160,7 +161,7 @@ class ScriptedUpstream:
                 writer.transport.abort()
             elif isinstance(step, Pause):
                 step.reached.set()
-                while not step.go.is_set():
+                while not step.go.is_set():  # noqa: ASYNC110 - set from the test's thread
                     await asyncio.sleep(0.005)
             else:
                 writer.write(step)
@@ -176,10 +177,8 @@ async def _read_request(reader: asyncio.StreamReader) -> Received:
 
 
 async def _watch(reader: asyncio.StreamReader, gone: threading.Event) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):
         await reader.read()
-    except ConnectionError:
-        pass
     gone.set()
 
 

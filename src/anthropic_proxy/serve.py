@@ -51,9 +51,7 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(
-    settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event
-) -> None:
+async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
     log = Log()
     address = address_of(listener)

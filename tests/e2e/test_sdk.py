@@ -176,16 +176,18 @@ def test_an_error_within_the_stream(client: anthropic.Anthropic, upstream: Scrip
     pause = Pause()
     first, *_ = text_chunks("one")
     upstream.then(streams([first, pause, {"error": {"message": "out of memory"}}], done=False))
-    with pytest.raises(anthropic.APIStatusError, match="out of memory"), client.messages.stream(**ASK) as stream:
-        for _ in stream.text_stream:
-            pause.go.set()
+    with client.messages.stream(**ASK) as stream:
+        assert next(iter(stream.text_stream)) == "one"
+        pause.go.set()
+        with pytest.raises(anthropic.APIStatusError, match="out of memory"):
+            stream.get_final_message()
 
 
 def test_without_an_upstream() -> None:
     with (
         running_proxy("http://127.0.0.1:9") as proxy,
         anthropic.Anthropic(base_url=proxy, api_key="any", max_retries=0) as client,
-        pytest.raises(anthropic.InternalServerError, match="127.0.0.1:9 refuses connections"),
+        pytest.raises(anthropic.InternalServerError, match=r"127\.0\.0\.1:9 refuses connections"),
     ):
         client.messages.create(**ASK)
 

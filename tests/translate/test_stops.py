@@ -1,5 +1,7 @@
 """The finish reasons, and the scanner for stop sequences."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ def test_scanner(text: str, sequences: list[str], visible: str, matched: str | N
 )
 def test_the_cuts_do_not_matter(text: str, sequences: list[str], cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
     assert scanned(pieces, sequences) == scanned([text], sequences)
     visible, matched = scanned([text], sequences)
     assert (matched is None) == all(sequence not in text for sequence in sequences)

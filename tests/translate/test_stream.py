@@ -144,8 +144,25 @@ junk = st.recursive(
         st.lists(each, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["choices", "delta", "index", "content", "tool_calls", "function", "name", "arguments", "id"]
-                + ["finish_reason", "usage", "reasoning", "error", "text", "prompt_tokens", "refusal", "function_call"]
+                [
+                    "choices",
+                    "delta",
+                    "index",
+                    "content",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "arguments",
+                    "id",
+                    "finish_reason",
+                    "usage",
+                    "reasoning",
+                    "error",
+                    "text",
+                    "prompt_tokens",
+                    "refusal",
+                    "function_call",
+                ]
             ),
             each,
             max_size=4,

@@ -1,8 +1,9 @@
-"""JSON in and out: the only module that names a JSON library.
+"""JSON in and out: the only module that names JSON libraries.
 
-orjson does the work. It refuses a few things that real peers send: half of a surrogate pair (a text cut in the middle of
-an emoji, which JavaScript clients escape as `\\ud83d`) and integers beyond 64 bits. For those, and only those, the
-standard library takes over, so that nothing a peer sends is lost.
+pydantic's parser reads and orjson writes: both are fast, and the parser keeps integers of any size, of which orjson's
+would make floats. What they refuse and real peers send, the standard library does, so that nothing is lost: half of a
+surrogate pair (a text cut in the middle of an emoji, which JavaScript clients escape as `\\ud83d`), and writing integers
+beyond 64 bits.
 """
 
 import json
@@ -10,6 +11,7 @@ import re
 from typing import Any
 
 import orjson
+from pydantic_core import from_json
 
 # A JSON object in the wire's own shape. What is inside was checked at the door (see wire/anthropic.py) or is read with
 # `.get`, as upstreams leave out, add and rename fields.
@@ -21,8 +23,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 def loads(data: bytes | str) -> Any:
     """Parse one JSON document. Raises ValueError when it is none (or is nested too deeply to be parsed)."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
+        return from_json(data)
+    except ValueError:
         try:
             return json.loads(data)
         except RecursionError as error:

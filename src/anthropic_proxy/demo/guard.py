@@ -1,0 +1,139 @@
+"""Child processes that can't outlive us, however we end.
+
+Each child runs below a small guard process (this module as a program) that does nothing but hold the reading end of a
+pipe of ours. When the pipe ends, because we closed it or because we died by any signal, the guard stops its child and
+goes. So no signal handler has to be perfect, and nothing is left to clean up after a SIGKILL.
+Guard and child have a session of their own: Ctrl-C in the terminal reaches us alone, and we decide what stops when.
+What the child prints goes to a file, not to a pipe: a pipe that nobody reads would block it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+GRACE_SECONDS = 3.0
+POLL_SECONDS = 0.03
+TAIL_LINES = 12
+
+# All that a child inherits of our environment. A list of what to keep, since what to drop (keys, model names, proxies
+# of the user) has no end.
+KEPT_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"})
+
+Progress = Callable[[float], None]
+Found = TypeVar("Found")
+
+
+class ChildError(RuntimeError):
+    """A child ended or never got ready. The first line says which and how, the next ones are the end of its output."""
+
+
+class Child:
+    """One running child. Made by `started`, which also stops it."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+
+    def output(self) -> str:
+        """All that the child has printed so far, on stdout and stderr."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def failed(self, what: str) -> ChildError:
+        """The error to raise when this child did `what`."""
+        tail = self.output().splitlines()[-TAIL_LINES:] or ["nothing"]
+        return ChildError("\n    ".join([f"{self.name} {what}; the last that it printed:", *tail]))
+
+    def check(self) -> None:
+        """Raise ChildError when the child has ended."""
+        if (code := self._process.poll()) is not None:
+            raise self.failed(f"ended with code {code}")
+
+    def wait_for(self, look: Callable[[], Found | None], timeout: float, progress: Progress | None = None) -> Found:
+        """Call `look` until it gives something and return that.
+
+        `timeout` is in seconds; `progress` is told the seconds waited so far before each look. Raises ChildError.
+        """
+        began = time.monotonic()
+        while (found := look()) is None:
+            self.check()
+            waited = time.monotonic() - began
+            if waited > timeout:
+                raise self.failed(f"was not ready after {timeout:g} s")
+            if progress is not None:
+                progress(waited)
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def stop(self) -> None:
+        """End the pipe and wait until guard and child are gone."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        # A copy of the pipe in a process forked from us would hide its end: then signals have to do.
+        for insist in (self._process.terminate, self._process.kill):
+            try:
+                self._process.wait(GRACE_SECONDS + 2)
+            except subprocess.TimeoutExpired:
+                insist()
+        self._process.wait()
+
+
+@contextmanager
+def started(name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]) -> Iterator[Child]:
+    """Run `python -m COMMAND` in `directory` with a clean environment plus `extra`, and stop it at the end.
+
+    `name` is what messages call it; its output goes to a file in `directory`.
+    """
+    python = [sys.executable, "-m"]
+    log = directory / "output.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own modules
+            [*python, __name__, *python, *command],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**environment(os.environ), **extra},
+            start_new_session=True,
+        )
+    child = Child(name, process, log)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a child: KEPT_VARIABLES, and our own import path, since the child runs in another directory."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return {name: value for name, value in ours.items() if name in KEPT_VARIABLES} | {"PYTHONPATH": path}
+
+
+def main(command: Sequence[str]) -> int:
+    """Run `command` until it ends or our standard input does. Returns its exit code, 128 + n after signal n."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - what `started` gave
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 4096):
+        pass
+    child.terminate()
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

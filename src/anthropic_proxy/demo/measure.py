@@ -1,0 +1,45 @@
+"""What the proxy adds to a request: the same tiny request, direct and through the proxy, in alternation.
+
+One token is asked for, so that the model's own work and its noise are small. Both ways use the same HTTP client with
+one connection kept open, neither goes first every time, and the first pair, which opens connections and warms caches,
+does not count.
+"""
+
+import time
+
+import httpx
+
+from .embedded import MODEL
+
+PAIRS = 15
+_REQUEST = {
+    "model": MODEL,
+    "max_tokens": 1,
+    "temperature": 0,
+    "messages": [{"role": "user", "content": "Say yes."}],
+}
+
+
+def pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[float, float]]:
+    """Durations in seconds of `count` pairs of requests: (to the upstream at `direct`, through the proxy at `proxied`).
+
+    Raises httpx.HTTPError when any of them fails.
+    """
+    urls = (f"{direct}/v1/chat/completions", f"{proxied}/v1/messages")
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        measured = [_pair(client, urls, swapped=bool(number % 2)) for number in range(count + 1)]
+    return measured[1:]
+
+
+def _pair(client: httpx.Client, urls: tuple[str, str], *, swapped: bool) -> tuple[float, float]:
+    direct, proxied = urls
+    if swapped:
+        second = _seconds(client, proxied)
+        return _seconds(client, direct), second
+    return _seconds(client, direct), _seconds(client, proxied)
+
+
+def _seconds(client: httpx.Client, url: str) -> float:
+    began = time.perf_counter()
+    client.post(url, json=_REQUEST, headers={"anthropic-version": "2023-06-01"}).raise_for_status()
+    return time.perf_counter() - began

@@ -1,0 +1,55 @@
+"""The proxy as a user would start it: a process of its own, told by its environment where the upstream is.
+
+It runs in an empty directory with an empty `.env`, so neither settings of the user's shell nor any `.env` of theirs
+reach it. Its port has to be picked before it starts, so another program may take it in between: then the next try.
+"""
+
+import errno
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from .embedded import Server, answers
+from .guard import ChildError, Progress, started
+
+START_TIMEOUT_SECONDS = 30.0
+TRIES = 3
+PORT_TAKEN = os.strerror(errno.EADDRINUSE).lower()
+
+
+@contextmanager
+def running(upstream: str, progress: Progress | None = None) -> Iterator[Server]:
+    """A proxy before the server at `upstream`, ready to answer; stopped at the end.
+
+    `progress` is told the seconds waited so far. Raises ChildError when the proxy ends or is not ready in time.
+    """
+    for tries_left in reversed(range(TRIES)):
+        with ExitStack() as stack:
+            try:
+                server = _start(stack, upstream, progress)
+            except ChildError as error:
+                if tries_left and PORT_TAKEN in str(error).lower():
+                    continue
+                raise
+            yield server
+            return
+
+
+def _start(stack: ExitStack, upstream: str, progress: Progress | None) -> Server:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-demo-")))
+    (directory / ".env").touch()
+    port = str(_free_port())
+    command = ["anthropic_proxy", "--host", "127.0.0.1", "--port", port]
+    child = stack.enter_context(started("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream}))
+    base_url = f"http://127.0.0.1:{port}"
+    child.wait_for(lambda: answers(base_url) or None, START_TIMEOUT_SECONDS, progress)
+    return Server(base_url, child)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

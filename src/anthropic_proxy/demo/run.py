@@ -1,0 +1,158 @@
+"""The command `anthropic-proxy demo`: a real model, the proxy and the official SDK, in one go, on this machine.
+
+Everything is a context manager, so whatever ends the demo (its end, a failure, Ctrl-C, SIGTERM) stops model and proxy;
+even SIGKILL does, see `guard`. Every failure, of whatever kind, becomes one error here, one reason on stderr and exit
+code 1; steps can't fail quietly.
+"""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+
+from . import embedded, figures, measure, proxied, steps
+from .embedded import MODEL, DemoUnavailable, Server
+from .guard import ChildError
+from .screen import Screen
+from .steps import StepError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE_SECONDS = 0.2
+WATCH_SECONDS = 0.5
+
+CLAUDE_CODE = """\
+  export UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-...
+  anthropic-proxy &
+  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value claude --model qwen/qwen3-coder"""
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came. No Exception, so that no library on the way takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def run(*, serve: bool) -> int:
+    """Run the demo, and with `serve` leave model and proxy running until Ctrl-C or SIGTERM. Returns the exit code.
+
+    0: all steps did what they promise; 1: the reason is on stderr; 128 + n: signal n came before the end.
+    Must be called in the main thread, since it handles signals.
+    """
+    screen = Screen(sys.stdout)
+    try:
+        with _stop_signals():
+            _demo(screen, serve=serve)
+    except (Stopped, DemoUnavailable, ChildError, StepError) as error:
+        screen.end_line()
+        sys.stderr.write(f"anthropic-proxy demo: {error}\n")
+        return 128 + error.number if isinstance(error, Stopped) else 1
+    return 0
+
+
+def _demo(screen: Screen, *, serve: bool) -> None:
+    embedded.require("anthropic")
+    threading.Thread(target=steps.preload, daemon=True).start()
+    with (
+        embedded.running(progress=partial(screen.waiting, "Starting SmolLM2-135M on llama.cpp's server")) as model,
+        _announced(screen),
+        proxied.running(model.base_url, partial(screen.waiting, "Starting the proxy in front of it")) as proxy,
+        _announced(screen),
+    ):
+        screen.line(f"anthropic SDK -> proxy {proxy.base_url} -> OpenAI-compatible server {model.base_url}")
+        converse(screen, model, proxy)
+        if serve:
+            _keep_running(screen, model, proxy)
+
+
+@contextmanager
+def _announced(screen: Screen) -> Iterator[None]:
+    screen.ready()
+    yield
+
+
+def converse(screen: Screen, model: Server, proxy: Server) -> None:
+    """All steps, then the figures. Raises StepError, or ChildError when a server ended."""
+    watched = partial(_step, (model, proxy))
+    with watched("the SDK"):
+        client = steps.connect(proxy.base_url)
+    with client:
+        screen.title("1. A streamed answer")
+        screen.write(f"  > {steps.STREAM_PROMPT}\n  ")
+        with watched("streamed answer"):
+            stream = steps.stream(client, screen.write)
+        screen.end_line()
+        screen.title("2. A structured answer, in the form of a JSON schema")
+        screen.line(f"  > {steps.STRUCTURED_PROMPT}")
+        with watched("structured answer"):
+            screen.line(f"  {json.dumps(steps.structured(client))}")
+        screen.title("3. An answer from a tool's result (a replayed tool_use and tool_result)")
+        screen.line(f"  > {steps.TOOL_PROMPT}")
+        screen.line(f"  {steps.TOOL['name']}({json.dumps(steps.TOOL_INPUT)}) = {steps.TOOL_RESULT!r}")
+        with watched("answer from a tool's result"):
+            screen.line(f"  {steps.after_tool(client)}")
+    with watched("figures"):
+        report = _figures(stream, measure.pairs(model.base_url, proxy.base_url))
+    screen.title("Point Claude Code at a real upstream")
+    screen.line(CLAUDE_CODE)
+    screen.title("Measured just now, on this machine and this tiny model")
+    screen.line(report)
+
+
+def _figures(stream: figures.Stream, pairs: list[tuple[float, float]]) -> str:
+    return (
+        f"  time to first token  {figures.first_token_ms(stream):6.0f} ms, through the proxy\n"
+        f"  tokens per second    {figures.tokens_per_second(stream):6.0f}\n"
+        f"  the proxy adds       {figures.added_ms(pairs):6.1f} ms to a request (median of {len(pairs)} pairs)"
+    )
+
+
+@contextmanager
+def _step(servers: tuple[Server, ...], name: str) -> Iterator[None]:
+    """Turn any failure of a step into the most telling reason: that a server is gone, else what the step met."""
+    try:
+        yield
+    except Exception as error:
+        time.sleep(NOTICE_SECONDS)  # a server that died under the step needs a moment to be seen as gone
+        for server in servers:
+            server.child.check()
+        met = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+        raise StepError(f"{name}: {' '.join(met.split())}") from error
+
+
+def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
+    question = {"role": "user", "content": "What is HTTP?"}
+    body = {"model": MODEL, "max_tokens": 60, "stream": True, "messages": [question]}
+    screen.title("Both run until Ctrl-C")
+    screen.line(f"  proxy  {proxy.base_url}  (Anthropic Messages API; its log: {proxy.child.log})")
+    screen.line(f"  model  {model.base_url}  (OpenAI Chat Completions API; its log: {model.child.log})")
+    screen.line(f"  curl -N {proxy.base_url}/v1/messages -H 'content-type: application/json' -d '{json.dumps(body)}'")
+    try:
+        while True:
+            model.child.check()
+            proxy.child.check()
+            time.sleep(WATCH_SECONDS)
+    except Stopped:
+        screen.end_line()
+        screen.line("stopping both")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Raise Stopped on SIGINT and SIGTERM, until the block ends."""
+    previous = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)

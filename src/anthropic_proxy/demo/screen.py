@@ -1,0 +1,43 @@
+"""What the demo prints: plain lines, flushed at once; bold titles and a running clock only on a terminal."""
+
+from typing import TextIO
+
+
+class Screen:
+    """Writes to `out`. It knows whether a line is open, so that an error can begin on a line of its own."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._terminal = out.isatty()
+        self._open = False
+
+    def write(self, text: str) -> None:
+        """Write `text` as it is, and flush."""
+        self._out.write(text)
+        self._out.flush()
+        if text:
+            self._open = not text.endswith("\n")
+
+    def line(self, text: str = "") -> None:
+        """Write `text` and end the line."""
+        self.write(f"{text}\n")
+
+    def title(self, text: str) -> None:
+        """An empty line, then a title."""
+        self.line(f"\n\033[1m{text}\033[0m" if self._terminal else f"\n{text}")
+
+    def end_line(self) -> None:
+        """End the line if one is open."""
+        if self._open:
+            self.line()
+
+    def waiting(self, what: str, seconds: float) -> None:
+        """Show that `what` takes its time: a clock on a terminal, one line that stays open elsewhere."""
+        if self._terminal:
+            self.write(f"\r{what} ... {seconds:.1f} s")
+        elif not self._open:
+            self.write(f"{what} ...")
+
+    def ready(self) -> None:
+        """End what `waiting` began."""
+        self.line(" ready")

@@ -1,0 +1,145 @@
+"""What the demo asks, each through the official `anthropic` SDK, and what counts as an answer.
+
+The prompts are ones that a model of 135 million parameters answers sensibly at temperature 0. Every step checks what it
+got and raises StepError otherwise, so nothing is shown as working that did not work. The SDK is imported late: only
+the demo needs it.
+"""
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .embedded import MODEL
+from .figures import Stream
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+    from anthropic.types import Message, MessageParam, ToolParam
+
+MAX_TOKENS = 60
+TEMPERATURE = {"temperature": 0}  # the SDK no longer names it, servers still take it
+TIMEOUT_SECONDS = 60.0
+
+STREAM_PROMPT = "What does a translator do? Answer in one sentence."
+
+STRUCTURED_PROMPT = "Maria is 34 years old and lives in Lisbon. Extract name, age and city."
+FIELDS: dict[str, tuple[str, type]] = {"name": ("string", str), "age": ("integer", int), "city": ("string", str)}
+SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {field: {"type": json_type} for field, (json_type, _) in FIELDS.items()},
+    "required": list(FIELDS),
+    "additionalProperties": False,
+}
+
+TOOL_PROMPT = "What is the weather in Paris? Answer in one sentence."
+TOOL_INPUT: dict[str, object] = {"city": "Paris"}
+TOOL_RESULT = "The weather in Paris is 18 degrees Celsius with light rain."
+TOOL_EVIDENCE = "18"  # only the tool's result says it, so an answer with it has read the result
+TOOL: "ToolParam" = {
+    "name": "get_weather",
+    "description": "Weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+REPLAY: "list[MessageParam]" = [
+    {"role": "user", "content": TOOL_PROMPT},
+    {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "toolu_demo", "name": TOOL["name"], "input": TOOL_INPUT}],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_demo", "content": TOOL_RESULT}]},
+]
+
+
+class StepError(RuntimeError):
+    """An answer is not what the step promises. The text says what came instead."""
+
+
+def preload() -> None:
+    """Import the SDK, which takes a second or more; meant for a thread of its own. `connect` tells what goes wrong."""
+    with suppress(Exception):
+        importlib.import_module("anthropic")
+
+
+def connect(base_url: str) -> "Anthropic":
+    """The official SDK's client for a server; errors are not hidden by retries."""
+    import anthropic
+
+    return anthropic.Anthropic(
+        base_url=base_url,
+        api_key="demo",
+        max_retries=0,
+        timeout=TIMEOUT_SECONDS,
+        # A proxy for the internet in the user's environment must not get requests for this address.
+        http_client=anthropic.DefaultHttpxClient(mounts={base_url: None}),
+    )
+
+
+def stream(client: "Anthropic", show: Callable[[str], None]) -> Stream:
+    """Ask with streaming and give each piece of text to `show` as it comes. Raises StepError, and the SDK's errors."""
+    sent = time.perf_counter()
+    first = None
+    with client.messages.stream(
+        model=MODEL,
+        max_tokens=MAX_TOKENS,
+        extra_body=TEMPERATURE,
+        messages=[{"role": "user", "content": STREAM_PROMPT}],
+    ) as answer:
+        for text in answer.text_stream:
+            first = first or time.perf_counter()
+            show(text)
+        message = answer.get_final_message()
+    ended = time.perf_counter()
+    if first is None or not _text(message).strip():
+        raise StepError("the stream held no text")
+    return Stream(sent=sent, first=first, ended=ended, tokens=message.usage.output_tokens)
+
+
+def structured(client: "Anthropic") -> dict[str, Any]:
+    """Ask for an answer in the form of SCHEMA and return it parsed. Raises StepError, and the SDK's errors."""
+    message = client.messages.create(
+        model=MODEL,
+        max_tokens=MAX_TOKENS,
+        extra_body=TEMPERATURE,
+        output_config={"format": {"type": "json_schema", "schema": SCHEMA}},
+        messages=[{"role": "user", "content": STRUCTURED_PROMPT}],
+    )
+    return parse(_text(message))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The object in `text` when it fits SCHEMA. Raises StepError."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise StepError(f"the answer is not JSON ({error}): {text!r}") from None
+    types = {name: type(field) for name, field in value.items()} if isinstance(value, dict) else None
+    if types != {name: python_type for name, (_, python_type) in FIELDS.items()}:
+        raise StepError(f"the answer does not fit the schema: {text!r}")
+    return dict(value)
+
+
+def after_tool(client: "Anthropic") -> str:
+    """Replay a tool call and its result, and return what the model makes of it.
+
+    The call is ours, and `tool_choice` forbids another: a model this small can't be relied on to choose a tool.
+    Raises StepError, and the SDK's errors.
+    """
+    message = client.messages.create(
+        model=MODEL,
+        max_tokens=MAX_TOKENS,
+        extra_body=TEMPERATURE,
+        tools=[TOOL],
+        tool_choice={"type": "none"},
+        messages=REPLAY,
+    )
+    text = _text(message).strip()
+    if TOOL_EVIDENCE not in text:
+        raise StepError(f"the answer does not use the tool's result: {text!r}")
+    return text
+
+
+def _text(message: "Message") -> str:
+    return "".join(block.text for block in message.content if block.type == "text")

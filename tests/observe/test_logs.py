@@ -1,0 +1,138 @@
+"""What is logged at which level, and that no line holds a key or a whole image."""
+
+import base64
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anthropic_proxy.observe.logs import Log, configure, redact
+
+_IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
+_KEYS = st.from_regex(r"sk-[A-Za-z0-9]{8,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
+_TEXTS = st.text() | st.sampled_from([_IMAGE, "A" * 199, "A" * 300 + "==", "***"])
+
+
+@pytest.fixture(autouse=True)
+def default_configuration() -> Iterator[None]:
+    """The next test must not write to the stream that this one captured."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("nothing to hide", "nothing to hide", id="plain"),
+        pytest.param("a sk-1 b sk-1", "a *** b ***", id="key-twice"),
+        pytest.param("Bearer sk-1", "Bearer ***", id="header"),
+        pytest.param("A" * 199, "A" * 199, id="short-data"),
+        pytest.param("A" * 200, "A" * 24 + "...[200 base64 characters]", id="long-data"),
+        pytest.param("A" * 300 + "==", "A" * 24 + "...[302 base64 characters]", id="padded-data"),
+        pytest.param(
+            '{"a":"' + "A" * 200 + '","b":1}', '{"a":"' + "A" * 24 + '...[200 base64 characters]","b":1}', id="in-json"
+        ),
+        pytest.param(
+            f"data:image/png;base64,{_IMAGE}", f"data:image/png;base64,{_IMAGE[:24]}...[6828 base64 characters]", id="url"
+        ),
+        pytest.param("word " * 100, "word " * 100, id="long-text"),
+    ],
+)
+def test_redact(text: str, shown: str) -> None:
+    assert redact(text, "sk-1") == shown
+
+
+@pytest.mark.parametrize("secret", [None, ""], ids=["none", "empty"])
+def test_without_a_key_only_data_is_cut(secret: str | None) -> None:
+    assert redact("a*b " + "A" * 200, secret) == "a*b " + "A" * 24 + "...[200 base64 characters]"
+
+
+@given(st.lists(_TEXTS), _KEYS)
+@settings(deadline=None)
+def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
+    logged = redact(secret.join(["", *texts, ""]), secret)
+    assert secret not in logged
+    assert not re.search(r"[A-Za-z0-9+/]{200}", logged)
+
+
+@pytest.mark.parametrize(
+    ("debug", "verbose", "events"),
+    [
+        pytest.param(False, False, ["started", "broken"], id="quiet"),
+        pytest.param(True, False, ["started", "summary", "ignored", "broken"], id="debug"),
+        pytest.param(True, True, ["started", "summary", "came in", "ignored", "broken"], id="verbose"),
+    ],
+)
+def test_levels(
+    capsys: pytest.CaptureFixture[str],
+    debug: bool,  # noqa: FBT001 - a column of the table
+    verbose: bool,  # noqa: FBT001 - the same
+    events: list[str],
+) -> None:
+    configure(debug=debug)
+    log = Log(verbose=verbose)
+    log.info("started")
+    log.debug("summary", messages=1)
+    log.body("came in", "req_1", b"{}")
+    log.ignored({"field x"})
+    log.error("broken")
+    captured = capsys.readouterr()
+    assert re.findall(r"\] (.+?) *(?: \w+=.*)?$", captured.err, re.MULTILINE) == events
+    assert captured.out == ""
+
+
+def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=True)
+    log = Log(verbose=True, secret="canary")
+    log.info("a", text="1 canary", number=1)
+    log.debug("b", text="2 canary")
+    log.error("c", text="3 canary")
+    log.body("d", "req_1", b'{"key":"canary","data":"' + _IMAGE.encode() + b'"}')
+    text = capsys.readouterr().err
+    assert text.count("***") == 4
+    assert "canary" not in text
+    assert _IMAGE[:200] not in text
+
+
+def test_a_body_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=True)
+    Log(verbose=True).body("came in", "req_1", b"a\xff\xfeb")
+    assert "a\ufffd\ufffdb" in capsys.readouterr().err
+
+
+def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=False)
+    try:
+        int("x")
+    except ValueError:
+        Log().error("broken", exc_info=True)
+    text = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in text
+    assert text.rstrip().endswith("ValueError: invalid literal for int() with base 10: 'x'")
+
+
+def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=False)
+    Log().info("started", address="http://localhost:1")
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[info     \] started +address=http://localhost:1\n", capsys.readouterr().err
+    )
+
+
+def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=True)
+    log = Log()
+    log.ignored({"field b", "field a"})
+    log.ignored({"field c", "field a"})
+    assert re.findall(r"kind='(.*)'", capsys.readouterr().err) == ["field a", "field b", "field c"]
+
+
+def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=True)
+    log = Log()
+    log.ignored({f"field {number}" for number in range(1500)})
+    log.ignored({"field x"})
+    assert len(capsys.readouterr().err.splitlines()) == 1000
