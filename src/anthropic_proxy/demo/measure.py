@@ -9,7 +9,7 @@ import time
 
 import httpx
 
-from .embedded import MODEL
+from anthropic_proxy.demo.embedded import MODEL
 
 PAIRS = 15
 _REQUEST = {

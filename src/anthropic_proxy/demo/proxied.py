@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .embedded import Server, answers
-from .guard import ChildError, Progress, started
+from anthropic_proxy.demo.embedded import Server, answers
+from anthropic_proxy.demo.guard import ChildError, Progress, started
 
 START_TIMEOUT_SECONDS = 30.0
 TRIES = 3

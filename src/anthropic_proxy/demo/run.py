@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from . import embedded, figures, measure, proxied, steps
-from .embedded import MODEL, DemoUnavailable, Server
-from .guard import ChildError
-from .screen import Screen
-from .steps import StepError
+from anthropic_proxy.demo import embedded, figures, measure, proxied, steps
+from anthropic_proxy.demo.embedded import MODEL, DemoUnavailable, Server
+from anthropic_proxy.demo.guard import ChildError
+from anthropic_proxy.demo.screen import Screen
+from anthropic_proxy.demo.steps import StepError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE_SECONDS = 0.2

@@ -12,15 +12,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .embedded import MODEL
-from .figures import Stream
+from anthropic_proxy.demo.embedded import MODEL
+from anthropic_proxy.demo.figures import Stream
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
     from anthropic.types import Message, MessageParam, ToolParam
 
 MAX_TOKENS = 60
-TEMPERATURE = {"temperature": 0}  # the SDK no longer names it, servers still take it
+# The newest API version, and so the SDK, has no temperature any more; the older one has.
+TEMPERATURE = {"temperature": 0}
+OLDER_VERSION = {"anthropic-version": "2023-06-01"}
 TIMEOUT_SECONDS = 60.0
 
 STREAM_PROMPT = "What does a translator do? Answer in one sentence."
@@ -85,6 +87,7 @@ def stream(client: "Anthropic", show: Callable[[str], None]) -> Stream:
         model=MODEL,
         max_tokens=MAX_TOKENS,
         extra_body=TEMPERATURE,
+        extra_headers=OLDER_VERSION,
         messages=[{"role": "user", "content": STREAM_PROMPT}],
     ) as answer:
         for text in answer.text_stream:
@@ -103,6 +106,7 @@ def structured(client: "Anthropic") -> dict[str, Any]:
         model=MODEL,
         max_tokens=MAX_TOKENS,
         extra_body=TEMPERATURE,
+        extra_headers=OLDER_VERSION,
         output_config={"format": {"type": "json_schema", "schema": SCHEMA}},
         messages=[{"role": "user", "content": STRUCTURED_PROMPT}],
     )
@@ -131,6 +135,7 @@ def after_tool(client: "Anthropic") -> str:
         model=MODEL,
         max_tokens=MAX_TOKENS,
         extra_body=TEMPERATURE,
+        extra_headers=OLDER_VERSION,
         tools=[TOOL],
         tool_choice={"type": "none"},
         messages=REPLAY,

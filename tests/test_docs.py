@@ -1,0 +1,63 @@
+"""README and .env.example say what the settings and the command line are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from pydantic import AliasChoices
+
+from anthropic_proxy.cli import main
+from anthropic_proxy.config import ENV_FILES, Settings, load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+def names(field: Any) -> list[str]:
+    alias = field.validation_alias
+    return [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+
+
+FIELDS = [pytest.param(field, id=name) for name, field in Settings.model_fields.items()]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_setting_is_documented(field: Any) -> None:
+    variable, *aliases = names(field)
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{variable}`"))
+    assert all(f"`{alias}`" in row for alias in aliases)
+    default = field.default
+    if isinstance(default, bool):
+        default = str(default).lower()
+    assert field.is_required() or default is None or f"| `{default}` |" in row
+    assert re.search(rf"^#?{variable}=", EXAMPLE, re.MULTILINE)
+
+
+def test_nothing_else_is_documented() -> None:
+    known = {name for field in Settings.model_fields.values() for name in names(field)}
+    section = README.split("## Settings")[1].split("##")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) <= known
+    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) <= known
+
+
+def test_the_example_is_valid() -> None:
+    settings = load(ROOT / ".env.example")
+    assert settings.upstream_base_url == "https://openrouter.ai/api"
+    assert settings.upstream_api_key is None
+
+
+def test_the_files_are_documented() -> None:
+    for file in ENV_FILES:
+        assert f"`{file}`" in README or f"`./{file}`" in README
+
+
+def test_each_option_is_documented() -> None:
+    section = README.split("## Command line")[1].split("##")[0]
+    printed = CliRunner().invoke(main, ["--help"]).output
+    for short, long in re.findall(r"^  (-\w)?(?:, )?(--[\w-]+)", printed, re.MULTILINE):
+        assert (short or long) in section
+    for command in main.commands:
+        assert f"anthropic-proxy {command}" in section

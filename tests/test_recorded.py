@@ -1,0 +1,55 @@
+"""Raw answers of real servers, recorded on this project's own machines, through the whole way back.
+
+tests/cases/recorded/SERVER/CASE.response.txt is the HTTP answer as it came; expected.json says what it must become.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.translate import collect
+from anthropic_proxy.translate.failure import to_api_error
+from anthropic_proxy.translate.response import to_message
+from anthropic_proxy.wire.codec import loads
+from tests import grammar
+from tests.cases import CASES
+from tests.translate.answer_specs import answer_spec
+from tests.translate.test_stream import byte_by_byte, random_splits, translated, whole
+
+RECORDED = CASES / "recorded"
+EXPECTED: dict[str, Any] = json.loads((RECORDED / "expected.json").read_text())
+FILES = [
+    pytest.param(file, id=f"{file.parent.name}-{file.name.split('.')[0]}") for file in sorted(RECORDED.glob("*/*.txt"))
+]
+THINKING = {"thinking": {"type": "adaptive"}}
+
+
+def told(file: Path, split: Any) -> dict[str, Any]:
+    """What the client would be told: an error, or content, stop reason and usage."""
+    head, body = re.split(rb"\r?\n\r?\n", file.read_bytes(), maxsplit=1)
+    status = int(head.split(b" ")[1])
+    if status >= 300:
+        error = to_api_error(status, {}, body, host="up:1")
+        return {"status": error.status, "error": error.message}
+    if b"text/event-stream" in head:
+        events, failed = translated(split(body), THINKING)
+        grammar.check(events)
+        if failed:
+            return {"status": failed.status, "error": failed.message}
+        message = collect.to_message(events)
+    else:
+        message = to_message(loads(body), answer_spec(THINKING))
+    return {name: message[name] for name in ("content", "stop_reason", "usage")}
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("file", FILES)
+def test_recorded_answer(file: Path, split: Any) -> None:
+    assert told(file, split) == EXPECTED[f"{file.parent.name}/{file.name.removesuffix('.response.txt')}"]
+
+
+def test_each_expectation_has_its_recording() -> None:
+    assert len(EXPECTED) == len(FILES)
