@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.translate import collect
-from anthropic_proxy.translate.failure import to_api_error
+from anthropic_proxy.translate.failure import Source, to_api_error
 from anthropic_proxy.translate.response import to_message
 from anthropic_proxy.wire.codec import loads
 from tests import grammar
@@ -24,6 +24,7 @@ EXPECTED: dict[str, Any] = json.loads((RECORDED / "expected.json").read_text())
 FILES = [
     pytest.param(file, id=f"{file.parent.name}-{file.name.split('.')[0]}") for file in sorted(RECORDED.glob("*/*.txt"))
 ]
+SOURCE = Source("up:1")
 THINKING = {"thinking": {"type": "adaptive"}}
 
 
@@ -32,7 +33,7 @@ def told(file: Path, split: Any) -> dict[str, Any]:
     head, body = re.split(rb"\r?\n\r?\n", file.read_bytes(), maxsplit=1)
     status = int(head.split(b" ")[1])
     if status >= 300:
-        error = to_api_error(status, {}, body, host="up:1")
+        error = to_api_error(status, {}, body, SOURCE)
         return {"status": error.status, "error": error.message}
     if b"text/event-stream" in head:
         events, failed = translated(split(body), THINKING)

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.response import as_chunk
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire import events
@@ -30,44 +31,52 @@ class AnswerStream:
         request_id: str,
         *,
         on_read: Callable[[bytes], None] | None,
-        on_end: Callable[[str, JsonObject | None], None],
+        on_end: Callable[["AnswerStream"], None],
     ) -> None:
-        """on_read: sees what the upstream sent. on_end: is told, once, the outcome (a stop reason, `error`, or
-        `client_closed`) and the usage if it is known.
-        """
+        """on_read: sees what the upstream sent. on_end: sees the stream, once, when it is over."""
         self.error: ApiError | None = None
         self._reply = reply
         self._reads = reply.reads()
         self._on_read = on_read
-        self._on_end: Callable[[str, JsonObject | None], None] | None = on_end
+        self._on_end: Callable[[AnswerStream], None] | None = on_end
         self._decoder = Decoder()
         self._translator = translator
         self._request_id = request_id
         self._out: list[JsonObject] = []
         self._read_to_end = False
 
+    @property
+    def outcome(self) -> str:
+        """How it ended: the stop reason, `error`, or `client_closed` before any end."""
+        return "error" if self.error else self._translator.outcome or "client_closed"
+
+    @property
+    def usage(self) -> JsonObject | None:
+        """Usage of a whole answer, in tokens."""
+        return self._translator.usage
+
     async def start(self) -> None:
         """Wait for the upstream's first words. Raises ApiError when they, or their absence, are a failure."""
-        try:
-            await self._advance()
-        except ApiError as error:
-            self.error = error
-            raise
+        if self._reply.headers.get("content-type", "").startswith("application/json"):
+            self._whole(await self._reply.read())
+        else:
+            while not await self._step():
+                continue
         self._out = [*self._translator.start(), *self._out]
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
         return self
 
     async def __anext__(self) -> list[JsonObject]:
+        try:
+            while not self._out and not self._translator.finished:
+                await self._step()
+        except ApiError as error:
+            self.error = error
+            self._out += self._translator.fail(error, self._request_id)
         if not self._out:
-            if self._translator.finished:
-                await self.aclose()
-                raise StopAsyncIteration
-            try:
-                await self._advance()
-            except ApiError as error:
-                self.error = error
-                self._out += self._translator.fail(error, self._request_id)
+            await self.aclose()
+            raise StopAsyncIteration
         out, self._out = self._out, []
         return out
 
@@ -79,21 +88,23 @@ class AnswerStream:
         await self._reply.aclose()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
-            on_end(str(self.error) if self.error else self._translator.outcome or "client_closed", self._translator.usage)
+            on_end(self)
 
-    async def _advance(self) -> None:
-        """Read until there are events to send, which go to `_out`. Raises ApiError, after what came before it."""
-        while not self._out and not self._translator.finished:
-            received = await self._read()
-            if received is None:
-                self._end_of_input()
-            else:
-                self._translate(self._decode(received))
-                if not self._out and received.startswith(b":"):
-                    # A comment: the upstream is alive and thinks, and so are we.
-                    self._out.append(events.ping())
+    async def _step(self) -> bool:
+        """Translate one read into `_out`; whether it told anything. Raises ApiError, after what came before it."""
+        received = await self._read()
+        if received is None:
+            self._end_of_input()
+            return True
+        payloads = self._decode(received)
+        self._translate(payloads)
         if self._translator.finished and not self._read_to_end:
+            # A stop sequence: the upstream need not go on.
             await self._reply.aclose()
+        if not payloads and received.startswith(b":"):
+            # A comment: the upstream is alive and thinks, and so are we.
+            self._out.append(events.ping())
+        return bool(payloads or self._out)
 
     async def _read(self) -> bytes | None:
         try:
@@ -119,6 +130,11 @@ class AnswerStream:
                 self._out += self._translator.close(done=True)
             elif payload:
                 self._out += self._translator.feed(_chunk(payload))
+
+    def _whole(self, raw: bytes) -> None:
+        self._read_to_end = True
+        self._out += self._translator.feed(as_chunk(_chunk(raw)))
+        self._out += self._translator.close(done=False)
 
     def _end_of_input(self) -> None:
         self._read_to_end = True

@@ -51,12 +51,15 @@ class Gateway:
         self._settings = settings
         self._log = log
         self._upstream = upstream
+        key = settings.upstream_api_key
+        self._source = failure.Source(settings.upstream_address, key.get_secret_value() if key else None)
 
     async def create(self, request: JsonObject, request_id: str) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
-        translated = to_openai(request, route(request, self._settings))
+        chosen = route(request, self._settings)
+        translated = to_openai(request, chosen)
         self._log.ignored(translated.notes.ignored)
-        exchange = self._exchange(request, request_id, translated.body)
+        exchange = _Exchange(request_id, chosen.url, translated.body, self._spec(request, translated.body))
         self._log.debug("request", request_id=request_id, **_summary(request, exchange.body))
         headers = _headers(translated.notes)
         if request.get("stream"):
@@ -71,17 +74,16 @@ class Gateway:
     async def aclose(self) -> None:
         await self._upstream.aclose()
 
-    def _exchange(self, request: JsonObject, request_id: str, body: JsonObject) -> _Exchange:
-        spec = AnswerSpec(
+    def _spec(self, request: JsonObject, body: JsonObject) -> AnswerSpec:
+        return AnswerSpec(
             id=new_id("msg"),
             model=request["model"],
             input_estimate=tokens.estimate_request(body),
-            host=self._settings.upstream_address,
+            source=self._source,
             new_tool_id=partial(new_id, "toolu"),
             stop_sequences=request.get("stop_sequences") or [],
             reasoning=reasoning_display(request),
         )
-        return _Exchange(request_id, self._settings.chat_completions_url, body, spec)
 
     async def _whole(self, exchange: _Exchange) -> JsonObject:
         started = time.perf_counter()
@@ -91,8 +93,8 @@ class Gateway:
         finally:
             await reply.aclose()
         self._log.body("upstream answer", exchange.request_id, raw)
-        message = to_message(_object(raw, exchange.spec.host), exchange.spec)
-        self._finished(exchange, started, message["stop_reason"], message["usage"])
+        message = to_message(_object(raw, self._source.host), exchange.spec)
+        self._ended(exchange, started, message["stop_reason"], message["usage"])
         return message
 
     async def _collected(self, exchange: _Exchange) -> JsonObject:
@@ -115,7 +117,7 @@ class Gateway:
             StreamTranslator(exchange.spec),
             exchange.request_id,
             on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
-            on_end=partial(self._finished, exchange, started),
+            on_end=partial(self._stream_ended, exchange, started),
         )
         try:
             await stream.start()
@@ -132,18 +134,17 @@ class Gateway:
         if reply.status < 300:
             return reply
         try:
-            error = failure.to_api_error(reply.status, reply.headers, await reply.read(), host=exchange.spec.host)
+            raise failure.to_api_error(reply.status, reply.headers, await reply.read(), self._source)
         finally:
             await reply.aclose()
-        raise self._without_key(error)
 
-    def _without_key(self, error: ApiError) -> ApiError:
-        """Some upstreams repeat the key that they refuse."""
-        key = self._settings.upstream_api_key
-        message = error.message.replace(key.get_secret_value(), "***") if key else error.message
-        return ApiError(error.status, message, error.headers)
+    def _stream_ended(self, exchange: _Exchange, started: float, stream: AnswerStream) -> None:
+        if stream.error is not None:
+            # Told to the client within its stream, which is not seen by what logs HTTP errors.
+            self._log.info("stream broken off", request_id=exchange.request_id, message=stream.error.message)
+        self._ended(exchange, started, stream.outcome, stream.usage)
 
-    def _finished(self, exchange: _Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
+    def _ended(self, exchange: _Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
         seconds = round(time.perf_counter() - started, 3)
         self._log.debug("answer", request_id=exchange.request_id, outcome=outcome, seconds=seconds, usage=usage)
 

@@ -8,7 +8,7 @@ import pytest
 
 from anthropic_proxy.upstream import Upstream
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers
+from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, streams, text_chunks
 
 REQUEST = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -101,6 +101,23 @@ def test_the_key_is_never_told(upstream: ScriptedUpstream) -> None:
     assert (status, kind) == (500, "api_error")
     assert text.endswith("Incorrect API key provided: ***. Try again.")
     assert response.headers["x-should-retry"] == "false"
+
+
+def test_the_key_is_never_told_within_a_stream(upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    first, *_ = text_chunks("one")
+    error = {"error": {"message": "key sk-secret has no credit", "code": 402}}
+    upstream.then(streams([first, pause, error], done=False))
+    with (
+        running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret") as proxy,
+        httpx.stream("POST", proxy + "/v1/messages", json={**REQUEST, "stream": True}, trust_env=False) as response,
+    ):
+        received = ""
+        for text in response.iter_text():
+            received += text
+            pause.go.set()
+    assert "key *** has no credit" in received
+    assert "sk-secret" not in received
 
 
 def test_an_upstream_that_says_nothing_sensible(proxy: str, upstream: ScriptedUpstream) -> None:

@@ -273,6 +273,29 @@ def test_the_connection_is_used_again(upstream: ScriptedUpstream, proxy: str) ->
     pause.go.set()
 
 
+def test_a_whole_answer_to_a_stream_request(proxy: str, upstream: ScriptedUpstream) -> None:
+    """An upstream that ignores `stream`."""
+    calls = [{"function": {"name": name, "arguments": '{"n":1}'}} for name in ("a", "b")]
+    upstream.then(answers(completion("Hello", message={"tool_calls": calls})), answers({"nothing": 1}))
+    events = events_of(post(proxy, STREAM).text)
+    grammar.check(events)
+    names = [event["content_block"].get("name") for event in events if event["type"] == "content_block_start"]
+    assert names == [None, "a", "b"]
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+    assert events[-2]["usage"]["input_tokens"] == 11
+    assert post(proxy, STREAM).status_code == 500
+
+
+def test_headers_come_with_the_upstreams_first_chunk(proxy: str, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    role = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]}
+    upstream.then(streams([role, pause, *text_chunks("one")]))
+    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
+        assert response.status_code == 200
+        assert "message_start" in next(response.iter_text())
+        pause.go.set()
+
+
 def test_count_tokens(proxy: str, upstream: ScriptedUpstream) -> None:
     tools = [{"name": "a", "description": "does things " * 50, "input_schema": {"type": "object"}}]
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

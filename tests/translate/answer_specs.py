@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 from anthropic_proxy.translate.answer_spec import AnswerSpec, reasoning_display
+from anthropic_proxy.translate.failure import Source
 
 
 def answer_spec(request: dict[str, Any] | None = None) -> AnswerSpec:
@@ -14,7 +15,7 @@ def answer_spec(request: dict[str, Any] | None = None) -> AnswerSpec:
         id="msg_1",
         model="claude-test",
         input_estimate=7,
-        host="up:1",
+        source=Source("up:1"),
         new_tool_id=lambda: f"toolu_{next(numbers)}",
         stop_sequences=given.get("stop_sequences") or [],
         reasoning=reasoning_display(given),

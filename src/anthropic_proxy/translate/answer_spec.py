@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from anthropic_proxy.routing import wants_thinking
+from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.wire.codec import JsonObject
 
 
@@ -19,14 +20,14 @@ class Reasoning(Enum):
 @dataclass(frozen=True)
 class AnswerSpec:
     """id: of the message. model: the name that the client asked for. input_estimate: tokens of the request, for what is
-    said before the upstream has counted. new_tool_id: a fresh id for each tool call. host: of the upstream (with its
-    port), for errors.
+    said before the upstream has counted. new_tool_id: a fresh id for each tool call. source: the upstream, for
+    errors.
     """
 
     id: str
     model: str
     input_estimate: int
-    host: str
+    source: Source
     new_tool_id: Callable[[], str]
     stop_sequences: list[str] = field(default_factory=list)
     reasoning: Reasoning = Reasoning.HIDDEN

@@ -25,6 +25,17 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who answers: host and port, as texts name it, and the key that no text may repeat (some upstreams do)."""
+
+    host: str
+    key: str | None = None
+
+    def without_key(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
+
+
+@dataclass(frozen=True)
 class Failure:
     """What an upstream said went wrong: HTTP status, its words, and its machine-readable error object."""
 
@@ -41,23 +52,25 @@ class Failure:
         return " ".join((self.text, *codes))
 
 
-def to_api_error(status: int, headers: Mapping[str, str], body: bytes, *, host: str) -> ApiError:
-    """The error for an HTTP answer of `status` >= 300. `host` names the upstream where it said nothing itself."""
+def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: Source) -> ApiError:
+    """The error for an HTTP answer of `status` >= 300."""
     try:
         text, error = _words(loads(body))
     except ValueError:
         text, error = _plain_text(body), {}
-    return _decide(Failure(status, text or f"The upstream {host} answered {status} without a reason", error, headers, host))
+    told = source.without_key(text) or f"The upstream {source.host} answered {status} without a reason"
+    return _decide(Failure(status, told, error, headers, source.host))
 
 
-def stream_error(chunk: JsonObject, *, host: str) -> ApiError | None:
+def stream_error(chunk: JsonObject, source: Source) -> ApiError | None:
     """The error that a chunk of a stream holds (`{"error": ...}`, with or without choices), None when it holds none."""
     if not chunk.get("error"):
         return None
     text, error = _words(chunk)
     code = error.get("code")
     status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else 500
-    return _decide(Failure(status, text or f"The upstream {host} broke off the answer without a reason", error, {}, host))
+    told = source.without_key(text) or f"The upstream {source.host} broke off the answer without a reason"
+    return _decide(Failure(status, told, error, {}, source.host))
 
 
 def _words(parsed: Any) -> tuple[str, JsonObject]:

@@ -11,15 +11,24 @@ from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import content_text, first_choice, string
 
 
+def as_chunk(answer: JsonObject) -> JsonObject:
+    """A whole answer in the form of a single chunk: some upstreams answer whole though a stream was asked for."""
+    choice = first_choice(answer) or {}
+    delta = choice.get("message")
+    return {**answer, "choices": [{"delta": delta, "finish_reason": choice.get("finish_reason")}]}
+
+
 def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
     """The message for an answer that came with status 200. Raises ApiError when there is no answer in it."""
-    error = failure.stream_error(answer, host=spec.host)
+    error = failure.stream_error(answer, spec.source)
     choice = first_choice(answer)
     if error or choice is None:
-        raise error or ApiError(500, f"The upstream {spec.host} answered 200 with something that is no chat completion")
+        raise error or ApiError(
+            500, f"The upstream {spec.source.host} answered 200 with something that is no chat completion"
+        )
     finish_reason = choice.get("finish_reason")
     if finish_reason in (None, "", "error"):
-        raise ApiError(500, f"The upstream {spec.host} answered without finishing the answer")
+        raise ApiError(500, f"The upstream {spec.source.host} answered without finishing the answer")
     said = choice.get("message")
     said = said if isinstance(said, dict) else {}
     calls = _tool_uses(said, spec)
@@ -49,6 +58,6 @@ def _tool_uses(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
     blocks = []
     for name, arguments in to_calls(said):
         if not name:
-            raise ApiError(500, f"The upstream {spec.host} sent a tool call without a name")
+            raise ApiError(500, f"The upstream {spec.source.host} sent a tool call without a name")
         blocks.append(events.tool_use_block(spec.new_tool_id(), name, parse_arguments(arguments)))
     return blocks

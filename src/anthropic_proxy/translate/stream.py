@@ -62,7 +62,7 @@ class StreamTranslator:
         """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
         if self.finished:
             return []
-        error = failure.stream_error(chunk, host=self._spec.host)
+        error = failure.stream_error(chunk, self._spec.source)
         if error:
             raise error
         if chunk.get("usage"):
@@ -79,7 +79,7 @@ class StreamTranslator:
         if self.finished:
             return []
         if not self._finish_reason and not (done and self._pieces):
-            raise ApiError(500, f"The upstream {self._spec.host} ended the stream without finishing the answer")
+            raise ApiError(500, f"The upstream {self._spec.source.host} ended the stream without finishing the answer")
         self._end_text()
         self._flush_calls()
         self._flush_late()
@@ -99,7 +99,7 @@ class StreamTranslator:
             self._delta(delta)
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise ApiError(500, f"The upstream {self._spec.host} broke off the answer without a reason")
+            raise ApiError(500, f"The upstream {self._spec.source.host} broke off the answer without a reason")
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -172,7 +172,7 @@ class StreamTranslator:
     def _flush_calls(self) -> None:
         for call in self._calls.calls[self._opened_calls :]:
             if not call.name:
-                raise ApiError(500, f"The upstream {self._spec.host} sent a tool call without a name")
+                raise ApiError(500, f"The upstream {self._spec.source.host} sent a tool call without a name")
             self._blocks.tool_use(call)
 
     def _flush_late(self) -> None:
