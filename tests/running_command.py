@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.scripted_upstream import DEADLINE
 
@@ -27,6 +29,16 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"{what}: did not happen"
         time.sleep(_POLL_SECONDS)
     return value
+
+
+def refuses_connections(address: str) -> bool:
+    """Whether nobody listens at a base URL."""
+    url = urlsplit(address)
+    try:
+        socket.create_connection((url.hostname, url.port), timeout=DEADLINE).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,6 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://a.example/api/paas/v4", "https://a.example/api/paas/v4/chat/completions"),
         ("https://a.example/v12", "https://a.example/v12/chat/completions"),
         ("https://a.example/v1beta", "https://a.example/v1beta/v1/chat/completions"),
-        ("https://a.example/v1/x", "https://a.example/v1/x/v1/chat/completions"),
         ("https://a.example/v1/chat/completions", "https://a.example/v1/chat/completions"),
         ("https://a.example/v1/chat/completions/", "https://a.example/v1/chat/completions"),
         ("https://a.example/chat/completions", "https://a.example/chat/completions"),
@@ -280,7 +279,6 @@ def test_host_and_address(base: str, host: str, address: str) -> None:
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
         ("a.example/v1", "a.example/v1", "must start with http:// or https://"),
-        ("http://", "http://", "must name a host"),
         ("https:///v1", "https:///v1", "must name a host"),
         ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),

@@ -264,7 +264,7 @@ def test_a_repaired_body_is_checked_as_well() -> None:
     assert _refusal(raw) == "model: Input should be a valid string"
 
 
-@pytest.mark.parametrize("depth", [250, 900, 5_000, 1_000_000], ids="{}-levels".format)
+@pytest.mark.parametrize("depth", [250, 900, 1_000, 1_023, 5_000, 1_000_000], ids="{}-levels".format)
 def test_deep_nesting_is_refused_and_not_a_crash(depth: int) -> None:
     raw = json.dumps(_BODY | {"future": "@"}).encode().replace(b'"@"', b"[" * depth + b"]" * depth)
     assert _refusal(raw).startswith(_NOT_JSON + "recursion limit exceeded at line 1 column ")

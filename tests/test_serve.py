@@ -1,0 +1,33 @@
+"""Listening, and the loop. What is served is tested in tests/server, as a process in tests/test_cli.py."""
+
+import pytest
+
+from anthropic_proxy.serve import ListenError, address_of, listen, loop_factory
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]")])
+def test_listen(host: str, shown: str | None) -> None:
+    with listen(host, 0) as listener:
+        address = address_of(listener)
+    assert address.startswith(f"http://{shown}:" if shown else "http://")
+
+
+def test_a_port_in_use() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use$"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "é" * 80, "a..b"])
+def test_no_such_host(host: str) -> None:
+    with pytest.raises(ListenError, match=r"^can't listen on .*:0: \S.*"):
+        listen(host, 0)
+
+
+def test_the_loop_is_uvloop() -> None:
+    factory = loop_factory()
+    assert factory is not None
+    loop = factory()
+    assert type(loop).__module__ == "uvloop"
+    loop.close()
