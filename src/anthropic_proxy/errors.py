@@ -23,10 +23,19 @@ TYPE_BY_STATUS: Mapping[int, str] = {
 
 
 class ApiError(Exception):
-    """What the client is told: HTTP `status`, `message`, and response `headers` such as `retry-after` (seconds)."""
+    """What the client is told: HTTP `status`, `message`, response `headers` such as `retry-after` (seconds), and `details`,
+    whose `error_code` some clients act on.
+    """
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        details: JsonObject | None = None,
+    ) -> None:
         super().__init__(status, message)
+        self.details = details
         self.status = status
         self.message = message
         self.headers = dict(headers or {})
@@ -41,7 +50,9 @@ class ApiError(Exception):
 
     def body(self, request_id: str) -> JsonObject:
         """The envelope `{"type": "error", "error": {...}, "request_id": ...}`: a response body, or a stream event."""
-        return {"type": "error", "error": {"type": self.type, "message": self.message}, "request_id": request_id}
+        details = {"details": self.details} if self.details else {}
+        error = {"type": self.type, "message": self.message, **details}
+        return {"type": "error", "error": error, "request_id": request_id}
 
 
 def invalid_request(message: str) -> ApiError:

@@ -15,10 +15,11 @@ from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.routing import route
 from anthropic_proxy.translate import collect, failure, tokens
 from anthropic_proxy.translate.answer_spec import AnswerSpec, reasoning_display
+from anthropic_proxy.translate.names import renamed
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.response import to_message
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.stream import StreamTranslator, no_tokens
 from anthropic_proxy.upstream import Reply, Upstream
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads
 
@@ -28,9 +29,9 @@ UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
 
 @dataclass(frozen=True)
 class Answer:
-    """content: a Message, or the events of one. headers: response headers that belong to it."""
+    """content: a Message, or the events of one: as they come, or all at once. headers: response headers for it."""
 
-    content: JsonObject | AnswerStream
+    content: JsonObject | AnswerStream | list[JsonObject]
     headers: dict[str, str]
 
 
@@ -56,12 +57,17 @@ class Gateway:
 
     async def create(self, request: JsonObject, request_id: str) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
+        if request.get("thread"):
+            raise _no_threads()
         chosen = route(request, self._settings)
         translated = to_openai(request, chosen)
         self._log.ignored(translated.notes.ignored)
         exchange = _Exchange(request_id, chosen.url, translated.body, self._spec(request, translated.body))
         self._log.debug("request", request_id=request_id, **_summary(request, exchange.body))
         headers = _headers(translated.notes)
+        if request["max_tokens"] == 0:
+            events = no_tokens(exchange.spec)
+            return Answer(events if request.get("stream") else collect.to_message(events), headers)
         if request.get("stream"):
             return Answer(await self._stream(exchange), headers)
         answer = self._collected(exchange) if exchange.spec.stop_sequences else self._whole(exchange)
@@ -81,6 +87,7 @@ class Gateway:
             input_estimate=tokens.estimate_request(body),
             source=self._source,
             new_tool_id=partial(new_id, "toolu"),
+            tool_names=renamed(tool["name"] for tool in request.get("tools") or () if "name" in tool),
             stop_sequences=request.get("stop_sequences") or [],
             reasoning=reasoning_display(request),
         )
@@ -147,6 +154,12 @@ class Gateway:
     def _ended(self, exchange: _Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
         seconds = round(time.perf_counter() - started, 3)
         self._log.debug("answer", request_id=exchange.request_id, outcome=outcome, seconds=seconds, usage=usage)
+
+
+def _no_threads() -> ApiError:
+    """On this code the SDKs send the whole conversation again, and from then on without a thread."""
+    details = {"error_code": "thread_unsupported_request", "unsupported": []}
+    return ApiError(400, "thread: this server keeps no threads; send the whole conversation", details=details)
 
 
 def _object(raw: bytes, host: str) -> JsonObject:

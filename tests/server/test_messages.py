@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from anthropic_proxy.translate.names import upstream_name
 from tests import grammar
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
@@ -294,6 +295,71 @@ def test_headers_come_with_the_upstreams_first_chunk(proxy: str, upstream: Scrip
         assert response.status_code == 200
         assert "message_start" in next(response.iter_text())
         pause.go.set()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_tokens(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:  # noqa: FBT001 - a parameter
+    """max_tokens 0 is legal and needs no upstream, which would refuse it."""
+    response = post(proxy, {**REQUEST, "max_tokens": 0, "stream": stream})
+    if stream:
+        events = events_of(response.text)
+        grammar.check(events)
+        end = events[-2]
+        stop, usage = end["delta"], end["usage"]
+    else:
+        stop = response.json()
+        usage = stop["usage"]
+        assert stop["content"] == []
+    assert (stop["stop_reason"], usage["output_tokens"]) == ("max_tokens", 0)
+    assert usage["input_tokens"] > 0
+    assert upstream.requests == []
+
+
+def test_threads_are_refused_in_the_words_that_the_sdks_know(proxy: str) -> None:
+    response = post(proxy, {**REQUEST, "thread": {"type": "create"}})
+    assert response.status_code == 400
+    assert response.json()["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": []}
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [(None, 200), ("2023-06-01", 200), ("2026-10-21", 400), ("2027-01-01", 400)]
+)
+def test_sampling_parameters_by_version(proxy: str, upstream: ScriptedUpstream, version: str | None, status: int) -> None:
+    upstream.then(answers(completion()))
+    headers = {"anthropic-version": version} if version else {}
+    response = post(proxy, {**REQUEST, "temperature": 1.0, "top_k": None}, headers=headers)
+    assert response.status_code == status
+    if status == 400:
+        assert response.json()["error"]["message"] == "temperature: Extra inputs are not permitted"
+
+
+LONG_NAME = "mcp__a_server_with_a_long_name__and_a_tool_whose_name_is_even_longer_than_that"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_long_tool_names_come_back(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:  # noqa: FBT001
+    tools = [{"name": LONG_NAME, "input_schema": {"type": "object"}}]
+    history = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": LONG_NAME, "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}]},
+    ]
+    short = upstream_name(LONG_NAME)
+    call = {"id": "call_1", "type": "function", "function": {"name": short, "arguments": "{}"}}
+    if stream:
+        first = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}}]}
+        upstream.then(streams([first, *text_chunks(finish="tool_calls")]))
+    else:
+        upstream.then(answers(completion(None, message={"tool_calls": [call]}, finish_reason="tool_calls")))
+    choice = {"type": "tool", "name": LONG_NAME}
+    body = {**REQUEST, "messages": history, "tools": tools, "tool_choice": choice, "stream": stream}
+    response = post(proxy, body)
+    blocks = [event.get("content_block") for event in events_of(response.text)] if stream else response.json()["content"]
+    assert [block["name"] for block in blocks if block and block["type"] == "tool_use"] == [LONG_NAME]
+    sent = upstream.request().body
+    assert sent["tools"][0]["function"]["name"] == short
+    assert sent["tool_choice"]["function"]["name"] == short
+    assert sent["messages"][1]["tool_calls"][0]["function"]["name"] == short
 
 
 def test_count_tokens(proxy: str, upstream: ScriptedUpstream) -> None:

@@ -37,7 +37,7 @@ def test_to_calls_skips_what_is_no_call() -> None:
 
 def assembled(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
     numbers = itertools.count(1)
-    assembler = Assembler()
+    assembler = Assembler({})
     for fragment in fragments:
         assembler.feed(fragment, lambda: str(next(numbers)))
     return [(call.name, call.arguments) for call in assembler.calls]

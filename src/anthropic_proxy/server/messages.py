@@ -31,7 +31,10 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
     async def create() -> Response:
         raw = await _body()
         log.body("client request", g.request_id, raw)
-        answer = await gateway.create(messages_request(raw), g.request_id)
+        answer = await gateway.create(messages_request(raw, _version()), g.request_id)
+        if isinstance(answer.content, list):
+            written = b"".join(map(encode, answer.content))
+            return Response(written, 200, {**_STREAM_HEADERS, **answer.headers})
         if isinstance(answer.content, AnswerStream):
             return Response(EventBytes(answer.content, g.request_id, log), 200, {**_STREAM_HEADERS, **answer.headers})
         body = dumps(answer.content)
@@ -39,13 +42,17 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
         return Response(body, 200, answer.headers, content_type="application/json")
 
     async def count_tokens() -> Response:
-        count = gateway.count_tokens(count_tokens_request(await _body()))
+        count = gateway.count_tokens(count_tokens_request(await _body(), _version()))
         return Response(dumps({"input_tokens": count}), content_type="application/json")
 
     for prefix in _PREFIXES:
         blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
         blueprint.add_url_rule(f"{prefix}/messages/count_tokens", f"{prefix}/count", count_tokens, methods=["POST"])
     return blueprint
+
+
+def _version() -> str:
+    return str(request.headers.get("anthropic-version", ""))
 
 
 async def _body() -> bytes:

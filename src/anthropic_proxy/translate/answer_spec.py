@@ -1,6 +1,6 @@
 """What the client expects of an answer: the part of its request that the translation back needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,7 +20,8 @@ class Reasoning(Enum):
 @dataclass(frozen=True)
 class AnswerSpec:
     """id: of the message. model: the name that the client asked for. input_estimate: tokens of the request, for what is
-    said before the upstream has counted. new_tool_id: a fresh id for each tool call. source: the upstream, for
+    said before the upstream has counted. new_tool_id: a fresh id for each tool call.
+    tool_names: the client's names of the tools that the upstream knows by other ones. source: the upstream, for
     errors.
     """
 
@@ -29,6 +30,7 @@ class AnswerSpec:
     input_estimate: int
     source: Source
     new_tool_id: Callable[[], str]
+    tool_names: Mapping[str, str] = field(default_factory=dict)
     stop_sequences: list[str] = field(default_factory=list)
     reasoning: Reasoning = Reasoning.HIDDEN
 

@@ -59,5 +59,7 @@ def _tool_uses(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
     for name, arguments in to_calls(said):
         if not name:
             raise ApiError(500, f"The upstream {spec.source.host} sent a tool call without a name")
-        blocks.append(events.tool_use_block(spec.new_tool_id(), name, parse_arguments(arguments)))
+        blocks.append(
+            events.tool_use_block(spec.new_tool_id(), spec.tool_names.get(name, name), parse_arguments(arguments))
+        )
     return blocks

@@ -38,7 +38,7 @@ class StreamTranslator:
         self._spec = spec
         self._blocks = BlockWriter()
         self._scanner = StopScanner(spec.stop_sequences)
-        self._calls = Assembler()
+        self._calls = Assembler(spec.tool_names)
         self._opened_calls = 0
         self._late: list[tuple[str, str]] = []
         self._finish_reason = ""
@@ -188,6 +188,14 @@ class StreamTranslator:
         self.outcome = stop["stop_reason"]
         self.usage = to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
         self._blocks.out += [events.message_delta(stop, self.usage), events.message_stop()]
+
+
+def no_tokens(spec: AnswerSpec) -> list[JsonObject]:
+    """The events of the answer to `max_tokens: 0`, which asks for none (it warms a prompt cache); upstreams refuse it."""
+    translator = StreamTranslator(spec)
+    events = translator.start()
+    events += translator.feed({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    return [*events, *translator.close(done=True)]
 
 
 def _fragments(delta: JsonObject) -> list[JsonObject]:

@@ -263,23 +263,48 @@ class MessagesRequest(CountTokensRequest):
 _MESSAGES = TypeAdapter(MessagesRequest)
 _COUNT_TOKENS = TypeAdapter(CountTokensRequest)
 
+# Gone with version 2026-10-21 of the API, which refuses them in these words (its migration guide).
+_WITHOUT_SAMPLING = "2026-10-21"
+_SAMPLING = ("temperature", "top_p", "top_k")
+
 # Tags of our own unions: the API does not have them in its paths.
 _OUR_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed"}
 
 
-def messages_request(raw: bytes) -> JsonObject:
-    """Body of `POST /v1/messages` -> checked request. Raises InvalidRequestError."""
-    return _checked(_MESSAGES, raw)
+def messages_request(raw: bytes, version: str = "") -> JsonObject:
+    """Body of `POST /v1/messages` -> checked request. Raises InvalidRequestError.
+
+    `version` is the header `anthropic-version`; without one (curl) what every version has had is taken.
+    """
+    return _of_version(_checked(_MESSAGES, raw), version)
 
 
-def count_tokens_request(raw: bytes) -> JsonObject:
-    """Body of `POST /v1/messages/count_tokens` -> checked request. Raises InvalidRequestError."""
-    return _checked(_COUNT_TOKENS, raw)
+def count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
+    """Body of `POST /v1/messages/count_tokens` -> checked request; `version` as above. Raises InvalidRequestError."""
+    return _of_version(_checked(_COUNT_TOKENS, raw), version)
 
 
 def unknown_fields(request: JsonObject) -> list[str]:
     """Top-level fields that the proxy does not read, sorted."""
     return sorted(request.keys() - MessagesRequest.__annotations__.keys())
+
+
+def _of_version(request: JsonObject, version: str) -> JsonObject:
+    if version < _WITHOUT_SAMPLING:
+        return request
+    gone = [name for name in _SAMPLING if request.get(name) is not None]
+    problems = [f"{name}: Extra inputs are not permitted" for name in gone]
+    for number, message in enumerate(request["messages"]):
+        content = message.get("content")
+        for place, block in enumerate(content if isinstance(content, list) else ()):
+            path = f"messages.{number}.content.{place}"
+            if message["role"] == "assistant" and block["type"] == "document":
+                problems.append(f"{path}: document blocks are not permitted in assistant messages")
+            if message["role"] == "user" and block["type"] == "text" and block.get("citations"):
+                problems.append(f"{path}.text.citations: Extra inputs are not permitted")
+    if problems:
+        raise InvalidRequestError("; ".join(problems[:3]))
+    return request
 
 
 def _checked(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:

@@ -1,8 +1,11 @@
 """Schemas: what OpenAI's strict mode takes, and what becomes legal."""
 
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
 
@@ -35,8 +38,86 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
     assert fits_strict(schema) is fits
 
 
-def test_legal_parameters_keep_the_meaning() -> None:
-    schema = {"$schema": "x", "type": "object", "required": ["a"], "properties": {"a": {"format": "uri"}}}
-    assert legal_parameters(schema) == {"type": "object", "required": ["a"], "properties": {"a": {"format": "uri"}}}
-    assert legal_parameters({}) == {"type": "object", "properties": {}}
-    assert schema["$schema"] == "x", "the request is not changed"
+@pytest.mark.parametrize(
+    ("schema", "parameters", "note"),
+    [
+        ({}, {"type": "object", "properties": {}}, ""),
+        ({"$schema": "x", "type": "object", "required": []}, {"type": "object", "properties": {}, "required": []}, ""),
+        (
+            {"type": "object", "properties": {"format": {"type": "string", "format": "date"}}, "required": ["format"]},
+            {"type": "object", "properties": {"format": {"type": "string", "format": "date"}}, "required": ["format"]},
+            "",
+        ),
+        (
+            {"properties": {"a": {"format": "uri"}, "b": {"items": {"description": "A name", "pattern": "^\\p{L}+$"}}}},
+            {
+                "type": "object",
+                "properties": {
+                    "a": {"description": "format: uri"},
+                    "b": {"items": {"description": "A name. pattern: ^\\p{L}+$"}},
+                },
+            },
+            "",
+        ),
+        (
+            {
+                "oneOf": [
+                    {"properties": {"a": {}, "c": {}}, "required": ["a", "c"]},
+                    {"properties": {"b": {}, "c": {}}, "required": ["b", "c"]},
+                ]
+            },
+            {"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "required": ["c"]},
+            (
+                "The arguments must also match this JSON schema: "
+                '{"oneOf":[{"properties":{"a":{},"c":{}},"required":["a","c"]},'
+                '{"properties":{"b":{},"c":{}},"required":["b","c"]}]}'
+            ),
+        ),
+        (
+            {"properties": {"x": {}}, "required": ["x"], "allOf": [{"properties": {"y": {}}, "required": ["y"]}, True]},
+            {"type": "object", "properties": {"x": {}, "y": {}}, "required": ["x", "y"]},
+            'The arguments must also match this JSON schema: {"allOf":[{"properties":{"y":{}},"required":["y"]},true]}',
+        ),
+    ],
+    ids=["empty", "$schema", "a property named format", "format and pattern", "oneOf", "allOf"],
+)
+def test_legal_parameters(schema: dict[str, Any], parameters: dict[str, Any], note: str) -> None:
+    before = copy.deepcopy(schema)
+    assert legal_parameters(schema) == (parameters, note)
+    assert schema == before, "the request is not changed"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(max_size=3),
+        lambda each: (
+            st.lists(each, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "type",
+                        "properties",
+                        "anyOf",
+                        "allOf",
+                        "oneOf",
+                        "items",
+                        "required",
+                        "format",
+                        "pattern",
+                        "$defs",
+                        "not",
+                    ]
+                ),
+                each,
+                max_size=4,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_schema_becomes_one_object(schema: Any) -> None:
+    parameters, _ = legal_parameters(schema if isinstance(schema, dict) else {})
+    assert fits_strict(schema) in (True, False)
+    assert parameters["type"] == "object"
+    assert isinstance(parameters["properties"], dict)
+    assert not parameters.keys() & {"anyOf", "allOf", "oneOf", "not", "$schema"}

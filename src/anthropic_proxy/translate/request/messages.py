@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate import reasoning
+from anthropic_proxy.translate.names import upstream_name
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request.content import blocks_of, to_parts, to_tool_text
 from anthropic_proxy.translate.request.tools import unavailable_note
@@ -86,7 +87,9 @@ def _assistant(blocks: list[JsonObject], notes: Notes) -> JsonObject:
         else:
             notes.ignored.add(f"content block {block['type']}")
     text = "".join(block["text"] for block in by_type["text"])
-    calls = [openai.tool_call(use["id"], use["name"], dumps(use["input"]).decode()) for use in by_type["tool_use"]]
+    calls = [
+        openai.tool_call(use["id"], upstream_name(use["name"]), dumps(use["input"]).decode()) for use in by_type["tool_use"]
+    ]
     return openai.assistant_message(text, calls) | reasoning.replayed(by_type["thinking"])
 
 

@@ -1,31 +1,115 @@
 """JSON schemas: made legal for OpenAI's API, and checked against the subset that its strict mode takes.
 
-Source: OpenAI's guide to structured outputs, "Supported schemas".
+What the API or the grammar compilers behind it refuse is not dropped: it moves into a description, where the model reads
+it. Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude Code's recorded tools.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
     ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "description", "title")
 )
 
+# Refused at the top of a function's parameters, which must be one object.
+_ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
-def legal_parameters(schema: JsonObject) -> JsonObject:
-    """The schema of a function's parameters: OpenAI refuses one that has no `properties`, and `$schema` says nothing."""
-    kept = {name: value for name, value in schema.items() if name != "$schema"}
-    return {"type": "object", "properties": {}, **kept}
+# Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
+_FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"))
+
+# Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
+_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
+_MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+
+def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
+    """Parameters of a function, and what had to move out of them: text for the tool's description, often empty.
+
+    OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their properties to the
+    object, which requires what all of them require.
+    """
+    kept = {name: value for name, value in schema.items() if name not in ("$schema", *_ALTERNATIVES)}
+    alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
+    merged: JsonObject = {**kept, "type": "object", "properties": _properties(schema)}
+    required = _required(schema)
+    if required:
+        merged["required"] = required
+    note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
+    return legal(merged), note
+
+
+def legal(schema: Any) -> Any:
+    """The schema without formats and patterns that servers refuse; each is said in the description beside it."""
+    if not isinstance(schema, dict):
+        return schema
+    nested = {name: _nested(name, value) for name, value in schema.items()}
+    said = [f"{name}: {nested.pop(name)}" for name in ("format", "pattern") if _is_refused(name, nested.get(name))]
+    if said:
+        nested["description"] = ". ".join(text for text in (nested.get("description"), *said) if text)
+    return nested
+
+
+def _nested(name: str, value: Any) -> Any:
+    if name in _ONE:
+        return legal(value)
+    if name in _MANY and isinstance(value, list):
+        return [legal(each) for each in value]
+    if name in _NAMED and isinstance(value, dict):
+        return {key: legal(each) for key, each in value.items()}
+    return value
+
+
+def _is_refused(name: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    # Classes of Unicode characters: no grammar compiler and few regular expression engines know them.
+    return value not in _FORMATS if name == "format" else "\\p{" in value or "\\P{" in value
+
+
+def _properties(schema: JsonObject) -> JsonObject:
+    own = schema.get("properties")
+    properties: JsonObject = {}
+    for branch in _branches(schema):
+        properties = {**_properties(branch), **properties}
+    return {**properties, **(own if isinstance(own, dict) else {})}
+
+
+def _required(schema: JsonObject) -> list[str]:
+    """Own requirements, those of every `allOf`, and those that all of `anyOf` or `oneOf` share."""
+    required = _strings(schema.get("required"))
+    for part in _schemas(schema.get("allOf")):
+        required += _required(part)
+    for name in ("anyOf", "oneOf"):
+        each = [_required(part) for part in _schemas(schema.get(name))]
+        required += [key for key in each[0] if all(key in other for other in each[1:])] if each else []
+    return list(dict.fromkeys(required))
+
+
+def _branches(schema: JsonObject) -> Iterable[JsonObject]:
+    return [part for name in ("allOf", "anyOf", "oneOf") for part in _schemas(schema.get(name))]
+
+
+def _strings(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _schemas(value: Any) -> list[JsonObject]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def fits_strict(schema: Any) -> bool:
     """Whether strict mode takes the schema as it is: every object closed, and every property required."""
     if not isinstance(schema, dict) or not _STRICT_KEYWORDS.issuperset(schema):
         return False
-    properties = schema.get("properties", {})
+    properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
+    if not isinstance(properties, dict) or not isinstance(alternatives, list):
+        return False
     if schema.get("type") == "object" or properties:
         closed = schema.get("additionalProperties") is False
-        if not closed or set(schema.get("required", ())) != set(properties):
+        if not closed or set(_strings(schema.get("required"))) != set(properties):
             return False
-    nested = [*properties.values(), *schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())]
+    nested = [*properties.values(), *alternatives, *([schema["items"]] if "items" in schema else ())]
     return all(map(fits_strict, nested))

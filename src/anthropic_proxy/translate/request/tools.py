@@ -5,10 +5,11 @@ told that it does not have them (see `unavailable_note`), and the client reads i
 """
 
 from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.translate.names import upstream_name
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.codec import JsonObject, dumps
 
 # Claude Code's stand-in while real tools are deferred; its description is "never call this tool".
 _PLACEHOLDER = "DeferredToolPlaceholder"
@@ -49,8 +50,11 @@ def _is_usable(tool: JsonObject, notes: Notes) -> bool:
 
 def _function(tool: JsonObject) -> JsonObject:
     schema = tool["input_schema"]
+    parameters, note = legal_parameters(schema)
+    examples = tool.get("input_examples")
+    texts = (tool.get("description"), note, examples and f"Examples of arguments: {dumps(examples).decode()}")
     strict = bool(tool.get("strict")) and fits_strict(schema)
-    return openai.function_tool(tool["name"], tool.get("description"), legal_parameters(schema), strict=strict)
+    return openai.function_tool(upstream_name(tool["name"]), "\n\n".join(filter(None, texts)), parameters, strict=strict)
 
 
 def _without_tools(choice: JsonObject) -> JsonObject:
@@ -62,7 +66,7 @@ def _without_tools(choice: JsonObject) -> JsonObject:
 def _tool_choice(choice: JsonObject, functions: list[JsonObject]) -> str | JsonObject:
     if choice["type"] != "tool":
         return _CHOICES[choice["type"]]
-    name = choice.get("name")
+    name = upstream_name(choice.get("name") or "")
     if name not in (function["function"]["name"] for function in functions):
-        raise invalid_request(f"tool_choice.name: no tool of that name is available: {name}")
+        raise invalid_request(f"tool_choice.name: no tool of that name is available: {choice.get('name')}")
     return {"type": "function", "function": {"name": name}}
