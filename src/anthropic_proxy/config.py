@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         return chat_completions_url(self.upstream_base_url)
 
     @property
+    def models_url(self) -> str:
+        """The full address of the upstream's list of models."""
+        return self.chat_completions_url.removesuffix(_CHAT_COMPLETIONS) + "/models"
+
+    @property
     def upstream_host(self) -> str:
         """Host name of the upstream, without port."""
         return urlsplit(self.chat_completions_url).hostname or ""

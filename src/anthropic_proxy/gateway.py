@@ -15,6 +15,7 @@ from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.routing import route
 from anthropic_proxy.translate import collect, failure, tokens
 from anthropic_proxy.translate.answer_spec import AnswerSpec, reasoning_display
+from anthropic_proxy.translate.models import to_model_infos
 from anthropic_proxy.translate.names import renamed
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import to_openai
@@ -77,6 +78,18 @@ class Gateway:
         """Input tokens of a request, estimated; the upstream is not asked. Raises ApiError."""
         return tokens.estimate_request(to_openai(request, route(request, self._settings)).body)
 
+    async def models(self) -> list[JsonObject]:
+        """What the upstream offers, as the API's models. Raises ApiError."""
+        reply = await self._good(await self._upstream.get(self._settings.models_url))
+        return to_model_infos(_object(await self._read(reply), self._source.host, "no list of models"))
+
+    async def model(self, model_id: str) -> JsonObject:
+        """One of `models`. Raises ApiError (404) when the upstream has none of that id."""
+        for model in await self.models():
+            if model["id"] == model_id:
+                return model
+        raise ApiError(404, f"model: {model_id}")
+
     async def aclose(self) -> None:
         await self._upstream.aclose()
 
@@ -94,13 +107,9 @@ class Gateway:
 
     async def _whole(self, exchange: _Exchange) -> JsonObject:
         started = time.perf_counter()
-        reply = await self._send(exchange, exchange.body)
-        try:
-            raw = await reply.read()
-        finally:
-            await reply.aclose()
+        raw = await self._read(await self._send(exchange, exchange.body))
         self._log.body("upstream answer", exchange.request_id, raw)
-        message = to_message(_object(raw, self._source.host), exchange.spec)
+        message = to_message(_object(raw, self._source.host, "no chat completion"), exchange.spec)
         self._ended(exchange, started, message["stop_reason"], message["usage"])
         return message
 
@@ -137,11 +146,18 @@ class Gateway:
         """The upstream's reply, once its status is known to be good. Raises ApiError."""
         payload = dumps(body)
         self._log.body("upstream request", exchange.request_id, payload)
-        reply = await self._upstream.post(exchange.url, payload)
+        return await self._good(await self._upstream.post(exchange.url, payload))
+
+    async def _good(self, reply: Reply) -> Reply:
+        """The reply if its status is good. Raises ApiError."""
         if reply.status < 300:
             return reply
+        raise failure.to_api_error(reply.status, reply.headers, await self._read(reply), self._source)
+
+    @staticmethod
+    async def _read(reply: Reply) -> bytes:
         try:
-            raise failure.to_api_error(reply.status, reply.headers, await reply.read(), self._source)
+            return await reply.read()
         finally:
             await reply.aclose()
 
@@ -162,13 +178,13 @@ def _no_threads() -> ApiError:
     return ApiError(400, "thread: this server keeps no threads; send the whole conversation", details=details)
 
 
-def _object(raw: bytes, host: str) -> JsonObject:
+def _object(raw: bytes, host: str, what_is_missing: str) -> JsonObject:
     try:
         answer = loads(raw)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise ApiError(500, f"The upstream {host} answered 200 with something that is no chat completion")
+        raise ApiError(500, f"The upstream {host} answered 200 with something that is {what_is_missing}")
     return answer
 
 

@@ -50,7 +50,7 @@ class Upstream:
     """A pool of connections. `transport` replaces the network in tests."""
 
     def __init__(self, api_key: str | None, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        headers = {"content-type": "application/json", "user-agent": "anthropic-proxy", "accept-encoding": "identity"}
+        headers = {"user-agent": "anthropic-proxy", "accept-encoding": "identity"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
         self._client = httpx.AsyncClient(transport=transport or _aiohttp_transport(), timeout=_TIMEOUT, headers=headers)
@@ -58,7 +58,14 @@ class Upstream:
     async def post(self, url: str, payload: bytes) -> Reply:
         """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises ApiError."""
         content = payload if len(payload) <= _PIECE_BYTES else _pieces(payload)
-        request = self._client.build_request("POST", url, content=content, headers={"content-length": str(len(payload))})
+        headers = {"content-length": str(len(payload)), "content-type": "application/json"}
+        return await self._send(self._client.build_request("POST", url, content=content, headers=headers))
+
+    async def get(self, url: str) -> Reply:
+        """As `post`, without a body."""
+        return await self._send(self._client.build_request("GET", url))
+
+    async def _send(self, request: httpx.Request) -> Reply:
         host = request.url.netloc.decode()
         with _told(host):
             response = await self._client.send(request, stream=True)

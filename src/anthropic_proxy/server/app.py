@@ -5,7 +5,7 @@ from quart import Quart
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Gateway
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.server import failures, messages, ops
+from anthropic_proxy.server import failures, messages, models, ops
 from anthropic_proxy.upstream import Upstream
 
 # The Messages API's own limit.
@@ -25,6 +25,7 @@ def create_app(settings: Settings, upstream: Upstream | None = None) -> Quart:
         BODY_TIMEOUT=600,
     )
     app.register_blueprint(messages.routes(gateway, log))
+    app.register_blueprint(models.routes(gateway))
     app.register_blueprint(ops.routes())
     failures.register(app, log)
     app.after_serving(gateway.aclose)

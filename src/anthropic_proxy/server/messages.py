@@ -21,7 +21,7 @@ _STREAM_HEADERS = {
 }
 
 # Clients whose base URL ends in /v1 ask for the second form.
-_PREFIXES = ("/v1", "/v1/v1")
+PREFIXES = ("/v1", "/v1/v1")
 
 
 def routes(gateway: Gateway, log: Log) -> Blueprint:
@@ -45,7 +45,7 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
         count = gateway.count_tokens(count_tokens_request(await _body(), _version()))
         return Response(dumps({"input_tokens": count}), content_type="application/json")
 
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
         blueprint.add_url_rule(f"{prefix}/messages/count_tokens", f"{prefix}/count", count_tokens, methods=["POST"])
     return blueprint

@@ -1,0 +1,46 @@
+"""`GET /v1/models` and `/v1/models/{id}`: what the upstream offers, in the API's shape."""
+
+from quart import Blueprint, Response, request
+
+from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.gateway import Gateway
+from anthropic_proxy.server.messages import PREFIXES
+from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
+from anthropic_proxy.wire.codec import JsonObject, dumps
+
+
+def routes(gateway: Gateway) -> Blueprint:
+    """The routes; ids may hold slashes, encoded or not."""
+    blueprint = Blueprint("models", __name__)
+
+    async def models() -> Response:
+        arguments = request.args
+        return _json(
+            page(
+                await gateway.models(),
+                limit=_limit(arguments.get("limit")),
+                before_id=arguments.get("before_id"),
+                after_id=arguments.get("after_id"),
+            )
+        )
+
+    async def model(model_id: str) -> Response:
+        return _json(await gateway.model(model_id))
+
+    for prefix in PREFIXES:
+        blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)
+        blueprint.add_url_rule(f"{prefix}/models/<path:model_id>", f"{prefix}/model", model)
+    return blueprint
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return DEFAULT_LIMIT
+    try:
+        return int(given)
+    except ValueError:
+        raise invalid_request(f"limit: Input should be a valid integer, not {given!r}") from None
+
+
+def _json(body: JsonObject) -> Response:
+    return Response(dumps(body), content_type="application/json")
