@@ -15,6 +15,9 @@ from anthropic_proxy.wire.codec import JsonObject
 _TEXT_FIELDS = ("reasoning", "reasoning_content")
 _DETAILS_FIELD = "reasoning_details"
 
+# Where reasoning came within the text. It does not go back: the templates of such models leave it out of the history.
+IN_TEXT = "content"
+
 _SIGNATURE = re.compile(r"anthropic-proxy\.1\.(reasoning|reasoning_content)")
 
 

@@ -3,8 +3,9 @@
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import failure, tokens, usage
 from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
-from anthropic_proxy.translate.reasoning import reasoning_of, sign
+from anthropic_proxy.translate.reasoning import IN_TEXT, reasoning_of, sign
 from anthropic_proxy.translate.stops import to_stop
+from anthropic_proxy.translate.thinktags import ThinkSplitter
 from anthropic_proxy.translate.toolcalls import parse_arguments, to_calls
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
@@ -32,7 +33,7 @@ def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
     said = choice.get("message")
     said = said if isinstance(said, dict) else {}
     calls = _tool_uses(said, spec)
-    content = [*_thinking(said, spec), *_text(said), *calls]
+    content = [*_said(said, spec), *calls]
     stop = to_stop(str(finish_reason), has_calls=bool(calls), refusal=string(said.get("refusal")))
     total = usage.to_usage(
         answer.get("usage"),
@@ -42,16 +43,21 @@ def to_message(answer: JsonObject, spec: AnswerSpec) -> JsonObject:
     return events.message(spec.id, spec.model, total, content=content, stop=stop)
 
 
-def _thinking(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
-    text, field = reasoning_of(said)
+def _said(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:
+    """Thinking and text."""
+    splitter = ThinkSplitter()
+    pairs = splitter.feed(content_text(said.get("content")) or string(said.get("refusal"))) + splitter.close()
+    reasoning, field = reasoning_of(said)
+    within = "".join(text for is_reasoning, text in pairs if is_reasoning)
+    text = "".join(text for is_reasoning, text in pairs if not is_reasoning)
+    thinking = _thinking(reasoning + within, IN_TEXT if within else field, spec)
+    return [*thinking, *([events.text_block(text)] if text else [])]
+
+
+def _thinking(text: str, field: str, spec: AnswerSpec) -> list[JsonObject]:
     if not text or spec.reasoning is Reasoning.HIDDEN:
         return []
     return [events.thinking_block("" if spec.reasoning is Reasoning.OMITTED else text, sign(field))]
-
-
-def _text(said: JsonObject) -> list[JsonObject]:
-    text = content_text(said.get("content")) or string(said.get("refusal"))
-    return [events.text_block(text)] if text else []
 
 
 def _tool_uses(said: JsonObject, spec: AnswerSpec) -> list[JsonObject]:

@@ -68,7 +68,7 @@ class StopScanner:
             end, _, self.matched = min(ends)
             self._held = ""
             return text[: end - len(self.matched)]
-        held = max(_overlap(text, each) for each in self._sequences)
+        held = max(overlap(text, each) for each in self._sequences)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
@@ -78,7 +78,7 @@ class StopScanner:
         return text
 
 
-def _overlap(text: str, sequence: str) -> int:
+def overlap(text: str, sequence: str) -> int:
     """Length of the longest end of `text` that is a beginning of `sequence`, shorter than the whole."""
     longest = min(len(text), len(sequence) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(sequence[:size])), 0)

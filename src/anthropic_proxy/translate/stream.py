@@ -15,8 +15,9 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
 from anthropic_proxy.translate.blocks import BlockWriter
-from anthropic_proxy.translate.reasoning import reasoning_of, sign
+from anthropic_proxy.translate.reasoning import IN_TEXT, reasoning_of, sign
 from anthropic_proxy.translate.stops import StopScanner, stopped_at, to_stop
+from anthropic_proxy.translate.thinktags import ThinkSplitter
 from anthropic_proxy.translate.toolcalls import Assembler
 from anthropic_proxy.translate.usage import to_usage
 from anthropic_proxy.wire import events
@@ -37,6 +38,7 @@ class StreamTranslator:
         self.usage: JsonObject | None = None
         self._spec = spec
         self._blocks = BlockWriter()
+        self._splitter = ThinkSplitter()
         self._scanner = StopScanner(spec.stop_sequences)
         self._calls = Assembler(spec.tool_names)
         self._opened_calls = 0
@@ -80,6 +82,7 @@ class StreamTranslator:
             return []
         if not self._finish_reason and not (done and self._pieces):
             raise ApiError(500, f"The upstream {self._spec.source.host} ended the stream without finishing the answer")
+        self._write_split(self._splitter.close())
         self._end_text()
         self._flush_calls()
         self._flush_late()
@@ -113,13 +116,17 @@ class StreamTranslator:
         text = content_text(delta.get("content")) or refusal
         if text:
             self._count(text)
-            self._write("", text)
+            self._write_split(self._splitter.feed(text))
         for fragment in _fragments(delta):
             self._tool_call(fragment)
 
     def _count(self, text: str) -> None:
         self._pieces += 1
         self._characters += len(text)
+
+    def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
+        for is_reasoning, text in pairs:
+            self._write(IN_TEXT if is_reasoning else "", text)
 
     def _write(self, reasoning_field: str, text: str) -> None:
         """Text of the answer or, with `reasoning_field`, of the reasoning; it waits while a call is half sent."""
@@ -152,6 +159,7 @@ class StreamTranslator:
     def _tool_call(self, fragment: JsonObject) -> None:
         if self.finished:
             return
+        self._write_split(self._splitter.close())
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
         self._count(call.pending[-1] if call.pending else call.name)

@@ -1,0 +1,50 @@
+"""The splitter for `<think>` tags; answers as a whole are in tests/cases."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.translate.thinktags import ThinkSplitter
+
+
+def split(pieces: list[str]) -> tuple[str, str]:
+    splitter = ThinkSplitter()
+    pairs = [pair for piece in pieces for pair in splitter.feed(piece)] + splitter.close()
+    assert all(text for _, text in pairs)
+    reasoning, text = ("".join(text for kind, text in pairs if kind is wanted) for wanted in (True, False))
+    return reasoning, text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ("", "")),
+        ("plain", ("", "plain")),
+        ("<think>a</think>b", ("a", "b")),
+        (" \n<think> a </think> \n b ", ("a ", "b ")),
+        ("<think>a<think>b</think>c</think>", ("a<think>b", "c</think>")),
+        ("a</think>b", ("", "a</think>b")),
+        ("<think>", ("", "")),
+        ("<think", ("", "<think")),
+    ],
+)
+def test_split(text: str, expected: tuple[str, str]) -> None:
+    assert split([text]) == expected
+    assert split(list(text)) == expected
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<", "think", ">", " ", "\n", "a"]), max_size=8).map("".join),
+    st.lists(st.integers(0, 30), max_size=5),
+)
+def test_the_cuts_do_not_matter(text: str, cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    assert split([text[start:end] for start, end in itertools.pairwise(edges)]) == split([text])
+
+
+def test_text_is_not_held_back() -> None:
+    splitter = ThinkSplitter()
+    assert splitter.feed("Hello") == [(False, "Hello")]
+    assert splitter.feed(" <think>") == [(False, " <think>")]
