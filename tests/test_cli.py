@@ -223,3 +223,24 @@ def test_logs(
     for text in ("the question", "the reply", "the stream", f"{_IMAGE[:24]}...[{len(_IMAGE)} base64 characters]"):
         assert (text in log) is (events > _SUMMARIES)
     assert "refused the proxy's UPSTREAM_API_KEY (401): Incorrect API key provided: ***" in log
+
+
+def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    upstream.then(streams([text_chunks("one")[0], pause], done=False))
+    with command.serving(UPSTREAM_BASE_URL=upstream.url) as running:
+        body = {"model": "m", "max_tokens": 1, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        with httpx.stream("POST", f"{running.address}/v1/messages", json=body, trust_env=False, timeout=20) as response:
+            texts = response.iter_text()
+            assert "message_start" in next(texts)
+            running.process.send_signal(signal.SIGINT)
+            until(lambda: "stopping" in running.log.read_text(), "the first signal is seen")
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(20) == 0, running.log.read_text()
+        pause.go.set()
+
+
+def test_options_of_the_server_do_not_go_with_a_command(here: Path) -> None:
+    done = _invoke("-p", "1", "status")
+    assert done.exit_code == 2
+    assert "--port: for the server, not for the command 'status'" in done.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from anthropic_proxy import config
 from anthropic_proxy.config import ConfigError, Settings, chat_completions_url, find_env_file, load
@@ -57,18 +58,15 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANTHROPIC_PROXY_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
         ("HOST", "127.0.0.1", "host", "127.0.0.1"),
         ("ANTHROPIC_PROXY_BIND", "::1", "host", "::1"),
-        ("PORT", "8080", "port", 8080),
         ("PORT", "0", "port", 0),
         ("PORT", "65535", "port", 65535),
         ("REASONING_MODEL", "vendor/thinker:free", "reasoning_model", "vendor/thinker:free"),
         ("COMPLETION_MODEL", "gpt-5", "completion_model", "gpt-5"),
         ("DEBUG", "1", "debug", True),
         ("DEBUG", "true", "debug", True),
-        ("DEBUG", "True", "debug", True),
         ("DEBUG", "0", "debug", False),
         ("DEBUG", "FALSE", "debug", False),
         ("VERBOSE", "1", "verbose", True),
-        ("VERBOSE", "TRUE", "verbose", True),
         ("VERBOSE", "tRuE", "verbose", True),
     ],
 )
@@ -245,12 +243,10 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("base", "address"),
     [
         ("https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions"),
-        ("https://api.openai.com", "https://api.openai.com/v1/chat/completions"),
         ("https://api.openai.com/", "https://api.openai.com/v1/chat/completions"),
         ("http://localhost:11434/v1", "http://localhost:11434/v1/chat/completions"),
         ("http://localhost:11434/v1/", "http://localhost:11434/v1/chat/completions"),
         ("https://a.example/api/paas/v4", "https://a.example/api/paas/v4/chat/completions"),
-        ("https://a.example/v12", "https://a.example/v12/chat/completions"),
         ("https://a.example/v1beta", "https://a.example/v1beta/v1/chat/completions"),
         ("https://a.example/v1/chat/completions", "https://a.example/v1/chat/completions"),
         ("https://a.example/v1/chat/completions/", "https://a.example/v1/chat/completions"),
@@ -283,7 +279,6 @@ def test_host_and_address(base: str, host: str, address: str) -> None:
         ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
         ("http://a.example/chat", "http://a.example/chat", _PART),
-        ("http://a.example/v1/chat/", "http://a.example/v1/chat/", _PART),
         ("http://a.example/v1/completions", "http://a.example/v1/completions", _PART),
         ("http://a.example/v1?key=canary", "http://a.example/v1?***", _QUERY),
         ("http://a.example/v1/chat/completions?key=canary", "http://a.example/v1/chat/completions?***", _QUERY),
@@ -296,3 +291,51 @@ def test_host_and_address(base: str, host: str, address: str) -> None:
 def test_urls_that_are_refused(monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str) -> None:
     expected = f"UPSTREAM_BASE_URL: {shown!r} is not an http(s) address of an OpenAI-compatible server: {reason}"
     assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
+
+
+def test_settings_that_are_made_directly_give_no_secret_away() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings(_env_file=None, UPSTREAM_BASE_URL="http://user:canary@a.example")
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [("sk-abc\n", "sk-abc"), (" sk-abc ", "sk-abc"), (" ", None), ("sk abc", "sk abc")]
+)
+def test_a_key_is_stripped(monkeypatch: pytest.MonkeyPatch, given: str, sent: str | None) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
+    monkeypatch.setenv("UPSTREAM_API_KEY", given)
+    assert load(None).upstream_key == sent
+
+
+@pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
+def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
+    monkeypatch.setenv("UPSTREAM_API_KEY", given)
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert "UPSTREAM_API_KEY: the given value is not the key" in str(caught.value)
+    assert given not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden"),
+    [
+        ("http://user:pa/canary@host/v1", "canary"),
+        ("http://user:p@canary@host", "canary"),
+        ("user:canary@host", "canary"),
+        ("https:/user:canary@host", "canary"),
+        ("sk-or-v1-canary-0123456789", "canary"),
+    ],
+)
+def test_what_may_be_secret_in_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str, hidden: str) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", url)
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert hidden not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"])
+def test_what_is_no_host(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must name a host|user or password"):
+        chat_completions_url(url)

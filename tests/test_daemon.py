@@ -104,7 +104,8 @@ def test_the_log_is_continued(command: Command, upstream: ScriptedUpstream) -> N
     addresses = []
     for _ in range(2):
         addresses.append(_start(command, upstream))
-        assert _run(command, "stop")[0] == 0
+        pid = _pid(command)
+        assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
     log = daemon.LOG_FILE.read_text(errors="replace")
     first, second = (log.rindex(f"address={address} ") for address in addresses)
     assert first < log.index(" stopping", first) < second < log.index(" stopping", second)
@@ -243,16 +244,43 @@ def test_a_file_that_is_removed_while_it_is_locked(tmp_path: Path, monkeypatch: 
     path = tmp_path / "proxy.pid"
     lock = daemon._lock
 
-    def lock_of_a_removed_file(descriptor: int) -> bool:
+    def lock_of_a_removed_file(descriptor: int, kind: int) -> bool:
         path.unlink()
         monkeypatch.setattr(daemon, "_lock", lock)
-        return lock(descriptor)
+        return lock(descriptor, kind)
 
     monkeypatch.setattr(daemon, "_lock", lock_of_a_removed_file)
     held = PidFile.acquire(path)
     held.write(42)
     assert daemon.status(path) == Status(running=42)
     held.release()
+
+
+def test_a_look_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks holds the lock for a moment; a start tries again."""
+    path = tmp_path / "proxy.pid"
+    lock, tries = daemon._lock, iter([False, False])
+    monkeypatch.setattr(daemon, "_lock", lambda descriptor, kind: next(tries, True) and lock(descriptor, kind))
+    PidFile.acquire(path).release()
+
+
+def test_a_file_that_goes_while_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    assert daemon.status(tmp_path / "gone.pid") == Status()
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_pid_file(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.pid"
+    with pytest.raises(DaemonError, match="can't open"):
+        daemon.start(lambda _: None, path, tmp_path / "no" / "such.log")
+    assert not path.exists()
+
+
+def test_the_pid_file_may_be_named_before_the_command(command: Command, upstream: ScriptedUpstream) -> None:
+    _start(command, upstream)
+    before = command.run("--pid-file", str(command.home / "proxy.pid"), "status")
+    assert before.returncode == 0
+    assert f"(PID: {_pid(command)})" in before.stdout
 
 
 def test_stop_gives_up_at_last(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import aiohttp
 import httpx
 import pytest
 
+from anthropic_proxy import upstream as upstream_module
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream import Reply, Upstream
-from tests.scripted_upstream import RESET, Script, ScriptedUpstream, answers
+from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked
 
 
 def run(work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None) -> object:
@@ -39,6 +40,41 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     assert (sent.path, sent.raw) == ("/path", b'{"q":1}')
     assert (sent.headers["authorization"], sent.headers["content-type"]) == ("Bearer sk-secret", "application/json")
     assert sent.headers["accept-encoding"] == "identity"
+
+
+def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({}, headers={"set-cookie": "AWSALB=abc; Path=/"}), answers({}))
+
+    async def work(client: Upstream) -> None:
+        for _ in range(2):
+            reply = await client.post(upstream.url, b"{}")
+            await reply.read()
+            await reply.aclose()
+
+    run(work)
+    upstream.request()
+    assert "cookie" not in upstream.request().headers
+
+
+def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk line that is none: the transport loses its own timeout with the connection."""
+    monkeypatch.setattr(upstream_module, "_READ_SECONDS", 0.5)
+    pause = Pause()
+    upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
+
+    async def work(client: Upstream) -> None:
+        reply = await client.post(upstream.url, b"{}")
+        reads = reply.reads()
+        assert await anext(reads) == b"ok"
+        pause.go.set()
+        try:
+            with pytest.raises(ApiError):
+                await anext(reads)
+        finally:
+            await reads.aclose()
+            await reply.aclose()
+
+    run(work)
 
 
 def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:

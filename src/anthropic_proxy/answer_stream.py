@@ -7,6 +7,7 @@ run its `finally`: however the client leaves, `aclose` reaches the upstream.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 from anthropic_proxy.errors import ApiError
@@ -14,11 +15,14 @@ from anthropic_proxy.translate.response import as_chunk
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.codec import JsonObject, loads_object
 from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
 
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
 _DRAIN_TIMEOUT = 0.25
+
+# Seconds. Claude Code gives up on a stream that is silent for some minutes.
+_SILENCE = 10
 
 
 class AnswerStream:
@@ -35,6 +39,7 @@ class AnswerStream:
     ) -> None:
         """on_read: sees what the upstream sent. on_end: sees the stream, once, when it is over."""
         self.error: ApiError | None = None
+        self.unforeseen: Exception | None = None
         self._reply = reply
         self._reads = reply.reads()
         self._on_read = on_read
@@ -43,7 +48,8 @@ class AnswerStream:
         self._translator = translator
         self._request_id = request_id
         self._out: list[JsonObject] = []
-        self._read_to_end = False
+        self._last_sent = time.monotonic()
+        self._upstream_is_done = False
 
     @property
     def outcome(self) -> str:
@@ -57,11 +63,15 @@ class AnswerStream:
 
     async def start(self) -> None:
         """Wait for the upstream's first words. Raises ApiError when they, or their absence, are a failure."""
-        if self._reply.headers.get("content-type", "").startswith("application/json"):
-            self._whole(await self._reply.read())
-        else:
-            while not await self._step():
-                continue
+        try:
+            if self._reply.headers.get("content-type", "").startswith("application/json"):
+                self._whole(b"".join([received async for received in self._reads]))
+            else:
+                while not await self._step():
+                    continue
+        except ApiError as error:
+            self.error = error
+            raise
         self._out = [*self._translator.start(), *self._out]
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
@@ -70,19 +80,28 @@ class AnswerStream:
     async def __anext__(self) -> list[JsonObject]:
         try:
             while not self._out and not self._translator.finished:
-                await self._step()
+                if await self._step() and not self._out and time.monotonic() - self._last_sent > _SILENCE:
+                    # The upstream talks, but of what the client did not ask for (its reasoning): say that all is well.
+                    self._out.append(events.ping())
         except ApiError as error:
-            self.error = error
-            self._out += self._translator.fail(error, self._request_id)
+            self._break_off(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
+            self.unforeseen = error
+            self._break_off(ApiError(500, "Internal server error"))
         if not self._out:
             await self.aclose()
             raise StopAsyncIteration
         out, self._out = self._out, []
+        self._last_sent = time.monotonic()
         return out
+
+    def _break_off(self, error: ApiError) -> None:
+        self.error = error
+        self._out += self._translator.fail(error, self._request_id)
 
     async def aclose(self) -> None:
         """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
-        if self._read_to_end:
+        if self._upstream_is_done:
             await self._drain()
         await self._reads.aclose()
         await self._reply.aclose()
@@ -98,7 +117,7 @@ class AnswerStream:
             return True
         payloads = self._decode(received)
         self._translate(payloads)
-        if self._translator.finished and not self._read_to_end:
+        if self._translator.finished and not self._upstream_is_done:
             # A stop sequence: the upstream need not go on.
             await self._reply.aclose()
         if not payloads and received.startswith(b":"):
@@ -126,18 +145,20 @@ class AnswerStream:
     def _translate(self, payloads: list[bytes]) -> None:
         for payload in payloads:
             if payload == DONE:
-                self._read_to_end = True
+                self._upstream_is_done = True
                 self._out += self._translator.close(done=True)
             elif payload:
                 self._out += self._translator.feed(_chunk(payload))
 
     def _whole(self, raw: bytes) -> None:
-        self._read_to_end = True
+        self._upstream_is_done = True
+        if self._on_read is not None:
+            self._on_read(raw)
         self._out += self._translator.feed(as_chunk(_chunk(raw)))
         self._out += self._translator.close(done=False)
 
     def _end_of_input(self) -> None:
-        self._read_to_end = True
+        self._upstream_is_done = True
         self._translate(self._decoder.close())
         self._out += self._translator.close(done=False)
 
@@ -149,10 +170,7 @@ class AnswerStream:
 
 
 def _chunk(payload: bytes) -> JsonObject:
-    try:
-        chunk = loads(payload)
-    except ValueError:
-        chunk = None
-    if not isinstance(chunk, dict):
+    chunk = loads_object(payload)
+    if chunk is None:
         raise ApiError(500, "The upstream sent something that is no chunk of an answer")
     return chunk

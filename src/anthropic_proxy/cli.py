@@ -19,9 +19,7 @@ _STOP_TIMEOUT_SECONDS = 330
 _PID_FILE = click.option(
     "--pid-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=daemon.PID_FILE,
-    show_default=True,
-    help="PID file of the background server.",
+    help=f"PID file of the background server.  [default: {daemon.PID_FILE}]",
 )
 
 
@@ -49,7 +47,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     port: int | None,
     host: str | None,
     background: bool,
-    pid_file: Path,
+    pid_file: Path | None,
 ) -> None:
     """Proxy Anthropic API requests to OpenAI-compatible endpoints.
 
@@ -57,10 +55,11 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
     """
     if context.invoked_subcommand is not None:
+        _refuse_options_of_the_server(context)
         return
     settings = _settings(config, {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host})
     if background:
-        _start(settings, pid_file)
+        _start(settings, pid_file or daemon.PID_FILE)
     else:
         click.echo("✓ Starting proxy in foreground mode", err=True)
         _foreground(settings)
@@ -68,9 +67,11 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
 @main.command()
 @_PID_FILE
-def status(pid_file: Path) -> None:
+@click.pass_context
+def status(context: click.Context, pid_file: Path | None) -> None:
     """Tell whether the background server runs."""
     _unix_only("status")
+    pid_file = _chosen(context, pid_file)
     found = _state(pid_file)
     if found.running is None:
         _fail("Daemon is not running", _why_not_running(found, pid_file))
@@ -79,9 +80,11 @@ def status(pid_file: Path) -> None:
 
 @main.command()
 @_PID_FILE
-def stop(pid_file: Path) -> None:
+@click.pass_context
+def stop(context: click.Context, pid_file: Path | None) -> None:
     """Stop the background server, once its open requests are done."""
     _unix_only("stop")
+    pid_file = _chosen(context, pid_file)
     found = _state(pid_file)
     try:
         if found.stale is not None:
@@ -101,6 +104,19 @@ def demo(serve: bool) -> None:
     from anthropic_proxy.demo.run import run  # the other commands need none of it
 
     sys.exit(run(serve=serve))
+
+
+def _refuse_options_of_the_server(context: click.Context) -> None:
+    given = [name for name, value in context.params.items() if value and name != "pid_file"]
+    if given:
+        options = ", ".join(option.opts[-1] for option in context.command.params if option.name in given)
+        raise click.UsageError(f"{options}: for the server, not for the command {context.invoked_subcommand!r}")
+
+
+def _chosen(context: click.Context, pid_file: Path | None) -> Path:
+    """`--pid-file` may stand before the command or after it."""
+    before: Path | None = context.parent.params["pid_file"] if context.parent else None
+    return pid_file or before or daemon.PID_FILE
 
 
 def _settings(config: Path | None, flags: dict[str, object]) -> Settings:

@@ -22,7 +22,8 @@ MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compati
 
 _CHAT_COMPLETIONS = "/chat/completions"
 _VERSION_SEGMENT = re.compile(r"/v\d+$")
-_URL_SECRETS = re.compile(r"(?<=//)[^/@]*(?=@)|(?<=[?#]).+")
+_KEY_LENGTH = 20
+_URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
 class ConfigError(Exception):
@@ -63,6 +64,20 @@ class Settings(BaseSettings):
     def _url_is_usable(cls, value: str) -> str:
         chat_completions_url(value)
         return value
+
+    @field_validator("upstream_api_key")
+    @classmethod
+    def _key_is_usable(cls, value: SecretStr | None) -> SecretStr | None:
+        """Mounted secrets end with a newline; what else can't stand in a header is a mistake."""
+        key = value.get_secret_value().strip() if value else ""
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("must be printable ASCII characters")
+        return SecretStr(key) if key else None
+
+    @property
+    def upstream_key(self) -> str | None:
+        """The key itself."""
+        return self.upstream_api_key.get_secret_value() if self.upstream_api_key else None
 
     @property
     def chat_completions_url(self) -> str:
@@ -106,7 +121,7 @@ def chat_completions_url(base: str) -> str:
 def _refuse_unusable(url: SplitResult) -> None:
     if url.scheme not in ("http", "https"):
         raise ValueError("must start with http:// or https://")
-    if not url.hostname:
+    if not url.hostname or not _is_host(url.hostname):
         raise ValueError("must name a host")
     if url.query or url.fragment:
         raise ValueError("must not hold a query or a fragment")
@@ -118,11 +133,26 @@ def _refuse_unusable(url: SplitResult) -> None:
         raise ValueError("must have a port from 0 to 65535") from None
 
 
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return not re.search(r"[\s\\]", name)
+
+
 def find_env_file(explicit: Path | None) -> Path | None:
     """The one `.env` file that is read: `explicit` if given, else the first of ENV_FILES that exists."""
     if explicit is not None:
         return explicit
-    return next((path for path in map(Path.expanduser, ENV_FILES) if path.is_file()), None)
+    return next((path for path in map(_expanded, ENV_FILES) if path.is_file()), None)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user without a home, as containers have them
+        return path
 
 
 def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -148,10 +178,19 @@ def _problem(error: Mapping[str, Any]) -> str:
     return f"{variable}: {_shown(error, field.annotation)} is not {field.description}: {reason}"
 
 
+def _looks_secret(url: str) -> bool:
+    """A key in the place of the URL, or a password in what is no URL."""
+    return "://" not in url and ("@" in url or (len(url) >= _KEY_LENGTH and not re.search(r"[.:/]", url)))
+
+
 def _names(alias: Any) -> list[str]:
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
 
 
 def _shown(error: Mapping[str, Any], annotation: Any) -> str:
     """What was given, without what may be secret in it: whole keys, and the user, password and query of a URL."""
-    return "the given value" if annotation == SecretStr | None else repr(_URL_SECRETS.sub("***", str(error["input"])))
+    given = str(error["input"])
+    is_url = error["loc"][0] in _names(Settings.model_fields["upstream_base_url"].validation_alias)
+    if annotation == SecretStr | None or (is_url and _looks_secret(given)):
+        return "the given value"
+    return repr(_URL_SECRETS.sub("***", given) if is_url else given)

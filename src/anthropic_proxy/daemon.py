@@ -26,10 +26,15 @@ LOG_FILE = Path("/tmp/anthropic-proxy.log")  # noqa: S108 - the same
 
 _UMASK = 0o027
 _POLL_SECONDS = 0.05
+_LOCK_TRIES = 4
 
 
 class DaemonError(Exception):
     """Starting or stopping failed; the text says why."""
+
+
+class MissingFileError(DaemonError):
+    """A file that should be looked into is not there."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,20 @@ class PidFile:
     @classmethod
     def acquire(cls, path: Path) -> "PidFile":
         """Lock `path` for this process and its children. Raises DaemonError when a server runs on it already."""
+        tries_left = _LOCK_TRIES
         while True:
             descriptor = _open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            if not _lock(descriptor):
-                running = _text(descriptor)
-                os.close(descriptor)
-                raise DaemonError(f"Daemon is already running (PID: {running}) with PID file {path}")
-            if _same_file(path, descriptor):
+            locked = _lock(descriptor, fcntl.LOCK_EX)
+            if locked and _same_file(path, descriptor):
                 return cls(path, descriptor)
-            os.close(descriptor)  # a server that ended just now has removed what we locked
+            running = _text(descriptor)
+            # Not locked: by a server, or for a moment by somebody who looks. Locked: a server that ended just now has
+            # removed what we locked.
+            os.close(descriptor)
+            tries_left -= 1
+            if not tries_left:
+                raise DaemonError(f"Daemon is already running (PID: {running}) with PID file {path}")
+            time.sleep(0 if locked else _POLL_SECONDS)
 
     def write(self, pid: int) -> None:
         os.ftruncate(self.descriptor, 0)
@@ -79,8 +89,8 @@ def start(serve: Callable[[Callable[[str], None]], None], pid_path: Path, log_pa
     `serve` gets a function that it calls with this address when it accepts connections, and runs until the server
     stops. Raises DaemonError with the reason when it ends before that.
     """
-    pid_file = PidFile.acquire(pid_path)
     log = _open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    pid_file = PidFile.acquire(pid_path)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -129,11 +139,13 @@ def _detached(serve: Callable[[Callable[[str], None]], None], pid_file: PidFile,
 
 def status(pid_path: Path) -> Status:
     """Who holds the PID file, if anybody. Raises DaemonError when it can't be read."""
-    if not pid_path.exists():
-        return Status()
-    descriptor = _open(pid_path, os.O_RDWR)
     try:
-        held = not _lock(descriptor)
+        descriptor = _open(pid_path, os.O_RDWR)
+    except MissingFileError:
+        return Status()
+    try:
+        # A shared lock: two that look don't hinder each other.
+        held = not _lock(descriptor, fcntl.LOCK_SH)
         text = _text(descriptor)
     finally:
         os.close(descriptor)
@@ -158,6 +170,8 @@ def stop(pid_path: Path, pid: int, timeout: float) -> None:
 def _open(path: Path, flags: int, mode: int = 0) -> int:
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"can't open {path}: {error.strerror}") from error
     except OSError as error:
         raise DaemonError(f"can't open {path}: {error.strerror}") from error
 
@@ -173,10 +187,10 @@ def _same_file(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, kind: int) -> bool:
     """Take the lock if nobody has it. It goes with the descriptor."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

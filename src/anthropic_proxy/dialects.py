@@ -17,6 +17,7 @@ class Dialect:
     sampling_top_k: whether the request may hold `top_k`.
     system_anywhere: whether a system message may stand between or after the others. Many chat templates of local
         models refuse one, so elsewhere its text goes into a user message.
+    replays_reasoning: whether an assistant message may hold the reasoning field that it came with. OpenAI's API has none.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Dialect:
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     sampling_top_k: bool = False
     system_anywhere: bool = True
+    replays_reasoning: bool = False
 
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -36,12 +38,15 @@ DIALECTS: tuple[Dialect, ...] = (
         max_tokens_field="max_tokens",
         sampling_top_k=True,
         system_anywhere=False,
+        replays_reasoning=True,
     ),
 )
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
 # max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it.
-GENERIC = Dialect("generic", max_tokens_field="max_tokens", sampling_top_k=True, system_anywhere=False)
+GENERIC = Dialect(
+    "generic", max_tokens_field="max_tokens", sampling_top_k=True, system_anywhere=False, replays_reasoning=True
+)
 
 
 def dialect_of(host: str) -> Dialect:

@@ -22,7 +22,7 @@ from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.response import to_message
 from anthropic_proxy.translate.stream import StreamTranslator, no_tokens
 from anthropic_proxy.upstream import Reply, Upstream
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
 
 # Names of tools that the request offers and that only Anthropic can run: the model was told that it doesn't have them.
 UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
@@ -53,8 +53,7 @@ class Gateway:
         self._settings = settings
         self._log = log
         self._upstream = upstream
-        key = settings.upstream_api_key
-        self._source = failure.Source(settings.upstream_address, key.get_secret_value() if key else None)
+        self._source = failure.Source(settings.upstream_address, settings.upstream_key)
 
     async def create(self, request: JsonObject, request_id: str) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
@@ -78,14 +77,14 @@ class Gateway:
         """Input tokens of a request, estimated; the upstream is not asked. Raises ApiError."""
         return tokens.estimate_request(to_openai(request, route(request, self._settings)).body)
 
-    async def models(self) -> list[JsonObject]:
+    async def models(self, request_id: str) -> list[JsonObject]:
         """What the upstream offers, as the API's models. Raises ApiError."""
-        reply = await self._good(await self._upstream.get(self._settings.models_url))
-        return to_model_infos(_object(await self._read(reply), self._source.host, "no list of models"))
+        reply = await self._good(await self._upstream.get(self._settings.models_url), request_id)
+        return to_model_infos(_object(await self._read(reply, request_id), self._source.host, "no list of models"))
 
-    async def model(self, model_id: str) -> JsonObject:
+    async def model(self, model_id: str, request_id: str) -> JsonObject:
         """One of `models`. Raises ApiError (404) when the upstream has none of that id."""
-        for model in await self.models():
+        for model in await self.models(request_id):
             if model["id"] == model_id:
                 return model
         raise ApiError(404, f"model: {model_id}")
@@ -107,8 +106,7 @@ class Gateway:
 
     async def _whole(self, exchange: _Exchange) -> JsonObject:
         started = time.perf_counter()
-        raw = await self._read(await self._send(exchange, exchange.body))
-        self._log.body("upstream answer", exchange.request_id, raw)
+        raw = await self._read(await self._send(exchange, exchange.body), exchange.request_id)
         message = to_message(_object(raw, self._source.host, "no chat completion"), exchange.spec)
         self._ended(exchange, started, message["stop_reason"], message["usage"])
         return message
@@ -146,25 +144,28 @@ class Gateway:
         """The upstream's reply, once its status is known to be good. Raises ApiError."""
         payload = dumps(body)
         self._log.body("upstream request", exchange.request_id, payload)
-        return await self._good(await self._upstream.post(exchange.url, payload))
+        return await self._good(await self._upstream.post(exchange.url, payload), exchange.request_id)
 
-    async def _good(self, reply: Reply) -> Reply:
+    async def _good(self, reply: Reply, request_id: str) -> Reply:
         """The reply if its status is good. Raises ApiError."""
         if reply.status < 300:
             return reply
-        raise failure.to_api_error(reply.status, reply.headers, await self._read(reply), self._source)
+        raise failure.to_api_error(reply.status, reply.headers, await self._read(reply, request_id), self._source)
 
-    @staticmethod
-    async def _read(reply: Reply) -> bytes:
+    async def _read(self, reply: Reply, request_id: str) -> bytes:
         try:
-            return await reply.read()
+            raw = await reply.read()
         finally:
             await reply.aclose()
+        self._log.body("upstream answer", request_id, raw)
+        return raw
 
     def _stream_ended(self, exchange: _Exchange, started: float, stream: AnswerStream) -> None:
         if stream.error is not None:
             # Told to the client within its stream, which is not seen by what logs HTTP errors.
             self._log.info("stream broken off", request_id=exchange.request_id, message=stream.error.message)
+        if stream.unforeseen is not None:
+            self._log.error("internal error", request_id=exchange.request_id, exc_info=stream.unforeseen)
         self._ended(exchange, started, stream.outcome, stream.usage)
 
     def _ended(self, exchange: _Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
@@ -179,11 +180,8 @@ def _no_threads() -> ApiError:
 
 
 def _object(raw: bytes, host: str, what_is_missing: str) -> JsonObject:
-    try:
-        answer = loads(raw)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = loads_object(raw)
+    if answer is None:
         raise ApiError(500, f"The upstream {host} answered 200 with something that is {what_is_missing}")
     return answer
 

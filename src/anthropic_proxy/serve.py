@@ -62,7 +62,7 @@ def address_of(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
-    log = Log()
+    log = Log(secret=settings.upstream_key)
     address = address_of(listener)
 
     async def until_stopped() -> None:
@@ -70,7 +70,7 @@ async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[
         log.info("listening", address=address, upstream=settings.chat_completions_url, key=key, version=__version__)
         on_ready(address)
         await stop.wait()
-        log.info("stopping")
+        log.info("stopping", hint="open answers are finished first; a second signal ends them")
 
     await hypercorn.asyncio.serve(create_app(settings), _config(listener), shutdown_trigger=until_stopped)
 
@@ -86,11 +86,20 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _until_signal(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
+    serving = asyncio.ensure_future(serve(settings, listener, on_ready, stop))
+
+    def on_signal() -> None:
+        """The first one lets open answers end, the second one doesn't."""
+        if stop.is_set():
+            serving.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # Windows has no such handlers; Ctrl-C ends the process there.
         with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, listener, on_ready, stop)
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 def _config(listener: socket.socket) -> Config:

@@ -4,9 +4,11 @@ httpx with the aiohttp transport: reading a chunk costs a third of what httpx's 
 limit means that no stream waits for another to end.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -15,7 +17,8 @@ from httpx_aiohttp import AiohttpTransport
 from anthropic_proxy.errors import ApiError
 
 # Seconds. Reading waits for the next bytes: a local model may take minutes to read a long prompt.
-_TIMEOUT = httpx.Timeout(connect=10, read=600, write=60, pool=None)
+_READ_SECONDS = 600
+_TIMEOUT = httpx.Timeout(connect=10, read=_READ_SECONDS, write=60, pool=None)
 _KEEPALIVE_SECONDS = 60
 # A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
 _PIECE_BYTES = 256 * 1024
@@ -32,14 +35,19 @@ class Reply:
 
     async def read(self) -> bytes:
         """The whole body. Raises ApiError."""
-        with _told(self._host):
-            return await self._response.aread()
+        return b"".join([received async for received in self.reads()])
 
     async def reads(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, one item for each read of the socket. Raises ApiError."""
-        with _told(self._host):
-            async for received in self._response.aiter_bytes():
-                yield received
+        chunks = self._response.aiter_bytes()
+        while True:
+            with _told(self._host):
+                # The transport's own timeout ends with its connection, which some broken bodies outlive.
+                async with asyncio.timeout(_READ_SECONDS):
+                    received = await anext(chunks, None)
+            if received is None:
+                return
+            yield received
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the body was not read to its end. May be called again."""
@@ -53,7 +61,13 @@ class Upstream:
         headers = {"user-agent": "anthropic-proxy", "accept-encoding": "identity"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        self._client = httpx.AsyncClient(transport=transport or _aiohttp_transport(), timeout=_TIMEOUT, headers=headers)
+        self._client = httpx.AsyncClient(
+            transport=transport or _aiohttp_transport(),
+            timeout=_TIMEOUT,
+            headers=headers,
+            # Requests of different clients share nothing.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
 
     async def post(self, url: str, payload: bytes) -> Reply:
         """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises ApiError."""
@@ -101,6 +115,7 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (httpx.TimeoutException, 504, "did not answer in time"),
     (httpx.ConnectError, 500, "refuses connections or can't be reached: is it running?"),
     (httpx.HTTPError, 500, "broke the connection before the answer was complete"),
+    (TimeoutError, 504, "sent nothing for too long"),
     (OSError, 500, "broke the connection before the answer was complete"),
 )
 

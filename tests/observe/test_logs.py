@@ -1,6 +1,7 @@
 """What is logged at which level, and that no line holds a key or a whole image."""
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.observe.logs import Log, configure, redact
+from anthropic_proxy.observe.logs import Log, _Unbreakable, configure, redact
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
 _KEYS = st.from_regex(r"sk-[A-Za-z0-9]{8,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
@@ -136,3 +137,16 @@ def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[st
     log.ignored({f"field {number}" for number in range(1500)})
     log.ignored({"field x"})
     assert len(capsys.readouterr().err.splitlines()) == 1000
+
+
+def test_a_reader_that_has_gone_does_no_harm() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    stream = _Unbreakable(Gone())
+    assert stream.write("line") == 4
+    stream.flush()

@@ -77,6 +77,13 @@ def test_just_within_the_limit(proxy: str, upstream: ScriptedUpstream) -> None:
     assert len(upstream.request().raw) > 31 * 1024 * 1024
 
 
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+def test_no_encoding_by_any_name(proxy: str, upstream: ScriptedUpstream, encoding: str) -> None:
+    upstream.then(answers({"error": {"message": "arrived"}}, 400))
+    response = send("POST", proxy + "/v1/messages", json=REQUEST, headers={"content-encoding": encoding})
+    assert told(response)[2] == "arrived"
+
+
 def test_compressed_bodies_are_refused_clearly(proxy: str) -> None:
     status, _, text = told(send("POST", proxy + "/v1/messages", content=b"x", headers={"content-encoding": "gzip"}))
     assert status == 400

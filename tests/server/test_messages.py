@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from anthropic_proxy import answer_stream
 from anthropic_proxy.translate.names import upstream_name
+from anthropic_proxy.translate.stream import StreamTranslator
 from tests import grammar
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
@@ -150,6 +152,55 @@ def test_a_client_that_leaves_closes_the_upstream(proxy: str, upstream: Scripted
         assert not received.gone.is_set()
     assert received.gone.wait(DEADLINE), "the upstream was not told"
     pause.go.set()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_at_once(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:  # noqa: FBT001
+    """Its leaving comes together with the end of its request."""
+    raw = json.dumps({**REQUEST, "stream": stream}).encode()
+    host, port = proxy.removeprefix("http://").split(":")
+    pauses = [Pause() for _ in range(20)]
+    upstream.then(*[Script(streams([]).head, [pause]) for pause in pauses])
+    for _ in pauses:
+        with socket.create_connection((host, int(port)), DEADLINE) as client:
+            client.sendall(f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n".encode() + raw)
+    assert httpx.get(proxy + "/health", trust_env=False).text == "OK"
+    assert all(received.gone.wait(DEADLINE) for received in upstream.requests), "an upstream was not told"
+
+
+def test_what_nobody_foresaw_breaks_the_answer_off(
+    proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = Pause()
+    first, *rest = text_chunks("one")
+    upstream.then(streams([first, pause, *rest]))
+    close = StreamTranslator.close
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret of the code")
+
+    monkeypatch.setattr(StreamTranslator, "close", broken)
+    received, _ = read_and_release(proxy, pause)
+    monkeypatch.setattr(StreamTranslator, "close", close)
+    assert events_of(received)[-1]["error"] == {"type": "api_error", "message": "Internal server error"}
+
+
+def test_hidden_reasoning_is_not_silence(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_stream, "_SILENCE", 0)
+    reasoning = [{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm"}}]} for _ in range(2)]
+    first, second = Pause(), Pause()
+    upstream.then(streams([reasoning[0], first, reasoning[1], second, *text_chunks("one")]))
+    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
+        received = ""
+        for text in response.iter_text():
+            received += text
+            first.go.set()
+            if received.count("event: ping") > 1:
+                second.go.set()
+    events = events_of(received)
+    grammar.check(events)
+    assert "Hm" not in received
+    assert [event["type"] for event in events].count("ping") > 1
 
 
 def test_a_stop_sequence_stops_the_upstream(proxy: str, upstream: ScriptedUpstream) -> None:

@@ -4,8 +4,11 @@ Without a switch only starts, stops and failures are logged. `--debug` adds a li
 ends; `--verbose` adds all bodies that come and go. Whatever is logged has passed `redact`.
 """
 
+import contextlib
+import io
 import re
 import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -26,8 +29,24 @@ def configure(*, debug: bool) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
     )
+
+
+class _Unbreakable(io.TextIOBase):
+    """A stream whose reader may go (`2>&1 | head`): requests must not fail with it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def redact(text: str, secret: str | None) -> str:

@@ -14,15 +14,17 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 
 def create_app(settings: Settings, upstream: Upstream | None = None) -> Quart:
     """The application for `settings`. `upstream` replaces the connections to the network, for tests."""
-    key = settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None
+    key = settings.upstream_key
     log = Log(verbose=settings.verbose, secret=key)
     gateway = Gateway(settings, log, upstream or Upstream(key))
     app = Quart(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
-        # Seconds; Quart's 60 would cut every longer stream, and uploads over slow links.
+        # Quart's 60 s would cut every longer stream. Its timeout for bodies is asyncio.wait_for, which on Python 3.11
+        # loses a cancellation that comes together with the end of the body: a client that left would be answered on.
+        # See server/messages for ours.
         RESPONSE_TIMEOUT=None,
-        BODY_TIMEOUT=600,
+        BODY_TIMEOUT=None,
     )
     app.register_blueprint(messages.routes(gateway, log))
     app.register_blueprint(models.routes(gateway))

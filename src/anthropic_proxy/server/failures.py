@@ -32,6 +32,7 @@ def register(app: Quart, log: Log) -> None:
     async def told(error: ApiError) -> Response:
         log.info("error", request_id=g.request_id, status=error.status, type=error.type, message=error.message)
         body = dumps(error.body(g.request_id))
+        log.body("client answer", g.request_id, body)
         return Response(body, error.status, error.headers, content_type="application/json")
 
     @app.errorhandler(InvalidRequestError)

@@ -1,17 +1,21 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
 from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.answer_stream import AnswerStream
-from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway import Gateway
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.wire.anthropic import count_tokens_request, messages_request
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import encode
+
+# For an upload of 32 MB over a slow link.
+_BODY_SECONDS = 600
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -42,8 +46,11 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
         return Response(body, 200, answer.headers, content_type="application/json")
 
     async def count_tokens() -> Response:
-        count = gateway.count_tokens(count_tokens_request(await _body(), _version()))
-        return Response(dumps({"input_tokens": count}), content_type="application/json")
+        raw = await _body()
+        log.body("client request", g.request_id, raw)
+        body = dumps({"input_tokens": gateway.count_tokens(count_tokens_request(raw, _version()))})
+        log.body("client answer", g.request_id, body)
+        return Response(body, content_type="application/json")
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
@@ -56,11 +63,15 @@ def _version() -> str:
 
 
 async def _body() -> bytes:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
         raise invalid_request(f"content-encoding {encoding!r} is not supported: send the body as it is")
-    # Not cached: the body would stay in memory for as long as its answer streams.
-    return cast("bytes", await request.get_data(cache=False))
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            # Not cached: the body would stay in memory for as long as its answer streams.
+            return cast("bytes", await request.get_data(cache=False))
+    except TimeoutError:
+        raise ApiError(408, f"The request body did not come within {_BODY_SECONDS} s") from None
 
 
 class EventBytes:

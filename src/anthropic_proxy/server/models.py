@@ -1,6 +1,6 @@
 """`GET /v1/models` and `/v1/models/{id}`: what the upstream offers, in the API's shape."""
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.gateway import Gateway
@@ -17,7 +17,7 @@ def routes(gateway: Gateway) -> Blueprint:
         arguments = request.args
         return _json(
             page(
-                await gateway.models(),
+                await gateway.models(g.request_id),
                 limit=_limit(arguments.get("limit")),
                 before_id=arguments.get("before_id"),
                 after_id=arguments.get("after_id"),
@@ -25,7 +25,7 @@ def routes(gateway: Gateway) -> Blueprint:
         )
 
     async def model(model_id: str) -> Response:
-        return _json(await gateway.model(model_id))
+        return _json(await gateway.model(model_id, g.request_id))
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)

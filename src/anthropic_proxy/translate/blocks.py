@@ -36,7 +36,7 @@ class BlockWriter:
         if self.call is not call:
             self._open("tool_use", events.tool_use_block(call.id, call.name, {}))
             self.call = call
-        arguments = call.take_pending()
+        arguments = call.take_unsent()
         if arguments:
             self.out.append(events.input_json_delta(self._index, arguments))
 

@@ -31,8 +31,9 @@ class Source:
     host: str
     key: str | None = None
 
-    def without_key(self, text: str) -> str:
-        return text.replace(self.key, "***") if self.key else text
+    def told(self, text: str) -> str:
+        """`text` without the key, and not too long."""
+        return (text.replace(self.key, "***") if self.key else text)[:_TEXT_LIMIT]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: S
         text, error = _words(loads(body))
     except ValueError:
         text, error = _plain_text(body), {}
-    told = source.without_key(text) or f"The upstream {source.host} answered {status} without a reason"
+    told = source.told(text) or f"The upstream {source.host} answered {status} without a reason"
     return _decide(Failure(status, told, error, headers, source.host))
 
 
@@ -69,7 +70,7 @@ def stream_error(chunk: JsonObject, source: Source) -> ApiError | None:
     text, error = _words(chunk)
     code = error.get("code")
     status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else 500
-    told = source.without_key(text) or f"The upstream {source.host} broke off the answer without a reason"
+    told = source.told(text) or f"The upstream {source.host} broke off the answer without a reason"
     return _decide(Failure(status, told, error, {}, source.host))
 
 
@@ -88,13 +89,13 @@ def _words(parsed: Any) -> tuple[str, JsonObject]:
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return (value if isinstance(value, str) else dumps(value).decode())[:_TEXT_LIMIT]
+    return value if isinstance(value, str) else dumps(value).decode()
 
 
 def _plain_text(body: bytes) -> str:
     """A plain text answer; a page of HTML says nothing that a client could use."""
     text = body.decode("utf-8", "replace").strip()
-    return "" if text.startswith("<") else text[:_TEXT_LIMIT]
+    return "" if text.startswith("<") else text
 
 
 def _decide(failure: Failure) -> ApiError:
@@ -108,31 +109,41 @@ def _decide(failure: Failure) -> ApiError:
 _OVERFLOW = re.compile(
     r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length|max context length"
     r"|exceeds the (available )?context|prompt (is )?too long|total length of all messages is too long"
-    r"|input token count .* exceeds",
+    r"|reduce the length of the messages|input is too long|input token count .* exceeds",
     re.IGNORECASE,
 )
+_TOLD_ALREADY = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 _CONTEXT_LIMIT = re.compile(r"context (?:length|window) (?:is|of) (\d+)|context size \((\d+)", re.IGNORECASE)
 _PROMPT_LENGTH = re.compile(
     r"requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)|resulted in (\d+) tokens"
-    r"|contains at least (\d+)|request \((\d+) tokens|requested (?:about )?(\d+) tokens",
+    r"|contains at least (\d+)|request \((\d+) tokens|total of \d+ tokens: (\d+)|requested (?:about )?(\d+) tokens",
     re.IGNORECASE,
 )
-_COMPLETION_LENGTH = re.compile(r"(\d+) in the completion")
+_COMPLETION_LENGTH = re.compile(r"(\d+) (?:in|tokens for) the completion")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 
 
 def _context_overflow(failure: Failure) -> ApiError | None:
     """In the real API's words, on which Claude Code compacts or, when only the answer is too long, asks for less."""
     if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searched):
         return None
-    prompt = failure.error.get("n_prompt_tokens") or _number(_PROMPT_LENGTH, failure.text)
-    limit = failure.error.get("n_ctx") or _number(_CONTEXT_LIMIT, failure.text)
-    completion = _number(_COMPLETION_LENGTH, failure.text)
+    text = _THOUSANDS.sub("", failure.text)
+    told = _TOLD_ALREADY.search(text)
+    if told:
+        return ApiError(400, told[0])
+    prompt = _count(failure.error.get("n_prompt_tokens")) or _number(_PROMPT_LENGTH, text)
+    limit = _count(failure.error.get("n_ctx")) or _number(_CONTEXT_LIMIT, text)
+    completion = _number(_COMPLETION_LENGTH, text)
     if not prompt or not limit:
         return ApiError(400, f"prompt is too long: {failure.text}")
     if completion and prompt <= limit:
         sizes = f"{prompt} + {completion} > {limit}, decrease input length or `max_tokens` and try again"
         return ApiError(400, f"input length and `max_tokens` exceed context limit: {sizes}")
     return ApiError(400, f"prompt is too long: {prompt} tokens > {limit} maximum")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int:

@@ -15,7 +15,11 @@ from anthropic_proxy.wire.openai import content_text, first_choice, string
 def as_chunk(answer: JsonObject) -> JsonObject:
     """A whole answer in the form of a single chunk: some upstreams answer whole though a stream was asked for."""
     choice = first_choice(answer) or {}
-    delta = choice.get("message")
+    said = choice.get("message")
+    delta = dict(said) if isinstance(said, dict) else {}
+    if isinstance(delta.get("tool_calls"), list):
+        calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
+        delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
     return {**answer, "choices": [{"delta": delta, "finish_reason": choice.get("finish_reason")}]}
 
 

@@ -18,7 +18,7 @@ from anthropic_proxy.translate.blocks import BlockWriter
 from anthropic_proxy.translate.reasoning import IN_TEXT, reasoning_of, sign
 from anthropic_proxy.translate.stops import StopScanner, stopped_at, to_stop
 from anthropic_proxy.translate.thinktags import ThinkSplitter
-from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.toolcalls import Assembler, Call
 from anthropic_proxy.translate.usage import to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
@@ -86,6 +86,7 @@ class StreamTranslator:
         self._end_text()
         self._flush_calls()
         self._flush_late()
+        self._end_text()
         if not self.finished:
             has_calls = bool(self._calls.calls)
             self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal=self._refusal))
@@ -133,7 +134,14 @@ class StreamTranslator:
         call = self._blocks.call
         if call is not None and not call.complete:
             self._late.append((reasoning_field, text))
-        elif reasoning_field:
+            return
+        self._flush_late()
+        self._put(reasoning_field, text)
+
+    def _put(self, reasoning_field: str, text: str) -> None:
+        if self.finished:
+            return
+        if reasoning_field:
             self._thinking(reasoning_field, text)
         else:
             self._text(text)
@@ -152,7 +160,7 @@ class StreamTranslator:
 
     def _end_text(self) -> None:
         """Before another kind of block: what the scanner held back is text after all."""
-        held = self._scanner.flush()
+        held = "" if self.finished else self._scanner.flush()
         if held:
             self._blocks.text(held)
 
@@ -162,11 +170,18 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
-        self._count(call.pending[-1] if call.pending else call.name)
+        self._count(call.unsent)
         if call is self._blocks.call:
             self._blocks.tool_use(call)
+        elif call in self._calls.calls[: self._opened_calls]:
+            self._refuse_more_of(call)
         else:
             self._open_calls()
+
+    def _refuse_more_of(self, call: Call) -> None:
+        """Its block is closed, as its arguments were a whole document; white space after them is harmless."""
+        if call.take_unsent().strip():
+            raise ApiError(500, f"The upstream {self._spec.source.host} sent more of a tool call after its end")
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
@@ -174,20 +189,23 @@ class StreamTranslator:
             previous = self._blocks.call
             if not call.name or (previous is not None and not previous.complete):
                 return
+            self._flush_late()
+            if self.finished:
+                return
             self._blocks.tool_use(call)
             self._opened_calls += 1
 
     def _flush_calls(self) -> None:
-        for call in self._calls.calls[self._opened_calls :]:
+        for call in () if self.finished else self._calls.calls[self._opened_calls :]:
             if not call.name:
                 raise ApiError(500, f"The upstream {self._spec.source.host} sent a tool call without a name")
             self._blocks.tool_use(call)
 
     def _flush_late(self) -> None:
+        """Write what waited for the end of a call, in the order in which it came."""
         late, self._late = self._late, []
-        for field, text in late:
-            (self._thinking(field, text) if field else self._text(text))
-        self._end_text()
+        for reasoning_field, text in late:
+            self._put(reasoning_field, text)
 
     def _end(self, stop: JsonObject) -> None:
         self.finished = True

@@ -7,7 +7,7 @@ repeated or null in later ones, arguments as an object, calls whose fragments in
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads
@@ -33,28 +33,38 @@ def _parsed(text: str) -> Any:
     if not text.strip():
         return {}
     try:
-        return loads(text)
+        return loads(text, allow_nan=False)
     except ValueError:
         return None
 
 
 @dataclass
 class Call:
-    """One call as known so far. `pending` is what has come of the arguments but has not gone out yet."""
+    """One call as known so far. `unsent` is what has come of the arguments but has not gone out yet."""
 
     id: str
     upstream_id: str
     name: str = ""
     arguments: str = ""
-    pending: list[str] = field(default_factory=list)
+    unsent: str = ""
 
     def add(self, piece: str) -> None:
+        if self._is_placeholder and piece.lstrip().startswith("{"):
+            # An empty object first, and then the real one.
+            self.arguments = self.unsent = ""
         self.arguments += piece
-        self.pending.append(piece)
+        self.unsent += piece
 
-    def take_pending(self) -> str:
-        text, self.pending = "".join(self.pending), []
+    def take_unsent(self) -> str:
+        """What can go out now. An empty object need not, as a call's input begins as one."""
+        if self._is_placeholder:
+            return ""
+        text, self.unsent = self.unsent, ""
         return text
+
+    @property
+    def _is_placeholder(self) -> bool:
+        return self.unsent == self.arguments and self.arguments.strip() == "{}"
 
     @property
     def complete(self) -> bool:
@@ -113,8 +123,12 @@ def _is_another(known: Call, upstream_id: str, name: str, piece: str) -> bool:
     """Whether a fragment that should belong to `known` begins a call of its own."""
     if upstream_id and known.upstream_id and upstream_id != known.upstream_id:
         return True
+    if not name or not known.name:
+        return False
+    if name != known.name and not known.arguments:
+        return True
     # A finished document can't go on: another name, or the beginning of a second document, is a second call.
-    begins = piece.lstrip().startswith("{") or bool(name and name != known.name)
+    begins = piece.lstrip().startswith("{") or name != known.name
     return begins and known.arguments.rstrip().endswith("}") and known.complete
 
 

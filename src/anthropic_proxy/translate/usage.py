@@ -4,6 +4,7 @@ OpenAI counts cached tokens within `prompt_tokens`; Anthropic keeps the three ki
 the prompt. No count is ever negative, whatever an upstream reports (Azure's Grok says cached > prompt).
 """
 
+from math import isfinite
 from typing import Any
 
 from anthropic_proxy.wire.codec import JsonObject
@@ -50,4 +51,4 @@ def _mapping(usage: JsonObject, name: str) -> JsonObject:
 
 def _count(usage: JsonObject, name: str) -> int:
     value: Any = usage.get(name)
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    return max(0, int(value)) if isinstance(value, int | float) and isfinite(value) else 0

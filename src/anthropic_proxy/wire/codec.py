@@ -20,15 +20,27 @@ JsonObject = dict[str, Any]
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def loads(data: bytes | str) -> Any:
-    """Parse one JSON document. Raises ValueError when it is none (or is nested too deeply to be parsed)."""
+def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
+    """Parse one JSON document. Raises ValueError when it is none (or is nested too deeply to be parsed).
+
+    NaN and infinities are no JSON, but servers write them into fields that nobody reads; `allow_nan` lets them pass.
+    """
     try:
-        return from_json(data)
+        return from_json(data, allow_inf_nan=allow_nan)
     except ValueError:
         try:
-            return json.loads(data)
+            return json.loads(data, parse_constant=None if allow_nan else _refuse_constant)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def loads_object(data: bytes) -> JsonObject | None:
+    """The object that `data` is the JSON of; None when it is something else."""
+    try:
+        value = loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def dumps(value: Any) -> bytes:
@@ -42,3 +54,7 @@ def dumps(value: Any) -> bytes:
 def without_lone_surrogates(data: bytes) -> bytes:
     """The same JSON document with U+FFFD in place of half surrogate pairs. Raises ValueError when it is no JSON."""
     return _LONE_SURROGATE.sub("\ufffd", json.dumps(loads(data), ensure_ascii=False)).encode()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

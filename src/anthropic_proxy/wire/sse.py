@@ -10,12 +10,14 @@ from anthropic_proxy.wire.codec import JsonObject, dumps
 
 DONE = b"[DONE]"
 
+_BOM = b"\xef\xbb\xbf"
+
 # No upstream sends an event of this size; one that does would otherwise grow our memory without a bound.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 
 class EventTooLargeError(ValueError):
-    """The peer sent more than MAX_EVENT_BYTES without an end of line."""
+    """The peer sent more than MAX_EVENT_BYTES without an end of it."""
 
 
 class Decoder:
@@ -24,19 +26,27 @@ class Decoder:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size = 0
+        self._at_start = True
 
     def feed(self, received: bytes) -> list[bytes]:
         """Payloads that are complete now, in order. Raises EventTooLargeError."""
         text = self._rest + received
+        if self._at_start:
+            if len(text) < len(_BOM) and _BOM.startswith(text):
+                self._rest = text
+                return []
+            text = text.removeprefix(_BOM)
+            self._at_start = False
         if b"\r" in text:
             text = self._normalise(text)
         lines = text.split(b"\n")
         self._rest = lines.pop()
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         payloads: list[bytes] = []
         for line in lines:
             self._line(line, payloads)
+        if self._size + len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         return payloads
 
     def close(self) -> list[bytes]:
@@ -50,9 +60,11 @@ class Decoder:
     def _line(self, line: bytes, payloads: list[bytes]) -> None:
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            self._size += len(line)
         elif not line and self._data:
             payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
             self._data = []
+            self._size = 0
 
     @staticmethod
     def _normalise(text: bytes) -> bytes:

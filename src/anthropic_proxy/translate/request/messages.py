@@ -7,6 +7,7 @@ turns, then each turn is written.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.errors import invalid_request
@@ -23,6 +24,12 @@ from anthropic_proxy.wire.codec import JsonObject, dumps
 _BILLING_HEADER = "x-anthropic-billing-header:"
 
 
+# The type of a block that came in a system message; no client can send it.
+_SYSTEM_TEXT: Any = object()
+
+_ASSISTANT_BLOCKS = ("text", "tool_use", "thinking")
+
+
 @dataclass
 class _Turn:
     """Neighbouring messages of one side. A system message within the conversation belongs to the user's side."""
@@ -33,13 +40,13 @@ class _Turn:
 
 def to_messages(request: JsonObject, dialect: Dialect, notes: Notes) -> list[JsonObject]:
     """All messages of the upstream's request. Raises ApiError (400) when nothing is left to answer."""
-    leading, turns = _turns(request["messages"])
+    leading, turns = _turns(request["messages"], dialect, notes)
     written: list[JsonObject] = []
     calls: list[JsonObject] = []
     for turn in turns:
         if turn.role == "assistant":
             written += _missing_results(calls)
-            message = _assistant(turn.blocks, notes)
+            message = _assistant(turn.blocks)
             calls = message.get("tool_calls", [])
             written.append(message)
         else:
@@ -50,18 +57,20 @@ def to_messages(request: JsonObject, dialect: Dialect, notes: Notes) -> list[Jso
     return [*_system(blocks_of(request.get("system")) + leading, notes), *written]
 
 
-def _turns(messages: list[JsonObject]) -> tuple[list[JsonObject], list[_Turn]]:
+def _turns(messages: list[JsonObject], dialect: Dialect, notes: Notes) -> tuple[list[JsonObject], list[_Turn]]:
     """Text blocks of the system messages that come first, and the turns of the conversation."""
     leading: list[JsonObject] = []
     turns: list[_Turn] = []
     for message in messages:
         blocks = blocks_of(message.get("content"))
         if message["role"] == "system":
-            blocks = [{**block, "type": "system_text"} if block["type"] == "text" else block for block in blocks]
+            blocks = [{**block, "type": _SYSTEM_TEXT} if block["type"] == "text" else block for block in blocks]
             if not turns:
                 leading += blocks
                 continue
         role = "assistant" if message["role"] == "assistant" else "user"
+        if role == "assistant":
+            blocks = _sayable(blocks, dialect, notes)
         if not blocks:
             continue
         if not turns or turns[-1].role != role:
@@ -72,25 +81,38 @@ def _turns(messages: list[JsonObject]) -> tuple[list[JsonObject], list[_Turn]]:
     return leading, turns
 
 
+def _sayable(blocks: list[JsonObject], dialect: Dialect, notes: Notes) -> list[JsonObject]:
+    """The blocks of an assistant message that the upstream can be told; a message without any is left out whole."""
+    kept = []
+    for block in blocks:
+        if block["type"] not in _ASSISTANT_BLOCKS:
+            notes.ignored.add(f"content block {block['type']}")
+        elif block["type"] != "thinking" or (dialect.replays_reasoning and reasoning.replayed([block])):
+            kept.append(block)
+    return kept
+
+
 def _system(blocks: list[JsonObject], notes: Notes) -> list[JsonObject]:
-    texts = [block["text"] for block in blocks if "text" in block and not block["text"].startswith(_BILLING_HEADER)]
+    texts = []
+    for block in blocks:
+        if block["type"] not in ("text", _SYSTEM_TEXT):
+            notes.ignored.add(f"system block {block['type']}")
+        elif not block["text"].startswith(_BILLING_HEADER):
+            texts.append(block["text"])
     note = unavailable_note(notes)
     text = "\n\n".join([*texts, note] if note else texts)
     return [openai.system_message(text)] if text else []
 
 
-def _assistant(blocks: list[JsonObject], notes: Notes) -> JsonObject:
-    by_type: dict[str, list[JsonObject]] = {"text": [], "tool_use": [], "thinking": []}
-    for block in blocks:
-        if block["type"] in by_type:
-            by_type[block["type"]].append(block)
-        else:
-            notes.ignored.add(f"content block {block['type']}")
-    text = "".join(block["text"] for block in by_type["text"])
+def _assistant(blocks: list[JsonObject]) -> JsonObject:
+    text = "".join(block["text"] for block in blocks if block["type"] == "text")
     calls = [
-        openai.tool_call(use["id"], upstream_name(use["name"]), dumps(use["input"]).decode()) for use in by_type["tool_use"]
+        openai.tool_call(block["id"], upstream_name(block["name"]), dumps(block["input"]).decode())
+        for block in blocks
+        if block["type"] == "tool_use"
     ]
-    return openai.assistant_message(text, calls) | reasoning.replayed(by_type["thinking"])
+    thinking = [block for block in blocks if block["type"] == "thinking"]
+    return openai.assistant_message(text, calls) | reasoning.replayed(thinking)
 
 
 def _user(blocks: list[JsonObject], calls: list[JsonObject], dialect: Dialect, notes: Notes) -> list[JsonObject]:
@@ -130,7 +152,7 @@ def _segments(parts: list[JsonObject], rest: list[JsonObject], dialect: Dialect,
     """User and system messages for the rest of a user's turn, in order."""
     messages: list[JsonObject] = []
     for block in rest:
-        if block["type"] != "system_text":
+        if block["type"] is not _SYSTEM_TEXT:
             parts = parts + to_parts([block], notes)
         elif dialect.system_anywhere:
             messages += [openai.user_message(parts)] if parts else []

@@ -13,6 +13,9 @@ _STRICT_KEYWORDS = frozenset(
     ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "description", "title")
 )
 
+# Strict mode wants each schema to say what it is.
+_KINDS = frozenset(("type", "enum", "const", "anyOf"))
+
 # Refused at the top of a function's parameters, which must be one object.
 _ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
@@ -101,8 +104,12 @@ def _schemas(value: Any) -> list[JsonObject]:
 
 
 def fits_strict(schema: Any) -> bool:
-    """Whether strict mode takes the schema as it is: every object closed, and every property required."""
-    if not isinstance(schema, dict) or not _STRICT_KEYWORDS.issuperset(schema):
+    """Whether strict mode takes the schema as it is: an object at the top, every object closed, every property required."""
+    return isinstance(schema, dict) and schema.get("type") == "object" and "anyOf" not in schema and _fits(schema)
+
+
+def _fits(schema: Any) -> bool:
+    if not isinstance(schema, dict) or not _STRICT_KEYWORDS.issuperset(schema) or _KINDS.isdisjoint(schema):
         return False
     properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
     if not isinstance(properties, dict) or not isinstance(alternatives, list):
@@ -111,5 +118,7 @@ def fits_strict(schema: Any) -> bool:
         closed = schema.get("additionalProperties") is False
         if not closed or set(_strings(schema.get("required"))) != set(properties):
             return False
+    if schema.get("type") == "array" and "items" not in schema:
+        return False
     nested = [*properties.values(), *alternatives, *([schema["items"]] if "items" in schema else ())]
-    return all(map(fits_strict, nested))
+    return all(map(_fits, nested))
