@@ -9,162 +9,25 @@ Source: the request types of the official SDK (anthropic 2.10) and recorded requ
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire.codec import JsonObject, without_lone_surrogates
-
-_OPEN = with_config(ConfigDict(extra="allow"))
+from anthropic_proxy.wire.content import OPEN, Content
 
 
 class InvalidRequestError(ValueError):
     """The body is no JSON, or not of the API's shape; the text names the path as the API does."""
 
 
-@_OPEN
-class TextBlock(TypedDict):
-    type: Literal["text"]
-    text: str
-
-
-@_OPEN
-class Base64Source(TypedDict):
-    type: Literal["base64"]
-    media_type: str
-    data: str
-
-
-@_OPEN
-class UrlSource(TypedDict):
-    type: Literal["url"]
-    url: str
-
-
-@_OPEN
-class FileSource(TypedDict):
-    type: Literal["file"]
-    file_id: str
-
-
-@_OPEN
-class TextSource(TypedDict):
-    type: Literal["text"]
-    data: str
-
-
-@_OPEN
-class ContentSource(TypedDict):
-    type: Literal["content"]
-    content: "Content"
-
-
-@_OPEN
-class ImageBlock(TypedDict):
-    type: Literal["image"]
-    source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
-
-
-@_OPEN
-class DocumentBlock(TypedDict):
-    type: Literal["document"]
-    source: Annotated[Base64Source | UrlSource | FileSource | TextSource | ContentSource, Field(discriminator="type")]
-    title: NotRequired[str | None]
-    context: NotRequired[str | None]
-
-
-@_OPEN
-class SearchResultBlock(TypedDict):
-    type: Literal["search_result"]
-    source: str
-    title: str
-    content: list[TextBlock]
-
-
-@_OPEN
-class ThinkingBlock(TypedDict):
-    type: Literal["thinking"]
-    thinking: str
-    signature: NotRequired[str | None]
-
-
-@_OPEN
-class ToolUseBlock(TypedDict):
-    type: Literal["tool_use"]
-    id: Annotated[str, Field(min_length=1)]
-    name: Annotated[str, Field(min_length=1)]
-    input: JsonObject
-
-
-@_OPEN
-class ToolReferenceBlock(TypedDict):
-    type: Literal["tool_reference"]
-    tool_name: str
-
-
-@_OPEN
-class ToolResultBlock(TypedDict):
-    type: Literal["tool_result"]
-    tool_use_id: str
-    content: NotRequired["Content | None"]
-    is_error: NotRequired[bool | None]
-
-
-@_OPEN
-class OtherBlock(TypedDict):
-    """A block that the proxy has no translation for."""
-
-    type: str
-
-
-_KNOWN_BLOCKS = {
-    "text",
-    "image",
-    "document",
-    "search_result",
-    "thinking",
-    "tool_use",
-    "tool_reference",
-    "tool_result",
-}
-
-
-def _block_tag(block: Any) -> str:
-    kind = block.get("type") if isinstance(block, dict) else None
-    return kind if isinstance(kind, str) and kind in _KNOWN_BLOCKS else "other"
-
-
-Block = Annotated[
-    Annotated[TextBlock, Tag("text")]
-    | Annotated[ImageBlock, Tag("image")]
-    | Annotated[DocumentBlock, Tag("document")]
-    | Annotated[SearchResultBlock, Tag("search_result")]
-    | Annotated[ThinkingBlock, Tag("thinking")]
-    | Annotated[ToolUseBlock, Tag("tool_use")]
-    | Annotated[ToolReferenceBlock, Tag("tool_reference")]
-    | Annotated[ToolResultBlock, Tag("tool_result")]
-    | Annotated[OtherBlock, Tag("other")],
-    Discriminator(_block_tag),
-]
-
-
-def _content_tag(content: Any) -> str:
-    return "string" if isinstance(content, str) else "blocks"
-
-
-Content = Annotated[
-    Annotated[str, Tag("string")] | Annotated[list[Block], Tag("blocks")],
-    Discriminator(_content_tag),
-]
-
-
-@_OPEN
+@OPEN
 class TurnMessage(TypedDict):
     role: Literal["user", "assistant", "system"]
     content: Content
 
 
-@_OPEN
+@OPEN
 class SystemMessage(TypedDict):
     role: Literal["system"]
     content: NotRequired[Content]
@@ -180,7 +43,7 @@ Message = Annotated[
 ]
 
 
-@_OPEN
+@OPEN
 class CustomTool(TypedDict):
     name: Annotated[str, Field(min_length=1)]
     input_schema: JsonObject
@@ -189,7 +52,7 @@ class CustomTool(TypedDict):
     strict: NotRequired[bool | None]
 
 
-@_OPEN
+@OPEN
 class TypedTool(TypedDict):
     """A tool that Anthropic defines: it has a dated type in place of a schema."""
 
@@ -204,37 +67,37 @@ def _tool_tag(tool: Any) -> str:
 Tool = Annotated[Annotated[CustomTool, Tag("custom")] | Annotated[TypedTool, Tag("typed")], Discriminator(_tool_tag)]
 
 
-@_OPEN
+@OPEN
 class ToolChoice(TypedDict):
     type: Literal["auto", "any", "tool", "none"]
     name: NotRequired[str]
     disable_parallel_tool_use: NotRequired[bool | None]
 
 
-@_OPEN
+@OPEN
 class Thinking(TypedDict):
     type: str
     display: NotRequired[str | None]
 
 
-@_OPEN
+@OPEN
 class OutputFormat(TypedDict):
     type: Literal["json_schema"]
     schema: JsonObject
 
 
-@_OPEN
+@OPEN
 class OutputConfig(TypedDict):
     effort: NotRequired[str | None]
     format: NotRequired[OutputFormat | None]
 
 
-@_OPEN
+@OPEN
 class Metadata(TypedDict):
     user_id: NotRequired[str | None]
 
 
-@_OPEN
+@OPEN
 class CountTokensRequest(TypedDict):
     """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
 
@@ -248,7 +111,7 @@ class CountTokensRequest(TypedDict):
     metadata: NotRequired[Metadata | None]
 
 
-@_OPEN
+@OPEN
 class MessagesRequest(CountTokensRequest):
     """`POST /v1/messages`. `max_tokens` in tokens; thinking counts toward it."""
 

@@ -52,6 +52,7 @@ def to_messages(request: JsonObject, dialect: Dialect, notes: Notes) -> list[Jso
         else:
             written += _user(turn.blocks, calls, dialect, notes)
             calls = []
+    written += _missing_results(calls)
     if not written:
         raise invalid_request("messages: all messages are empty")
     return [*_system(blocks_of(request.get("system")) + leading, notes), *written]

@@ -1,0 +1,150 @@
+"""Content of messages: the blocks that the proxy reads, by their types, and room for any other.
+
+Part of the request models; see wire/anthropic.py.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, with_config
+from typing_extensions import TypedDict
+
+from anthropic_proxy.wire.codec import JsonObject
+
+# Unknown fields pass through untouched.
+OPEN = with_config(ConfigDict(extra="allow"))
+
+
+@OPEN
+class TextBlock(TypedDict):
+    type: Literal["text"]
+    text: str
+
+
+@OPEN
+class Base64Source(TypedDict):
+    type: Literal["base64"]
+    media_type: str
+    data: str
+
+
+@OPEN
+class UrlSource(TypedDict):
+    type: Literal["url"]
+    url: str
+
+
+@OPEN
+class FileSource(TypedDict):
+    type: Literal["file"]
+    file_id: str
+
+
+@OPEN
+class TextSource(TypedDict):
+    type: Literal["text"]
+    data: str
+
+
+@OPEN
+class ContentSource(TypedDict):
+    type: Literal["content"]
+    content: "Content"
+
+
+@OPEN
+class ImageBlock(TypedDict):
+    type: Literal["image"]
+    source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
+
+
+@OPEN
+class DocumentBlock(TypedDict):
+    type: Literal["document"]
+    source: Annotated[Base64Source | UrlSource | FileSource | TextSource | ContentSource, Field(discriminator="type")]
+    title: NotRequired[str | None]
+    context: NotRequired[str | None]
+
+
+@OPEN
+class SearchResultBlock(TypedDict):
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: list[TextBlock]
+
+
+@OPEN
+class ThinkingBlock(TypedDict):
+    type: Literal["thinking"]
+    thinking: str
+    signature: NotRequired[str | None]
+
+
+@OPEN
+class ToolUseBlock(TypedDict):
+    type: Literal["tool_use"]
+    id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    input: JsonObject
+
+
+@OPEN
+class ToolReferenceBlock(TypedDict):
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
+@OPEN
+class ToolResultBlock(TypedDict):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: NotRequired["Content | None"]
+    is_error: NotRequired[bool | None]
+
+
+@OPEN
+class OtherBlock(TypedDict):
+    """A block that the proxy has no translation for."""
+
+    type: str
+
+
+_KNOWN_BLOCKS = {
+    "text",
+    "image",
+    "document",
+    "search_result",
+    "thinking",
+    "tool_use",
+    "tool_reference",
+    "tool_result",
+}
+
+
+def _block_tag(block: Any) -> str:
+    kind = block.get("type") if isinstance(block, dict) else None
+    return kind if isinstance(kind, str) and kind in _KNOWN_BLOCKS else "other"
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageBlock, Tag("image")]
+    | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
+    | Annotated[ThinkingBlock, Tag("thinking")]
+    | Annotated[ToolUseBlock, Tag("tool_use")]
+    | Annotated[ToolReferenceBlock, Tag("tool_reference")]
+    | Annotated[ToolResultBlock, Tag("tool_result")]
+    | Annotated[OtherBlock, Tag("other")],
+    Discriminator(_block_tag),
+]
+
+
+def _content_tag(content: Any) -> str:
+    return "string" if isinstance(content, str) else "blocks"
+
+
+Content = Annotated[
+    Annotated[str, Tag("string")] | Annotated[list[Block], Tag("blocks")],
+    Discriminator(_content_tag),
+]
