@@ -5,7 +5,6 @@ ends; `--verbose` adds all bodies that come and go. Whatever is logged has passe
 """
 
 import contextlib
-import io
 import re
 import sys
 from typing import TextIO, cast
@@ -33,8 +32,8 @@ def configure(*, debug: bool) -> None:
     )
 
 
-class _Unbreakable(io.TextIOBase):
-    """A stream whose reader may go (`2>&1 | head`): requests must not fail with it."""
+class _Unbreakable:
+    """What the logger writes to: a stream whose reader may go (`2>&1 | head`), with which no request must fail."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
