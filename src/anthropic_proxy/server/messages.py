@@ -38,6 +38,7 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
         answer = await gateway.create(messages_request(raw, _version()), g.request_id)
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
+            log.body("client events", g.request_id, written)
             return Response(written, 200, {**_STREAM_HEADERS, **answer.headers})
         if isinstance(answer.content, AnswerStream):
             return Response(EventBytes(answer.content, g.request_id, log), 200, {**_STREAM_HEADERS, **answer.headers})

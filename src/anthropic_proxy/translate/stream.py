@@ -170,7 +170,7 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
-        self._count(call.unsent)
+        self._pieces += 1
         if call is self._blocks.call:
             self._blocks.tool_use(call)
         elif call in self._calls.calls[: self._opened_calls]:
@@ -190,6 +190,7 @@ class StreamTranslator:
             if not call.name or (previous is not None and not previous.complete):
                 return
             self._flush_late()
+            self._end_text()
             if self.finished:
                 return
             self._blocks.tool_use(call)
@@ -210,7 +211,8 @@ class StreamTranslator:
     def _end(self, stop: JsonObject) -> None:
         self.finished = True
         self._blocks.close()
-        estimate = max(self._pieces, self._characters // 4)
+        characters = self._characters + sum(len(call.arguments) for call in self._calls.calls)
+        estimate = max(self._pieces, characters // 4)
         self.outcome = stop["stop_reason"]
         self.usage = to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
         self._blocks.out += [events.message_delta(stop, self.usage), events.message_stop()]
