@@ -23,5 +23,12 @@ def test_a_chunk_without_an_error_is_none() -> None:
     assert stream_error({"choices": [], "error": None}, SOURCE) is None
 
 
+def test_the_key_goes_before_the_text_is_cut() -> None:
+    """Else the beginning of a key at the cut would stay."""
+    text = "x" * 1995 + "sk-secret"
+    assert to_api_error(400, {}, text.encode(), Source("up:1", "sk-secret")).message == "x" * 1995 + "***"
+    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), Source("up:1", "sk-secret")).message
+
+
 def test_a_very_long_text_is_cut() -> None:
     assert len(to_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000

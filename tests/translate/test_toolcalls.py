@@ -22,6 +22,7 @@ from anthropic_proxy.translate.toolcalls import Assembler, parse_arguments, to_c
         ("[1]", {"INVALID_JSON": "[1]"}),
         ('"text"', {"INVALID_JSON": '"text"'}),
         (5, {"INVALID_JSON": 5}),
+        ('{"a": NaN}', {"INVALID_JSON": '{"a": NaN}'}),
         ('{"big": 123456789012345678901234567890}', {"big": 123456789012345678901234567890}),
     ],
 )

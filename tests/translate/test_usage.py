@@ -31,6 +31,7 @@ from anthropic_proxy.translate.usage import to_usage
         ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 99}}, (0, 0, 10, 5)),
         ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": None}, (10, 0, 0, 5)),
         ({"prompt_tokens": 10.0, "completion_tokens": -5}, (10, 0, 0, 3)),
+        ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, (7, 0, 0, 3)),
     ],
 )
 def test_counts(reported: Any, expected: tuple[int, int, int, int]) -> None:

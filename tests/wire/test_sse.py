@@ -129,3 +129,18 @@ def test_what_is_encoded_can_be_decoded(text: str, places: list[int]) -> None:
     event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
     payloads = _decoded(*_cut(encode(event) + encode({"type": "ping"}), places))
     assert [json.loads(payload) for payload in payloads] == [event, {"type": "ping"}]
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_byte_order_mark_is_no_part_of_the_first_line(cut: int) -> None:
+    raw = b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbfb\n\n"
+    decoder = Decoder()
+    assert decoder.feed(raw[:cut]) + decoder.feed(raw[cut:]) == [b"a", b"\xef\xbb\xbfb"]
+
+
+def test_an_event_of_many_lines_has_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    decoder = Decoder()
+    assert decoder.feed(b"data: " + b"x" * 60 + b"\n") == []
+    with pytest.raises(EventTooLargeError):
+        decoder.feed(b"data: " + b"x" * 60 + b"\n")

@@ -32,6 +32,12 @@ def closed(**properties: Any) -> dict[str, Any]:
         (closed(a={"anyOf": [{"type": "object"}]}), False),
         ({**CLOSED, "$defs": {}}, False),
         (True, False),
+        ({**CLOSED, "required": None, "anyOf": None}, False),
+        ({**CLOSED, "properties": 5}, False),
+        ({}, False),
+        (closed(a={"title": "Any"}), False),
+        ({"type": "array", "items": CLOSED}, False),
+        (closed(a={"type": "array"}), False),
     ],
 )
 def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a parameter
