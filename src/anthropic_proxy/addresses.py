@@ -1,0 +1,75 @@
+"""Addresses of upstreams: the base URL that a user gives -> the address of its API, to which paths are added.
+
+A user may give the host of a service, the base that SDKs are given (with the version at its end), or the full address of
+Chat Completions; all mean the same.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+CHAT_COMPLETIONS = "/chat/completions"
+_ENDINGS = (CHAT_COMPLETIONS, "/responses", "/messages")
+_VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
+
+
+class Address(NamedTuple):
+    """base: of the API, without a slash at its end. query: parameters that every request has."""
+
+    base: str
+    query: Mapping[str, str]
+
+
+def host_of(url: str) -> str:
+    """Host name of a URL in small letters, without port; empty when it has none."""
+    try:
+        return urlsplit(url.strip()).hostname or ""
+    except ValueError:
+        return ""
+
+
+def api_address(url: str, api_path: str = "/v1") -> Address:
+    """The address of the API at `url`. Raises ValueError with the reason when it can't be one.
+
+    api_path: where the API stands on the hosts of this kind of server. It is added to a URL that does not end in it or in
+    a version (`/v1`, `/v4`, `/v1beta`); of a full address what comes before `/chat/completions` counts.
+    """
+    parts = urlsplit(url.strip())
+    _refuse_unusable(parts)
+    path = parts.path.rstrip("/")
+    ending = next((each for each in _ENDINGS if path.endswith(each)), "")
+    if not ending and path.endswith(("/chat", "/completions")):
+        raise ValueError("must be a base URL or a full .../chat/completions address, not a part of it")
+    path = path.removesuffix(ending)
+    if not ending and not path.endswith(api_path) and not _VERSION_SEGMENT.search(path):
+        path += api_path if not path else "/v1"
+    return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
+
+
+def without_version(base: str) -> str:
+    """The address of the server itself, beside its `/v1`, without a slash at the end."""
+    return _VERSION_SEGMENT.sub("", base)
+
+
+def _refuse_unusable(url: SplitResult) -> None:
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must start with http:// or https://")
+    if not url.hostname or not _is_host(url.hostname):
+        raise ValueError("must name a host")
+    if url.fragment:
+        raise ValueError("must not hold a fragment")
+    if url.username or url.password:
+        raise ValueError("must not hold a user or password: put the key into UPSTREAM_API_KEY")
+    try:
+        url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
+    except ValueError:
+        raise ValueError("must have a port from 0 to 65535") from None
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return not re.search(r"[\s\\]", name)
