@@ -103,7 +103,7 @@ def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> 
             {"UPSTREAM_BASE_URL": "http://canary:canary@localhost"}, ["UPSTREAM_BASE_URL: 'http://***@"], id="password"
         ),
         pytest.param(
-            {"UPSTREAM_BASE_URL": "http://localhost?canary"}, ["UPSTREAM_BASE_URL: 'http://localhost?***'"], id="query"
+            {"UPSTREAM_BASE_URL": "http://localhost#canary"}, ["UPSTREAM_BASE_URL: 'http://localhost#***'"], id="fragment"
         ),
         pytest.param({"UPSTREAM_BASE_URL": "x", "PORT": "y"}, ["UPSTREAM_BASE_URL: 'x'", "PORT: 'y'"], id="two"),
     ],

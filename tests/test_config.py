@@ -8,12 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from anthropic_proxy import config
-from anthropic_proxy.config import ConfigError, Settings, chat_completions_url, find_env_file, load
+from anthropic_proxy.addresses import api_address
+from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"
 _CREDENTIALS = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
-_QUERY = "must not hold a query or a fragment"
+_FRAGMENT = "must not hold a fragment"
 
 
 @pytest.fixture
@@ -42,11 +43,27 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(None).model_dump() == {
         "upstream_base_url": _URL,
         "upstream_api_key": None,
+        "upstream_api_key_passthrough": False,
+        "upstream_api": "chat_completions",
+        "upstream_dialect": None,
+        "upstream_facts": None,
+        "upstream_headers": None,
+        "upstream_extra_body": None,
+        "upstream_connect_timeout": 10,
+        "upstream_first_byte_timeout": 600,
+        "upstream_idle_timeout": 600,
+        "upstream_total_timeout": None,
+        "upstream_concurrency": None,
+        "upstream_queue": 100,
+        "upstream_queue_timeout": 30,
+        "upstream_retries": 0,
+        "config_file": None,
         "host": "0.0.0.0",  # noqa: S104 - the documented default
         "port": 3000,
         "signature_secret": None,
         "reasoning_model": None,
         "completion_model": None,
+        "model_map": None,
         "model_aliases": None,
         "download_private_hosts": False,
         "tool_call_recovery": "auto",
@@ -74,6 +91,15 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
             {"claude-a": "v/m:free", "claude-b": "b=c"},
         ),
         ("MODEL_ALIASES", " ; ", "model_aliases", None),
+        ("MODEL_MAP", "haiku=small;claude-*=big", "model_map", {"haiku": "small", "claude-*": "big"}),
+        ("UPSTREAM_API", "responses", "upstream_api", "responses"),
+        ("UPSTREAM_DIALECT", "OpenAI", "upstream_dialect", "openai"),
+        ("UPSTREAM_FACTS", "prefill=refused", "upstream_facts", {"prefill": "refused"}),
+        ("UPSTREAM_HEADERS", "X-Team=blue;X-Cost = 1", "upstream_headers", {"X-Team": "blue", "X-Cost": "1"}),
+        ("UPSTREAM_HEADERS", '{"X-A": "b;c=d"}', "upstream_headers", {"X-A": "b;c=d"}),
+        ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', "upstream_extra_body", {"a": {"b": [1]}}),
+        ("UPSTREAM_IDLE_TIMEOUT", "1.5", "upstream_idle_timeout", 1.5),
+        ("CONFIG_FILE", "upstreams.yaml", "config_file", Path("upstreams.yaml")),
         ("DOWNLOAD_PRIVATE_HOSTS", "true", "download_private_hosts", True),
         ("DEBUG", "1", "debug", True),
         ("DEBUG", "true", "debug", True),
@@ -217,7 +243,7 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
     assert first.startswith("UPSTREAM_BASE_URL is required")
     urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
     assert len(urls) >= 2
-    assert all(chat_completions_url(url).endswith("/v1/chat/completions") for url in urls)
+    assert all(api_address(url).base.endswith("/v1") for url in urls)
 
 
 @pytest.mark.parametrize(
@@ -232,12 +258,12 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         (
             "UPSTREAM_BASE_URL",
             "localhost:1",
-            "an http(s) address of an OpenAI-compatible server: must start with http:// or https://",
+            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
         ),
         (
             "ANTHROPIC_PROXY_BASE_URL",
             "a",
-            "an http(s) address of an OpenAI-compatible server: must start with http:// or https://",
+            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
         ),
     ],
 )
@@ -254,37 +280,6 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "address"),
-    [
-        ("https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions"),
-        ("https://api.openai.com/", "https://api.openai.com/v1/chat/completions"),
-        ("http://localhost:11434/v1", "http://localhost:11434/v1/chat/completions"),
-        ("http://localhost:11434/v1/", "http://localhost:11434/v1/chat/completions"),
-        ("https://a.example/api/paas/v4", "https://a.example/api/paas/v4/chat/completions"),
-        ("https://a.example/v1beta", "https://a.example/v1beta/v1/chat/completions"),
-        ("https://a.example/v1/chat/completions", "https://a.example/v1/chat/completions"),
-        ("https://a.example/v1/chat/completions/", "https://a.example/v1/chat/completions"),
-        ("https://a.example/chat/completions", "https://a.example/chat/completions"),
-        ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
-        ("  https://a.example\n", "https://a.example/v1/chat/completions"),
-        ("HTTPS://a.example", "https://a.example/v1/chat/completions"),
-    ],
-)
-def test_urls(base: str, address: str) -> None:
-    assert chat_completions_url(base) == address
-    assert Settings(_env_file=None, UPSTREAM_BASE_URL=base).chat_completions_url == address
-
-
-@pytest.mark.parametrize(
-    ("base", "host", "address"),
-    [("https://API.openai.com/v1", "api.openai.com", "API.openai.com"), ("http://[::1]:8080", "::1", "[::1]:8080")],
-)
-def test_host_and_address(base: str, host: str, address: str) -> None:
-    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=base)
-    assert (settings.upstream_host, settings.upstream_address) == (host, address)
-
-
-@pytest.mark.parametrize(
     ("given", "shown", "reason"),
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
@@ -294,16 +289,16 @@ def test_host_and_address(base: str, host: str, address: str) -> None:
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
         ("http://a.example/chat", "http://a.example/chat", _PART),
         ("http://a.example/v1/completions", "http://a.example/v1/completions", _PART),
-        ("http://a.example/v1?key=canary", "http://a.example/v1?***", _QUERY),
-        ("http://a.example/v1/chat/completions?key=canary", "http://a.example/v1/chat/completions?***", _QUERY),
-        ("http://a.example/#canary", "http://a.example/#***", _QUERY),
+        ("http://a.example/#canary", "http://a.example/#***", _FRAGMENT),
+        ("http://a.example/chat?key=canary", "http://a.example/chat?***", _PART),
         ("http://user:canary@a.example", "http://***@a.example", _CREDENTIALS),
         ("http://canary@a.example/v1", "http://***@a.example/v1", _CREDENTIALS),
-        ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _QUERY),
+        ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _FRAGMENT),
     ],
 )
 def test_urls_that_are_refused(monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str) -> None:
-    expected = f"UPSTREAM_BASE_URL: {shown!r} is not an http(s) address of an OpenAI-compatible server: {reason}"
+    what = "an http(s) address of an OpenAI-compatible server, or several separated by ;"
+    expected = f"UPSTREAM_BASE_URL: {shown!r} is not {what}: {reason}"
     assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
 
 
@@ -314,12 +309,12 @@ def test_settings_that_are_made_directly_give_no_secret_away() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"), [("sk-abc\n", "sk-abc"), (" sk-abc ", "sk-abc"), (" ", None), ("sk abc", "sk abc")]
+    ("given", "sent"), [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))]
 )
-def test_a_key_is_stripped(monkeypatch: pytest.MonkeyPatch, given: str, sent: str | None) -> None:
+def test_a_key_is_stripped(monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
-    assert load(None).upstream_key == sent
+    assert load(None).upstream_keys == sent
 
 
 @pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
@@ -352,7 +347,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"])
 def test_what_is_no_host(url: str) -> None:
     with pytest.raises(ValueError, match=r"must name a host|user or password"):
-        chat_completions_url(url)
+        api_address(url)
 
 
 def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,17 +370,3 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
     expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
         load(None)
-
-
-@pytest.mark.parametrize(
-    ("base", "root"),
-    [
-        ("http://localhost:8000", "http://localhost:8000"),
-        ("http://localhost:8000/v1/", "http://localhost:8000"),
-        ("https://host/llm/v2/chat/completions", "https://host/llm"),
-        ("https://host/api/chat/completions", "https://host/api"),
-    ],
-)
-def test_root(monkeypatch: pytest.MonkeyPatch, base: str, root: str) -> None:
-    _set(monkeypatch, {"UPSTREAM_BASE_URL": base})
-    assert load(None).root_url == root

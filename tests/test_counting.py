@@ -10,6 +10,8 @@ import pytest
 
 from anthropic_proxy.config import Settings
 from anthropic_proxy.counting import TokenCounter
+from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoints import Endpoint, of_settings
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.request import Translated, to_openai
 from anthropic_proxy.translate.tokens import Estimate
@@ -54,17 +56,31 @@ class Clock:
         return self.now
 
 
+class Counting(TokenCounter):
+    """A counter that asks one endpoint for its own model names."""
+
+    def __init__(self, endpoint: Endpoint, upstream: Upstream, clock: Clock) -> None:
+        super().__init__(translate, clock)
+        self._client = EndpointClient(endpoint, upstream)
+
+    async def counted(self, request: Json) -> Json:
+        return await self.count(self._client, request, Route(self._client.endpoint, request["model"]))
+
+
+def chosen(base: str) -> Endpoint:
+    return of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=base))[0]
+
+
 async def translate(request: Json, route: Route) -> Translated:
     return to_openai(request, route)
 
 
-def run(
-    server: Server, play: Callable[[TokenCounter, Clock], Awaitable[None]], base: str = "http://localhost:8000/v1"
-) -> None:
+def run(server: Server, play: Callable[[Counting, Clock], Awaitable[None]], base: str = "http://localhost:8000/v1") -> None:
     async def main() -> None:
-        upstream, clock = Upstream(None, httpx.MockTransport(server)), Clock()
+        upstream, clock = Upstream(httpx.MockTransport(server)), Clock()
+        endpoint = chosen(base)
         try:
-            await play(TokenCounter(Settings(_env_file=None, UPSTREAM_BASE_URL=base), upstream, translate, clock), clock)
+            await play(Counting(endpoint, upstream, clock), clock)
         finally:
             await upstream.aclose()
 
@@ -88,10 +104,10 @@ def test_ways(answers: Json, paths: list[str]) -> None:
     server = Server()
     server.answers = answers
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        assert await counter.count(REQUEST) == {"input_tokens": 7}
+    async def play(counter: Counting, _: Clock) -> None:
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
         server.asked.clear()
-        assert await counter.count(REQUEST) == {"input_tokens": 7}
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
         assert server.paths == paths
 
     run(server, play)
@@ -114,8 +130,8 @@ def test_one_asks_for_thirty() -> None:
 
     server.answers = {INPUT_TOKENS: slow, TOKENIZE: lambda body: {"count": 7} if "messages" in body else 400}
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        counts = await asyncio.gather(*(counter.count(REQUEST) for _ in range(30)))
+    async def play(counter: Counting, _: Clock) -> None:
+        counts = await asyncio.gather(*(counter.counted(REQUEST) for _ in range(30)))
         assert counts == [{"input_tokens": 7}] * 30
         assert sorted(server.paths) == [TOKENIZE] * 30 + [INPUT_TOKENS]
 
@@ -138,18 +154,18 @@ def test_a_server_that_does_not_count_is_left_alone(answer: Any, asked_first: in
     server = Server()
     server.answers = dict.fromkeys((INPUT_TOKENS, TOKENIZE, TEMPLATE), answer)
 
-    async def play(counter: TokenCounter, clock: Clock) -> None:
-        counts = await asyncio.gather(*(counter.count(REQUEST) for _ in range(30)))
+    async def play(counter: Counting, clock: Clock) -> None:
+        counts = await asyncio.gather(*(counter.counted(REQUEST) for _ in range(30)))
         assert 5 < counts[0]["input_tokens"] < 50
         assert counts == [counts[0]] * 30
         clock.now = quiet - 1
-        await counter.count(REQUEST)
+        await counter.counted(REQUEST)
         assert len(server.asked) == asked_first
-        await counter.count({**REQUEST, "model": "other"})
+        await counter.counted({**REQUEST, "model": "other"})
         assert len(server.asked) == 2 * asked_first, "another model may be on another server"
         clock.now = quiet
         server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
-        assert await counter.count(REQUEST) == {"input_tokens": 7}
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
 
     run(server, play)
 
@@ -159,12 +175,12 @@ def test_a_known_way_that_fails_once(answer: Any) -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        await counter.count(REQUEST)
+    async def play(counter: Counting, _: Clock) -> None:
+        await counter.counted(REQUEST)
         server.answers = {INPUT_TOKENS: answer}
-        assert (await counter.count(REQUEST))["input_tokens"] > 7
+        assert (await counter.counted(REQUEST))["input_tokens"] > 7
         server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
-        assert await counter.count(REQUEST) == {"input_tokens": 7}
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
         assert server.paths == [INPUT_TOKENS] * 3
 
     run(server, play)
@@ -174,11 +190,11 @@ def test_another_server_at_the_same_address() -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        await counter.count(REQUEST)
+    async def play(counter: Counting, _: Clock) -> None:
+        await counter.counted(REQUEST)
         server.answers = {TOKENIZE: {"count": 8}}
-        assert (await counter.count(REQUEST))["input_tokens"] > 8
-        assert await counter.count(REQUEST) == {"input_tokens": 8}
+        assert (await counter.counted(REQUEST))["input_tokens"] > 8
+        assert await counter.counted(REQUEST) == {"input_tokens": 8}
 
     run(server, play)
 
@@ -188,9 +204,9 @@ def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: lambda _: asyncio.Event().wait()}
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
+    async def play(counter: Counting, _: Clock) -> None:
         for _ in range(2):
-            assert (await counter.count(REQUEST))["input_tokens"] > 5
+            assert (await counter.counted(REQUEST))["input_tokens"] > 5
 
     run(server, play)
     assert len(server.asked) <= 1
@@ -200,8 +216,8 @@ def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_services_are_not_asked(base: str) -> None:
     server = Server()
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        assert (await counter.count(REQUEST))["input_tokens"] > 5
+    async def play(counter: Counting, _: Clock) -> None:
+        assert (await counter.counted(REQUEST))["input_tokens"] > 5
 
     run(server, play, base)
     assert server.asked == []
@@ -212,14 +228,14 @@ def test_images() -> None:
     server = Server()
     server.answers = {TOKENIZE: {"count": 7}}
 
-    async def play(counter: TokenCounter, clock: Clock) -> None:
-        assert (await counter.count(WITH_IMAGE))["input_tokens"] > 1000
+    async def play(counter: Counting, clock: Clock) -> None:
+        assert (await counter.counted(WITH_IMAGE))["input_tokens"] > 1000
         clock.now = 30
-        assert await counter.count(REQUEST) == {"input_tokens": 7}
-        assert (await counter.count(WITH_IMAGE))["input_tokens"] > 1000
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
+        assert (await counter.counted(WITH_IMAGE))["input_tokens"] > 1000
         server.answers = {INPUT_TOKENS: {"input_tokens": 9}}
-        await counter.count(REQUEST)
-        assert await counter.count(WITH_IMAGE) == {"input_tokens": 9}
+        await counter.counted(REQUEST)
+        assert await counter.counted(WITH_IMAGE) == {"input_tokens": 9}
 
     run(server, play)
 
@@ -237,18 +253,18 @@ def test_images() -> None:
 def test_what_can_not_be_sent_is_counted(fields: Json) -> None:
     server = Server()
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        assert (await counter.count({**REQUEST, **fields}))["input_tokens"] > 0
+    async def play(counter: Counting, _: Clock) -> None:
+        assert (await counter.counted({**REQUEST, **fields}))["input_tokens"] > 0
 
     run(server, play)
     assert server.asked == []
 
 
 def test_context_management() -> None:
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        answer = await counter.count({**REQUEST, "context_management": {"edits": []}})
+    async def play(counter: Counting, _: Clock) -> None:
+        answer = await counter.counted({**REQUEST, "context_management": {"edits": []}})
         assert answer["context_management"] == {"original_input_tokens": answer["input_tokens"]}
-        assert "context_management" not in await counter.count({**REQUEST, "context_management": None})
+        assert "context_management" not in await counter.counted({**REQUEST, "context_management": None})
 
     run(Server(), play)
 
@@ -258,23 +274,23 @@ def test_many_models() -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
 
-    async def play(counter: TokenCounter, _: Clock) -> None:
+    async def play(counter: Counting, _: Clock) -> None:
         for number in range(257):
-            await counter.count({**REQUEST, "model": str(number)})
+            await counter.counted({**REQUEST, "model": str(number)})
         server.answers, server.asked = {TOKENIZE: {"count": 8}}, []
-        assert await counter.count({**REQUEST, "model": "0"}) == {"input_tokens": 8}
+        assert await counter.counted({**REQUEST, "model": "0"}) == {"input_tokens": 8}
 
     run(server, play)
 
 
 def test_it_learns() -> None:
-    async def play(counter: TokenCounter, _: Clock) -> None:
-        bare = (await counter.count(REQUEST))["input_tokens"]
+    async def play(counter: Counting, _: Clock) -> None:
+        bare = (await counter.counted(REQUEST))["input_tokens"]
         for _ in range(3):
             counter.observe("m", Estimate(1000), 2000)
             counter.observe("m", Estimate(1000), None)
-        assert (await counter.count(REQUEST))["input_tokens"] > 1.4 * bare
-        assert (await counter.count({**REQUEST, "model": "other"}))["input_tokens"] == bare
+        assert (await counter.counted(REQUEST))["input_tokens"] > 1.4 * bare
+        assert (await counter.counted({**REQUEST, "model": "other"}))["input_tokens"] == bare
         assert counter.predict("m", Estimate(1000)) == pytest.approx(2000, rel=0.02)
 
     run(Server(), play)

@@ -18,7 +18,7 @@ async def events_of(stream: PendingStream) -> list[str]:
 
 
 def pending(work: Any, seen: list[Exception] | None = None) -> PendingStream:
-    return PendingStream(work, OPENING, "req_1", (seen if seen is not None else []).append)
+    return PendingStream(work, lambda: OPENING, "req_1", (seen if seen is not None else []).append)
 
 
 def test_quick_work_is_told_as_it_is() -> None:

@@ -12,6 +12,7 @@ from pypdf import PageObject
 from anthropic_proxy import preparation as preparation_module
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.downloads import Downloads
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route
@@ -84,7 +85,9 @@ def test_reading_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> object:
         preparation = Preparation(UNSIGNED, Downloads())
-        working = asyncio.create_task(preparation.to_count(asking(pdf_source()), Route("http://up", GENERIC, "m")))
+        working = asyncio.create_task(
+            preparation.to_count(asking(pdf_source()), Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
+        )
         await asyncio.to_thread(reading.wait, DEADLINE)
         go.set()
         return await working
@@ -110,7 +113,7 @@ def test_clients_that_leave_do_not_make_more_threads(monkeypatch: pytest.MonkeyP
 
     async def main() -> list[Any]:
         preparation = Preparation(UNSIGNED, Downloads())
-        route = Route("http://up", GENERIC, "m")
+        route = Route(Endpoint("up", "http://up/v1", GENERIC), "m")
         first, second, *others = [asyncio.create_task(preparation.to_count(asking(pdf_source()), route)) for _ in range(5)]
         for _ in range(2):
             await asyncio.to_thread(started.acquire, timeout=DEADLINE)
@@ -142,7 +145,9 @@ def test_nobody_reads_on_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         preparation = Preparation(UNSIGNED, Downloads())
-        working = asyncio.create_task(preparation.to_count(asking(source), Route("http://up", GENERIC, "m")))
+        working = asyncio.create_task(
+            preparation.to_count(asking(source), Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
+        )
         await asyncio.to_thread(reading.wait, DEADLINE)
         await preparation.aclose()
         go.set()

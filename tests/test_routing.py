@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.config import Settings
-from anthropic_proxy.routing import route, wants_thinking
+from anthropic_proxy.endpoints import of_settings as endpoints_of
+from anthropic_proxy.routing import Route, of_settings, routes, wants_thinking
 
 _THINKER = {"REASONING_MODEL": "thinker"}
 _WRITER = {"COMPLETION_MODEL": "writer"}
@@ -13,6 +14,11 @@ _WRITER = {"COMPLETION_MODEL": "writer"}
 
 def _settings(**variables: str) -> Settings:
     return Settings(_env_file=None, **({"UPSTREAM_BASE_URL": "http://localhost:8080"} | variables))
+
+
+def route(request: dict[str, Any], settings: Settings) -> Route:
+    groups = of_settings(settings, endpoints_of(settings)).groups({"messages": [], **request}, lambda: 0)
+    return routes(groups[0], request["model"])[0]
 
 
 @pytest.mark.parametrize(
@@ -76,4 +82,4 @@ def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
 )
 def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
     found = route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
-    assert (found.url, found.dialect.name) == (url, dialect)
+    assert (found.endpoint.url("/chat/completions"), found.dialect.name) == (url, dialect)

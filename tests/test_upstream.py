@@ -12,10 +12,12 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream import Reply, Upstream
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked
 
+HEADERS = {"authorization": "Bearer sk-secret"}
+
 
 def run(work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None) -> object:
     async def main() -> object:
-        upstream = Upstream("sk-secret", transport)
+        upstream = Upstream(transport)
         try:
             return await work(upstream)
         finally:
@@ -28,7 +30,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
 
     async def work(client: Upstream) -> tuple[Reply, bytes]:
-        reply = await client.post(upstream.url + "/path", b'{"q":1}')
+        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS)
         raw = await reply.read()
         await reply.aclose()
         await reply.aclose()
@@ -47,7 +49,7 @@ def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
 
     async def work(client: Upstream) -> None:
         for _ in range(2):
-            reply = await client.post(upstream.url, b"{}")
+            reply = await client.post(upstream.url, b"{}", {})
             await reply.read()
             await reply.aclose()
 
@@ -63,7 +65,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream, monkeypatch: py
     upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
 
     async def work(client: Upstream) -> None:
-        reply = await client.post(upstream.url, b"{}")
+        reply = await client.post(upstream.url, b"{}", {})
         reads = reply.reads()
         assert await anext(reads) == b"ok"
         pause.go.set()
@@ -79,7 +81,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream, monkeypatch: py
 
 def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:
     async def work(client: Upstream) -> None:
-        await client.post(url, b"{}")
+        await client.post(url, b"{}", {})
 
     with pytest.raises(ApiError) as caught:
         run(work, transport)
@@ -102,7 +104,7 @@ def test_not_tls() -> None:
     async def work(client: Upstream) -> None:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         async with server:
-            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}")
+            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {})
 
     with pytest.raises(ApiError, match="can't be reached over TLS"):
         run(work)

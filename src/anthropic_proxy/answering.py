@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from anthropic_proxy.answer_stream import AnswerStream, opened
+from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.sending import Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
@@ -21,26 +22,25 @@ from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request on its way.
+    """One request on its way to an endpoint.
 
-    body: for `url`. spec: for the way back. headers: the response's. estimate: for what its tokens teach.
+    body: of Chat Completions. spec: for the way back. progress: told of its way. estimate: for what its tokens teach.
     """
 
     request_id: str
-    url: str
+    client: EndpointClient
     body: JsonObject
     spec: AnswerSpec
-    headers: dict[str, str]
+    progress: Progress
     estimate: Estimate
 
 
 class Answering:
     """Answers exchanges. What an answer teaches about its model goes to `sender` and `counter`."""
 
-    def __init__(self, sender: Sender, counter: TokenCounter, source: failure.Source, log: Log) -> None:
+    def __init__(self, sender: Sender, counter: TokenCounter, log: Log) -> None:
         self._sender = sender
         self._counter = counter
-        self._source = source
         self._log = log
 
     async def answer(self, request: JsonObject, exchange: Exchange) -> JsonObject | AnswerStream | list[JsonObject]:
@@ -58,7 +58,7 @@ class Answering:
         reply = await self._send(exchange, exchange.body)
         answer = loads_object(await self._sender.read(reply, exchange.request_id))
         if answer is None:
-            raise failure.no_completion(self._source)
+            raise failure.no_completion(exchange.spec.source)
         translator = StreamTranslator(exchange.spec)
         message = to_message(answer, translator)
         self._learn(exchange, translator)
@@ -92,23 +92,17 @@ class Answering:
 
     async def _send(self, exchange: Exchange, body: JsonObject) -> Reply:
         """The upstream's reply, once its status is known to be good. Raises ApiError."""
-        reply = await self._sender.post(exchange.url, body, exchange.request_id, exchange.spec.input_estimate)
-        exchange.headers.update(rate_limits(reply.headers))
+        reply = await self._sender.post(exchange.client, body, exchange.request_id, exchange.spec.input_estimate)
+        exchange.progress.headers.update(rate_limits(reply.headers))
+        exchange.progress.accepted.set()
         return reply
 
     def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
         for error in (stream.error, stream.unforeseen):
             if error is not None:
-                self.broken_off(exchange.request_id, error)
+                self._log.broken_off(exchange.request_id, error)
         self._learn(exchange, translator)
         self._ended(exchange, started, stream.outcome, stream.usage)
-
-    def broken_off(self, request_id: str, error: Exception) -> None:
-        """Told to the client within its stream, which is not seen by what logs HTTP errors."""
-        if isinstance(error, ApiError):
-            self._log.info("stream broken off", request_id=request_id, message=error.message)
-        else:
-            self._log.error("internal error", request_id=request_id, exc_info=error)
 
     def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:
         """What an answer teaches about its model."""

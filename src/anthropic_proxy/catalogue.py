@@ -1,10 +1,13 @@
-"""The models that clients may ask for: aliases, and what the upstream offers."""
+"""The models that clients may ask for: aliases, and what the upstreams offer."""
 
-from anthropic_proxy.config import Settings
+import asyncio
+from collections.abc import Mapping
+
+from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.sending import Sender
+from anthropic_proxy.routing import Route, Routing
+from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.models import configured_models, to_model_infos, with_aliases
-from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.wire.codec import JsonObject, loads
 
 # What servers without a list of models say to the question for it.
@@ -12,37 +15,63 @@ _NO_LIST = frozenset({404, 405, 501})
 
 
 class Catalogue:
-    """The models of an upstream, asked for each time."""
+    """The models of all upstreams, asked for each time."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, sender: Sender) -> None:
-        self._settings = settings
-        self._upstream = upstream
-        self._sender = sender
+    def __init__(self, routing: Routing, serving: Mapping[str, Serving]) -> None:
+        self._routing = routing
+        self._serving = serving
 
-    async def models(self, request_id: str) -> list[JsonObject]:
-        """The aliases, and what the upstream offers or, where it has no list, what is configured. Raises ApiError."""
-        reply = await self._upstream.get(self._settings.models_url)
-        configured = configured_models(self._settings)
-        if configured and reply.status in _NO_LIST:
-            await reply.aclose()
-            return with_aliases(configured, self._settings.model_aliases)
-        offered = self._offered(await self._sender.good(reply, request_id))
-        return with_aliases(offered, self._settings.model_aliases)
+    async def models(self, request_id: str, client: Client) -> list[JsonObject]:
+        """The aliases, and what the upstreams offer or, where one has no list, what is configured for it; of several
+        upstreams under the names `upstream/model`. One that fails is left out as long as another answers. Raises ApiError.
+        """
+        asked = [self._offered(each, request_id, client) for each in self._serving.values()]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        models: list[JsonObject] = []
+        failed: list[BaseException] = []
+        for offered in found:
+            if isinstance(offered, BaseException):
+                failed.append(offered)
+            else:
+                models += offered
+        if len(failed) == len(found) or not all(isinstance(error, ApiError) for error in failed):
+            raise failed[0]
+        return with_aliases(models, self._aliases())
 
-    async def model(self, model_id: str, request_id: str) -> JsonObject:
-        """One of `models`. Raises ApiError (404) when the upstream has none of that id."""
-        for model in await self.models(request_id):
+    async def model(self, model_id: str, request_id: str, client: Client) -> JsonObject:
+        """One of `models`. Raises ApiError (404) when the upstreams have none of that id."""
+        for model in await self.models(request_id, client):
             if model["id"] == model_id:
                 return model
         raise ApiError(404, f"model: {model_id}")
 
-    def _offered(self, raw: bytes) -> list[JsonObject]:
-        try:
-            offered = to_model_infos(loads(raw))
-        except ValueError:
-            offered = None
+    def _aliases(self) -> dict[str, str]:
+        return {
+            alias: self._listed(Route(groups[0][0].endpoint, groups[0][0].model or alias))
+            for alias, groups in self._routing.aliases.items()
+        }
+
+    def _listed(self, route: Route) -> str:
+        """The name under which a model is listed."""
+        return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
+
+    async def _offered(self, serving: Serving, request_id: str, client: Client) -> list[JsonObject]:
+        asking = serving.client.for_client(client)
+        endpoint = asking.endpoint
+        reply = await asking.get(endpoint.url("/models"))
+        configured = configured_models(self._routing.models(endpoint))
+        if configured and reply.status in _NO_LIST:
+            await reply.aclose()
+            offered: list[JsonObject] | None = configured
+        else:
+            offered = _infos(await serving.sender.good(asking, reply, request_id))
         if offered is None:
-            raise ApiError(
-                500, f"The upstream {self._settings.upstream_address} answered 200 with something that is no list of models"
-            )
-        return offered
+            raise ApiError(500, f"The upstream {endpoint.address} answered 200 with something that is no list of models")
+        return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
+
+
+def _infos(raw: bytes) -> list[JsonObject] | None:
+    try:
+        return to_model_infos(loads(raw))
+    except ValueError:
+        return None

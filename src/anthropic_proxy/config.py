@@ -7,11 +7,15 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from anthropic_proxy import dialects, variables
+from anthropic_proxy.addresses import api_address
+from anthropic_proxy.wire.codec import JsonObject
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
 
@@ -20,8 +24,17 @@ MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compati
   OpenAI      UPSTREAM_BASE_URL=https://api.openai.com
   Ollama      UPSTREAM_BASE_URL=http://localhost:11434"""
 
-_CHAT_COMPLETIONS = "/chat/completions"
-_VERSION_SEGMENT = re.compile(r"/v\d+$")
+_TWO_KEYS = (
+    "UPSTREAM_API_KEY and UPSTREAM_API_KEY_PASSTHROUGH exclude each other: the upstream is sent either the proxy's key or "
+    "the client's own"
+)
+
+# What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
+Api = Literal["chat_completions", "responses", "messages"]
+
+Pairs = Annotated[Mapping[str, str] | None, NoDecode]
+
+_WHOLE_SENTENCES = ("missing_upstream", "two_keys")
 _KEY_LENGTH = 20
 _URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
@@ -35,14 +48,65 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    upstream_base_url: str = Field(
+    config_file: Path | None = Field(
+        default=None, validation_alias="CONFIG_FILE", description="a YAML or TOML file with upstreams and routes"
+    )
+    upstream_base_url: str | None = Field(
+        default=None,
+        validate_default=True,
         validation_alias=AliasChoices("UPSTREAM_BASE_URL", "ANTHROPIC_PROXY_BASE_URL"),
-        description="an http(s) address of an OpenAI-compatible server",
+        description="an http(s) address of an OpenAI-compatible server, or several separated by ;",
     )
     upstream_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("UPSTREAM_API_KEY", "OPENROUTER_API_KEY"),
-        description="the key that is sent to the upstream",
+        description="the key that is sent to the upstream, or several separated by ;",
+    )
+    upstream_api_key_passthrough: bool = Field(
+        default=False, validation_alias="UPSTREAM_API_KEY_PASSTHROUGH", description="true or false"
+    )
+    upstream_api: Api = Field(
+        default="chat_completions",
+        validation_alias="UPSTREAM_API",
+        description="chat_completions, responses or messages",
+    )
+    upstream_dialect: str | None = Field(
+        default=None, validation_alias="UPSTREAM_DIALECT", description="the name of a kind of server"
+    )
+    upstream_facts: Pairs = Field(
+        default=None,
+        validation_alias="UPSTREAM_FACTS",
+        description="a list of fact=value of the dialect, separated by ; or new lines",
+    )
+    upstream_headers: Pairs = Field(
+        default=None,
+        validation_alias="UPSTREAM_HEADERS",
+        description="a list of name=value or a JSON object of headers",
+    )
+    upstream_extra_body: Annotated[JsonObject | None, NoDecode] = Field(
+        default=None, validation_alias="UPSTREAM_EXTRA_BODY", description="a JSON object of request fields"
+    )
+    upstream_connect_timeout: float = Field(
+        default=10, gt=0, validation_alias="UPSTREAM_CONNECT_TIMEOUT", description="a number of seconds above 0"
+    )
+    upstream_first_byte_timeout: float = Field(
+        default=600, gt=0, validation_alias="UPSTREAM_FIRST_BYTE_TIMEOUT", description="a number of seconds above 0"
+    )
+    upstream_idle_timeout: float = Field(
+        default=600, gt=0, validation_alias="UPSTREAM_IDLE_TIMEOUT", description="a number of seconds above 0"
+    )
+    upstream_total_timeout: float | None = Field(
+        default=None, gt=0, validation_alias="UPSTREAM_TOTAL_TIMEOUT", description="a number of seconds above 0"
+    )
+    upstream_concurrency: int | None = Field(
+        default=None, ge=1, validation_alias="UPSTREAM_CONCURRENCY", description="a number from 1 on"
+    )
+    upstream_queue: int = Field(default=100, ge=0, validation_alias="UPSTREAM_QUEUE", description="a number from 0 on")
+    upstream_queue_timeout: float = Field(
+        default=30, gt=0, validation_alias="UPSTREAM_QUEUE_TIMEOUT", description="a number of seconds above 0"
+    )
+    upstream_retries: int = Field(
+        default=0, ge=0, le=10, validation_alias="UPSTREAM_RETRIES", description="a number from 0 to 10"
     )
     host: str = Field(
         default="0.0.0.0",  # noqa: S104 - documented default: containers need it
@@ -59,7 +123,12 @@ class Settings(BaseSettings):
     completion_model: str | None = Field(
         default=None, validation_alias="COMPLETION_MODEL", description="an upstream model for all other requests"
     )
-    model_aliases: Annotated[Mapping[str, str] | None, NoDecode] = Field(
+    model_map: Pairs = Field(
+        default=None,
+        validation_alias="MODEL_MAP",
+        description="a list of asked-model=upstream-model, separated by ; or new lines",
+    )
+    model_aliases: Pairs = Field(
         default=None,
         validation_alias="MODEL_ALIASES",
         description="a list of alias=upstream-model, separated by ; or new lines",
@@ -75,111 +144,57 @@ class Settings(BaseSettings):
 
     @field_validator("upstream_base_url")
     @classmethod
-    def _url_is_usable(cls, value: str) -> str:
-        chat_completions_url(value)
+    def _url_is_usable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if not value and not info.data.get("config_file"):
+            raise PydanticCustomError("missing_upstream", "{text}", {"text": MISSING_URL})
+        for url in variables.parts(value or ""):
+            api_address(url)
         return value
 
     @field_validator("upstream_api_key")
     @classmethod
     def _key_is_usable(cls, value: SecretStr | None) -> SecretStr | None:
         """Mounted secrets end with a newline; what else can't stand in a header is a mistake."""
-        key = value.get_secret_value().strip() if value else ""
-        if not (key.isascii() and key.isprintable()):
+        keys = variables.parts(value.get_secret_value(), ";") if value else ()
+        if not all(key.isascii() and key.isprintable() for key in keys):
             raise ValueError("must be printable ASCII characters")
-        return SecretStr(key) if key else None
+        return SecretStr(";".join(keys)) if keys else None
 
-    @field_validator("model_aliases", mode="before")
+    @field_validator("upstream_dialect")
     @classmethod
-    def _aliases_are_pairs(cls, value: Any) -> Any:
-        return parse_aliases(value) if isinstance(value, str) else value
+    def _dialect_is_known(cls, value: str | None) -> str | None:
+        return dialects.named(value).name if value else None
+
+    @field_validator("model_aliases", "model_map", mode="before")
+    @classmethod
+    def _models_are_pairs(cls, value: Any) -> Any:
+        return variables.models(value) if isinstance(value, str) else value
+
+    @field_validator("upstream_headers", "upstream_facts", mode="before")
+    @classmethod
+    def _are_pairs(cls, value: Any) -> Any:
+        return variables.pairs(value) if isinstance(value, str) else value
+
+    @field_validator("upstream_extra_body", mode="before")
+    @classmethod
+    def _is_object(cls, value: Any) -> Any:
+        return variables.json_object(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.upstream_api_key and self.upstream_api_key_passthrough:
+            raise PydanticCustomError("two_keys", "{text}", {"text": _TWO_KEYS})
+        return self
 
     @property
-    def upstream_key(self) -> str | None:
-        """The key itself."""
-        return self.upstream_api_key.get_secret_value() if self.upstream_api_key else None
+    def upstream_urls(self) -> tuple[str, ...]:
+        """The base URLs, in their order."""
+        return variables.parts(self.upstream_base_url or "")
 
     @property
-    def chat_completions_url(self) -> str:
-        """The full address that requests are posted to."""
-        return chat_completions_url(self.upstream_base_url)
-
-    @property
-    def models_url(self) -> str:
-        """The full address of the upstream's list of models."""
-        return self.chat_completions_url.removesuffix(_CHAT_COMPLETIONS) + "/models"
-
-    @property
-    def root_url(self) -> str:
-        """The address of the server itself, beside its `/v1`, without a slash at the end."""
-        return _VERSION_SEGMENT.sub("", self.chat_completions_url.removesuffix(_CHAT_COMPLETIONS))
-
-    @property
-    def upstream_host(self) -> str:
-        """Host name of the upstream, without port."""
-        return urlsplit(self.chat_completions_url).hostname or ""
-
-    @property
-    def upstream_address(self) -> str:
-        """Host and port of the upstream, as it is named in errors."""
-        return urlsplit(self.chat_completions_url).netloc
-
-
-def chat_completions_url(base: str) -> str:
-    """Full address of Chat Completions for a base URL. Raises ValueError with the reason when it can't be one.
-
-    A service's base gets `/v1/chat/completions`, one that ends in a version (`/v1`, `/v4`) `/chat/completions`, a full
-    address stays. A slash at the end is ignored.
-    """
-    url = urlsplit(base.strip())
-    _refuse_unusable(url)
-    path = url.path.rstrip("/")
-    if path.endswith(_CHAT_COMPLETIONS):
-        suffix = ""
-    elif path.endswith(("/chat", "/completions")):
-        raise ValueError("must be a base URL or a full .../chat/completions address, not a part of it")
-    else:
-        suffix = _CHAT_COMPLETIONS if _VERSION_SEGMENT.search(path) else "/v1" + _CHAT_COMPLETIONS
-    return url._replace(path=path + suffix).geturl()
-
-
-def parse_aliases(text: str) -> dict[str, str] | None:
-    """`alias=upstream-model` pairs, separated by `;` or new lines, in their order; None when there are none. White space
-    around names is ignored. Raises ValueError with the reason.
-    """
-    aliases: dict[str, str] = {}
-    for pair in filter(None, (part.strip() for part in re.split(r"[;\n]", text))):
-        alias, _, model = (name.strip() for name in pair.partition("="))
-        if not alias or not model:
-            raise ValueError(f"{pair!r} has no name on both sides of a =")
-        if "=" in model.partition(",")[2]:
-            raise ValueError(f"{pair!r} is separated by a comma")
-        if alias in aliases:
-            raise ValueError(f"{alias!r} is given twice")
-        aliases[alias] = model
-    return aliases or None
-
-
-def _refuse_unusable(url: SplitResult) -> None:
-    if url.scheme not in ("http", "https"):
-        raise ValueError("must start with http:// or https://")
-    if not url.hostname or not _is_host(url.hostname):
-        raise ValueError("must name a host")
-    if url.query or url.fragment:
-        raise ValueError("must not hold a query or a fragment")
-    if url.username or url.password:
-        raise ValueError("must not hold a user or password: put the key into UPSTREAM_API_KEY")
-    try:
-        url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
-    except ValueError:
-        raise ValueError("must have a port from 0 to 65535") from None
-
-
-def _is_host(name: str) -> bool:
-    try:
-        name.encode("idna")
-    except UnicodeError:
-        return False
-    return not re.search(r"[\s\\]", name)
+    def upstream_keys(self) -> tuple[str, ...]:
+        """The keys themselves."""
+        return variables.parts(self.upstream_api_key.get_secret_value(), ";") if self.upstream_api_key else ()
 
 
 def find_env_file(explicit: Path | None) -> Path | None:
@@ -211,9 +226,9 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
 
 
 def _problem(error: Mapping[str, Any]) -> str:
+    if error["type"] in _WHOLE_SENTENCES:
+        return str(error["msg"])
     variable = str(error["loc"][0])
-    if error["type"] == "missing":
-        return MISSING_URL
     field = next(field for field in Settings.model_fields.values() if variable in _names(field.validation_alias))
     reason = str(error["msg"]).removeprefix("Value error, ")
     return f"{variable}: {_shown(error, field.annotation)} is not {field.description}: {reason}"

@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route, route
+from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.ratios import TokenRatios
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.tokens import Estimate, estimate_request, estimate_untranslated
-from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
 
 # Seconds for one count. Claude Code asks for 30 at once and shows nothing until they are there.
@@ -55,20 +55,16 @@ class _Known:
 
 
 class TokenCounter:
-    """Counts requests, and learns from the answers to them.
+    """Counts requests to one endpoint, and learns from the answers to them.
 
     translate: makes the upstream's request of a checked one, or raises ApiError. clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        upstream: Upstream,
         translate: Callable[[JsonObject, Route], Awaitable[Translated]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
-        self._upstream = upstream
         self._translate = translate
         self._clock = clock
         self._ratios = TokenRatios()
@@ -83,30 +79,29 @@ class TokenCounter:
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
 
-    async def count(self, request: JsonObject) -> JsonObject:
+    async def count(self, client: EndpointClient, request: JsonObject, chosen: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens` for a checked request. Never fails."""
-        chosen = route(request, self._settings)
         edited, applied = apply_edits(request, partial(self.estimate, chosen))
-        tokens = await self._tokens(edited, chosen)
+        tokens = await self._tokens(client, edited, chosen)
         if request.get("context_management") is None:
             return {"input_tokens": tokens}
-        original = await self._tokens(request, chosen) if applied else tokens
+        original = await self._tokens(client, request, chosen) if applied else tokens
         return {"input_tokens": tokens, "context_management": {"original_input_tokens": original}}
 
     def estimate(self, chosen: Route, request: JsonObject) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
         return self.predict(chosen.model, estimate_untranslated(without_compaction_blocks(request)))
 
-    async def _tokens(self, request: JsonObject, chosen: Route) -> int:
+    async def _tokens(self, client: EndpointClient, request: JsonObject, chosen: Route) -> int:
         try:
             body = (await self._translate(request, chosen)).body
         except ApiError:
             # What can't be sent can still be counted: the client may be about to change just that.
             return self.estimate(chosen, request)
-        counted = await self._counted(body) if chosen.dialect.counts_tokens else None
+        counted = await self._counted(client, body) if chosen.dialect.counts_tokens else None
         return counted or self.predict(chosen.model, estimate_request(body))
 
-    async def _counted(self, body: JsonObject) -> int | None:
+    async def _counted(self, client: EndpointClient, body: JsonObject) -> int | None:
         """The upstream's own count; None when it can't be had."""
         known = self._known.setdefault(body["model"], _Known())
         self._known.move_to_end(body["model"])
@@ -116,16 +111,16 @@ class TokenCounter:
             # One asks, and the others that count for this model meanwhile wait for the outcome.
             async with known.asking:
                 if known.way is None:
-                    return await self._find_way(known, body) if self._clock() >= known.quiet_until else None
-        return await self._go(known, known.way, body)
+                    return await self._find_way(known, client, body) if self._clock() >= known.quiet_until else None
+        return await self._go(known, known.way, client, body)
 
-    async def _find_way(self, known: _Known, body: JsonObject) -> int | None:
+    async def _find_way(self, known: _Known, client: EndpointClient, body: JsonObject) -> int | None:
         pause = _PAUSE_UNKNOWN
         try:
             async with asyncio.timeout(_TIMEOUT):
                 for way in _WAYS:
                     try:
-                        counted = await way(self._ask, self._settings, body)
+                        counted = await way(partial(_ask, client), client.endpoint, body)
                     except _RefusedError as error:
                         pause = pause if error.not_there else _PAUSE_UNANSWERED
                         continue
@@ -137,10 +132,10 @@ class TokenCounter:
         known.quiet_until = self._clock() + pause
         return None
 
-    async def _go(self, known: _Known, way: "_Way", body: JsonObject) -> int | None:
+    async def _go(self, known: _Known, way: "_Way", client: EndpointClient, body: JsonObject) -> int | None:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await way(self._ask, self._settings, body)
+                return await way(partial(_ask, client), client.endpoint, body)
         except _RefusedError as error:
             if error.not_there:
                 # Another server has taken the address: ask again what it knows.
@@ -149,45 +144,46 @@ class TokenCounter:
         except (TimeoutError, ApiError):
             return None
 
-    async def _ask(self, url: str, body: JsonObject) -> JsonObject:
-        """The object that the server answers with, which may be about something else. Raises _RefusedError, ApiError."""
-        reply = await self._upstream.post(url, dumps(body))
-        try:
-            raw = await reply.read()
-        finally:
-            await reply.aclose()
-        if reply.status != 200:
-            raise _RefusedError(not_there=reply.status in _NOT_THERE)
-        return loads_object(raw) or {}
+
+async def _ask(client: EndpointClient, url: str, body: JsonObject) -> JsonObject:
+    """The object that the server answers with, which may be about something else. Raises _RefusedError, ApiError."""
+    reply = await client.post(url, dumps(body))
+    try:
+        raw = await reply.read()
+    finally:
+        await reply.aclose()
+    if reply.status != 200:
+        raise _RefusedError(not_there=reply.status in _NOT_THERE)
+    return loads_object(raw) or {}
 
 
 # What a chat template sees of a request.
 _TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
 
 _Ask = Callable[[str, JsonObject], Awaitable[JsonObject]]
-_Way = Callable[[_Ask, Settings, JsonObject], Awaitable[int | None]]
+_Way = Callable[[_Ask, Endpoint, JsonObject], Awaitable[int | None]]
 
 
-async def _by_input_tokens(ask: _Ask, settings: Settings, body: JsonObject) -> int | None:
+async def _by_input_tokens(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
     """llama.cpp since 2026: the whole request, images included. Measured: the same as its answers report."""
-    return _number((await ask(f"{settings.chat_completions_url}/input_tokens", body)).get("input_tokens"))
+    return _number((await ask(endpoint.url("/chat/completions/input_tokens"), body)).get("input_tokens"))
 
 
-async def _by_messages(ask: _Ask, settings: Settings, body: JsonObject) -> int | None:
+async def _by_messages(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
     """vLLM (TokenizeChatRequest in its API reference) and what follows it. Images would count as their place holders."""
     _refuse_media(body)
     question: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
-    return _number((await ask(f"{settings.root_url}/tokenize", question | {"add_generation_prompt": True})).get("count"))
+    return _number((await ask(endpoint.root_url("/tokenize"), question | {"add_generation_prompt": True})).get("count"))
 
 
-async def _by_template(ask: _Ask, settings: Settings, body: JsonObject) -> int | None:
+async def _by_template(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
     """llama.cpp before: first the prompt, then its tokens. The prompt has the template's special tokens as text."""
     _refuse_media(body)
-    prompt = (await ask(f"{settings.root_url}/apply-template", body)).get("prompt")
+    prompt = (await ask(endpoint.root_url("/apply-template"), body)).get("prompt")
     if not isinstance(prompt, str):
         return None
     question = {"content": prompt, "add_special": True, "parse_special": True}
-    tokens = (await ask(f"{settings.root_url}/tokenize", question)).get("tokens")
+    tokens = (await ask(endpoint.root_url("/tokenize"), question)).get("tokens")
     return len(tokens) if isinstance(tokens, list) else None
 
 

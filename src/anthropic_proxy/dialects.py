@@ -4,8 +4,9 @@ The defaults of `Dialect` are OpenAI's own API. A server that no row names is sp
 every recorded server takes. A new upstream is a row here and a recorded case in the tests.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,16 @@ def dialect_of(host: str) -> Dialect:
         if any(host == known or (known.startswith(".") and host.endswith(known)) for known in dialect.hosts):
             return dialect
     return GENERIC
+
+
+def named(name: str) -> Dialect:
+    """The row of that name. Raises ValueError with the names that there are."""
+    for dialect in (*DIALECTS, GENERIC):
+        if dialect.name == name.lower():
+            return dialect
+    raise ValueError(f"must be one of {', '.join(sorted(each.name for each in (*DIALECTS, GENERIC)))}")
+
+
+def with_facts(dialect: Dialect, facts: Mapping[str, Any]) -> Dialect:
+    """The dialect with other facts."""
+    return replace(dialect, **facts)

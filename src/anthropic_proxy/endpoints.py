@@ -3,19 +3,15 @@
 Records only. Nothing here knows whether an upstream is up; what is learned of it while running lives in sending.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from anthropic_proxy.addresses import without_version
-from anthropic_proxy.dialects import Dialect
-
-# What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
-Api = Literal["chat_completions", "responses", "messages"]
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+from anthropic_proxy.addresses import api_address, host_of, without_version
+from anthropic_proxy.config import Api, Settings
+from anthropic_proxy.dialects import Dialect, dialect_of, named, with_facts
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,9 @@ class Endpoint:
     api: Api = "chat_completions"
     keys: tuple[str, ...] = field(default=(), repr=False)
     key_passthrough: bool = False
-    headers: Mapping[str, str] = field(default=NOTHING, repr=False)
-    query: Mapping[str, str] = NOTHING
-    extra_body: Mapping[str, Any] = NOTHING
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     retries: int = 0
@@ -84,3 +80,47 @@ class Endpoint:
 
     def _with_query(self, url: str) -> str:
         return f"{url}?{urlencode(self.query)}" if self.query else url
+
+
+def of_settings(settings: Settings) -> tuple[Endpoint, ...]:
+    """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port."""
+    found: dict[str, Endpoint] = {}
+    for url in settings.upstream_urls:
+        endpoint = _of_url(url, settings)
+        name = next(each for each in _names(endpoint.address) if each not in found)
+        found[name] = replace(endpoint, name=name)
+    return tuple(found.values())
+
+
+def _of_url(url: str, settings: Settings) -> Endpoint:
+    dialect = with_facts(chosen_dialect(url, settings.upstream_dialect), settings.upstream_facts or {})
+    base, query = api_address(url)
+    return Endpoint(
+        name="",
+        base=base,
+        dialect=dialect,
+        api=settings.upstream_api,
+        keys=settings.upstream_keys,
+        key_passthrough=settings.upstream_api_key_passthrough,
+        headers=settings.upstream_headers or {},
+        query=query,
+        extra_body=settings.upstream_extra_body or {},
+        timeouts=Timeouts(
+            settings.upstream_connect_timeout,
+            settings.upstream_first_byte_timeout,
+            settings.upstream_idle_timeout,
+            settings.upstream_total_timeout,
+        ),
+        limits=Limits(settings.upstream_concurrency, settings.upstream_queue, settings.upstream_queue_timeout),
+        retries=settings.upstream_retries,
+    )
+
+
+def chosen_dialect(url: str, name: str | None) -> Dialect:
+    """The dialect of that name, else the one of the URL's host."""
+    return named(name) if name else dialect_of(host_of(url))
+
+
+def _names(address: str) -> Iterator[str]:
+    yield address
+    yield from (f"{address}-{number}" for number in count(2))

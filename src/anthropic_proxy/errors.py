@@ -25,8 +25,10 @@ TYPE_BY_STATUS: Mapping[int, str] = {
 
 class ApiError(Exception):
     """What the client is told: HTTP `status`, `message`, response `headers` such as `retry-after` (seconds), and `details`,
-    whose `error_code` some clients act on.
+    whose `error_code` some clients act on. upstream_status: what an upstream answered, where that is behind it.
     """
+
+    upstream_status: int | None = None
 
     def __init__(
         self,

@@ -25,12 +25,12 @@ class PendingStream:
     def __init__(
         self,
         work: Coroutine[Any, Any, Prepared],
-        opening: list[JsonObject],
+        opening: Callable[[], list[JsonObject]],
         request_id: str,
         on_error: Callable[[Exception], None],
     ) -> None:
-        """opening: message_start and ping, with which the result begins, too. on_error: sees a failure that the client is
-        told in its stream.
+        """opening: gives message_start and ping, with which the result begins, too. on_error: sees a failure that the
+        client is told in its stream.
         """
         self._work = asyncio.ensure_future(work)
         self._opening = opening
@@ -53,7 +53,7 @@ class PendingStream:
             return await anext(self._answer)
         if not self._opened:
             self._opened = True
-            return self._opening
+            return self._opening()
         await asyncio.wait({self._work}, timeout=SILENCE)
         if not self._work.done():
             return [events.ping()]
@@ -77,7 +77,7 @@ class PendingStream:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
             return self._broken_off(error, ApiError(500, "Internal server error"))
         first = await anext(self._answer)
-        return first[len(self._opening) :] or await anext(self._answer)
+        return first[len(self._opening()) :] or await anext(self._answer)
 
     def _broken_off(self, error: Exception, told: ApiError) -> list[JsonObject]:
         self._on_error(error)

@@ -1,22 +1,130 @@
-"""Which upstream model answers a request: a pure look-up in the settings."""
+"""Which upstreams and models answer a request, in which order: a pure look-up in what is configured.
 
-from dataclasses import dataclass
+The first rule that fits a request decides. A rule has groups of targets: the groups are tried in their order, and within
+a group the targets share the requests by weight.
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from anthropic_proxy.config import Settings
-from anthropic_proxy.dialects import Dialect, dialect_of
+from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.wire.codec import JsonObject
 
 # With these the client wants the model to think. "disabled" and "between_tools" (progress notes only) are not among them.
 _THINKING_TYPES = frozenset({"enabled", "adaptive"})
 
+# Claude Code's words for what a model is for; they stand in the names of the models.
+TIERS = ("haiku", "sonnet", "opus", "fable")
+
+_TIER = re.compile(rf"(?<![a-z])(?:{'|'.join(TIERS)})(?![a-z])", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Route:
-    """Where a request goes: the address that it is posted to, how that server is spoken to, and its name for the model."""
+    """Where a request goes, and the upstream's name for the model."""
 
-    url: str
-    dialect: Dialect
+    endpoint: Endpoint
     model: str
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the upstream is spoken to."""
+        return self.endpoint.dialect
+
+
+@dataclass(frozen=True)
+class Target:
+    """model: None for the name that the client asks for. weight: share of the requests of its group, above 0."""
+
+    endpoint: Endpoint
+    model: str | None = None
+    weight: float = 1
+
+
+Groups = tuple[tuple[Target, ...], ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a request must be to fit; what is None or empty does not matter.
+
+    models: exact names or globs, any of which the model's name is. tiers: any of which stands in the model's name.
+    thinking: whether the client wants the model to think. images: whether there are images in the conversation.
+    min_input_tokens: estimated size of the request.
+    """
+
+    groups: Groups
+    models: tuple[str, ...] = ()
+    tiers: frozenset[str] = frozenset()
+    thinking: bool | None = None
+    images: bool | None = None
+    min_input_tokens: int | None = None
+
+    def fits(self, request: JsonObject, input_tokens: Callable[[], int]) -> bool:
+        """Whether a checked request is one for this rule; `input_tokens` is only called when its size matters."""
+        model = request["model"]
+        return (
+            (not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models))
+            and (not self.tiers or tier_of(model) in self.tiers)
+            and self.thinking in (None, wants_thinking(request))
+            and (self.images is None or self.images == has_images(request))
+            and (self.min_input_tokens is None or input_tokens() >= self.min_input_tokens)
+        )
+
+
+@dataclass(frozen=True)
+class Routing:
+    """endpoints: in their order; a request that no rule fits goes to them. aliases: names and their targets, before all
+    rules.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    rules: tuple[Rule, ...] = ()
+    aliases: Mapping[str, Groups] = field(default_factory=dict)
+
+    def groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> Groups:
+        """The targets of a checked request."""
+        model = request["model"]
+        known = self.aliases.get(model) or _named(self.endpoints, model)
+        if known:
+            return known
+        fitting = next((rule.groups for rule in self.rules if rule.fits(request, input_tokens)), None)
+        return fitting or tuple((Target(each),) for each in self.endpoints)
+
+    def models(self, endpoint: Endpoint) -> list[str]:
+        """The models of an endpoint that are configured: for the most requests first, and aliases last."""
+        groups = [*(rule.groups for rule in reversed(self.rules)), *self.aliases.values()]
+        targets = [target for each in groups for group in each for target in group]
+        return [target.model for target in targets if target.endpoint == endpoint and target.model]
+
+
+def routes(targets: Sequence[Target], model: str) -> list[Route]:
+    """The routes of a request for `model` to targets, in their order."""
+    return [Route(target.endpoint, target.model or model) for target in targets]
+
+
+def of_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -> Routing:
+    """The routing of the simple variables: MODEL_ALIASES, then MODEL_MAP (exact names before patterns, and tiers last),
+    then REASONING_MODEL with thinking and COMPLETION_MODEL without.
+    """
+    mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
+    rules = [_mapped(source, _groups(endpoints, model)) for source, model in mapped]
+    if settings.reasoning_model:
+        rules.append(Rule(_groups(endpoints, settings.reasoning_model), thinking=True))
+    if settings.completion_model:
+        rules.append(Rule(_groups(endpoints, settings.completion_model), thinking=False))
+    aliases = {alias: _groups(endpoints, model) for alias, model in (settings.model_aliases or {}).items()}
+    return Routing(endpoints, tuple(rules), aliases)
+
+
+def tier_of(model: str) -> str | None:
+    """The tier whose word stands in a model's name."""
+    found = _TIER.search(model)
+    return found[0].lower() if found else None
 
 
 def wants_thinking(request: JsonObject) -> bool:
@@ -24,11 +132,39 @@ def wants_thinking(request: JsonObject) -> bool:
     return (request.get("thinking") or {}).get("type") in _THINKING_TYPES
 
 
-def route(request: JsonObject, settings: Settings) -> Route:
-    """The route of a checked request: an alias goes to its model, whatever else is set; any other name to
-    REASONING_MODEL with thinking, else to COMPLETION_MODEL, else it stays.
-    """
-    alias = (settings.model_aliases or {}).get(request["model"])
-    override = settings.reasoning_model if wants_thinking(request) else settings.completion_model
-    dialect = dialect_of(settings.upstream_host)
-    return Route(settings.chat_completions_url, dialect, alias or override or request["model"])
+def has_images(request: JsonObject) -> bool:
+    """Whether there is an image in the messages, results of tools included."""
+    return any(_holds_image(message.get("content")) for message in request["messages"])
+
+
+def _holds_image(content: object) -> bool:
+    return isinstance(content, list) and any(
+        block.get("type") == "image" or (block.get("type") == "tool_result" and _holds_image(block.get("content")))
+        for block in content
+        if isinstance(block, dict)
+    )
+
+
+def _groups(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
+    """Each upstream in turn; or, where the model's name says which, that one alone."""
+    return _named(endpoints, model) or tuple((Target(each, model),) for each in endpoints)
+
+
+def _named(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
+    """The target of `upstream/model`, the form in which the models of several upstreams are listed."""
+    name, _, rest = model.partition("/")
+    if len(endpoints) == 1 or not rest:
+        return ()
+    return tuple((Target(each, rest),) for each in endpoints if each.name == name)
+
+
+def _generality(source: str) -> int:
+    if source in TIERS:
+        return 2
+    return 1 if re.search(r"[*?\[]", source) else 0
+
+
+def _mapped(source: str, groups: Groups) -> Rule:
+    if source in TIERS:
+        return Rule(groups, tiers=frozenset({source}))
+    return Rule(groups, models=(source,))

@@ -8,11 +8,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from anthropic_proxy.addresses import CHAT_COMPLETIONS
+from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.translate import adjustments, failure, ratelimits
 from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.upstream import Reply, Upstream
+from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 # Refused fields come to light one at a time; a request of the real clients has at most this many that could be refused.
@@ -50,11 +52,9 @@ class Learned:
 
 
 class Sender:
-    """Sends requests, and learns from refusals. `learned` tells what it knows of a model."""
+    """Sends requests to one endpoint, and learns from refusals. `learned` tells what it knows of a model."""
 
-    def __init__(self, upstream: Upstream, source: failure.Source, log: Log) -> None:
-        self._upstream = upstream
-        self._source = source
+    def __init__(self, log: Log) -> None:
         self._log = log
         self._models: OrderedDict[str, Learned] = OrderedDict()
 
@@ -66,34 +66,34 @@ class Sender:
             self._models.popitem(last=False)
         return known
 
-    async def post(self, url: str, body: JsonObject, request_id: str, prompt: int) -> Reply:
+    async def post(self, client: EndpointClient, body: JsonObject, request_id: str, prompt: int) -> Reply:
         """The upstream's reply, once its status is known to be good; `prompt` in tokens. Raises ApiError."""
         known = self.learned(body["model"])
         body = known.adjusted(body, prompt)
         made: list[Adjustment] = []
         while True:
-            payload = dumps(body)
+            payload = dumps({**body, **client.endpoint.extra_body})
             self._log.body("upstream request", request_id, payload)
-            reply = await self._upstream.post(url, payload)
+            reply = await client.post(client.endpoint.url(CHAT_COMPLETIONS), payload)
             if reply.status < 300:
                 known.changes += [change for change in made if change.lasts and change not in known.changes]
                 return reply
-            failed = await self._failure(reply, request_id)
+            failed = await self._failure(client, reply, request_id)
             known.window = failure.context_sizes(failed).limit or known.window
             change = adjustments.adjustment_for(failed, body) if len(made) < _MOST_CHANGES else None
             if change is None:
-                raise self._told(failed)
+                raise told(failed)
             self._log.info(
                 "request changed", request_id=request_id, change=change.change, field=change.field, reason=failed.text
             )
             made.append(change)
             body = change.apply(body)
 
-    async def good(self, reply: Reply, request_id: str) -> bytes:
+    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
         """The body of a good answer. Raises ApiError for any other."""
         if reply.status < 300:
             return await self.read(reply, request_id)
-        raise self._told(await self._failure(reply, request_id))
+        raise told(await self._failure(client, reply, request_id))
 
     async def read(self, reply: Reply, request_id: str) -> bytes:
         """The whole body of a reply, which is closed. Raises ApiError."""
@@ -104,13 +104,16 @@ class Sender:
         self._log.body("upstream answer", request_id, raw)
         return raw
 
-    async def _failure(self, reply: Reply, request_id: str) -> failure.Failure:
-        return failure.read(reply.status, reply.headers, await self.read(reply, request_id), self._source)
+    async def _failure(self, client: EndpointClient, reply: Reply, request_id: str) -> failure.Failure:
+        return failure.read(reply.status, reply.headers, await self.read(reply, request_id), client.source)
 
-    def _told(self, failed: failure.Failure) -> ApiError:
-        error = failure.told(failed)
-        error.headers = rate_limits(failed.headers) | error.headers
-        return error
+
+def told(failed: failure.Failure) -> ApiError:
+    """What the client is told of a failure, with the upstream's rate limits."""
+    error = failure.told(failed)
+    error.headers = rate_limits(failed.headers) | error.headers
+    error.upstream_status = failed.status
+    return error
 
 
 def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:

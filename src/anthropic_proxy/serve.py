@@ -62,12 +62,12 @@ def address_of(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
-    log = Log(secret=settings.upstream_key)
+    log = Log(secrets=settings.upstream_keys)
     address = address_of(listener)
 
     async def until_stopped() -> None:
         key = "configured" if settings.upstream_api_key else "not set"
-        log.info("listening", address=address, upstream=settings.chat_completions_url, key=key, version=__version__)
+        log.info("listening", address=address, upstream=settings.upstream_base_url, key=key, version=__version__)
         on_ready(address)
         await stop.wait()
         log.info("stopping", hint="open answers are finished first; a second signal ends them")

@@ -57,27 +57,24 @@ class Reply:
 class Upstream:
     """A pool of connections. `transport` replaces the network in tests."""
 
-    def __init__(self, api_key: str | None, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        headers = {"user-agent": "anthropic-proxy", "accept-encoding": "identity"}
-        if api_key:
-            headers["authorization"] = f"Bearer {api_key}"
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._client = httpx.AsyncClient(
             transport=transport or _aiohttp_transport(),
             timeout=_TIMEOUT,
-            headers=headers,
+            headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
             # Requests of different clients share nothing.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
-    async def post(self, url: str, payload: bytes) -> Reply:
+    async def post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
         """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises ApiError."""
         content = payload if len(payload) <= _PIECE_BYTES else _pieces(payload)
-        headers = {"content-length": str(len(payload)), "content-type": "application/json"}
-        return await self._send(self._client.build_request("POST", url, content=content, headers=headers))
+        known = {"content-length": str(len(payload)), "content-type": "application/json"}
+        return await self._send(self._client.build_request("POST", url, content=content, headers={**known, **headers}))
 
-    async def get(self, url: str) -> Reply:
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         """As `post`, without a body."""
-        return await self._send(self._client.build_request("GET", url))
+        return await self._send(self._client.build_request("GET", url, headers=headers))
 
     async def _send(self, request: httpx.Request) -> Reply:
         host = request.url.netloc.decode()

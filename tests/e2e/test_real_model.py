@@ -16,7 +16,8 @@ import pytest
 from anthropic_proxy import counting
 from anthropic_proxy.config import Settings
 from anthropic_proxy.demo import embedded
-from anthropic_proxy.routing import route
+from anthropic_proxy.endpoints import of_settings
+from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.request import to_openai
 from tests.running_proxy import running_proxy
 
@@ -178,8 +179,8 @@ def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
 @pytest.mark.parametrize("way", [counting._by_input_tokens, counting._by_template])
 def test_ways_to_count(model: str, way: Any) -> None:
     """Both that this server has, since older ones have the second alone; and neither takes it for a vLLM."""
-    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=model)
-    body = to_openai(COUNTED["tool result"], route(COUNTED["tool result"], settings)).body
+    endpoint = of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
+    body = to_openai(COUNTED["tool result"], Route(endpoint, "m")).body
 
     async def counted(way: Any) -> Any:
         async with httpx.AsyncClient(timeout=DEADLINE, trust_env=False) as model_client:
@@ -187,7 +188,7 @@ def test_ways_to_count(model: str, way: Any) -> None:
             async def ask_model(url: str, question: dict[str, Any]) -> Any:
                 return (await model_client.post(url, json=question)).json()
 
-            return await way(ask_model, settings, body)
+            return await way(ask_model, endpoint, body)
 
     assert asyncio.run(counted(counting._by_messages)) is None
     real = httpx.post(f"{model}/v1/chat/completions", json={**body, "max_tokens": 1}, timeout=DEADLINE, trust_env=False)

@@ -26,8 +26,8 @@ def test_a_chunk_without_an_error_is_none() -> None:
 def test_the_key_goes_before_the_text_is_cut() -> None:
     """Else the beginning of a key at the cut would stay."""
     text = "x" * 1995 + "sk-secret"
-    assert to_api_error(400, {}, text.encode(), Source("up:1", "sk-secret")).message == "x" * 1995 + "***"
-    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), Source("up:1", "sk-secret")).message
+    assert to_api_error(400, {}, text.encode(), Source("up:1", ("sk-secret",))).message == "x" * 1995 + "***"
+    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), Source("up:1", ("sk-secret",))).message
 
 
 def test_a_very_long_text_is_cut() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.dialects import GENERIC
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.prefill import Prefill, PrefillStripper
 from anthropic_proxy.translate.request import Translated, to_openai
@@ -17,7 +18,7 @@ BEGUN = "Red, green and"
 
 def translated(last: Any, prefill: Prefill = "continued") -> Translated:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": last}]
-    route = Route("http://up", replace(GENERIC, prefill=prefill), "m")
+    route = Route(Endpoint("up", "http://up/v1", replace(GENERIC, prefill=prefill)), "m")
     return to_openai({"model": "m", "max_tokens": 9, "messages": messages}, route)
 
 

@@ -8,10 +8,13 @@ import contextlib
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
+
+from anthropic_proxy.errors import ApiError
 
 # Images and documents: only their beginning tells anything.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
@@ -51,18 +54,20 @@ class _Unbreakable:
             self._stream.flush()
 
 
-def redact(text: str, secret: str | None) -> str:
-    """`text` without the secret, and with long base64 data cut."""
-    visible = text.replace(secret, "***") if secret else text
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the secrets, and with long base64 data cut."""
+    visible = text
+    for secret in secrets:
+        visible = visible.replace(secret, "***")
     return _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", visible)
 
 
 class Log:
-    """The process's log. `secret` is the upstream's key, which no line may hold."""
+    """The process's log. `secrets` are the upstreams' keys, which no line may hold."""
 
-    def __init__(self, *, verbose: bool = False, secret: str | None = None) -> None:
+    def __init__(self, *, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
         self.verbose = verbose
-        self._secret = secret
+        self._secrets = tuple(secrets)
         self._kinds: set[str] = set()
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
@@ -75,6 +80,13 @@ class Log:
     def error(self, event: str, **values: object) -> None:
         """Within an `except` block, `exc_info=True` adds the traceback."""
         self._logger.error(event, **self._safe(values))
+
+    def broken_off(self, request_id: str, error: Exception) -> None:
+        """Told to the client within its stream, which is not seen by what logs HTTP errors."""
+        if isinstance(error, ApiError):
+            self.info("stream broken off", request_id=request_id, message=error.message)
+        else:
+            self.error("internal error", request_id=request_id, exc_info=error)
 
     def body(self, event: str, request_id: str, body: bytes) -> None:
         """A body that came or goes, whole; only with --verbose."""
@@ -89,4 +101,4 @@ class Log:
                 self.debug("ignored", kind=kind)
 
     def _safe(self, values: dict[str, object]) -> dict[str, object]:
-        return {name: redact(value, self._secret) if isinstance(value, str) else value for name, value in values.items()}
+        return {name: redact(value, self._secrets) if isinstance(value, str) else value for name, value in values.items()}

@@ -14,9 +14,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 
 def create_app(settings: Settings, upstream: Upstream | None = None) -> Quart:
     """The application for `settings`. `upstream` replaces the connections to the network, for tests."""
-    key = settings.upstream_key
-    log = Log(verbose=settings.verbose, secret=key)
-    gateway = Gateway(settings, log, upstream or Upstream(key))
+    log = Log(verbose=settings.verbose, secrets=settings.upstream_keys)
+    gateway = Gateway(settings, log, upstream or Upstream())
     app = Quart(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,

@@ -7,6 +7,7 @@ from typing import cast
 from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway import Gateway
 from anthropic_proxy.observe.logs import Log
@@ -36,7 +37,7 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
     async def create() -> Response:
         raw = await _body()
         log.body("client request", g.request_id, raw)
-        answer = await gateway.create(messages_request(raw, _version()), g.request_id)
+        answer = await gateway.create(messages_request(raw, _version()), g.request_id, client())
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
             log.body("client events", g.request_id, written)
@@ -50,7 +51,7 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
     async def count_tokens() -> Response:
         raw = await _body()
         log.body("client request", g.request_id, raw)
-        body = dumps(await gateway.count_tokens(count_tokens_request(raw, _version())))
+        body = dumps(await gateway.count_tokens(count_tokens_request(raw, _version()), client()))
         log.body("client answer", g.request_id, body)
         return Response(body, content_type="application/json")
 
@@ -62,6 +63,12 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
 
 def _version() -> str:
     return str(request.headers.get("anthropic-version", ""))
+
+
+def client() -> Client:
+    """Who sends the request that is being answered."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Client(headers, request.query_string.decode("ascii", "replace"))
 
 
 async def _body() -> bytes:

@@ -4,7 +4,7 @@ from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.gateway import Gateway
-from anthropic_proxy.server.messages import PREFIXES
+from anthropic_proxy.server.messages import PREFIXES, client
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
@@ -17,7 +17,7 @@ def routes(gateway: Gateway) -> Blueprint:
         arguments = request.args
         return _json(
             page(
-                _of_lifecycle(await gateway.catalogue.models(g.request_id), arguments.getlist("lifecycle[]")),
+                _of_lifecycle(await gateway.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")),
                 limit=_limit(arguments.get("limit")),
                 before_id=arguments.get("before_id"),
                 after_id=arguments.get("after_id"),
@@ -25,7 +25,7 @@ def routes(gateway: Gateway) -> Blueprint:
         )
 
     async def model(model_id: str) -> Response:
-        return _json(await gateway.catalogue.model(model_id, g.request_id))
+        return _json(await gateway.catalogue.model(model_id, g.request_id, client()))
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)

@@ -26,14 +26,16 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 @dataclass(frozen=True)
 class Source:
-    """Who answers: host and port, as texts name it, and the key that no text may repeat (some upstreams do)."""
+    """Who answers: host and port, as texts name it, and the keys that no text may repeat (some upstreams do)."""
 
     host: str
-    key: str | None = None
+    keys: tuple[str, ...] = ()
 
     def told(self, text: str) -> str:
-        """`text` without the key, and not too long."""
-        return (text.replace(self.key, "***") if self.key else text)[:_TEXT_LIMIT]
+        """`text` without the keys, and not too long."""
+        for key in self.keys:
+            text = text.replace(key, "***")
+        return text[:_TEXT_LIMIT]
 
 
 @dataclass(frozen=True)

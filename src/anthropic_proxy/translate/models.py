@@ -5,11 +5,10 @@ What an upstream does not tell is left out, not guessed.
 Source: the SDK's ModelInfo and paging types (`before_id`, `after_id`, `limit`; `has_more`, `first_id`, `last_id`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from anthropic_proxy.config import Settings
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.context import KNOWN_EDITS
 from anthropic_proxy.wire.codec import JsonObject
@@ -42,10 +41,9 @@ def to_model_infos(answer: Any) -> list[JsonObject] | None:
     return [_model_info(entry) for entry in named.values()]
 
 
-def configured_models(settings: Settings) -> list[JsonObject]:
-    """The models that the settings name, for upstreams that have no list."""
-    named = [settings.completion_model, settings.reasoning_model, *(settings.model_aliases or {}).values()]
-    return [_model_info({"id": name}) for name in dict.fromkeys(named) if name]
+def configured_models(names: Iterable[str]) -> list[JsonObject]:
+    """The models that the configuration names, for upstreams that have no list."""
+    return [_model_info({"id": name}) for name in dict.fromkeys(names)]
 
 
 def with_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) -> list[JsonObject]:

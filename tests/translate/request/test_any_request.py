@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.pdf import PdfPages
@@ -40,7 +41,7 @@ _PDF_PAGES = PdfPages()
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(request=REQUEST)
 def test_any_request(dialect: Dialect, request: Json) -> None:
-    route = Route("http://up", dialect, "m")
+    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
     checked = fetched(messages_request(dumps(request)), dialect)
     before = copy.deepcopy(checked)
     try:
@@ -62,7 +63,7 @@ def test_any_request(dialect: Dialect, request: Json) -> None:
 @given(request=REQUEST)
 def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> None:
     """So that the upstream's prefix cache holds."""
-    route = Route("http://up", dialect, "m")
+    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
     said = [message for message in request["messages"] if message.get("clear_at") != "next_user_message"]
     asked: list[Json] = [*said, {"role": "user", "content": "May I?"}]
     answered: list[Json] = [*asked, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Then go"}]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.request import to_openai
@@ -24,7 +25,7 @@ def dialect(name: str) -> Dialect:
 
 
 def route(case: Json) -> Route:
-    return Route("http://up/v1/chat/completions", dialect(case["dialect"]), case["request"]["model"])
+    return Route(Endpoint("up", "http://up/v1", dialect(case["dialect"])), case["request"]["model"])
 
 
 @pytest.mark.parametrize("case", cases("requests"))

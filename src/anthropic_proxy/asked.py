@@ -1,0 +1,40 @@
+"""A request under way, before and while it is known who answers it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+
+from anthropic_proxy.client import NOBODY, Client
+from anthropic_proxy.ids import new_id
+from anthropic_proxy.translate.answer_spec import diagnostics
+from anthropic_proxy.translate.usage import to_usage
+from anthropic_proxy.wire import events
+from anthropic_proxy.wire.codec import JsonObject
+
+
+@dataclass
+class Progress:
+    """How far an answer is on its way. headers: the response's. accepted: an upstream has taken the request, so what
+    follows is its answer. input_estimate: tokens of the request as it was sent last.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    input_estimate: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checked request and who asks. message_id: of the answer, whichever upstream gives it."""
+
+    request: JsonObject
+    request_id: str
+    client: Client = NOBODY
+    message_id: str = field(default_factory=partial(new_id, "msg"))
+    progress: Progress = field(default_factory=Progress)
+
+    def opening(self) -> list[JsonObject]:
+        """The events with which every stream begins, for one whose answer is yet to come."""
+        usage = to_usage(None, input_estimate=self.progress.input_estimate, output_estimate=0)
+        message = events.message(self.message_id, self.request["model"], usage) | diagnostics(self.request)
+        return [events.message_start(message), events.ping()]

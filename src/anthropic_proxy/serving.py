@@ -1,0 +1,159 @@
+"""Requests served by one upstream: translated for it, sent, answered, and its lessons kept.
+
+request -> translate -> send -> translate back. Errors leave as ApiError, whichever part they come from.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.answering import Answering, Exchange
+from anthropic_proxy.asked import Asked
+from anthropic_proxy.counting import TokenCounter
+from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.preparation import Preparation
+from anthropic_proxy.routing import Route
+from anthropic_proxy.sending import Sender
+from anthropic_proxy.translate import collect, compaction
+from anthropic_proxy.translate.answer_spec import (
+    AnswerSpec,
+    Reasoning,
+    credit,
+    diagnostics,
+    offered_tools,
+    reasoning_display,
+)
+from anthropic_proxy.translate.context import apply_edits
+from anthropic_proxy.translate.history import without_compaction_blocks
+from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.request import Translated
+from anthropic_proxy.translate.request.parameters import output_format
+from anthropic_proxy.translate.request.thinking import forbids_thinking
+from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.signatures import Signer
+from anthropic_proxy.translate.tokens import estimate_request
+from anthropic_proxy.wire.codec import JsonObject
+
+# Names of tools that the request offers and that only Anthropic can run: the model was told that it doesn't have them.
+UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
+UPSTREAM_HEADER = "anthropic-proxy-upstream"
+MODEL_HEADER = "anthropic-proxy-model"
+
+# A Message, or the events of one: as they come, or all at once.
+Content = JsonObject | AnswerStream | list[JsonObject]
+
+
+class Serving:
+    """Serves requests by one endpoint, which `client` sends to. `calls_in_text`: whether calls written as text are made
+    calls.
+    """
+
+    def __init__(
+        self, client: EndpointClient, preparation: Preparation, signer: Signer, log: Log, *, calls_in_text: bool
+    ) -> None:
+        self.client = client
+        self.sender = Sender(log)
+        self._preparation = preparation
+        self._signer = signer
+        self._log = log
+        self._calls_in_text = calls_in_text
+        self._counter = TokenCounter(preparation.to_count)
+        self._answering = Answering(self.sender, self._counter, log)
+
+    async def answer(self, asked: Asked, chosen: Route) -> Content:
+        """The answer of the chosen model. Raises ApiError."""
+        count = partial(self._counter.estimate, chosen)
+        request, applied = apply_edits(without_compaction_blocks(asked.request), count)
+        wanted = compaction.wanted(request, count)
+        exchange = await self._exchange(asked, request, chosen)
+        if request.get("context_management") is not None:
+            report = {"applied_edits": applied}
+            exchange = replace(exchange, spec=replace(exchange.spec, context_management=report))
+        if wanted is None or request["max_tokens"] == 0:
+            return await self._answering.answer(request, exchange)
+        return await self._compacted(asked, request, chosen, exchange, wanted)
+
+    async def count_tokens(self, asked: Asked, chosen: Route) -> JsonObject:
+        """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
+        return await self._counter.count(self.client.for_client(asked.client), asked.request, chosen)
+
+    def estimate(self, request: JsonObject, chosen: Route) -> int:
+        """Input tokens of a checked request, without translating it or asking the upstream."""
+        return self._counter.estimate(chosen, request)
+
+    async def _exchange(self, asked: Asked, request: JsonObject, chosen: Route) -> Exchange:
+        translated = await self._preparation.to_answer(request, chosen)
+        self._log.ignored(translated.notes.ignored)
+        estimate = estimate_request(translated.body)
+        client = self.client.for_client(asked.client)
+        progress = asked.progress
+        progress.input_estimate = self._counter.predict(chosen.model, estimate)
+        spec = self._spec(request, translated, asked, client)
+        self._log.debug("request", request_id=asked.request_id, **_summary(request, translated.body, chosen))
+        progress.headers.clear()
+        progress.headers.update(_headers(translated.notes, chosen))
+        return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)
+
+    async def _compacted(
+        self, asked: Asked, request: JsonObject, chosen: Route, exchange: Exchange, wanted: compaction.Wanted
+    ) -> Content:
+        """The summary that the request wants, and the answer that goes on from it."""
+        asking = await self._exchange(asked, compaction.summary_request(request, wanted), chosen)
+        hidden = replace(asking, spec=replace(asking.spec, reasoning=Reasoning.HIDDEN))
+        made = compaction.made(await self._answering.whole(hidden), request, wanted)
+        if wanted.ends_with(made):
+            events = compaction.alone(exchange.spec, made, wanted)
+            return events if request.get("stream") else collect.to_message(events)
+        following = await self._exchange(asked, compaction.continued(request, made), chosen)
+        spec = replace(exchange.spec, compaction=made, input_estimate=following.spec.input_estimate)
+        return await self._answering.answer(request, replace(following, spec=spec))
+
+    def _spec(self, request: JsonObject, translated: Translated, asked: Asked, client: EndpointClient) -> AnswerSpec:
+        body = translated.body
+        known = self.sender.learned(body["model"])
+        return AnswerSpec(
+            id=asked.message_id,
+            model=request["model"],
+            input_estimate=asked.progress.input_estimate,
+            source=client.source,
+            new_tool_id=partial(new_id, "toolu"),
+            tool_names=tool_names(request),
+            single_call=takes_one_call(request),
+            signer=self._signer,
+            tools=offered_tools(body),
+            calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
+            stop_sequences=request.get("stop_sequences") or [],
+            reasoning=reasoning_display(request),
+            context_window=known.window,
+            structured=output_format(request) is not None,
+            opens_thinking=known.opens_thinking.get(forbids_thinking(body), False),
+            prefill=translated.prefill,
+            fields=diagnostics(request),
+            usage_fields=credit(request),
+            asks_for_speed=request.get("speed") == "fast",
+        )
+
+
+def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject:
+    return {
+        "model": request["model"],
+        "upstream": chosen.endpoint.name,
+        "upstream_model": body["model"],
+        "messages": len(body["messages"]),
+        "tools": len(body.get("tools", ())),
+        "stream": bool(request.get("stream")),
+    }
+
+
+def _headers(notes: Notes, chosen: Route) -> dict[str, str]:
+    """Names come from the client: what is not printable ASCII can't stand in a header."""
+    headers = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
+    if notes.unavailable:
+        headers[UNAVAILABLE_HEADER] = ", ".join(notes.unavailable)
+    return {name: _printable(value) for name, value in headers.items()}
+
+
+def _printable(value: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value)

@@ -1,0 +1,55 @@
+"""Values with an inner structure, as they stand in one variable of the environment: lists, pairs and JSON objects.
+
+Parts are separated by `;` or new lines, and white space around them is ignored. Every function raises ValueError with
+the reason.
+"""
+
+import re
+
+from anthropic_proxy.wire.codec import JsonObject, loads
+
+
+def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
+    """The parts of a list, in their order."""
+    return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
+
+
+def pairs(text: str) -> dict[str, str] | None:
+    """`name=value` pairs in their order; None when there are none. A JSON object of strings is taken, too."""
+    if text.lstrip().startswith("{"):
+        return {name: _string(name, value) for name, value in json_object(text).items()} or None
+    found: dict[str, str] = {}
+    for pair in parts(text):
+        name, _, value = (each.strip() for each in pair.partition("="))
+        if not name or not value:
+            raise ValueError(f"{pair!r} has no name on both sides of a =")
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found or None
+
+
+def models(text: str) -> dict[str, str] | None:
+    """As `pairs`, of names of models; commas, which separate nothing, are told."""
+    found = pairs(text)
+    for name, model in (found or {}).items():
+        if "=" in model.partition(",")[2]:
+            raise ValueError(f"'{name}={model}' is separated by a comma")
+    return found
+
+
+def json_object(text: str) -> JsonObject:
+    """A JSON object."""
+    try:
+        value = loads(text.encode())
+    except ValueError as error:
+        raise ValueError(f"must be a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004 - as for every other value that can't be used
+    return value
+
+
+def _string(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name!r} must be a string")  # noqa: TRY004 - the same
+    return value
