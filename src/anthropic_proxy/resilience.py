@@ -1,0 +1,306 @@
+"""When to try elsewhere, when to try again, and when to leave an upstream alone: decisions only.
+
+Nothing here waits, reads a clock or draws a random number: the time comes in as `now` (seconds of any clock that only goes
+forward), chance as a callable that gives a number from 0 up to 1. So every decision can be tabled and tested. The shell
+asks before it sends, tells what became of it, and does the waiting.
+
+Each state has one owner: a Breaker for one upstream and key, a KeyRing for one upstream, a RetryBudget for the process.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import log
+from typing import Literal, Protocol, TypeVar
+
+Random = Callable[[], float]
+State = Literal["closed", "open", "half_open"]
+
+# The request itself may be fine, but not here: a key without rights or credit, a model that this upstream does not have.
+_NOT_HERE = frozenset({401, 402, 403, 404})
+# RFC 9110, 15.5.9, and RFC 6585, 4.
+_PASSING = frozenset({408, 429})
+# A server that can't do this at all (RFC 9110, 15.6.2 and 15.6.6) will not be able to in a moment.
+_LASTING = frozenset({501, 505})
+
+
+def fails_over(status: int) -> bool:
+    """Whether another target may answer what one refused with this HTTP status. What is wrong with the request itself
+    (400, 413, 422) is wrong everywhere. Failures to connect have no status and always fail over.
+    """
+    return status in _NOT_HERE or status in _PASSING or status >= 500
+
+
+def is_passing(status: int) -> bool:
+    """Whether the same request to the same upstream may succeed in a moment."""
+    return status in _PASSING or (status >= 500 and status not in _LASTING)
+
+
+def is_outage(status: int) -> bool:
+    """Whether this HTTP status counts against the upstream as a whole (`Breaker`). A rate limit often is one model's, and
+    cools its key (`KeyRing`); a missing model or a refused key says nothing of the rest; and some servers answer 500 to
+    what they dislike in a request (llama.cpp to an image that its model can't see).
+    """
+    return is_passing(status) and status not in (429, 500)
+
+
+@dataclass(frozen=True)
+class BreakerConfig:
+    """failures: in a row, after which it opens. cool_down: seconds that it stays open at first; they double with each probe
+    that fails, up to `longest`. jitter: the share of them by which chance may shorten them, so that several processes do
+    not probe at once.
+    """
+
+    failures: int = 5
+    cool_down: float = 10
+    longest: float = 120
+    jitter: float = 0.2
+
+
+class Breaker:
+    """Whether an upstream is spoken to: closed (yes), open (no, for a cool-down), then half-open (one probe decides).
+
+    Answers take minutes, so results come late and out of order: each permit knows the era of the breaker in which it was
+    given, and what it has to say of an earlier one is not heard. Else a stream that breaks off from before an outage
+    would count against the recovered upstream, or give back the slot of another's probe.
+    """
+
+    def __init__(self, random: Random, config: BreakerConfig | None = None) -> None:
+        self._random = random
+        self._config = config or BreakerConfig()
+        self._failures = 0
+        self._openings = 0
+        self._open_until: float | None = None
+        self._probing = False
+        self._era = 0
+
+    def state(self, now: float) -> State:
+        """closed, open or half_open."""
+        if self._open_until is None:
+            return "closed"
+        return "open" if now < self._open_until else "half_open"
+
+    def allows(self, now: float) -> bool:
+        """Whether `begin` would give a permit. Takes nothing."""
+        return self.state(now) == "closed" or (self.state(now) == "half_open" and not self._probing)
+
+    def begin(self, now: float) -> "Permit | None":
+        """A permit, which must be told the end of the request in any case; None when the upstream is left alone. Half-open,
+        the first one is the probe, and there is no other until it has ended.
+        """
+        if not self.allows(now):
+            return None
+        self._probing = self._open_until is not None
+        return Permit(self, self._era)
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until `begin` may give a permit; 0 when it does now. A probe under way counts as a second."""
+        if self.allows(now):
+            return 0
+        return max((self._open_until or 0) - now, 1 if self._probing else 0)
+
+    def _succeeded(self, era: int) -> None:
+        if era != self._era:
+            return
+        self._failures = 0
+        if self._probing:
+            self._probing, self._open_until, self._openings = False, None, 0
+            self._era += 1
+
+    def _failed(self, era: int, now: float) -> None:
+        if era != self._era:
+            return
+        self._failures += 1
+        if self._probing or self._failures >= self._config.failures:
+            self._open(now)
+
+    def _abandoned(self, era: int) -> None:
+        if era == self._era:
+            self._probing = False
+
+    def _open(self, now: float) -> None:
+        config = self._config
+        seconds = min(config.cool_down * 2.0 ** min(self._openings, 32), config.longest)
+        self._open_until = now + seconds * (1 - config.jitter * self._random())
+        self._openings += 1
+        self._era += 1
+        self._failures, self._probing = 0, False
+
+
+class Permit:
+    """One request to an upstream, as its breaker sees it. Only the first word on its end counts, so that a `finally` may
+    always say `abandoned`.
+    """
+
+    def __init__(self, breaker: Breaker, era: int) -> None:
+        self._breaker: Breaker | None = breaker
+        self._era = era
+
+    def succeeded(self) -> None:
+        """The upstream works: it answered, be it with an error that is the request's own."""
+        if breaker := self._end():
+            breaker._succeeded(self._era)  # noqa: SLF001 - the two are one thing
+
+    def failed(self, now: float) -> None:
+        """It could not be reached, broke off, or answered with a status that `is_outage`."""
+        if breaker := self._end():
+            breaker._failed(self._era, now)  # noqa: SLF001 - the two are one thing
+
+    def abandoned(self) -> None:
+        """Nothing was learned, as when the client left."""
+        if breaker := self._end():
+            breaker._abandoned(self._era)  # noqa: SLF001 - the two are one thing
+
+    def _end(self) -> Breaker | None:
+        breaker, self._breaker = self._breaker, None
+        return breaker
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of an upstream. number: its place in the configuration, from 0, as logs name it. value: None when there is
+    none to send.
+    """
+
+    number: int
+    value: str | None = field(repr=False)
+
+
+def cooling(status: int, retry_after: float | None) -> float | None:
+    """Seconds that a key is left alone after it got this HTTP status; None when it need not be. retry_after: seconds that
+    the upstream named. A key out of rights or credit takes a person to mend it, so it is tried again now and then.
+    """
+    if status == 429:
+        return min(10.0 if retry_after is None else max(retry_after, 0.0), 300.0)
+    return 300.0 if status in (401, 402, 403) else None
+
+
+class KeyRing:
+    """The keys of one upstream in turn, without those that cool. A single key never cools: there is no better one, so the
+    client is told what the upstream says of it.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        """keys: repeated ones count once; without any there is one key without a value."""
+        values: list[str | None] = [*dict.fromkeys(keys)]
+        self._keys = deque(Key(number, value) for number, value in enumerate(values or [None]))
+        self._cool_until = dict.fromkeys(self._keys, float("-inf"))
+
+    def next(self, now: float) -> Key | None:
+        """The key that has not been used for the longest time; None when all cool."""
+        for key in self._keys:
+            if self._cool_until[key] <= now:
+                self._keys.remove(key)
+                self._keys.append(key)
+                return key
+        return None
+
+    def cooled(self, key: Key, now: float, seconds: float) -> None:
+        """Leave a key alone for some seconds (see `cooling`); never for less than was said before."""
+        if len(self._keys) > 1:
+            self._cool_until[key] = max(self._cool_until[key], now + seconds)
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until there is a key; 0 when there is one."""
+        return max(min(self._cool_until.values()) - now, 0)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long to wait before the same request goes to the same upstream again. All in seconds.
+
+    base: the bound of the first delay; it doubles each time, up to `longest`. longest_retry_after: what the upstream may
+    ask for; a client that is told has better ways to wait longer.
+    """
+
+    base: float = 0.5
+    longest: float = 8
+    longest_retry_after: float = 10
+
+    def delay(self, attempt: int, retry_after: float | None, random: Random) -> float | None:
+        """Seconds; None when the error should be handed on. attempt: 0 before the first repetition. retry_after: seconds
+        that the upstream named.
+
+        Without it any time up to the bound: "full jitter", which spreads the clients of a server that failed best
+        (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+        """
+        if retry_after is None:
+            return random() * min(self.base * 2.0 ** min(attempt, 32), self.longest)
+        if retry_after > self.longest_retry_after:
+            return None
+        return max(retry_after, 0) + random() * self.base
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """share: retries for each request of the last `window` seconds. floor: retries that a window has in any case."""
+
+    share: float = 0.2
+    window: float = 60
+    floor: int = 10
+
+
+class RetryBudget:
+    """Bounds the retries by the requests, so that an upstream under load does not get several times as much of it.
+
+    As in Finagle (finagle's RetryBudget), counted over a sliding window. Its edge moves in steps of a tenth.
+    """
+
+    def __init__(self, clock: Callable[[], float], config: BudgetConfig | None = None) -> None:
+        """clock: seconds, only ever more."""
+        self._clock = clock
+        self._config = config or BudgetConfig()
+        self._requests = _Recent(self._config.window)
+        self._retries = _Recent(self._config.window)
+
+    def requested(self) -> None:
+        """A request came from a client; its retries are not counted here."""
+        self._requests.add(self._clock())
+
+    def take(self) -> bool:
+        """Whether one more retry is within the budget; if so, it counts as made."""
+        now = self._clock()
+        allowed = self._retries.count(now) < max(self._config.floor, int(self._config.share * self._requests.count(now)))
+        if allowed:
+            self._retries.add(now)
+        return allowed
+
+
+class _Recent:
+    """How often something happened within the last `window` seconds, in ten slots, whatever the rate."""
+
+    def __init__(self, window: float) -> None:
+        self._width = window / 10
+        self._slots: deque[list[int]] = deque()
+
+    def add(self, now: float) -> None:
+        slot = int(now // self._width)
+        if not self._slots or self._slots[-1][0] != slot:
+            self._slots.append([slot, 0])
+        self._slots[-1][1] += 1
+
+    def count(self, now: float) -> int:
+        oldest = int(now // self._width) - 9
+        while self._slots and self._slots[0][0] < oldest:
+            self._slots.popleft()
+        return sum(number for _, number in self._slots)
+
+
+class Weighted(Protocol):
+    """What has a weight: a positive number, its share among those of its group."""
+
+    @property
+    def weight(self) -> float: ...
+
+
+T = TypeVar("T", bound=Weighted)
+
+
+def ordered(groups: Iterable[Iterable[T]], random: Random) -> list[T]:
+    """All targets in the order in which to try them: the groups one after the other, and within a group a draw by weight
+    without replacement.
+
+    Each target draws a waiting time whose rate is its weight; the shortest comes first (Efraimidis and Spirakis, "Weighted
+    random sampling with a reservoir", 2006).
+    """
+    return [target for group in groups for target in sorted(group, key=lambda each: -log(1 - random()) / each.weight)]

@@ -1,0 +1,336 @@
+"""Decisions about failures, told as tables of what happens and when; and what holds whatever happens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.resilience import (
+    Breaker,
+    BreakerConfig,
+    BudgetConfig,
+    KeyRing,
+    Permit,
+    Retry,
+    RetryBudget,
+    cooling,
+    fails_over,
+    is_outage,
+    is_passing,
+    ordered,
+)
+
+STATUSES: list[tuple[int, str]] = [
+    (200, ""),
+    (400, ""),
+    (401, "fails over"),
+    (402, "fails over"),
+    (403, "fails over"),
+    (404, "fails over"),
+    (408, "fails over, passing, outage"),
+    (409, ""),
+    (413, ""),
+    (422, ""),
+    (429, "fails over, passing"),
+    (500, "fails over, passing"),
+    (501, "fails over"),
+    (502, "fails over, passing, outage"),
+    (503, "fails over, passing, outage"),
+    (504, "fails over, passing, outage"),
+    (505, "fails over"),
+    (529, "fails over, passing, outage"),
+    (599, "fails over, passing, outage"),
+]
+
+
+@pytest.mark.parametrize(("status", "verdict"), STATUSES)
+def test_statuses(status: int, verdict: str) -> None:
+    checks: dict[str, Callable[[int], bool]] = {"fails over": fails_over, "passing": is_passing, "outage": is_outage}
+    assert ", ".join(name for name, check in checks.items() if check(status)) == verdict
+
+
+class Told:
+    """A breaker with its permits by name, so that a story can be told in lines of text."""
+
+    def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
+        self.breaker = Breaker(random)
+        self.permits: dict[str, Permit] = {}
+
+    def line(self, now: float, what: str) -> Any:
+        verb, _, name = what.partition(" ")
+        if verb == "begin":
+            return self._begin(now, name)
+        if verb == "fails":
+            return [self._begin(now, "one of them") and self.permits["one of them"].failed(now) for _ in range(int(name))]
+        return getattr(self.permits[name], verb)(*([now] if verb == "failed" else []))
+
+    def _begin(self, now: float, name: str) -> bool:
+        permit = self.breaker.begin(now)
+        if permit:
+            self.permits[name] = permit
+        return bool(permit)
+
+
+OPEN = [(0, "fails 5", "open", 10)]
+PROBING = [*OPEN, (10, "begin probe", "half_open", 1)]
+BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
+    # now, what happens, the state after it, retry_after
+    "opens at the fifth failure": [(0, "fails 4", "closed", 0), (1, "fails 1", "open", 10)],
+    "failures count in a row": [
+        (0, "fails 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "succeeded a", "closed", 0),
+        (0, "fails 4", "closed", 0),
+    ],
+    "abandoned requests teach nothing": [
+        (0, "fails 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "abandoned a", "closed", 0),
+        (0, "fails 1", "open", 10),
+    ],
+    "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
+    "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
+    "a good probe closes it": [*PROBING, (11, "succeeded probe", "closed", 0), (11, "fails 4", "closed", 0)],
+    "a bad probe opens it for twice as long": [*PROBING, (11, "failed probe", "open", 20)],
+    "a left probe makes room for another": [
+        *PROBING,
+        (11, "abandoned probe", "half_open", 0),
+        (12, "begin second", "half_open", 1),
+        (13, "succeeded second", "closed", 0),
+    ],
+    "only the first word of a permit counts": [
+        *PROBING,
+        (11, "abandoned probe", "half_open", 0),
+        (11, "begin second", "half_open", 1),
+        (11, "abandoned probe", "half_open", 1),
+        (11, "failed probe", "half_open", 1),
+        (12, "begin refused", "half_open", 1),
+    ],
+    "what began before it opened is not heard": [
+        (0, "begin early", "closed", 0),
+        (0, "begin early too", "closed", 0),
+        (0, "begin early three", "closed", 0),
+        *PROBING,
+        (11, "succeeded early", "half_open", 1),
+        (11, "failed early too", "half_open", 1),
+        (11, "abandoned early three", "half_open", 1),
+    ],
+    "nor when it has closed again": [
+        (0, "begin early", "closed", 0),
+        *PROBING,
+        (11, "succeeded probe", "closed", 0),
+        (11, "fails 4", "closed", 0),
+        (11, "failed early", "closed", 0),
+    ],
+    "it stays open for two minutes at most": [
+        *PROBING,
+        (10, "failed probe", "open", 20),
+        *[
+            step
+            for now, seconds in [(30, 40), (70, 80), (150, 120), (270, 120)]
+            for step in [(now, "begin probe", "half_open", 1), (now, "failed probe", "open", seconds)]
+        ],
+    ],
+    "a good probe brings back the first cool-down": [
+        *PROBING,
+        (10, "failed probe", "open", 20),
+        (30, "begin probe", "half_open", 1),
+        (30, "succeeded probe", "closed", 0),
+        (30, "fails 5", "open", 10),
+    ],
+}
+
+
+@pytest.mark.parametrize("story", BREAKER.values(), ids=BREAKER)
+def test_breaker(story: Sequence[tuple[float, str, str, float]]) -> None:
+    told = Told()
+    for now, what, state, retry_after in story:
+        begun = told.line(now, what)
+        assert (told.breaker.state(now), told.breaker.retry_after(now)) == (state, retry_after), what
+        if what == "begin refused":
+            assert not begun
+        elif what.startswith("begin"):
+            assert begun
+
+
+def test_chance_shortens_the_cool_down() -> None:
+    told = Told(lambda: 0.5)
+    told.line(0, "fails 5")
+    assert told.breaker.retry_after(0) == 9
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["begin", "succeeded", "failed", "abandoned", "wait"]), st.integers(0, 9)), max_size=80
+)
+
+
+@given(STEPS, st.randoms())
+def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random: Random) -> None:
+    breaker = Breaker(random.random, BreakerConfig(failures=2, cool_down=3, longest=8))
+    now, permits, probes = 0.0, list[Permit](), list[Permit]()
+    for verb, number in steps:
+        now += number if verb == "wait" else 0
+        allowed, half_open = breaker.allows(now), breaker.state(now) == "half_open"
+        assert allowed == (breaker.retry_after(now) == 0)
+        assert 0 <= breaker.retry_after(now) <= 8
+        if verb == "begin":
+            permit = breaker.begin(now)
+            assert (permit is not None) == allowed
+            permits += [permit] if permit else []
+            probes += [permit] if permit and half_open else []
+            assert not (probes and half_open) or len(probes) == 1
+        elif verb != "wait" and permits:
+            ended = permits.pop(number % len(permits))
+            getattr(ended, verb)(*([now] if verb == "failed" else []))
+            probes = [probe for probe in probes if probe is not ended]
+    for probe in probes:
+        probe.abandoned()
+    assert breaker.allows(now + 8)
+
+
+def test_keys_take_turns() -> None:
+    ring = KeyRing(["a", "b", "a", "c"])
+    keys = [ring.next(0) for _ in range(4)]
+    assert [(key.number, key.value) for key in keys if key] == [(0, "a"), (1, "b"), (2, "c"), (0, "a")]
+    assert "'" not in repr(keys)
+
+
+def test_cooling_keys_are_left_out_until_their_time() -> None:
+    ring = KeyRing(["a", "b"])
+    a, b = ring.next(0), ring.next(0)
+    assert a
+    assert b
+    ring.cooled(a, 0, 10)
+    ring.cooled(a, 1, 2)
+    assert [ring.next(1), ring.next(1)] == [b, b]
+    ring.cooled(b, 1, 300)
+    assert (ring.next(9), ring.retry_after(9)) == (None, 1)
+    assert (ring.next(10), ring.retry_after(10)) == (a, 0)
+
+
+@pytest.mark.parametrize(("keys", "value"), [([], None), (["only"], "only")])
+def test_a_single_key_never_cools(keys: list[str], value: str | None) -> None:
+    ring = KeyRing(keys)
+    key = ring.next(0)
+    assert key
+    ring.cooled(key, 0, 10)
+    assert (ring.next(0), key.value, ring.retry_after(0)) == (key, value, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 20)), max_size=30), st.floats(0, 100))
+def test_a_key_that_cools_is_never_given(steps: list[tuple[int, float]], later: float) -> None:
+    ring = KeyRing(["a", "b", "c"])
+    until = {"a": 0.0, "b": 0.0, "c": 0.0}
+    for now, seconds in steps:
+        key = ring.next(now)
+        if key is None:
+            assert min(until.values()) > now
+        else:
+            assert until[str(key.value)] <= now
+            ring.cooled(key, now, seconds)
+            until[str(key.value)] = now + seconds
+    assert (ring.next(later) is None) == (ring.retry_after(later) > 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [
+        (429, None, 10),
+        (429, 3, 3),
+        (429, 0, 0),
+        (429, -5, 0),
+        (429, 86400, 300),
+        (401, None, 300),
+        (402, 1, 300),
+        (403, None, 300),
+        (500, 5, None),
+        (400, None, None),
+    ],
+)
+def test_cooling(status: int, retry_after: float | None, seconds: float | None) -> None:
+    assert cooling(status, retry_after) == seconds
+
+
+@pytest.mark.parametrize(
+    ("attempt", "retry_after", "chance", "seconds"),
+    [
+        (0, None, 0.5, 0.25),
+        (1, None, 0.5, 0.5),
+        (3, None, 0.5, 2),
+        (4, None, 0.5, 4),
+        (9, None, 0.5, 4),
+        (10**6, None, 0.5, 4),
+        (2, None, 0, 0),
+        (0, 3, 0, 3),
+        (0, 10, 0.5, 10.25),
+        (0, 0, 0, 0),
+        (0, -1, 0, 0),
+        (0, 10.5, 0, None),
+    ],
+)
+def test_delays(attempt: int, retry_after: float | None, chance: float, seconds: float | None) -> None:
+    assert Retry().delay(attempt, retry_after, lambda: chance) == seconds
+
+
+@given(st.integers(0), st.none() | st.floats(0), st.floats(0, 1, exclude_max=True))
+def test_delays_are_bounded(attempt: int, retry_after: float | None, chance: float) -> None:
+    delay = Retry().delay(attempt, retry_after, lambda: chance)
+    assert (delay is None) == (retry_after is not None and retry_after > 10)
+    assert delay is None or (retry_after or 0) <= delay <= 10.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["request", "retry"])), max_size=200))
+def test_retries_stay_within_their_budget(steps: list[tuple[int, str]]) -> None:
+    now = 0
+    budget = RetryBudget(lambda: now, BudgetConfig(share=0.2, window=10, floor=2))
+    requests, retries = list[int](), list[int]()
+    for seconds, what in steps:
+        now += seconds
+        if what == "request":
+            budget.requested()
+            requests.append(now)
+        else:
+            made, asked = (sum(each > now - 10 for each in times) for times in (retries, requests))
+            allowed = budget.take()
+            assert allowed == (made < max(2, asked // 5))
+            retries += [now] if allowed else []
+
+
+def test_the_budget_by_default() -> None:
+    budget = RetryBudget(lambda: 1000)
+    assert sum(budget.take() for _ in range(20)) == 10
+    for _ in range(100):
+        budget.requested()
+    assert sum(budget.take() for _ in range(20)) == 10
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    weight: float = 1
+
+
+TARGETS = st.builds(Target, st.text(max_size=3), st.floats(0.001, 1000))
+
+
+@given(st.lists(st.lists(TARGETS, max_size=4), max_size=4), st.randoms(use_true_random=False))
+def test_targets_are_shuffled_within_their_groups(groups: list[list[Target]], random: Random) -> None:
+    order = ordered(groups, random.random)
+    for group in groups:
+        first, order = order[: len(group)], order[len(group) :]
+        assert sorted(map(repr, first)) == sorted(map(repr, group))
+    assert order == []
+
+
+def test_weights_are_shares() -> None:
+    random, group = Random(7), [Target("one"), Target("three", 3)]  # noqa: S311 - the same draws each time
+    firsts = [ordered([group], random.random)[0].name for _ in range(4000)]
+    assert 2900 < firsts.count("three") < 3100
+
+
+def test_no_chance_keeps_the_order() -> None:
+    assert [each.name for each in ordered([[Target("a"), Target("b")], [Target("c")]], lambda: 0)] == ["a", "b", "c"]
