@@ -10,7 +10,7 @@ import pytest
 
 from anthropic_proxy.config import Settings
 from anthropic_proxy.counting import TokenCounter
-from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint, of_settings
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.request import Translated, to_openai
@@ -61,7 +61,7 @@ class Counting(TokenCounter):
 
     def __init__(self, endpoint: Endpoint, upstream: Upstream, clock: Clock) -> None:
         super().__init__(translate, clock)
-        self._client = EndpointClient(endpoint, upstream)
+        self._client = endpoint_client(endpoint, upstream)
 
     async def counted(self, request: Json) -> Json:
         return await self.count(self._client, request, Route(self._client.endpoint, request["model"]))

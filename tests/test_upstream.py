@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from anthropic_proxy import upstream as upstream_module
+from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream import Reply, Upstream
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked
@@ -30,7 +31,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
 
     async def work(client: Upstream) -> tuple[Reply, bytes]:
-        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS)
+        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts())
         raw = await reply.read()
         await reply.aclose()
         await reply.aclose()
@@ -39,7 +40,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     reply, raw = run(work)  # type: ignore[misc]  # what `work` gives
     assert (reply.status, reply.headers["x-thing"], raw) == (418, "y", b'{"a": 1}')
     sent = upstream.request()
-    assert (sent.path, sent.raw) == ("/path", b'{"q":1}')
+    assert (sent.path, sent.raw) == ("/path", b'{"q":1}', HEADERS, Timeouts())
     assert (sent.headers["authorization"], sent.headers["content-type"]) == ("Bearer sk-secret", "application/json")
     assert sent.headers["accept-encoding"] == "identity"
 
@@ -49,7 +50,7 @@ def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
 
     async def work(client: Upstream) -> None:
         for _ in range(2):
-            reply = await client.post(upstream.url, b"{}", {})
+            reply = await client.post(upstream.url, b"{}", {}, Timeouts())
             await reply.read()
             await reply.aclose()
 
@@ -65,7 +66,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream, monkeypatch: py
     upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
 
     async def work(client: Upstream) -> None:
-        reply = await client.post(upstream.url, b"{}", {})
+        reply = await client.post(upstream.url, b"{}", {}, Timeouts())
         reads = reply.reads()
         assert await anext(reads) == b"ok"
         pause.go.set()
@@ -81,7 +82,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream, monkeypatch: py
 
 def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:
     async def work(client: Upstream) -> None:
-        await client.post(url, b"{}", {})
+        await client.post(url, b"{}", {}, Timeouts())
 
     with pytest.raises(ApiError) as caught:
         run(work, transport)
@@ -104,7 +105,7 @@ def test_not_tls() -> None:
     async def work(client: Upstream) -> None:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         async with server:
-            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {})
+            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {}, Timeouts())
 
     with pytest.raises(ApiError, match="can't be reached over TLS"):
         run(work)

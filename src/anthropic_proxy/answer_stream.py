@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
+from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response import to_events
 from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
@@ -31,7 +31,7 @@ class AnswerStream:
 
     def __init__(
         self,
-        reply: Reply,
+        reply: Call,
         translator: StreamTranslator,
         request_id: str,
         *,

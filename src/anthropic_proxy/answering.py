@@ -7,7 +7,7 @@ from functools import partial
 from anthropic_proxy.answer_stream import AnswerStream, opened
 from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
-from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.sending import Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
@@ -16,7 +16,6 @@ from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.response import to_message
 from anthropic_proxy.translate.stream import StreamTranslator, no_tokens
 from anthropic_proxy.translate.tokens import Estimate
-from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 
@@ -90,7 +89,7 @@ class Answering:
         )
         return await opened(stream)
 
-    async def _send(self, exchange: Exchange, body: JsonObject) -> Reply:
+    async def _send(self, exchange: Exchange, body: JsonObject) -> Call:
         """The upstream's reply, once its status is known to be good. Raises ApiError."""
         reply = await self._sender.post(exchange.client, body, exchange.request_id, exchange.spec.input_estimate)
         exchange.progress.headers.update(rate_limits(reply.headers))

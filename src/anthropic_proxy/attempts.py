@@ -1,24 +1,102 @@
 """One request, several routes: the first that answers, without the client noticing those that did not.
 
-Nothing of an answer has reached the client while this runs, so whatever failed can be asked again elsewhere.
+Nothing of an answer has reached the client while this runs, so whatever failed can be asked again, here or elsewhere. With
+a single route an error is handed on at once, as clients retry by themselves; only a connection that could not be had, or
+broke before anything of an answer came, is tried once more.
 """
 
+import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.resilience import Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
+from anthropic_proxy.upstream import UpstreamError
 
 _Answer = TypeVar("_Answer")
 
+# What is tried once more on the only route: a restarting server is back after that long.
+_RECONNECT = Retry(base=0.5, longest=0.5)
 
-async def first_answer(routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]]) -> _Answer:
-    """The answer of the first route that gives one. Raises ApiError: of the last route, or a refusal of the request."""
-    *others, last = routes
-    for route in others:
-        try:
-            return await answer(route)
-        except ApiError as error:
-            if (error.upstream_status or error.status) < 500:
-                raise
-    return await answer(last)
+
+class Attempts:
+    """Tries routes. `retry` says how long to wait before the same route is tried again."""
+
+    def __init__(self, log: Log, retry: Retry | None = None) -> None:
+        self._log = log
+        self._retry = retry or Retry()
+        self._budget = RetryBudget(time.monotonic)
+
+    async def first_answer(
+        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], request_id: str
+    ) -> _Answer:
+        """The answer of the first route that gives one. Raises ApiError: what is wrong with the request itself, else what
+        the first route said, which is the one that was meant.
+        """
+        self._budget.requested()
+        errors: list[ApiError] = []
+        for route in routes:
+            try:
+                return await self._by_one(route, answer, alone=len(routes) == 1, request_id=request_id)
+            except ApiError as error:
+                if not _fails_over(error):
+                    raise
+                errors.append(error)
+                self._told(route, error, request_id, "asked elsewhere" if len(errors) < len(routes) else "given up")
+        raise errors[0]
+
+    async def _by_one(
+        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, request_id: str
+    ) -> _Answer:
+        attempt = 0
+        while True:
+            try:
+                return await answer(route)
+            except ApiError as error:
+                delay = self._delay(error, attempt, route.endpoint.retries, alone=alone)
+                if delay is None:
+                    raise
+                self._told(route, error, request_id, "asked again")
+                attempt += 1
+                await asyncio.sleep(delay)
+
+    def _delay(self, error: ApiError, attempt: int, retries: int, *, alone: bool) -> float | None:
+        """Seconds until the same route is asked again; None when it is not."""
+        reconnects = alone and _broke_before_an_answer(error)
+        if attempt >= max(retries, int(reconnects)) or not (reconnects or is_passing(_status(error))):
+            return None
+        retry = _RECONNECT if attempt >= retries else self._retry
+        delay = retry.delay(attempt, _retry_after(error), random.random)
+        return delay if delay is not None and self._budget.take() else None
+
+    def _told(self, route: Route, error: ApiError, request_id: str, what: str) -> None:
+        self._log.info(
+            f"upstream failed, {what}",
+            request_id=request_id,
+            upstream=route.endpoint.name,
+            status=_status(error),
+            reason=error.message,
+        )
+
+
+def _fails_over(error: ApiError) -> bool:
+    """Whether another upstream may do better. A refusal that is our own is about the request."""
+    return fails_over(error.upstream_status) if error.upstream_status else error.status >= 500
+
+
+def _status(error: ApiError) -> int:
+    return error.upstream_status or error.status
+
+
+def _retry_after(error: ApiError) -> float | None:
+    value = error.headers.get("retry-after")
+    return float(value) if value else None
+
+
+def _broke_before_an_answer(error: ApiError) -> bool:
+    """A connection that was refused or reset. One that timed out has taken its time already."""
+    return isinstance(error, UpstreamError) and error.phase != "body" and error.status != 504

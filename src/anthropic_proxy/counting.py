@@ -147,7 +147,7 @@ class TokenCounter:
 
 async def _ask(client: EndpointClient, url: str, body: JsonObject) -> JsonObject:
     """The object that the server answers with, which may be about something else. Raises _RefusedError, ApiError."""
-    reply = await client.post(url, dumps(body))
+    reply = await client.ask(url, dumps(body))
     try:
         raw = await reply.read()
     finally:

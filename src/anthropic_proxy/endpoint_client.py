@@ -1,48 +1,201 @@
-"""Requests to one upstream: at its addresses, with its keys and headers, within its limits."""
+"""Requests to one upstream: at its addresses, with its keys and headers, within its limits.
 
-from collections.abc import Mapping
+Who wants to send waits for a slot, gets the next key in turn, and asks the key's breaker. A key that the upstream refuses
+or limits is left alone for a while, and the next one is tried at once.
+"""
+
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.failure import Source
+from anthropic_proxy.resilience import Breaker, BreakerConfig, Key, KeyRing, Permit, cooling, is_outage
+from anthropic_proxy.slots import BusyError, Slot, Slots
+from anthropic_proxy.translate.failure import Source, retry_after
 from anthropic_proxy.upstream import Reply, Upstream
 
 _NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_API_KEY"
 
+# The header for the key, and what stands before it.
+_AUTH = {"bearer": ("authorization", "Bearer "), "api-key": ("api-key", ""), "x-api-key": ("x-api-key", "")}
 
+_Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
+
+
+class Call:
+    """A reply and what it holds: a slot of the upstream, and the permit of its breaker. `aclose` gives them back."""
+
+    def __init__(self, reply: Reply, slot: Slot, permit: Permit) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self._reply = reply
+        self._slot = slot
+        self._permit = permit
+
+    async def next_read(self, until: float = math.inf) -> bytes | None:
+        """As `Reply.next_read`."""
+        try:
+            received = await self._reply.next_read(until)
+        except ApiError:
+            self._permit.failed(time.monotonic())
+            raise
+        if received is None:
+            self._permit.succeeded()
+        return received
+
+    async def reads(self) -> AsyncGenerator[bytes, None]:
+        while (received := await self.next_read()) is not None:
+            yield received
+
+    async def read(self) -> bytes:
+        """The whole body. Raises UpstreamError."""
+        reads = []
+        while (received := await self.next_read()) is not None:
+            reads.append(received)
+        return b"".join(reads)
+
+    async def aclose(self) -> None:
+        """Give everything back. May be called again."""
+        self._slot.release()
+        self._permit.abandoned()
+        await self._reply.aclose()
+
+
+class _Shared:
+    """What all who send to one endpoint share. reason: why it failed last."""
+
+    def __init__(self, endpoint: Endpoint, breaker: BreakerConfig) -> None:
+        limits = endpoint.limits
+        self.slots = Slots(limits.concurrency, limits.queue, limits.queue_seconds)
+        self.keys = KeyRing(endpoint.keys)
+        self.breakers = [Breaker(random.random, breaker) for _ in endpoint.keys or (None,)]
+        self.reason = ""
+
+    def take(self, address: str) -> tuple[Key, Permit]:
+        """The next key that may be used, and the permit to use it. Raises ApiError."""
+        now = time.monotonic()
+        for _ in self.breakers:
+            key = self.keys.next(now)
+            if key is None:
+                wait = self.keys.retry_after(now)
+                raise _busy(429, f"The upstream {address} has set a limit to all of the proxy's keys for it", wait)
+            permit = self.breakers[key.number].begin(now)
+            if permit is not None:
+                return key, permit
+        wait = min(breaker.retry_after(now) for breaker in self.breakers)
+        raise _busy(529, f"The upstream {address} has failed several times in a row: {self.reason}", wait)
+
+
+@dataclass(frozen=True)
 class EndpointClient:
-    """Sends to `endpoint`. `for_client` gives one that speaks for a client, whose key may have to be passed on."""
+    """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key may have to
+    be passed on.
+    """
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, client: Client = NOBODY) -> None:
-        self.endpoint = endpoint
-        self._upstream = upstream
-        self._client = client
+    endpoint: Endpoint
+    upstream: Upstream
+    shared: _Shared
+    client: Client = NOBODY
 
     def for_client(self, client: Client) -> "EndpointClient":
-        """The same, with the key of the one who asks."""
-        return EndpointClient(self.endpoint, self._upstream, client) if self.endpoint.key_passthrough else self
+        """The same, for the one who asks."""
+        return replace(self, client=client) if self.endpoint.key_passthrough else self
 
     @property
     def source(self) -> Source:
         """Whose answers these are, and the keys that no text may repeat."""
-        return Source(self.endpoint.address, tuple(filter(None, (*self.endpoint.keys, self._client.key))))
+        return Source(self.endpoint.address, tuple(filter(None, (*self.endpoint.keys, self.client.key))))
 
-    async def post(self, url: str, payload: bytes) -> Reply:
-        """Post JSON to an address of the endpoint. The caller closes the reply. Raises ApiError."""
-        return await self._upstream.post(url, payload, self._headers())
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it has failed so often that nothing is sent to it for now."""
+        now = time.monotonic()
+        return not any(each.allows(now) for each in self.shared.breakers)
+
+    async def post(self, url: str, payload: bytes) -> Call:
+        """Post a request for an answer, as JSON, to an address of the endpoint. The caller closes the call. Raises ApiError."""
+
+        def send(headers: Mapping[str, str]) -> Awaitable[Reply]:
+            return self.upstream.post(url, payload, headers, self.endpoint.timeouts)
+
+        slot = await self._slot()
+        try:
+            while True:
+                key, permit = self.shared.take(self.endpoint.address)
+                reply = await self._counted(key, permit, send)
+                if not self._has_better_key(key, reply):
+                    return Call(reply, slot, permit)
+                permit.succeeded()
+                await reply.aclose()
+        except BaseException:
+            slot.release()
+            raise
+
+    async def ask(self, url: str, payload: bytes) -> Reply:
+        """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
+        return await self.upstream.post(url, payload, self._headers(self._any_key()), self.endpoint.timeouts)
 
     async def get(self, url: str) -> Reply:
-        """As `post`, without a body."""
-        return await self._upstream.get(url, self._headers())
+        """As `ask`, without a body."""
+        return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts)
 
-    def _headers(self) -> Mapping[str, str]:
-        key = self._key()
-        return {**({"authorization": f"Bearer {key}"} if key else {}), **self.endpoint.headers}
+    async def _slot(self) -> Slot:
+        try:
+            return await self.shared.slots.acquire()
+        except BusyError as error:
+            text = f"The upstream {self.endpoint.address} has as many requests as this server may give it"
+            raise _busy(529, text, error.retry_after) from error
 
-    def _key(self) -> str:
-        if not self.endpoint.key_passthrough:
-            return self.endpoint.keys[0] if self.endpoint.keys else ""
-        if not self._client.key:
-            raise ApiError(401, _NO_KEY)
-        return self._client.key
+    async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
+        try:
+            reply = await send(self._headers(key.value))
+        except ApiError as error:
+            self._failed(permit, error.message)
+            raise
+        except BaseException:
+            permit.abandoned()
+            raise
+        if is_outage(reply.status):
+            self._failed(permit, f"it answered {reply.status}")
+        return reply
+
+    def _failed(self, permit: Permit, reason: str) -> None:
+        self.shared.reason = reason
+        permit.failed(time.monotonic())
+
+    def _has_better_key(self, key: Key, reply: Reply) -> bool:
+        """Whether the upstream refused or limited this key, and there is another one."""
+        seconds = cooling(reply.status, retry_after(reply.headers))
+        if seconds is None or len(self.endpoint.keys) < 2:
+            return False
+        now = time.monotonic()
+        self.shared.keys.cooled(key, now, seconds)
+        return self.shared.keys.retry_after(now) == 0
+
+    def _any_key(self) -> str | None:
+        key = self.shared.keys.next(time.monotonic())
+        return key.value if key else next(iter(self.endpoint.keys), None)
+
+    def _headers(self, key: str | None) -> Mapping[str, str]:
+        if self.endpoint.key_passthrough:
+            key = self.client.key
+            if not key:
+                raise ApiError(401, _NO_KEY)
+        name, prefix = _AUTH["bearer"]
+        return {**({name: prefix + key} if key else {}), **self.endpoint.headers}
+
+
+def endpoint_client(endpoint: Endpoint, upstream: Upstream, *, alone: bool = True) -> EndpointClient:
+    """The client of an endpoint. `alone`: there is no other upstream to go to, so it is not left alone for long."""
+    return EndpointClient(endpoint, upstream, _Shared(endpoint, BreakerConfig(longest=10) if alone else BreakerConfig()))
+
+
+def _busy(status: int, text: str, seconds: float) -> ApiError:
+    wait = max(math.ceil(seconds), 1)
+    error = ApiError(status, f"{text}. Try again in {wait} s", {"retry-after": str(wait)})
+    error.upstream_status = status
+    return error

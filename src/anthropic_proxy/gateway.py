@@ -3,19 +3,21 @@
 request -> routes -> the first of them that answers. Errors leave as ApiError, whichever part they come from.
 """
 
+import random
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from anthropic_proxy import attempts, endpoints, routing
+from anthropic_proxy import endpoints, resilience, routing
 from anthropic_proxy.answer_stream import opened
 from anthropic_proxy.asked import Asked
+from anthropic_proxy.attempts import Attempts
 from anthropic_proxy.catalogue import Catalogue
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.config import Settings
 from anthropic_proxy.downloads import Downloads
-from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
@@ -46,6 +48,7 @@ class Gateway:
         secret = settings.signature_secret
         self._signer = Signer(secret.get_secret_value() if secret else None)
         self._preparation = Preparation(self._signer, Downloads(private_hosts=settings.download_private_hosts))
+        self._attempts = Attempts(log)
         self._routing = routing.of_settings(settings, endpoints.of_settings(settings))
         self._serving = {each.name: self._serving_by(each) for each in self._routing.endpoints}
         self.catalogue = Catalogue(self._routing, self._serving)
@@ -55,7 +58,7 @@ class Gateway:
         if request.get("thread"):
             raise _no_threads()
         asked = Asked(request, request_id, client)
-        work = attempts.first_answer(self._routes(request), partial(self._answer, asked))
+        work = self._attempts.first_answer(self._routes(request), partial(self._answer, asked), request_id)
         if not request.get("stream"):
             return Answer(await work, asked.progress.headers)
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
@@ -72,13 +75,15 @@ class Gateway:
         await self._upstream.aclose()
 
     def _serving_by(self, endpoint: Endpoint) -> Serving:
-        client = EndpointClient(endpoint, self._upstream)
+        client = endpoint_client(endpoint, self._upstream, alone=len(self._routing.endpoints) == 1)
         recovers = self._settings.tool_call_recovery == "auto"
         return Serving(client, self._preparation, self._signer, self._log, calls_in_text=recovers)
 
     def _routes(self, request: JsonObject) -> list[Route]:
         groups = self._routing.groups(request, partial(self._input_tokens, request))
-        return routing.routes([target for group in groups for target in group], request["model"])
+        found = routing.routes(resilience.ordered(groups, random.random), request["model"])
+        # Those that fail are kept for the case that all do.
+        return sorted(found, key=lambda route: self._serving[route.endpoint.name].client.is_left_alone)
 
     def _input_tokens(self, request: JsonObject) -> int:
         """The size of a request, before it is known who answers it."""

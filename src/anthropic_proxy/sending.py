@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from anthropic_proxy.addresses import CHAT_COMPLETIONS
-from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.translate import adjustments, failure, ratelimits
@@ -66,7 +66,7 @@ class Sender:
             self._models.popitem(last=False)
         return known
 
-    async def post(self, client: EndpointClient, body: JsonObject, request_id: str, prompt: int) -> Reply:
+    async def post(self, client: EndpointClient, body: JsonObject, request_id: str, prompt: int) -> Call:
         """The upstream's reply, once its status is known to be good; `prompt` in tokens. Raises ApiError."""
         known = self.learned(body["model"])
         body = known.adjusted(body, prompt)
@@ -89,13 +89,13 @@ class Sender:
             made.append(change)
             body = change.apply(body)
 
-    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+    async def good(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> bytes:
         """The body of a good answer. Raises ApiError for any other."""
         if reply.status < 300:
             return await self.read(reply, request_id)
         raise told(await self._failure(client, reply, request_id))
 
-    async def read(self, reply: Reply, request_id: str) -> bytes:
+    async def read(self, reply: Call | Reply, request_id: str) -> bytes:
         """The whole body of a reply, which is closed. Raises ApiError."""
         try:
             raw = await reply.read()
@@ -104,7 +104,7 @@ class Sender:
         self._log.body("upstream answer", request_id, raw)
         return raw
 
-    async def _failure(self, client: EndpointClient, reply: Reply, request_id: str) -> failure.Failure:
+    async def _failure(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> failure.Failure:
         return failure.read(reply.status, reply.headers, await self.read(reply, request_id), client.source)
 
 

@@ -1,56 +1,86 @@
 """The one door to upstreams: bytes out, status, headers and bytes back.
 
-httpx with the aiohttp transport: reading a chunk costs a third of what httpx's own transport takes, and a pool without a
-limit means that no stream waits for another to end.
+A request goes through three phases (connect, head, body), and a failure says in which it was: until the body nothing of
+an answer has come, so the caller may ask elsewhere. Each phase has its own limit of time, and all together may have one.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from operator import attrgetter
+from typing import Literal
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
+from anthropic_proxy.aiohttp_transport import AiohttpTransport
+from anthropic_proxy.alarm import Alarm
+from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 
-# Seconds. Reading waits for the next bytes: a local model may take minutes to read a long prompt.
-_READ_SECONDS = 600
-_TIMEOUT = httpx.Timeout(connect=10, read=_READ_SECONDS, write=60, pool=None)
-_KEEPALIVE_SECONDS = 60
-# A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
-_PIECE_BYTES = 256 * 1024
+Phase = Literal["connect", "head", "body"]
 
 
-@dataclass(frozen=True)
+class UpstreamError(ApiError):
+    """The upstream, or the way to it, failed. phase: `connect`, the request was not sent; `head`, no byte of an answer has
+    come; `body`, an answer has begun.
+    """
+
+    def __init__(self, status: int, message: str, phase: Phase) -> None:
+        super().__init__(status, message)
+        self.phase = phase
+
+
 class Reply:
     """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read."""
 
-    status: int
-    headers: Mapping[str, str]
-    _response: httpx.Response
-    _host: str
+    def __init__(self, response: httpx.Response, host: str, timeouts: Timeouts, ends: float) -> None:
+        """ends: time of the event loop at which the body has to be whole."""
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._host = host
+        self._timeouts = timeouts
+        self._ends = ends
+        self._idle_until: float | None = None
+        self._alarm = Alarm()
+        self._loop = asyncio.get_running_loop()
+        body = response.extensions.get("body")
+        self._read: Callable[[], Awaitable[bytes]] = body.read if body else _Iterated(response).read
+
+    async def next_read(self, until: float = math.inf) -> bytes | None:
+        """The next bytes of the body, as they come from the socket; None at its end; b"" when there are none and it is
+        `until` (time of the event loop), after which the next bytes can be asked for again. Raises UpstreamError.
+        """
+        now = self._loop.time()
+        if self._idle_until is None:
+            self._idle_until = now + self._timeouts.idle
+        try:
+            if now >= self._ends:
+                raise TimeoutError
+            received = await self._alarm.wait(self._read(), min(until, self._idle_until, self._ends))
+        except TimeoutError:
+            now = self._loop.time()
+            if now < self._idle_until and now < self._ends:
+                return b""
+            raise _late(self._host, "body", self._timeouts, ended=now >= self._ends) from None
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
+            # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
+            raise _told(error, self._host, "body") from error
+        self._idle_until = None
+        return received or None
 
     async def read(self) -> bytes:
-        """The whole body. Raises ApiError."""
-        return b"".join([received async for received in self.reads()])
-
-    async def reads(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, one item for each read of the socket. Raises ApiError."""
-        chunks = self._response.aiter_bytes()
-        while True:
-            with _told(self._host):
-                # The transport's own timeout ends with its connection, which some broken bodies outlive.
-                async with asyncio.timeout(_READ_SECONDS):
-                    received = await anext(chunks, None)
-            if received is None:
-                return
-            yield received
+        """The whole body. Raises UpstreamError."""
+        reads = []
+        while (received := await self.next_read()) is not None:
+            reads.append(received)
+        return b"".join(reads)
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the body was not read to its end. May be called again."""
+        self._alarm.stop()
         await self._response.aclose()
 
 
@@ -59,76 +89,128 @@ class Upstream:
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._client = httpx.AsyncClient(
-            transport=transport or _aiohttp_transport(),
-            timeout=_TIMEOUT,
+            transport=transport or AiohttpTransport(),
             headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
             # Requests of different clients share nothing.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
-    async def post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
-        """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises ApiError."""
-        content = payload if len(payload) <= _PIECE_BYTES else _pieces(payload)
-        known = {"content-length": str(len(payload)), "content-type": "application/json"}
-        return await self._send(self._client.build_request("POST", url, content=content, headers={**known, **headers}))
+    async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
+        """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises UpstreamError."""
+        headers = {"content-type": "application/json", **headers}
+        return await self._send(self._client.build_request("POST", url, content=payload, headers=headers), timeouts)
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
         """As `post`, without a body."""
-        return await self._send(self._client.build_request("GET", url, headers=headers))
-
-    async def _send(self, request: httpx.Request) -> Reply:
-        host = request.url.netloc.decode()
-        with _told(host):
-            response = await self._client.send(request, stream=True)
-        return Reply(response.status_code, response.headers, response, host)
+        return await self._send(self._client.build_request("GET", url, headers=headers), timeouts)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
+    async def _send(self, request: httpx.Request, timeouts: Timeouts) -> Reply:
+        ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
+        first = _Attempt(timeouts, ends)
+        try:
+            response = await first.send(self._client, request)
+        except UpstreamError as error:
+            if not (first.reused and isinstance(error.__cause__, _CLOSED)):
+                raise
+            # A server may close a connection that was idle just when it is used again: that is not about this request.
+            response = await _Attempt(timeouts, ends).send(self._client, request)
+        return Reply(response, _host(request), timeouts, ends)
 
-async def _pieces(payload: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(payload), _PIECE_BYTES):
-        yield payload[start : start + _PIECE_BYTES]
+
+class _Attempt:
+    """One way of a request to the head of its answer; the transport's trace says how far it is."""
+
+    def __init__(self, timeouts: Timeouts, ends: float) -> None:
+        self.reused = False
+        self._timeouts = timeouts
+        self._ends = ends
+        self._phase: Phase = "connect"
+        self._limit: asyncio.Timeout | None = None
+
+    async def send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        request.extensions["trace"] = self._trace
+        try:
+            async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
+                return await client.send(request, stream=True)
+        except TimeoutError as error:
+            raise _late(_host(request), self._phase, self._timeouts, ended=self._is_over()) from error
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise _told(error, _host(request), self._phase) from error
+        finally:
+            self._limit = None
+
+    def _trace(self, event: str) -> None:
+        self.reused = self.reused or event == "reused"
+        self._phase = "head"
+        # A body may still be on its way out when its answer has come.
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._at(self._timeouts.first_byte))
+
+    def _at(self, seconds: float) -> float:
+        return min(asyncio.get_running_loop().time() + seconds, self._ends)
+
+    def _is_over(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._ends
 
 
-def _aiohttp_transport() -> AiohttpTransport:
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
-        return aiohttp.ClientSession(connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+class _Iterated:
+    """The body of a response of any transport, without the promise of AiohttpTransport's."""
 
-    return AiohttpTransport(client=session)
+    def __init__(self, response: httpx.Response) -> None:
+        self._chunks = response.aiter_bytes()
+
+    async def read(self) -> bytes:
+        return await anext(self._chunks, b"")
 
 
-# First match wins. aiohttp's own classes come first: the transport turns a refused connection into httpx.ConnectTimeout
-# (httpx-aiohttp 0.2.0, the order of its table), and only the cause tells the truth.
+# What a connection that was closed while it was idle gives, before any byte of an answer.
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
+
+_UNREACHABLE = "refuses connections or can't be reached: is it running?"
+_BROKEN = "broke the connection before the answer was complete"
+
+_LATE: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
+    "connect": (attrgetter("connect"), "did not accept a connection"),
+    "head": (attrgetter("first_byte"), "did not begin to answer"),
+    "body": (attrgetter("idle"), "sent nothing more of its answer"),
+    "total": (attrgetter("total"), "did not complete its answer"),
+}
+
+# First match wins. Those of httpx are for other transports than ours.
 _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
-    (aiohttp.ConnectionTimeoutError, 504, "did not accept a connection in time"),
-    (aiohttp.ServerTimeoutError, 504, "sent nothing for too long"),
     (aiohttp.ClientConnectorDNSError, 500, "has no address (its name can't be resolved)"),
     (aiohttp.ClientConnectorCertificateError, 500, "has a TLS certificate that can't be trusted"),
     (aiohttp.ClientConnectorSSLError, 500, "can't be reached over TLS"),
-    (aiohttp.ClientConnectorError, 500, "refuses connections or can't be reached: is it running?"),
-    (aiohttp.ClientError, 500, "broke the connection before the answer was complete"),
+    (aiohttp.ClientConnectorError, 500, _UNREACHABLE),
+    (aiohttp.ClientHttpProxyError, 500, "can't be reached: the HTTP proxy that the environment names refuses it"),
+    (aiohttp.ClientResponseError, 500, "sent something that is no HTTP answer"),
+    (httpx.ConnectTimeout, 504, "did not accept a connection in time"),
     (httpx.TimeoutException, 504, "did not answer in time"),
-    (httpx.ConnectError, 500, "refuses connections or can't be reached: is it running?"),
-    (httpx.HTTPError, 500, "broke the connection before the answer was complete"),
-    (TimeoutError, 504, "sent nothing for too long"),
-    (OSError, 500, "broke the connection before the answer was complete"),
+    (httpx.ConnectError, 500, _UNREACHABLE),
 )
+_BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
-@contextlib.contextmanager
-def _told(host: str) -> Iterator[None]:
-    """Turns what the client library raises into an ApiError that names the upstream's host."""
-    try:
-        yield
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        raise _to_api_error(error, host) from error
+def _told(error: Exception, host: str, phase: Phase) -> UpstreamError:
+    """What the client library raised, as the client is told of it."""
+    status, text = next(((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)), (500, _BROKEN))
+    if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
+        phase = "head"
+    return _failed(status, host, text, phase)
 
 
-def _to_api_error(error: BaseException, host: str) -> ApiError:
-    cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
-    for kind, status, text in _FAILURES:
-        if isinstance(cause, kind):
-            return ApiError(status, f"The upstream {host} {text}")
-    return ApiError(500, f"The upstream {host} can't be reached")
+def _failed(status: int, host: str, text: str, phase: Phase) -> UpstreamError:
+    return UpstreamError(status, f"The upstream {host} {text}", phase)
+
+
+def _late(host: str, phase: Phase, timeouts: Timeouts, *, ended: bool) -> UpstreamError:
+    """ended: the time for the whole answer is over, not just the phase's."""
+    seconds, text = _LATE["total" if ended else phase]
+    return _failed(504, host, f"{text} within {seconds(timeouts):g} s", phase)
+
+
+def _host(request: httpx.Request) -> str:
+    return request.url.netloc.decode()

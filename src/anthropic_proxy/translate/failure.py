@@ -254,8 +254,13 @@ def _busy(failure: Failure) -> ApiError | None:
     return None
 
 
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the upstream wants to be asked again; None when it does not say."""
+    return _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+
+
 def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
-    seconds = _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+    seconds = retry_after(headers)
     value = default if seconds is None else f"{min(seconds, MAX_RETRY_AFTER):g}"
     return {} if value is None else {"retry-after": value}
 

@@ -1,0 +1,63 @@
+"""A limit for waiting, moved with each read of a stream at the cost of an assignment.
+
+The event loop's own timers cost a timer and a context for each wait. Here a stream has one timer. It is left where it is
+when the limit moves on, and looks after the limit only when it rings: once in some seconds, however many the reads are.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+
+class Alarm:
+    """Bounds what one task waits for. `stop` after use."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._waiting: asyncio.Task[object] | None = None
+        self._rang = False
+
+    async def wait(self, awaitable: Awaitable[_Result], limit: float) -> _Result:
+        """What `awaitable` gives. Raises TimeoutError when it has to be waited for until `limit` (time of the event loop, in
+        seconds); then it was cancelled.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - only tasks can be in a coroutine that waits
+        cancellations = task.cancelling()
+        self._limit, self._waiting = limit, task
+        if limit < self._timer_at:
+            self._set(limit)
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            if self._rang and task.uncancel() <= cancellations:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._waiting, self._rang = None, False
+
+    def stop(self) -> None:
+        """Forget the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, math.inf
+
+    def _set(self, at: float) -> None:
+        self.stop()
+        self._timer, self._timer_at = self._loop.call_at(at, self._ring), at
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._waiting is None:
+            return
+        if self._loop.time() < self._limit:
+            self._set(self._limit)
+        else:
+            self._rang = True
+            self._waiting.cancel()
