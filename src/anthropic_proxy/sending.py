@@ -112,7 +112,6 @@ def told(failed: failure.Failure) -> ApiError:
     """What the client is told of a failure, with the upstream's rate limits."""
     error = failure.told(failed)
     error.headers = rate_limits(failed.headers) | error.headers
-    error.upstream_status = failed.status
     return error
 
 

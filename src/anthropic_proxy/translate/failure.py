@@ -112,10 +112,12 @@ def _plain_text(body: bytes) -> str:
 
 def told(failure: Failure) -> ApiError:
     """What the client is told of it."""
-    for rule in _RULES:
-        error = rule(failure)
-        if error is not None:
-            return error
+    error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _as_it_is(failure)
+    error.upstream_status = failure.status
+    return error
+
+
+def _as_it_is(failure: Failure) -> ApiError:
     return ApiError(_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.text)
 
 

@@ -1,0 +1,189 @@
+"""Which upstream is asked next, and what the client is told when none answers: over real sockets."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import RESET, Script, ScriptedUpstream, answers, chunked, completion, streams, text_chunks
+from tests.server.test_messages import events_of, post
+
+REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**REQUEST, "stream": True}
+
+
+def failing(status: int, **headers: str) -> Script:
+    return answers({"error": {"message": f"failed with {status}"}}, status, headers)
+
+
+@contextmanager
+def proxy_of(count: int, **variables: Any) -> Iterator[tuple[str, list[ScriptedUpstream]]]:
+    with ExitStack() as stack:
+        upstreams = [stack.enter_context(ScriptedUpstream()) for _ in range(count)]
+        urls = ";".join(each.url for each in upstreams)
+        yield stack.enter_context(running_proxy(urls, **variables)), upstreams
+
+
+def text_of(response: httpx.Response) -> str:
+    if response.headers["content-type"].startswith("application/json"):
+        return "".join(block["text"] for block in response.json()["content"])
+    deltas = [event["delta"] for event in events_of(response.text) if event["type"] == "content_block_delta"]
+    return "".join(delta["text"] for delta in deltas)
+
+
+@pytest.mark.parametrize("request_", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize("status", [401, 404, 408, 429, 500, 502, 503, 529])
+def test_the_next_upstream_answers(request_: dict[str, Any], status: int) -> None:
+    good = streams(text_chunks("Hello")) if "stream" in request_ else answers(completion("Hello"))
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(failing(status))
+        second.then(good)
+        response = post(proxy, request_)
+        assert text_of(response) == "Hello"
+        assert response.headers["anthropic-proxy-upstream"] == second.url.removeprefix("http://")
+        assert response.headers["anthropic-proxy-model"] == "m"
+
+
+@pytest.mark.parametrize(
+    "dying",
+    [
+        pytest.param(Script(None, [RESET]), id="before-the-head"),
+        pytest.param(chunked(RESET), id="before-the-body"),
+        pytest.param(chunked({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}, RESET), id="role"),
+        pytest.param(streams([{"error": {"message": "loading", "code": 503}}], done=False), id="error-in-the-stream"),
+        pytest.param(streams([b"<html>oops</html>"], done=False), id="no-events"),
+        pytest.param(Script(b"garbage\r\n\r\n", []), id="no-http"),
+    ],
+)
+def test_a_stream_that_dies_before_its_content_is_not_seen(dying: Script) -> None:
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(dying)
+        second.then(streams(text_chunks("Hel", "lo")))
+        events = events_of(post(proxy, STREAM).text)
+    assert [event["type"] for event in events if event["type"] != "ping"] == [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+
+
+def test_after_the_first_content_it_is_an_error() -> None:
+    with proxy_of(2) as (proxy, (first, _)):
+        first.then(chunked(text_chunks("Hel")[0], RESET))
+        events = events_of(post(proxy, STREAM).text)
+    assert events[-1]["type"] == "error"
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_is_wrong_everywhere_is_told_at_once(status: int) -> None:
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(failing(status))
+        assert post(proxy, REQUEST).status_code in (400, 413)
+        assert not second.requests
+
+
+def test_when_all_fail_the_first_says_why() -> None:
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(failing(429, **{"retry-after": "7"}))
+        second.then(failing(404))
+        response = post(proxy, REQUEST)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+
+
+def test_a_refused_connection_goes_elsewhere(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion("Hello")))
+    with running_proxy(f"http://127.0.0.1:1;{upstream.url}") as proxy:
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+
+
+def test_the_only_upstream_fails_at_once() -> None:
+    with proxy_of(1) as (proxy, (only,)):
+        only.then(failing(503))
+        response = post(proxy, REQUEST)
+        assert (response.status_code, response.headers["retry-after"]) == (529, "2")
+        assert len(only.requests) == 1
+
+
+def test_a_broken_connection_is_tried_once_more() -> None:
+    with proxy_of(1) as (proxy, (only,)):
+        only.then(Script(None, [RESET]), answers(completion("Hello")), Script(None, [RESET]), Script(None, [RESET]))
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        assert post(proxy, REQUEST).status_code == 500
+        assert len(only.requests) == 4
+
+
+def test_retries_are_configured() -> None:
+    with proxy_of(1, UPSTREAM_RETRIES=2) as (proxy, (only,)):
+        only.then(failing(503, **{"retry-after": "0"}), failing(429, **{"retry-after": "0"}), answers(completion("Hello")))
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        only.then(failing(503, **{"retry-after": "3600"}))
+        assert post(proxy, REQUEST).headers["retry-after"] == "60"
+
+
+def test_keys_are_used_in_turn() -> None:
+    with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
+        only.then(*(answers(completion("Hello")) for _ in range(3)))
+        for _ in range(3):
+            post(proxy, REQUEST)
+        assert [each.headers["authorization"] for each in only.requests] == ["Bearer a", "Bearer b", "Bearer a"]
+
+
+def test_a_limited_key_is_left_alone() -> None:
+    with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
+        only.then(failing(429), answers(completion("Hello")), answers(completion("Hello")), failing(401))
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        assert [each.headers["authorization"] for each in only.requests] == ["Bearer a", "Bearer b", "Bearer b"]
+        refused, limited = post(proxy, REQUEST), post(proxy, REQUEST)
+        assert (refused.status_code, limited.status_code) == (500, 429)
+        assert 1 <= int(limited.headers["retry-after"]) <= 10
+
+
+def test_the_clients_own_key_is_passed_on() -> None:
+    with proxy_of(1, UPSTREAM_API_KEY_PASSTHROUGH=True) as (proxy, (only,)):
+        only.then(answers(completion("Hello")), answers(completion("Hello")), answers({"error": "bad key sk-theirs"}, 400))
+        post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"})
+        post(proxy, REQUEST, headers={"authorization": "Bearer sk-theirs"})
+        assert {each.headers["authorization"] for each in only.requests} == {"Bearer sk-theirs"}
+        assert "sk-theirs" not in post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"}).text
+        response = post(proxy, REQUEST)
+        assert (response.status_code, response.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_headers_fields_and_query_are_added() -> None:
+    variables = {"UPSTREAM_HEADERS": "X-Team=blue", "UPSTREAM_EXTRA_BODY": '{"provider": {"order": ["a"]}, "seed": 1}'}
+    with ScriptedUpstream() as only, running_proxy(f"{only.url}/v1?api-version=7", **variables) as proxy:
+        only.then(answers(completion("Hello")))
+        post(proxy, REQUEST)
+        sent = only.requests[0]
+    assert (sent.path, sent.headers["x-team"]) == ("/v1/chat/completions?api-version=7", "blue")
+    assert (sent.body["provider"], sent.body["seed"], sent.body["model"]) == ({"order": ["a"]}, 1, "m")
+
+
+def test_an_upstream_that_fails_on_and_on_is_left_alone_and_comes_back() -> None:
+    """Six requests reach it, and one more when its time has come."""
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(*(failing(503) for _ in range(5)))
+        second.then(*(answers(completion("Hello")) for _ in range(20)))
+        for _ in range(20):
+            assert text_of(post(proxy, REQUEST)) == "Hello"
+        assert (len(first.requests), len(second.requests)) == (5, 20)
+
+
+def test_the_only_upstream_is_left_alone_for_a_while() -> None:
+    with proxy_of(1) as (proxy, (only,)):
+        only.then(*(failing(503) for _ in range(5)))
+        for _ in range(5):
+            post(proxy, REQUEST)
+        response = post(proxy, REQUEST)
+        assert (response.status_code, response.json()["error"]["type"]) == (529, "overloaded_error")
+        assert "it answered 503" in response.json()["error"]["message"]
+        assert 1 <= int(response.headers["retry-after"]) <= 10
+        assert len(only.requests) == 5
