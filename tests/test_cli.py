@@ -157,9 +157,9 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
     assert code == 0
     assert server.address.startswith("http://127.0.0.1:")
     assert upstream.request().headers["authorization"] == f"Bearer {_CANARY}"
-    assert [line.split("] ")[-1].split()[0] for line in log.splitlines()[2:]] == ["listening", "stopping"]
+    assert [line.split("] ")[-1].split()[0] for line in log.splitlines()[2:]] == ["listening", "upstream", "stopping"]
     assert log.startswith("📄 Loaded config from: .env\n✓ Starting proxy in foreground mode\n")
-    assert "key=configured" in log
+    assert "key=1" in log
     assert "canary" not in log
 
 

@@ -113,7 +113,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_variables(
     monkeypatch: pytest.MonkeyPatch, env_file: Path, source: str, variable: str, given: str, field: str, value: Any
 ) -> None:
-    variables = {variable: given} if field == "upstream_base_url" else {"UPSTREAM_BASE_URL": _URL, variable: given}
+    others = {} if field in ("upstream_base_url", "config_file") else {"UPSTREAM_BASE_URL": _URL}
+    variables = {**others, variable: given}
     if source == "environment":
         _set(monkeypatch, variables)
     env_file.write_text("".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else "")

@@ -12,6 +12,7 @@ import click
 
 from anthropic_proxy import __version__, daemon
 from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.topology import configured
 
 # Longer than the drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330
@@ -126,9 +127,11 @@ def _settings(config: Path | None, flags: dict[str, object]) -> Settings:
     else:
         click.echo(f"📄 Loaded config from: {env_file}", err=True)
     try:
-        return load(env_file, flags)
+        settings = load(env_file, flags)
+        configured(settings)
     except ConfigError as error:
         _fail(str(error))
+    return settings
 
 
 def _foreground(settings: Settings) -> None:

@@ -4,12 +4,23 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 `./.env`, `~/.anthropic-proxy.env`, `/etc/anthropic-proxy/.env`), defaults. An empty variable counts as not set.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -28,13 +39,17 @@ _TWO_KEYS = (
     "UPSTREAM_API_KEY and UPSTREAM_API_KEY_PASSTHROUGH exclude each other: the upstream is sent either the proxy's key or "
     "the client's own"
 )
+_TWO_SOURCES = (
+    "UPSTREAM_BASE_URL and CONFIG_FILE exclude each other: with CONFIG_FILE all upstreams stand in the file, and the "
+    "variables that begin with UPSTREAM_ don't apply"
+)
 
 # What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
 Api = Literal["chat_completions", "responses", "messages"]
 
 Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 
-_WHOLE_SENTENCES = ("missing_upstream", "two_keys")
+_WHOLE_SENTENCES = ("missing_upstream", "excluded")
 _KEY_LENGTH = 20
 _URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
@@ -47,6 +62,9 @@ class Settings(BaseSettings):
     """Everything that can be configured. Each field is documented by its description, in README and `.env.example`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    # What `${VARIABLE}` in the configuration file stands for.
+    _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
 
     config_file: Path | None = Field(
         default=None, validation_alias="CONFIG_FILE", description="a YAML or TOML file with upstreams and routes"
@@ -183,8 +201,15 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.upstream_api_key and self.upstream_api_key_passthrough:
-            raise PydanticCustomError("two_keys", "{text}", {"text": _TWO_KEYS})
+            raise PydanticCustomError("excluded", "{text}", {"text": _TWO_KEYS})
+        if self.upstream_base_url and self.config_file:
+            raise PydanticCustomError("excluded", "{text}", {"text": _TWO_SOURCES})
         return self
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables of the environment, and of the `.env` file."""
+        return self._environment
 
     @property
     def upstream_urls(self) -> tuple[str, ...]:
@@ -218,11 +243,18 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     try:
-        return Settings(_env_file=env_file, **given)
+        settings = Settings(_env_file=env_file, **given)
     except ValidationError as error:
         raise ConfigError("\n".join(_problem(each) for each in error.errors(include_url=False))) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
+    settings._environment = _variables(env_file)  # noqa: SLF001 - made here
+    return settings
+
+
+def _variables(env_file: Path | None) -> dict[str, str]:
+    found = dotenv_values(env_file, encoding="utf-8") if env_file else {}
+    return {name: value for name, value in found.items() if value is not None} | dict(os.environ)
 
 
 def _problem(error: Mapping[str, Any]) -> str:

@@ -117,7 +117,9 @@ class EndpointClient:
         return not any(each.allows(now) for each in self.shared.breakers)
 
     async def post(self, url: str, payload: bytes) -> Call:
-        """Post a request for an answer, as JSON, to an address of the endpoint. The caller closes the call. Raises ApiError."""
+        """Post a request for an answer, as JSON, to an address of the endpoint. The caller closes the call. Raises
+        ApiError.
+        """
 
         def send(headers: Mapping[str, str]) -> Awaitable[Reply]:
             return self.upstream.post(url, payload, headers, self.endpoint.timeouts)

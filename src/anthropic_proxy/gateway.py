@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from anthropic_proxy import endpoints, resilience, routing
+from anthropic_proxy import resilience, routing
 from anthropic_proxy.answer_stream import opened
 from anthropic_proxy.asked import Asked
 from anthropic_proxy.attempts import Attempts
@@ -23,7 +23,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.pending_stream import PendingStream, Prepared
 from anthropic_proxy.preparation import Preparation
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing import Route, Routing
 from anthropic_proxy.serving import Content, Serving
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.upstream import Upstream
@@ -41,7 +41,7 @@ class Answer:
 class Gateway:
     """Serves checked requests. `catalogue` has the models. `aclose` closes the connections to the upstreams."""
 
-    def __init__(self, settings: Settings, log: Log, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, known: Routing, log: Log, upstream: Upstream) -> None:
         self._settings = settings
         self._log = log
         self._upstream = upstream
@@ -49,7 +49,7 @@ class Gateway:
         self._signer = Signer(secret.get_secret_value() if secret else None)
         self._preparation = Preparation(self._signer, Downloads(private_hosts=settings.download_private_hosts))
         self._attempts = Attempts(log)
-        self._routing = routing.of_settings(settings, endpoints.of_settings(settings))
+        self._routing = known
         self._serving = {each.name: self._serving_by(each) for each in self._routing.endpoints}
         self.catalogue = Catalogue(self._routing, self._serving)
 

@@ -86,6 +86,11 @@ class Routing:
     rules: tuple[Rule, ...] = ()
     aliases: Mapping[str, Groups] = field(default_factory=dict)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all endpoints, which nothing may tell."""
+        return tuple(key for endpoint in self.endpoints for key in endpoint.keys)
+
     def groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> Groups:
         """The targets of a checked request."""
         model = request["model"]

@@ -13,8 +13,10 @@ from hypercorn.config import Config
 
 from anthropic_proxy import __version__
 from anthropic_proxy.config import Settings
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.observe.logs import Log, configure
 from anthropic_proxy.server.app import create_app
+from anthropic_proxy.topology import configured
 
 # Seconds that open answers may go on after SIGTERM.
 _DRAIN_SECONDS = 300
@@ -62,17 +64,24 @@ def address_of(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
-    log = Log(secrets=settings.upstream_keys)
+    known = configured(settings)
+    log = Log(secrets=known.keys)
     address = address_of(listener)
 
     async def until_stopped() -> None:
-        key = "configured" if settings.upstream_api_key else "not set"
-        log.info("listening", address=address, upstream=settings.upstream_base_url, key=key, version=__version__)
+        log.info("listening", address=address, version=__version__)
+        for endpoint in known.endpoints:
+            log.info("upstream", **_summary(endpoint))
         on_ready(address)
         await stop.wait()
         log.info("stopping", hint="open answers are finished first; a second signal ends them")
 
-    await hypercorn.asyncio.serve(create_app(settings), _config(listener), shutdown_trigger=until_stopped)
+    await hypercorn.asyncio.serve(create_app(settings, known), _config(listener), shutdown_trigger=until_stopped)
+
+
+def _summary(endpoint: Endpoint) -> dict[str, str]:
+    keys = "the client's" if endpoint.key_passthrough else str(len(endpoint.keys)) if endpoint.keys else "not set"
+    return {"name": endpoint.name, "url": endpoint.base, "api": endpoint.api, "dialect": endpoint.dialect.name, "key": keys}
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -5,6 +5,7 @@ from quart import Quart
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Gateway
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.routing import Routing
 from anthropic_proxy.server import failures, messages, models, ops
 from anthropic_proxy.upstream import Upstream
 
@@ -12,10 +13,10 @@ from anthropic_proxy.upstream import Upstream
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 
-def create_app(settings: Settings, upstream: Upstream | None = None) -> Quart:
-    """The application for `settings`. `upstream` replaces the connections to the network, for tests."""
-    log = Log(verbose=settings.verbose, secrets=settings.upstream_keys)
-    gateway = Gateway(settings, log, upstream or Upstream())
+def create_app(settings: Settings, known: Routing) -> Quart:
+    """The application for `settings`, in front of the `known` upstreams."""
+    log = Log(verbose=settings.verbose, secrets=known.keys)
+    gateway = Gateway(settings, known, log, Upstream())
     app = Quart(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,

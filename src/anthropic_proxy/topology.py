@@ -1,0 +1,73 @@
+"""Everything that is configured about upstreams, joined: the simple variables, or the file with several upstreams."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from anthropic_proxy import endpoints, routing
+from anthropic_proxy.addresses import api_address
+from anthropic_proxy.config import ConfigError, Settings
+from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
+from anthropic_proxy.config_file import ConfigFile, parse
+from anthropic_proxy.dialects import with_facts
+from anthropic_proxy.endpoints import Endpoint, Limits, Timeouts
+from anthropic_proxy.routing import Routing, Rule, Target
+
+
+def configured(settings: Settings) -> Routing:
+    """The upstreams, and which requests go where. Raises ConfigError."""
+    if settings.config_file is None:
+        return routing.of_settings(settings, endpoints.of_settings(settings))
+    file = _read(settings.config_file, settings)
+    known = {name: _endpoint(name, entry) for name, entry in file.upstreams.items()}
+    simple = routing.of_settings(settings, tuple(known.values()))
+    aliases = {name: (_targets([entry], known),) for name, entry in file.aliases.items()}
+    rules = (_rule(entry, known) for entry in file.routes)
+    return Routing(simple.endpoints, (*rules, *simple.rules), {**simple.aliases, **aliases})
+
+
+def _read(path: Path, settings: Settings) -> ConfigFile:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"CONFIG_FILE: {path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"CONFIG_FILE: {path} can't be read: it is not UTF-8") from error
+    return parse(text, str(path), settings.environment, _text_of)
+
+
+def _text_of(path: PurePath) -> str:
+    return Path(path).expanduser().read_text("utf-8")
+
+
+def _endpoint(name: str, entry: UpstreamEntry) -> Endpoint:
+    dialect = with_facts(endpoints.chosen_dialect(entry.url, entry.dialect), entry.facts)
+    base, query = api_address(entry.url)
+    return Endpoint(
+        name=name,
+        base=base,
+        dialect=dialect,
+        api=entry.api,
+        keys=entry.keys,
+        key_passthrough=entry.key_passthrough,
+        headers=entry.headers,
+        query={**query, **entry.query},
+        extra_body=entry.extra_body,
+        timeouts=Timeouts(**entry.timeouts.model_dump()),
+        limits=Limits(**entry.limits.model_dump()),
+        retries=entry.retries,
+    )
+
+
+def _rule(entry: RouteEntry, known: dict[str, Endpoint]) -> Rule:
+    return Rule(
+        groups=tuple(_targets(group, known) for group in entry.targets),
+        models=entry.models or (),
+        tiers=frozenset(entry.tier or ()),
+        thinking=entry.thinking,
+        images=entry.images,
+        min_input_tokens=entry.min_input_tokens,
+    )
+
+
+def _targets(entries: Iterable[TargetEntry], known: dict[str, Endpoint]) -> tuple[Target, ...]:
+    return tuple(Target(known[entry.upstream], entry.model, entry.weight) for entry in entries)

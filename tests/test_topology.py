@@ -1,0 +1,119 @@
+"""A configuration file, from its text to who answers a request."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.config import ConfigError, load
+from anthropic_proxy.endpoints import Limits, Timeouts
+from anthropic_proxy.routing import Routing
+from anthropic_proxy.topology import configured
+
+FILE = """
+upstreams:
+  openai:
+    url: https://api.openai.com
+    key: ${OPENAI_KEY}
+    api: responses
+    timeouts: {connect: 5, total: 3600}
+  local:
+    url: http://localhost:8080/v1?a=b
+    key_file: key
+    dialect: openai
+    facts: {max_tokens_field: max_tokens}
+    headers: {X-Team: blue}
+    query: {c: d}
+    extra_body: {seed: 1}
+    limits: {concurrency: 4, queue: 0}
+    retries: 3
+routes:
+  - models: [small-*, tiny]
+    targets: [local/tiny]
+  - tier: haiku
+    targets: [[{upstream: local, model: a, weight: 3}, openai/b], openai]
+  - thinking: true
+    images: false
+    targets: [openai/thinker]
+  - images: true
+    targets: [local/eyes]
+  - min_input_tokens: 1000
+    targets: [openai/long]
+aliases: {claude-local: local/qwen/qwen3}
+"""
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
+    (tmp_path / "key").write_text("sk-2\n")
+    (tmp_path / "file.yaml").write_text(FILE)
+    (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n")
+    return configured(load(tmp_path / ".env"))
+
+
+def test_endpoints(known: Routing) -> None:
+    openai, local = known.endpoints
+    assert (openai.name, openai.api, openai.keys, openai.dialect.name) == ("openai", "responses", ("sk-1",), "openai")
+    assert openai.timeouts == Timeouts(connect=5, total=3600)
+    assert (local.url("/x"), local.keys) == ("http://localhost:8080/v1/x?a=b&c=d", ("sk-2",))
+    assert (local.dialect.name, local.dialect.max_tokens_field) == ("openai", "max_tokens")
+    assert (local.headers, local.extra_body, local.retries) == ({"X-Team": "blue"}, {"seed": 1}, 3)
+    assert local.limits == Limits(concurrency=4, queue=0)
+    assert known.keys == ("sk-1", "sk-2")
+
+
+IMAGE = {"type": "image", "source": {"type": "url", "url": "https://a.example"}}
+THINKING: dict[str, Any] = {"thinking": {"type": "adaptive"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "tokens", "groups"),
+    [
+        ("small-1", {}, 0, [["local/tiny"]]),
+        ("tiny", THINKING, 9999, [["local/tiny"]]),
+        ("claude-haiku-5", {}, 0, [["local/a", "openai/b"], ["openai/None"]]),
+        ("m", THINKING, 0, [["openai/thinker"]]),
+        ("m", {**THINKING, "messages": [{"role": "user", "content": [IMAGE]}]}, 0, [["local/eyes"]]),
+        (
+            "m",
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [IMAGE]}]}]},
+            0,
+            [["local/eyes"]],
+        ),
+        ("m", {"messages": [{"role": "user", "content": "x"}]}, 1000, [["openai/long"]]),
+        ("m", {}, 999, [["openai/rest"], ["local/rest"]]),
+        ("claude-local", THINKING, 0, [["local/qwen/qwen3"]]),
+        ("local/gemma", {}, 0, [["local/gemma"]]),
+        ("elsewhere/gemma", {}, 0, [["openai/rest"], ["local/rest"]]),
+    ],
+)
+def test_routes(known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]) -> None:
+    found = known.groups({"model": model, "messages": [], **fields}, lambda: tokens)
+    assert [[f"{target.endpoint.name}/{target.model}" for target in group] for group in found] == groups
+
+
+def test_weights(known: Routing) -> None:
+    first, _ = known.groups({"model": "haiku", "messages": []}, lambda: 0)
+    assert [target.weight for target in first] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(None, r"CONFIG_FILE: .*file.yaml can't be read: No such file or directory", id="missing"),
+        pytest.param(b"\xff", r"CONFIG_FILE: .*file.yaml can't be read: it is not UTF-8", id="no-text"),
+        pytest.param(b"upstreams:\n  a: {url: ftp://x}\n", r"file.yaml:2:\d+: upstreams.a.url: ", id="wrong"),
+    ],
+)
+def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "file.yaml").write_bytes(text)
+    (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
+    with pytest.raises(ConfigError, match=message):
+        configured(load(tmp_path / ".env"))
+
+
+def test_both_ways_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CONFIG_FILE=a.yaml\nUPSTREAM_BASE_URL=http://localhost\n")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        load(tmp_path / ".env")
