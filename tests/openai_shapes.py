@@ -21,6 +21,42 @@ _WHOLE = _adapter(completion_create_params.CompletionCreateParamsNonStreaming)
 _STREAMED = _adapter(completion_create_params.CompletionCreateParamsStreaming)
 
 
+# What rows of the dialects and signatures of ours add to OpenAI's API, anywhere in a request.
+_FOREIGN = frozenset(
+    {
+        "add_generation_prompt",
+        "cache_control",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "enable_thinking",
+        "extra_content",
+        "prefix",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "reasoning_split",
+        "thinking",
+        "thinking_budget",
+        "top_k",
+    }
+)
+
+
+def plain(body: dict[str, Any]) -> dict[str, Any]:
+    """A request as OpenAI would know it, without what is other servers' own."""
+    messages = [_plain_message(message) for message in body["messages"]]
+    return {**{name: value for name, value in body.items() if name not in _FOREIGN}, "messages": messages}
+
+
+def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
+    known = {name: value for name, value in message.items() if name not in _FOREIGN}
+    for name in ("content", "tool_calls"):
+        if isinstance(known.get(name), list):
+            parts = [part for part in known[name] if part["type"] != "thinking"]
+            known[name] = [{key: value for key, value in part.items() if key not in _FOREIGN} for part in parts]
+    return known
+
+
 def is_name(name: str) -> bool:
     """Whether OpenAI takes it as the name of a function."""
     return _NAME.fullmatch(name) is not None

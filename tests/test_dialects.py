@@ -1,15 +1,18 @@
 """The table of upstreams: which row a host name gets, and that the rows don't contradict each other."""
 
+from typing import Any
+
 import pytest
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect, dialect_of
+from anthropic_proxy.dialects import DIALECTS, GENERIC, NAMES, Dialect, dialect_of, named, with_facts
 
 
 @pytest.mark.parametrize(
     ("host", "name"),
     [
         ("api.openai.com", "openai"),
-        ("my-company.openai.azure.com", "openai"),
+        ("my-company.openai.azure.com", "azure"),
+        ("generativelanguage.googleapis.com", "gemini"),
         ("openrouter.ai", "openrouter"),
         ("localhost", "generic"),
         ("127.0.0.1", "generic"),
@@ -37,7 +40,7 @@ def test_no_two_rows_share_a_name_or_a_host() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_every_row_can_be_reached(dialect: Dialect) -> None:
-    assert dialect.hosts
+    assert named(dialect.name.upper()) is dialect
     for host in dialect.hosts:
         assert dialect_of(f"x{host}" if host.startswith(".") else host) is dialect
 
@@ -54,3 +57,38 @@ def test_the_defaults_are_openai() -> None:
     openai = dialect_of("api.openai.com")
     assert openai == Dialect("openai", hosts=openai.hosts)
     assert (openai.max_tokens_field, openai.sampling_top_k) == ("max_completion_tokens", False)
+
+
+def test_names() -> None:
+    assert len(NAMES) == len(DIALECTS) + 1
+    with pytest.raises(ValueError, match=r"must be one of azure, cerebras, .*xai"):
+        named("gpt")
+
+
+@pytest.mark.parametrize(
+    ("facts", "changed"),
+    [
+        ({}, {}),
+        ({"max_tokens_field": "max_completion_tokens"}, {"max_tokens_field": "max_completion_tokens"}),
+        ({"sampling_top_k": "false", "takes_files": True}, {"sampling_top_k": False, "takes_files": True}),
+        ({"headers": [["a", "b"]]}, {"headers": (("a", "b"),)}),
+    ],
+)
+def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
+    dialect = with_facts(GENERIC, facts)
+    assert {name: getattr(dialect, name) for name in changed} == changed
+    assert with_facts(dialect, {name: getattr(GENERIC, name) for name in changed}) == GENERIC
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"max_tokens": "x"}, r"'max_tokens' is no fact of a dialect \(known: api_path, auth, .*\)"),
+        ({"name": "x"}, r"'name' is no fact"),
+        ({"prefill": "x"}, r"prefill: Input should be 'continued', 'refused', 'continue_final_message' or 'prefix'"),
+        ({"sampling_top_k": "maybe"}, r"sampling_top_k: Input should be a valid boolean"),
+    ],
+)
+def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_facts(GENERIC, facts)

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 CHAT_COMPLETIONS = "/chat/completions"
 _ENDINGS = (CHAT_COMPLETIONS, "/responses", "/messages")
+# Azure's older addresses, each of one model.
+_DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
 _VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
 
 
@@ -32,8 +34,9 @@ def host_of(url: str) -> str:
 def api_address(url: str, api_path: str = "/v1") -> Address:
     """The address of the API at `url`. Raises ValueError with the reason when it can't be one.
 
-    api_path: where the API stands on the hosts of this kind of server. It is added to a URL that does not end in it or in
-    a version (`/v1`, `/v4`, `/v1beta`); of a full address what comes before `/chat/completions` counts.
+    api_path: where the API stands on the hosts of this kind of server, for a URL that has no path. One with a path gets
+    `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`), or names a deployment of Azure's. Of a full
+    address what comes before `/chat/completions` counts.
     """
     parts = urlsplit(url.strip())
     _refuse_unusable(parts)
@@ -42,9 +45,16 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     if not ending and path.endswith(("/chat", "/completions")):
         raise ValueError("must be a base URL or a full .../chat/completions address, not a part of it")
     path = path.removesuffix(ending)
-    if not ending and not path.endswith(api_path) and not _VERSION_SEGMENT.search(path):
-        path += api_path if not path else "/v1"
+    if not path:
+        path = "" if ending else api_path
+    elif not (ending or path.endswith(api_path) or _VERSION_SEGMENT.search(path) or _DEPLOYMENT.search(path)):
+        path += "/v1"
     return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
+
+
+def is_deployment(base: str) -> bool:
+    """Whether an address is that of one of Azure's deployments, which wants an `api-version`."""
+    return bool(_DEPLOYMENT.search(base))
 
 
 def without_version(base: str) -> str:

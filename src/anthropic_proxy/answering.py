@@ -77,7 +77,8 @@ class Answering:
 
     async def _stream(self, exchange: Exchange) -> AnswerStream:
         started = time.perf_counter()
-        streaming = {"stream": True, "stream_options": {"include_usage": True}}
+        has_options = exchange.client.endpoint.dialect.stream_options
+        streaming = {"stream": True, **({"stream_options": {"include_usage": True}} if has_options else {})}
         reply = await self._send(exchange, exchange.body | streaming)
         translator = StreamTranslator(exchange.spec)
         stream = AnswerStream(

@@ -193,6 +193,12 @@ class Settings(BaseSettings):
     def _are_pairs(cls, value: Any) -> Any:
         return variables.pairs(value) if isinstance(value, str) else value
 
+    @field_validator("upstream_facts")
+    @classmethod
+    def _facts_are_known(cls, value: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        dialects.with_facts(dialects.GENERIC, value or {})
+        return value
+
     @field_validator("upstream_extra_body", mode="before")
     @classmethod
     def _is_object(cls, value: Any) -> Any:

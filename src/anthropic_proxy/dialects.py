@@ -1,69 +1,14 @@
-"""What differs between upstreams that all call themselves OpenAI-compatible: one record of facts, one row for each.
+"""The kinds of upstreams that are known: one table, one row for each, with the document or the recording that proves it.
 
-The defaults of `Dialect` are OpenAI's own API. A server that no row names is spoken to in `generic`: the subset that
-every recorded server takes. A new upstream is a row here and a recorded case in the tests.
+A server that no row names is spoken to in `generic`: the subset that every recorded server takes. A new upstream is a row
+here and a recorded case in the tests.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
+from anthropic_proxy.dialect import Dialect, with_facts
 
-@dataclass(frozen=True)
-class Dialect:
-    """Facts about one kind of upstream.
-
-    hosts: host names it is known by; one that starts with a dot stands for every host below it.
-    max_tokens_field: the request field that bounds the answer, in tokens.
-    sampling_top_k: whether the request may hold `top_k`.
-    system_anywhere: whether a system message may stand between or after the others. Many chat templates of local
-        models refuse one, so elsewhere its text goes into a user message.
-    replays_reasoning: whether an assistant message may hold the reasoning field that it came with. OpenAI's API has none.
-    reasoning: the form in which a request says how much to think; see translate/request/thinking.py.
-    user_field: the field for the end user.
-    prompt_cache_key: whether the request may name the prompt cache that it shares.
-    counts_tokens: whether it is worth asking for a way to count a request's tokens; see counting.py. Services have none.
-    takes_files: whether a user message may hold `file` parts; the text of a PDF goes to those who don't.
-    fetches_image_urls: whether it fetches an image by its address; the proxy does it for those who don't.
-    prefill: what becomes of an assistant message at the end of the conversation; see translate/prefill.py.
-    service_tiers: whether the request may hold `service_tier`.
-    """
-
-    name: str
-    hosts: tuple[str, ...] = ()
-    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    sampling_top_k: bool = False
-    system_anywhere: bool = True
-    replays_reasoning: bool = False
-    reasoning: Literal["openai", "openrouter", "template"] = "openai"
-    user_field: Literal["safety_identifier", "user"] = "safety_identifier"
-    prompt_cache_key: bool = True
-    counts_tokens: bool = False
-    takes_files: bool = True
-    fetches_image_urls: bool = True
-    prefill: Literal["continued", "refused", "continue_final_message", "prefix"] = "refused"
-    service_tiers: bool = True
-
-
-DIALECTS: tuple[Dialect, ...] = (
-    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
-    Dialect("openai", hosts=("api.openai.com", ".openai.azure.com")),
-    # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template.
-    Dialect(
-        "openrouter",
-        hosts=("openrouter.ai",),
-        max_tokens_field="max_tokens",
-        sampling_top_k=True,
-        system_anywhere=False,
-        replays_reasoning=True,
-        # openrouter.ai/docs/use-cases/reasoning-tokens
-        reasoning="openrouter",
-        user_field="user",
-        prompt_cache_key=False,
-        prefill="continued",
-        service_tiers=False,
-    ),
-)
+__all__ = ["DIALECTS", "GENERIC", "NAMES", "Dialect", "dialect_of", "named", "with_facts"]
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
 # max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it. Of those none takes `file` parts, and llama.cpp
@@ -84,6 +29,150 @@ GENERIC = Dialect(
     service_tiers=False,
 )
 
+# A service: it fetches images, has no way to count, and what it refuses of the rest is learned.
+_SERVICE = replace(
+    GENERIC, sampling_top_k=False, reasoning="effort", counts_tokens=False, fetches_image_urls=True, prefill="refused"
+)
+
+_OPENAI = Dialect("openai", hosts=("api.openai.com",))
+
+DIALECTS: tuple[Dialect, ...] = (
+    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
+    _OPENAI,
+    # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version).
+    replace(
+        _OPENAI,
+        name="azure",
+        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+        api_path="/openai/v1",
+        auth="api-key",
+        api_version="2024-10-21",
+    ),
+    # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template. Marks of caching
+    # (docs/guides/best-practices/prompt-caching) are passed to the providers that know them, and are nothing to the others.
+    Dialect(
+        "openrouter",
+        hosts=("openrouter.ai",),
+        api_path="/api/v1",
+        headers=(("HTTP-Referer", "https://pypi.org/project/anthropic-proxy"), ("X-Title", "anthropic-proxy")),
+        max_tokens_field="max_tokens",
+        sampling_top_k=True,
+        system_anywhere=False,
+        replays_reasoning=True,
+        # openrouter.ai/docs/use-cases/reasoning-tokens
+        reasoning="openrouter",
+        cache_control=True,
+        user_field="user",
+        prompt_cache_key=False,
+        prefill="continued",
+        service_tiers=False,
+    ),
+    # Servers of one's own, found by asking (see identify.py) or by name.
+    replace(GENERIC, name="ollama"),
+    replace(GENERIC, name="llamacpp"),
+    # docs.vllm.ai and docs.sglang.ai, references of the chat API: images are fetched; a last assistant message begins a new
+    # answer unless it is said that it is to be continued (recorded).
+    replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
+    replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
+    replace(GENERIC, name="lmstudio"),
+    # docs.litellm.ai: it translates itself, for whatever stands behind it.
+    replace(_SERVICE, name="litellm", takes_files=True, sampling_top_k=True),
+    # api-docs.deepseek.com: `thinking: {type}`; within a tool loop the reasoning must come back; prefix completion is beta.
+    replace(_SERVICE, name="deepseek", hosts=("api.deepseek.com",), reasoning="thinking", user_field=""),
+    # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a part of the content.
+    replace(
+        _SERVICE,
+        name="mistral",
+        hosts=("api.mistral.ai", "codestral.mistral.ai"),
+        stream_options=False,
+        tool_call_ids="nine",
+        user_field="",
+        prefill="prefix",
+    ),
+    # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling.
+    replace(
+        _SERVICE,
+        name="groq",
+        hosts=("api.groq.com",),
+        api_path="/openai/v1",
+        max_tokens_field="max_completion_tokens",
+        prefill="continued",
+        service_tiers=True,
+    ),
+    # docs.together.ai/reference/chat-completions
+    replace(_SERVICE, name="together", hosts=("api.together.xyz", "api.together.ai"), sampling_top_k=True),
+    # docs.fireworks.ai/api-reference/post-chatcompletions
+    replace(_SERVICE, name="fireworks", hosts=("api.fireworks.ai",), api_path="/inference/v1", sampling_top_k=True),
+    # inference-docs.cerebras.ai/api-reference/chat-completions: images as data alone.
+    replace(
+        _SERVICE,
+        name="cerebras",
+        hosts=("api.cerebras.ai",),
+        max_tokens_field="max_completion_tokens",
+        fetches_image_urls=False,
+    ),
+    # docs.x.ai/docs/api-reference: max_tokens is deprecated. Recorded: errors {"code", "error"}, a bad key is a 400.
+    replace(
+        _SERVICE,
+        name="xai",
+        hosts=("api.x.ai",),
+        max_tokens_field="max_completion_tokens",
+        system_anywhere=True,
+        replays_reasoning=False,
+    ),
+    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures: calls come with a signature (recorded).
+    replace(
+        _SERVICE,
+        name="gemini",
+        hosts=("generativelanguage.googleapis.com",),
+        api_path="/v1beta/openai",
+        tool_signatures=True,
+        user_field="",
+        fetches_image_urls=False,
+    ),
+    # platform.moonshot.ai/docs/api/chat: images as data alone; the reasoning of a tool loop must come back.
+    replace(
+        _SERVICE,
+        name="moonshot",
+        hosts=("api.moonshot.ai", "api.moonshot.cn"),
+        reasoning="thinking",
+        user_field="",
+        prompt_cache_key=True,
+        fetches_image_urls=False,
+    ),
+    # docs.z.ai/api-reference/llm/chat-completion
+    replace(
+        _SERVICE,
+        name="glm",
+        hosts=("api.z.ai", "open.bigmodel.cn"),
+        api_path="/api/paas/v4",
+        reasoning="thinking",
+        user_field="",
+    ),
+    # platform.minimax.io/docs/api-reference/text-openai-api: reasoning stands in the text, unless it is to be split off.
+    replace(_SERVICE, name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), reasoning="split", user_field=""),
+    # alibabacloud.com/help/en/model-studio/qwen-api-reference and .../deep-thinking
+    replace(
+        _SERVICE,
+        name="qwen",
+        hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
+        api_path="/compatible-mode/v1",
+        reasoning="enable_thinking",
+        sampling_top_k=True,
+        user_field="",
+    ),
+    # docs.api.nvidia.com/nim/reference: vLLM and others behind it. Recorded: "auto" needs a server's switch.
+    replace(_SERVICE, name="nvidia", hosts=("integrate.api.nvidia.com",), user_field="", fetches_image_urls=False),
+    # docs.github.com/rest/models/inference
+    replace(_SERVICE, name="github", hosts=("models.github.ai",), api_path="/inference", replays_reasoning=False),
+    # huggingface.co/docs/inference-providers
+    replace(_SERVICE, name="huggingface", hosts=("router.huggingface.co",)),
+    # docs.perplexity.ai/api-reference: no tools; recorded: no [DONE], usage in every chunk.
+    replace(_SERVICE, name="perplexity", hosts=("api.perplexity.ai",), api_path="", replays_reasoning=False, user_field=""),
+)
+
+NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*DIALECTS, GENERIC)))
+
 
 def dialect_of(host: str) -> Dialect:
     """The row that names `host`, else `GENERIC`."""
@@ -98,9 +187,4 @@ def named(name: str) -> Dialect:
     for dialect in (*DIALECTS, GENERIC):
         if dialect.name == name.lower():
             return dialect
-    raise ValueError(f"must be one of {', '.join(sorted(each.name for each in (*DIALECTS, GENERIC)))}")
-
-
-def with_facts(dialect: Dialect, facts: Mapping[str, Any]) -> Dialect:
-    """The dialect with other facts."""
-    return replace(dialect, **facts)
+    raise ValueError(f"must be one of {', '.join(NAMES)}")

@@ -21,7 +21,7 @@ from anthropic_proxy.upstream import Reply, Upstream
 _NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_API_KEY"
 
 # The header for the key, and what stands before it.
-_AUTH = {"bearer": ("authorization", "Bearer "), "api-key": ("api-key", ""), "x-api-key": ("x-api-key", "")}
+_AUTH = {"bearer": ("authorization", "Bearer "), "api-key": ("api-key", "")}
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 
@@ -187,8 +187,9 @@ class EndpointClient:
             key = self.client.key
             if not key:
                 raise ApiError(401, _NO_KEY)
-        name, prefix = _AUTH["bearer"]
-        return {**({name: prefix + key} if key else {}), **self.endpoint.headers}
+        dialect = self.endpoint.dialect
+        name, prefix = _AUTH[dialect.auth]
+        return {**dict(dialect.headers), **({name: prefix + key} if key else {}), **self.endpoint.headers}
 
 
 def endpoint_client(endpoint: Endpoint, upstream: Upstream, *, alone: bool = True) -> EndpointClient:

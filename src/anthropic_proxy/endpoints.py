@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from anthropic_proxy.addresses import api_address, host_of, without_version
+from anthropic_proxy.addresses import Address, api_address, host_of, is_deployment, without_version
 from anthropic_proxy.config import Api, Settings
 from anthropic_proxy.dialects import Dialect, dialect_of, named, with_facts
 
@@ -94,7 +94,7 @@ def of_settings(settings: Settings) -> tuple[Endpoint, ...]:
 
 def _of_url(url: str, settings: Settings) -> Endpoint:
     dialect = with_facts(chosen_dialect(url, settings.upstream_dialect), settings.upstream_facts or {})
-    base, query = api_address(url)
+    base, query = address_of(url, dialect)
     return Endpoint(
         name="",
         base=base,
@@ -114,6 +114,13 @@ def _of_url(url: str, settings: Settings) -> Endpoint:
         limits=Limits(settings.upstream_concurrency, settings.upstream_queue, settings.upstream_queue_timeout),
         retries=settings.upstream_retries,
     )
+
+
+def address_of(url: str, dialect: Dialect) -> Address:
+    """The address of the API at `url`, with the parameters that this kind of server wants. Raises ValueError."""
+    base, query = api_address(url, dialect.api_path)
+    wanted = {"api-version": dialect.api_version} if dialect.api_version and is_deployment(base) else {}
+    return Address(base, {**wanted, **query})
 
 
 def chosen_dialect(url: str, name: str | None) -> Dialect:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from anthropic_proxy import endpoints, routing
-from anthropic_proxy.addresses import api_address
 from anthropic_proxy.config import ConfigError, Settings
 from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
 from anthropic_proxy.config_file import ConfigFile, parse
@@ -41,7 +40,7 @@ def _text_of(path: PurePath) -> str:
 
 def _endpoint(name: str, entry: UpstreamEntry) -> Endpoint:
     dialect = with_facts(endpoints.chosen_dialect(entry.url, entry.dialect), entry.facts)
-    base, query = api_address(entry.url)
+    base, query = endpoints.address_of(entry.url, dialect)
     return Endpoint(
         name=name,
         base=base,

@@ -23,6 +23,7 @@ from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, w
 from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
 from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.toolsignatures import signature_of
 from anthropic_proxy.translate.usage import reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
@@ -217,6 +218,9 @@ class StreamTranslator:
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
         self._pieces += 1
+        signature = signature_of(fragment, call.id)
+        if signature is not None and not call.opened:
+            self._write(signature)
         if call is self._blocks.call:
             self._blocks.tool_use(call)
         elif not call.opened:

@@ -8,8 +8,10 @@ from typing import Any
 from anthropic_proxy.wire.codec import JsonObject
 
 
-def text_part(text: str) -> JsonObject:
-    return {"type": "text", "text": text}
+def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
+    """`cache_control` is OpenRouter's, in the Messages API's form."""
+    part: JsonObject = {"type": "text", "text": text}
+    return part | {"cache_control": cache_control} if cache_control else part
 
 
 def image_part(url: str) -> JsonObject:
@@ -21,13 +23,13 @@ def file_part(filename: str, data_url: str) -> JsonObject:
     return {"type": "file", "file": {"filename": filename, "file_data": data_url}}
 
 
-def system_message(content: str) -> JsonObject:
+def system_message(content: str | list[JsonObject]) -> JsonObject:
     return {"role": "system", "content": content}
 
 
 def user_message(parts: list[JsonObject]) -> JsonObject:
     """A lone text part becomes a string, so that a string and a single text block look the same to the upstream."""
-    lone = len(parts) == 1 and parts[0]["type"] == "text"
+    lone = len(parts) == 1 and parts[0].keys() == {"type", "text"}
     return {"role": "user", "content": parts[0]["text"] if lone else parts}
 
 
@@ -42,7 +44,7 @@ def tool_call(call_id: str, name: str, arguments: str) -> JsonObject:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def tool_message(call_id: str, content: str) -> JsonObject:
+def tool_message(call_id: str, content: str | list[JsonObject]) -> JsonObject:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 

@@ -57,6 +57,12 @@ def to_tool_text(block: JsonObject, label: str, target: Target) -> tuple[str, li
     return (f"Error: {text}" if block.get("is_error") else text), attached
 
 
+def cache_mark(block: JsonObject, target: Target) -> JsonObject | None:
+    """The block's `cache_control`, for upstreams that know it. Who keeps it for how long is the upstream's to say."""
+    mark = block.get("cache_control") if target.dialect.cache_control else None
+    return mark if isinstance(mark, dict) else None
+
+
 def to_json(value: Any) -> str:
     """What a model can read of a value of unknown shape: without marks of caching, and without data in text form."""
     return dumps(_readable(value)).decode()
@@ -72,8 +78,8 @@ def _readable(value: Any) -> Any:
     return value
 
 
-def _text(block: JsonObject, _: Target) -> list[JsonObject]:
-    return [openai.text_part(block["text"])]
+def _text(block: JsonObject, target: Target) -> list[JsonObject]:
+    return [openai.text_part(block["text"], cache_mark(block, target))]
 
 
 def _image(block: JsonObject, _: Target) -> list[JsonObject]:

@@ -21,7 +21,7 @@ def to_identity(request: JsonObject, dialect: Dialect) -> JsonObject:
         return {}
     user, session = _parts(user_id)
     cache = {"prompt_cache_key": _hashed(session)} if dialect.prompt_cache_key else {}
-    return {dialect.user_field: _hashed(user), **cache}
+    return {**({dialect.user_field: _hashed(user)} if dialect.user_field else {}), **cache}
 
 
 def _parts(user_id: str) -> tuple[str, str]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.names import upstream_name
-from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.prefill import to_prefill
-from anthropic_proxy.translate.request.content import blocks_of, to_parts, to_tool_text
+from anthropic_proxy.translate.request.content import blocks_of, cache_mark, to_parts, to_tool_text
 from anthropic_proxy.translate.request.server_tools import unavailable_note
 from anthropic_proxy.translate.request.target import Target
 from anthropic_proxy.translate.request.toolids import ToolIds
 from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_TEXT, to_turns
+from anthropic_proxy.translate.toolsignatures import signed, unsigned
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
@@ -48,7 +48,7 @@ def to_messages(request: JsonObject, target: Target) -> Written:
     leading, turns = to_turns(request["messages"], target)
     written: list[JsonObject] = []
     calls: list[_Call] = []
-    ids = ToolIds()
+    ids = ToolIds(target.dialect.tool_call_ids)
     for turn in turns:
         if turn.role == "assistant":
             calls = _calls(turn.blocks, ids)
@@ -59,7 +59,7 @@ def to_messages(request: JsonObject, target: Target) -> Written:
     written += _missing_results(calls)
     if not written:
         raise invalid_request("messages: all messages are empty")
-    system = _system(blocks_of(request.get("system")) + leading, target.notes)
+    system = _system(blocks_of(request.get("system")) + leading, target)
     if turns[-1].role == "user" or calls:
         return Written([*system, *written])
     begun = _said(turns[-1].blocks)
@@ -69,16 +69,19 @@ def to_messages(request: JsonObject, target: Target) -> Written:
     return Written([*system, *written[:-1], last], begun, fields)
 
 
-def _system(blocks: list[JsonObject], notes: Notes) -> list[JsonObject]:
-    texts = []
+def _system(blocks: list[JsonObject], target: Target) -> list[JsonObject]:
+    """One text; where marks of caching count, a part for each block, if any of them has one."""
+    parts = []
     for block in blocks:
         if block["type"] not in ("text", SYSTEM_TEXT):
-            notes.ignored.add(f"system block {block['type']}")
+            target.notes.ignored.add(f"system block {block['type']}")
         elif text := _without_billing_header(block["text"]):
-            texts.append(text)
-    note = unavailable_note(notes)
-    text = "\n\n".join([*texts, note] if note else texts)
-    return [openai.system_message(text)] if text else []
+            parts.append(openai.text_part(text, cache_mark(block, target)))
+    note = unavailable_note(target.notes)
+    parts += [openai.text_part(note)] if note else []
+    if any("cache_control" in part for part in parts):
+        return [openai.system_message(parts)]
+    return [openai.system_message("\n\n".join(part["text"] for part in parts))] if parts else []
 
 
 def _without_billing_header(text: str) -> str:
@@ -103,7 +106,10 @@ def _calls(blocks: list[JsonObject], ids: ToolIds) -> list[_Call]:
 def _assistant(blocks: list[JsonObject], calls: list[_Call], target: Target) -> JsonObject:
     thinking = [block for block in blocks if block["type"] in THINKING]
     message = openai.assistant_message(_said(blocks), [call.written for call in calls])
-    return target.signer.replayed(thinking, message)
+    replayed = target.signer.replayed(thinking, message)
+    if not target.dialect.tool_signatures:
+        return unsigned(replayed)
+    return signed(replayed, [call.tool_use_id for call in calls])
 
 
 def _said(blocks: list[JsonObject]) -> str:
@@ -134,8 +140,10 @@ def _user(blocks: list[JsonObject], calls: list[_Call], target: Target) -> list[
             continue
         call_id = call.written["id"]
         label = f"the result of {call.written['function']['name']} ({call_id})"
-        text, parts = to_tool_text(results[call.tool_use_id].pop(), label, target)
-        tool_messages.append(openai.tool_message(call_id, text))
+        result = results[call.tool_use_id].pop()
+        text, parts = to_tool_text(result, label, target)
+        mark = cache_mark(result, target)
+        tool_messages.append(openai.tool_message(call_id, [openai.text_part(text, mark)] if mark else text))
         attached += parts
     left = {id(result) for each in results.values() for result in each}
     orphans = [part for block in blocks if id(block) in left for part in _orphan(block, target)]

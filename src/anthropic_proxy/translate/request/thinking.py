@@ -55,7 +55,7 @@ def to_reasoning(request: JsonObject, dialect: Dialect) -> JsonObject:
 
 def forbids_thinking(body: JsonObject) -> bool:
     """Whether a Chat Completions request, in any of the forms, tells the model not to think."""
-    return body.get("reasoning_effort") == "none" or body.get("reasoning") == {"enabled": False}
+    return any(body.get(name) == value for name, value in _FORBIDDING)
 
 
 def _openai(wish: Wish) -> JsonObject:
@@ -82,8 +82,49 @@ def _template(wish: Wish) -> JsonObject:
     return {"reasoning_effort": "high" if level in ("xhigh", "max") else level} if level else {}
 
 
+def _effort(wish: Wish) -> JsonObject:
+    """Services with three levels. As with local models, an effort alone switches nothing on."""
+    if wish.thinks is False:
+        return {"reasoning_effort": "none"}
+    level = wish.level if wish.thinks else None
+    return {"reasoning_effort": "high" if level in ("xhigh", "max") else level} if level else {}
+
+
+def _thinking(wish: Wish) -> JsonObject:
+    """DeepSeek, GLM, Moonshot: a switch of Anthropic's own shape, without a budget."""
+    return {} if wish.thinks is None else {"thinking": {"type": "enabled" if wish.thinks else "disabled"}}
+
+
+def _enable_thinking(wish: Wish) -> JsonObject:
+    """Qwen."""
+    if wish.thinks is None:
+        return {}
+    return {"enable_thinking": wish.thinks, **({"thinking_budget": wish.budget} if wish.budget else {})}
+
+
+def _split(_: Wish) -> JsonObject:
+    """MiniMax's models always think; this keeps it out of the text."""
+    return {"reasoning_split": True}
+
+
+def _none(_: Wish) -> JsonObject:
+    return {}
+
+
+_FORBIDDING: tuple[tuple[str, object], ...] = (
+    ("reasoning_effort", "none"),
+    ("reasoning", {"enabled": False}),
+    ("thinking", {"type": "disabled"}),
+    ("enable_thinking", False),
+)
+
 _FORMS: dict[str, Callable[[Wish], JsonObject]] = {
     "openai": _openai,
     "openrouter": _openrouter,
     "template": _template,
+    "effort": _effort,
+    "thinking": _thinking,
+    "enable_thinking": _enable_thinking,
+    "split": _split,
+    "none": _none,
 }
