@@ -116,9 +116,8 @@ class Upstream:
         try:
             response = await first.send(self._client, request)
         except UpstreamError as error:
-            if not (first.reused and isinstance(error.__cause__, _CLOSED)):
+            if not (first.reused and _was_idle(error.__cause__)):
                 raise
-            # A server may close a connection that was idle just when it is used again: that is not about this request.
             response = await _Attempt(timeouts, ends).send(self._client, request)
         return Reply(response, _host(request), timeouts, ends)
 
@@ -169,9 +168,6 @@ class _Iterated:
         return await anext(self._chunks, b"")
 
 
-# What a connection that was closed while it was idle gives, before any byte of an answer.
-_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
-
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
 _BROKEN = "broke the connection before the answer was complete"
 
@@ -203,6 +199,15 @@ def _told(error: Exception, host: str, phase: Phase) -> UpstreamError:
     if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
         phase = "head"
     return _failed(status, host, text, phase)
+
+
+def _was_idle(error: BaseException | None) -> bool:
+    """Whether a server closed a connection before any byte of an answer. It may do so, with one that was idle, just when it
+    is used again: that is not about the request (RFC 9112, 9.5).
+    """
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else it is what has come of a head
+    return isinstance(error, aiohttp.ClientOSError | ConnectionError)
 
 
 def _failed(status: int, host: str, text: str, phase: Phase) -> UpstreamError:
