@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy import answer_stream, pending_stream
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
 from tests.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import Pause, Script, ScriptedUpstream, answers, streams, text_chunks
+from tests.server.test_messages import REQUEST, STREAM, events_of, post
 
 SLOW = Timeouts(connect=20, first_byte=20, idle=20)
 SILENCE = 0.01
@@ -256,3 +260,66 @@ def test_a_read_that_was_cancelled_loses_nothing() -> None:
         return reads
 
     assert b"".join(run(work, [READ, CHUNKED, NEXT, b"2\r\nok\r\n0\r\n\r\n"])) == b"ok"
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"retry-after": "3"}, "3"),
+        ({"retry-after": "Sun, 22 Nov 2026 10:00:30 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, "30"),
+        ({"retry-after-ms": "1500"}, "1.5"),
+        ({"retry-after": "99999999999999999999"}, "60"),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_when_to_ask_again(
+    proxy: str, upstream: ScriptedUpstream, said: dict[str, str], told: str | None, body: dict[str, Any]
+) -> None:
+    upstream.then(answers({"error": {"message": "slow down"}}, 429, said))
+    response = post(proxy, body)
+    assert (response.status_code, response.headers.get("retry-after")) == (429, told)
+    assert response.json()["error"] == {"type": "rate_limit_error", "message": "slow down"}
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+def test_a_gateway_without_json(proxy: str, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
+    upstream.then(answers(b"<html><body><h1>502 Bad Gateway</h1></body></html>", 502, {"content-type": "text/html"}))
+    response = post(proxy, body)
+    assert response.status_code == 500
+    assert response.json()["error"]["message"].endswith("answered 502 without a reason")
+
+
+def test_a_stream_that_falls_silent(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_stream, "SILENCE", 0.01)
+    pause = Pause()
+    upstream.then(streams([text_chunks("one")[0], pause]))
+    with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
+        events = events_of(post(proxy, STREAM).text)
+    pause.go.set()
+    assert [event["type"] for event in events[-2:]] == ["ping", "error"]
+    assert events[-1]["error"]["type"] == "timeout_error"
+    assert events[-1]["error"]["message"].endswith("sent nothing more of its answer within 0.3 s")
+
+
+def test_a_stream_that_stays_silent_from_its_beginning(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    pause = Pause()
+    upstream.then(streams([pause]))
+    with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
+        kinds = [event["type"] for event in events_of(post(proxy, STREAM).text)]
+    pause.go.set()
+    assert (kinds[:2], kinds[-1]) == (["message_start", "ping"], "error")
+    assert kinds.count("ping") > 1
+
+
+def test_an_upstream_that_is_too_slow_to_begin(upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    upstream.then(Script(None, [pause]))
+    with running_proxy(upstream.url, UPSTREAM_FIRST_BYTE_TIMEOUT=0.05) as proxy:
+        response = post(proxy, STREAM)
+    pause.go.set()
+    assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
