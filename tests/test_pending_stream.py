@@ -1,6 +1,7 @@
 """A stream whose answer takes work first, without a network."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,105 +13,157 @@ from anthropic_proxy.pending_stream import PendingStream
 OPENING: list[dict[str, Any]] = [{"type": "message_start"}, {"type": "ping"}]
 REST: list[dict[str, Any]] = [{"type": "message_stop"}]
 
+Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[Any]]
 
-async def events_of(stream: PendingStream) -> list[str]:
+
+@pytest.fixture(params=["PATIENCE", "FIRST_CONTENT"])
+def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The limit that is over at once; the other one never is."""
+    monkeypatch.setattr(pending_stream, "SILENCE", 0)
+    limits = {"PATIENCE": 3600, "FIRST_CONTENT": 3600, request.param: 0}
+    for name, seconds in limits.items():
+        monkeypatch.setattr(pending_stream, name, seconds)
+    return str(request.param)
+
+
+def run(work: Work, use: Callable[[PendingStream, asyncio.Event], Awaitable[Any]], *, accepts: bool) -> tuple[Any, Any]:
+    """What `use` gives, and the failures that were told. `work` and `use` share an event."""
+    seen: list[Exception] = []
+
+    async def main() -> Any:
+        accepted, go = asyncio.Event(), asyncio.Event()
+        if accepts:
+            accepted.set()
+        stream = PendingStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)  # type: ignore[arg-type]
+        try:
+            return await use(stream, go)
+        finally:
+            await stream.aclose()
+            await stream.aclose()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    return asyncio.run(main()), seen
+
+
+async def kinds(stream: PendingStream) -> list[str]:
     return [event["type"] async for batch in stream for event in batch]
 
 
-def pending(work: Any, seen: list[Exception] | None = None) -> PendingStream:
-    return PendingStream(work, lambda: OPENING, "req_1", (seen if seen is not None else []).append)
-
-
-def test_quick_work_is_told_as_it_is() -> None:
-    async def work() -> list[dict[str, Any]]:
+@pytest.mark.parametrize("accepts", [False, True])
+def test_quick_work_is_told_as_it_is(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+    async def work(*_: asyncio.Event) -> list[dict[str, Any]]:
         return [*OPENING, *REST]
 
-    async def main() -> list[str]:
-        stream = pending(work())
+    async def use(stream: PendingStream, _: asyncio.Event) -> list[str]:
         await stream.start()
-        kinds = await events_of(stream)
-        await stream.aclose()
-        return kinds
+        return await kinds(stream)
 
-    assert asyncio.run(main()) == ["message_start", "ping", "message_stop"]
+    told, _ = run(work, use, accepts=accepts)
+    assert told == ["message_start", "ping", "message_stop"]
 
 
-def test_quick_failures_are_raised() -> None:
-    async def work() -> list[dict[str, Any]]:
+@pytest.mark.parametrize("accepts", [False, True])
+def test_quick_failures_are_raised(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+    async def work(*_: asyncio.Event) -> None:
+        await asyncio.sleep(0)
         raise ApiError(429, "slow down")
 
-    async def main() -> None:
-        stream = pending(work())
-        with pytest.raises(ApiError, match="slow down"):
-            await stream.start()
-        await stream.aclose()
+    async def use(stream: PendingStream, _: asyncio.Event) -> None:
+        await stream.start()
 
-    asyncio.run(main())
+    with pytest.raises(ApiError, match="slow down"):
+        run(work, use, accepts=accepts)
+
+
+def test_slow_work_is_waited_for_until_it_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0)
+
+    async def work(go: asyncio.Event, accepted: asyncio.Event) -> list[dict[str, Any]]:
+        await asyncio.sleep(0)
+        accepted.set()
+        await go.wait()
+        return [*OPENING, *REST]
+
+    async def use(stream: PendingStream, go: asyncio.Event) -> list[str]:
+        await stream.start()
+        assert await anext(stream) == OPENING
+        go.set()
+        return await kinds(stream)
+
+    assert run(work, use, accepts=False)[0] == ["message_stop"]
 
 
 @pytest.mark.parametrize(
     ("failure", "told"),
     [(ApiError(429, "slow down"), "rate_limit_error"), (RuntimeError("a bug"), "api_error")],
 )
-def test_late_failures_are_events(monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str) -> None:
-    monkeypatch.setattr(pending_stream, "SILENCE", 0)
-    seen: list[Exception] = []
+def test_late_failures_are_events(soon: str, failure: Exception, told: str) -> None:
+    async def work(go: asyncio.Event, _: asyncio.Event) -> None:
+        await go.wait()
+        raise failure
 
-    async def main() -> list[dict[str, Any]]:
-        go = asyncio.Event()
-
-        async def work() -> list[dict[str, Any]]:
-            await go.wait()
-            raise failure
-
-        stream = pending(work(), seen)
+    async def use(stream: PendingStream, go: asyncio.Event) -> list[dict[str, Any]]:
         await stream.start()
         assert await anext(stream) == OPENING
         assert await anext(stream) == [{"type": "ping"}]
         go.set()
-        events = [event async for batch in stream for event in batch]
-        await stream.aclose()
-        return events
+        return [event async for batch in stream for event in batch]
 
-    events = asyncio.run(main())
+    events, seen = run(work, use, accepts=soon == "FIRST_CONTENT")
     assert [event["type"] for event in events if event["type"] != "ping"] == ["error"]
     assert events[-1]["error"]["type"] == told
     assert "bug" not in events[-1]["error"]["message"]
     assert seen == [failure]
 
 
-def test_who_leaves_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_stream, "SILENCE", 0)
+def test_who_leaves_ends_the_work(soon: str) -> None:
     ended: list[bool] = []
 
-    async def work() -> list[dict[str, Any]]:
+    async def work(go: asyncio.Event, _: asyncio.Event) -> None:
         try:
-            await asyncio.Event().wait()
+            await go.wait()
         finally:
             ended.append(True)
-        return []
 
-    async def main() -> None:
-        stream = pending(work())
+    async def use(stream: PendingStream, _: asyncio.Event) -> None:
         await stream.start()
         assert await anext(stream) == OPENING
-        await stream.aclose()
 
-    asyncio.run(main())
+    run(work, use, accepts=soon == "FIRST_CONTENT")
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+def test_who_leaves_at_once_ends_the_work(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+    """Cancelled while it is not sure yet what to tell."""
+    ended: list[bool] = []
+
+    async def work(go: asyncio.Event, _: asyncio.Event) -> None:
+        try:
+            await go.wait()
+        finally:
+            ended.append(True)
+
+    async def use(stream: PendingStream, _: asyncio.Event) -> None:
+        starting = asyncio.ensure_future(stream.start())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait({starting})
+        assert starting.cancelled()
+
+    run(work, use, accepts=accepts)
     assert ended == [True]
 
 
 def test_who_leaves_before_the_result_is_read_leaves_the_result_too() -> None:
-    async def main() -> None:
-        done = asyncio.Event()
+    async def work(go: asyncio.Event, _: asyncio.Event) -> list[dict[str, Any]]:
+        go.set()
+        return REST
 
-        async def work() -> list[dict[str, Any]]:
-            done.set()
-            return REST
-
-        stream = pending(work())
-        await done.wait()
+    async def use(stream: PendingStream, go: asyncio.Event) -> list[str]:
+        await go.wait()
         await stream.aclose()
-        assert await events_of(stream) == []
+        return await kinds(stream)
 
-    asyncio.run(main())
+    assert run(work, use, accepts=False)[0] == []

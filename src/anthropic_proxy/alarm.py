@@ -24,7 +24,7 @@ class Alarm:
         self._rang = False
 
     async def wait(self, awaitable: Awaitable[_Result], limit: float) -> _Result:
-        """What `awaitable` gives. Raises TimeoutError when it has to be waited for until `limit` (time of the event loop, in
+        """What `awaitable` gives. Raises TimeoutError when it has to be waited for until `limit` (the event loop's time, in
         seconds); then it was cancelled.
         """
         task = asyncio.current_task()

@@ -1,13 +1,13 @@
 """One answer under way: the upstream's bytes in, Anthropic events out, read by read.
 
-Until `start` returns nothing has been promised to the client, so a failure is raised and becomes an HTTP error; from then
-on it becomes an `error` event. It is a class and not a generator because a generator that was never started does not
-run its `finally`: however the client leaves, `aclose` reaches the upstream.
+`start` waits for the first content: until then nothing of the answer has reached the client, so a failure is raised, and
+another upstream may be asked; from then on it becomes an `error` event. It is a class and not a generator because a
+generator that was never started does not run its `finally`: however the client leaves, `aclose` reaches the upstream.
 """
 
 import asyncio
 import contextlib
-import time
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
@@ -22,8 +22,9 @@ from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
 _DRAIN_TIMEOUT = 0.25
 
-# Seconds. Claude Code gives up on a stream that is silent for some minutes.
-_SILENCE = 10
+# Seconds without an event for the client, after which a ping tells it that all is well. Claude Code gives up on a stream
+# that is silent for some minutes.
+SILENCE = 10
 
 
 class AnswerStream:
@@ -42,14 +43,13 @@ class AnswerStream:
         self.error: ApiError | None = None
         self.unforeseen: Exception | None = None
         self._reply = reply
-        self._reads = reply.reads()
         self._on_read = on_read
         self._on_end: Callable[[AnswerStream], None] | None = on_end
         self._decoder = Decoder()
         self._translator = translator
         self._request_id = request_id
         self._out: list[JsonObject] = []
-        self._last_sent = time.monotonic()
+        self._loop = asyncio.get_running_loop()
         self._upstream_is_done = False
 
     @property
@@ -63,13 +63,12 @@ class AnswerStream:
         return self._translator.usage
 
     async def start(self) -> None:
-        """Wait for the upstream's first words. Raises ApiError when they, or their absence, are a failure."""
+        """Wait for the first content, or for the end. Raises ApiError when the answer breaks off before."""
         try:
             if self._reply.headers.get("content-type", "").startswith("application/json"):
-                self._whole(b"".join([received async for received in self._reads]))
-            else:
-                while not await self._step():
-                    continue
+                self._whole(await self._reply.read())
+            while not self._out and not self._translator.finished:
+                await self._step(math.inf)
         except ApiError as error:
             self.error = error
             raise
@@ -79,10 +78,10 @@ class AnswerStream:
         return self
 
     async def __anext__(self) -> list[JsonObject]:
+        silent_until = self._loop.time() + SILENCE
         try:
             while not self._out and not self._translator.finished:
-                if await self._step() and not self._out and time.monotonic() - self._last_sent > _SILENCE:
-                    # The upstream talks, but of what the client did not ask for (its reasoning): say that all is well.
+                if not await self._step(silent_until):
                     self._out.append(events.ping())
         except ApiError as error:
             self._break_off(error)
@@ -93,7 +92,6 @@ class AnswerStream:
             await self.aclose()
             raise StopAsyncIteration
         out, self._out = self._out, []
-        self._last_sent = time.monotonic()
         return out
 
     def _break_off(self, error: ApiError) -> None:
@@ -104,36 +102,31 @@ class AnswerStream:
         """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
         if self._upstream_is_done:
             await self._drain()
-        await self._reads.aclose()
         await self._reply.aclose()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)
 
-    async def _step(self) -> bool:
-        """Translate one read into `_out`; whether it told anything. Raises ApiError, after what came before it."""
-        received = await self._read()
+    async def _step(self, until: float) -> bool:
+        """Translate one read into `_out`; False when none has come. Raises ApiError, after what came before it."""
+        received = await self._read(until)
         if received is None:
             self._end_of_input()
-            return True
-        payloads = self._decode(received)
-        self._translate(payloads)
+        elif received:
+            self._translate(self._decode(received))
         if self._translator.finished and not self._upstream_is_done:
             # A stop sequence: the upstream need not go on.
             await self._reply.aclose()
-        if not payloads and received.startswith(b":"):
-            # A comment: the upstream is alive and thinks, and so are we.
-            self._out.append(events.ping())
-        return bool(payloads or self._out)
+        return received != b""
 
-    async def _read(self) -> bytes | None:
+    async def _read(self, until: float) -> bytes | None:
         try:
-            received = await anext(self._reads, None)
+            received = await self._reply.next_read(until)
         except ApiError:
             if self._translator.answered:
                 return None
             raise
-        if self._on_read is not None and received is not None:
+        if self._on_read is not None and received:
             self._on_read(received)
         return received
 
@@ -163,10 +156,10 @@ class AnswerStream:
         self._out += self._translator.close(done=False)
 
     async def _drain(self) -> None:
-        with contextlib.suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(_DRAIN_TIMEOUT):
-                while await anext(self._reads, None) is not None:
-                    continue
+        until = self._loop.time() + _DRAIN_TIMEOUT
+        with contextlib.suppress(ApiError):
+            while await self._reply.next_read(until):
+                continue
 
 
 class _Startable(Protocol):

@@ -7,7 +7,7 @@ or limits is left alone for a while, and the next one is tried at once.
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from anthropic_proxy.client import NOBODY, Client
@@ -46,10 +46,6 @@ class Call:
         if received is None:
             self._permit.succeeded()
         return received
-
-    async def reads(self) -> AsyncGenerator[bytes, None]:
-        while (received := await self.next_read()) is not None:
-            yield received
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""

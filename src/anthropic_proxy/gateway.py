@@ -62,7 +62,8 @@ class Gateway:
         if not request.get("stream"):
             return Answer(await work, asked.progress.headers)
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
-        stream = PendingStream(events, asked.opening, request_id, partial(self._log.broken_off, request_id))
+        on_error = partial(self._log.broken_off, request_id)
+        stream = PendingStream(events, asked.opening, request_id, on_error, asked.progress.accepted)
         return Answer(await opened(stream), asked.progress.headers)
 
     async def count_tokens(self, request: JsonObject, client: Client = NOBODY) -> JsonObject:

@@ -1,20 +1,26 @@
-"""A stream whose answer takes work first (a summary of the conversation): the client hears that all is well meanwhile.
+"""A stream whose answer takes work first: upstreams that are asked in turn, a summary of the conversation.
 
-As with AnswerStream, a failure is raised as long as nothing has been promised to the client. Work that takes longer than
-the silence that clients bear is promised: the message starts, pings follow, and a failure becomes an `error` event.
+As long as nothing has been promised to the client, a failure is raised and keeps its HTTP status. The message begins when
+an upstream has accepted the request and does not fail at once, or when it is time that the client hears anything at all;
+from then on pings tell that all is well, and a failure is an `error` event. The result is handed through as it is.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.answer_stream import SILENCE, AnswerStream
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 
-# Seconds; as AnswerStream has it.
-SILENCE = 10
+# Seconds without a status from any upstream. Reverse proxies cut a response without headers after 60 s (nginx and load
+# balancers, as they come); Claude Code itself would wait for 600 s.
+PATIENCE = 45
+
+# Seconds from an upstream's status to its first content: some say only within the stream that they are overloaded.
+FIRST_CONTENT = 1
 
 Prepared = AnswerStream | list[JsonObject]
 
@@ -28,36 +34,45 @@ class PendingStream:
         opening: Callable[[], list[JsonObject]],
         request_id: str,
         on_error: Callable[[Exception], None],
+        accepted: asyncio.Event,
     ) -> None:
         """opening: gives message_start and ping, with which the result begins, too. on_error: sees a failure that the
-        client is told in its stream.
+        client is told in its stream. accepted: set by the work when an upstream has taken the request.
         """
         self._work = asyncio.ensure_future(work)
+        self._accepted = accepted
+        # There is nothing more to wait for then.
+        self._work.add_done_callback(lambda _: accepted.set())
         self._opening = opening
         self._request_id = request_id
         self._on_error = on_error
-        self._opened = False
+        self._sent: list[JsonObject] = []
         self._answer: AnswerStream | AsyncGenerator[list[JsonObject], None] | None = None
 
     async def start(self) -> None:
-        """Wait for the end of the work, for some seconds. Raises ApiError when it failed in that time."""
-        await asyncio.wait({self._work}, timeout=SILENCE)
+        """Wait until it is sure what to tell the client. Raises ApiError when the work failed until then."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._accepted.wait()
+        if self._accepted.is_set():
+            await asyncio.wait({self._work}, timeout=FIRST_CONTENT)
         if self._work.done():
             self._answer = self._stream(self._work.result())
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
         return self
 
-    async def __anext__(self) -> list[JsonObject]:
-        if self._answer is not None:
-            return await anext(self._answer)
-        if not self._opened:
-            self._opened = True
-            return self._opening()
+    def __anext__(self) -> Awaitable[list[JsonObject]]:
+        # No coroutine of its own: this is called for every event.
+        return self._before() if self._answer is None else self._answer.__anext__()
+
+    async def _before(self) -> list[JsonObject]:
+        """What is told before the result is there."""
+        if not self._sent:
+            self._sent = self._opening()
+            return self._sent
         await asyncio.wait({self._work}, timeout=SILENCE)
-        if not self._work.done():
-            return [events.ping()]
-        return await self._first()
+        return await self._first() if self._work.done() else [events.ping()]
 
     async def aclose(self) -> None:
         """Leave the work, or its result."""
@@ -77,7 +92,7 @@ class PendingStream:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
             return self._broken_off(error, ApiError(500, "Internal server error"))
         first = await anext(self._answer)
-        return first[len(self._opening()) :] or await anext(self._answer)
+        return first[len(self._sent) :] or await anext(self._answer)
 
     def _broken_off(self, error: Exception, told: ApiError) -> list[JsonObject]:
         self._on_error(error)

@@ -19,6 +19,9 @@ from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 
+# A malformed body closes its connection without a word to who waits for more; who asks again is told.
+_LOOK_SECONDS = 10
+
 Phase = Literal["connect", "head", "body"]
 
 
@@ -54,22 +57,22 @@ class Reply:
         `until` (time of the event loop), after which the next bytes can be asked for again. Raises UpstreamError.
         """
         now = self._loop.time()
-        if self._idle_until is None:
-            self._idle_until = now + self._timeouts.idle
-        try:
-            if now >= self._ends:
-                raise TimeoutError
-            received = await self._alarm.wait(self._read(), min(until, self._idle_until, self._ends))
-        except TimeoutError:
-            now = self._loop.time()
-            if now < self._idle_until and now < self._ends:
-                return b""
-            raise _late(self._host, "body", self._timeouts, ended=now >= self._ends) from None
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
-            # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
-            raise _told(error, self._host, "body") from error
-        self._idle_until = None
-        return received or None
+        last = min(now + self._timeouts.idle if self._idle_until is None else self._idle_until, self._ends)
+        while now < last:
+            try:
+                received = await self._alarm.wait(self._read(), min(until, now + _LOOK_SECONDS, last))
+            except TimeoutError:
+                now = self._loop.time()
+                if until <= now < last:
+                    self._idle_until = last
+                    return b""
+            except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
+                # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
+                raise _told(error, self._host, "body") from error
+            else:
+                self._idle_until = None
+                return received or None
+        raise _late(self._host, "body", self._timeouts, ended=now >= self._ends)
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
@@ -113,9 +116,8 @@ class Upstream:
         try:
             response = await first.send(self._client, request)
         except UpstreamError as error:
-            if not (first.reused and isinstance(error.__cause__, _CLOSED)):
+            if not (first.reused and _was_idle(error.__cause__)):
                 raise
-            # A server may close a connection that was idle just when it is used again: that is not about this request.
             response = await _Attempt(timeouts, ends).send(self._client, request)
         return Reply(response, _host(request), timeouts, ends)
 
@@ -166,9 +168,6 @@ class _Iterated:
         return await anext(self._chunks, b"")
 
 
-# What a connection that was closed while it was idle gives, before any byte of an answer.
-_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
-
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
 _BROKEN = "broke the connection before the answer was complete"
 
@@ -200,6 +199,15 @@ def _told(error: Exception, host: str, phase: Phase) -> UpstreamError:
     if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
         phase = "head"
     return _failed(status, host, text, phase)
+
+
+def _was_idle(error: BaseException | None) -> bool:
+    """Whether a server closed a connection before any byte of an answer. It may do so, with one that was idle, just when it
+    is used again: that is not about the request (RFC 9112, 9.5).
+    """
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else it is what has come of a head
+    return isinstance(error, aiohttp.ClientOSError | ConnectionError)
 
 
 def _failed(status: int, host: str, text: str, phase: Phase) -> UpstreamError:

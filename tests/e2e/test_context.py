@@ -197,6 +197,7 @@ def test_a_failure_of_the_summary_keeps_its_status(
 def test_a_slow_summary_is_waited_for(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, summary: Script, end: str
 ) -> None:
+    monkeypatch.setattr(pending_stream, "PATIENCE", 0.01)
     monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(Script(None, [pause, summary.head, *summary.steps]), streams(text_chunks("Hello")))
@@ -239,6 +240,7 @@ def test_what_can_not_be_compacted(client: anthropic.Anthropic, params: Any, cod
 def test_the_client_may_leave_while_the_summary_is_made(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pending_stream, "PATIENCE", 0.01)
     monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(Script(None, [pause]))

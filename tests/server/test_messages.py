@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import answer_stream
+from anthropic_proxy import answer_stream, pending_stream
 from anthropic_proxy.translate.names import upstream_name
 from anthropic_proxy.translate.stream import StreamTranslator
 from tests import grammar
@@ -186,21 +186,41 @@ def test_what_nobody_foresaw_breaks_the_answer_off(
 
 
 def test_hidden_reasoning_is_not_silence(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_stream, "_SILENCE", 0)
-    reasoning = [{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm"}}]} for _ in range(2)]
-    first, second = Pause(), Pause()
-    upstream.then(streams([reasoning[0], first, reasoning[1], second, *text_chunks("one")]))
+    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
+    pause = Pause()
+    upstream.then(streams([b": PROCESSING\n\n", *reasoning_chunks("Hm", "Hm"), pause, *text_chunks("one")]))
+    events = events_of(read_until(proxy, "event: ping", 2, pause))
+    grammar.check(events)
+    assert [event["type"] for event in events[:3]] == ["message_start", "ping", "ping"]
+    assert "Hm" not in str(events)
+
+
+def test_pings_in_the_silence_of_an_answer(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the upstream talks of what the client does not get."""
+    monkeypatch.setattr(answer_stream, "SILENCE", 0.01)
+    first, *rest = text_chunks("one")
+    pause = Pause()
+    upstream.then(streams([first, *reasoning_chunks("Hm"), pause, *rest]))
+    events = events_of(read_until(proxy, "event: ping", 4, pause))
+    grammar.check(events)
+    assert events[-1]["type"] == "message_stop"
+
+
+def reasoning_chunks(*texts: str) -> list[dict[str, Any]]:
+    return [{"choices": [{"index": 0, "delta": {"reasoning_content": text}}]} for text in texts]
+
+
+def read_until(proxy: str, wanted: str, count: int, pause: Pause) -> str:
+    """A whole stream; `pause` ends when `wanted` has come `count` times."""
+    received = ""
     with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
-        received = ""
+        assert response.status_code == 200
         for text in response.iter_text():
             received += text
-            first.go.set()
-            if received.count("event: ping") > 1:
-                second.go.set()
-    events = events_of(received)
-    grammar.check(events)
-    assert "Hm" not in received
-    assert [event["type"] for event in events].count("ping") > 1
+            if received.count(wanted) >= count:
+                pause.go.set()
+    return received
 
 
 def test_a_stop_sequence_stops_the_upstream(proxy: str, upstream: ScriptedUpstream) -> None:
@@ -301,20 +321,6 @@ def test_an_error_later_in_a_collected_answer(proxy: str, upstream: ScriptedUpst
     assert (response.status_code, response.json()["error"]["message"]) == (529, "busy")
 
 
-def test_comments_keep_the_client_informed(proxy: str, upstream: ScriptedUpstream) -> None:
-    pause = Pause()
-    upstream.then(streams([b": PROCESSING\n\n", pause, *text_chunks("one")]))
-    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
-        received = ""
-        for text in response.iter_text():
-            received += text
-            if "ping" in received:
-                pause.go.set()
-    events = events_of(received)
-    grammar.check(events)
-    assert [event["type"] for event in events[:3]] == ["message_start", "ping", "ping"]
-
-
 def test_unavailable_tools_are_named(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion()), streams(text_chunks("a")))
     usable = {"name": "a", "input_schema": {"type": "object"}}
@@ -357,14 +363,15 @@ def test_a_whole_answer_to_a_stream_request_whose_template_opens_the_reasoning(
     assert [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"] == ["Yes"]
 
 
-def test_headers_come_with_the_upstreams_first_chunk(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_headers_come_with_the_upstreams_status(
+    proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
     pause = Pause()
-    role = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]}
-    upstream.then(streams([role, pause, *text_chunks("one")]))
-    with httpx.stream("POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response:
-        assert response.status_code == 200
-        assert "message_start" in next(response.iter_text())
-        pause.go.set()
+    upstream.then(streams([pause, *text_chunks("one")]))
+    events = events_of(read_until(proxy, "event: message_start", 1, pause))
+    grammar.check(events)
+    assert [event["type"] for event in events].count("message_start") == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -257,8 +257,12 @@ def _busy(failure: Failure) -> ApiError | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the upstream wants to be asked again; None when it does not say."""
-    return _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+    """Seconds until the upstream wants to be asked again; None when it does not say. OpenAI and Azure say it in
+    milliseconds, too, which OpenAI's SDK prefers.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms", ""), "")
+    seconds = _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+    return seconds if milliseconds is None else milliseconds / 1000
 
 
 def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:

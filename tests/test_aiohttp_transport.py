@@ -1,0 +1,63 @@
+"""httpx over our transport, used as httpx is anywhere."""
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from anthropic_proxy.aiohttp_transport import AiohttpTransport
+from tests.scripted_upstream import ScriptedUpstream, answers
+
+
+def run(work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        async with httpx.AsyncClient(transport=AiohttpTransport()) as client:
+            return await work(client)
+
+    return asyncio.run(main())
+
+
+def test_a_large_body_arrives_whole(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"a": 1}))
+    body = bytes(range(256)) * 5000
+
+    async def work(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post(upstream.url, content=body)
+
+    assert run(work).json() == {"a": 1}
+    received = upstream.request()
+    assert received.raw == body
+    assert "transfer-encoding" not in received.headers
+
+
+def test_a_compressed_answer_is_decompressed_once(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(gzip.compress(b'{"a": 1}'), headers={"content-encoding": "gzip"}))
+
+    async def work(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.get(upstream.url)
+
+    response = run(work)
+    assert response.json() == {"a": 1}
+    assert "content-encoding" not in response.headers
+
+
+def test_the_trace_is_told_of_the_way(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({}))
+    events: list[str] = []
+
+    async def work(client: httpx.AsyncClient) -> None:
+        await client.post(upstream.url, content=b"{}", extensions={"trace": events.append})
+
+    run(work)
+    assert events == ["connected", "sent", "sent"]
+
+
+def test_redirects_are_answers(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({}, 302, {"location": "http://127.0.0.1:1/"}))
+
+    async def work(client: httpx.AsyncClient) -> int:
+        return (await client.get(upstream.url)).status_code
+
+    assert run(work) == 302
