@@ -3,7 +3,20 @@
 OpenAI takes ids of up to 40 characters, Mistral such of exactly 9 letters and digits, others only plain ones, and calls
 that share an id are taken for one. Clients echo whatever ids a conversation began with, elsewhere perhaps. The same history
 gets the same ids in every request.
-"""The ids of one conversation's calls, in their order. form: what the upstream takes; see Dialect.tool_call_ids."""
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Literal
+
+_ILLEGAL_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
+_KEPT = 31
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class ToolIds:
+    """The ids of one conversation's calls, in their order. form: what the upstream takes; see Dialect.tool_call_ids."""
 
     def __init__(self, form: Literal["plain", "nine"] = "plain") -> None:
         self._legal, self._made = _FORMS[form]
