@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.config import ConfigError, load
+from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Limits, Timeouts
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.topology import configured
@@ -117,3 +118,22 @@ def test_both_ways_are_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CONFIG_FILE=a.yaml\nUPSTREAM_BASE_URL=http://localhost\n")
     with pytest.raises(ConfigError, match="exclude each other"):
         load(tmp_path / ".env")
+
+
+def test_what_was_found_out_by_asking(tmp_path: Path) -> None:
+    """It counts where nothing else tells the dialect, and the facts hold for it, too."""
+    file = """
+upstreams:
+  a: {url: "http://localhost:1", facts: {sampling_top_k: false}}
+  b: {url: "http://localhost:2", dialect: llamacpp}
+  c: {url: "http://localhost:3"}
+  d: {url: "https://api.groq.com"}
+"""
+    (tmp_path / "file.yaml").write_text(file)
+    (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
+    settings = load(tmp_path / ".env")
+    assert [each.is_guessed for each in configured(settings).endpoints] == [True, False, True, False]
+    found = dict.fromkeys("abd", named("vllm"))
+    dialects = [each.dialect for each in configured(settings, found).endpoints]
+    assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
+    assert [each.sampling_top_k for each in dialects] == [False, True, True, False]

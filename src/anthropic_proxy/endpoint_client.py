@@ -141,6 +141,17 @@ class EndpointClient:
         """As `ask`, without a body."""
         return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts)
 
+    async def look(self, path: str) -> tuple[int, bytes] | None:
+        """Status and body at a path of the server itself; None when there is no answer."""
+        try:
+            reply = await self.get(self.endpoint.root_url(path))
+            try:
+                return reply.status, await reply.read()
+            finally:
+                await reply.aclose()
+        except ApiError:
+            return None
+
     async def _slot(self) -> Slot:
         try:
             return await self.shared.slots.acquire()

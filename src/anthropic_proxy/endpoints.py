@@ -4,14 +4,18 @@ Records only. Nothing here knows whether an upstream is up; what is learned of i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from anthropic_proxy.addresses import Address, api_address, host_of, is_deployment, without_version
 from anthropic_proxy.config import Api, Settings
-from anthropic_proxy.dialects import Dialect, dialect_of, named, with_facts
+from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
+
+# Dialects that were found out by asking, by the endpoint's name.
+Found = Mapping[str, Dialect]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Endpoint:
     paths as `/chat/completions` are added. query: parameters of every address. keys: used in turn. key_passthrough:
     whether the client's own key is sent in their place. headers: added to every request. extra_body: fields that
     override those of every request. retries: how often a request that failed for a passing reason is sent again here.
+    is_guessed: whether nothing has told its dialect.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Endpoint:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     retries: int = 0
+    is_guessed: bool = False
 
     def url(self, path: str) -> str:
         """The full address of a path of the API (`/chat/completions`, `/models`)."""
@@ -82,21 +88,22 @@ class Endpoint:
         return f"{url}?{urlencode(self.query)}" if self.query else url
 
 
-def of_settings(settings: Settings) -> tuple[Endpoint, ...]:
+def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tuple[Endpoint, ...]:
     """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port."""
-    found: dict[str, Endpoint] = {}
+    made: dict[str, Endpoint] = {}
     for url in settings.upstream_urls:
-        endpoint = _of_url(url, settings)
-        name = next(each for each in _names(endpoint.address) if each not in found)
-        found[name] = replace(endpoint, name=name)
-    return tuple(found.values())
+        name = next(each for each in _names(urlsplit(url).netloc) if each not in made)
+        made[name] = _of_url(name, url, settings, found)
+    return tuple(made.values())
 
 
-def _of_url(url: str, settings: Settings) -> Endpoint:
-    dialect = with_facts(chosen_dialect(url, settings.upstream_dialect), settings.upstream_facts or {})
+def _of_url(name: str, url: str, settings: Settings, found: Found) -> Endpoint:
+    chosen = chosen_dialect(url, settings.upstream_dialect, found.get(name))
+    dialect = with_facts(chosen or GENERIC, settings.upstream_facts or {})
     base, query = address_of(url, dialect)
     return Endpoint(
-        name="",
+        name=name,
+        is_guessed=chosen is None,
         base=base,
         dialect=dialect,
         api=settings.upstream_api,
@@ -123,9 +130,12 @@ def address_of(url: str, dialect: Dialect) -> Address:
     return Address(base, {**wanted, **query})
 
 
-def chosen_dialect(url: str, name: str | None) -> Dialect:
-    """The dialect of that name, else the one of the URL's host."""
-    return named(name) if name else dialect_of(host_of(url))
+def chosen_dialect(url: str, name: str | None, found: Dialect | None) -> Dialect | None:
+    """The dialect of that name, else the one of the URL's host, else the one that was found; None when nothing tells."""
+    if name:
+        return named(name)
+    dialect = dialect_of(host_of(url))
+    return found if dialect is GENERIC else dialect
 
 
 def _names(address: str) -> Iterator[str]:

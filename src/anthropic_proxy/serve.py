@@ -13,10 +13,15 @@ from hypercorn.config import Config
 
 from anthropic_proxy import __version__
 from anthropic_proxy.config import Settings
+from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.identify import identify, may_be_asked
 from anthropic_proxy.observe.logs import Log, configure
+from anthropic_proxy.routing import Routing
 from anthropic_proxy.server.app import create_app
 from anthropic_proxy.topology import configured
+from anthropic_proxy.upstream import Upstream
 
 # Seconds that open answers may go on after SIGTERM.
 _DRAIN_SECONDS = 300
@@ -64,7 +69,7 @@ def address_of(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
-    known = configured(settings)
+    known = configured(settings, await _found(configured(settings)))
     log = Log(secrets=known.keys)
     address = address_of(listener)
 
@@ -77,6 +82,17 @@ async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[
         log.info("stopping", hint="open answers are finished first; a second signal ends them")
 
     await hypercorn.asyncio.serve(create_app(settings, known), _config(listener), shutdown_trigger=until_stopped)
+
+
+async def _found(known: Routing) -> dict[str, Dialect]:
+    """What the servers say of themselves that nothing else tells of."""
+    asked = [endpoint for endpoint in known.endpoints if may_be_asked(endpoint)]
+    upstream = Upstream()
+    try:
+        answers = await asyncio.gather(*(identify(endpoint_client(each, upstream).look) for each in asked))
+    finally:
+        await upstream.aclose()
+    return {endpoint.name: answer for endpoint, answer in zip(asked, answers, strict=True) if answer}
 
 
 def _summary(endpoint: Endpoint) -> dict[str, str]:

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterable
 from pathlib import Path, PurePath
+from types import MappingProxyType
 
 from anthropic_proxy import endpoints, routing
 from anthropic_proxy.config import ConfigError, Settings
 from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
 from anthropic_proxy.config_file import ConfigFile, parse
-from anthropic_proxy.dialects import with_facts
-from anthropic_proxy.endpoints import Endpoint, Limits, Timeouts
+from anthropic_proxy.dialects import GENERIC, with_facts
+from anthropic_proxy.endpoints import Endpoint, Found, Limits, Timeouts
 from anthropic_proxy.routing import Routing, Rule, Target
 
 
-def configured(settings: Settings) -> Routing:
-    """The upstreams, and which requests go where. Raises ConfigError."""
+def configured(settings: Settings, found: Found = MappingProxyType({})) -> Routing:
+    """The upstreams, and which requests go where. `found`: what was found out by asking. Raises ConfigError."""
     if settings.config_file is None:
-        return routing.of_settings(settings, endpoints.of_settings(settings))
+        return routing.of_settings(settings, endpoints.of_settings(settings, found))
     file = _read(settings.config_file, settings)
-    known = {name: _endpoint(name, entry) for name, entry in file.upstreams.items()}
+    known = {name: _endpoint(name, entry, found) for name, entry in file.upstreams.items()}
     simple = routing.of_settings(settings, tuple(known.values()))
     aliases = {name: (_targets([entry], known),) for name, entry in file.aliases.items()}
     rules = (_rule(entry, known) for entry in file.routes)
@@ -38,11 +39,13 @@ def _text_of(path: PurePath) -> str:
     return Path(path).expanduser().read_text("utf-8")
 
 
-def _endpoint(name: str, entry: UpstreamEntry) -> Endpoint:
-    dialect = with_facts(endpoints.chosen_dialect(entry.url, entry.dialect), entry.facts)
+def _endpoint(name: str, entry: UpstreamEntry, found: Found) -> Endpoint:
+    chosen = endpoints.chosen_dialect(entry.url, entry.dialect, found.get(name))
+    dialect = with_facts(chosen or GENERIC, entry.facts)
     base, query = endpoints.address_of(entry.url, dialect)
     return Endpoint(
         name=name,
+        is_guessed=chosen is None,
         base=base,
         dialect=dialect,
         api=entry.api,
