@@ -45,6 +45,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m anthropic_proxy.compatibility > docs/compatibility.md
+	$(BIN)/python -m anthropic_proxy.upstreams_page > docs/upstreams.md
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url
 

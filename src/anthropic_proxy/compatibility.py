@@ -4,10 +4,8 @@
 tables, so that neither a new part of the API nor a change of ours can go unmentioned.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC
 from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.translate.request.fields import FIELDS
 from anthropic_proxy.translate.stops import STOP_REASONS
@@ -102,7 +100,8 @@ _HEAD = """# Compatibility
 
 What becomes of each part of the Messages API on the way to an OpenAI-compatible server, and back. Written from the code's
 own tables by `make docs`; a test checks it against the official SDK's types. Fields and blocks that are not listed are
-never refused: a field is left out, a user's block is kept as JSON for the model to read.
+never refused: a field is left out, a user's block is kept as JSON for the model to read. What differs from one kind of
+upstream to another is in [upstreams.md](upstreams.md).
 """
 
 
@@ -115,7 +114,6 @@ def page() -> str:
         _table("Content blocks of answers", ("Block", "What it is made of"), _named(ANSWERS)),
         _table("Stop reasons", ("Stop reason", "Finish reasons", "Also"), _stops()),
         _table("Errors", ("Status", "Type"), ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items())),
-        _table("Upstreams", ("Fact", *(f"{each.name}" for each in (*DIALECTS, GENERIC))), _facts()),
     )
     return "\n".join([_HEAD, *sections])
 
@@ -142,18 +140,6 @@ def _stops() -> Iterable[tuple[str, str, str]]:
     for stop_reason, also in STOPS.items():
         words = (f"`{word}`" for word, reason in STOP_REASONS.items() if reason == stop_reason)
         yield f"`{stop_reason}`", ", ".join(words), also
-
-
-def _facts() -> Iterable[list[str]]:
-    for field in dataclasses.fields(GENERIC):
-        if field.name != "name":
-            yield [f"`{field.name}`", *(_fact(getattr(each, field.name)) for each in (*DIALECTS, GENERIC))]
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) or "any other" if isinstance(value, tuple) else f"`{value}`"
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ DIALECTS: tuple[Dialect, ...] = (
         "openrouter",
         hosts=("openrouter.ai",),
         api_path="/api/v1",
-        headers=(("HTTP-Referer", "https://pypi.org/project/anthropic-proxy"), ("X-Title", "anthropic-proxy")),
+        # openrouter.ai/docs/app-attribution
+        headers=(("X-Title", "anthropic-proxy"),),
         max_tokens_field="max_tokens",
         sampling_top_k=True,
         system_anywhere=False,

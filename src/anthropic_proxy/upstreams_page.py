@@ -1,0 +1,270 @@
+"""docs/upstreams.md: how each kind of upstream is set up, what works there and what does not. `make docs` writes it.
+
+The facts come from the table of dialects; what a fact can't say stands here, a line or two for each kind. A test holds the
+page against both.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from anthropic_proxy.dialect import FACTS
+from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
+
+
+class Guide(NamedTuple):
+    """title: the kind's own name. url: for UPSTREAM_BASE_URL. key: for UPSTREAM_API_KEY, None where none is needed.
+    works: what was recorded or is documented to work. know: what does not, or is to be known.
+    """
+
+    title: str
+    url: str
+    key: str | None
+    works: str
+    know: str
+
+
+_ALL = "text, streams, tools, images, structured outputs"
+
+GUIDES: Mapping[str, Guide] = {
+    "openai": Guide(
+        "OpenAI",
+        "https://api.openai.com",
+        "sk-...",
+        f"{_ALL}, PDFs, thinking, priority processing",
+        "newer models take tools together with thinking in the Responses API alone: the proxy changes over when OpenAI "
+        "says so, or at once with `UPSTREAM_API=responses`; a prefilled answer is refused",
+    ),
+    "azure": Guide(
+        "Azure OpenAI",
+        "https://NAME.openai.azure.com",
+        "...",
+        f"{_ALL}, PDFs, thinking; the v1 address, where the model is the deployment's name, and older addresses of one "
+        "deployment (`.../openai/deployments/DEPLOYMENT?api-version=2024-10-21`)",
+        "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
+        "`UPSTREAM_FACTS=auth=bearer`",
+    ),
+    "openrouter": Guide(
+        "OpenRouter",
+        "https://openrouter.ai/api",
+        "sk-or-...",
+        f"{_ALL}, PDFs, thinking with signatures given back, marks of caching (`cache_control`)",
+        "`provider`, `models` and `plugins` go into `UPSTREAM_EXTRA_BODY`, the address of your app into `UPSTREAM_HEADERS` "
+        "(`HTTP-Referer`); not every provider behind it takes every field",
+    ),
+    "ollama": Guide(
+        "Ollama",
+        "http://localhost:11434",
+        None,
+        "text, streams, tools, images, JSON, thinking",
+        "a prompt that is longer than the context is cut without a word: start it with `OLLAMA_CONTEXT_LENGTH=32768` or "
+        "more, as its OpenAI-compatible API has no field for that; `tool_choice` is ignored",
+    ),
+    "llamacpp": Guide(
+        "llama.cpp (llama-server)",
+        "http://localhost:8080",
+        None,
+        "text, streams, tools (started with `--jinja`), images (`--mmproj`), structured outputs, thinking, exact "
+        "`count_tokens`, prefill",
+        "any name of a model is answered by the loaded one",
+    ),
+    "vllm": Guide(
+        "vLLM",
+        "http://localhost:8000",
+        None,
+        f"{_ALL}, thinking, exact `count_tokens`, prefill",
+        "tools need `--enable-auto-tool-choice` and `--tool-call-parser`, thinking `--reasoning-parser`",
+    ),
+    "sglang": Guide(
+        "SGLang",
+        "http://localhost:30000",
+        None,
+        f"{_ALL}, thinking, prefill",
+        "tools need `--tool-call-parser`, thinking `--reasoning-parser`",
+    ),
+    "lmstudio": Guide(
+        "LM Studio",
+        "http://localhost:1234",
+        None,
+        "text, streams, tools, images, structured outputs",
+        "a tool that is required by name becomes `required` with that tool alone",
+    ),
+    "litellm": Guide(
+        "LiteLLM",
+        "http://localhost:4000",
+        "sk-...",
+        f"{_ALL}; what else depends on the provider behind it",
+        "`drop_params: true` in its settings spares refusals",
+    ),
+    "deepseek": Guide(
+        "DeepSeek",
+        "https://api.deepseek.com",
+        "sk-...",
+        "text, streams, tools, JSON, thinking with the reasoning given back within tool loops",
+        "no images; prefill is a beta: `UPSTREAM_BASE_URL=https://api.deepseek.com/beta/chat/completions` with "
+        "`UPSTREAM_FACTS=prefill=prefix`",
+    ),
+    "mistral": Guide(
+        "Mistral",
+        "https://api.mistral.ai",
+        "...",
+        f"{_ALL}, thinking, prefill",
+        "ids of tool calls are made nine characters long on the way",
+    ),
+    "groq": Guide(
+        "Groq",
+        "https://api.groq.com/openai",
+        "gsk_...",
+        f"{_ALL}, thinking, prefill",
+        "a call that Groq finds malformed is an error that may be tried again",
+    ),
+    "together": Guide("Together", "https://api.together.xyz", "...", f"{_ALL}, thinking", "a prefilled answer is refused"),
+    "fireworks": Guide(
+        "Fireworks", "https://api.fireworks.ai/inference", "fw_...", f"{_ALL}, thinking", "a prefilled answer is refused"
+    ),
+    "cerebras": Guide(
+        "Cerebras",
+        "https://api.cerebras.ai",
+        "csk-...",
+        "text, streams, tools, structured outputs, thinking",
+        "few models see",
+    ),
+    "xai": Guide(
+        "xAI", "https://api.x.ai", "xai-...", f"{_ALL}, thinking", "a wrong key is told as a 400 there, and as such"
+    ),
+    "gemini": Guide(
+        "Gemini",
+        "https://generativelanguage.googleapis.com",
+        "AIza...",
+        f"{_ALL}, thinking; signatures of tool calls travel in thinking blocks",
+        "without `thinking` in the request the signatures can't travel, and Google's stand-in is sent in their place; "
+        "images by address are fetched by the proxy",
+    ),
+    "moonshot": Guide(
+        "Moonshot (Kimi)", "https://api.moonshot.ai", "sk-...", f"{_ALL}, thinking with the reasoning given back", "no PDFs"
+    ),
+    "glm": Guide(
+        "GLM (Z.ai, BigModel)",
+        "https://api.z.ai",
+        "...",
+        f"{_ALL}, thinking with the reasoning given back",
+        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`",
+    ),
+    "minimax": Guide(
+        "MiniMax", "https://api.minimax.io", "...", "text, streams, tools, thinking given back", "its models always think"
+    ),
+    "qwen": Guide(
+        "Qwen (DashScope, Model Studio)",
+        "https://dashscope-intl.aliyuncs.com",
+        "sk-...",
+        f"{_ALL}, thinking with a budget",
+        "each region has a host and keys of its own",
+    ),
+    "nvidia": Guide(
+        "NVIDIA NIM",
+        "https://integrate.api.nvidia.com",
+        "nvapi-...",
+        f"{_ALL}, thinking",
+        "a NIM of your own must be started with its switch for tools, else `tool_choice` is refused",
+    ),
+    "github": Guide(
+        "GitHub Models", "https://models.github.ai", "ghp_...", _ALL, "small limits of tokens for each request"
+    ),
+    "huggingface": Guide(
+        "Hugging Face router",
+        "https://router.huggingface.co",
+        "hf_...",
+        f"{_ALL}, thinking",
+        "`MODEL:PROVIDER` names the provider behind it",
+    ),
+    "perplexity": Guide(
+        "Perplexity", "https://api.perplexity.ai", "pplx-...", "text, streams, images, structured outputs", "no tools"
+    ),
+    "generic": Guide(
+        "Any other server",
+        "https://HOST/v1",
+        "...",
+        "whatever it takes of Chat Completions; what it refuses is left out or changed, and remembered",
+        "set `UPSTREAM_DIALECT` where it is one of the kinds above behind another address, and `UPSTREAM_FACTS` where "
+        "it is not",
+    ),
+}
+
+_HEAD = """# Upstreams
+
+The kinds of servers that the proxy knows. A kind is chosen by the host of `UPSTREAM_BASE_URL`; a server on your own machine
+or network is asked what it is when the proxy starts; `UPSTREAM_DIALECT` names a kind whatever the address. Each fact of the
+table below can be set otherwise: `UPSTREAM_FACTS=fact=value;fact=value`, or `facts` in [the file](configuration.md).
+Extra headers, parameters of the address and fields are set by `UPSTREAM_HEADERS`, by the URL's own query and by
+`UPSTREAM_EXTRA_BODY`. What a model refuses of a request is changed and sent again, and remembered for that model.
+
+Written from the code's own tables by `make docs`.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    rows = (*DIALECTS, GENERIC)
+    return "\n".join([_HEAD, *map(_section, rows), "## Facts", "", *_meanings(), *_facts(rows)])
+
+
+def _section(dialect: Dialect) -> str:
+    guide = GUIDES[dialect.name]
+    lines = [f"UPSTREAM_BASE_URL={guide.url}", *([f"UPSTREAM_API_KEY={guide.key}"] if guide.key else [])]
+    known = ", ".join(f"`{'*' if host.startswith('.') else ''}{host}`" for host in dialect.hosts) or _unnamed(dialect)
+    works = f"Works: {guide.works}."
+    return "\n".join(
+        [
+            f"## {guide.title}",
+            "",
+            "```",
+            *lines,
+            "```",
+            "",
+            f"`{dialect.name}`: {known}",
+            "",
+            works,
+            f"To know: {guide.know}.",
+            "",
+        ]
+    )
+
+
+def _unnamed(dialect: Dialect) -> str:
+    return "everything else" if dialect is GENERIC else "found by asking, or by `UPSTREAM_DIALECT`"
+
+
+def _meanings() -> Iterable[str]:
+    """What each fact means, out of the record's own documentation."""
+    text = (Dialect.__doc__ or "").split("\n\n", 1)[1]
+    paragraphs = " ".join(line.strip() for line in text.splitlines())
+    for name, following in zip(FACTS, [*FACTS[1:], None], strict=True):
+        meaning = paragraphs.split(f" {name}: ", 1)[1]
+        meaning = meaning.split(f" {following}: ", 1)[0] if following else meaning
+        yield f"- `{name}`: {meaning.strip()}"
+    yield ""
+
+
+def _facts(rows: Iterable[Dialect]) -> Iterable[str]:
+    """A row for each kind with the facts in which it is not OpenAI's."""
+    yield "| Kind | Facts (where they are not OpenAI's) |"
+    yield "| --- | --- |"
+    plain = Dialect("openai")
+    for dialect in rows:
+        differing = (
+            f"`{each.name}={_value(getattr(dialect, each.name))}`"
+            for each in dataclasses.fields(dialect)
+            if each.name in FACTS and getattr(dialect, each.name) != getattr(plain, each.name)
+        )
+        yield f"| {dialect.name} | {' '.join(differing)} |"
+    yield ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "; ".join(f"{name}: {text}" for name, text in value) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - the page is this module's output

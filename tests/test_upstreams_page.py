@@ -1,0 +1,33 @@
+"""docs/upstreams.md is what the tables say, and the two lines for each kind set the proxy up for that kind."""
+
+from pathlib import Path
+
+import pytest
+
+from anthropic_proxy import upstreams_page
+from anthropic_proxy.config import Settings
+from anthropic_proxy.dialects import NAMES, named
+from anthropic_proxy.endpoints import of_settings
+from anthropic_proxy.upstreams_page import GUIDES
+
+PAGE = Path(__file__).parent.parent / "docs" / "upstreams.md"
+
+# Servers of one's own have no host that names them.
+_ONES_OWN = {"ollama", "llamacpp", "vllm", "sglang", "lmstudio", "litellm", "generic"}
+
+
+def test_the_page_is_written_from_the_tables() -> None:
+    assert PAGE.read_text() == upstreams_page.page(), "run: make docs"
+
+
+def test_every_kind_is_told() -> None:
+    assert tuple(sorted(GUIDES)) == NAMES
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_two_lines_work(name: str) -> None:
+    url = GUIDES[name].url.replace("NAME", "name").replace("HOST", "host.example")
+    (endpoint,) = of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].key))
+    assert endpoint.dialect.name == ("generic" if name in _ONES_OWN else name)
+    if name not in _ONES_OWN:
+        assert endpoint.base.endswith(named(name).api_path)
