@@ -11,14 +11,15 @@ from pydantic import ConfigDict, TypeAdapter
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-def _adapter(params: Any) -> TypeAdapter[Any]:
+def adapter(params: Any) -> TypeAdapter[Any]:
+    """The type with nothing more in it."""
     # A TypedDict takes its configuration from this attribute, and so do those inside it.
     params.__pydantic_config__ = ConfigDict(extra="forbid")
     return TypeAdapter(params)
 
 
-_WHOLE = _adapter(completion_create_params.CompletionCreateParamsNonStreaming)
-_STREAMED = _adapter(completion_create_params.CompletionCreateParamsStreaming)
+_WHOLE = adapter(completion_create_params.CompletionCreateParamsNonStreaming)
+_STREAMED = adapter(completion_create_params.CompletionCreateParamsStreaming)
 
 
 # What rows of the dialects and signatures of ours add to OpenAI's API, anywhere in a request.
@@ -64,7 +65,7 @@ def is_name(name: str) -> bool:
 
 def check(body: dict[str, Any]) -> None:
     """Asserts that OpenAI's API would take `body`."""
-    _exhaust((_STREAMED if body.get("stream") else _WHOLE).validate_python(body))
+    exhaust((_STREAMED if body.get("stream") else _WHOLE).validate_python(body))
     assert body.get("tools") != [], "an empty list of tools"
     tools = [tool["function"] for tool in body.get("tools", ())]
     for tool in tools:
@@ -91,10 +92,10 @@ def _check_results(messages: list[dict[str, Any]]) -> None:
     assert not open_calls, "a call without a result"
 
 
-def _exhaust(value: Any) -> None:
+def exhaust(value: Any) -> None:
     """pydantic checks what is typed as Iterable only while it is iterated."""
     if isinstance(value, dict):
         value = value.values()
     if not isinstance(value, str | bytes) and hasattr(value, "__iter__"):
         for each in value:
-            _exhaust(each)
+            exhaust(each)

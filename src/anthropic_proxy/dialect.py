@@ -30,6 +30,7 @@ class Dialect:
     prompt_cache_key: whether the request may name the prompt cache that it shares.
     counts_tokens: whether it is worth asking for a way to count a request's tokens; see counting.py. Services have none.
     takes_files: whether a user message may hold `file` parts; the text of a PDF goes to those who don't.
+    tool_parts: whether a tool message may hold images and files; a user message after it holds them for those who don't.
     fetches_image_urls: whether it fetches an image by its address; the proxy does it for those who don't.
     prefill: what becomes of an assistant message at the end of the conversation; see translate/prefill.py.
     service_tiers: whether the request may hold `service_tier`.
@@ -46,9 +47,9 @@ class Dialect:
     stream_options: bool = True
     system_anywhere: bool = True
     replays_reasoning: bool = False
-    reasoning: Literal["openai", "openrouter", "template", "effort", "thinking", "enable_thinking", "split", "none"] = (
-        "openai"
-    )
+    reasoning: Literal[
+        "openai", "openrouter", "template", "effort", "thinking", "enable_thinking", "split", "none", "responses"
+    ] = "openai"
     tool_call_ids: Literal["plain", "nine"] = "plain"
     tool_signatures: bool = False
     cache_control: bool = False
@@ -56,6 +57,7 @@ class Dialect:
     prompt_cache_key: bool = True
     counts_tokens: bool = False
     takes_files: bool = True
+    tool_parts: bool = False
     fetches_image_urls: bool = True
     prefill: Literal["continued", "refused", "continue_final_message", "prefix"] = "refused"
     service_tiers: bool = True

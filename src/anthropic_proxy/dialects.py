@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from anthropic_proxy.dialect import Dialect, with_facts
 
-__all__ = ["DIALECTS", "GENERIC", "NAMES", "Dialect", "dialect_of", "named", "with_facts"]
+__all__ = ["DIALECTS", "GENERIC", "NAMES", "Dialect", "dialect_of", "for_responses", "named", "with_facts"]
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
 # max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it. Of those none takes `file` parts, and llama.cpp
@@ -189,3 +189,20 @@ def named(name: str) -> Dialect:
         if dialect.name == name.lower():
             return dialect
     raise ValueError(f"must be one of {', '.join(NAMES)}")
+
+
+def for_responses(dialect: Dialect) -> Dialect:
+    """The same upstream, spoken to by OpenAI's Responses API.
+
+    Reasoning has a form of its own there, and comes back. An answer can't be begun for the model, and neither `top_k` nor
+    marks of caching are among the fields. Servers that take no files are local ones, for which results of tools are text.
+    """
+    return replace(
+        dialect,
+        reasoning="responses",
+        replays_reasoning=True,
+        tool_parts=dialect.takes_files,
+        prefill="refused",
+        sampling_top_k=False,
+        cache_control=False,
+    )

@@ -24,6 +24,9 @@ REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
 # Where reasoning came within the text. It does not go back: the templates of such models leave it out of the history.
 IN_TEXT = "content"
 
+# What the pieces of one detail have in common. A summary of OpenAI's Responses API has several parts.
+_SAME = ("type", "index", "summary_index")
+
 # What a detail's text is called, by the detail's type.
 DETAIL_TEXTS = ("text", "summary")
 
@@ -68,7 +71,7 @@ def thinking_part(text: str) -> JsonObject:
 
 
 def _goes_on(known: JsonObject, detail: JsonObject) -> bool:
-    if detail.get("data") or any(known.get(name) != detail.get(name) for name in ("type", "index")):
+    if detail.get("data") or any(known.get(name) != detail.get(name) for name in _SAME):
         return False
     return not (known.get("signature") and detail_text(detail))
 

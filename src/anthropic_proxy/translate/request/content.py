@@ -57,6 +57,16 @@ def to_tool_text(block: JsonObject, label: str, target: Target) -> tuple[str, li
     return (f"Error: {text}" if block.get("is_error") else text), attached
 
 
+def to_tool_content(block: JsonObject, label: str, target: Target) -> tuple[str | list[JsonObject], list[JsonObject]]:
+    """A tool_result as the content of a tool message, and the parts that it can't hold with this upstream."""
+    parts = to_parts(blocks_of(block.get("content")), target) if target.dialect.tool_parts else []
+    if any(part["type"] != "text" for part in parts):
+        return ([openai.text_part("Error:"), *parts] if block.get("is_error") else parts), []
+    text, attached = to_tool_text(block, label, target)
+    mark = cache_mark(block, target)
+    return ([openai.text_part(text, mark)] if mark else text), attached
+
+
 def cache_mark(block: JsonObject, target: Target) -> JsonObject | None:
     """The block's `cache_control`, for upstreams that know it. Who keeps it for how long is the upstream's to say."""
     mark = block.get("cache_control") if target.dialect.cache_control else None

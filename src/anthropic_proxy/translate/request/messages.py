@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.names import upstream_name
 from anthropic_proxy.translate.prefill import to_prefill
-from anthropic_proxy.translate.request.content import blocks_of, cache_mark, to_parts, to_tool_text
+from anthropic_proxy.translate.request.content import blocks_of, cache_mark, to_parts, to_tool_content, to_tool_text
 from anthropic_proxy.translate.request.server_tools import unavailable_note
 from anthropic_proxy.translate.request.target import Target
 from anthropic_proxy.translate.request.toolids import ToolIds
@@ -140,10 +140,8 @@ def _user(blocks: list[JsonObject], calls: list[_Call], target: Target) -> list[
             continue
         call_id = call.written["id"]
         label = f"the result of {call.written['function']['name']} ({call_id})"
-        result = results[call.tool_use_id].pop()
-        text, parts = to_tool_text(result, label, target)
-        mark = cache_mark(result, target)
-        tool_messages.append(openai.tool_message(call_id, [openai.text_part(text, mark)] if mark else text))
+        content, parts = to_tool_content(results[call.tool_use_id].pop(), label, target)
+        tool_messages.append(openai.tool_message(call_id, content))
         attached += parts
     left = {id(result) for each in results.values() for result in each}
     orphans = [part for block in blocks if id(block) in left for part in _orphan(block, target)]

@@ -107,6 +107,14 @@ def _split(_: Wish) -> JsonObject:
     return {"reasoning_split": True}
 
 
+def _responses(wish: Wish) -> JsonObject:
+    """OpenAI's Responses API: the model's reasoning is told, and can come back, only where it is asked for. Models that
+    don't reason refuse to be asked, so it is not done for clients that would not see it.
+    """
+    told = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]} if wish.thinks else {}
+    return {**_openai(wish), **told}
+
+
 def _none(_: Wish) -> JsonObject:
     return {}
 
@@ -126,5 +134,6 @@ _FORMS: dict[str, Callable[[Wish], JsonObject]] = {
     "thinking": _thinking,
     "enable_thinking": _enable_thinking,
     "split": _split,
+    "responses": _responses,
     "none": _none,
 }

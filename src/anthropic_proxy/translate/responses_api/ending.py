@@ -1,0 +1,75 @@
+"""How a Responses answer ended: finish reason and usage, or an error, in the form of Chat Completions."""
+
+from typing import Any
+
+from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.openai import string
+
+# By the reason of `incomplete_details`. Whatever else it is, such an answer is cut.
+_INCOMPLETE = {"content_filter": "content_filter"}
+
+# HTTP statuses for codes and types of errors that come within an answer, where there is none. All others are 500.
+_STATUS = {
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "data_residency_mismatch": 400,
+    "bio_policy": 400,
+    "cyber_policy": 400,
+    "misalignment_policy_violation": 400,
+    "invalid_image": 400,
+    "invalid_image_format": 400,
+    "invalid_base64_image": 400,
+    "invalid_image_url": 400,
+    "invalid_image_mode": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "image_parse_error": 400,
+    "image_content_policy_violation": 400,
+    "image_file_too_large": 400,
+    "image_file_not_found": 400,
+    "unsupported_image_media_type": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+}
+
+
+def finish_chunk(response: JsonObject, *, cut: bool, has_calls: bool) -> JsonObject:
+    """The last chunk, with the finish reason, the usage and the tier. cut: whether the answer is incomplete."""
+    reason = _cut(response) if cut else "tool_calls" if has_calls else "stop"
+    chunk: JsonObject = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+    if isinstance(response.get("usage"), dict):
+        chunk["usage"] = _usage(response["usage"])
+    if response.get("service_tier"):
+        chunk["service_tier"] = response["service_tier"]
+    return chunk
+
+
+def error_chunk(error: Any) -> JsonObject:
+    """The chunk for an error that came within an answer. Its `code` is an HTTP status where one is known, and its `type`
+    the code that stood in its place.
+    """
+    if not isinstance(error, dict):
+        return {"error": {"message": string(error), "type": "response.failed"}}
+    names = [each for each in (error.get("code"), error.get("type")) if isinstance(each, str)]
+    status = next((_STATUS[name] for name in names if name in _STATUS), error.get("code"))
+    return {"error": {"message": string(error.get("message")), "type": " ".join(names), "code": status}}
+
+
+def _cut(response: JsonObject) -> str:
+    incomplete = response.get("incomplete_details")
+    return _INCOMPLETE.get(string(incomplete.get("reason")), "length") if isinstance(incomplete, dict) else "length"
+
+
+def _usage(told: JsonObject) -> JsonObject:
+    usage = {new: told.get(old) for old, new in _COUNTS.items()}
+    nested = {new: told[old] for old, new in _DETAILS.items() if isinstance(told.get(old), dict)}
+    return {**usage, **nested}
+
+
+_COUNTS = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens", "total_tokens": "total_tokens"}
+_DETAILS = {"input_tokens_details": "prompt_tokens_details", "output_tokens_details": "completion_tokens_details"}

@@ -1,0 +1,89 @@
+"""What is refused about the choice between the two APIs, and what the Responses API refuses of a request.
+
+Its refusals name fields that a Chat Completions request has by other names; told in those, the rules for Chat Completions
+(see adjustments) apply to them as well. What has no counterpart there has its rules here.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from anthropic_proxy.translate.changes import Adjustment
+from anthropic_proxy.translate.failure import Failure
+from anthropic_proxy.translate.reasoning import DETAILS
+from anthropic_proxy.wire.codec import JsonObject
+
+# OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the
+# second names another API, for completion models of old), Azure's and GitHub Copilot's.
+_WANTED = re.compile(
+    r"\buse (the )?/?v1/responses|only supported in /?v1/responses"
+    r"|not a chat model and thus not supported in the /?v1/chat/completions"
+    r"|chatCompletion operation does not work with the specified model"
+    r"|not accessible via the /chat/completions endpoint|unsupported_api_for_model",
+    re.IGNORECASE,
+)
+
+
+def wants_responses(failure: Failure) -> bool:
+    """Whether the refusal of a Chat Completions request says that its model is to be asked by the Responses API."""
+    return failure.status in (400, 404) and bool(_WANTED.search(failure.searched))
+
+
+# The names of this API's fields in Chat Completions.
+_PARAMS = {
+    "reasoning.effort": "reasoning_effort",
+    "text.format": "response_format",
+    "text.verbosity": "verbosity",
+    "input": "messages",
+}
+
+
+def as_chat_failure(failure: Failure) -> Failure:
+    """A refusal of the Responses API with the field that it names under its name in Chat Completions."""
+    param = failure.error.get("param")
+    return replace(failure, error={**failure.error, "param": _PARAMS[param]}) if param in _PARAMS else failure
+
+
+def responses_adjustment(failure: Failure, body: JsonObject) -> Adjustment | None:
+    """The change of `body`, the Chat Completions request, for a refusal that only the Responses API has."""
+    found = (rule(failure) for rule in _RULES)
+    return next((change for change in found if change is not None and change.apply(body) != body), None)
+
+
+_SUMMARY = re.compile(r"reasoning summaries|reasoning\.summary", re.IGNORECASE)
+_NO_ENCRYPTION = re.compile(r"encrypted content is not supported", re.IGNORECASE)
+_OLD_REASONING = re.compile(
+    r"invalid_encrypted_content|encrypted content (.{0,200}could not be (verified|decrypted)|is not supported)"
+    r"|items are not persisted when `?store|'reasoning' was provided without its required following",
+    re.IGNORECASE | re.DOTALL,
+)
+_MOST = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
+
+
+def _without_summary(failure: Failure) -> Adjustment | None:
+    """Organizations that OpenAI has not verified get none, and not all models write one."""
+    told = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
+    return Adjustment("drop", "reasoning") if told else None
+
+
+def _without_encryption(failure: Failure) -> Adjustment | None:
+    """Models that don't reason."""
+    return Adjustment("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
+
+
+def _without_old_reasoning(failure: Failure) -> Adjustment | None:
+    """That of another organization, or of a server before this one. The next conversation may hold none of it."""
+    return Adjustment("forget", DETAILS, lasts=False) if _OLD_REASONING.search(failure.searched) else None
+
+
+def _shorter(failure: Failure) -> Adjustment | None:
+    most = _MOST.search(failure.text)
+    return Adjustment("at_most", "max_tokens", int(most[1])) if most else None
+
+
+_RULES: tuple[Callable[[Failure], Adjustment | None], ...] = (
+    _without_summary,
+    _without_encryption,
+    _without_old_reasoning,
+    _shorter,
+)

@@ -1,0 +1,27 @@
+"""The table of the APIs."""
+
+from typing import get_args
+
+from anthropic_proxy.addresses import CHAT_COMPLETIONS
+from anthropic_proxy.config import Api
+from anthropic_proxy.dialects import DIALECTS
+from anthropic_proxy.translate.apis import APIS
+
+
+def test_each_api_that_needs_a_translation_has_a_row() -> None:
+    assert {*APIS, "messages"} == set(get_args(Api))
+
+
+def test_chat_completions_stay_as_they_are() -> None:
+    chat = APIS["chat_completions"]
+    body, chunk = {"model": "m"}, {"choices": []}
+    assert chat.path == CHAT_COMPLETIONS
+    assert chat.to_body(body) is body
+    assert [id(each) for each in chat.new_reader().feed(chunk)] == [id(chunk)]
+    assert chat.to_completion(chunk) is chunk
+    assert chat.to_dialect(DIALECTS[0]) is DIALECTS[0]
+
+
+def test_readers_of_responses_know_nothing_of_each_other() -> None:
+    responses = APIS["responses"]
+    assert responses.new_reader() is not responses.new_reader()
