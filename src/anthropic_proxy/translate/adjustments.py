@@ -232,6 +232,12 @@ def _without_system(failure: Failure, _: JsonObject) -> Adjustment | None:
     return Adjustment("as_user", "messages") if _NO_SYSTEM.search(failure.text) else None
 
 
+def _without_marks(failure: Failure, _: JsonObject) -> Adjustment | None:
+    """Of caching, which is then the upstream's own matter."""
+    told = _REFUSED.search(failure.searched) and "cache_control" in failure.text
+    return Adjustment("unmark", "messages", "cache_control") if told else None
+
+
 def _one_of_two(failure: Failure, _: JsonObject) -> Adjustment | None:
     """Claude's newer models."""
     told = re.search("`temperature` and `top_p` cannot both be", failure.text)
@@ -285,6 +291,7 @@ _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
     _other_choice,
     _schema_as_it_is,
     _without_system,
+    _without_marks,
     _one_of_two,
     _without_the_field,
 )

@@ -145,6 +145,15 @@ def has_part(message: JsonObject, kind: str) -> bool:
     return isinstance(content, list) and any(part["type"] == kind for part in content)
 
 
+def _unmark(body: JsonObject, _: str, mark: str) -> JsonObject:
+    return {**body, "messages": [_unmarked(each, mark) for each in body["messages"]]}
+
+
+def _unmarked(message: JsonObject, mark: str) -> JsonObject:
+    content = message.get("content")
+    return {**message, "content": [_drop(part, mark, None) for part in content]} if isinstance(content, list) else message
+
+
 def _give(body: JsonObject, field: str, value: str) -> JsonObject:
     messages = [{field: value, **each} if each["role"] == "assistant" else each for each in body["messages"]]
     return {**body, "messages": messages}
@@ -168,5 +177,6 @@ _CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
     "as_user": _as_user,
     "forget": _forget,
     "forget_parts": _forget_parts,
+    "unmark": _unmark,
     "give": _give,
 }
