@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from anthropic_proxy import config
 from anthropic_proxy.addresses import api_address
 from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.download_policy import DownloadPolicy
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"
@@ -65,7 +66,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "completion_model": None,
         "model_map": None,
         "model_aliases": None,
-        "download_private_hosts": False,
+        "downloads": "public",
+        "download_allowed_hosts": None,
         "tool_call_recovery": "auto",
         "debug": False,
         "verbose": False,
@@ -100,7 +102,9 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', "upstream_extra_body", {"a": {"b": [1]}}),
         ("UPSTREAM_IDLE_TIMEOUT", "1.5", "upstream_idle_timeout", 1.5),
         ("CONFIG_FILE", "upstreams.yaml", "config_file", Path("upstreams.yaml")),
-        ("DOWNLOAD_PRIVATE_HOSTS", "true", "download_private_hosts", True),
+        ("DOWNLOADS", "off", "download_policy", DownloadPolicy("off")),
+        ("DOWNLOAD_ALLOWED_HOSTS", "a.example, .b.example", "download_allowed_hosts", ("a.example", ".b.example")),
+        ("DOWNLOAD_ALLOWED_HOSTS", "10.0.0.1", "download_policy", DownloadPolicy("public", ("10.0.0.1",))),
         ("DEBUG", "1", "debug", True),
         ("DEBUG", "true", "debug", True),
         ("DEBUG", "0", "debug", False),
@@ -252,6 +256,14 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
     [
         ("PORT", "http", "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer"),
         ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "a.example,https://b.example/",
+            (
+                "a list of host names, separated by commas: "
+                "'https://b.example/' is no host name: give it without scheme, port and path"
+            ),
+        ),
         ("TOOL_CALL_RECOVERY", "maybe", "auto or off: Input should be 'auto' or 'off'"),
         ("PORT", "-1", "a number from 0 to 65535: Input should be greater than or equal to 0"),
         ("DEBUG", "maybe", "true or false: Input should be a valid boolean, unable to interpret input"),

@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
 
 from anthropic_proxy import downloads as downloads_module
 from anthropic_proxy.dialects import GENERIC
+from anthropic_proxy.download_policy import DownloadPolicy
 from anthropic_proxy.downloads import MAX_FILES, Downloads, is_public
 from anthropic_proxy.errors import ApiError
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers
@@ -210,9 +212,87 @@ def test_no_way_around(upstream: ScriptedUpstream, host: str) -> None:
     assert upstream.requests == []
 
 
-def test_private_hosts_when_allowed(upstream: ScriptedUpstream) -> None:
+def test_all_hosts(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(PNG))
-    assert inlined(asking(block("image", upstream.url)), private_hosts=True) == [source("image/png", PNG)]
+    assert inlined(asking(block("image", upstream.url)), policy=DownloadPolicy("all")) == [source("image/png", PNG)]
+
+
+@pytest.mark.parametrize("fetched", ["public", "all"])
+def test_listed_hosts(upstream: ScriptedUpstream, fetched: Any) -> None:
+    """They may be private; others are not fetched, also where a listed one sends us there."""
+    policy = DownloadPolicy(fetched, ("127.0.0.1",))
+    upstream.then(answers(PNG), answers(b"", 302, {"location": f"http://localhost:{upstream.port}/"}))
+    assert inlined(asking(block("image", upstream.url)), policy=policy) == [source("image/png", PNG)]
+    refused = "its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS"
+    assert refused in failure(upstream.url, policy=policy)
+    for url in (
+        f"http://localhost:{upstream.port}",
+        f"http://127.1:{upstream.port}",
+        f"http://127.0.0.1@[::1]:{upstream.port}",
+    ):
+        assert refused in failure(url, policy=policy)
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["{here}#@a.invalid/", "{here}\\@a.invalid/", "http://a.invalid@{host}/", "{here}/@a.invalid"]
+)
+def test_a_host_is_read_as_the_request_is_sent(upstream: ScriptedUpstream, url: str) -> None:
+    """Parsers of addresses differ; the one that connects is asked."""
+    address = url.format(here=upstream.url, host=upstream.url.removeprefix("http://"))
+    failure(address, policy=DownloadPolicy("public", ("a.invalid",)))
+    assert upstream.requests == []
+
+
+def test_no_hosts(upstream: ScriptedUpstream) -> None:
+    policy = DownloadPolicy("off", ("127.0.0.1",))
+    assert "fetches no files (DOWNLOADS=off); send it in base64" in failure(upstream.url, policy=policy)
+    assert upstream.requests == []
+
+
+def test_addresses_are_passed_on_to_who_fetches_them() -> None:
+    async def main(request: Json) -> Json:
+        return await Downloads(DownloadPolicy("off")).inlined(
+            request, dataclasses.replace(GENERIC, fetches_image_urls=True)
+        )
+
+    request = asking(block("image", "https://a.example/b"))
+    assert asyncio.run(main(request)) is request
+
+
+def test_the_next_turn(files: ScriptedUpstream) -> None:
+    """It brings the address again, and the file is still there, unless its server forbids that."""
+    request = asking(block("image", files.url + "/a"), block("image", files.url + "/b"))
+    files.then(answers(PNG), answers(PNG, headers={"cache-control": "private, no-store"}), answers(PNG))
+
+    async def main() -> list[Json]:
+        downloads = Downloads()
+        try:
+            # One after the other, for the scripts' sake.
+            for part in request["messages"][0]["content"]:
+                await downloads.inlined(asking(part), GENERIC)
+            return [await downloads.inlined(request, GENERIC)]
+        finally:
+            await downloads.aclose()
+
+    (made,) = asyncio.run(main())
+    assert [each["source"] for each in made["messages"][0]["content"]] == [source("image/png", PNG)] * 2
+    assert [each.path for each in files.requests] == ["/a", "/b", "/b"]
+
+
+def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
+    files.then(answers(PNG), answers(PNG))
+
+    async def main() -> None:
+        downloads = Downloads(max_bytes=2 * len(PNG) - 1)
+        try:
+            await downloads.inlined(asking(block("image", files.url)), GENERIC)
+            await downloads.inlined(asking(block("image", files.url), block("image", files.url + "/b")), GENERIC)
+        finally:
+            await downloads.aclose()
+
+    with pytest.raises(ApiError, match="files of a request may have 32 MB together"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"])

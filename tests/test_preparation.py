@@ -47,7 +47,7 @@ def test_a_pdf_is_read(proxy: str, upstream: ScriptedUpstream) -> None:
 @pytest.mark.parametrize(("kind", "data"), [("document", pdf("Inside.")), ("image", b"GIF89a")])
 def test_an_address_is_fetched(upstream: ScriptedUpstream, kind: str, data: bytes) -> None:
     upstream.then(answers(data), answers(completion()))
-    with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret", DOWNLOAD_PRIVATE_HOSTS=True) as proxy:
+    with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret", DOWNLOADS="all") as proxy:
         assert post(proxy, asking({"type": "url", "url": upstream.url + "/f"}, kind)).status_code == 200
     fetched, asked = upstream.request(), upstream.request()
     assert (fetched.method, fetched.path) == ("GET", "/f")

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import DEADLINE, Pause, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 from tests.server.test_messages import events_of, post
 
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 32000, "messages": [{"role": "user", "content": "Hi"}]}
@@ -96,6 +96,69 @@ def test_a_full_context_is_not_a_full_answer(proxy: str, upstream: ScriptedUpstr
     response = post(proxy, {**REQUEST, "stream": stream})
     ended = events_of(response.text)[-2]["delta"] if stream else response.json()
     assert ended["stop_reason"] == "model_context_window_exceeded"
+
+
+@pytest.mark.parametrize(
+    "code", [{"code": 400}, {"type": "invalid_request_error"}, {"type": "BadRequestError", "code": None}]
+)
+@pytest.mark.parametrize(
+    ("request_fields", "answer"),
+    [
+        ({"stream": True}, streams(text_chunks("Hello"))),
+        ({"stop_sequences": ["x"]}, streams(text_chunks("Hello"))),
+        ({}, answers(completion("Hello"))),
+    ],
+    ids=["stream", "collected", "whole"],
+)
+def test_a_refusal_within_an_answer(
+    proxy: str, upstream: ScriptedUpstream, request_fields: Any, answer: Script, code: Any
+) -> None:
+    """Some servers and gateways have answered 200 when they find out that they can't."""
+    error = {"error": {"message": "Unrecognized request argument supplied: reasoning_effort", **code}}
+    is_stream = answer.head != answers({}).head and b"event-stream" in (answer.head or b"")
+    refused = streams([error], done=False) if is_stream else answers(error)
+    upstream.then(refused, answer, answer)
+    for _ in range(2):
+        response = post(proxy, {**THINKING, **request_fields})
+        assert response.status_code == 200
+        assert "Hello" in response.text
+    sent = [upstream.request().body for _ in range(3)]
+    assert ["reasoning_effort" in each for each in sent] == [True, False, False]
+
+
+def test_what_can_not_be_mended_within_an_answer_has_its_status(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(streams([{"error": {"message": "roles must alternate", "type": "invalid_request_error"}}]))
+    response = post(proxy, {**REQUEST, "stream": True})
+    assert (response.status_code, response.json()["error"]["message"]) == (400, "roles must alternate")
+
+
+def test_a_refusal_after_the_first_words_is_told(proxy: str, upstream: ScriptedUpstream) -> None:
+    error = {"error": {"message": "temperature is not supported", "code": 400}}
+    pause = Pause()
+    upstream.then(streams([*text_chunks("Hello")[:1], pause, error]))
+    asked = {**THINKING, "stream": True}
+    with httpx.stream("POST", f"{proxy}/v1/messages", json=asked, timeout=DEADLINE, trust_env=False) as response:
+        pause.go.set()
+        events = events_of(response.read().decode())
+    assert events[-1]["error"]["message"] == "temperature is not supported"
+
+
+def test_too_many_tools(proxy: str, upstream: ScriptedUpstream) -> None:
+    """The model and the client are told which ones are missing, each by its own names, also of the next requests."""
+    refused = refusal(
+        "Invalid 'tools': array too long. Expected an array with maximum length 2, but got an array with length 3 instead."
+    )
+    names = ["a", "b", "c.d"]
+    tools: list[Any] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+    tools.append({"type": "web_search_20250305", "name": "web_search"})
+    upstream.then(refused, answers(completion()), streams(text_chunks("Hello")))
+    for stream in (False, True):
+        response = post(proxy, {**REQUEST, "tools": tools, "stream": stream})
+        assert response.headers["anthropic-proxy-unavailable-tools"] == "web_search, c.d"
+    _, second, third = (upstream.request().body for _ in range(3))
+    for sent in (second, third):
+        assert [tool["function"]["name"] for tool in sent["tools"]] == ["a", "b"]
+        assert "not available in this session: c_d_" in sent["messages"][0]["content"]
 
 
 def test_rate_limits(proxy: str, upstream: ScriptedUpstream) -> None:

@@ -1,8 +1,10 @@
 """One request and its answer: sent, read whole or as a stream, translated back, and learned from."""
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from anthropic_proxy.answer_stream import AnswerStream, opened
 from anthropic_proxy.asked import Progress
@@ -12,11 +14,16 @@ from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.sending import Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec
+from anthropic_proxy.translate.names import client_name
+from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.response import to_message
 from anthropic_proxy.translate.stream import StreamTranslator, no_tokens
 from anthropic_proxy.translate.tokens import Estimate
+from anthropic_proxy.translate.tool_limits import missing_tools
 from anthropic_proxy.wire.codec import JsonObject, loads_object
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,17 @@ class Answering:
     async def whole(self, exchange: Exchange) -> JsonObject:
         """The message, read whole. Raises ApiError."""
         started = time.perf_counter()
-        reply = await self._send(exchange, exchange.body)
+        message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
+        self._learn(exchange, translator)
+        self._ended(exchange, started, message["stop_reason"], message["usage"])
+        return message
+
+    async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
         answer = loads_object(await self._sender.read(reply, exchange.request_id))
         if answer is None:
             raise failure.no_completion(exchange.spec.source)
         translator = StreamTranslator(exchange.spec)
-        message = to_message(answer, translator)
-        self._learn(exchange, translator)
-        self._ended(exchange, started, message["stop_reason"], message["usage"])
-        return message
+        return to_message(answer, translator), translator
 
     async def _collected(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
@@ -76,10 +85,11 @@ class Answering:
         return collect.to_message(events)
 
     async def _stream(self, exchange: Exchange) -> AnswerStream:
-        started = time.perf_counter()
         has_options = exchange.client.endpoint.dialect.stream_options
         streaming = {"stream": True, **({"stream_options": {"include_usage": True}} if has_options else {})}
-        reply = await self._send(exchange, exchange.body | streaming)
+        return await self._send(exchange, exchange.body | streaming, partial(self._opened, exchange, time.perf_counter()))
+
+    async def _opened(self, exchange: Exchange, started: float, reply: Call) -> AnswerStream:
         translator = StreamTranslator(exchange.spec)
         stream = AnswerStream(
             reply,
@@ -90,12 +100,19 @@ class Answering:
         )
         return await opened(stream)
 
-    async def _send(self, exchange: Exchange, body: JsonObject) -> Call:
-        """The upstream's reply, once its status is known to be good. Raises ApiError."""
-        reply = await self._sender.post(exchange.client, body, exchange.request_id, exchange.spec.input_estimate)
-        exchange.progress.headers.update(rate_limits(reply.headers))
-        exchange.progress.accepted.set()
-        return reply
+    async def _send(self, exchange: Exchange, body: JsonObject, read: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
+        """What `read` makes of the upstream's reply, once its status is known to be good. Raises ApiError."""
+        headers = exchange.progress.headers
+        unavailable = headers.get(UNAVAILABLE_HEADER)
+
+        async def accepted(reply: Call, sent: JsonObject) -> _Answer:
+            left_out = [client_name(exchange.spec.tool_names, name).name for name in missing_tools(exchange.body, sent)]
+            headers.update(unavailable_header([*filter(None, [unavailable]), *left_out]))
+            headers.update(rate_limits(reply.headers))
+            exchange.progress.accepted.set()
+            return await read(reply)
+
+        return await self._sender.send(exchange.client, body, exchange.request_id, exchange.spec.input_estimate, accepted)
 
     def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
         for error in (stream.error, stream.unforeseen):

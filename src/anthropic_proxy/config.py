@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anthropic_proxy import dialects, variables
 from anthropic_proxy.addresses import api_address
+from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.wire.codec import JsonObject
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
@@ -151,8 +152,11 @@ class Settings(BaseSettings):
         validation_alias="MODEL_ALIASES",
         description="a list of alias=upstream-model, separated by ; or new lines",
     )
-    download_private_hosts: bool = Field(
-        default=False, validation_alias="DOWNLOAD_PRIVATE_HOSTS", description="true or false"
+    downloads: Fetched = Field(default="public", validation_alias="DOWNLOADS", description="public, off or all")
+    download_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        validation_alias="DOWNLOAD_ALLOWED_HOSTS",
+        description="a list of host names, separated by commas",
     )
     tool_call_recovery: Literal["auto", "off"] = Field(
         default="auto", validation_alias="TOOL_CALL_RECOVERY", description="auto or off"
@@ -211,6 +215,16 @@ class Settings(BaseSettings):
         if self.upstream_base_url and self.config_file:
             raise PydanticCustomError("excluded", "{text}", {"text": _TWO_SOURCES})
         return self
+
+    @field_validator("download_allowed_hosts", mode="before")
+    @classmethod
+    def _hosts_are_names(cls, value: Any) -> Any:
+        return parse_hosts(value) if isinstance(value, str) else value
+
+    @property
+    def download_policy(self) -> DownloadPolicy:
+        """Whose files are fetched."""
+        return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
 
     @property
     def environment(self) -> Mapping[str, str]:

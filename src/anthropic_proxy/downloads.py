@@ -1,8 +1,9 @@
 """Files that a request names by their addresses, fetched for upstreams that can't: the second door to the network.
 
 The addresses come from clients, and what they name is read on the proxy's behalf. So only http and https are spoken, only
-to public addresses, without cookies or keys, and only images and PDFs come of it. The check of the address sits where the
-socket is made, so that no name, no notation and no redirect gets around it.
+to hosts that the operator lists or, unless it says otherwise, to public addresses, without cookies or keys, and only images
+and PDFs come of it. The check of the address sits where the socket is made, so that no name, no notation and no redirect
+gets around it; names are checked as the HTTP client reads them, before each request.
 """
 
 import asyncio
@@ -10,13 +11,17 @@ import base64
 import ipaddress
 import re
 import socket
+import time
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request
+from anthropic_proxy.kept_files import File, KeptFiles
 from anthropic_proxy.translate.request.sources import Remote, inlined, remote_sources
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -36,6 +41,8 @@ _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"GIF8", "image/gif"),
 )
+# Directives of cache-control (RFC 9111, 5.2.2).
+_NOT_KEPT = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
 _KINDS = {"image": "image/", "document": "application/pdf"}
 
 # IPv6 addresses of gateways into IPv4: the IPv4 address is in the last 32 bits.
@@ -68,13 +75,24 @@ class _Budget:
             raise DownloadError(f"files of a request may have {MAX_BYTES // 1024 // 1024} MB together")
 
 
-class Downloads:
-    """Fetches files. `private_hosts` lets it speak to any address, and through the environment's proxy."""
+@dataclass(frozen=True)
+class _Body:
+    """may_be_kept: whether its server does not forbid to use it again."""
 
-    def __init__(self, *, private_hosts: bool = False, seconds: float = _SECONDS, max_bytes: int = MAX_BYTES) -> None:
-        self._private_hosts = private_hosts
+    data: bytes
+    may_be_kept: bool
+
+
+class Downloads:
+    """Fetches files, whose `policy` says, and keeps them for a while."""
+
+    def __init__(
+        self, policy: DownloadPolicy | None = None, *, seconds: float = _SECONDS, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._policy = policy or DownloadPolicy()
         self._seconds = seconds
         self._max_bytes = max_bytes
+        self._kept = KeptFiles()
         self._session: aiohttp.ClientSession | None = None
 
     async def inlined(self, request: JsonObject, dialect: Dialect) -> JsonObject:
@@ -104,18 +122,30 @@ class Downloads:
 
     async def _source(self, remote: Remote, budget: _Budget) -> JsonObject:
         try:
-            data = await self._fetch(remote.url, budget)
-            media_type = _media_type(data, remote.kind)
+            file = self._kept.get(remote, time.monotonic())
+            if file is not None:
+                budget.spend(file.size)
+                return file.source
+            return await self._fetched(remote, budget)
         except DownloadError as error:
             raise _to_api_error(remote.url, str(error)) from error
-        return {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode()}
 
-    async def _fetch(self, url: str, budget: _Budget) -> bytes:
+    async def _fetched(self, remote: Remote, budget: _Budget) -> JsonObject:
+        body = await self._fetch(remote.url, budget)
+        media_type = _media_type(body.data, remote.kind)
+        data = base64.b64encode(body.data).decode()
+        file = File({"type": "base64", "media_type": media_type, "data": data}, len(body.data))
+        if body.may_be_kept:
+            self._kept.keep(remote, file, time.monotonic())
+        return file.source
+
+    async def _fetch(self, address: str, budget: _Budget) -> _Body:
         try:
+            url = URL(address)
             async with asyncio.timeout(self._seconds):
                 for _ in range(_MAX_REDIRECTS + 1):
                     found = await self._get(url, budget)
-                    if isinstance(found, bytes):
+                    if isinstance(found, _Body):
                         return found
                     url = found
         except TimeoutError:
@@ -124,14 +154,13 @@ class Downloads:
             raise DownloadError(_reason(error)) from error
         raise DownloadError("it redirects too often")
 
-    async def _get(self, url: str, budget: _Budget) -> bytes | str:
+    async def _get(self, url: URL, budget: _Budget) -> _Body | URL:
         """The body, or the address that the server sends us to."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise DownloadError("only http and https addresses are fetched")
+        self._refuse_unless_allowed(url)
         async with self._open().get(url, allow_redirects=False) as response:
             location = response.headers.get("location")
             if response.status in _REDIRECTS and location:
-                return urljoin(url, location)
+                return url.join(URL(location))
             if response.status != 200:
                 raise DownloadError(f"the server answered {response.status}")
             if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -140,19 +169,26 @@ class Downloads:
             async for piece in response.content.iter_any():
                 budget.spend(len(piece))
                 body += piece
-            return bytes(body)
+            return _Body(bytes(body), not _NOT_KEPT.search(response.headers.get("cache-control", "")))
+
+    def _refuse_unless_allowed(self, url: URL) -> None:
+        if self._policy.fetched == "off":
+            raise DownloadError("this server fetches no files (DOWNLOADS=off); send it in base64")
+        if url.scheme not in ("http", "https"):
+            raise DownloadError("only http and https addresses are fetched")
+        if not self._policy.allows(url.raw_host or ""):
+            raise DownloadError("its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS")
 
     def _open(self) -> aiohttp.ClientSession:
         """The session, made within the event loop that uses it."""
         if self._session is None:
-            checked: dict[str, Any] = {} if self._private_hosts else {"socket_factory": _public_socket}
+            checked: dict[str, Any] = {"socket_factory": _public_socket} if self._policy.public_only else {}
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, **checked),
                 headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                # A proxy would look up the names itself, past the check.
-                trust_env=self._private_hosts,
+                trust_env=self._policy.uses_proxy,
             )
         return self._session
 
@@ -193,7 +229,7 @@ def _media_type(data: bytes, kind: str) -> str:
 def _reason(error: Exception) -> str:
     """In our words: the library's hold addresses of the network that the proxy stands in."""
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublicError):
-        return "its host has no public address (DOWNLOAD_PRIVATE_HOSTS of the proxy allows others)"
+        return "its host has no public address (DOWNLOAD_ALLOWED_HOSTS of the proxy can name it)"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host is unknown"
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):

@@ -47,7 +47,7 @@ class Gateway:
         self._upstream = upstream
         secret = settings.signature_secret
         self._signer = Signer(secret.get_secret_value() if secret else None)
-        self._preparation = Preparation(self._signer, Downloads(private_hosts=settings.download_private_hosts))
+        self._preparation = Preparation(self._signer, Downloads(settings.download_policy))
         self._attempts = Attempts(log)
         self._routing = known
         self._serving = {each.name: self._serving_by(each) for each in self._routing.endpoints}

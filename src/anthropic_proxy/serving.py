@@ -27,7 +27,7 @@ from anthropic_proxy.translate.answer_spec import (
 )
 from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import Notes, header_text, unavailable_header
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.thinking import forbids_thinking
@@ -36,8 +36,6 @@ from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.translate.tokens import estimate_request
 from anthropic_proxy.wire.codec import JsonObject
 
-# Names of tools that the request offers and that only Anthropic can run: the model was told that it doesn't have them.
-UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
 UPSTREAM_HEADER = "anthropic-proxy-upstream"
 MODEL_HEADER = "anthropic-proxy-model"
 
@@ -148,12 +146,5 @@ def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject
 
 
 def _headers(notes: Notes, chosen: Route) -> dict[str, str]:
-    """Names come from the client: what is not printable ASCII can't stand in a header."""
-    headers = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
-    if notes.unavailable:
-        headers[UNAVAILABLE_HEADER] = ", ".join(notes.unavailable)
-    return {name: _printable(value) for name, value in headers.items()}
-
-
-def _printable(value: str) -> str:
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value)
+    named = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
+    return {name: header_text(value) for name, value in named.items()} | unavailable_header(notes.unavailable)

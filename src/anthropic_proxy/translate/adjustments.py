@@ -6,27 +6,33 @@ follows from one (see changes) is made at once, and remembered for the model whe
 pays for it.
 
 The rules run in order; the first that has a change for the refusal decides. Only what the answer can do without is ever
-dropped; everything else stays an error for the client.
+dropped; everything else stays an error for the client. What is refused of some kind of requests only (those that think,
+those with tools) is remembered for that kind.
+
+Sources of the wordings: the recorded transcripts, and the reports of users in the issue trackers of clients and servers;
+each has its case in the tests.
 """
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from anthropic_proxy.translate.changes import LEVELS, LIMITS, Adjustment, has_part
+from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, fact, forces_a_call
 from anthropic_proxy.translate.failure import Failure, context_sizes
 from anthropic_proxy.translate.reasoning import REASONING_FIELDS
 from anthropic_proxy.wire.codec import JsonObject
 
 _REFUSALS = frozenset({400, 404, 413, 422, 500, 501})
 
+# Many models take the first three only while they don't think, or think only where told so. Few refusals say that.
+_SAMPLING = ("temperature", "top_p", "top_k")
+
 # Fields without which the answer is still an answer to what was asked.
 _OPTIONAL = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "reasoning_effort",
-    "reasoning",
-    "chat_template_kwargs",
+    *_SAMPLING,
+    *THINKING_FIELDS,
+    "reasoning_split",
     "parallel_tool_calls",
     "stream_options",
     "user",
@@ -60,7 +66,8 @@ def adjustment_for(failure: Failure, body: JsonObject) -> Adjustment | None:
 
 _REFUSED = re.compile(
     r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|not permitted"
-    r"|(does|do) not support|doesn't support|not allowed|no endpoints found that (support|can handle)|isn't supported",
+    r"|(does|do) not support|do(es)?n't support|not allowed|no endpoints found that (support|can handle)|isn't supported"
+    r"|may only be set|must be unset|only [\d.]+ is allowed|is deprecated|cannot be disabled|only works in",
     re.IGNORECASE,
 )
 _LEVELS = re.compile(
@@ -86,7 +93,33 @@ _NO_REASONING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NO_SYSTEM = re.compile(
-    r"role.{0,40}(does not support|not supported).{0,40}system|system role (is )?not supported", re.IGNORECASE
+    r"role.{0,40}(does not support|not supported).{0,40}system|system role (is )?not supported"
+    r"|unknown variant `system`|developer instruction is not enabled",
+    re.IGNORECASE,
+)
+_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|json mode|response mime type")
+_BESIDE_TOOLS = re.compile(r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE)
+_MOST_TOOLS = re.compile(
+    r"'tools\\*': array too long\. expected an array with maximum length (\d+)|tools' ?: maximum number of items is (\d+)"
+    r"|tools have been provided but the maximum is (\d+)|at most (\d+) function declarations|more than (\d+) tools"
+    r"|number of tools exceeds (\d+)|\"tools\"\],\"msg\":\"list should have at most (\d+) item",
+    re.IGNORECASE,
+)
+_LONGEST_DESCRIPTION = re.compile(
+    r"tools\[\d+\]\.function\.description\\*': string too long\. expected a string with maximum length (\d+)"
+    r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character",
+    re.IGNORECASE,
+)
+# What a server takes only from a request that does not think, the fact that makes it one, and the server's way to say so.
+_ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
+    (re.compile(words, re.IGNORECASE | re.DOTALL), condition, field, value)
+    for words, condition, field, value in (
+        ("tool_choice.{0,60}required or object in thinking mode", "forced_call", "enable_thinking", False),
+        ("tool_choice.{0,60}incompatible with thinking", "forced_call", "thinking", {"type": "disabled"}),
+        ("thinking mode does not support this tool_choice", "forced_call", "thinking", {"type": "disabled"}),
+        ("thinking may not be enabled when tool_choice forces", "forced_call", "reasoning_effort", None),
+        ("enable[_ ]thinking.{0,60}(non-streaming|stream=false)", "stream", "enable_thinking", False),
+    )
 )
 _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
@@ -118,7 +151,18 @@ def _with_old_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
 def _tools_without_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
     """OpenAI's GPT-5.4 and later, on Chat Completions."""
     told = "reasoning_effort" in failure.text and "tools" in failure.text.lower() and "'none'" in failure.text
-    return Adjustment("with_tools", "reasoning_effort", "none") if told else None
+    return Adjustment("set", "reasoning_effort", "none", when=(("tools", True),)) if told else None
+
+
+def _only_without_thinking(failure: Failure, body: JsonObject) -> Adjustment | None:
+    """A call can't be forced while some models think, and the client relies on the call."""
+    found = next((way for way in _ONLY_WITHOUT_THINKING if way[0].search(failure.text)), None)
+    return Adjustment("not_thinking", found[2], found[3], when=(fact(found[1], body),)) if found else None
+
+
+def _is_about_thinking(failure: Failure) -> bool:
+    """Whether it is a matter of the rule above alone: where that does not help, nothing does."""
+    return any(way[0].search(failure.text) for way in _ONLY_WITHOUT_THINKING)
 
 
 def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
@@ -141,8 +185,7 @@ def _smaller_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
     """The largest answer of the model. A limit for prompt and answer together is another thing."""
     if context_sizes(failure).limit:
         return None
-    most = _MOST.search(_THOUSANDS.sub("", failure.text)) if "token" in failure.text.lower() else None
-    limit = int(next(group for group in most.groups() if group)) if most else 0
+    limit = _number(_MOST, failure.text) if "token" in failure.text.lower() else 0
     return Adjustment("at_most", "max_tokens", limit - ("exclusive" in failure.text)) if limit > 1 else None
 
 
@@ -155,10 +198,10 @@ def _room_for_the_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
 
 def _other_format(failure: Failure, body: JsonObject) -> Adjustment | None:
     wanted = body.get("response_format")
-    if not wanted or not any(
-        word in failure.searched for word in ("response_format", "json_schema", "json_object", "structured")
-    ):
+    if not wanted or not _FORMAT.search(failure.searched):
         return None
+    if "tools" in body and _BESIDE_TOOLS.search(failure.text):
+        return Adjustment("no_format", "response_format", when=(("tools", True),))
     change = "as_json_object" if wanted["type"] == "json_schema" else "no_format"
     return Adjustment(change, "response_format", lasts=not _BAD_SCHEMA.search(failure.text))
 
@@ -169,38 +212,77 @@ def _schema_as_it_is(failure: Failure, _: JsonObject) -> Adjustment | None:
 
 
 def _other_choice(failure: Failure, body: JsonObject) -> Adjustment | None:
-    """Some servers know the words for a choice, but not the object that names one tool."""
-    named = isinstance(body.get("tool_choice"), dict) and "tool_choice" in failure.text
-    return Adjustment("any_of_one", "tool_choice") if named else None
+    """Some servers know the words for a choice, but not the object that names one tool; and some the other way round."""
+    if "tool_choice" not in failure.text or not forces_a_call(body) or _is_about_thinking(failure):
+        return None
+    return Adjustment("any_of_one" if isinstance(body["tool_choice"], dict) else "name_the_one", "tool_choice")
+
+
+def _fewer_tools(failure: Failure, _: JsonObject) -> Adjustment | None:
+    most = _number(_MOST_TOOLS, failure.text)
+    return Adjustment("fewer_tools", "tools", most) if most else None
+
+
+def _shorter_descriptions(failure: Failure, _: JsonObject) -> Adjustment | None:
+    most = _number(_LONGEST_DESCRIPTION, failure.text)
+    return Adjustment("shorter_descriptions", "tools", most) if most else None
 
 
 def _without_system(failure: Failure, _: JsonObject) -> Adjustment | None:
     return Adjustment("as_user", "messages") if _NO_SYSTEM.search(failure.text) else None
 
 
+def _without_marks(failure: Failure, _: JsonObject) -> Adjustment | None:
+    """Of caching, which is then the upstream's own matter."""
+    told = _REFUSED.search(failure.searched) and "cache_control" in failure.text
+    return Adjustment("unmark", "messages", "cache_control") if told else None
+
+
+def _one_of_two(failure: Failure, _: JsonObject) -> Adjustment | None:
+    """Claude's newer models."""
+    told = re.search("`temperature` and `top_p` cannot both be", failure.text)
+    return Adjustment("drop", "top_p", when=(("temperature", True),)) if told else None
+
+
 def _without_the_field(failure: Failure, body: JsonObject) -> Adjustment | None:
-    if not _REFUSED.search(failure.searched):
-        return None
+    is_told = _REFUSED.search(failure.searched) and not _is_about_thinking(failure)
     present = (name for name in _OPTIONAL if name in body)
-    refused = next((name for name in present if _mentions(failure, name)), None)
-    return Adjustment("drop", refused) if refused else None
+    refused = next((name for name in present if _param(failure) == name or (is_told and _mentions(failure, name))), None)
+    return Adjustment("drop", refused, when=_like(body, refused)) if refused else None
+
+
+def _like(body: JsonObject, field: str) -> tuple[Condition, ...]:
+    """For which requests a refusal of the field holds."""
+    return (fact("thinking", body),) if field in (*_SAMPLING, *THINKING_FIELDS) else ()
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int:
+    found = pattern.search(_THOUSANDS.sub("", text))
+    return int(next(group for group in found.groups() if group)) if found else 0
+
+
+def _param(failure: Failure) -> Any:
+    return failure.error.get("param")
 
 
 def _mentions(failure: Failure, field: str) -> bool:
     """Whether the refusal is about `field`: by its `param`, or by its words."""
-    if failure.error.get("param") == field:
+    if _param(failure) == field:
         return True
     if field == "user":
         return bool(_USER_FIELD.search(failure.searched))
     names = (field, *_ALIASES.get(field, ()))
-    return any(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searched) for name in names)
+    return any(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searched, re.IGNORECASE) for name in names)
 
 
 _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
     _with_old_reasoning,
     _without_old_reasoning,
     _without_thinking_parts,
+    _fewer_tools,
+    _shorter_descriptions,
     _tools_without_reasoning,
+    _only_without_thinking,
     _other_level,
     _smaller_answer,
     _room_for_the_answer,
@@ -209,5 +291,7 @@ _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
     _other_choice,
     _schema_as_it_is,
     _without_system,
+    _without_marks,
+    _one_of_two,
     _without_the_field,
 )

@@ -8,30 +8,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, holds
+from anthropic_proxy.translate.system_prompt import with_system_text, without_system_role
+from anthropic_proxy.translate.tool_limits import fewer_tools, shorter_descriptions
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 # The two names for the token limit.
 LIMITS = ("max_tokens", "max_completion_tokens")
 
-# From none at all to the highest.
-LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+# From none at all to the highest; the last resort is Groq's word for as much as the model likes.
+LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
 
 @dataclass(frozen=True)
 class Adjustment:
     """A change of a Chat Completions request: the name of the change, the field that it is about, and its new value.
 
-    lasts: whether it is about the model, and not about this one request.
+    lasts: whether it is about the model, and not about this one request. when: what a request is like that it concerns.
     """
 
     change: str
     field: str
     value: Any = None
     lasts: bool = True
+    when: tuple[Condition, ...] = ()
 
     def apply(self, body: JsonObject) -> JsonObject:
         """The request with the change; the same one where it does not concern it."""
+        if not all(holds(condition, body) for condition in self.when):
+            return body
         return _CHANGES[self.change](body, self.field, self.value)
 
 
@@ -43,8 +49,14 @@ def _rename(body: JsonObject, field: str, name: str) -> JsonObject:
     return {name if key == field else key: value for key, value in body.items()}
 
 
-def _with_tools(body: JsonObject, field: str, value: Any) -> JsonObject:
-    return {**body, field: value} if "tools" in body else body
+def _set(body: JsonObject, field: str, value: Any) -> JsonObject:
+    return {**body, field: value}
+
+
+def _not_thinking(body: JsonObject, field: str, value: Any) -> JsonObject:
+    """Without any wish to think; with the server's own word against it, where it needs one."""
+    rest = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
+    return rest if value is None else {**rest, field: value}
 
 
 def _at_most(body: JsonObject, _: str, most: int) -> JsonObject:
@@ -52,12 +64,15 @@ def _at_most(body: JsonObject, _: str, most: int) -> JsonObject:
 
 
 def _nearest(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
-    """The highest allowed level that is not above the wanted one, else the lowest."""
+    """The highest allowed level that is not above the wanted one, else the lowest. Who wants thinking gets some, if there
+    is any.
+    """
     wanted = body.get(field)
     if wanted not in LEVELS or wanted in allowed:
         return body
-    below = [level for level in LEVELS[: LEVELS.index(wanted)] if level in allowed]
-    return {**body, field: below[-1] if below else next(level for level in LEVELS if level in allowed)}
+    levels = [level for level in LEVELS[1:] if level in allowed] or [*allowed]
+    below = [level for level in levels if level in LEVELS[: LEVELS.index(wanted)]]
+    return {**body, field: below[-1] if below else levels[0]}
 
 
 def _as_json_object(body: JsonObject, field: str, _: Any) -> JsonObject:
@@ -67,12 +82,7 @@ def _as_json_object(body: JsonObject, field: str, _: Any) -> JsonObject:
         return body
     schema = dumps(wanted["json_schema"]["schema"]).decode()
     text = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{schema}"
-    first, *rest = body["messages"]
-    if first["role"] == "system":
-        messages = [{**first, "content": f"{first['content']}\n\n{text}"}, *rest]
-    else:
-        messages = [openai.system_message(text), first, *rest]
-    return {**body, "messages": messages, field: {"type": "json_object"}}
+    return {**body, "messages": with_system_text(body["messages"], text), field: {"type": "json_object"}}
 
 
 def _no_format(body: JsonObject, field: str, value: Any) -> JsonObject:
@@ -93,9 +103,24 @@ def _any_of_one(body: JsonObject, field: str, _: Any) -> JsonObject:
     return {**body, "tools": named, field: "required"}
 
 
+def _name_the_one(body: JsonObject, field: str, _: Any) -> JsonObject:
+    """ "required" with one tool alone: that tool by its name."""
+    tools = body.get("tools", ())
+    if body.get(field) != "required" or len(tools) != 1:
+        return body
+    return {**body, field: {"type": "function", "function": {"name": tools[0]["function"]["name"]}}}
+
+
+def _fewer_tools(body: JsonObject, _: str, most: int) -> JsonObject:
+    return fewer_tools(body, most)
+
+
+def _shorter_descriptions(body: JsonObject, _: str, most: int) -> JsonObject:
+    return shorter_descriptions(body, most)
+
+
 def _as_user(body: JsonObject, _: str, __: Any) -> JsonObject:
-    messages = [{**each, "role": "user"} if each["role"] == "system" else each for each in body["messages"]]
-    return {**body, "messages": messages}
+    return {**body, "messages": without_system_role(body["messages"])}
 
 
 def _forget(body: JsonObject, field: str, _: Any) -> JsonObject:
@@ -120,6 +145,15 @@ def has_part(message: JsonObject, kind: str) -> bool:
     return isinstance(content, list) and any(part["type"] == kind for part in content)
 
 
+def _unmark(body: JsonObject, _: str, mark: str) -> JsonObject:
+    return {**body, "messages": [_unmarked(each, mark) for each in body["messages"]]}
+
+
+def _unmarked(message: JsonObject, mark: str) -> JsonObject:
+    content = message.get("content")
+    return {**message, "content": [_drop(part, mark, None) for part in content]} if isinstance(content, list) else message
+
+
 def _give(body: JsonObject, field: str, value: str) -> JsonObject:
     messages = [{field: value, **each} if each["role"] == "assistant" else each for each in body["messages"]]
     return {**body, "messages": messages}
@@ -128,7 +162,8 @@ def _give(body: JsonObject, field: str, value: str) -> JsonObject:
 _CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
     "drop": _drop,
     "rename": _rename,
-    "with_tools": _with_tools,
+    "set": _set,
+    "not_thinking": _not_thinking,
     "at_most": _at_most,
     "room": _at_most,
     "nearest": _nearest,
@@ -136,8 +171,12 @@ _CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
     "no_format": _no_format,
     "not_strict": _not_strict,
     "any_of_one": _any_of_one,
+    "name_the_one": _name_the_one,
+    "fewer_tools": _fewer_tools,
+    "shorter_descriptions": _shorter_descriptions,
     "as_user": _as_user,
     "forget": _forget,
     "forget_parts": _forget_parts,
+    "unmark": _unmark,
     "give": _give,
 }

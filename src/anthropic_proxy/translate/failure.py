@@ -55,6 +55,15 @@ class Failure:
         return " ".join((self.text, *codes))
 
 
+class FailureError(ApiError):
+    """What the client is told of an upstream's failure, which it holds: a refusal may still be mended (see adjustments)."""
+
+    def __init__(self, error: ApiError, failure: Failure) -> None:
+        super().__init__(error.status, error.message, error.headers, error.details)
+        self.failure = failure
+        self.upstream_status = failure.status
+
+
 def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: Source) -> ApiError:
     """The error for an HTTP answer of `status` >= 300."""
     return told(read(status, headers, body, source))
@@ -75,19 +84,22 @@ def no_completion(source: Source) -> ApiError:
     return ApiError(500, f"The upstream {source.host} answered 200 with something that is no chat completion")
 
 
-def stream_error(chunk: JsonObject, source: Source) -> ApiError | None:
+def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
     """The error that a chunk of a stream holds (`{"error": ...}`, with or without choices), None when it holds none."""
     if not chunk.get("error"):
         return None
     text, error = _words(chunk)
-    code = error.get("code")
-    status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else 500
+    code = str(error.get("code"))
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if error.get("type") in _BAD_REQUEST else 500
     words = source.told(text) or f"The upstream {source.host} broke off the answer without a reason"
     return told(Failure(status, words, error, {}, source.host))
 
 
 def _words(parsed: Any) -> tuple[str, JsonObject]:
     """Text and error object of an error body, in any of the shapes that servers have for it."""
+    if isinstance(parsed, list) and len(parsed) == 1:
+        # Gemini's.
+        return _words(parsed[0])
     if not isinstance(parsed, dict):
         return _as_text(parsed), {}
     error = parsed.get("error")
@@ -110,11 +122,10 @@ def _plain_text(body: bytes) -> str:
     return "" if text.startswith("<") else text
 
 
-def told(failure: Failure) -> ApiError:
+def told(failure: Failure) -> FailureError:
     """What the client is told of it."""
     error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _as_it_is(failure)
-    error.upstream_status = failure.status
-    return error
+    return FailureError(error, failure)
 
 
 def _as_it_is(failure: Failure) -> ApiError:
@@ -292,6 +303,9 @@ _RULES: tuple[Callable[[Failure], ApiError | None], ...] = (
     _not_found,
     _busy,
 )
+
+# Errors within a stream often have no status (OpenAI's and vLLM's types).
+_BAD_REQUEST = ("invalid_request_error", "BadRequestError")
 
 # What is neither here nor in a rule: 400 for other 4xx, 500 for other 5xx.
 _STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}

@@ -1,6 +1,12 @@
 """What a translation could not carry over: told to the logs, and where it matters to the model and the client."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+# The response header for tools that the request offers and the model does not have. It was told so.
+UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
+# Characters. Node takes no more than 16 KB of headers together.
+_HEADER_LENGTH = 4000
 
 
 @dataclass
@@ -13,3 +19,21 @@ class Notes:
 
     ignored: set[str] = field(default_factory=set)
     unavailable: list[str] = field(default_factory=list)
+
+
+def header_text(text: str) -> str:
+    """Text of clients as a header can hold it: only printable ASCII can stand there."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+
+
+def unavailable_header(names: Sequence[str]) -> dict[str, str]:
+    """The response header that names unavailable tools, and counts what it has no room for; none without names."""
+    room = _HEADER_LENGTH
+    named: list[str] = []
+    for name in names:
+        room -= len(name) + 2
+        if room < 0:
+            named.append(f"and {len(names) - len(named)} more")
+            break
+        named.append(header_text(name))
+    return {UNAVAILABLE_HEADER: ", ".join(named)} if named else {}

@@ -110,6 +110,31 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
                 '{"anyOf":[{"$ref":"#/definitions/A"},{"properties":{"kind":{"const":"b"}},"required":["kind"]}]}'
             ),
         ),
+        (
+            {
+                "$defs": {"N": {"$ref": "#/not"}},
+                "not": {"const": 1},
+                "anyOf": [
+                    {"properties": {"a": {"$ref": "#/anyOf/1/properties/b"}}},
+                    {"properties": {"b": {"type": "null"}}},
+                ],
+            },
+            {
+                "$defs": {
+                    "not_": {"const": 1},
+                    "anyOf_0_": {"properties": {"a": {"$ref": "#/$defs/anyOf_1_/properties/b"}}},
+                    "anyOf_1_": {"properties": {"b": {"type": "null"}}},
+                    "N": {"$ref": "#/$defs/not_"},
+                },
+                "type": "object",
+                "properties": {"a": {"$ref": "#/$defs/anyOf_1_/properties/b"}, "b": {"type": "null"}},
+            },
+            (
+                "The arguments must also match this JSON schema: "
+                '{"anyOf":[{"properties":{"a":{"$ref":"#/$defs/anyOf_1_/properties/b"}}},{"properties":{"b":{"type":"null"}}}],'
+                '"not":{"const":1}}'
+            ),
+        ),
         ({"$ref": "#/$defs/N"}, {"$ref": "#/$defs/N", "type": "object", "properties": {}}, ""),
         (
             {"required": "a", "properties": {"a": {"format": "uri", "description": 5}}},
@@ -131,6 +156,7 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
         "allOf",
         "a reference",
         "references, told apart by a property",
+        "references into alternatives",
         "reference to nothing",
         "junk",
         "items in a list",

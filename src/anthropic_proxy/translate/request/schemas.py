@@ -4,6 +4,7 @@ What the API or the grammar compilers behind it refuse is not dropped: it moves 
 it. Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude Code's recorded tools.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,14 +29,18 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 _MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
+# A reference into an alternative at the top.
+_REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
+
 
 def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     """Parameters of a function, and what had to move out of them: text for the tool's description, often empty.
 
     OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their properties to the
-    object, which requires what all of them require. A reference at the top, alone or as an alternative, is followed.
+    object, which requires what all of them require. A reference at the top, alone or as an alternative, is followed; what
+    references into the alternatives mean becomes a definition.
     """
-    definitions = schema
+    definitions = schema = _kept_in_reach(schema)
     schema = _followed(schema, definitions)
     kept = {name: value for name, value in schema.items() if name not in ("$schema", *_ALTERNATIVES)}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
@@ -46,6 +51,34 @@ def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
         merged["required"] = required
     note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
     return legal(merged), note
+
+
+def _kept_in_reach(schema: JsonObject) -> JsonObject:
+    """The schema with its alternatives as definitions too, where references point into them: at the top they go."""
+    parts = {name: schema[name] for name in _ALTERNATIVES if name in schema}
+    named = {f"#/{name}": part for name, part in parts.items() if isinstance(part, dict)}
+    lists = {name: part for name, part in parts.items() if isinstance(part, list)}
+    named |= {f"#/{name}/{place}": each for name, part in lists.items() for place, each in enumerate(part)}
+    places = {path: path[2:].replace("/", "_") + "_" for path in named}
+    found: JsonObject = _with_references(schema, places) if places else schema
+    if found == schema:
+        return schema
+    definitions = {places[path]: _with_references(each, places) for path, each in named.items()}
+    own = found.get("$defs")
+    return {**found, "$defs": {**definitions, **(own if isinstance(own, dict) else {})}}
+
+
+def _with_references(value: Any, places: dict[str, str]) -> Any:
+    """`value` with references to `places` (by path) made references to the definitions that they are now."""
+    if isinstance(value, list):
+        return [_with_references(each, places) for each in value]
+    if not isinstance(value, dict):
+        return value
+    changed = {name: _with_references(each, places) for name, each in value.items()}
+    path = _REFERENCE.match(value["$ref"]) if isinstance(value.get("$ref"), str) else None
+    if path and path[0] in places:
+        changed["$ref"] = f"#/$defs/{places[path[0]]}{value['$ref'][path.end() :]}"
+    return changed
 
 
 def _followed(schema: JsonObject, definitions: JsonObject) -> JsonObject:

@@ -1,0 +1,131 @@
+"""What is remembered of a model's refusals: for which requests, for how long, and how it is told."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.translate.changes import Adjustment
+from anthropic_proxy.translate.failure import Failure
+from anthropic_proxy.translate.learned import Attempt, Learned
+
+Json = dict[str, Any]
+
+HOUR = 3600.0
+BODY: Json = {"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 9000}
+WARM = {**BODY, "temperature": 0.5}
+THINKING = {**WARM, "reasoning_effort": "low"}
+
+
+def refusal(text: str, **error: Any) -> Failure:
+    return Failure(400, text, error, {}, "up:1")
+
+
+NO_TEMPERATURE = refusal("Unsupported parameter: 'temperature' is not supported with this model.", param="temperature")
+OVERFLOW = refusal(
+    "This model's maximum context length is 8192 tokens. However, you requested 11000 tokens "
+    "(2000 in the messages, 9000 in the completion)."
+)
+
+
+def taught(known: Learned, body: Json, *failures: Failure, now: float = 0) -> Json:
+    """What is sent for `body` in the end."""
+    attempt = Attempt(known, body, 10, now)
+    for failure in failures:
+        assert attempt.refused(failure, now) is not None
+    attempt.accepted(now)
+    return attempt.body
+
+
+def test_a_change_is_made_at_once_and_from_then_on() -> None:
+    known = Learned()
+    assert taught(known, WARM, NO_TEMPERATURE) == BODY
+    assert known.adjusted(WARM, 10, HOUR - 1) == BODY
+
+
+def test_it_holds_for_requests_like_the_refused_one() -> None:
+    """Many models take a temperature where they don't think, and their refusal does not say so."""
+    known = Learned()
+    assert taught(known, THINKING, NO_TEMPERATURE) == {**BODY, "reasoning_effort": "low"}
+    for other in (WARM, {**WARM, "reasoning_effort": "none"}):
+        assert known.adjusted(other, 10, 1) == other
+
+
+def test_it_is_forgotten_after_an_hour() -> None:
+    known = Learned()
+    taught(known, WARM, NO_TEMPERATURE, OVERFLOW)
+    assert (known.adjusted(WARM, 10, HOUR - 1), known.window) == ({**BODY, "max_tokens": 7925}, 8192)
+    assert (known.adjusted(WARM, 10, HOUR), known.window) == (WARM, 0)
+
+
+def test_it_is_kept_when_it_is_learned_again() -> None:
+    known = Learned()
+    taught(known, WARM, NO_TEMPERATURE)
+    other = {**WARM, "reasoning_effort": "low"}
+    taught(known, other, NO_TEMPERATURE, now=HOUR / 2)
+    known.learn([Adjustment("drop", "temperature", when=(("thinking", "unsaid"),))], HOUR / 2)
+    assert known.adjusted(WARM, 10, HOUR) == BODY
+
+
+def test_nothing_is_learned_from_what_did_not_help() -> None:
+    known = Learned()
+    attempt = Attempt(known, WARM, 10, 0)
+    assert attempt.refused(NO_TEMPERATURE, 0) is not None
+    assert attempt.refused(refusal("roles must alternate"), 0) is None
+    assert known.adjusted(WARM, 10, 1) == WARM
+
+
+def test_a_name_that_changes_back() -> None:
+    known = Learned()
+    unknown = "Unrecognized request argument supplied: {}"
+    assert "max_completion_tokens" in taught(known, BODY, refusal(unknown.format("max_tokens")))
+    for _ in range(2):
+        assert "max_tokens" in taught(known, BODY, refusal(unknown.format("max_completion_tokens")))
+        assert "max_tokens" in known.adjusted(BODY, 10, 1)
+        assert "max_completion_tokens" in taught(known, BODY, refusal(unknown.format("max_tokens")))
+        assert "max_completion_tokens" in known.adjusted(BODY, 10, 1)
+
+
+def test_a_newer_value_takes_the_place_of_an_older_one() -> None:
+    known = Learned()
+    for most in (8000, 4000):
+        known.learn([Adjustment("at_most", "max_tokens", most)], 0)
+    assert [each["value"] for each in known.described()["changes"]] == [4000]
+
+
+def test_a_model_is_not_remembered_without_end() -> None:
+    known = Learned()
+    known.learn([Adjustment("drop", f"field{number}") for number in range(40)], 0)
+    fields = [each["field"] for each in known.described()["changes"]]
+    assert fields == [f"field{number}" for number in range(8, 40)]
+
+
+def test_a_request_is_not_changed_without_end() -> None:
+    """A server that takes turns in what it calls the limit."""
+    attempt = Attempt(Learned(), BODY, 10, 0)
+    names = ("max_tokens", "max_completion_tokens")
+    made = [attempt.refused(refusal(f"unknown field: {names[turn % 2]}"), 0) for turn in range(9)]
+    assert [each is not None for each in made] == [True] * 8 + [False]
+
+
+@pytest.mark.parametrize(
+    ("change", "described"),
+    [
+        (Adjustment("drop", "user"), {"change": "drop", "field": "user"}),
+        (
+            Adjustment("nearest", "reasoning_effort", ("low", "high")),
+            {"change": "nearest", "field": "reasoning_effort", "value": ["low", "high"]},
+        ),
+        (
+            Adjustment("not_thinking", "thinking", {"type": "disabled"}, when=(("forced_call", True),)),
+            {"change": "not_thinking", "field": "thinking", "value": {"type": "disabled"}, "when": {"forced_call": True}},
+        ),
+    ],
+    ids=str,
+)
+def test_described(change: Adjustment, described: Json) -> None:
+    known = Learned()
+    assert known.described() == {"changes": [], "context_window": None, "opens_thinking": False}
+    known.learn([change], 0)
+    known.has_refused(OVERFLOW, 0)
+    known.opens_thinking[False] = True
+    assert known.described() == {"changes": [described], "context_window": 8192, "opens_thinking": True}
