@@ -11,7 +11,7 @@ from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.sending import Sender, rate_limits
+from anthropic_proxy.sending import Outgoing, Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec
 from anthropic_proxy.translate.names import client_name
@@ -112,7 +112,9 @@ class Answering:
             exchange.progress.accepted.set()
             return await read(reply)
 
-        return await self._sender.send(exchange.client, body, exchange.request_id, exchange.spec.input_estimate, accepted)
+        return await self._sender.send(
+            Outgoing(exchange.client, exchange.spec.api, body, exchange.request_id, exchange.spec.input_estimate), accepted
+        )
 
     def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
         for error in (stream.error, stream.unforeseen):

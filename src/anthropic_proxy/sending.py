@@ -6,12 +6,13 @@ What the changes teach is kept for each upstream model, in the process and bound
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
-from anthropic_proxy.addresses import CHAT_COMPLETIONS
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.translate import failure, ratelimits
+from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.learned import Attempt, Learned
 from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire.codec import JsonObject, dumps
@@ -19,6 +20,21 @@ from anthropic_proxy.wire.codec import JsonObject, dumps
 _MOST_MODELS = 256
 
 _Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A request of Chat Completions that is to be sent by an API; `prompt`: the estimate of its tokens."""
+
+    client: EndpointClient
+    api: Api
+    body: JsonObject
+    request_id: str
+    prompt: int
+
+    def attempt(self, known: Learned) -> Attempt:
+        """The request as far as it is known how its model takes it."""
+        return Attempt(known, self.api, self.body, self.prompt, time.monotonic())
 
 
 class Sender:
@@ -36,27 +52,20 @@ class Sender:
             self._models.popitem(last=False)
         return known
 
-    async def send(
-        self,
-        client: EndpointClient,
-        body: JsonObject,
-        request_id: str,
-        prompt: int,
-        read: Callable[[Call, JsonObject], Awaitable[_Answer]],
-    ) -> _Answer:
-        """What `read` makes of a good reply to `body` and of what was sent for it; `prompt` in tokens. Raises ApiError.
+    async def send(self, outgoing: Outgoing, read: Callable[[Call, JsonObject], Awaitable[_Answer]]) -> _Answer:
+        """What `read` makes of a good reply, and of the request of Chat Completions that was sent for it. Raises ApiError.
 
         Some upstreams refuse within a reply that began well, so refusals that `read` raises are mended as well.
         """
-        attempt = Attempt(self.learned(body["model"]), body, prompt, time.monotonic())
+        attempt = outgoing.attempt(self.learned(outgoing.body["model"]))
         while True:
             try:
-                answer = await self._once(client, attempt.body, request_id, read)
+                answer = await self._once(outgoing, attempt.body, read)
             except failure.FailureError as error:
                 change = attempt.refused(error.failure, time.monotonic())
                 if change is None:
                     raise
-                reason = error.failure.text
+                reason, request_id = error.failure.text, outgoing.request_id
                 self._log.info(
                     "request changed", request_id=request_id, change=change.change, field=change.field, reason=reason
                 )
@@ -65,15 +74,12 @@ class Sender:
                 return answer
 
     async def _once(
-        self,
-        client: EndpointClient,
-        body: JsonObject,
-        request_id: str,
-        read: Callable[[Call, JsonObject], Awaitable[_Answer]],
+        self, outgoing: Outgoing, body: JsonObject, read: Callable[[Call, JsonObject], Awaitable[_Answer]]
     ) -> _Answer:
-        payload = dumps({**body, **client.endpoint.extra_body})
+        client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
+        payload = dumps({**api.to_body(body), **client.endpoint.extra_body})
         self._log.body("upstream request", request_id, payload)
-        reply = await client.post(client.endpoint.url(CHAT_COMPLETIONS), payload)
+        reply = await client.post(client.endpoint.url(api.path), payload)
         if reply.status >= 300:
             raise told(await self._failure(client, reply, request_id))
         return await read(reply, body)

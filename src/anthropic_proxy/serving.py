@@ -25,19 +25,29 @@ from anthropic_proxy.translate.answer_spec import (
     offered_tools,
     reasoning_display,
 )
+from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.context import apply_edits
+from anthropic_proxy.translate.failure import Failure, FailureError
 from anthropic_proxy.translate.history import without_compaction_blocks
+from anthropic_proxy.translate.learned import Learned
 from anthropic_proxy.translate.notes import Notes, header_text, unavailable_header
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.translate.tokens import estimate_request
 from anthropic_proxy.wire.codec import JsonObject
 
 UPSTREAM_HEADER = "anthropic-proxy-upstream"
 MODEL_HEADER = "anthropic-proxy-model"
+
+# The Responses API, and back.
+_MOST_APIS = 2
+
+# What a server says to a path that it does not have.
+_NOT_THERE = frozenset({404, 405, 501})
 
 # A Message, or the events of one: as they come, or all at once.
 Content = JsonObject | AnswerStream | list[JsonObject]
@@ -61,11 +71,30 @@ class Serving:
         self._answering = Answering(self.sender, self._counter, log)
 
     async def answer(self, asked: Asked, chosen: Route) -> Content:
-        """The answer of the chosen model. Raises ApiError."""
+        """The answer of the chosen model, asked by the API that it takes. Raises ApiError."""
+        known = self.sender.learned(chosen.model)
+        for _ in range(_MOST_APIS):
+            try:
+                return await self._answer(asked, chosen, self._api(known))
+            except FailureError as error:
+                api = _other_api(error.failure, known.api)
+                if api is None or self.client.endpoint.api != "chat_completions":
+                    raise
+                self._log.info(
+                    "api changed", request_id=asked.request_id, model=chosen.model, api=api, reason=error.message
+                )
+                known.api = api
+        return await self._answer(asked, chosen, self._api(known))
+
+    def _api(self, known: Learned) -> Api:
+        return APIS[known.api or self.client.endpoint.api]
+
+    async def _answer(self, asked: Asked, chosen: Route, api: Api) -> Content:
+        chosen = replace(chosen, endpoint=replace(chosen.endpoint, dialect=api.to_dialect(chosen.endpoint.dialect)))
         count = partial(self._counter.estimate, chosen)
         request, applied = apply_edits(without_compaction_blocks(asked.request), count)
         wanted = compaction.wanted(request, count)
-        exchange = await self._exchange(asked, request, chosen)
+        exchange = await self._exchange(asked, request, chosen, api)
         if request.get("context_management") is not None:
             report = {"applied_edits": applied}
             exchange = replace(exchange, spec=replace(exchange.spec, context_management=report))
@@ -81,14 +110,14 @@ class Serving:
         """Input tokens of a checked request, without translating it or asking the upstream."""
         return self._counter.estimate(chosen, request)
 
-    async def _exchange(self, asked: Asked, request: JsonObject, chosen: Route) -> Exchange:
+    async def _exchange(self, asked: Asked, request: JsonObject, chosen: Route, api: Api) -> Exchange:
         translated = await self._preparation.to_answer(request, chosen)
         self._log.ignored(translated.notes.ignored)
         estimate = estimate_request(translated.body)
         client = self.client.for_client(asked.client)
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
-        spec = self._spec(request, translated, asked, client)
+        spec = replace(self._spec(request, translated, asked, client), api=api)
         self._log.debug("request", request_id=asked.request_id, **_summary(request, translated.body, chosen))
         progress.headers.clear()
         progress.headers.update(_headers(translated.notes, chosen))
@@ -98,13 +127,13 @@ class Serving:
         self, asked: Asked, request: JsonObject, chosen: Route, exchange: Exchange, wanted: compaction.Wanted
     ) -> Content:
         """The summary that the request wants, and the answer that goes on from it."""
-        asking = await self._exchange(asked, compaction.summary_request(request, wanted), chosen)
+        asking = await self._exchange(asked, compaction.summary_request(request, wanted), chosen, exchange.spec.api)
         hidden = replace(asking, spec=replace(asking.spec, reasoning=Reasoning.HIDDEN))
         made = compaction.made(await self._answering.whole(hidden), request, wanted)
         if wanted.ends_with(made):
             events = compaction.alone(exchange.spec, made, wanted)
             return events if request.get("stream") else collect.to_message(events)
-        following = await self._exchange(asked, compaction.continued(request, made), chosen)
+        following = await self._exchange(asked, compaction.continued(request, made), chosen, exchange.spec.api)
         spec = replace(exchange.spec, compaction=made, input_estimate=following.spec.input_estimate)
         return await self._answering.answer(request, replace(following, spec=spec))
 
@@ -132,6 +161,15 @@ class Serving:
             usage_fields=credit(request),
             asks_for_speed=request.get("speed") == "fast",
         )
+
+
+def _other_api(refusal: Failure, learned: str | None) -> str | None:
+    """The API that a model should be asked by instead; None when the refusal is not about that. An upstream may name the
+    Responses API without having it.
+    """
+    if learned is None:
+        return "responses" if wants_responses(refusal) else None
+    return "chat_completions" if learned == "responses" and refusal.status in _NOT_THERE else None
 
 
 def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject:

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.changes import Adjustment
 from anthropic_proxy.translate.failure import Failure
 from anthropic_proxy.translate.learned import Attempt, Learned
+
+CHAT = APIS["chat_completions"]
 
 Json = dict[str, Any]
 
@@ -29,7 +32,7 @@ OVERFLOW = refusal(
 
 def taught(known: Learned, body: Json, *failures: Failure, now: float = 0) -> Json:
     """What is sent for `body` in the end."""
-    attempt = Attempt(known, body, 10, now)
+    attempt = Attempt(known, CHAT, body, 10, now)
     for failure in failures:
         assert attempt.refused(failure, now) is not None
     attempt.accepted(now)
@@ -68,7 +71,7 @@ def test_it_is_kept_when_it_is_learned_again() -> None:
 
 def test_nothing_is_learned_from_what_did_not_help() -> None:
     known = Learned()
-    attempt = Attempt(known, WARM, 10, 0)
+    attempt = Attempt(known, CHAT, WARM, 10, 0)
     assert attempt.refused(NO_TEMPERATURE, 0) is not None
     assert attempt.refused(refusal("roles must alternate"), 0) is None
     assert known.adjusted(WARM, 10, 1) == WARM
@@ -101,7 +104,7 @@ def test_a_model_is_not_remembered_without_end() -> None:
 
 def test_a_request_is_not_changed_without_end() -> None:
     """A server that takes turns in what it calls the limit."""
-    attempt = Attempt(Learned(), BODY, 10, 0)
+    attempt = Attempt(Learned(), CHAT, BODY, 10, 0)
     names = ("max_tokens", "max_completion_tokens")
     made = [attempt.refused(refusal(f"unknown field: {names[turn % 2]}"), 0) for turn in range(9)]
     assert [each is not None for each in made] == [True] * 8 + [False]
@@ -124,8 +127,8 @@ def test_a_request_is_not_changed_without_end() -> None:
 )
 def test_described(change: Adjustment, described: Json) -> None:
     known = Learned()
-    assert known.described() == {"changes": [], "context_window": None, "opens_thinking": False}
+    assert known.described() == {"changes": [], "api": None, "context_window": None, "opens_thinking": False}
     known.learn([change], 0)
     known.has_refused(OVERFLOW, 0)
     known.opens_thinking[False] = True
-    assert known.described() == {"changes": [described], "context_window": 8192, "opens_thinking": True}
+    assert known.described() == {"changes": [described], "api": None, "context_window": 8192, "opens_thinking": True}

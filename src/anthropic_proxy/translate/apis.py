@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Protocol
 
 from anthropic_proxy.dialects import Dialect, for_responses
+from anthropic_proxy.translate.changes import Adjustment
 from anthropic_proxy.translate.failure import Failure
 from anthropic_proxy.translate.responses_api.answer import to_completion
 from anthropic_proxy.translate.responses_api.events import ResponsesReader
-from anthropic_proxy.translate.responses_api.refusals import as_chat_failure
+from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, responses_adjustment
 from anthropic_proxy.translate.responses_api.request import to_responses
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -32,7 +33,8 @@ class Api:
     path: added to the base address. to_body: a Chat Completions request -> a request of this API. new_reader: a reader for
     one stream. to_completion: a whole answer -> a whole answer of Chat Completions. done_ends: whether `[DONE]` ends an
     answer that says nothing of its end. as_chat_failure: a refusal -> the same with the field under the name that it has in
-    Chat Completions. to_dialect: the facts about an upstream where it is spoken to by this API.
+    Chat Completions. adjustment: the change of the Chat Completions request for a refusal that only this API has.
+    to_dialect: the facts about an upstream where it is spoken to by this API.
     """
 
     path: str
@@ -41,6 +43,7 @@ class Api:
     to_completion: Callable[[JsonObject], JsonObject]
     done_ends: bool
     as_chat_failure: Callable[[Failure], Failure]
+    adjustment: Callable[[Failure, JsonObject], Adjustment | None]
     to_dialect: Callable[[Dialect], Dialect]
 
 
@@ -67,6 +70,7 @@ APIS: Mapping[str, Api] = MappingProxyType(
             to_completion=_same,
             done_ends=True,
             as_chat_failure=lambda failure: failure,
+            adjustment=lambda _failure, _body: None,
             to_dialect=lambda dialect: dialect,
         ),
         "responses": Api(
@@ -76,6 +80,7 @@ APIS: Mapping[str, Api] = MappingProxyType(
             to_completion=to_completion,
             done_ends=False,
             as_chat_failure=as_chat_failure,
+            adjustment=responses_adjustment,
             to_dialect=for_responses,
         ),
     }

@@ -7,9 +7,11 @@ upstream that has changed is found out: it costs one refused request. The clock 
 from dataclasses import dataclass, field
 
 from anthropic_proxy.translate.adjustments import adjustment_for
+from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.changes import Adjustment
 from anthropic_proxy.translate.conditions import Condition
 from anthropic_proxy.translate.failure import Failure, context_sizes
+from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.wire.codec import JsonObject
 
 # Seconds.
@@ -32,11 +34,13 @@ class _Known:
 class Learned:
     """What is known of one upstream model.
 
-    window: tokens of prompt and answer together, 0 while that is not known. opens_thinking: whether its answers begin
+    api: by which API it is to be asked, where its upstream has said so. window: tokens of prompt and answer together, 0
+    while that is not known. opens_thinking: whether its answers begin
     within a block of reasoning that its chat template has opened; apart for requests that forbid thinking (True), as
     templates open none for these.
     """
 
+    api: str | None = None
     window: int = 0
     opens_thinking: dict[bool, bool] = field(default_factory=dict)
     # The one learned last is made last. Of changes that differ in their value alone, that one counts.
@@ -75,6 +79,7 @@ class Learned:
         """All of it as JSON: what is changed of which requests, the window in tokens, and what opens with reasoning."""
         return {
             "changes": [_described(known.change) for known in self._changes.values()],
+            "api": self.api,
             "context_window": self.window or None,
             "opens_thinking": any(self.opens_thinking.values()),
         }
@@ -88,8 +93,9 @@ class Learned:
 class Attempt:
     """A request to a model, changed where it is refused, and sent again by the caller. `body` is what to send."""
 
-    def __init__(self, known: Learned, body: JsonObject, prompt: int, now: float) -> None:
-        """prompt: the estimate of its tokens. now: in seconds, as with all that follows."""
+    def __init__(self, known: Learned, api: Api, body: JsonObject, prompt: int, now: float) -> None:
+        """body: of Chat Completions. prompt: the estimate of its tokens. now: in seconds, as with all that follows."""
+        self._api = api
         self.body = known.adjusted(body, prompt, now)
         self._known = known
         self._made: list[Adjustment] = []
@@ -97,11 +103,16 @@ class Attempt:
     def refused(self, failure: Failure, now: float) -> Adjustment | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
         self._known.has_refused(failure, now)
-        change = adjustment_for(failure, self.body) if len(self._made) < _MOST_CHANGES else None
+        if self._known.api is None and self._api is APIS["chat_completions"] and wants_responses(failure):
+            return None
+        change = self._change(failure) if len(self._made) < _MOST_CHANGES else None
         if change is not None:
             self._made.append(change)
             self.body = change.apply(self.body)
         return change
+
+    def _change(self, failure: Failure) -> Adjustment | None:
+        return self._api.adjustment(failure, self.body) or adjustment_for(self._api.as_chat_failure(failure), self.body)
 
     def accepted(self, now: float) -> None:
         """The model answers: what was changed is remembered, as far as it is about the model."""

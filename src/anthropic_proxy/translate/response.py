@@ -1,4 +1,4 @@
-"""A whole Chat Completions answer -> a Message, by way of the stream translation: so the two can't come to differ."""
+"""A whole answer -> a Message, by way of the stream translation: so the two can't come to differ."""
 
 from anthropic_proxy.translate import collect, failure
 from anthropic_proxy.translate.stream import StreamTranslator
@@ -23,6 +23,7 @@ def to_events(answer: JsonObject, translator: StreamTranslator) -> list[JsonObje
 
     An empty finish reason (Snowflake, recorded) does not mean that it was cut, as its JSON is whole; null does.
     """
+    answer = translator.api.to_completion(answer)
     error = failure.stream_error(answer, translator.source)
     if error or first_choice(answer) is None:
         raise error or failure.no_completion(translator.source)

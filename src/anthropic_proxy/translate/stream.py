@@ -17,6 +17,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
 from anthropic_proxy.translate.answer_text import AnswerText
+from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.blocks import BlockWriter
 from anthropic_proxy.translate.reasoning import IN_TEXT, Piece, reasoning_of
 from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, was_cut
@@ -63,6 +64,11 @@ class StreamTranslator:
     def source(self) -> failure.Source:
         """The upstream."""
         return self._spec.source
+
+    @property
+    def api(self) -> Api:
+        """How the answer is written."""
+        return self._spec.api
 
     @property
     def opens_thinking(self) -> bool:
