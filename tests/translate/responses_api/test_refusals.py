@@ -34,6 +34,12 @@ def test_case(case: Json) -> None:
         assert change.apply(case["changed"]) == case["changed"]
 
 
+@pytest.mark.parametrize("param", [None, ["input"], {}])
+def test_a_refusal_that_names_no_field_stays(param: Any) -> None:
+    refused = failure({"status": 400, "answer": {"error": {"message": "No", "param": param}}})
+    assert as_chat_failure(refused) == refused
+
+
 def test_a_request_that_it_does_not_concern_stays() -> None:
     for case in cases("responses_api/refusals"):
         plain = {"model": "m", "messages": [{"role": "user", "content": "a"}]}

@@ -7,6 +7,7 @@ JSON mode looks for the word "JSON" in the input alone.
 from collections.abc import Callable
 from typing import Any
 
+from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.reasoning import DETAILS
 from anthropic_proxy.translate.responses_api.details import Replayed, replayed
 from anthropic_proxy.wire.codec import JsonObject
@@ -14,8 +15,11 @@ from anthropic_proxy.wire.openai import content_text
 
 
 def to_items(messages: list[JsonObject]) -> list[JsonObject]:
-    """The items of all messages, in their order."""
-    return [item for message in messages for item in _ROLES[message["role"]](message)]
+    """The items of all messages, in their order. Raises ApiError (400) where there are none."""
+    items = [item for message in messages for item in _ROLES[message["role"]](message)]
+    if not items:
+        raise invalid_request("messages: all messages are empty")
+    return items
 
 
 def _said(message: JsonObject) -> list[JsonObject]:

@@ -12,6 +12,7 @@ from anthropic_proxy.translate.changes import Adjustment
 from anthropic_proxy.translate.failure import Failure
 from anthropic_proxy.translate.reasoning import DETAILS
 from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.openai import string
 
 # OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the
 # second names another API, for completion models of old), Azure's and GitHub Copilot's.
@@ -40,8 +41,8 @@ _PARAMS = {
 
 def as_chat_failure(failure: Failure) -> Failure:
     """A refusal of the Responses API with the field that it names under its name in Chat Completions."""
-    param = failure.error.get("param")
-    return replace(failure, error={**failure.error, "param": _PARAMS[param]}) if param in _PARAMS else failure
+    param = _PARAMS.get(string(failure.error.get("param")))
+    return replace(failure, error={**failure.error, "param": param}) if param else failure
 
 
 def responses_adjustment(failure: Failure, body: JsonObject) -> Adjustment | None:

@@ -22,7 +22,8 @@ def to_responses(body: JsonObject) -> JsonObject:
     """The Responses request for a Chat Completions request, with or without `stream`.
 
     An answer of less than 16 tokens can't be asked for; 16 are asked for then. In addition to Chat Completions' own fields
-    the request may hold `reasoning` (`{"summary": "auto"}`) and `include`, in the form that this API has for them.
+    the request may hold `reasoning` (`{"summary": "auto"}`) and `include`, in the form that this API has for them. Raises
+    ApiError (400) where nothing is left to answer.
     """
     request: JsonObject = {}
     for name, value in body.items():
