@@ -3,11 +3,13 @@
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from anthropic_proxy.aiohttp_transport import AiohttpTransport
+from anthropic_proxy.aiohttp_transport import AiohttpTransport, EnvironmentProxies
 from tests.scripted_upstream import ScriptedUpstream, answers
 
 
@@ -61,3 +63,32 @@ def test_redirects_are_answers(upstream: ScriptedUpstream) -> None:
         return (await client.get(upstream.url)).status_code
 
     assert run(work) == 302
+
+
+def test_the_environments_proxy_is_used(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", upstream.url.replace("//", "//user:pass@"))
+    monkeypatch.setenv("no_proxy", "localhost,.here.example")
+    upstream.then(answers({}))
+
+    async def work(client: httpx.AsyncClient) -> None:
+        await client.get("http://there.example/path")
+
+    run(work)
+    received = upstream.request()
+    assert received.path == "http://there.example/path"
+    assert received.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+    proxies = EnvironmentProxies()
+    assert proxies.options(httpx.URL("http://a.here.example/")) == proxies.options(httpx.URL("http://localhost:1/")) == {}
+    assert proxies.options(httpx.URL("https://there.example/")) == {}
+
+
+def test_a_netrc_changes_nothing(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    upstream.then(answers({}))
+
+    async def work(client: httpx.AsyncClient) -> None:
+        await client.get(upstream.url, headers={"authorization": "Bearer key"})
+
+    run(work)
+    assert upstream.request().headers["authorization"] == "Bearer key"

@@ -10,9 +10,12 @@ Failures are aiohttp's own: they say more than httpx's.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
+from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
 # A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
@@ -22,11 +25,33 @@ _PIECE_BYTES = 256 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
+class EnvironmentProxies:
+    """The HTTP proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+
+    aiohttp's own `trust_env` would also read ~/.netrc for every request, in a thread, and then refuse the key that the
+    request has already.
+    """
+
+    def __init__(self) -> None:
+        self._proxies = {scheme: URL(address) for scheme, address in getproxies().items() if scheme != "no"}
+
+    def options(self, url: httpx.URL) -> dict[str, Any]:
+        """Of aiohttp's request to `url`."""
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
+        if proxy is None or proxy_bypass(url.host):
+            return {}
+        if not proxy.user:
+            return {"proxy": proxy}
+        known = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+        return {"proxy": proxy.with_user(None), "proxy_headers": {"Authorization": known}}
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """One pool of connections, made with the first request."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._proxies = EnvironmentProxies()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._session = self._session or _session()
@@ -39,6 +64,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
             trace_request_ctx=request.extensions.get("trace"),
+            **self._proxies.options(request.url),
         )
         body = Body(response)
         return httpx.Response(response.status, headers=_decoded(response), stream=body, extensions={"body": body})
@@ -70,7 +96,6 @@ class Body(httpx.AsyncByteStream):
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-        trust_env=True,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[_traces()],
     )

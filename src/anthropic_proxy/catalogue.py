@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route, Routing
+from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.models import configured_models, to_model_infos, with_aliases
 from anthropic_proxy.wire.codec import JsonObject, loads
@@ -37,6 +37,20 @@ class Catalogue:
         if len(failed) == len(found) or not all(isinstance(error, ApiError) for error in failed):
             raise failed[0]
         return with_aliases(models, self._aliases())
+
+    def debugged(self, models: list[JsonObject]) -> list[JsonObject]:
+        """The models, each with what is known of it: the upstream, its kind, and what was learned from its answers."""
+        return [{**model, "anthropic_proxy": self._known_of(model["id"])} for model in models]
+
+    def _known_of(self, model_id: str) -> JsonObject:
+        groups = self._routing.groups({"model": model_id, "messages": []}, lambda: 0)
+        return {"targets": [self._told(route) for group in groups for route in routes(group, model_id)]}
+
+    def _told(self, route: Route) -> JsonObject:
+        serving, endpoint = self._serving[route.endpoint.name], route.endpoint
+        learned = serving.sender.learned(route.model).described()
+        told = {"upstream": endpoint.name, "model": route.model, "api": endpoint.api, "dialect": endpoint.dialect.name}
+        return {**told, "left_alone": serving.client.is_left_alone, "learned": learned}
 
     async def model(self, model_id: str, request_id: str, client: Client) -> JsonObject:
         """One of `models`. Raises ApiError (404) when the upstreams have none of that id."""

@@ -45,7 +45,7 @@ class Sender:
         self._models: OrderedDict[str, Learned] = OrderedDict()
 
     def learned(self, model: str) -> Learned:
-        """What is known of an upstream model."""
+        """What is known of an upstream model; the models of which nothing was asked for the longest time are forgotten."""
         known = self._models.setdefault(model, Learned())
         self._models.move_to_end(model)
         if len(self._models) > _MOST_MODELS:

@@ -91,3 +91,23 @@ def test_lifecycle(proxy: str, upstream: ScriptedUpstream) -> None:
     for query, count in [("lifecycle[]=deprecated&lifecycle[]=active", 3), ("lifecycle[]=retired", 0)]:
         found = httpx.get(f"{proxy}/v1/models?{query}", timeout=DEADLINE, trust_env=False).json()
         assert len(found["data"]) == count
+
+
+def test_what_was_learned_is_told_on_demand(upstream: ScriptedUpstream) -> None:
+    refused = answers({"error": {"message": "Unsupported parameter: 'temperature'", "param": "temperature"}}, 400)
+    listed = answers({"data": [{"id": "m"}]})
+    upstream.then(refused, answers(completion()), listed, listed, listed)
+    request = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+    with (
+        running_proxy(upstream.url, UPSTREAM_DIALECT="vllm") as proxy,
+        httpx.Client(base_url=proxy, trust_env=False) as client,
+    ):
+        assert client.post("/v1/messages", json=request).status_code == 200
+        (model,) = client.get("/v1/models?debug=true").json()["data"]
+        assert client.get("/v1/models/m?debug=1").json() == model
+        (plain,) = client.get("/v1/models").json()["data"]
+    (target,) = model.pop("anthropic_proxy")["targets"]
+    assert model == plain
+    assert (target["upstream"], target["model"], target["dialect"]) == (upstream.url.removeprefix("http://"), "m", "vllm")
+    assert [(each["change"], each["field"]) for each in target["learned"]["changes"]] == [("drop", "temperature")]
+    assert target["left_alone"] is False

@@ -15,17 +15,17 @@ def routes(gateway: Gateway) -> Blueprint:
 
     async def models() -> Response:
         arguments = request.args
-        return _json(
-            page(
-                _of_lifecycle(await gateway.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")),
-                limit=_limit(arguments.get("limit")),
-                before_id=arguments.get("before_id"),
-                after_id=arguments.get("after_id"),
-            )
+        told = page(
+            _of_lifecycle(await gateway.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")),
+            limit=_limit(arguments.get("limit")),
+            before_id=arguments.get("before_id"),
+            after_id=arguments.get("after_id"),
         )
+        return _json({**told, "data": gateway.catalogue.debugged(told["data"])} if _debug() else told)
 
     async def model(model_id: str) -> Response:
-        return _json(await gateway.catalogue.model(model_id, g.request_id, client()))
+        found = await gateway.catalogue.model(model_id, g.request_id, client())
+        return _json(gateway.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)
@@ -35,6 +35,11 @@ def routes(gateway: Gateway) -> Blueprint:
 
 def _of_lifecycle(models: list[JsonObject], wanted: list[str]) -> list[JsonObject]:
     return [model for model in models if not wanted or model["lifecycle"] in wanted]
+
+
+def _debug() -> bool:
+    """Whether the one who asks runs the server and wants to know what it has learned."""
+    return request.args.get("debug", "").lower() in ("1", "true")
 
 
 def _limit(given: str | None) -> int:
