@@ -40,6 +40,7 @@ class AnswerStream:
         on_end: Callable[["AnswerStream"], None],
     ) -> None:
         """on_read: sees what the upstream sent. on_end: sees the stream, once, when it is over."""
+        self.started = False
         self.error: ApiError | None = None
         self.unforeseen: Exception | None = None
         self._reply = reply
@@ -73,6 +74,7 @@ class AnswerStream:
         except ApiError as error:
             self.error = error
             raise
+        self.started = True
         self._out = [*self._translator.start(), *self._out]
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:

@@ -118,7 +118,8 @@ class Answering:
 
     def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
         for error in (stream.error, stream.unforeseen):
-            if error is not None:
+            # Of a stream that did not start its caller tells.
+            if error is not None and stream.started:
                 self._log.broken_off(exchange.request_id, error)
         self._learn(exchange, translator)
         self._ended(exchange, started, stream.outcome, stream.usage)

@@ -3,6 +3,7 @@
 request -> translate -> send -> translate back. Errors leave as ApiError, whichever part they come from.
 """
 
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -83,7 +84,7 @@ class Serving:
                 self._log.info(
                     "api changed", request_id=asked.request_id, model=chosen.model, api=api, reason=error.message
                 )
-                known.api = api
+                known.asked_by(api, time.monotonic())
         return await self._answer(asked, chosen, self._api(known))
 
     def _api(self, known: Learned) -> Api:

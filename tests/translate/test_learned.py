@@ -132,3 +132,12 @@ def test_described(change: Adjustment, described: Json) -> None:
     known.has_refused(OVERFLOW, 0)
     known.opens_thinking[False] = True
     assert known.described() == {"changes": [described], "api": None, "context_window": 8192, "opens_thinking": True}
+
+
+def test_the_api_is_forgotten_too() -> None:
+    known = Learned()
+    known.asked_by("responses", 10)
+    known.adjusted(BODY, 10, 3609)
+    assert known.api == "responses"
+    known.adjusted(BODY, 10, 3610)
+    assert known.api is None

@@ -46,6 +46,7 @@ class Learned:
     # The one learned last is made last. Of changes that differ in their value alone, that one counts.
     _changes: dict[tuple[str, str, tuple[Condition, ...]], _Known] = field(default_factory=dict)
     _window_since: float = 0.0
+    _api_since: float = 0.0
 
     def adjusted(self, body: JsonObject, prompt: int, now: float) -> JsonObject:
         """The request as the model takes it; `prompt` is the estimate of its tokens, `now` in seconds."""
@@ -63,6 +64,10 @@ class Learned:
             self._changes[key] = _Known(change, now)
         while len(self._changes) > _MOST_KEPT:
             del self._changes[next(iter(self._changes))]
+
+    def asked_by(self, api: str, now: float) -> None:
+        """The API that it is to be asked by from now on."""
+        self.api, self._api_since = api, now
 
     def has_refused(self, failure: Failure, now: float) -> None:
         """A refusal, which may tell the window."""
@@ -88,6 +93,8 @@ class Learned:
         self._changes = {key: known for key, known in self._changes.items() if now - known.since < _KEPT}
         if now - self._window_since >= _KEPT:
             self.window = 0
+        if now - self._api_since >= _KEPT:
+            self.api = None
 
 
 class Attempt:
