@@ -8,7 +8,7 @@ from functools import partial
 
 from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.answering import Answering, Exchange
-from anthropic_proxy.asked import Asked
+from anthropic_proxy.asked import Asked, printable
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.ids import new_id
@@ -27,19 +27,17 @@ from anthropic_proxy.translate.answer_spec import (
 )
 from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.translate.tokens import estimate_request
+from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire.codec import JsonObject
 
 # Names of tools that the request offers and that only Anthropic can run: the model was told that it doesn't have them.
 UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
-UPSTREAM_HEADER = "anthropic-proxy-upstream"
-MODEL_HEADER = "anthropic-proxy-model"
 
 # A Message, or the events of one: as they come, or all at once.
 Content = JsonObject | AnswerStream | list[JsonObject]
@@ -79,6 +77,10 @@ class Serving:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
         return await self._counter.count(self.client.for_client(asked.client), asked.request, chosen)
 
+    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+        """The body of a good reply to a question. Raises ApiError for any other."""
+        return await self.sender.good(client, reply, request_id)
+
     def estimate(self, request: JsonObject, chosen: Route) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
         return self._counter.estimate(chosen, request)
@@ -92,8 +94,9 @@ class Serving:
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = self._spec(request, translated, asked, client)
         self._log.debug("request", request_id=asked.request_id, **_summary(request, translated.body, chosen))
-        progress.headers.clear()
-        progress.headers.update(_headers(translated.notes, chosen))
+        progress.begins(chosen)
+        if translated.notes.unavailable:
+            progress.headers[UNAVAILABLE_HEADER] = printable(", ".join(translated.notes.unavailable))
         return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)
 
     async def _compacted(
@@ -145,15 +148,3 @@ def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject
         "tools": len(body.get("tools", ())),
         "stream": bool(request.get("stream")),
     }
-
-
-def _headers(notes: Notes, chosen: Route) -> dict[str, str]:
-    """Names come from the client: what is not printable ASCII can't stand in a header."""
-    headers = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
-    if notes.unavailable:
-        headers[UNAVAILABLE_HEADER] = ", ".join(notes.unavailable)
-    return {name: _printable(value) for name, value in headers.items()}
-
-
-def _printable(value: str) -> str:
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value)
