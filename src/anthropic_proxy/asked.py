@@ -5,31 +5,49 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from anthropic_proxy.client import NOBODY, Client
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.ids import new_id
+from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.answer_spec import diagnostics
+from anthropic_proxy.translate.notes import header_text
 from anthropic_proxy.translate.usage import to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 
+UPSTREAM_HEADER = "anthropic-proxy-upstream"
+MODEL_HEADER = "anthropic-proxy-model"
+
 
 @dataclass
 class Progress:
-    """How far an answer is on its way. headers: the response's. accepted: an upstream has taken the request, so what
-    follows is its answer. input_estimate: tokens of the request as it was sent last.
+    """How far an answer is on its way. status, headers: the response's. accepted: an upstream has taken the request, so
+    what follows is its answer. input_estimate: tokens of the request as it was sent last.
     """
 
+    status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     input_estimate: int = 0
 
+    def begins(self, chosen: Route) -> None:
+        """A route is asked: what another one left is gone."""
+        self.status = 200
+        self.headers.clear()
+        self.headers.update({UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: header_text(chosen.model)})
+
 
 @dataclass(frozen=True)
 class Asked:
-    """A checked request and who asks. message_id: of the answer, whichever upstream gives it."""
+    """A checked request and who asks. message_id: of the answer, whichever upstream gives it. raw: the request's body as it
+    came. refusal: why only upstreams that speak the Messages API themselves can be asked; then nothing of the request
+    is sure but what routing needs.
+    """
 
     request: JsonObject
     request_id: str
     client: Client = NOBODY
+    raw: bytes = b""
+    refusal: ApiError | None = None
     message_id: str = field(default_factory=partial(new_id, "msg"))
     progress: Progress = field(default_factory=Progress)
 

@@ -15,6 +15,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.resilience import Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
+from anthropic_proxy.translate.failure import retry_after
 from anthropic_proxy.upstream import UpstreamError
 
 _Answer = TypeVar("_Answer")
@@ -70,7 +71,7 @@ class Attempts:
         if attempt >= max(retries, int(reconnects)) or not (reconnects or is_passing(_status(error))):
             return None
         retry = _RECONNECT if attempt >= retries else self._retry
-        delay = retry.delay(attempt, _retry_after(error), random.random)
+        delay = retry.delay(attempt, retry_after(error.headers), random.random)
         return delay if delay is not None and self._budget.take() else None
 
     def _told(self, route: Route, error: ApiError, request_id: str, what: str) -> None:
@@ -90,11 +91,6 @@ def _fails_over(error: ApiError) -> bool:
 
 def _status(error: ApiError) -> int:
     return error.upstream_status or error.status
-
-
-def _retry_after(error: ApiError) -> float | None:
-    value = error.headers.get("retry-after")
-    return float(value) if value else None
 
 
 def _broke_before_an_answer(error: ApiError) -> bool:

@@ -5,19 +5,23 @@ from collections.abc import Mapping
 
 from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.passing import Passing
 from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
-from anthropic_proxy.translate.models import configured_models, to_model_infos, with_aliases
+from anthropic_proxy.translate.models import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.wire.codec import JsonObject, loads
 
 # What servers without a list of models say to the question for it.
 _NO_LIST = frozenset({404, 405, 501})
 
+# The Messages API gives its list in pages, of this many models at most.
+_ALL = f"limit={MAX_LIMIT}"
+
 
 class Catalogue:
     """The models of all upstreams, asked for each time."""
 
-    def __init__(self, routing: Routing, serving: Mapping[str, Serving]) -> None:
+    def __init__(self, routing: Routing, serving: Mapping[str, Serving | Passing]) -> None:
         self._routing = routing
         self._serving = serving
 
@@ -48,7 +52,7 @@ class Catalogue:
 
     def _told(self, route: Route) -> JsonObject:
         serving, endpoint = self._serving[route.endpoint.name], route.endpoint
-        learned = serving.sender.learned(route.model).described()
+        learned = serving.learned(route.model)
         told = {"upstream": endpoint.name, "model": route.model, "api": endpoint.api, "dialect": endpoint.dialect.name}
         return {**told, "left_alone": serving.client.is_left_alone, "learned": learned}
 
@@ -69,16 +73,17 @@ class Catalogue:
         """The name under which a model is listed."""
         return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
 
-    async def _offered(self, serving: Serving, request_id: str, client: Client) -> list[JsonObject]:
+    async def _offered(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
         asking = serving.client.for_client(client)
         endpoint = asking.endpoint
-        reply = await asking.get(endpoint.url("/models"))
+        is_native = endpoint.api == "messages"
+        reply = await asking.get(endpoint.url("/models", _ALL if is_native else ""))
         configured = configured_models(self._routing.models(endpoint))
         if configured and reply.status in _NO_LIST:
             await reply.aclose()
             offered: list[JsonObject] | None = configured
         else:
-            offered = _infos(await serving.sender.good(asking, reply, request_id))
+            offered = _infos(await serving.good(asking, reply, request_id))
         if offered is None:
             raise ApiError(500, f"The upstream {endpoint.address} answered 200 with something that is no list of models")
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]

@@ -13,15 +13,11 @@ from dataclasses import dataclass, replace
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.request_headers import headers_for
 from anthropic_proxy.resilience import Breaker, BreakerConfig, Key, KeyRing, Permit, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
 from anthropic_proxy.translate.failure import Source, retry_after
 from anthropic_proxy.upstream import Reply, Upstream
-
-_NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_API_KEY"
-
-# The header for the key, and what stands before it.
-_AUTH = {"bearer": ("authorization", "Bearer "), "api-key": ("api-key", "")}
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 
@@ -88,8 +84,8 @@ class _Shared:
 
 @dataclass(frozen=True)
 class EndpointClient:
-    """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key may have to
-    be passed on.
+    """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key or headers
+    may have to be passed on.
     """
 
     endpoint: Endpoint
@@ -99,12 +95,14 @@ class EndpointClient:
 
     def for_client(self, client: Client) -> "EndpointClient":
         """The same, for the one who asks."""
-        return replace(self, client=client) if self.endpoint.key_passthrough else self
+        passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
+        return replace(self, client=client) if passes_on else self
 
     @property
     def source(self) -> Source:
         """Whose answers these are, and the keys that no text may repeat."""
-        return Source(self.endpoint.address, tuple(filter(None, (*self.endpoint.keys, self.client.key))))
+        keys = (self.client.key,) if self.endpoint.key_passthrough else self.endpoint.keys
+        return Source(self.endpoint.address, tuple(filter(None, keys)))
 
     @property
     def is_left_alone(self) -> bool:
@@ -190,13 +188,7 @@ class EndpointClient:
         return key.value if key else next(iter(self.endpoint.keys), None)
 
     def _headers(self, key: str | None) -> Mapping[str, str]:
-        if self.endpoint.key_passthrough:
-            key = self.client.key
-            if not key:
-                raise ApiError(401, _NO_KEY)
-        dialect = self.endpoint.dialect
-        name, prefix = _AUTH[dialect.auth]
-        return {**dict(dialect.headers), **({name: prefix + key} if key else {}), **self.endpoint.headers}
+        return headers_for(self.endpoint, key, self.client)
 
 
 def endpoint_client(endpoint: Endpoint, upstream: Upstream, *, alone: bool = True) -> EndpointClient:

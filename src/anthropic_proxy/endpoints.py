@@ -66,9 +66,9 @@ class Endpoint:
     retries: int = 0
     is_guessed: bool = False
 
-    def url(self, path: str) -> str:
-        """The full address of a path of the API (`/chat/completions`, `/models`)."""
-        return self._with_query(self.base + path)
+    def url(self, path: str, query: str = "") -> str:
+        """The full address of a path of the API (`/chat/completions`, `/models`). query: more parameters, encoded."""
+        return self._with_query(self.base + path, query)
 
     def root_url(self, path: str) -> str:
         """The full address of a path of the server itself, beside its `/v1` (`/tokenize`)."""
@@ -84,8 +84,9 @@ class Endpoint:
         """Host and port, as they are named in errors."""
         return urlsplit(self.base).netloc
 
-    def _with_query(self, url: str) -> str:
-        return f"{url}?{urlencode(self.query)}" if self.query else url
+    def _with_query(self, url: str, query: str = "") -> str:
+        whole = "&".join(filter(None, (urlencode(self.query), query)))
+        return f"{url}?{whole}" if whole else url
 
 
 def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tuple[Endpoint, ...]:

@@ -5,7 +5,7 @@ Source: the Anthropic API's error page and the official SDK's status classes.
 
 from collections.abc import Mapping
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.codec import JsonObject, dumps
 
 TYPE_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -56,6 +56,33 @@ class ApiError(Exception):
         details = {"details": self.details} if self.details else {}
         error = {"type": self.type, "message": self.message, **details}
         return {"type": "error", "error": error, "request_id": request_id}
+
+    def written(self, request_id: str) -> bytes:
+        """`body` as JSON."""
+        return dumps(self.body(request_id))
+
+
+class NativeError(ApiError):
+    """What an upstream that speaks the API itself said, in its envelope: told to the client byte for byte.
+
+    raw: the envelope as it came; envelope: the same, parsed, with an `error` that is an object.
+    """
+
+    def __init__(self, status: int, raw: bytes, envelope: JsonObject, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, str(envelope["error"].get("message", "")), headers)
+        self.upstream_status = status
+        self._raw = raw
+        self._envelope = envelope
+
+    @property
+    def type(self) -> str:
+        return str(self._envelope["error"]["type"])
+
+    def body(self, request_id: str) -> JsonObject:  # noqa: ARG002 - the envelope has its own
+        return self._envelope
+
+    def written(self, request_id: str) -> bytes:  # noqa: ARG002 - as above
+        return self._raw
 
 
 def invalid_request(message: str) -> ApiError:

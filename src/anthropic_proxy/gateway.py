@@ -4,13 +4,13 @@ request -> routes -> the first of them that answers. Errors leave as ApiError, w
 """
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from anthropic_proxy import resilience, routing
-from anthropic_proxy.answer_stream import opened
+from anthropic_proxy.answer_stream import AnswerStream, opened
 from anthropic_proxy.asked import Asked
 from anthropic_proxy.attempts import Attempts
 from anthropic_proxy.catalogue import Catalogue
@@ -21,21 +21,33 @@ from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.passing import Passing
 from anthropic_proxy.pending_stream import PendingStream, Prepared
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route, Routing
-from anthropic_proxy.serving import Content, Serving
+from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.wire.anthropic import Body
 from anthropic_proxy.wire.codec import JsonObject
+
+# Of a request that nobody here understands; rather too many tokens.
+_BYTES_PER_TOKEN = 4
+
+# What an upstream answers with; see Serving and Passing.
+Content = JsonObject | bytes | AnswerStream | PassedStream | list[JsonObject]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """content: a Message, or the events of one: as they come, or all at once. headers: response headers for it."""
+    """content: a Message (bytes are passed through), or the events of one: as they come, or all at once. headers and
+    status: of the response.
+    """
 
     content: Content | PendingStream
     headers: dict[str, str]
+    status: int = 200
 
 
 class Gateway:
@@ -53,46 +65,69 @@ class Gateway:
         self._serving = {each.name: self._serving_by(each) for each in self._routing.endpoints}
         self.catalogue = Catalogue(self._routing, self._serving)
 
-    async def create(self, request: JsonObject, request_id: str, client: Client = NOBODY) -> Answer:
+    async def create(self, body: Body, request_id: str, client: Client = NOBODY) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
-        if request.get("thread"):
-            raise _no_threads()
-        asked = Asked(request, request_id, client)
-        work = self._attempts.first_answer(self._routes(request), partial(self._answer, asked), request_id)
-        if not request.get("stream"):
-            return Answer(await work, asked.progress.headers)
+        asked = Asked(body.request, request_id, client, body.raw, _refusal(body))
+        routes = self._routes(asked)
+        work = self._attempts.first_answer(routes, partial(self._answer, asked), request_id)
+        if not asked.request.get("stream"):
+            return Answer(await work, asked.progress.headers, asked.progress.status)
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
+        # A stream that is passed through has its own beginning.
+        opening: Callable[[], list[JsonObject]] = list if any(map(_is_native, routes)) else asked.opening
         on_error = partial(self._log.broken_off, request_id)
-        stream = PendingStream(events, asked.opening, request_id, on_error, asked.progress.accepted)
-        return Answer(await opened(stream), asked.progress.headers)
+        stream = await opened(PendingStream(events, opening, request_id, on_error, asked.progress.accepted))
+        return Answer(stream, asked.progress.headers, asked.progress.status)
 
-    async def count_tokens(self, request: JsonObject, client: Client = NOBODY) -> JsonObject:
-        """Answer `POST /v1/messages/count_tokens`; the model is not run."""
-        chosen = self._routes(request)[0]
-        return await self._serving[chosen.endpoint.name].count_tokens(Asked(request, "", client), chosen)
+    async def count_tokens(self, body: Body, request_id: str, client: Client = NOBODY) -> Answer:
+        """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
+        asked = Asked(body.request, request_id, client, body.raw, _refusal(body))
+        chosen = self._routes(asked)[0]
+        counted = await self._serving[chosen.endpoint.name].count_tokens(asked, chosen)
+        return Answer(counted, asked.progress.headers, asked.progress.status)
 
     async def aclose(self) -> None:
         await self._preparation.aclose()
         await self._upstream.aclose()
 
-    def _serving_by(self, endpoint: Endpoint) -> Serving:
+    def _serving_by(self, endpoint: Endpoint) -> Serving | Passing:
         client = endpoint_client(endpoint, self._upstream, alone=len(self._routing.endpoints) == 1)
+        if endpoint.api == "messages":
+            return Passing(client, self._log)
         recovers = self._settings.tool_call_recovery == "auto"
         return Serving(client, self._preparation, self._signer, self._log, calls_in_text=recovers)
 
-    def _routes(self, request: JsonObject) -> list[Route]:
-        groups = self._routing.groups(request, partial(self._input_tokens, request))
-        found = routing.routes(resilience.ordered(groups, random.random), request["model"])
+    def _routes(self, asked: Asked) -> list[Route]:
+        """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
+        groups = self._routing.groups(asked.request, partial(self._input_tokens, asked))
+        found = routing.routes(resilience.ordered(groups, random.random), asked.request["model"])
+        if asked.refusal is not None:
+            if not _is_native(found[0]):
+                raise asked.refusal
+            found = list(filter(_is_native, found))
         # Those that fail are kept for the case that all do.
         return sorted(found, key=lambda route: self._serving[route.endpoint.name].client.is_left_alone)
 
-    def _input_tokens(self, request: JsonObject) -> int:
+    def _input_tokens(self, asked: Asked) -> int:
         """The size of a request, before it is known who answers it."""
+        if asked.refusal is not None:
+            return len(asked.raw) // _BYTES_PER_TOKEN
         first = self._routing.endpoints[0]
-        return self._serving[first.name].estimate(request, Route(first, request["model"]))
+        return self._serving[first.name].estimate(asked.request, Route(first, asked.request["model"]))
 
     async def _answer(self, asked: Asked, chosen: Route) -> Content:
         return await self._serving[chosen.endpoint.name].answer(asked, chosen)
+
+
+def _is_native(route: Route) -> bool:
+    return route.endpoint.api == "messages"
+
+
+def _refusal(body: Body) -> ApiError | None:
+    """What all upstreams but native ones say to a request."""
+    if body.problem is not None:
+        return ApiError(400, str(body.problem), details=body.problem.details)
+    return _no_threads() if body.request.get("thread") else None
 
 
 def _no_threads() -> ApiError:

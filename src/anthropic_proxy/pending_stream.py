@@ -12,6 +12,7 @@ from typing import Any
 
 from anthropic_proxy.answer_stream import SILENCE, AnswerStream
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -22,7 +23,11 @@ PATIENCE = 45
 # Seconds from an upstream's status to its first content: some say only within the stream that they are overloaded.
 FIRST_CONTENT = 1
 
-Prepared = AnswerStream | list[JsonObject]
+Prepared = AnswerStream | PassedStream | list[JsonObject]
+Events = list[JsonObject] | bytes
+"""Events, or the bytes of some that are passed through."""
+
+_Answer = AnswerStream | PassedStream | AsyncGenerator[list[JsonObject], None]
 
 
 class PendingStream:
@@ -36,7 +41,8 @@ class PendingStream:
         on_error: Callable[[Exception], None],
         accepted: asyncio.Event,
     ) -> None:
-        """opening: gives message_start and ping, with which the result begins, too. on_error: sees a failure that the
+        """opening: gives message_start and ping, with which the result begins, too; or nothing, where it may begin in
+        another way. on_error: sees a failure that the
         client is told in its stream. accepted: set by the work when an upstream has taken the request.
         """
         self._work = asyncio.ensure_future(work)
@@ -46,8 +52,8 @@ class PendingStream:
         self._opening = opening
         self._request_id = request_id
         self._on_error = on_error
-        self._sent: list[JsonObject] = []
-        self._answer: AnswerStream | AsyncGenerator[list[JsonObject], None] | None = None
+        self._sent: list[JsonObject] | None = None
+        self._answer: _Answer | None = None
 
     async def start(self) -> None:
         """Wait until it is sure what to tell the client. Raises ApiError when the work failed until then."""
@@ -59,18 +65,18 @@ class PendingStream:
         if self._work.done():
             self._answer = self._stream(self._work.result())
 
-    def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
+    def __aiter__(self) -> AsyncIterator[Events]:
         return self
 
-    def __anext__(self) -> Awaitable[list[JsonObject]]:
+    def __anext__(self) -> Awaitable[Events]:
         # No coroutine of its own: this is called for every event.
         return self._before() if self._answer is None else self._answer.__anext__()
 
-    async def _before(self) -> list[JsonObject]:
+    async def _before(self) -> Events:
         """What is told before the result is there."""
-        if not self._sent:
+        if self._sent is None:
             self._sent = self._opening()
-            return self._sent
+            return self._sent or [events.ping()]
         await asyncio.wait({self._work}, timeout=SILENCE)
         return await self._first() if self._work.done() else [events.ping()]
 
@@ -83,7 +89,7 @@ class PendingStream:
         if self._answer is not None:
             await self._answer.aclose()
 
-    async def _first(self) -> list[JsonObject]:
+    async def _first(self) -> Events:
         """The first events of the result, without those that have been sent; or the error in its place."""
         try:
             self._answer = self._stream(self._work.result())
@@ -91,16 +97,16 @@ class PendingStream:
             return self._broken_off(error, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
             return self._broken_off(error, ApiError(500, "Internal server error"))
-        first = await anext(self._answer)
-        return first[len(self._sent) :] or await anext(self._answer)
+        first: Events = await anext(self._answer)
+        return first[len(self._sent or ()) :] or await anext(self._answer)
 
     def _broken_off(self, error: Exception, told: ApiError) -> list[JsonObject]:
         self._on_error(error)
         self._answer = self._stream([])
         return [told.body(self._request_id)]
 
-    def _stream(self, prepared: Prepared) -> AnswerStream | AsyncGenerator[list[JsonObject], None]:
-        return prepared if isinstance(prepared, AnswerStream) else _at_once(prepared)
+    def _stream(self, prepared: Prepared) -> _Answer:
+        return _at_once(prepared) if isinstance(prepared, list) else prepared
 
 
 async def _at_once(prepared: list[JsonObject]) -> AsyncGenerator[list[JsonObject], None]:

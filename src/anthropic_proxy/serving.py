@@ -31,7 +31,7 @@ from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.failure import Failure, FailureError
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.learned import Learned
-from anthropic_proxy.translate.notes import Notes, header_text, unavailable_header
+from anthropic_proxy.translate.notes import unavailable_header
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.thinking import forbids_thinking
@@ -39,10 +39,8 @@ from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.translate.tokens import estimate_request
+from anthropic_proxy.upstream import Reply
 from anthropic_proxy.wire.codec import JsonObject
-
-UPSTREAM_HEADER = "anthropic-proxy-upstream"
-MODEL_HEADER = "anthropic-proxy-model"
 
 # The Responses API, and back.
 _MOST_APIS = 2
@@ -107,6 +105,14 @@ class Serving:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
         return await self._counter.count(self.client.for_client(asked.client), asked.request, chosen)
 
+    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+        """The body of a good reply to a question. Raises ApiError for any other."""
+        return await self.sender.good(client, reply, request_id)
+
+    def learned(self, model: str) -> JsonObject:
+        """What is known of a model, to be told."""
+        return self.sender.learned(model).described()
+
     def estimate(self, request: JsonObject, chosen: Route) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
         return self._counter.estimate(chosen, request)
@@ -120,8 +126,8 @@ class Serving:
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = replace(self._spec(request, translated, asked, client), api=api)
         self._log.debug("request", request_id=asked.request_id, **_summary(request, translated.body, chosen))
-        progress.headers.clear()
-        progress.headers.update(_headers(translated.notes, chosen))
+        progress.begins(chosen)
+        progress.headers.update(unavailable_header(translated.notes.unavailable))
         return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)
 
     async def _compacted(
@@ -182,8 +188,3 @@ def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject
         "tools": len(body.get("tools", ())),
         "stream": bool(request.get("stream")),
     }
-
-
-def _headers(notes: Notes, chosen: Route) -> dict[str, str]:
-    named = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
-    return {name: header_text(value) for name, value in named.items()} | unavailable_header(notes.unavailable)

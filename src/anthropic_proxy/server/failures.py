@@ -7,7 +7,6 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.wire.anthropic import InvalidRequestError
-from anthropic_proxy.wire.codec import dumps
 
 _TEXTS = {
     404: "Not found: this server has no such path",
@@ -31,7 +30,7 @@ def register(app: Quart, log: Log) -> None:
     @app.errorhandler(ApiError)
     async def told(error: ApiError) -> Response:
         log.info("error", request_id=g.request_id, status=error.status, type=error.type, message=error.message)
-        body = dumps(error.body(g.request_id))
+        body = error.written(g.request_id)
         log.body("client answer", g.request_id, body)
         return Response(body, error.status, error.headers, content_type="application/json")
 

@@ -9,11 +9,12 @@ from quart import Blueprint, Response, g, request
 from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.gateway import Gateway
+from anthropic_proxy.gateway import Answer, Gateway
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.pending_stream import PendingStream
-from anthropic_proxy.wire.anthropic import count_tokens_request, messages_request
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.pending_stream import Events, PendingStream
+from anthropic_proxy.wire.anthropic import count_tokens_body, messages_body
+from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.sse import encode
 
 # For an upload of 32 MB over a slow link.
@@ -37,23 +38,26 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
     async def create() -> Response:
         raw = await _body()
         log.body("client request", g.request_id, raw)
-        answer = await gateway.create(messages_request(raw, _version()), g.request_id, client())
+        answer = await gateway.create(messages_body(raw, _version()), g.request_id, client())
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
             log.body("client events", g.request_id, written)
             return Response(written, 200, {**_STREAM_HEADERS, **answer.headers})
-        if isinstance(answer.content, AnswerStream | PendingStream):
-            return Response(EventBytes(answer.content, g.request_id, log), 200, {**_STREAM_HEADERS, **answer.headers})
-        body = dumps(answer.content)
-        log.body("client answer", g.request_id, body)
-        return Response(body, 200, answer.headers, content_type="application/json")
+        if isinstance(answer.content, AnswerStream | PassedStream | PendingStream):
+            headers = {**_STREAM_HEADERS, **answer.headers}
+            return Response(EventBytes(answer.content, g.request_id, log), answer.status, headers)
+        return _whole(answer.content, answer)
 
     async def count_tokens() -> Response:
         raw = await _body()
         log.body("client request", g.request_id, raw)
-        body = dumps(await gateway.count_tokens(count_tokens_request(raw, _version()), client()))
+        answer = await gateway.count_tokens(count_tokens_body(raw, _version()), g.request_id, client())
+        return _whole(cast("JsonObject | bytes", answer.content), answer)
+
+    def _whole(content: JsonObject | bytes, answer: Answer) -> Response:
+        body = content if isinstance(content, bytes) else dumps(content)
         log.body("client answer", g.request_id, body)
-        return Response(body, content_type="application/json")
+        return Response(body, answer.status, {"content-type": "application/json", **answer.headers})
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
@@ -67,7 +71,11 @@ def _version() -> str:
 
 def client() -> Client:
     """Who sends the request that is being answered."""
-    headers = {name.lower(): value for name, value in request.headers.items()}
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        known = headers.get(name.lower())
+        # RFC 9110, 5.3: several lines are one list.
+        headers[name.lower()] = value if known is None else f"{known}, {value}"
     return Client(headers, request.query_string.decode("ascii", "replace"))
 
 
@@ -86,7 +94,7 @@ async def _body() -> bytes:
 class EventBytes:
     """The body of a streamed response: one write for each read of the upstream. Quart calls `aclose` in the end."""
 
-    def __init__(self, stream: AnswerStream | PendingStream, request_id: str, log: Log) -> None:
+    def __init__(self, stream: AnswerStream | PassedStream | PendingStream, request_id: str, log: Log) -> None:
         self._stream = stream
         self._request_id = request_id
         self._log = log
@@ -95,7 +103,8 @@ class EventBytes:
         return self
 
     async def __anext__(self) -> bytes:
-        written = b"".join(map(encode, await anext(self._stream)))
+        received: Events = await anext(self._stream)
+        written = received if isinstance(received, bytes) else b"".join(map(encode, received))
         self._log.body("client events", self._request_id, written)
         return written
 

@@ -34,7 +34,7 @@ def routes(gateway: Gateway) -> Blueprint:
 
 
 def _of_lifecycle(models: list[JsonObject], wanted: list[str]) -> list[JsonObject]:
-    return [model for model in models if not wanted or model["lifecycle"] in wanted]
+    return [model for model in models if not wanted or model.get("lifecycle", "active") in wanted]
 
 
 def _debug() -> bool:

@@ -28,7 +28,8 @@ _OUTPUT_FIELDS = ("max_completion_tokens",)
 def to_model_infos(answer: Any) -> list[JsonObject] | None:
     """All models of an upstream's answer to `GET /v1/models`, in its order; None when that is no list of models.
 
-    Entries without an id are none, and of those that share one the first counts: pages begin at an id.
+    Entries without an id are none, and of those that share one the first counts: pages begin at an id. Entries in the
+    API's own shape stay as they are.
     """
     # Together answers with the list itself; Ollama's `data` is null when it has no models.
     entries = (answer["data"] or []) if isinstance(answer, dict) and "data" in answer else answer
@@ -82,6 +83,8 @@ def _position(models: list[JsonObject], model_id: str, parameter: str) -> int:
 
 
 def _model_info(entry: JsonObject) -> JsonObject:
+    if entry.get("type") == "model" and string(entry.get("display_name")):
+        return entry
     facts = {
         "max_input_tokens": _first_count(entry, _CONTEXT_FIELDS) or _first_count(entry.get("meta"), _META_FIELDS),
         "max_tokens": _first_count(entry.get("top_provider"), _OUTPUT_FIELDS) or _first_count(entry, _OUTPUT_FIELDS),

@@ -7,6 +7,9 @@ can be ignored would cost Claude Code six requests. What is named is checked, so
 Source: the request types of the official SDK (anthropic 2.10) and recorded requests of Claude Code.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -117,8 +120,19 @@ class MessagesRequest(CountTokensRequest):
     diagnostics: NotRequired[Diagnostics | None]
 
 
+@OPEN
+class _RoutedRequest(TypedDict):
+    """What it takes to say who answers a request, and how."""
+
+    model: Annotated[str, Field(min_length=1)]
+    messages: list[JsonObject]
+    stream: NotRequired[bool | None]
+    thinking: NotRequired[JsonObject | None]
+
+
 _MESSAGES = TypeAdapter(MessagesRequest)
 _COUNT_TOKENS = TypeAdapter(CountTokensRequest)
+_ROUTED = TypeAdapter(_RoutedRequest)
 
 # Gone with version 2026-10-21 of the API, which refuses them in these words (its migration guide).
 _WITHOUT_SAMPLING = "2026-10-21"
@@ -142,6 +156,37 @@ def messages_request(raw: bytes, version: str = "") -> JsonObject:
 def count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
     """Body of `POST /v1/messages/count_tokens` -> checked request; `version` as above. Raises InvalidRequestError."""
     return _of_version(_not_empty(_checked(_COUNT_TOKENS, raw)), version)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body of a request. raw: as it came. request: as it was checked. problem: why only an upstream that speaks the
+    Messages API itself can be asked; it may know more than we do. `request` is then checked as far as routing needs.
+    """
+
+    raw: bytes
+    request: JsonObject
+    problem: InvalidRequestError | None = None
+
+
+def messages_body(raw: bytes, version: str = "") -> Body:
+    """As `messages_request`, but raises InvalidRequestError only for what can't even be routed."""
+    return _body(raw, partial(messages_request, raw, version))
+
+
+def count_tokens_body(raw: bytes, version: str = "") -> Body:
+    """As `count_tokens_request`, but raises InvalidRequestError only for what can't even be routed."""
+    return _body(raw, partial(count_tokens_request, raw, version))
+
+
+def _body(raw: bytes, checked: Callable[[], JsonObject]) -> Body:
+    try:
+        return Body(raw, checked())
+    except InvalidRequestError as problem:
+        try:
+            return Body(raw, _validate(_ROUTED, raw), problem)
+        except ValidationError:
+            raise problem from None
 
 
 def _not_empty(request: JsonObject) -> JsonObject:

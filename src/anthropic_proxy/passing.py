@@ -1,0 +1,124 @@
+"""Requests passed through to an upstream that speaks the Messages API itself: the client's bytes there, its bytes back.
+
+It has the interface of Serving. What is not the API's own form, an error page of a gateway or another server's error, is
+told as with any upstream; and so is the refusal of a key that is the proxy's.
+"""
+
+import time
+from functools import partial
+
+from anthropic_proxy.answer_stream import opened
+from anthropic_proxy.asked import Asked
+from anthropic_proxy.endpoint_client import Call, EndpointClient
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.routing import Route
+from anthropic_proxy.sending import told
+from anthropic_proxy.translate import failure, native
+from anthropic_proxy.translate.history import without_compaction_blocks
+from anthropic_proxy.translate.tokens import estimate_untranslated
+from anthropic_proxy.upstream import Reply
+from anthropic_proxy.wire.codec import JsonObject
+
+# What a server says that can't count.
+_NOT_THERE = frozenset({404, 405, 501})
+
+
+class Passing:
+    """Passes requests through to one endpoint, which `client` sends to."""
+
+    def __init__(self, client: EndpointClient, log: Log) -> None:
+        self.client = client
+        self._log = log
+
+    async def answer(self, asked: Asked, chosen: Route) -> bytes | PassedStream:
+        """The answer of the chosen model. Raises ApiError."""
+        started = time.perf_counter()
+        client, endpoint = self.client.for_client(asked.client), chosen.endpoint
+        payload = native.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
+        self._log.debug("request", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
+        self._log.body("upstream request", asked.request_id, payload)
+        asked.progress.begins(chosen)
+        reply = await client.post(endpoint.url("/messages", asked.client.query), payload)
+        if reply.status >= 300:
+            raise self._failed(client, reply, await self._read(reply, asked.request_id))
+        asked.progress.status = reply.status
+        asked.progress.headers |= native.response_headers(reply.headers)
+        if asked.request.get("stream"):
+            return await opened(self._stream(asked, chosen, reply, started))
+        raw = await self._read(reply, asked.request_id)
+        if not raw.lstrip().startswith(b"{"):
+            raise ApiError(
+                500, f"The upstream {endpoint.address} answered {reply.status} with something that is no message"
+            )
+        self._ended(asked, started, "passed")
+        return raw
+
+    async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
+        """The upstream's count, or an estimate where it can't count. Raises ApiError."""
+        client, endpoint = self.client.for_client(asked.client), chosen.endpoint
+        payload = native.payload(asked.raw, asked.request, chosen.model, {})
+        asked.progress.begins(chosen)
+        reply = await client.ask(endpoint.url("/messages/count_tokens", asked.client.query), payload)
+        if reply.status in _NOT_THERE:
+            await reply.aclose()
+            if asked.refusal is not None:
+                raise asked.refusal
+            return {"input_tokens": self.estimate(asked.request, chosen)}
+        raw = await self.good(client, reply, asked.request_id)
+        asked.progress.headers |= native.response_headers(reply.headers)
+        return raw
+
+    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+        """The body of a good reply to a question. Raises ApiError for any other."""
+        raw = await self._read(reply, request_id)
+        if reply.status >= 300:
+            raise self._failed(client, reply, raw)
+        return raw
+
+    def estimate(self, request: JsonObject, chosen: Route) -> int:  # noqa: ARG002 - as Serving has it
+        """Input tokens of a checked request, without asking the upstream."""
+        return max(estimate_untranslated(without_compaction_blocks(request)).total, 1)
+
+    def learned(self, model: str) -> JsonObject:  # noqa: ARG002 - as Serving has it
+        """Nothing: a request that is passed through is not changed."""
+        return {}
+
+    def _stream(self, asked: Asked, chosen: Route, reply: Call, started: float) -> PassedStream:
+        seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None
+        ended = partial(self._stream_ended, asked, started)
+        return PassedStream(reply, chosen.endpoint.address, asked.request_id, on_read=seen, on_end=ended)
+
+    def _stream_ended(self, asked: Asked, started: float, stream: PassedStream) -> None:
+        if stream.error is not None:
+            self._log.broken_off(asked.request_id, stream.error)
+        self._ended(asked, started, stream.outcome)
+
+    def _ended(self, asked: Asked, started: float, outcome: str) -> None:
+        seconds = round(time.perf_counter() - started, 3)
+        self._log.debug("answer", request_id=asked.request_id, outcome=outcome, seconds=seconds)
+
+    async def _read(self, reply: Call | Reply, request_id: str) -> bytes:
+        try:
+            raw = await reply.read()
+        finally:
+            await reply.aclose()
+        self._log.body("upstream answer", request_id, raw)
+        return raw
+
+    def _failed(self, client: EndpointClient, reply: Call | Reply, raw: bytes) -> ApiError:
+        """What the client is told of an answer that is none."""
+        endpoint = client.endpoint
+        is_about_key = reply.status in (401, 403)
+        tells_a_key = any(key.encode() in raw for key in endpoint.keys)
+        if not tells_a_key and (endpoint.key_passthrough or not is_about_key):
+            as_it_came = native.error_of(reply.status, reply.headers, raw)
+            if as_it_came is not None:
+                return as_it_came
+        failed = failure.read(reply.status, reply.headers, raw, client.source)
+        if not (is_about_key and endpoint.key_passthrough):
+            return told(failed)
+        error = ApiError(failed.status, failed.text)
+        error.upstream_status = failed.status
+        return error

@@ -1,0 +1,80 @@
+"""The headers of a request to an upstream: its key in the form that it wants, and what of the client's own goes on.
+
+An upstream that speaks the Messages API itself gets the client's headers that belong to that API: its version, betas, and
+who asks. All others are between the client and this proxy.
+"""
+
+from collections.abc import Mapping
+
+from anthropic_proxy.client import Client
+from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.errors import ApiError
+
+_NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_API_KEY"
+
+# How a key is sent: headers, and what stands before it there.
+_KEY_HEADERS: Mapping[str, Mapping[str, str]] = {
+    "bearer": {"authorization": "Bearer "},
+    "api-key": {"api-key": ""},
+    "x-api-key": {"x-api-key": ""},
+    # Of other servers with the Messages API some look for the one (vLLM) and some for the other.
+    "native-bearer": {"x-api-key": "", "authorization": "Bearer "},
+    # Microsoft Foundry, as the SDK for it does it.
+    "native-api-key": {"x-api-key": "", "api-key": ""},
+}
+_ANTHROPIC_HOST = "anthropic.com"
+# Tokens of a login, which Anthropic takes as bearer tokens with this beta alone (the SDK's credentials).
+_LOGIN_TOKEN = "sk-ant-oat"  # noqa: S105 - how such tokens begin
+_LOGIN_BETA = "oauth-2025-04-20"
+
+_PASSED_ON = frozenset({"user-agent", "x-app", "accept", "content-type", "x-client-request-id"})
+_PASSED_ON_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
+_KEYS = ("x-api-key", "authorization")
+# What the API takes for granted has no default there, but curl users forget it.
+_VERSION = {"anthropic-version": "2023-06-01"}
+
+
+def headers_for(endpoint: Endpoint, key: str | None, client: Client) -> dict[str, str]:
+    """All headers by lower-case names. key: the endpoint's own; with its `key_passthrough` the client's is sent instead.
+    Raises ApiError (401) when the client has none.
+    """
+    is_native = endpoint.api == "messages"
+    headers = {
+        **(_VERSION | _passed_on(client.headers) if is_native else {}),
+        **{name.lower(): value for name, value in endpoint.dialect.headers},
+    }
+    if endpoint.key_passthrough and not client.key:
+        raise ApiError(401, _NO_KEY)
+    if endpoint.key_passthrough and is_native:
+        headers |= {name: client.headers[name] for name in _KEYS if client.headers.get(name)}
+    else:
+        _add_key(headers, client.key if endpoint.key_passthrough else key, endpoint)
+    return headers | {name.lower(): value for name, value in endpoint.headers.items()}
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in headers.items()
+        if (name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)) and value.isascii()
+    }
+
+
+def _add_key(headers: dict[str, str], key: str | None, endpoint: Endpoint) -> None:
+    if not key:
+        return
+    scheme = _scheme(key, endpoint)
+    headers |= {name: before + key for name, before in _KEY_HEADERS[scheme].items()}
+    if scheme == "bearer" and endpoint.api == "messages":
+        betas = [beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip()]
+        if _LOGIN_BETA not in betas:
+            headers["anthropic-beta"] = ",".join([*betas, _LOGIN_BETA])
+
+
+def _scheme(key: str, endpoint: Endpoint) -> str:
+    if endpoint.api != "messages":
+        return endpoint.dialect.auth
+    if key.startswith(_LOGIN_TOKEN):
+        return "bearer"
+    is_anthropic = endpoint.host == _ANTHROPIC_HOST or endpoint.host.endswith("." + _ANTHROPIC_HOST)
+    return "x-api-key" if is_anthropic else f"native-{endpoint.dialect.auth}"
