@@ -116,6 +116,12 @@ class ScriptedUpstream:
             self._scripts.put(script)
         return self
 
+    def forget(self) -> None:
+        """Drop the scripts that were not played."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._scripts.get_nowait()
+
     def request(self) -> Received:
         """The next request, waited for."""
         return self.arrived.get(timeout=DEADLINE)

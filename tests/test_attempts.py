@@ -1,14 +1,30 @@
 """Which upstream is asked next, and what the client is told when none answers: over real sockets."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
+from anthropic_proxy import endpoint_client
+from anthropic_proxy.resilience import BreakerConfig
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import RESET, Script, ScriptedUpstream, answers, chunked, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    LAST_CHUNK,
+    RESET,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    chunked,
+    completion,
+    streams,
+    text_chunks,
+)
 from tests.server.test_messages import events_of, post
 
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
@@ -187,3 +203,51 @@ def test_the_only_upstream_is_left_alone_for_a_while() -> None:
         assert "it answered 503" in response.json()["error"]["message"]
         assert 1 <= int(response.headers["retry-after"]) <= 10
         assert len(only.requests) == 5
+
+
+def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few of a thousand requests reach an upstream that fails; once it is well, it is found by a probe."""
+    quick = BreakerConfig(cool_down=0.05, longest=0.05)
+    monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
+    with proxy_of(1) as (proxy, (only,)), httpx.Client(base_url=proxy, trust_env=False, timeout=DEADLINE) as client:
+        only.then(*(failing(503) for _ in range(1000)))
+        statuses = [client.post("/v1/messages", json=REQUEST).status_code for _ in range(1000)]
+        assert set(statuses) == {529}
+        reached = len(only.requests)
+        assert 5 <= reached < 500
+        only.forget()
+        only.then(*(answers(completion("Hello")) for _ in range(1000)))
+        deadline = time.monotonic() + DEADLINE
+        while client.post("/v1/messages", json=REQUEST).status_code != 200:
+            assert time.monotonic() < deadline
+        assert client.post("/v1/messages", json=REQUEST).status_code == 200
+
+
+def test_who_waits_too_long_or_finds_no_room_is_told() -> None:
+    variables = {"UPSTREAM_CONCURRENCY": 1, "UPSTREAM_QUEUE": 1, "UPSTREAM_QUEUE_TIMEOUT": 0.2}
+    pause = Pause()
+    with proxy_of(1, **variables) as (proxy, (only,)), ThreadPoolExecutor(2) as pool:
+        only.then(chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK), answers(completion("Hello")))
+        first = pool.submit(post, proxy, STREAM)
+        assert pause.reached.wait(DEADLINE)
+        waiting = pool.submit(post, proxy, REQUEST).result(DEADLINE)
+        assert (waiting.status_code, waiting.headers["retry-after"]) == (529, "1")
+        assert "as many requests as" in waiting.json()["error"]["message"]
+        pause.go.set()
+        assert events_of(first.result(DEADLINE).text)[-1]["type"] == "message_stop"
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        assert len(only.requests) == 2
+
+
+def test_who_leaves_gives_the_slot_back() -> None:
+    pause = Pause()
+    with proxy_of(1, UPSTREAM_CONCURRENCY=1, UPSTREAM_QUEUE=0) as (proxy, (only,)):
+        only.then(chunked(text_chunks("Hel")[0], pause), answers(completion("Hello")))
+        with httpx.stream("POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False) as response:
+            next(response.iter_bytes())
+        assert only.request().gone.wait(DEADLINE)
+        pause.go.set()
+        deadline = time.monotonic() + DEADLINE
+        while (answer := post(proxy, REQUEST)).status_code == 529:
+            assert time.monotonic() < deadline
+        assert text_of(answer) == "Hello"
