@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from anthropic_proxy import endpoint_client
-from anthropic_proxy.resilience import BreakerConfig
+from anthropic_proxy.breaker import BreakerConfig
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
     DEADLINE,

@@ -383,3 +383,16 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
     expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
         load(None)
+
+
+@pytest.mark.parametrize(
+    "given", ["X-Key canary", "X=canary;X=canary", "X-Key=can\u00e4ry", "X Key=canary", '{"X": 1}', "{canary"]
+)
+def test_headers_that_can_not_be_sent_are_not_shown(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    problem = _problem(monkeypatch, UPSTREAM_HEADERS=given)
+    assert problem.startswith("UPSTREAM_HEADERS: the given value is not a list of name=value")
+    assert not re.search("can.ry", problem)
+
+
+def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "canary" not in _problem(monkeypatch, UPSTREAM_EXTRA_BODY='["canary"]')

@@ -15,7 +15,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.resilience import Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.failure import retry_after
+from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream import UpstreamError
 
 _Answer = TypeVar("_Answer")

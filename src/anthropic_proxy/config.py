@@ -5,7 +5,6 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anthropic_proxy import dialects, variables
 from anthropic_proxy.addresses import api_address
+from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -49,10 +49,6 @@ _TWO_SOURCES = (
 Api = Literal["chat_completions", "responses", "messages"]
 
 Pairs = Annotated[Mapping[str, str] | None, NoDecode]
-
-_WHOLE_SENTENCES = ("missing_upstream", "excluded")
-_KEY_LENGTH = 20
-_URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
 class ConfigError(Exception):
@@ -192,10 +188,15 @@ class Settings(BaseSettings):
     def _models_are_pairs(cls, value: Any) -> Any:
         return variables.models(value) if isinstance(value, str) else value
 
-    @field_validator("upstream_headers", "upstream_facts", mode="before")
+    @field_validator("upstream_facts", mode="before")
     @classmethod
     def _are_pairs(cls, value: Any) -> Any:
         return variables.pairs(value) if isinstance(value, str) else value
+
+    @field_validator("upstream_headers", mode="before")
+    @classmethod
+    def _are_headers(cls, value: Any) -> Any:
+        return variables.headers(value) if isinstance(value, str) else value
 
     @field_validator("upstream_facts")
     @classmethod
@@ -265,7 +266,9 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     try:
         settings = Settings(_env_file=env_file, **given)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(each) for each in error.errors(include_url=False))) from None
+        raise ConfigError(
+            "\n".join(problem(each, Settings.model_fields) for each in error.errors(include_url=False))
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
     settings._environment = _variables(env_file)  # noqa: SLF001 - made here
@@ -275,30 +278,3 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
 def _variables(env_file: Path | None) -> dict[str, str]:
     found = dotenv_values(env_file, encoding="utf-8") if env_file else {}
     return {name: value for name, value in found.items() if value is not None} | dict(os.environ)
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    if error["type"] in _WHOLE_SENTENCES:
-        return str(error["msg"])
-    variable = str(error["loc"][0])
-    field = next(field for field in Settings.model_fields.values() if variable in _names(field.validation_alias))
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    return f"{variable}: {_shown(error, field.annotation)} is not {field.description}: {reason}"
-
-
-def _looks_secret(url: str) -> bool:
-    """A key in the place of the URL, or a password in what is no URL."""
-    return "://" not in url and ("@" in url or (len(url) >= _KEY_LENGTH and not re.search(r"[.:/]", url)))
-
-
-def _names(alias: Any) -> list[str]:
-    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-
-
-def _shown(error: Mapping[str, Any], annotation: Any) -> str:
-    """What was given, without what may be secret in it: whole keys, and the user, password and query of a URL."""
-    given = str(error["input"])
-    is_url = error["loc"][0] in _names(Settings.model_fields["upstream_base_url"].validation_alias)
-    if annotation == SecretStr | None or (is_url and _looks_secret(given)):
-        return "the given value"
-    return repr(_URL_SECRETS.sub("***", given) if is_url else given)

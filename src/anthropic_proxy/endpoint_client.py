@@ -10,13 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
+from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.request_headers import headers_for
-from anthropic_proxy.resilience import Breaker, BreakerConfig, Key, KeyRing, Permit, cooling, is_outage
+from anthropic_proxy.resilience import Key, KeyRing, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
-from anthropic_proxy.translate.failure import Source, retry_after
+from anthropic_proxy.translate.failure import Source
+from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream import Reply, Upstream
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]

@@ -8,6 +8,9 @@ import re
 
 from anthropic_proxy.wire.codec import JsonObject, loads
 
+# RFC 9110, 5.1: a header's name is a token.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 
 def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
     """The parts of a list, in their order."""
@@ -35,6 +38,20 @@ def models(text: str) -> dict[str, str] | None:
     for name, model in (found or {}).items():
         if "=" in model.partition(",")[2]:
             raise ValueError(f"'{name}={model}' is separated by a comma")
+    return found
+
+
+def headers(text: str) -> dict[str, str] | None:
+    """As `pairs`, of headers, which may hold keys: no error shows them."""
+    try:
+        found = pairs(text)
+    except ValueError:
+        raise ValueError(
+            "each part must be a name and a value with a = between them, and each name stand there once"
+        ) from None
+    for name, value in (found or {}).items():
+        if not _HEADER.fullmatch(name) or not re.fullmatch(r"[ -~]*", value):
+            raise ValueError("names and values of headers must be printable ASCII characters")
     return found
 
 

@@ -8,11 +8,10 @@ fits keeps its status.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads
 
 # Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
@@ -267,30 +266,10 @@ def _busy(failure: Failure) -> ApiError | None:
     return None
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the upstream wants to be asked again; None when it does not say. OpenAI and Azure say it in
-    milliseconds, too, which OpenAI's SDK prefers.
-    """
-    milliseconds = _seconds(headers.get("retry-after-ms", ""), "")
-    seconds = _seconds(headers.get("retry-after", ""), headers.get("date", ""))
-    return seconds if milliseconds is None else milliseconds / 1000
-
-
 def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
     seconds = retry_after(headers)
     value = default if seconds is None else f"{min(seconds, MAX_RETRY_AFTER):g}"
     return {} if value is None else {"retry-after": value}
-
-
-def _seconds(retry_after: str, date: str) -> float | None:
-    """RFC 9110, 10.2.3: a number of seconds, or a date, which is taken relative to the answer's own `date`."""
-    if retry_after.replace(".", "", 1).isdecimal():
-        return float(retry_after)
-    try:
-        wait: timedelta = parsedate_to_datetime(retry_after) - parsedate_to_datetime(date)
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, wait.total_seconds())
 
 
 _RULES: tuple[Callable[[Failure], ApiError | None], ...] = (

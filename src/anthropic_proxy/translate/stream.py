@@ -23,7 +23,7 @@ from anthropic_proxy.translate.reasoning import IN_TEXT, Piece, reasoning_of
 from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, was_cut
 from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
-from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.toolcalls import Assembler, fragments_of
 from anthropic_proxy.translate.toolsignatures import signature_of
 from anthropic_proxy.translate.usage import reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
@@ -165,7 +165,7 @@ class StreamTranslator:
         if text:
             self._count(text)
             self._write_split(self._splitter.feed(text))
-        for fragment in _fragments(delta):
+        for fragment in fragments_of(delta):
             self._tool_call(fragment)
 
     def _count(self, text: str) -> None:
@@ -296,12 +296,3 @@ def no_tokens(spec: AnswerSpec) -> list[JsonObject]:
     events = translator.start()
     events += translator.feed({"choices": [{"delta": {}, "finish_reason": "length"}]})
     return [*events, *translator.close(done=True)]
-
-
-def _fragments(delta: JsonObject) -> list[JsonObject]:
-    """The tool call fragments of a delta, the old `function_call` form included."""
-    fragments = delta.get("tool_calls")
-    if isinstance(fragments, list):
-        return [fragment for fragment in fragments if isinstance(fragment, dict)]
-    legacy = delta.get("function_call")
-    return [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []

@@ -113,6 +113,15 @@ class Assembler:
         return any(name.startswith(beginning) for name in self._offered)
 
 
+def fragments_of(delta: JsonObject) -> list[JsonObject]:
+    """The tool call fragments of a delta, the old `function_call` form included."""
+    fragments = delta.get("tool_calls")
+    if isinstance(fragments, list):
+        return [fragment for fragment in fragments if isinstance(fragment, dict)]
+    legacy = delta.get("function_call")
+    return [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []
+
+
 def _argument_text(arguments: Any) -> str:
     """Arguments are text; some servers send the object itself."""
     if arguments is None or isinstance(arguments, str):

@@ -1,0 +1,150 @@
+"""The breaker, told as stories of what happens and when; and what holds whatever happens."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
+
+
+class Told:
+    """A breaker with its permits by name, so that a story can be told in lines of text."""
+
+    def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
+        self.breaker = Breaker(random)
+        self.permits: dict[str, Permit] = {}
+
+    def line(self, now: float, what: str) -> Any:
+        verb, _, name = what.partition(" ")
+        if verb == "begin":
+            return self._begin(now, name)
+        if verb == "fails":
+            return [self._begin(now, "one of them") and self.permits["one of them"].failed(now) for _ in range(int(name))]
+        return getattr(self.permits[name], verb)(*([now] if verb == "failed" else []))
+
+    def _begin(self, now: float, name: str) -> bool:
+        permit = self.breaker.begin(now)
+        if permit:
+            self.permits[name] = permit
+        return bool(permit)
+
+
+OPEN = [(0, "fails 5", "open", 10)]
+PROBING = [*OPEN, (10, "begin probe", "half_open", 1)]
+BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
+    # now, what happens, the state after it, retry_after
+    "opens at the fifth failure": [(0, "fails 4", "closed", 0), (1, "fails 1", "open", 10)],
+    "failures count in a row": [
+        (0, "fails 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "succeeded a", "closed", 0),
+        (0, "fails 4", "closed", 0),
+    ],
+    "abandoned requests teach nothing": [
+        (0, "fails 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "abandoned a", "closed", 0),
+        (0, "fails 1", "open", 10),
+    ],
+    "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
+    "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
+    "a good probe closes it": [*PROBING, (11, "succeeded probe", "closed", 0), (11, "fails 4", "closed", 0)],
+    "a bad probe opens it for twice as long": [*PROBING, (11, "failed probe", "open", 20)],
+    "a left probe makes room for another": [
+        *PROBING,
+        (11, "abandoned probe", "half_open", 0),
+        (12, "begin second", "half_open", 1),
+        (13, "succeeded second", "closed", 0),
+    ],
+    "only the first word of a permit counts": [
+        *PROBING,
+        (11, "abandoned probe", "half_open", 0),
+        (11, "begin second", "half_open", 1),
+        (11, "abandoned probe", "half_open", 1),
+        (11, "failed probe", "half_open", 1),
+        (12, "begin refused", "half_open", 1),
+    ],
+    "what began before it opened is not heard": [
+        (0, "begin early", "closed", 0),
+        (0, "begin early too", "closed", 0),
+        (0, "begin early three", "closed", 0),
+        *PROBING,
+        (11, "succeeded early", "half_open", 1),
+        (11, "failed early too", "half_open", 1),
+        (11, "abandoned early three", "half_open", 1),
+    ],
+    "nor when it has closed again": [
+        (0, "begin early", "closed", 0),
+        *PROBING,
+        (11, "succeeded probe", "closed", 0),
+        (11, "fails 4", "closed", 0),
+        (11, "failed early", "closed", 0),
+    ],
+    "it stays open for two minutes at most": [
+        *PROBING,
+        (10, "failed probe", "open", 20),
+        *[
+            step
+            for now, seconds in [(30, 40), (70, 80), (150, 120), (270, 120)]
+            for step in [(now, "begin probe", "half_open", 1), (now, "failed probe", "open", seconds)]
+        ],
+    ],
+    "a good probe brings back the first cool-down": [
+        *PROBING,
+        (10, "failed probe", "open", 20),
+        (30, "begin probe", "half_open", 1),
+        (30, "succeeded probe", "closed", 0),
+        (30, "fails 5", "open", 10),
+    ],
+}
+
+
+@pytest.mark.parametrize("story", BREAKER.values(), ids=BREAKER)
+def test_breaker(story: Sequence[tuple[float, str, str, float]]) -> None:
+    told = Told()
+    for now, what, state, retry_after in story:
+        begun = told.line(now, what)
+        assert (told.breaker.state(now), told.breaker.retry_after(now)) == (state, retry_after), what
+        if what == "begin refused":
+            assert not begun
+        elif what.startswith("begin"):
+            assert begun
+
+
+def test_chance_shortens_the_cool_down() -> None:
+    told = Told(lambda: 0.5)
+    told.line(0, "fails 5")
+    assert told.breaker.retry_after(0) == 9
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["begin", "succeeded", "failed", "abandoned", "wait"]), st.integers(0, 9)), max_size=80
+)
+
+
+@given(STEPS, st.randoms())
+def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random: Random) -> None:
+    breaker = Breaker(random.random, BreakerConfig(failures=2, cool_down=3, longest=8))
+    now, permits, probes = 0.0, list[Permit](), list[Permit]()
+    for verb, number in steps:
+        now += number if verb == "wait" else 0
+        allowed, half_open = breaker.allows(now), breaker.state(now) == "half_open"
+        assert allowed == (breaker.retry_after(now) == 0)
+        assert 0 <= breaker.retry_after(now) <= 8
+        if verb == "begin":
+            permit = breaker.begin(now)
+            assert (permit is not None) == allowed
+            permits += [permit] if permit else []
+            probes += [permit] if permit and half_open else []
+            assert not (probes and half_open) or len(probes) == 1
+        elif verb != "wait" and permits:
+            ended = permits.pop(number % len(permits))
+            getattr(ended, verb)(*([now] if verb == "failed" else []))
+            probes = [probe for probe in probes if probe is not ended]
+    for probe in probes:
+        probe.abandoned()
+    assert breaker.allows(now + 8)
