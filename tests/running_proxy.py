@@ -12,8 +12,10 @@ from tests.scripted_upstream import DEADLINE
 
 
 @contextlib.contextmanager
-def running_proxy(upstream_url: str, **variables: Any) -> Iterator[str]:
-    """The base URL of a proxy in front of `upstream_url`; `variables` are settings by their names."""
+def running_proxy(upstream_url: str | None, **variables: Any) -> Iterator[str]:
+    """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
+    their names.
+    """
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream_url, HOST="127.0.0.1", PORT=0, **variables)
     listener = serve.listen(settings.host, settings.port)
     ready: list[str] = []

@@ -87,7 +87,7 @@ class PassedStream:
                 return
             else:
                 self._take(received)
-            if _ERROR.search(self._out):
+            if _ERROR.search(self._out) and not _BEGUN.search(self._out):
                 raise self._told()
             if self._out and until == math.inf:
                 until = self._loop.time() + _FIRST_CONTENT

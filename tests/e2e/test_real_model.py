@@ -217,3 +217,19 @@ def busy_slots(model: str) -> list[bool]:
 def test_context_overflow(client: anthropic.Anthropic, streamed: bool) -> None:  # noqa: FBT001 - a parameter
     with pytest.raises(anthropic.BadRequestError, match=rf"prompt is too long: \d+ tokens > {SLOT_TOKENS} maximum"):
         client.messages.create(**ask("word " * 3 * SLOT_TOKENS), stream=streamed)
+
+
+def test_its_own_messages_api_passed_through(model: str) -> None:
+    """llama.cpp speaks the API itself: what it says of the same request is the same without and with the proxy."""
+    request = {**ask("What is the capital of France?"), "extra_body": {"temperature": 0, "cache_prompt": False}}
+    texts = []
+    with running_proxy(model, UPSTREAM_API="messages") as proxy:
+        for base_url in (model, proxy):
+            with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=0, timeout=DEADLINE) as direct:
+                texts.append(text_of(direct.messages.create(**request)))
+                with direct.messages.stream(**request) as stream:
+                    texts.append(text_of(stream.get_final_message()))
+                asked = {name: value for name, value in request.items() if name not in ("max_tokens", "extra_body")}
+                texts.append(str(direct.messages.count_tokens(**asked).input_tokens))
+    assert "Paris" in texts[0]
+    assert texts[:3] == texts[3:]

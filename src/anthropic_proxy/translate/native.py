@@ -1,8 +1,8 @@
 """What is passed through to an upstream that speaks the Messages API itself, and what of its answer: as much as can be.
 
 The client's bytes go on as they came, and so do the answer's. There are three exceptions, each only where it is met: the
-route names another model, the configuration adds fields, or the conversation holds blocks that this proxy has signed, which
-nobody else can read: Anthropic refuses a request with a foreign signature.
+route names another model, the configuration adds fields, or the conversation holds blocks that this proxy has signed,
+which nobody else can read: Anthropic refuses a request with a foreign signature.
 """
 
 import re

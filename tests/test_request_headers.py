@@ -1,0 +1,99 @@
+"""Which headers an upstream gets: its key, and what of the client's own goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.client import Client
+from anthropic_proxy.dialects import dialect_of
+from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.request_headers import headers_for
+
+CLIENT = Client(
+    {
+        "host": "localhost",
+        "content-length": "2",
+        "connection": "keep-alive",
+        "cookie": "a=b",
+        "accept-encoding": "gzip",
+        "x-forwarded-for": "10.0.0.1",
+        "x-api-key": "theirs",
+        "x-odd": "1",
+        "accept": "application/json",
+        "content-type": "application/json",
+        "user-agent": "claude-cli/2",
+        "x-app": "cli",
+        "x-stainless-lang": "js",
+        "x-claude-code-session-id": "s",
+        "anthropic-beta": "a,b",
+        "anthropic-dangerous-direct-browser-access": "true",
+        "anthropic-odd": "caf\u00e9",
+    }
+)
+PASSED = {
+    "accept": "application/json",
+    "content-type": "application/json",
+    "user-agent": "claude-cli/2",
+    "x-app": "cli",
+    "x-stainless-lang": "js",
+    "x-claude-code-session-id": "s",
+    "anthropic-beta": "a,b",
+    "anthropic-dangerous-direct-browser-access": "true",
+    "anthropic-version": "2023-06-01",
+}
+
+
+def endpoint(host: str, **more: Any) -> Endpoint:
+    return Endpoint("e", f"https://{host}/v1", dialect_of(host), **({"api": "messages"} | more))
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "expected"),
+    [
+        pytest.param("api.anthropic.com", "sk-ant-api", {"x-api-key": "sk-ant-api"}, id="anthropic"),
+        pytest.param(
+            "api.anthropic.com",
+            "sk-ant-oat01-x",
+            {"authorization": "Bearer sk-ant-oat01-x", "anthropic-beta": "a,b,oauth-2025-04-20"},
+            id="login",
+        ),
+        pytest.param("localhost", "k", {"x-api-key": "k", "authorization": "Bearer k"}, id="other"),
+        pytest.param("a.services.ai.azure.com", "k", {"x-api-key": "k", "api-key": "k"}, id="foundry"),
+        pytest.param("api.anthropic.com", None, {}, id="none"),
+    ],
+)
+def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, str]) -> None:
+    assert headers_for(endpoint(host), key, CLIENT) == PASSED | expected
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"x-api-key": "theirs"},
+        {"authorization": "Bearer theirs"},
+        {"x-api-key": "one", "authorization": "bearer other"},
+    ],
+    ids=["key", "bearer", "both"],
+)
+def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
+    sent = headers_for(endpoint("api.anthropic.com", key_passthrough=True), None, Client({"x-odd": "1", **keys}))
+    assert sent == {"anthropic-version": "2023-06-01", **keys}
+
+
+@pytest.mark.parametrize("api", ["messages", "chat_completions"])
+def test_a_client_without_a_key(api: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        headers_for(endpoint("localhost", api=api, key_passthrough=True), None, Client({"authorization": "Basic x"}))
+    assert caught.value.status == 401
+
+
+def test_other_endpoints_get_nothing_of_the_client() -> None:
+    assert headers_for(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {"authorization": "Bearer k"}
+
+
+def test_configured_headers_win() -> None:
+    given = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
+    sent = headers_for(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
+    assert sent == PASSED | {"user-agent": "mine", "x-api-key": "other", "anthropic-version": "2026-10-21"}

@@ -1,0 +1,111 @@
+"""What is passed through, and what is not: bodies, headers of answers, errors."""
+
+import json
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.translate import native
+from anthropic_proxy.translate.reasoning import Thought
+from anthropic_proxy.translate.signatures import Signer
+
+OURS = Signer("secret").sign(Thought("reasoning", ["Hm"], []), "Hm")
+THEIRS = {"type": "thinking", "thinking": "Hm", "signature": "EqQBCgIYAhIM"}
+TEXT = {"type": "text", "text": "Yes"}
+USER = {"role": "user", "content": "Hi"}
+
+
+def assistant(*blocks: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": list(blocks)}
+
+
+def sent(messages: Any, model: str = "m", **extra: Any) -> Any:
+    request = {"messages": messages, "model": "m", "temperature": 1.0}
+    return json.loads(native.payload(json.dumps(request).encode(), request, model, extra))
+
+
+def test_a_body_stays_as_it_is() -> None:
+    raw = b' {"model" : "m","messages":[ ], "x": 1.50 , "text": "anthropic-proxy.1" }\n'
+    assert native.payload(raw, json.loads(raw), "m", {}) is raw
+    assert native.payload(raw, json.loads(raw), "n", {}) == raw.replace(b'"m"', b'"n"')
+    assert native.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(b"1.50", b"2").replace(
+        b" }\n", b' ,"y":{}}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept"),
+    [
+        pytest.param(
+            [USER, assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}, THEIRS, TEXT)],
+            [USER, assistant(THEIRS, TEXT)],
+            id="thinking",
+        ),
+        pytest.param(
+            [USER, assistant({"type": "redacted_thinking", "data": OURS}, TEXT)], [USER, assistant(TEXT)], id="redacted"
+        ),
+        pytest.param(
+            [USER, assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}), USER], [USER, USER], id="alone"
+        ),
+        pytest.param([{"role": "user", "content": OURS}, assistant(TEXT, 7, {"type": []})], None, id="said"),
+        pytest.param([USER, assistant({"type": "tool_use", "id": "t", "input": {"signature": OURS}})], None, id="tool"),
+    ],
+)
+def test_our_signatures_stay_here(messages: list[Any], kept: list[Any] | None) -> None:
+    assert sent(messages)["messages"] == (messages if kept is None else kept)
+
+
+@pytest.mark.parametrize("signature", ["anthropic-proxy.1.compaction", "theirs"])
+def test_our_summaries_become_texts(signature: str) -> None:
+    block = {"type": "compaction", "content": "We said hi.", "signature": signature}
+    messages = sent([USER, assistant(block, TEXT), {"role": "user", "content": "anthropic-proxy.1."}])["messages"]
+    if signature == "theirs":
+        assert messages[1]["content"][0] == block
+    else:
+        assert "We said hi." in messages[0]["content"][0]["text"]
+        assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+        assert "compaction" not in str(messages)
+
+
+def test_headers_of_answers() -> None:
+    kept = {
+        "content-type": "application/json",
+        "anthropic-ratelimit-tokens-remaining": "7",
+        "retry-after": "3",
+        "x-should-retry": "true",
+    }
+    dropped = {"anthropic-organization-id": "o", "set-cookie": "a=b", "content-length": "2", "date": "x", "server": "y"}
+    passed = native.response_headers(kept | dropped | {"request-id": "req_theirs"})
+    assert passed == kept | {"anthropic-proxy-upstream-request-id": "req_theirs"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "overloaded_error"),
+        (b'{"error":{"type":"some_new_error"},"type": "error","request_id":"r"}', "some_new_error"),
+        (b'{"type":"error","error":{"type":"BadRequestError","message":"vLLM"}}', None),
+        (b'{"error":{"code":400,"type":"invalid_request_error","message":"llama.cpp"}}', None),
+        (b'{"type":"error","error":"text"}', None),
+        (b"<html>Bad gateway</html>", None),
+        (b"[]", None),
+    ],
+)
+def test_errors(raw: bytes, kind: str | None) -> None:
+    error = native.error_of(529, {"retry-after": "1"}, raw)
+    if kind is None:
+        assert error is None
+        assert native.stream_error(raw) is None
+        return
+    assert error is not None
+    assert (error.status, error.upstream_status, error.type, error.headers) == (529, 529, kind, {"retry-after": "1"})
+    assert error.written("req_ours") == raw
+    assert error.body("req_ours") == json.loads(raw)
+    assert str(error).startswith(f"529 {kind}: ")
+    told = native.stream_error(raw)
+    assert told is not None
+    assert told.status == {"overloaded_error": 529}.get(kind, 500)
+
+
+def test_an_answer_below_400_is_no_error() -> None:
+    assert native.error_of(302, {}, b'{"type":"error","error":{"type":"api_error"}}') is None
