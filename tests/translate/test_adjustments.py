@@ -14,7 +14,16 @@ from tests.cases import cases
 Json = dict[str, Any]
 
 # What OpenAI's API does not have.
-ELSEWHERE = ("chat_template_kwargs", "top_k", "reasoning_content", "thinking", "'reasoning'", "'default'")
+ELSEWHERE = (
+    "chat_template_kwargs",
+    "top_k",
+    "reasoning_content",
+    "thinking",
+    "extra_content",
+    "reasoning_split",
+    "'reasoning'",
+    "'default'",
+)
 
 
 def found(case: Json) -> Adjustment | None:

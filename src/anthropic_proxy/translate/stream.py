@@ -23,7 +23,7 @@ from anthropic_proxy.translate.reasoning import IN_TEXT, Piece, reasoning_of
 from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, was_cut
 from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
-from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.toolcalls import Assembler, Call
 from anthropic_proxy.translate.toolsignatures import signature_of
 from anthropic_proxy.translate.usage import reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
@@ -224,13 +224,18 @@ class StreamTranslator:
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
         self._pieces += 1
-        signature = signature_of(fragment, call.id)
-        if signature is not None and not call.opened:
-            self._write(signature)
+        self._sign(call, fragment)
         if call is self._blocks.call:
             self._blocks.tool_use(call)
         elif not call.opened:
             self._open_calls()
+
+    def _sign(self, call: Call, fragment: JsonObject) -> None:
+        """A signature goes before its call, or behind it where it comes only then."""
+        signature = signature_of(fragment, call.id)
+        if signature is not None and not call.signed and self._calls.keeps(call):
+            call.signed = True
+            self._write(signature)
 
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
