@@ -142,7 +142,7 @@ DIALECTS: tuple[Dialect, ...] = (
     replace(
         _SERVICE,
         name="moonshot",
-        hosts=("api.moonshot.ai", "api.moonshot.cn"),
+        hosts=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
         reasoning="thinking",
         user_field="",
         prompt_cache_key=True,

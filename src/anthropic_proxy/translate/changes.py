@@ -165,6 +165,17 @@ def _answer_between(body: JsonObject, _: str, text: str) -> JsonObject:
     return {**body, "messages": messages}
 
 
+def _name_results(body: JsonObject, _: str, __: Any) -> JsonObject:
+    """With the name of the tool in each of its results."""
+    names: dict[str, str] = {}
+    messages: list[JsonObject] = []
+    for message in body["messages"]:
+        names |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls") or ()}
+        name = names.get(message["tool_call_id"]) if message["role"] == "tool" else None
+        messages.append({**message, "name": name} if name else message)
+    return {**body, "messages": messages}
+
+
 def _without_signatures(body: JsonObject, _: str, __: Any) -> JsonObject:
     return {**body, "messages": list(map(without_signatures, body["messages"]))}
 
@@ -195,5 +206,6 @@ _CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
     "unmark": _unmark,
     "give": _give,
     "answer_between": _answer_between,
+    "name_results": _name_results,
     "without_signatures": _without_signatures,
 }

@@ -23,7 +23,8 @@ _NO_SYSTEM = re.compile(
     re.IGNORECASE,
 )
 # Mistral's models, wherever they run.
-_NOT_AFTER_TOOL = re.compile(r"unexpected role '?user'? after role '?tool", re.IGNORECASE)
+_NOT_AFTER_TOOL = re.compile(r"unexpected role '?user'? after role '?tool|roles must alternate", re.IGNORECASE)
+_NO_NAME = re.compile(r"function_response\.name: name cannot be empty|tool message must have a 'name' field", re.IGNORECASE)
 # Gemini, wherever it runs: there is none, or it is another project's or model's.
 _NO_SIGNATURE = re.compile(
     r"missing (a )?`?thought_?signature|(corrupted|invalid) thought.?signature|thought.?signature is (not valid|invalid)",
@@ -76,6 +77,12 @@ def _with_an_answer_between(failure: Failure, _: JsonObject) -> Adjustment | Non
     return Adjustment("answer_between", "messages", "OK.") if _NOT_AFTER_TOOL.search(failure.searched) else None
 
 
+def _with_names_of_results(failure: Failure, _: JsonObject) -> Adjustment | None:
+    """Gateways in front of Gemini."""
+    told = _NO_NAME.search(failure.text)
+    return Adjustment("name_results", "messages") if told else None
+
+
 def _without_signatures(failure: Failure, body: JsonObject) -> Adjustment | None:
     """Those of the next conversation may be known to the server; where there are none at all, there won't be any."""
     lasts = not any(map(has_signature, body["messages"]))
@@ -89,6 +96,7 @@ _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
     _without_old_reasoning,
     _without_thinking_parts,
     _without_system,
+    _with_names_of_results,
     _without_signatures,
     _without_marks,
 )
