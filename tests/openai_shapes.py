@@ -31,6 +31,7 @@ _FOREIGN = frozenset(
         "continue_final_message",
         "enable_thinking",
         "extra_content",
+        "name",
         "prefix",
         "reasoning",
         "reasoning_content",

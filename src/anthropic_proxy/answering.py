@@ -17,8 +17,8 @@ from anthropic_proxy.translate.answer_spec import AnswerSpec
 from anthropic_proxy.translate.names import client_name
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header
 from anthropic_proxy.translate.request.thinking import forbids_thinking
-from anthropic_proxy.translate.response import to_message
-from anthropic_proxy.translate.stream import StreamTranslator, no_tokens
+from anthropic_proxy.translate.response import no_tokens, to_message
+from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.tokens import Estimate
 from anthropic_proxy.translate.tool_limits import missing_tools
 from anthropic_proxy.wire.codec import JsonObject, loads_object

@@ -25,6 +25,7 @@ class Dialect:
     reasoning: the form in which a request says how much to think; see translate/request/thinking.py.
     tool_call_ids: what an id of a tool call may be: up to 40 plain characters, or exactly 9 letters and digits.
     tool_signatures: whether a tool call has a signature that must come back with it; see translate/toolsignatures.py.
+    tool_result_names: whether a tool message must name the tool that it is the result of.
     cache_control: whether texts may be marked as the end of what is cached, as in the Messages API.
     user_field: the field for the end user; empty where there is none.
     prompt_cache_key: whether the request may name the prompt cache that it shares.
@@ -48,10 +49,20 @@ class Dialect:
     system_anywhere: bool = True
     replays_reasoning: bool = False
     reasoning: Literal[
-        "openai", "openrouter", "template", "effort", "thinking", "enable_thinking", "split", "none", "responses"
+        "openai",
+        "openrouter",
+        "template",
+        "effort",
+        "toggle",
+        "thinking",
+        "enable_thinking",
+        "split",
+        "none",
+        "responses",
     ] = "openai"
     tool_call_ids: Literal["plain", "nine"] = "plain"
     tool_signatures: bool = False
+    tool_result_names: bool = False
     cache_control: bool = False
     user_field: Literal["safety_identifier", "user", ""] = "safety_identifier"
     prompt_cache_key: bool = True

@@ -34,16 +34,18 @@ _SERVICE = replace(
     GENERIC, sampling_top_k=False, reasoning="effort", counts_tokens=False, fetches_image_urls=True, prefill="refused"
 )
 
-_OPENAI = Dialect("openai", hosts=("api.openai.com",))
+# platform.openai.com/docs/guides/your-data: regions have hosts of their own, such as eu.api.openai.com.
+_OPENAI = Dialect("openai", hosts=("api.openai.com", ".api.openai.com"))
 
 DIALECTS: tuple[Dialect, ...] = (
     # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
     _OPENAI,
-    # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version).
+    # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version);
+    # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure.
     replace(
         _OPENAI,
         name="azure",
-        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"),
         api_path="/openai/v1",
         auth="api-key",
         api_version="2024-10-21",
@@ -78,7 +80,8 @@ DIALECTS: tuple[Dialect, ...] = (
     replace(GENERIC, name="lmstudio"),
     # docs.litellm.ai: it translates itself, for whatever stands behind it.
     replace(_SERVICE, name="litellm", takes_files=True, sampling_top_k=True),
-    # api-docs.deepseek.com: `thinking: {type}`; within a tool loop the reasoning must come back; prefix completion is beta.
+    # api-docs.deepseek.com, and .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`; within a tool loop the
+    # reasoning must come back; prefix completion is beta.
     replace(_SERVICE, name="deepseek", hosts=("api.deepseek.com",), reasoning="thinking", user_field=""),
     # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a part of the content.
     replace(
@@ -90,7 +93,7 @@ DIALECTS: tuple[Dialect, ...] = (
         user_field="",
         prefill="prefix",
     ),
-    # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling.
+    # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling. Its service tiers have other names.
     replace(
         _SERVICE,
         name="groq",
@@ -98,10 +101,11 @@ DIALECTS: tuple[Dialect, ...] = (
         api_path="/openai/v1",
         max_tokens_field="max_completion_tokens",
         prefill="continued",
-        service_tiers=True,
     ),
-    # docs.together.ai/reference/chat-completions
-    replace(_SERVICE, name="together", hosts=("api.together.xyz", "api.together.ai"), sampling_top_k=True),
+    # docs.together.ai/reference/chat-completions and .../docs/inference/chat/reasoning
+    replace(
+        _SERVICE, name="together", hosts=("api.together.xyz", "api.together.ai"), reasoning="toggle", sampling_top_k=True
+    ),
     # docs.fireworks.ai/api-reference/post-chatcompletions
     replace(_SERVICE, name="fireworks", hosts=("api.fireworks.ai",), api_path="/inference/v1", sampling_top_k=True),
     # inference-docs.cerebras.ai/api-reference/chat-completions: images as data alone.
@@ -121,27 +125,30 @@ DIALECTS: tuple[Dialect, ...] = (
         system_anywhere=True,
         replays_reasoning=False,
     ),
-    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures: calls come with a signature (recorded).
+    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures: calls come with a signature (recorded),
+    # and results, in its examples, with the name of the tool: some of its models refuse them without.
     replace(
         _SERVICE,
         name="gemini",
         hosts=("generativelanguage.googleapis.com",),
         api_path="/v1beta/openai",
         tool_signatures=True,
+        tool_result_names=True,
         user_field="",
         fetches_image_urls=False,
     ),
-    # platform.moonshot.ai/docs/api/chat: images as data alone; the reasoning of a tool loop must come back.
+    # platform.moonshot.ai/docs/api/chat: images as data alone; the reasoning of a tool loop must come back. K2 models have
+    # the switch, K3 the effort; what a model doesn't know is ignored.
     replace(
         _SERVICE,
         name="moonshot",
-        hosts=("api.moonshot.ai", "api.moonshot.cn"),
+        hosts=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
         reasoning="thinking",
         user_field="",
         prompt_cache_key=True,
         fetches_image_urls=False,
     ),
-    # docs.z.ai/api-reference/llm/chat-completion
+    # docs.z.ai/api-reference/llm/chat-completion; the effort is known from GLM-5.2 on, and ignored before.
     replace(
         _SERVICE,
         name="glm",
@@ -150,13 +157,20 @@ DIALECTS: tuple[Dialect, ...] = (
         reasoning="thinking",
         user_field="",
     ),
-    # platform.minimax.io/docs/api-reference/text-openai-api: reasoning stands in the text, unless it is to be split off.
+    # platform.minimax.io/docs/api-reference/text-openai-api: reasoning stands in the text, unless it is to be split off. M3
+    # has a switch for it, which M2 ignores.
     replace(_SERVICE, name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), reasoning="split", user_field=""),
-    # alibabacloud.com/help/en/model-studio/qwen-api-reference and .../deep-thinking
+    # alibabacloud.com/help/en/model-studio/qwen-api-reference, .../deep-thinking and .../base-url
     replace(
         _SERVICE,
         name="qwen",
-        hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
+        hosts=(
+            "dashscope.aliyuncs.com",
+            "dashscope-intl.aliyuncs.com",
+            "dashscope-us.aliyuncs.com",
+            ".dashscope.aliyuncs.com",
+            ".maas.aliyuncs.com",
+        ),
         api_path="/compatible-mode/v1",
         reasoning="enable_thinking",
         sampling_top_k=True,

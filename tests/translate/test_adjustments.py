@@ -13,8 +13,8 @@ from tests.cases import cases
 
 Json = dict[str, Any]
 
-# What OpenAI's API does not have.
-ELSEWHERE = ("chat_template_kwargs", "top_k", "reasoning_content", "thinking", "'reasoning'", "'default'")
+# Values that OpenAI's API does not have.
+ELSEWHERE = "'default'"
 
 
 def found(case: Json) -> Adjustment | None:
@@ -33,8 +33,8 @@ def test_case(case: Json) -> None:
 def test_what_was_changed_can_be_sent_and_is_not_changed_again(case: Json) -> None:
     change = found(case)
     assert change is not None
-    if not any(name in str(case["changed"]) for name in ELSEWHERE):
-        openai_shapes.check(case["changed"])
+    if ELSEWHERE not in str(case["changed"]):
+        openai_shapes.check(openai_shapes.plain(case["changed"]))
     assert change.apply(case["changed"]) == case["changed"]
 
 

@@ -17,10 +17,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anthropic_proxy.translate.changes import LEVELS, LIMITS, Adjustment, has_part
+from anthropic_proxy.translate.changes import LEVELS, LIMITS, Adjustment
 from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, fact, forces_a_call
 from anthropic_proxy.translate.failure import Failure, context_sizes
-from anthropic_proxy.translate.reasoning import REASONING_FIELDS
+from anthropic_proxy.translate.refusal_words import REFUSED, mentions, names, param
+from anthropic_proxy.translate.refused_messages import of_messages
 from anthropic_proxy.wire.codec import JsonObject
 
 _REFUSALS = frozenset({400, 404, 413, 422, 500, 501})
@@ -40,15 +41,6 @@ _OPTIONAL = (
     "prompt_cache_key",
     "service_tier",
 )
-# Other names for them in refusals.
-_ALIASES = {
-    "reasoning_effort": ("think", "thinking", "reasoning", "reasoningEffort"),
-    "chat_template_kwargs": ("enable_thinking",),
-}
-
-# Many refusals speak of users and their messages, and few of the field.
-_USER_FIELD = re.compile(r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE)
-
 # An answer that would be cut shorter than this, in tokens, is no use: better tell the client that its prompt is too long.
 _LEAST_ANSWER = 256
 
@@ -64,12 +56,6 @@ def adjustment_for(failure: Failure, body: JsonObject) -> Adjustment | None:
     return None
 
 
-_REFUSED = re.compile(
-    r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|not permitted"
-    r"|(does|do) not support|do(es)?n't support|not allowed|no endpoints found that (support|can handle)|isn't supported"
-    r"|may only be set|must be unset|only [\d.]+ is allowed|is deprecated|cannot be disabled|only works in",
-    re.IGNORECASE,
-)
 _LEVELS = re.compile(
     r"(?:supported values are|should be|must be one of|one of|expected one of)(.*)", re.IGNORECASE | re.DOTALL
 )
@@ -87,15 +73,6 @@ _STRICT = re.compile(r"invalid schema for function|\bstrict\b", re.IGNORECASE)
 # About one schema: the model takes others.
 _BAD_SCHEMA = re.compile(
     r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema|(parse|compile) (the )?grammar", re.IGNORECASE
-)
-_NO_REASONING = re.compile(
-    r"reasoning_content.{0,60}(must be passed back|(is|are) missing)|(missing|requires) .{0,20}reasoning_content",
-    re.IGNORECASE | re.DOTALL,
-)
-_NO_SYSTEM = re.compile(
-    r"role.{0,40}(does not support|not supported).{0,40}system|system role (is )?not supported"
-    r"|unknown variant `system`|developer instruction is not enabled",
-    re.IGNORECASE,
 )
 _FORMAT = re.compile(r"response_format|json_schema|json_object|structured|json mode|response mime type")
 _BESIDE_TOOLS = re.compile(r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE)
@@ -124,30 +101,6 @@ _ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tupl
 _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 
-def _without_old_reasoning(failure: Failure, body: JsonObject) -> Adjustment | None:
-    """The reasoning of earlier turns, in a field that the server before this one had (Cerebras, Groq)."""
-    if not _REFUSED.search(failure.searched) or not re.search(r"messages|assistant", failure.text):
-        return None
-    present = [name for name in REASONING_FIELDS if any(name in message for message in body["messages"])]
-    refused = next((name for name in present if _mentions(failure, name)), None)
-    return Adjustment("forget", refused) if refused else None
-
-
-def _without_thinking_parts(failure: Failure, body: JsonObject) -> Adjustment | None:
-    """The reasoning of earlier turns in the form of Mistral, which no other server takes."""
-    if not re.search(r"content|thinking", failure.searched):
-        return None
-    present = any(has_part(message, "thinking") for message in body["messages"])
-    return Adjustment("forget_parts", "content", "thinking") if present else None
-
-
-def _with_old_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
-    """DeepSeek and Moonshot want it back, and it may be gone: another server's, or cleared to save context. They take a
-    space in its place, but not all an empty text.
-    """
-    return Adjustment("give", "reasoning_content", " ") if _NO_REASONING.search(failure.text) else None
-
-
 def _tools_without_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
     """OpenAI's GPT-5.4 and later, on Chat Completions."""
     told = "reasoning_effort" in failure.text and "tools" in failure.text.lower() and "'none'" in failure.text
@@ -167,7 +120,7 @@ def _is_about_thinking(failure: Failure) -> bool:
 
 def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
     wanted = body.get("reasoning_effort")
-    levels = _LEVELS.search(failure.searched) if wanted and _mentions(failure, "reasoning_effort") else None
+    levels = _LEVELS.search(failure.searched) if wanted and mentions(failure, "reasoning_effort") else None
     named = re.findall(r"['\"`](\w+)['\"`]", levels[1]) if levels else []
     allowed = tuple(level for level in LEVELS if level in named and level != wanted)
     return Adjustment("nearest", "reasoning_effort", allowed) if allowed else None
@@ -176,7 +129,7 @@ def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
 def _other_limit(failure: Failure, body: JsonObject) -> Adjustment | None:
     """The other name for the token limit."""
     field = next((name for name in LIMITS if name in body), None)
-    if field is None or not _REFUSED.search(failure.searched) or not _mentions(failure, field):
+    if field is None or not REFUSED.search(failure.searched) or not mentions(failure, field):
         return None
     return Adjustment("rename", field, LIMITS[1 - LIMITS.index(field)])
 
@@ -228,16 +181,6 @@ def _shorter_descriptions(failure: Failure, _: JsonObject) -> Adjustment | None:
     return Adjustment("shorter_descriptions", "tools", most) if most else None
 
 
-def _without_system(failure: Failure, _: JsonObject) -> Adjustment | None:
-    return Adjustment("as_user", "messages") if _NO_SYSTEM.search(failure.text) else None
-
-
-def _without_marks(failure: Failure, _: JsonObject) -> Adjustment | None:
-    """Of caching, which is then the upstream's own matter."""
-    told = _REFUSED.search(failure.searched) and "cache_control" in failure.text
-    return Adjustment("unmark", "messages", "cache_control") if told else None
-
-
 def _one_of_two(failure: Failure, _: JsonObject) -> Adjustment | None:
     """Claude's newer models."""
     told = re.search("`temperature` and `top_p` cannot both be", failure.text)
@@ -245,9 +188,11 @@ def _one_of_two(failure: Failure, _: JsonObject) -> Adjustment | None:
 
 
 def _without_the_field(failure: Failure, body: JsonObject) -> Adjustment | None:
-    is_told = _REFUSED.search(failure.searched) and not _is_about_thinking(failure)
-    present = (name for name in _OPTIONAL if name in body)
-    refused = next((name for name in present if _param(failure) == name or (is_told and _mentions(failure, name))), None)
+    is_told = REFUSED.search(failure.searched) and not _is_about_thinking(failure)
+    present = [name for name in _OPTIONAL if name in body]
+    refused = next((name for name in present if param(failure) == name), None)
+    for tells in (names, mentions) if is_told and not refused else ():
+        refused = refused or next((name for name in present if tells(failure, name)), None)
     return Adjustment("drop", refused, when=_like(body, refused)) if refused else None
 
 
@@ -261,24 +206,8 @@ def _number(pattern: re.Pattern[str], text: str) -> int:
     return int(next(group for group in found.groups() if group)) if found else 0
 
 
-def _param(failure: Failure) -> Any:
-    return failure.error.get("param")
-
-
-def _mentions(failure: Failure, field: str) -> bool:
-    """Whether the refusal is about `field`: by its `param`, or by its words."""
-    if _param(failure) == field:
-        return True
-    if field == "user":
-        return bool(_USER_FIELD.search(failure.searched))
-    names = (field, *_ALIASES.get(field, ()))
-    return any(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searched, re.IGNORECASE) for name in names)
-
-
 _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
-    _with_old_reasoning,
-    _without_old_reasoning,
-    _without_thinking_parts,
+    of_messages,
     _fewer_tools,
     _shorter_descriptions,
     _tools_without_reasoning,
@@ -290,8 +219,6 @@ _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
     _other_format,
     _other_choice,
     _schema_as_it_is,
-    _without_system,
-    _without_marks,
     _one_of_two,
     _without_the_field,
 )

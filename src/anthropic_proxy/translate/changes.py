@@ -11,6 +11,7 @@ from typing import Any
 from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, holds
 from anthropic_proxy.translate.system_prompt import with_system_text, without_system_role
 from anthropic_proxy.translate.tool_limits import fewer_tools, shorter_descriptions
+from anthropic_proxy.translate.toolsignatures import without_signatures
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
@@ -154,6 +155,31 @@ def _unmarked(message: JsonObject, mark: str) -> JsonObject:
     return {**message, "content": [_drop(part, mark, None) for part in content]} if isinstance(content, list) else message
 
 
+def _answer_between(body: JsonObject, _: str, text: str) -> JsonObject:
+    """With something that the assistant says between results of tools and what the user says."""
+    messages: list[JsonObject] = []
+    for message in body["messages"]:
+        if message["role"] == "user" and messages and messages[-1]["role"] == "tool":
+            messages.append(openai.assistant_message(text, []))
+        messages.append(message)
+    return {**body, "messages": messages}
+
+
+def _name_results(body: JsonObject, _: str, __: Any) -> JsonObject:
+    """With the name of the tool in each of its results."""
+    names: dict[str, str] = {}
+    messages: list[JsonObject] = []
+    for message in body["messages"]:
+        names |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls") or ()}
+        name = names.get(message["tool_call_id"]) if message["role"] == "tool" else None
+        messages.append({**message, "name": name} if name else message)
+    return {**body, "messages": messages}
+
+
+def _without_signatures(body: JsonObject, _: str, __: Any) -> JsonObject:
+    return {**body, "messages": list(map(without_signatures, body["messages"]))}
+
+
 def _give(body: JsonObject, field: str, value: str) -> JsonObject:
     messages = [{field: value, **each} if each["role"] == "assistant" else each for each in body["messages"]]
     return {**body, "messages": messages}
@@ -179,4 +205,7 @@ _CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
     "forget_parts": _forget_parts,
     "unmark": _unmark,
     "give": _give,
+    "answer_between": _answer_between,
+    "name_results": _name_results,
+    "without_signatures": _without_signatures,
 }

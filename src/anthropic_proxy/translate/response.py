@@ -1,6 +1,7 @@
 """A whole answer -> a Message, by way of the stream translation: so the two can't come to differ."""
 
 from anthropic_proxy.translate import collect, failure
+from anthropic_proxy.translate.answer_spec import AnswerSpec
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.thinktags import opens_unseen
 from anthropic_proxy.wire.codec import JsonObject
@@ -37,3 +38,11 @@ def to_events(answer: JsonObject, translator: StreamTranslator) -> list[JsonObje
 def to_message(answer: JsonObject, translator: StreamTranslator) -> JsonObject:
     """The message for an answer that came with status 200. Raises ApiError when there is no answer in it."""
     return collect.to_message([*translator.start(), *to_events(answer, translator)])
+
+
+def no_tokens(spec: AnswerSpec) -> list[JsonObject]:
+    """The events of the answer to `max_tokens: 0`, which asks for none (it warms a prompt cache); upstreams refuse it."""
+    translator = StreamTranslator(spec)
+    events = translator.start()
+    events += translator.feed({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    return [*events, *translator.close(done=True)]

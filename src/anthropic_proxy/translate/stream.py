@@ -23,7 +23,7 @@ from anthropic_proxy.translate.reasoning import IN_TEXT, Piece, reasoning_of
 from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, was_cut
 from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
-from anthropic_proxy.translate.toolcalls import Assembler, fragments_of
+from anthropic_proxy.translate.toolcalls import Assembler, Call, fragments_of
 from anthropic_proxy.translate.toolsignatures import signature_of
 from anthropic_proxy.translate.usage import reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
@@ -224,13 +224,18 @@ class StreamTranslator:
         self._end_text()
         call = self._calls.feed(fragment, self._spec.new_tool_id)
         self._pieces += 1
-        signature = signature_of(fragment, call.id)
-        if signature is not None and not call.opened:
-            self._write(signature)
+        self._sign(call, fragment)
         if call is self._blocks.call:
             self._blocks.tool_use(call)
         elif not call.opened:
             self._open_calls()
+
+    def _sign(self, call: Call, fragment: JsonObject) -> None:
+        """A signature goes before its call, or behind it where it comes only then."""
+        signature = signature_of(fragment, call.id)
+        if signature is not None and not call.signed and self._calls.keeps(call):
+            call.signed = True
+            self._write(signature)
 
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
@@ -288,11 +293,3 @@ class StreamTranslator:
     def _fills_the_context(self, usage: JsonObject) -> bool:
         counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
         return 0 < self._spec.context_window <= sum(counts)
-
-
-def no_tokens(spec: AnswerSpec) -> list[JsonObject]:
-    """The events of the answer to `max_tokens: 0`, which asks for none (it warms a prompt cache); upstreams refuse it."""
-    translator = StreamTranslator(spec)
-    events = translator.start()
-    events += translator.feed({"choices": [{"delta": {}, "finish_reason": "length"}]})
-    return [*events, *translator.close(done=True)]

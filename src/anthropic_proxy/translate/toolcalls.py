@@ -18,13 +18,16 @@ from anthropic_proxy.wire.openai import string
 
 @dataclass(eq=False)
 class Call:
-    """One call as known so far, by the upstream's name. opened: whether its block has been."""
+    """One call as known so far, by the upstream's name. opened: whether its block has been. signed: whether its signature
+    has come.
+    """
 
     id: str
     upstream_id: str
     name: str = ""
     arguments: Arguments = field(default_factory=Arguments)
     opened: bool = False
+    signed: bool = False
 
 
 class Assembler:
@@ -41,6 +44,10 @@ class Assembler:
     def kept(self) -> list[Call]:
         """The calls that the client gets."""
         return self.calls[:1] if self._single else self.calls
+
+    def keeps(self, call: Call) -> bool:
+        """Whether the client gets the call."""
+        return not self._single or call is self.calls[0]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> Call:
         """The call that `fragment` belongs to, with the fragment added. `new_id` names it if it is a new one."""

@@ -15,12 +15,13 @@ from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 _TYPE = "tool_call.signature"
+_FIELD = "extra_content"
 _NO_SIGNATURE = "skip_thought_signature_validator"
 
 
 def signature_of(fragment: JsonObject, tool_use_id: str) -> Piece | None:
     """The signature that a fragment of a call holds, as a piece of reasoning; None where there is none."""
-    google = _mapping(_mapping(fragment.get("extra_content")).get("google"))
+    google = _mapping(_mapping(fragment.get(_FIELD)).get("google"))
     signature = string(google.get("thought_signature"))
     detail = {"type": _TYPE, "id": tool_use_id, "data": signature}
     return Piece(DETAILS, "", (detail,)) if signature else None
@@ -32,12 +33,25 @@ def signed(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
     details = message.get(DETAILS, [])
     known = {detail.get("id"): detail.get("data") for detail in details if detail.get("type") == _TYPE}
     signatures = [known.get(tool_use_id) for tool_use_id in tool_use_ids]
-    if calls and not any(signatures):
+    if calls and not signatures[0]:
         signatures[0] = _NO_SIGNATURE
     return {
         **unsigned(message),
         **({"tool_calls": list(map(_with_signature, calls, signatures))} if calls else {}),
     }
+
+
+def without_signatures(message: JsonObject) -> JsonObject:
+    """A message whose first call, if it has any, has the value for histories without signatures, and no other call any."""
+    if not message.get("tool_calls"):
+        return message
+    first, *others = ({name: each for name, each in call.items() if name != _FIELD} for call in message["tool_calls"])
+    return {**message, "tool_calls": [_with_signature(first, _NO_SIGNATURE), *others]}
+
+
+def has_signature(message: JsonObject) -> bool:
+    """Whether a call of the message has one."""
+    return any(_FIELD in call for call in message.get("tool_calls") or ())
 
 
 def unsigned(message: JsonObject) -> JsonObject:
@@ -50,7 +64,7 @@ def unsigned(message: JsonObject) -> JsonObject:
 
 
 def _with_signature(call: JsonObject, signature: Any) -> JsonObject:
-    return {**call, "extra_content": {"google": {"thought_signature": signature}}} if signature else call
+    return {**call, _FIELD: {"google": {"thought_signature": signature}}} if signature else call
 
 
 def _mapping(value: Any) -> JsonObject:

@@ -29,3 +29,18 @@ def test_an_id_that_ours_has_taken() -> None:
     ids.upstream_id("a")
     taken = ids.upstream_id("a")
     assert len({ids.upstream_id(taken), taken, "a"}) == 3
+
+
+@given(IDS)
+def test_any_ids_of_nine_characters(given_ids: list[str]) -> None:
+    first, second = ToolIds("nine"), ToolIds("nine")
+    made = [first.upstream_id(each) for each in given_ids]
+    assert all(re.fullmatch(r"[a-zA-Z0-9]{9}", each) for each in made)
+    assert len(set(made)) == len(made)
+    assert made == [second.upstream_id(each) for each in given_ids]
+
+
+def test_nine_characters_stay() -> None:
+    ids = ToolIds("nine")
+    assert ids.upstream_id("aB3456789") == "aB3456789"
+    assert ids.upstream_id("aB3456789") != "aB3456789"

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 _API = APIS["responses"]
 # Cases of servers that don't keep to OpenAI's types.
-_ODD = {"unknown", "no_index", "error_event_nested", "error_event_context", "error_of_a_gateway"}
+_ODD = {"unknown", "no_index", "error_event_nested", "error_event_context", "error_of_a_gateway", "forms_otherwise"}
 _OURS = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test"}
 
 

@@ -56,7 +56,7 @@ def to_messages(request: JsonObject, target: Target) -> Written:
         else:
             written += _user(turn.blocks, calls, target)
             calls = []
-    written += _missing_results(calls)
+    written += _missing_results(calls, target)
     if not written:
         raise invalid_request("messages: all messages are empty")
     system = _system(blocks_of(request.get("system")) + leading, target)
@@ -136,12 +136,12 @@ def _user(blocks: list[JsonObject], calls: list[_Call], target: Target) -> list[
     attached: list[JsonObject] = []
     for call in calls:
         if not results.get(call.tool_use_id):
-            tool_messages += _missing_results([call])
+            tool_messages += _missing_results([call], target)
             continue
         call_id = call.written["id"]
         label = f"the result of {call.written['function']['name']} ({call_id})"
         content, parts = to_tool_content(results[call.tool_use_id].pop(), label, target)
-        tool_messages.append(openai.tool_message(call_id, content))
+        tool_messages.append(_result(call, content, target))
         attached += parts
     left = {id(result) for each in results.values() for result in each}
     orphans = [part for block in blocks if id(block) in left for part in _orphan(block, target)]
@@ -149,9 +149,14 @@ def _user(blocks: list[JsonObject], calls: list[_Call], target: Target) -> list[
     return [*tool_messages, *_segments(attached + orphans, rest, target)]
 
 
-def _missing_results(calls: list[_Call]) -> list[JsonObject]:
+def _missing_results(calls: list[_Call], target: Target) -> list[JsonObject]:
     """Every call must be answered; a client that was interrupted may have no answer."""
-    return [openai.tool_message(call.written["id"], "[no result]") for call in calls]
+    return [_result(call, "[no result]", target) for call in calls]
+
+
+def _result(call: _Call, content: str | list[JsonObject], target: Target) -> JsonObject:
+    name = {"name": call.written["function"]["name"]} if target.dialect.tool_result_names else {}
+    return openai.tool_message(call.written["id"], content) | name
 
 
 def _orphan(result: JsonObject, target: Target) -> list[JsonObject]:

@@ -69,7 +69,7 @@ def _openrouter(wish: Wish) -> JsonObject:
     if wish.budget is not None:
         return {"reasoning": {"max_tokens": wish.budget}}
     if wish.effort:
-        return {"reasoning": {"effort": "xhigh" if wish.effort == "max" else wish.effort}}
+        return {"reasoning": {"effort": wish.effort}}
     return {"reasoning": {"enabled": True}} if wish.thinks else {}
 
 
@@ -90,9 +90,20 @@ def _effort(wish: Wish) -> JsonObject:
     return {"reasoning_effort": "high" if level in ("xhigh", "max") else level} if level else {}
 
 
+def _toggle(wish: Wish) -> JsonObject:
+    """Together: models that think by default have a switch, and others levels, of which none is an off."""
+    return {"reasoning": {"enabled": False}} if wish.thinks is False else _effort(wish)
+
+
 def _thinking(wish: Wish) -> JsonObject:
-    """DeepSeek, GLM, Moonshot: a switch of Anthropic's own shape, without a budget."""
-    return {} if wish.thinks is None else {"thinking": {"type": "enabled" if wish.thinks else "disabled"}}
+    """DeepSeek, GLM, Moonshot: a switch of Anthropic's own shape, without a budget, and three levels beside it.
+
+    Their models think unless told otherwise, so that an effort alone says something. The levels are those of DeepSeek's
+    table, as Moonshot takes levels that it doesn't know for the highest.
+    """
+    switch = {} if wish.thinks is None else {"thinking": {"type": "enabled" if wish.thinks else "disabled"}}
+    level = wish.level if wish.thinks is not False else None
+    return switch | ({"reasoning_effort": level if level in ("low", "max") else "high"} if level else {})
 
 
 def _enable_thinking(wish: Wish) -> JsonObject:
@@ -102,9 +113,10 @@ def _enable_thinking(wish: Wish) -> JsonObject:
     return {"enable_thinking": wish.thinks, **({"thinking_budget": wish.budget} if wish.budget else {})}
 
 
-def _split(_: Wish) -> JsonObject:
-    """MiniMax's models always think; this keeps it out of the text."""
-    return {"reasoning_split": True}
+def _split(wish: Wish) -> JsonObject:
+    """MiniMax: the reasoning is to be kept out of the text, and whether there is any."""
+    switch = {} if wish.thinks is None else {"thinking": {"type": "adaptive" if wish.thinks else "disabled"}}
+    return {"reasoning_split": True, **switch}
 
 
 def _responses(wish: Wish) -> JsonObject:
@@ -131,6 +143,7 @@ _FORMS: dict[str, Callable[[Wish], JsonObject]] = {
     "openrouter": _openrouter,
     "template": _template,
     "effort": _effort,
+    "toggle": _toggle,
     "thinking": _thinking,
     "enable_thinking": _enable_thinking,
     "split": _split,

@@ -13,7 +13,7 @@ from anthropic_proxy.translate.responses_api import details
 from anthropic_proxy.translate.responses_api.ending import error_chunk, finish_chunk
 from anthropic_proxy.translate.responses_api.open_items import Item, OpenItems, told
 from anthropic_proxy.translate.responses_api.texts import TEXTS, Text
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string
 
 Chunks = list[JsonObject]
@@ -88,9 +88,7 @@ class _Answer:
         return [error_chunk(event.get("error") or {name: event.get(name) for name in ("message", "code", "param")})]
 
     def _rest_of_text(self, item: Item, text: Text, whole: JsonObject) -> Chunks:
-        parts = [
-            (number, part) for number, part in enumerate(_mappings(whole, text.parts)) if part.get("type") == text.type
-        ]
+        parts = [(number, part) for number, part in enumerate(_parts(whole, text)) if part.get("type") == text.type]
         rests = [(number, item.rest((text.type, number), string(part.get(text.name)))) for number, part in parts]
         return [chunk for number, rest in rests for chunk in self._write(item, text, number, rest)]
 
@@ -115,7 +113,7 @@ class _Answer:
     def _call(self, item: Item, known: JsonObject) -> Chunks:
         """What is new in a call that is told as far as it is known."""
         name = "" if item.named else string(known.get("name"))
-        return self._argue(item, name, item.rest("arguments", string(known.get("arguments"))))
+        return self._argue(item, name, item.rest("arguments", _written(known.get("arguments"))))
 
     def _argue(self, item: Item, name: str, piece: str) -> Chunks:
         if item.call is not None and not name and not piece:
@@ -168,6 +166,17 @@ class ResponsesReader:
 
 def _chunk(delta: JsonObject) -> JsonObject:
     return {"choices": [{"index": 0, "delta": delta}]}
+
+
+def _parts(whole: JsonObject, text: Text) -> list[JsonObject]:
+    """The parts of an item; some servers have one string in their place, as requests may."""
+    lone = string(whole.get(text.parts))
+    return [{"type": "output_text", "text": lone}] if lone else _mappings(whole, text.parts)
+
+
+def _written(arguments: Any) -> str:
+    """Arguments are text; some servers send the object itself."""
+    return dumps(arguments).decode() if isinstance(arguments, dict) else string(arguments)
 
 
 def _number(event: JsonObject, name: str) -> int:
