@@ -4,9 +4,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import ScriptedUpstream
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _OURS = (
     "UPSTREAM_",
