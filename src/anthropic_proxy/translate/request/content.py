@@ -63,8 +63,10 @@ def to_tool_content(block: JsonObject, label: str, target: Target) -> tuple[str 
     if any(part["type"] != "text" for part in parts):
         return ([openai.text_part("Error:"), *parts] if block.get("is_error") else parts), []
     text, attached = to_tool_text(block, label, target)
-    mark = cache_mark(block, target)
-    return ([openai.text_part(text, mark)] if mark else text), attached
+    marks = (cache_mark(each, target) for each in (block, *reversed(blocks_of(block.get("content")))))
+    mark = next((each for each in marks if each), None)
+    # The providers that know marks refuse them where there is nothing to keep.
+    return ([openai.text_part(text, mark)] if mark and text else text), attached
 
 
 def cache_mark(block: JsonObject, target: Target) -> JsonObject | None:
@@ -103,12 +105,19 @@ def _document(block: JsonObject, target: Target) -> list[JsonObject]:
         body = to_parts(blocks_of(source["content"]), target)
     else:
         body = document_parts(source, title or "document.pdf", target)
-    return [openai.text_part(head), *body]
+    return _marked([openai.text_part(head), *body], cache_mark(block, target))
 
 
-def _search_result(block: JsonObject, _: Target) -> list[JsonObject]:
+def _marked(parts: list[JsonObject], mark: JsonObject | None) -> list[JsonObject]:
+    """Parts with the mark at their end; only a text can have one (OpenRouter)."""
+    last = parts[-1]
+    return [*parts[:-1], openai.text_part(last["text"], mark)] if mark and last.get("text") else parts
+
+
+def _search_result(block: JsonObject, target: Target) -> list[JsonObject]:
     lines = [f"Search result: {block['title']}", f"Source: {block['source']}"]
-    return [openai.text_part("\n".join([*lines, *(each["text"] for each in block["content"])]))]
+    text = "\n".join([*lines, *(each["text"] for each in block["content"])])
+    return [openai.text_part(text, cache_mark(block, target))]
 
 
 def _tool_reference(block: JsonObject, _: Target) -> list[JsonObject]:
