@@ -122,6 +122,10 @@ class ScriptedUpstream:
             while True:
                 self._scripts.get_nowait()
 
+    def script_for(self, received: Received) -> Script:  # noqa: ARG002 - for those that choose by it
+        """What a request is answered with."""
+        return self._scripts.get_nowait()
+
     def request(self) -> Received:
         """The next request, waited for."""
         return self.arrived.get(timeout=DEADLINE)
@@ -159,7 +163,7 @@ class ScriptedUpstream:
             self.arrived.put(received)
             watcher = asyncio.ensure_future(_watch(reader, received.gone))
             try:
-                await self._play(self._scripts.get_nowait(), writer)
+                await self._play(self.script_for(received), writer)
             finally:
                 watcher.cancel()
         except (ConnectionError, asyncio.IncompleteReadError):

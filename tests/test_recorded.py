@@ -1,6 +1,7 @@
 """Raw answers of real servers, recorded on this project's own machines, through the whole way back.
 
-tests/cases/recorded/SERVER/CASE.response.txt is the HTTP answer as it came; expected.json says what it must become.
+tests/cases/recorded/SERVER/CASE.response.txt is the HTTP answer as it came; expected.json says what it must become, and
+what the client asks beyond thinking. CASE.request.json is what it answers, for the replay through the whole proxy.
 """
 
 import json
@@ -29,7 +30,7 @@ SOURCE = Source("up:1")
 THINKING = {"thinking": {"type": "adaptive"}}
 
 
-def told(file: Path, split: Any) -> dict[str, Any]:
+def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
     """What the client would be told: an error, or content, stop reason and usage."""
     head, body = re.split(rb"\r?\n\r?\n", file.read_bytes(), maxsplit=1)
     status = int(head.split(b" ")[1])
@@ -37,20 +38,22 @@ def told(file: Path, split: Any) -> dict[str, Any]:
         error = to_api_error(status, {}, body, SOURCE)
         return {"status": error.status, "error": error.message}
     if b"text/event-stream" in head:
-        events, failed = translated(split(body), THINKING)
+        events, failed = translated(split(body), request)
         grammar.check(events)
         if failed:
             return {"status": failed.status, "error": failed.message}
         message = collect.to_message(events)
     else:
-        message = to_message(loads(body), StreamTranslator(answer_spec(THINKING)))
+        message = to_message(loads(body), StreamTranslator(answer_spec(request)))
     return {name: message[name] for name in ("content", "stop_reason", "usage")}
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
 @pytest.mark.parametrize("file", FILES)
 def test_recorded_answer(file: Path, split: Any) -> None:
-    assert told(file, split) == EXPECTED[f"{file.parent.name}/{file.name.removesuffix('.response.txt')}"]
+    expected = EXPECTED[f"{file.parent.name}/{file.name.removesuffix('.response.txt')}"]
+    request = expected.get("request", {})
+    assert told(file, split, THINKING | request) | ({"request": request} if request else {}) == expected
 
 
 def test_each_expectation_has_its_recording() -> None:
