@@ -64,6 +64,17 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(identify(ask)) is None
 
 
+def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anthropic_proxy.identify._PATIENCE", 0.05)
+
+    async def ask(path: str) -> tuple[int, bytes] | None:
+        if path != "/version":
+            await asyncio.Event().wait()
+        return 200, json.dumps(VERSION).encode()
+
+    assert asyncio.run(identify(ask)) is named("vllm")
+
+
 @pytest.mark.parametrize(
     ("base", "fields", "wanted"),
     [

@@ -41,18 +41,19 @@ PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _SIGNS))
 
 async def identify(ask: Ask) -> Dialect | None:
     """The dialect of the server that answers `ask`, None when it is none that is known. Never fails."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            said = dict(zip(PATHS, await asyncio.gather(*(_answer(ask, path) for path in PATHS)), strict=True))
-    except TimeoutError:
-        return None
+    said = dict(zip(PATHS, await asyncio.gather(*(_answer(ask, path) for path in PATHS)), strict=True))
     known = (name for name, path, fits in _SIGNS if (answer := said[path]) is not None and fits(answer))
     name = next(known, None)
     return named(name) if name else None
 
 
 async def _answer(ask: Ask, path: str) -> JsonObject | None:
-    answer = await ask(path)
+    """The object at a path; None when there is none, or not in time."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            answer = await ask(path)
+    except TimeoutError:
+        return None
     return loads_object(answer[1]) if answer and answer[0] == 200 else None
 
 
