@@ -148,8 +148,8 @@ GUIDES: Mapping[str, Guide] = {
         "https://api.z.ai",
         "...",
         f"{_ALL}, thinking with the reasoning given back",
-        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; calls of tools stream piece by piece "
-        'with `UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
+        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; calls of tools stream in "
+        'pieces with `UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
     ),
     "minimax": Guide(
         "MiniMax", "https://api.minimax.io", "...", "text, streams, tools, thinking given back", "its models always think"
