@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Holds real servers, about 350 MB, for `make test-upstreams` alone.
+UPSTREAMS := $(VENV)-upstreams
 # Another version of the official SDK, beside the newest one; only what differs between the two is installed.
 SDK_0_121 := $(VENV)/sdk-0.121
 # The SDK for TypeScript; its tests are skipped where there is no npm.
@@ -17,7 +19,7 @@ INSTALL_WITH = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(
 INSTALL_LOCKED = $(call INSTALL_WITH,--require-hashes -r $(1))
 INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 
-.PHONY: demo test typescript test-claude-code check format docs lock bench image chart clean
+.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock bench image chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -32,6 +34,11 @@ typescript: $(TYPESCRIPT)/node_modules/.package-lock.json
 test-claude-code: $(VENV)/.dev $(CLAUDE_CODE)/node_modules/.package-lock.json
 	CLAUDE_CODE_BINARY=$$(ls $(CURDIR)/$(CLAUDE_CODE)/node_modules/@anthropic-ai/claude-code-*/claude | head -n 1) \
 	$(BIN)/python -m pytest --no-cov tests/claude_code
+
+test-upstreams:
+	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.dev
+	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.servers || echo "Ollama can't be installed: it is skipped"
+	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest --no-cov -rfE tests/upstreams
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests
@@ -56,6 +63,7 @@ lock: $(VENV)/.base
 	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
 	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
 	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
+	$(LOCK) --no-deps -o requirements/ollama.txt requirements/ollama.in
 	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
 
 bench image chart:
@@ -81,6 +89,10 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.txt requirements/model.txt requirem
 	$(call INSTALL_LOCKED,requirements/model.txt)
 	$(call INSTALL_LOCKED,requirements/sdk-0.121.txt --upgrade --target $(SDK_0_121))
 	$(INSTALL_PROJECT)
+	touch $@
+
+$(VENV)/.servers: $(VENV)/.dev requirements/ollama.txt
+	$(call INSTALL_LOCKED,requirements/ollama.txt)
 	touch $@
 
 $(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json

@@ -1,0 +1,111 @@
+"""The real servers of `make test-upstreams`, and what is known of each. A new server is one row."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from anthropic_proxy.demo import embedded
+from tests.upstreams import ollama
+from tests.upstreams.ollama import Unavailable
+
+
+@dataclass(frozen=True)
+class Kind:
+    """running: gives a base URL, or raises Unavailable. model: its name there. context: tokens of prompt and answer of one
+    request.
+
+    What it does: speaks: whether its model says sentences. knows_models: whether another model's name is refused.
+    overflows: whether a prompt that is too long is refused, and not cut. sees_nothing: whether an image is refused, and not
+    ignored. schemas: whether an answer follows a schema. checks_tools: whether a tool's schema is checked. counts: whether
+    it counts tokens without an answer. native: whether it has a Messages API of its own. extra_body: what makes the same
+    question give the same answer.
+    """
+
+    name: str
+    running: Callable[[], AbstractContextManager[str]]
+    model: str
+    context: int
+    speaks: bool = True
+    knows_models: bool = True
+    overflows: bool = True
+    sees_nothing: bool = True
+    schemas: bool = True
+    checks_tools: bool = False
+    counts: bool = True
+    native: bool = False
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+
+_LLAMA_CONTEXT, _LLAMA_SLOTS = 1024, 2
+
+
+@contextmanager
+def _llama() -> Iterator[str]:
+    try:
+        with embedded.running(ctx=_LLAMA_CONTEXT * _LLAMA_SLOTS, parallel=_LLAMA_SLOTS) as server:
+            yield server.base_url
+    except embedded.DemoUnavailable as missing:
+        raise Unavailable(str(missing)) from None
+
+
+def _at(variable: str, start: str) -> Callable[[], AbstractContextManager[str]]:
+    """A server that somebody has started already, and whose address is in a variable of the environment."""
+
+    @contextmanager
+    def running() -> Iterator[str]:
+        address = os.environ.get(variable)
+        if not address:
+            raise Unavailable(f"not running: start it ({start}) and set {variable} to its address")
+        yield address
+
+    return running
+
+
+def _named(variable: str, default: str = "") -> str:
+    return os.environ.get(variable, default)
+
+
+KINDS = (
+    Kind(
+        name="llama.cpp",
+        running=_llama,
+        model=embedded.MODEL,
+        context=_LLAMA_CONTEXT,
+        knows_models=False,
+        checks_tools=True,
+        native=True,
+        extra_body={"cache_prompt": False, "seed": 1},
+    ),
+    Kind(
+        name="ollama",
+        running=ollama.running,
+        model=ollama.MODEL,
+        context=ollama.CONTEXT_TOKENS,
+        speaks=False,
+        overflows=False,
+        sees_nothing=False,
+        counts=False,
+        extra_body={"seed": 1},
+    ),
+    Kind(
+        name="vllm",
+        running=_at("VLLM_URL", "vllm serve MODEL --max-model-len 4096; VLLM_MODEL is the model's name"),
+        model=_named("VLLM_MODEL"),
+        context=4096,
+        native=True,
+        extra_body={"seed": 1},
+    ),
+    Kind(
+        name="transformers",
+        running=_at("TRANSFORMERS_URL", "transformers serve; TRANSFORMERS_MODEL is the model's name"),
+        model=_named("TRANSFORMERS_MODEL"),
+        context=4096,
+        knows_models=False,
+        overflows=False,
+        sees_nothing=False,
+        schemas=False,
+        counts=False,
+    ),
+)
