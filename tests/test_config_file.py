@@ -12,8 +12,17 @@ from anthropic_proxy.config_entries import TargetEntry
 from anthropic_proxy.config_file import ConfigFile, parse
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
-EXAMPLES = dict(re.findall(r"```(yaml|toml)\n(.*?)```", DOCUMENT, re.DOTALL))
-ENVIRONMENT = {"OPENAI_API_KEY": "sk-1", "ROUTER_KEY_1": "r1", "ROUTER_KEY_2": "r2", "EMPTY": "", "WORD": "word"}
+BLOCKS = re.findall(r"```(yaml|toml)\n(.*?)```", DOCUMENT, re.DOTALL)
+# The first of each kind is the whole example.
+EXAMPLES = dict(reversed(BLOCKS))
+ENVIRONMENT = {
+    "OPENAI_API_KEY": "sk-1",
+    "ANTHROPIC_API_KEY": "sk-2",
+    "ROUTER_KEY_1": "r1",
+    "ROUTER_KEY_2": "r2",
+    "EMPTY": "",
+    "WORD": "word",
+}
 FILES = {"/etc/secrets/azure": "azure-key\n", "/etc/many": "# ours\nm1\n\n m2 \n", "~/key": "k", "/run/key": "k2"}
 FILES |= {"/etc/empty": " \n", "/etc/comment": "# none", "/etc/spaces": "a b"}
 
@@ -34,6 +43,11 @@ def problem(text: str, name: str = "x.yaml") -> str:
     with pytest.raises(ConfigError) as raised:
         parse(dedent(text), name, ENVIRONMENT, read)
     return str(raised.value)
+
+
+@pytest.mark.parametrize(("kind", "text"), BLOCKS)
+def test_all_documented_examples_can_be_used(kind: str, text: str) -> None:
+    assert parsed(text, f"/etc/x.{kind}").routes
 
 
 def test_the_documented_example() -> None:
