@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import endpoint_client
+from anthropic_proxy import answer_stream, catalogue, endpoint_client
 from anthropic_proxy.breaker import BreakerConfig
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
@@ -162,6 +162,51 @@ def test_a_limited_key_is_left_alone() -> None:
         assert 1 <= int(limited.headers["retry-after"]) <= 10
 
 
+@pytest.mark.parametrize(
+    ("keys", "error", "sent", "status"),
+    [
+        pytest.param("a;a", failing(401), 1, 500, id="the-same-key-twice"),
+        pytest.param("a;b", failing(429, **{"retry-after": "0"}), 2, 429, id="limits-that-are-over-at-once"),
+    ],
+)
+def test_each_key_is_tried_once(keys: str, error: Script, sent: int, status: int) -> None:
+    with proxy_of(1, UPSTREAM_API_KEY=keys) as (proxy, (only,)):
+        only.then(*[error] * 9)
+        assert post(proxy, REQUEST).status_code == status
+        assert len(only.requests) == sent
+
+
+@pytest.mark.parametrize(("refused", "status"), [((401, 403), 500), ((402, 402), 402), ((401, 429), 429)])
+def test_why_no_key_is_left(refused: tuple[int, int], status: int) -> None:
+    with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
+        only.then(*map(failing, refused))
+        post(proxy, REQUEST)
+        response = post(proxy, REQUEST)
+        assert (response.status_code, len(only.requests)) == (status, 2)
+        assert response.headers.get("x-should-retry") == (None if status == 429 else "false")
+
+
+def test_where_all_keys_are_refused_the_next_upstream_answers() -> None:
+    with proxy_of(2, UPSTREAM_API_KEY="a;b") as (proxy, (first, second)):
+        first.then(failing(401), failing(403))
+        second.then(*(answers(completion("Hello")) for _ in range(3)))
+        assert [text_of(post(proxy, REQUEST)) for _ in range(3)] == ["Hello"] * 3
+        assert len(first.requests) == 2
+
+
+def test_credentials_among_the_headers_are_not_told() -> None:
+    with proxy_of(1, UPSTREAM_HEADERS="authorization=Bearer sk-theirs-9;x-api-key-hint=a") as (proxy, (only,)):
+        only.then(answers({"error": "a bad key: sk-theirs-9"}, 400))
+        assert post(proxy, REQUEST).json()["error"]["message"] == "a bad key: ***"
+
+
+def test_clients_without_a_key_do_not_count_against_the_upstream() -> None:
+    with proxy_of(1, UPSTREAM_API_KEY_PASSTHROUGH=True) as (proxy, (only,)):
+        only.then(answers(completion("Hello")))
+        assert {post(proxy, REQUEST).status_code for _ in range(6)} == {401}
+        assert text_of(post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"})) == "Hello"
+
+
 def test_the_clients_own_key_is_passed_on() -> None:
     with proxy_of(1, UPSTREAM_API_KEY_PASSTHROUGH=True) as (proxy, (only,)):
         only.then(answers(completion("Hello")), answers(completion("Hello")), answers({"error": "bad key sk-theirs"}, 400))
@@ -223,6 +268,36 @@ def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None
         assert client.post("/v1/messages", json=REQUEST).status_code == 200
 
 
+def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need not wait for its end."""
+    quick = BreakerConfig(cool_down=0.001, longest=0.001)
+    monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
+    pause = Pause()
+    with proxy_of(1) as (proxy, (only,)), ThreadPoolExecutor(1) as pool:
+        only.then(*(failing(503) for _ in range(5)))
+        while len(only.requests) < 5:
+            post(proxy, REQUEST)
+        only.then(chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK), answers(completion("Hello")))
+        with httpx.stream("POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False) as probe:
+            reads = probe.iter_bytes()
+            next(reads)
+            assert pause.reached.wait(DEADLINE)
+            assert text_of(pool.submit(post, proxy, REQUEST).result(DEADLINE)) == "Hello"
+            pause.go.set()
+            assert b"message_stop" in b"".join(reads)
+
+
+def test_an_upstream_that_does_not_hang_up_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures between answers whose end is left to the client are not in a row."""
+    monkeypatch.setattr(answer_stream, "_DRAIN_TIMEOUT", 0.001)
+    with proxy_of(1) as (proxy, (only,)):
+        for _ in range(6):
+            only.then(failing(503), chunked(*text_chunks("Hello"), b"data: [DONE]\n\n", Pause()))
+            assert post(proxy, REQUEST).status_code == 529
+            assert text_of(post(proxy, STREAM)) == "Hello"
+        assert len(only.requests) == 12
+
+
 def test_who_waits_too_long_or_finds_no_room_is_told() -> None:
     variables = {"UPSTREAM_CONCURRENCY": 1, "UPSTREAM_QUEUE": 1, "UPSTREAM_QUEUE_TIMEOUT": 0.2}
     pause = Pause()
@@ -251,3 +326,14 @@ def test_who_leaves_gives_the_slot_back() -> None:
         while (answer := post(proxy, REQUEST)).status_code == 529:
             assert time.monotonic() < deadline
         assert text_of(answer) == "Hello"
+
+
+def test_a_list_that_does_not_come_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_PATIENCE", 0.2)
+    with proxy_of(2) as (proxy, (first, second)):
+        first.then(Script(None, [Pause()]), Script(None, [Pause()]))
+        second.then(answers({"object": "list", "data": [{"id": "m"}]}), failing(500))
+        listed = httpx.get(f"{proxy}/v1/models", trust_env=False).json()["data"]
+        assert [model["id"] for model in listed] == [f"{second.url.removeprefix('http://')}/m"]
+        response = httpx.get(f"{proxy}/v1/models", trust_env=False)
+        assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")

@@ -53,6 +53,18 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
     "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
     "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
     "a good probe closes it": [*PROBING, (11, "succeeded probe", "closed", 0), (11, "fails 4", "closed", 0)],
+    "a probe whose answer begins closes it": [
+        *PROBING,
+        (11, "answered probe", "closed", 0),
+        (11, "fails 4", "closed", 0),
+        (12, "failed probe", "closed", 0),
+    ],
+    "elsewhere an answer that begins is none yet": [
+        (0, "fails 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "answered a", "closed", 0),
+        (0, "failed a", "open", 10),
+    ],
     "a bad probe opens it for twice as long": [*PROBING, (11, "failed probe", "open", 20)],
     "a left probe makes room for another": [
         *PROBING,

@@ -239,7 +239,7 @@ def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
     assert find_env_file(None) == places["etc"]
 
 
-@pytest.mark.parametrize("variables", [{}, {"UPSTREAM_BASE_URL": ""}], ids=["unset", "empty"])
+@pytest.mark.parametrize("variables", [{}, *({"UPSTREAM_BASE_URL": each} for each in ("", " ", " ; "))])
 def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(ConfigError) as raised:

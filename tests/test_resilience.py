@@ -1,5 +1,6 @@
 """Decisions about failures, told as tables of what happens and when; and what holds whatever happens."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -163,6 +164,18 @@ def test_the_budget_by_default() -> None:
     for _ in range(100):
         budget.requested()
     assert sum(budget.take() for _ in range(20)) == 10
+
+
+def test_the_budget_forgets_requests_without_being_asked() -> None:
+    hours = iter(range(0, 3600 * 1000, 3600))
+    tracemalloc.start()
+    try:
+        budget = RetryBudget(lambda: next(hours))
+        for _ in range(999):
+            budget.requested()
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,15 @@ def test_model(variables: dict[str, str], thinking: str | None, model: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("asked", "model"),
+    [("claude-opus-4-6[1m]", "large"), ("claude-opus-4-62", "glob"), ("claude-opus-4-6", "claude-opus-4-6")],
+)
+def test_a_name_that_looks_like_a_glob_is_one_too(asked: str, model: str) -> None:
+    settings = _settings(MODEL_MAP="claude-opus-4-6[1m]=large;claude-opus-4-6[0-9]=glob")
+    assert route({"model": asked}, settings).model == model
+
+
+@pytest.mark.parametrize(
     ("asked", "thinking", "model"),
     [
         ("claude-qwen", None, "qwen/qwen3"),

@@ -103,9 +103,11 @@ class AnswerStream:
 
     async def aclose(self) -> None:
         """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
-        if self._upstream_is_done:
-            await self._drain()
-        await self._reply.aclose()
+        try:
+            if self._upstream_is_done:
+                await self._drain()
+        finally:
+            await self._reply.aclose()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)

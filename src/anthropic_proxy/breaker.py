@@ -54,7 +54,7 @@ class Breaker:
 
     def begin(self, now: float) -> "Permit | None":
         """A permit, which must be told the end of the request in any case; None when the upstream is left alone. Half-open,
-        the first one is the probe, and there is no other until it has ended.
+        the first one is the probe, and there is no other until it has ended, or its answer has begun.
         """
         if not self.allows(now):
             return None
@@ -74,6 +74,10 @@ class Breaker:
         if self._probing:
             self._probing, self._open_until, self._openings = False, None, 0
             self._era += 1
+
+    def _answered(self, era: int) -> None:
+        if self._probing:
+            self._succeeded(era)
 
     def _failed(self, era: int, now: float) -> None:
         if era != self._era:
@@ -103,6 +107,11 @@ class Permit:
     def __init__(self, breaker: Breaker, era: int) -> None:
         self._breaker: Breaker | None = breaker
         self._era = era
+
+    def answered(self) -> None:
+        """An answer has begun. It may go on for minutes, for which nobody need wait to know that the upstream is back."""
+        if self._breaker:
+            self._breaker._answered(self._era)  # noqa: SLF001 - the two are one thing
 
     def succeeded(self) -> None:
         """The upstream works: it answered, be it with an error that is the request's own."""

@@ -14,6 +14,9 @@ from anthropic_proxy.wire.codec import JsonObject, loads
 # What servers without a list of models say to the question for it.
 _NO_LIST = frozenset({404, 405, 501})
 
+# Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.
+_PATIENCE = 10
+
 # The Messages API gives its list in pages, of this many models at most.
 _ALL = f"limit={MAX_LIMIT}"
 
@@ -29,7 +32,7 @@ class Catalogue:
         """The aliases, and what the upstreams offer or, where one has no list, what is configured for it; of several
         upstreams under the names `upstream/model`. One that fails is left out as long as another answers. Raises ApiError.
         """
-        asked = [self._offered(each, request_id, client) for each in self._serving.values()]
+        asked = [self._in_time(each, request_id, client) for each in self._serving.values()]
         found = await asyncio.gather(*asked, return_exceptions=True)
         models: list[JsonObject] = []
         failed: list[BaseException] = []
@@ -72,6 +75,14 @@ class Catalogue:
     def _listed(self, route: Route) -> str:
         """The name under which a model is listed."""
         return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
+
+    async def _in_time(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._offered(serving, request_id, client)
+        except TimeoutError:
+            text = f"The upstream {serving.client.endpoint.address} did not send its list of models within {_PATIENCE} s"
+            raise ApiError(504, text) from None
 
     async def _offered(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
         asking = serving.client.for_client(client)

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     @field_validator("upstream_base_url")
     @classmethod
     def _url_is_usable(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if not value and not info.data.get("config_file"):
+        if not variables.parts(value or "") and not info.data.get("config_file"):
             raise PydanticCustomError("missing_upstream", "{text}", {"text": MISSING_URL})
         for url in variables.parts(value or ""):
             api_address(url)

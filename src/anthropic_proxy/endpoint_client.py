@@ -19,7 +19,7 @@ from anthropic_proxy.resilience import Key, KeyRing, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.upstream import Reply, Upstream
+from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 
@@ -33,6 +33,7 @@ class Call:
         self._reply = reply
         self._slot = slot
         self._permit = permit
+        self._has_begun = False
 
     async def next_read(self, until: float = math.inf) -> bytes | None:
         """As `Reply.next_read`."""
@@ -43,6 +44,9 @@ class Call:
             raise
         if received is None:
             self._permit.succeeded()
+        elif received and not self._has_begun:
+            self._has_begun = True
+            self._permit.answered()
         return received
 
     async def read(self) -> bytes:
@@ -55,7 +59,11 @@ class Call:
     async def aclose(self) -> None:
         """Give everything back. May be called again."""
         self._slot.release()
-        self._permit.abandoned()
+        if self._has_begun:
+            # Left before its end: by the client, at a stop sequence, or after an end that the body does not mark.
+            self._permit.succeeded()
+        else:
+            self._permit.abandoned()
         await self._reply.aclose()
 
 
@@ -66,8 +74,9 @@ class _Shared:
         limits = endpoint.limits
         self.slots = Slots(limits.concurrency, limits.queue, limits.queue_seconds)
         self.keys = KeyRing(endpoint.keys)
-        self.breakers = [Breaker(random.random, breaker) for _ in endpoint.keys or (None,)]
+        self.breakers = [Breaker(random.random, breaker) for _ in dict.fromkeys(endpoint.keys or (None,))]
         self.reason = ""
+        self._statuses: dict[Key, int] = {}
 
     def take(self, address: str) -> tuple[Key, Permit]:
         """The next key that may be used, and the permit to use it. Raises ApiError."""
@@ -75,13 +84,30 @@ class _Shared:
         for _ in self.breakers:
             key = self.keys.next(now)
             if key is None:
-                wait = self.keys.retry_after(now)
-                raise _busy(429, f"The upstream {address} has set a limit to all of the proxy's keys for it", wait)
+                raise self._without_key(address, now)
             permit = self.breakers[key.number].begin(now)
             if permit is not None:
                 return key, permit
         wait = min(breaker.retry_after(now) for breaker in self.breakers)
         raise _busy(529, f"The upstream {address} has failed several times in a row: {self.reason}", wait)
+
+    def cool(self, key: Key, status: int, seconds: float) -> bool:
+        """Leave a key alone that got this status; whether there is another one."""
+        now = time.monotonic()
+        self._statuses[key] = status
+        self.keys.cooled(key, now, seconds)
+        return self.keys.retry_after(now) == 0
+
+    def _without_key(self, address: str, now: float) -> ApiError:
+        statuses = {*self._statuses.values()}
+        if 429 in statuses:
+            text = f"The upstream {address} has set a limit to all of the proxy's keys for it"
+            return _busy(429, text, self.keys.retry_after(now))
+        told = ", ".join(map(str, sorted(statuses)))
+        text = f"The upstream {address} refused all of the proxy's keys for it ({told})"
+        error = ApiError(402 if statuses == {402} else 500, text, {"x-should-retry": "false"})
+        error.upstream_status = max(statuses)
+        return error
 
 
 @dataclass(frozen=True)
@@ -103,8 +129,8 @@ class EndpointClient:
     @property
     def source(self) -> Source:
         """Whose answers these are, and the keys that no text may repeat."""
-        keys = (self.client.key,) if self.endpoint.key_passthrough else self.endpoint.keys
-        return Source(self.endpoint.address, tuple(filter(None, keys)))
+        own = (self.client.key,) if self.endpoint.key_passthrough else ()
+        return Source(self.endpoint.address, tuple(filter(None, (*own, *self.endpoint.secrets))))
 
     @property
     def is_left_alone(self) -> bool:
@@ -122,13 +148,14 @@ class EndpointClient:
 
         slot = await self._slot()
         try:
-            while True:
+            for others in reversed(range(len(self.shared.breakers))):
                 key, permit = self.shared.take(self.endpoint.address)
                 reply = await self._counted(key, permit, send)
-                if not self._has_better_key(key, reply):
-                    return Call(reply, slot, permit)
+                if not (self._has_better_key(key, reply) and others):
+                    break
                 permit.succeeded()
                 await reply.aclose()
+            return Call(reply, slot, permit)
         except BaseException:
             slot.release()
             raise
@@ -162,7 +189,7 @@ class EndpointClient:
     async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
         try:
             reply = await send(self._headers(key.value))
-        except ApiError as error:
+        except UpstreamError as error:
             self._failed(permit, error.message)
             raise
         except BaseException:
@@ -179,11 +206,9 @@ class EndpointClient:
     def _has_better_key(self, key: Key, reply: Reply) -> bool:
         """Whether the upstream refused or limited this key, and there is another one."""
         seconds = cooling(reply.status, retry_after(reply.headers))
-        if seconds is None or len(self.endpoint.keys) < 2:
+        if seconds is None or len(self.shared.breakers) < 2:
             return False
-        now = time.monotonic()
-        self.shared.keys.cooled(key, now, seconds)
-        return self.shared.keys.retry_after(now) == 0
+        return self.shared.cool(key, reply.status, seconds)
 
     def _any_key(self) -> str | None:
         key = self.shared.keys.next(time.monotonic())

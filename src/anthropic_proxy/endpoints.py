@@ -3,6 +3,7 @@
 Records only. Nothing here knows whether an upstream is up; what is learned of it while running lives in sending.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,6 +14,10 @@ from urllib.parse import urlencode, urlsplit
 from anthropic_proxy.addresses import Address, api_address, host_of, is_deployment, without_version
 from anthropic_proxy.config import Api, Settings
 from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
+
+# Names of headers and parameters that carry a credential, which has at least that many characters.
+_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_CREDENTIAL_LENGTH = 8
 
 # Dialects that were found out by asking, by the endpoint's name.
 Found = Mapping[str, Dialect]
@@ -83,6 +88,13 @@ class Endpoint:
     def address(self) -> str:
         """Host and port, as they are named in errors."""
         return urlsplit(self.base).netloc
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no text may tell: the keys, and credentials among the headers and parameters, without their schemes."""
+        given = {**self.query, **self.headers}.items()
+        values = (value.split()[-1] for name, value in given if _CREDENTIAL.search(name) and value.strip())
+        return (*self.keys, *(value for value in values if len(value) >= _CREDENTIAL_LENGTH))
 
     def _with_query(self, url: str, query: str = "") -> str:
         whole = "&".join(filter(None, (urlencode(self.query), query)))

@@ -111,7 +111,7 @@ class Passing:
         """What the client is told of an answer that is none."""
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
-        tells_a_key = any(key.encode() in raw for key in endpoint.keys)
+        tells_a_key = any(key.encode() in raw for key in endpoint.secrets)
         if not tells_a_key and (endpoint.key_passthrough or not is_about_key):
             as_it_came = native.error_of(reply.status, reply.headers, raw)
             if as_it_came is not None:

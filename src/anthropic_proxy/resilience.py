@@ -161,16 +161,21 @@ class _Recent:
         self._slots: deque[list[int]] = deque()
 
     def add(self, now: float) -> None:
-        slot = int(now // self._width)
+        slot = self._forget(now)
         if not self._slots or self._slots[-1][0] != slot:
             self._slots.append([slot, 0])
         self._slots[-1][1] += 1
 
     def count(self, now: float) -> int:
-        oldest = int(now // self._width) - 9
-        while self._slots and self._slots[0][0] < oldest:
-            self._slots.popleft()
+        self._forget(now)
         return sum(number for _, number in self._slots)
+
+    def _forget(self, now: float) -> int:
+        """Drop what is too old; the number of the slot of `now`."""
+        slot = int(now // self._width)
+        while self._slots and self._slots[0][0] < slot - 9:
+            self._slots.popleft()
+        return slot
 
 
 class Weighted(Protocol):

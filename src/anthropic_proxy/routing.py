@@ -68,7 +68,7 @@ class Rule:
         """Whether a checked request is one for this rule; `input_tokens` is only called when its size matters."""
         model = request["model"]
         return (
-            (not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models))
+            (not self.models or any(_is_named(model, pattern) for pattern in self.models))
             and (not self.tiers or tier_of(model) in self.tiers)
             and self.thinking in (None, wants_thinking(request))
             and (self.images is None or self.images == has_images(request))
@@ -88,8 +88,8 @@ class Routing:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of all endpoints, which nothing may tell."""
-        return tuple(key for endpoint in self.endpoints for key in endpoint.keys)
+        """The keys and other credentials of all endpoints, which nothing may tell."""
+        return tuple(key for endpoint in self.endpoints for key in endpoint.secrets)
 
     def groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> Groups:
         """The targets of a checked request."""
@@ -161,6 +161,11 @@ def _named(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
     if len(endpoints) == 1 or not rest:
         return ()
     return tuple((Target(each, rest),) for each in endpoints if each.name == name)
+
+
+def _is_named(model: str, pattern: str) -> bool:
+    """A name may hold what is a glob to others: `claude-opus-4-6[1m]`."""
+    return model == pattern or fnmatch.fnmatchcase(model, pattern)
 
 
 def _generality(source: str) -> int:

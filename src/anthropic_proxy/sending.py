@@ -82,7 +82,11 @@ class Sender:
         reply = await client.post(client.endpoint.url(api.path), payload)
         if reply.status >= 300:
             raise told(await self._failure(client, reply, request_id))
-        return await read(reply, body)
+        try:
+            return await read(reply, body)
+        except BaseException:
+            await reply.aclose()
+            raise
 
     async def good(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> bytes:
         """The body of a good answer. Raises ApiError for any other."""
