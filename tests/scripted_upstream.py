@@ -116,6 +116,11 @@ class ScriptedUpstream:
             self._scripts.put(script)
         return self
 
+    @property
+    def has_scripts(self) -> bool:
+        """Whether there are scripts that were not played."""
+        return not self._scripts.empty()
+
     def forget(self) -> None:
         """Drop the scripts that were not played."""
         with contextlib.suppress(queue.Empty):

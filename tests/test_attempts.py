@@ -214,8 +214,11 @@ def test_the_clients_own_key_is_passed_on() -> None:
         post(proxy, REQUEST, headers={"authorization": "Bearer sk-theirs"})
         assert {each.headers["authorization"] for each in only.requests} == {"Bearer sk-theirs"}
         assert "sk-theirs" not in post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"}).text
-        response = post(proxy, REQUEST)
-        assert (response.status_code, response.json()["error"]["type"]) == (401, "authentication_error")
+        only.then(failing(401), failing(403))
+        for status, kind in ((401, "authentication_error"), (403, "permission_error"), (401, "authentication_error")):
+            headers = {"x-api-key": "sk-theirs"} if only.has_scripts else {}
+            response = post(proxy, REQUEST, headers=headers)
+            assert (response.status_code, response.json()["error"]["type"]) == (status, kind)
 
 
 def test_headers_fields_and_query_are_added() -> None:

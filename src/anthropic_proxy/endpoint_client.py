@@ -130,7 +130,8 @@ class EndpointClient:
     def source(self) -> Source:
         """Whose answers these are, and the keys that no text may repeat."""
         own = (self.client.key,) if self.endpoint.key_passthrough else ()
-        return Source(self.endpoint.address, tuple(filter(None, (*own, *self.endpoint.secrets))))
+        keys = tuple(filter(None, (*own, *self.endpoint.secrets)))
+        return Source(self.endpoint.address, keys, is_clients_key=self.endpoint.key_passthrough)
 
     @property
     def is_left_alone(self) -> bool:

@@ -116,9 +116,4 @@ class Passing:
             as_it_came = native.error_of(reply.status, reply.headers, raw)
             if as_it_came is not None:
                 return as_it_came
-        failed = failure.read(reply.status, reply.headers, raw, client.source)
-        if not (is_about_key and endpoint.key_passthrough):
-            return told(failed)
-        error = ApiError(failed.status, failed.text)
-        error.upstream_status = failed.status
-        return error
+        return told(failure.read(reply.status, reply.headers, raw, client.source))

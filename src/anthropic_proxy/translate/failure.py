@@ -25,10 +25,13 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 @dataclass(frozen=True)
 class Source:
-    """Who answers: host and port, as texts name it, and the keys that no text may repeat (some upstreams do)."""
+    """Who answers: host and port, as texts name it, and the keys that no text may repeat (some upstreams do).
+    is_clients_key: whether it was sent the client's own key.
+    """
 
     host: str
     keys: tuple[str, ...] = ()
+    is_clients_key: bool = False
 
     def told(self, text: str) -> str:
         """`text` without the keys, and not too long."""
@@ -45,7 +48,12 @@ class Failure:
     text: str
     error: JsonObject
     headers: Mapping[str, str]
-    host: str
+    source: Source
+
+    @property
+    def host(self) -> str:
+        """Host and port of the upstream."""
+        return self.source.host
 
     @property
     def searched(self) -> str:
@@ -75,7 +83,7 @@ def read(status: int, headers: Mapping[str, str], body: bytes, source: Source) -
     except ValueError:
         text, error = _plain_text(body), {}
     words = source.told(text) or f"The upstream {source.host} answered {status} without a reason"
-    return Failure(status, words, error, headers, source.host)
+    return Failure(status, words, error, headers, source)
 
 
 def no_completion(source: Source) -> ApiError:
@@ -91,7 +99,7 @@ def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
     code = str(error.get("code"))
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if error.get("type") in _BAD_REQUEST else 500
     words = source.told(text) or f"The upstream {source.host} broke off the answer without a reason"
-    return told(Failure(status, words, error, {}, source.host))
+    return told(Failure(status, words, error, {}, source))
 
 
 def _words(parsed: Any) -> tuple[str, JsonObject]:
@@ -235,10 +243,12 @@ _MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
 
 
 def _refused_key(failure: Failure) -> ApiError | None:
-    """The proxy's own key: a 401 would send the client, whose key is fine, to log in again."""
+    """The proxy's own key: a 401 would send the client, whose key is fine, to log in again. The client's own: just that."""
     if failure.status == 403 and _MODERATION.search(failure.searched):
         return ApiError(400, failure.text)
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
+        if failure.source.is_clients_key:
+            return ApiError(403 if failure.status == 403 else 401, failure.text)
         text = f"The upstream {failure.host} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.text}"
         return ApiError(500, text, _NO_RETRY)
     return None
