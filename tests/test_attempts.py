@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import answer_stream, catalogue, endpoint_client
+from anthropic_proxy import answer_stream, catalogue, endpoint_client, pending_stream
 from anthropic_proxy.breaker import BreakerConfig
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
@@ -88,6 +88,21 @@ def test_a_stream_that_dies_before_its_content_is_not_seen(dying: Script) -> Non
         "message_delta",
         "message_stop",
     ]
+
+
+def test_while_the_next_upstream_thinks_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one had accepted the request; the second one's status is still an HTTP status."""
+    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
+    pause = Pause()
+    with proxy_of(2) as (proxy, (first, second)), ThreadPoolExecutor(1) as pool:
+        first.then(chunked(RESET))
+        second.then(Script(None, [pause, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"]))
+        response = pool.submit(post, proxy, STREAM)
+        assert pause.reached.wait(DEADLINE)
+        with pytest.raises(TimeoutError):
+            response.result(0.1)
+        pause.go.set()
+        assert response.result(DEADLINE).status_code == 400
 
 
 def test_after_the_first_content_it_is_an_error() -> None:

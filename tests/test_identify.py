@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import GENERIC, named
-from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.endpoint_client import endpoint_client
+from anthropic_proxy.endpoints import Endpoint, of_settings
 from anthropic_proxy.identify import PATHS, identify, may_be_asked
+from anthropic_proxy.upstream import Upstream
+from tests.raw_server import READ, WHOLE, RawServer
 
 VERSION = {"version": "0.32.0"}
 
@@ -52,6 +56,23 @@ def test_servers(name: str) -> None:
 )
 def test_others(answers: dict[str, Any]) -> None:
     assert asked(answers) is None
+
+
+def test_a_server_is_asked_for_nobody() -> None:
+    """Not even when it gets the keys of the clients, of whom there is none yet."""
+
+    async def main() -> tuple[int, bytes] | None:
+        upstream = Upstream()
+        async with RawServer([[READ, WHOLE]]).running() as server:
+            (endpoint,) = of_settings(Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True))
+            try:
+                return await endpoint_client(endpoint, upstream).look("/version")
+            finally:
+                await upstream.aclose()
+
+    looked = asyncio.run(main())
+    assert looked is not None
+    assert looked[0] == 200
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 """Listening, and the loop. What is served is tested in tests/server, as a process in tests/test_cli.py."""
 
+import httpx
 import pytest
 
 from anthropic_proxy.serve import ListenError, address_of, listen, loop_factory
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import ScriptedUpstream
 
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]")])
@@ -31,3 +34,11 @@ def test_the_loop_is_uvloop() -> None:
     loop = factory()
     assert type(loop).__module__ == "uvloop"
     loop.close()
+
+
+def test_an_idle_connection_does_not_hold_up_the_end(upstream: ScriptedUpstream) -> None:
+    with httpx.Client(trust_env=False) as client:
+        with running_proxy(upstream.url) as proxy:
+            assert client.get(f"{proxy}/health").text == "OK"
+        with pytest.raises(httpx.ConnectError):
+            client.get(f"{proxy}/health")

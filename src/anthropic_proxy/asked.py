@@ -32,8 +32,10 @@ class Progress:
     def begins(self, chosen: Route) -> None:
         """A route is asked: what another one left is gone."""
         self.status = 200
+        self.accepted.clear()
         self.headers.clear()
-        self.headers.update({UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: header_text(chosen.model)})
+        names = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
+        self.headers.update({header: header_text(name) for header, name in names.items()})
 
 
 @dataclass(frozen=True)

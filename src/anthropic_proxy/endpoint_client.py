@@ -170,9 +170,10 @@ class EndpointClient:
         return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts)
 
     async def look(self, path: str) -> tuple[int, bytes] | None:
-        """Status and body at a path of the server itself; None when there is no answer."""
+        """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
+        asking = replace(self, endpoint=replace(self.endpoint, key_passthrough=False))
         try:
-            reply = await self.get(self.endpoint.root_url(path))
+            reply = await asking.get(self.endpoint.root_url(path))
             try:
                 return reply.status, await reply.read()
             finally:

@@ -59,11 +59,17 @@ class PendingStream:
         """Wait until it is sure what to tell the client. Raises ApiError when the work failed until then."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self._accepted.wait()
-        if self._accepted.is_set():
-            await asyncio.wait({self._work}, timeout=FIRST_CONTENT)
+                await self._promising()
         if self._work.done():
             self._answer = self._stream(self._work.result())
+
+    async def _promising(self) -> None:
+        """Wait until an upstream has accepted the request and had its time to fail. Another may be asked meanwhile."""
+        while not self._work.done():
+            await self._accepted.wait()
+            await asyncio.wait({self._work}, timeout=FIRST_CONTENT)
+            if self._accepted.is_set():
+                return
 
     def __aiter__(self) -> AsyncIterator[Events]:
         return self

@@ -23,6 +23,10 @@ from anthropic_proxy.server.app import create_app
 from anthropic_proxy.topology import configured
 from anthropic_proxy.upstream import Upstream
 
+# Seconds that an idle connection is kept: longer than clients keep theirs (five to sixty), so that none is closed just when
+# it is used again.
+_KEEPALIVE_SECONDS = 75
+
 # Seconds that open answers may go on after SIGTERM.
 _DRAIN_SECONDS = 300
 
@@ -130,6 +134,7 @@ def _config(listener: socket.socket) -> Config:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.graceful_timeout = _DRAIN_SECONDS
+    config.keep_alive_timeout = _KEEPALIVE_SECONDS
     # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.
     config.keep_alive_max_requests = 2**31
     config.include_server_header = False
