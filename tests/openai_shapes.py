@@ -32,6 +32,7 @@ _FOREIGN = frozenset(
         "enable_thinking",
         "extra_content",
         "name",
+        "partial",
         "prefix",
         "reasoning",
         "reasoning_content",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC, NAMES, Dialect, dialect_of, named, with_facts
+from anthropic_proxy.dialects import DIALECTS, GENERIC, NAMES, Dialect, dialect_of, for_responses, named, with_facts
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,28 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
     [
         ({"max_tokens": "x"}, r"'max_tokens' is no fact of a dialect \(known: api_path, auth, .*\)"),
         ({"name": "x"}, r"'name' is no fact"),
-        ({"prefill": "x"}, r"prefill: Input should be 'continued', 'refused', 'continue_final_message' or 'prefix'"),
+        (
+            {"prefill": "x"},
+            r"prefill: Input should be 'continued', 'refused', 'continue_final_message', 'prefix' or 'partial'",
+        ),
         ({"sampling_top_k": "maybe"}, r"sampling_top_k: Input should be a valid boolean"),
     ],
 )
 def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         with_facts(GENERIC, facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "chat", "responses"),
+    [
+        ("openai", True, True),
+        ("azure", False, True),
+        ("litellm", True, True),
+        ("vllm", False, False),
+        ("generic", False, False),
+    ],
+)
+def test_files(name: str, chat: bool, responses: bool) -> None:  # noqa: FBT001 - columns of the table
+    asked = for_responses(named(name))
+    assert (named(name).takes_files, asked.takes_files, asked.tool_parts) == (chat, responses, responses)

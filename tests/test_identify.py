@@ -14,15 +14,33 @@ from anthropic_proxy.identify import PATHS, identify, may_be_asked
 from anthropic_proxy.upstream import Upstream
 from tests.raw_server import READ, WHOLE, RawServer
 
-VERSION = {"version": "0.32.0"}
+MODEL = {"id": "m", "object": "model"}
 
-SERVERS: dict[str, dict[str, Any]] = {
-    "ollama": {"/api/version": {"version": "0.5.4"}},
-    "llamacpp": {"/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 2}},
-    "vllm": {"/version": VERSION},
-    "sglang": {"/get_server_info": {"model_path": "qwen/qwen3", "port": 30000}, "/version": VERSION},
-    "lmstudio": {"/api/v0/models": {"object": "list", "data": []}},
-    "litellm": {"/health/readiness": {"status": "healthy", "litellm_version": "1.109.1"}},
+
+def owned_by(owner: str) -> dict[str, Any]:
+    return {"object": "list", "data": [{**MODEL, "owned_by": owner}]}
+
+
+# What each kind of server answers; where they answer more than one path, each alone is enough.
+SERVERS: dict[str, list[dict[str, Any]]] = {
+    "ollama": [{"/api/version": {"version": "0.5.4"}, "/v1/models": owned_by("library")}],
+    "llamacpp": [
+        {"/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 2}},
+        {"/v1/models": owned_by("llamacpp") | {"models": [{"name": "m", "model": "m"}]}},
+    ],
+    "vllm": [{"/v1/models": owned_by("vllm"), "/version": {"version": "0.32.0"}}],
+    "sglang": [
+        {"/v1/models": owned_by("sglang")},
+        {"/get_server_info": {"model_path": "qwen/qwen3", "port": 30000}},
+        {"/server_info": {"model_path": "qwen/qwen3", "port": 30000}},
+    ],
+    "lmstudio": [
+        {"/api/v0/models": {"object": "list", "data": [{**MODEL, "compatibility_type": "gguf", "state": "not-loaded"}]}},
+        {"/api/v1/models": {"models": [{"type": "llm", "key": "m", "loaded_instances": []}]}},
+    ],
+    "litellm": [
+        {"/health/readiness": {"status": "healthy", "litellm_version": "1.109.1"}, "/v1/models": owned_by("openai")}
+    ],
 }
 
 
@@ -37,9 +55,9 @@ def asked(answers: dict[str, Any]) -> str | None:
     return dialect.name if dialect else None
 
 
-@pytest.mark.parametrize("name", SERVERS)
-def test_servers(name: str) -> None:
-    assert asked(SERVERS[name]) == name
+@pytest.mark.parametrize(("name", "answers"), [(name, each) for name, kinds in SERVERS.items() for each in kinds])
+def test_servers(name: str, answers: dict[str, Any]) -> None:
+    assert asked(answers) == name
 
 
 @pytest.mark.parametrize(
@@ -51,7 +69,11 @@ def test_servers(name: str) -> None:
         pytest.param(dict.fromkeys(PATHS, b"[]"), id="lists"),
         pytest.param(dict.fromkeys(PATHS, b"{}"), id="empty"),
         pytest.param(dict.fromkeys(PATHS, 200), id="always-200"),
-        pytest.param({"/version": {"version": 1}}, id="no-text"),
+        pytest.param({"/api/version": {"version": 1}}, id="no-text"),
+        pytest.param({"/version": {"version": "3.1"}}, id="any-version"),
+        pytest.param({"/api/v0/models": {"object": "list", "data": [MODEL]}}, id="any-list"),
+        pytest.param({"/v1/models": {"object": "list", "data": []}}, id="no-models"),
+        pytest.param({"/v1/models": {"object": "list", "data": ["m"]}}, id="names-of-models"),
     ],
 )
 def test_others(answers: dict[str, Any]) -> None:
@@ -89,9 +111,9 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("anthropic_proxy.identify._PATIENCE", 0.05)
 
     async def ask(path: str) -> tuple[int, bytes] | None:
-        if path != "/version":
+        if path != "/v1/models":
             await asyncio.Event().wait()
-        return 200, json.dumps(VERSION).encode()
+        return 200, json.dumps(owned_by("vllm")).encode()
 
     assert asyncio.run(identify(ask)) is named("vllm")
 

@@ -24,13 +24,18 @@ class Dialect:
     replays_reasoning: whether an assistant message may hold the reasoning that it came with. OpenAI's API has none.
     reasoning: the form in which a request says how much to think; see translate/request/thinking.py.
     tool_call_ids: what an id of a tool call may be: up to 40 plain characters, or exactly 9 letters and digits.
+    tool_choices: which choices of tools it takes: all of them, also one tool by its name (`named`); all but that (`words`);
+        `auto` alone. What it doesn't take is asked of the model in words; see translate/tool_choice.py.
     tool_signatures: whether a tool call has a signature that must come back with it; see translate/toolsignatures.py.
     tool_result_names: whether a tool message must name the tool that it is the result of.
+    answer_format: how the format of an answer is asked for: by its JSON schema; as any JSON object, or not at all, with the
+        schema in the system prompt (`json_object`, `words`); see translate/json_format.py.
     cache_control: whether texts may be marked as the end of what is cached, as in the Messages API.
     user_field: the field for the end user; empty where there is none.
     prompt_cache_key: whether the request may name the prompt cache that it shares.
     counts_tokens: whether it is worth asking for a way to count a request's tokens; see counting.py. Services have none.
     takes_files: whether a user message may hold `file` parts; the text of a PDF goes to those who don't.
+    responses_files: whether it takes files when it is asked by the Responses API, also within results of tools.
     tool_parts: whether a tool message may hold images and files; a user message after it holds them for those who don't.
     fetches_image_urls: whether it fetches an image by its address; the proxy does it for those who don't.
     prefill: what becomes of an assistant message at the end of the conversation; see translate/prefill.py.
@@ -61,16 +66,19 @@ class Dialect:
         "responses",
     ] = "openai"
     tool_call_ids: Literal["plain", "nine"] = "plain"
+    tool_choices: Literal["named", "words", "auto"] = "named"
     tool_signatures: bool = False
     tool_result_names: bool = False
+    answer_format: Literal["json_schema", "json_object", "words"] = "json_schema"
     cache_control: bool = False
     user_field: Literal["safety_identifier", "user", ""] = "safety_identifier"
     prompt_cache_key: bool = True
     counts_tokens: bool = False
     takes_files: bool = True
+    responses_files: bool = True
     tool_parts: bool = False
     fetches_image_urls: bool = True
-    prefill: Literal["continued", "refused", "continue_final_message", "prefix"] = "refused"
+    prefill: Literal["continued", "refused", "continue_final_message", "prefix", "partial"] = "refused"
     service_tiers: bool = True
 
 

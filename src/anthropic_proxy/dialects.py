@@ -24,6 +24,7 @@ GENERIC = Dialect(
     prompt_cache_key=False,
     counts_tokens=True,
     takes_files=False,
+    responses_files=False,
     fetches_image_urls=False,
     prefill="continued",
     service_tiers=False,
@@ -41,14 +42,18 @@ DIALECTS: tuple[Dialect, ...] = (
     # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
     _OPENAI,
     # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version);
-    # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure.
+    # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure. Deployments of reasoning models
+    # refuse versions before 2024-12-01-preview. Files are refused by Chat Completions ("This model does not support file
+    # content types", for models that take them at OpenAI) and taken by Responses (.../how-to/responses).
     replace(
         _OPENAI,
         name="azure",
         hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"),
         api_path="/openai/v1",
         auth="api-key",
-        api_version="2024-10-21",
+        api_version="2025-04-01-preview",
+        user_field="user",
+        takes_files=False,
     ),
     # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template. Marks of caching
     # (docs/guides/best-practices/prompt-caching) are passed to the providers that know them, and are nothing to the others.
@@ -77,12 +82,20 @@ DIALECTS: tuple[Dialect, ...] = (
     # answer unless it is said that it is to be continued (recorded).
     replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
     replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
-    replace(GENERIC, name="lmstudio"),
+    # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
+    replace(GENERIC, name="lmstudio", tool_choices="words"),
     # docs.litellm.ai: it translates itself, for whatever stands behind it.
-    replace(_SERVICE, name="litellm", takes_files=True, sampling_top_k=True),
+    replace(_SERVICE, name="litellm", takes_files=True, responses_files=True, sampling_top_k=True),
     # api-docs.deepseek.com, and .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`; within a tool loop the
-    # reasoning must come back; prefix completion is beta.
-    replace(_SERVICE, name="deepseek", hosts=("api.deepseek.com",), reasoning="thinking", user_field=""),
+    # reasoning must come back; prefix completion is beta; .../guides/json_mode: no schemas.
+    replace(
+        _SERVICE,
+        name="deepseek",
+        hosts=("api.deepseek.com",),
+        reasoning="thinking",
+        answer_format="json_object",
+        user_field="",
+    ),
     # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a part of the content.
     replace(
         _SERVICE,
@@ -138,7 +151,7 @@ DIALECTS: tuple[Dialect, ...] = (
         fetches_image_urls=False,
     ),
     # platform.moonshot.ai/docs/api/chat: images as data alone; the reasoning of a tool loop must come back. K2 models have
-    # the switch, K3 the effort; what a model doesn't know is ignored.
+    # the switch, K3 the effort; what a model doesn't know is ignored. .../docs/api/partial.
     replace(
         _SERVICE,
         name="moonshot",
@@ -147,20 +160,32 @@ DIALECTS: tuple[Dialect, ...] = (
         user_field="",
         prompt_cache_key=True,
         fetches_image_urls=False,
+        prefill="partial",
     ),
-    # docs.z.ai/api-reference/llm/chat-completion; the effort is known from GLM-5.2 on, and ignored before.
+    # docs.z.ai/api-reference/llm/chat-completion: `auto` is the only choice of tools, and JSON has no schema; the effort is
+    # known from GLM-5.2 on, and ignored before.
     replace(
         _SERVICE,
         name="glm",
         hosts=("api.z.ai", "open.bigmodel.cn"),
         api_path="/api/paas/v4",
         reasoning="thinking",
+        tool_choices="auto",
+        answer_format="json_object",
         user_field="",
     ),
     # platform.minimax.io/docs/api-reference/text-openai-api: reasoning stands in the text, unless it is to be split off. M3
-    # has a switch for it, which M2 ignores.
-    replace(_SERVICE, name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), reasoning="split", user_field=""),
-    # alibabacloud.com/help/en/model-studio/qwen-api-reference, .../deep-thinking and .../base-url
+    # has a switch for it, which M2 ignores. .../text-chat-openai: no formats of answers, and no call can be demanded.
+    replace(
+        _SERVICE,
+        name="minimax",
+        hosts=("api.minimax.io", "api.minimaxi.com"),
+        reasoning="split",
+        tool_choices="auto",
+        answer_format="words",
+        user_field="",
+    ),
+    # alibabacloud.com/help/en/model-studio/qwen-api-reference, .../deep-thinking, .../partial-mode and .../base-url
     replace(
         _SERVICE,
         name="qwen",
@@ -175,6 +200,7 @@ DIALECTS: tuple[Dialect, ...] = (
         reasoning="enable_thinking",
         sampling_top_k=True,
         user_field="",
+        prefill="partial",
     ),
     # docs.api.nvidia.com/nim/reference: vLLM and others behind it. Recorded: "auto" needs a server's switch.
     replace(_SERVICE, name="nvidia", hosts=("integrate.api.nvidia.com",), user_field="", fetches_image_urls=False),
@@ -209,13 +235,15 @@ def for_responses(dialect: Dialect) -> Dialect:
     """The same upstream, spoken to by OpenAI's Responses API.
 
     Reasoning has a form of its own there, and comes back. An answer can't be begun for the model, and neither `top_k` nor
-    marks of caching are among the fields. Servers that take no files are local ones, for which results of tools are text.
+    marks of caching are among the fields. Where files are taken, the results of tools hold them, too; local servers know
+    these as text.
     """
     return replace(
         dialect,
         reasoning="responses",
         replays_reasoning=True,
-        tool_parts=dialect.takes_files,
+        takes_files=dialect.responses_files,
+        tool_parts=dialect.responses_files,
         prefill="refused",
         sampling_top_k=False,
         cache_control=False,

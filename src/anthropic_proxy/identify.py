@@ -1,13 +1,14 @@
 """Who is there? Servers of one's own are asked once what they are, as no host name tells.
 
-Each kind has an address that the others don't have, or answer otherwise. All are asked at once; who does not answer in time
-is spoken to as any server.
+Each kind has an address that the others don't have, or answer otherwise. All are asked at once; what is not answered in
+time does not count. Who is none of the known kinds is spoken to as any server.
 """
 
 import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from anthropic_proxy.dialects import Dialect, named
 from anthropic_proxy.endpoints import Endpoint
@@ -20,20 +21,28 @@ _PATIENCE = 2
 Ask = Callable[[str], Awaitable[tuple[int, bytes] | None]]
 
 
-def _has(*names: str) -> Callable[[JsonObject], bool]:
-    return lambda answer: all(name in answer for name in names)
+def _first(models: Any) -> JsonObject:
+    """The first of a list of models; empty where there is none."""
+    return models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
 
 
-# In order: SGLang answers vLLM's path, too, and LM Studio's list of models has what no other's has. Sources: the servers'
-# API references; recorded of llama.cpp and Ollama.
+def _owned_by(owner: str) -> Callable[[JsonObject], bool]:
+    return lambda answer: _first(answer.get("data")).get("owned_by") == owner
+
+
+# In order. Several kinds have `/version`, so that it tells nothing. Sources: the servers' API references and source code;
+# recorded of llama.cpp, vLLM and Ollama.
 _SIGNS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
     ("ollama", "/api/version", lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1),
-    ("llamacpp", "/props", _has("default_generation_settings")),
-    ("sglang", "/get_server_info", _has("model_path")),
-    ("sglang", "/server_info", _has("model_path")),
-    ("lmstudio", "/api/v0/models", lambda answer: answer.get("object") == "list" and isinstance(answer.get("data"), list)),
-    ("litellm", "/health/readiness", _has("litellm_version")),
-    ("vllm", "/version", lambda answer: isinstance(answer.get("version"), str)),
+    ("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
+    ("llamacpp", "/v1/models", _owned_by("llamacpp")),
+    ("sglang", "/v1/models", _owned_by("sglang")),
+    ("sglang", "/get_server_info", lambda answer: "model_path" in answer),
+    ("sglang", "/server_info", lambda answer: "model_path" in answer),
+    ("vllm", "/v1/models", _owned_by("vllm")),
+    ("lmstudio", "/api/v0/models", lambda answer: "compatibility_type" in _first(answer.get("data"))),
+    ("lmstudio", "/api/v1/models", lambda answer: "loaded_instances" in _first(answer.get("models"))),
+    ("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
 )
 
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _SIGNS))

@@ -39,8 +39,9 @@ GUIDES: Mapping[str, Guide] = {
         "Azure OpenAI",
         "https://NAME.openai.azure.com",
         "...",
-        f"{_ALL}, PDFs, thinking; the v1 address, where the model is the deployment's name, and older addresses of one "
-        "deployment (`.../openai/deployments/DEPLOYMENT?api-version=2024-10-21`)",
+        f"{_ALL}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; the v1 address, where the model is "
+        "the deployment's name, and older addresses of one deployment "
+        "(`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`)",
         "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
         "`UPSTREAM_FACTS=auth=bearer`",
     ),
@@ -100,7 +101,8 @@ GUIDES: Mapping[str, Guide] = {
         "DeepSeek",
         "https://api.deepseek.com",
         "sk-...",
-        "text, streams, tools, JSON, thinking with the reasoning given back within tool loops",
+        "text, streams, tools, structured outputs (the schema goes into the prompt), thinking with the reasoning given "
+        "back within tool loops",
         "no images; prefill is a beta: `UPSTREAM_BASE_URL=https://api.deepseek.com/beta/chat/completions` with "
         "`UPSTREAM_FACTS=prefill=prefix`",
     ),
@@ -141,25 +143,35 @@ GUIDES: Mapping[str, Guide] = {
         "images by address are fetched by the proxy",
     ),
     "moonshot": Guide(
-        "Moonshot (Kimi)", "https://api.moonshot.ai", "sk-...", f"{_ALL}, thinking with the reasoning given back", "no PDFs"
+        "Moonshot (Kimi)",
+        "https://api.moonshot.ai",
+        "sk-...",
+        f"{_ALL}, thinking with the reasoning given back, prefill",
+        "while a model thinks, no call can be forced: the request is sent again without thinking",
     ),
     "glm": Guide(
         "GLM (Z.ai, BigModel)",
         "https://api.z.ai",
         "...",
-        f"{_ALL}, thinking with the reasoning given back",
-        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; calls of tools stream in "
-        'pieces with `UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
+        f"{_ALL} (the schema goes into the prompt), thinking with the reasoning given back",
+        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; a call that the client requires "
+        "is asked of the model in words; calls of tools stream in pieces with "
+        '`UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
     ),
     "minimax": Guide(
-        "MiniMax", "https://api.minimax.io", "...", "text, streams, tools, thinking given back", "its models always think"
+        "MiniMax",
+        "https://api.minimax.io",
+        "...",
+        "text, streams, tools, images (M3), thinking given back",
+        "M2 models always think; formats of answers, and calls that the client requires, are asked of the model in words",
     ),
     "qwen": Guide(
         "Qwen (DashScope, Model Studio)",
         "https://dashscope-intl.aliyuncs.com",
         "sk-...",
-        f"{_ALL}, thinking with a budget",
-        "each region has a host and keys of its own",
+        f"{_ALL}, thinking with a budget, prefill while the model doesn't think",
+        "each region has a host and keys of its own; for marks of caching (they cost, and save) set "
+        "`UPSTREAM_FACTS=cache_control=true`",
     ),
     "nvidia": Guide(
         "NVIDIA NIM",

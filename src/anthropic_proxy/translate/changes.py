@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, holds
-from anthropic_proxy.translate.system_prompt import with_system_text, without_system_role
+from anthropic_proxy.translate.json_format import as_json_object, in_words
+from anthropic_proxy.translate.system_prompt import without_system_role
+from anthropic_proxy.translate.tool_choice import any_of_one
 from anthropic_proxy.translate.tool_limits import fewer_tools, shorter_descriptions
 from anthropic_proxy.translate.toolsignatures import without_signatures
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.codec import JsonObject
 
 # The two names for the token limit.
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -76,18 +78,12 @@ def _nearest(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObje
     return {**body, field: below[-1] if below else levels[0]}
 
 
-def _as_json_object(body: JsonObject, field: str, _: Any) -> JsonObject:
-    """The schema goes into the system prompt, and the server only sees to it that JSON comes."""
-    wanted = body.get(field)
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-        return body
-    schema = dumps(wanted["json_schema"]["schema"]).decode()
-    text = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{schema}"
-    return {**body, "messages": with_system_text(body["messages"], text), field: {"type": "json_object"}}
+def _as_json_object(body: JsonObject, _: str, __: Any) -> JsonObject:
+    return as_json_object(body)
 
 
-def _no_format(body: JsonObject, field: str, value: Any) -> JsonObject:
-    return _drop(_as_json_object(body, field, value), field, value)
+def _no_format(body: JsonObject, _: str, __: Any) -> JsonObject:
+    return in_words(body)
 
 
 def _not_strict(body: JsonObject, field: str, _: Any) -> JsonObject:
@@ -95,13 +91,8 @@ def _not_strict(body: JsonObject, field: str, _: Any) -> JsonObject:
     return {**body, field: tools} if tools else body
 
 
-def _any_of_one(body: JsonObject, field: str, _: Any) -> JsonObject:
-    """One tool by its name: "required", with that tool alone."""
-    choice = body.get(field)
-    if not isinstance(choice, dict):
-        return body
-    named = [tool for tool in body["tools"] if tool["function"]["name"] == choice["function"]["name"]]
-    return {**body, "tools": named, field: "required"}
+def _any_of_one(body: JsonObject, _: str, __: Any) -> JsonObject:
+    return any_of_one(body)
 
 
 def _name_the_one(body: JsonObject, field: str, _: Any) -> JsonObject:

@@ -10,7 +10,7 @@ from typing import Literal
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.wire.codec import JsonObject
 
-Prefill = Literal["continued", "refused", "continue_final_message", "prefix"]
+Prefill = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 
 
 def _continued(message: JsonObject) -> tuple[JsonObject, JsonObject]:
@@ -31,6 +31,10 @@ def _prefix(message: JsonObject) -> tuple[JsonObject, JsonObject]:
     return message | {"prefix": True}, {}
 
 
+def _partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
+    return message | {"partial": True}, {}
+
+
 _WAYS: dict[Prefill, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
     # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as it is.
     "continued": _continued,
@@ -40,6 +44,8 @@ _WAYS: dict[Prefill, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
     "continue_final_message": _continue_final_message,
     # DeepSeek ("chat prefix completion") and Mistral ("prefix").
     "prefix": _prefix,
+    # Moonshot and Qwen ("partial mode"); Qwen's models take it only while they don't think.
+    "partial": _partial,
 }
 
 

@@ -6,9 +6,11 @@ same bytes and upstream prefix caches hold.
 
 from dataclasses import dataclass
 
+from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.context import ignored_edits
 from anthropic_proxy.translate.history import without_compaction_blocks
+from anthropic_proxy.translate.json_format import ANSWER_FORMATS
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.pdf import read_pages
 from anthropic_proxy.translate.request.fields import ignored_fields
@@ -19,6 +21,7 @@ from anthropic_proxy.translate.request.target import PdfPages, Target
 from anthropic_proxy.translate.request.thinking import to_reasoning
 from anthropic_proxy.translate.request.tools import to_tools
 from anthropic_proxy.translate.signatures import UNSIGNED, Signer
+from anthropic_proxy.translate.tool_choice import TOOL_CHOICES
 from anthropic_proxy.wire.codec import JsonObject
 
 
@@ -52,4 +55,9 @@ def to_openai(request: JsonObject, route: Route, signer: Signer = UNSIGNED, pdf_
         **to_reasoning(request, route.dialect),
         **to_identity(request, route.dialect),
     }
-    return Translated(body, notes, written.prefill)
+    return Translated(_as_taken(body, route.dialect), notes, written.prefill)
+
+
+def _as_taken(body: JsonObject, dialect: Dialect) -> JsonObject:
+    """The request without demands that this kind of server does not know."""
+    return ANSWER_FORMATS[dialect.answer_format](TOOL_CHOICES[dialect.tool_choices](body))

@@ -1,0 +1,35 @@
+"""The format of an answer, told in words."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.translate.json_format import ANSWER_FORMATS, as_json_object, in_words
+
+USER = {"role": "user", "content": "Hi"}
+SCHEMA = {"type": "object"}
+WANTED = {"type": "json_schema", "json_schema": {"name": "output", "schema": SCHEMA, "strict": False}}
+TOLD = 'Answer with one JSON object that matches this JSON schema, and with nothing else:\n{"type":"object"}'
+BODY = {"model": "m", "messages": [USER], "response_format": WANTED}
+
+
+def test_as_json_object() -> None:
+    changed = as_json_object(BODY)
+    assert changed["messages"] == [{"role": "system", "content": TOLD}, USER]
+    assert changed["response_format"] == {"type": "json_object"}
+    assert BODY["messages"] == [USER]
+
+
+def test_in_words() -> None:
+    assert in_words(BODY) == {"model": "m", "messages": [{"role": "system", "content": TOLD}, USER]}
+
+
+@pytest.mark.parametrize("change", ANSWER_FORMATS)
+@pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "text"}}])
+def test_without_a_schema(change: str, fields: dict[str, Any]) -> None:
+    changed = ANSWER_FORMATS[change]({"messages": [USER], **fields})
+    assert changed["messages"] == [USER]
+
+
+def test_schemas_stay_where_they_are_taken() -> None:
+    assert ANSWER_FORMATS["json_schema"](BODY) is BODY
