@@ -98,7 +98,8 @@ class Command:
             process.wait(DEADLINE)
 
     def _environment(self, variables: dict[str, str]) -> dict[str, str]:
-        return {**os.environ, "HOME": str(self.home), **variables}
+        # Scripted upstreams are not asked what they are.
+        return {**os.environ, "HOME": str(self.home), "UPSTREAM_DIALECT": "generic", **variables}
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from anthropic_proxy import serve
 from anthropic_proxy.config import Settings
@@ -12,9 +13,9 @@ from tests.scripted_upstream import DEADLINE
 
 
 @contextlib.contextmanager
-def running_proxy(upstream_url: str | None, **variables: Any) -> Iterator[str]:
+def running_proxy(upstream_url: str | None, *, identifies: bool = False, **variables: Any) -> Iterator[str]:
     """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
-    their names.
+    their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
     """
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream_url, HOST="127.0.0.1", PORT=0, **variables)
     listener = serve.listen(settings.host, settings.port)
@@ -29,7 +30,8 @@ def running_proxy(upstream_url: str | None, **variables: Any) -> Iterator[str]:
     async def main() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        await serve.serve(settings, listener, on_ready, stop)
+        with contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False):
+            await serve.serve(settings, listener, on_ready, stop)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=serve.loop_factory()) as runner:

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic_proxy.identify import PATHS
-
 DEADLINE = 20  # seconds that anything may take before a test gives up on it
 
 
@@ -160,10 +158,6 @@ class ScriptedUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             received = await _read_request(reader)
-            if received.method == "GET" and received.path.partition("?")[0] in PATHS:
-                # The proxy's question at its start: this is no server that it knows.
-                await self._play(answers({}, 404), writer)
-                return
             self.requests.append(received)
             self.arrived.put(received)
             watcher = asyncio.ensure_future(_watch(reader, received.gone))

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from anthropic_proxy.config import Settings
@@ -13,6 +14,8 @@ from anthropic_proxy.endpoints import Endpoint, of_settings
 from anthropic_proxy.identify import PATHS, identify, may_be_asked
 from anthropic_proxy.upstream import Upstream
 from tests.raw_server import READ, WHOLE, RawServer
+from tests.running_proxy import running_proxy
+from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
 
 MODEL = {"id": "m", "object": "model"}
 
@@ -138,3 +141,19 @@ def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None: 
 
 def test_every_sign_is_of_a_row() -> None:
     assert all(named(name).hosts == () for name in SERVERS)
+
+
+class Vllm(ScriptedUpstream):
+    """Answers as vLLM does, whatever it is asked."""
+
+    def script_for(self, received: Received) -> Script:
+        if received.path == "/v1/models":
+            return answers({"object": "list", "data": [{"id": "m", "owned_by": "vllm"}]})
+        return answers({}, 404)
+
+
+def test_a_server_is_asked_at_the_start() -> None:
+    with Vllm() as upstream, running_proxy(upstream.url, identifies=True) as proxy:
+        (model,) = httpx.get(f"{proxy}/v1/models?debug=1", timeout=DEADLINE, trust_env=False).json()["data"]
+    assert model["anthropic_proxy"]["targets"][0]["dialect"] == "vllm"
+    assert set(PATHS) <= {each.path for each in upstream.requests}
