@@ -16,12 +16,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from anthropic_proxy.addresses import api_address
 from anthropic_proxy.dialects import DIALECTS, GENERIC
+from anthropic_proxy.variables import FRAMING
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# What the HTTP client says of the message itself.
-_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _DIALECTS = tuple(each.name for each in (*DIALECTS, GENERIC))
 
 
@@ -90,7 +89,7 @@ def _usable_url(url: str) -> str:
 def _header_name(name: str) -> str:
     if not _HEADER.fullmatch(name):
         raise ValueError("is no name of a header")
-    if name.lower() in _FRAMING:
+    if name.lower() in FRAMING:
         raise ValueError("is a header that the proxy sets itself")
     return name
 

@@ -11,6 +11,9 @@ from anthropic_proxy.wire.codec import JsonObject, loads
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+# What the HTTP client says of the message itself.
+FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+
 
 def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
     """The parts of a list, in their order."""
@@ -52,6 +55,8 @@ def headers(text: str) -> dict[str, str] | None:
     for name, value in (found or {}).items():
         if not _HEADER.fullmatch(name) or not re.fullmatch(r"[ -~]*", value):
             raise ValueError("names and values of headers must be printable ASCII characters")
+        if name.lower() in FRAMING:
+            raise ValueError(f"{name} is a header that the proxy sets itself")
     return found
 
 
