@@ -50,6 +50,15 @@ async def reads_of(reply: Reply, server: RawServer) -> list[bytes]:
     return reads
 
 
+def test_a_closed_reply_is_at_its_end() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> bytes | None:
+        reply = await upstream.post(server.url, b"{}", {}, SLOW)
+        await reply.aclose()
+        return await reply.next_read()
+
+    assert run(work, [READ, CHUNKED, b"2\r\nok\r\n", STALL]) is None
+
+
 BROKE = (500, "broke the connection before the answer was complete")
 
 FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {

@@ -83,8 +83,15 @@ class Reply:
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the body was not read to its end. May be called again."""
+        # aiohttp raises one exception, the same for all, from a body that is closed: it would collect the frames, and so
+        # the answers, of all who ever read on.
+        self._read = _at_end
         self._alarm.stop()
         await self._response.aclose()
+
+
+async def _at_end() -> bytes:
+    return b""
 
 
 class Upstream:
