@@ -15,8 +15,11 @@ from tests.cases import CASES, SHARED
 
 Json = dict[str, Any]
 
-# Other paths of the servers: their lists of models, and their own Messages API.
-_NOT_CHAT = ("models", "native-")
+# Answers of the servers' own Messages API.
+NATIVE = "native-"
+
+# Other paths of the servers.
+_NOT_CHAT = ("models", "native-count-tokens")
 
 
 @dataclass(frozen=True)
