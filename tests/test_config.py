@@ -397,3 +397,8 @@ def test_headers_that_can_not_be_sent_are_not_shown(monkeypatch: pytest.MonkeyPa
 
 def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in _problem(monkeypatch, UPSTREAM_EXTRA_BODY='["canary"]')
+
+
+@pytest.mark.parametrize("given", ['{"stream": true}', '{"model": "m", "stream": false}'])
+def test_fields_that_each_request_has_its_own_of(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    assert "which each request has its own of" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)

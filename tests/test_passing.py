@@ -492,3 +492,10 @@ def test_what_chat_upstreams_do_not_understand(tmp_path: Path) -> None:
         assert post(proxy, {**PLAIN, "messages": long}).status_code == 400
         assert len(native.requests) == 3
         assert not chat.requests
+
+
+def test_a_count_that_can_not_be_had_is_estimated(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(Script(None, [RESET]))
+    counted = post(proxy, REQUEST, "/v1/messages/count_tokens")
+    assert counted.status_code == 200
+    assert counted.json()["input_tokens"] > 0

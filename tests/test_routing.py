@@ -92,3 +92,9 @@ def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
 def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
     found = route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
     assert (found.endpoint.url("/chat/completions"), found.dialect.name) == (url, dialect)
+
+
+@pytest.mark.parametrize("tier", ["haiku", "Haiku"])
+def test_tiers_in_the_map(tier: str) -> None:
+    settings = _settings(MODEL_MAP=f"{tier}=small")
+    assert route({"model": "claude-haiku-5"}, settings).model == "small"

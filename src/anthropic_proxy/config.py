@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     @field_validator("upstream_extra_body", mode="before")
     @classmethod
     def _is_object(cls, value: Any) -> Any:
-        return variables.json_object(value) if isinstance(value, str) else value
+        return variables.extra_body(variables.json_object(value)) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

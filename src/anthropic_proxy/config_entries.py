@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from anthropic_proxy.config import Api
 from anthropic_proxy.config_values import (
     AsList,
     DialectName,
+    Fields,
     HeaderName,
     HeaderValue,
     Integer,
@@ -100,7 +101,7 @@ class UpstreamEntry(Entry):
     )
     headers: Mapping[HeaderName, HeaderValue] = Field({}, description="headers that every request gets", repr=False)
     query: Mapping[str, str] = Field({}, description="parameters that every address gets", repr=False)
-    extra_body: Mapping[str, JsonValue] = Field(
+    extra_body: Fields = Field(
         {}, description="fields that every request gets, in place of its own of that name", repr=False
     )
     timeouts: TimeoutsEntry = Field(TimeoutsEntry(), description="how long it may take")

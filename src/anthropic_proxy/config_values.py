@@ -5,18 +5,18 @@ Each check raises ValueError with words that go on after the given value: "'x' m
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo
 
 from anthropic_proxy.addresses import api_address
 from anthropic_proxy.dialects import DIALECTS, GENERIC
-from anthropic_proxy.variables import FRAMING
+from anthropic_proxy.variables import FRAMING, extra_body
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # RFC 9110, 5.1: a header's name is a token.
@@ -151,4 +151,5 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
 NewName = Annotated[str, AfterValidator(_unique_name)]
 UpstreamName = Annotated[str, AfterValidator(_existing_upstream)]
+Fields = Annotated[Mapping[str, JsonValue], AfterValidator(extra_body)]
 DialectName = Annotated[str, AfterValidator(_known_dialect)]

@@ -4,6 +4,7 @@ It has the interface of Serving. What is not the API's own form, an error page o
 told as with any upstream; and so is the refusal of a key that is the proxy's.
 """
 
+import asyncio
 import time
 from functools import partial
 
@@ -18,8 +19,11 @@ from anthropic_proxy.sending import told
 from anthropic_proxy.translate import failure, native
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.tokens import estimate_untranslated
-from anthropic_proxy.upstream import Reply
+from anthropic_proxy.upstream import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject
+
+# Seconds. Clients wait for a count before they ask.
+_COUNT_SECONDS = 10
 
 # What a server says that can't count.
 _NOT_THERE = frozenset({404, 405, 501})
@@ -60,12 +64,14 @@ class Passing:
         client, endpoint = self.client.for_client(asked.client), chosen.endpoint
         payload = native.payload(asked.raw, asked.request, chosen.model, {})
         asked.progress.begins(chosen)
-        reply = await client.ask(endpoint.url("/messages/count_tokens", asked.client.query), payload)
+        try:
+            async with asyncio.timeout(_COUNT_SECONDS):
+                reply = await client.ask(endpoint.url("/messages/count_tokens", asked.client.query), payload)
+        except (TimeoutError, UpstreamError):
+            return self._estimated(asked, chosen)
         if reply.status in _NOT_THERE:
             await reply.aclose()
-            if asked.refusal is not None:
-                raise asked.refusal
-            return {"input_tokens": self.estimate(asked.request, chosen)}
+            return self._estimated(asked, chosen)
         raw = await self.good(client, reply, asked.request_id)
         asked.progress.headers |= native.response_headers(reply.headers)
         return raw
@@ -84,6 +90,11 @@ class Passing:
     def learned(self, model: str) -> JsonObject:  # noqa: ARG002 - as Serving has it
         """Nothing: a request that is passed through is not changed."""
         return {}
+
+    def _estimated(self, asked: Asked, chosen: Route) -> JsonObject:
+        if asked.refusal is not None:
+            raise asked.refusal
+        return {"input_tokens": self.estimate(asked.request, chosen)}
 
     def _stream(self, asked: Asked, chosen: Route, reply: Call, started: float) -> PassedStream:
         seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None

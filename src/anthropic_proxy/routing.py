@@ -169,12 +169,12 @@ def _is_named(model: str, pattern: str) -> bool:
 
 
 def _generality(source: str) -> int:
-    if source in TIERS:
+    if source.lower() in TIERS:
         return 2
     return 1 if re.search(r"[*?\[]", source) else 0
 
 
 def _mapped(source: str, groups: Groups) -> Rule:
-    if source in TIERS:
-        return Rule(groups, tiers=frozenset({source}))
+    if source.lower() in TIERS:
+        return Rule(groups, tiers=frozenset({source.lower()}))
     return Rule(groups, models=(source,))

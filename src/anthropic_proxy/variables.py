@@ -5,6 +5,8 @@ the reason.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from anthropic_proxy.wire.codec import JsonObject, loads
 
@@ -58,6 +60,14 @@ def headers(text: str) -> dict[str, str] | None:
         if name.lower() in FRAMING:
             raise ValueError(f"{name} is a header that the proxy sets itself")
     return found
+
+
+def extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields, without those that the proxy itself decides for each request. Raises ValueError for these."""
+    decided = [name for name in ("model", "stream") if name in fields]
+    if decided:
+        raise ValueError(f"must not hold {' or '.join(decided)}, which each request has its own of")
+    return fields
 
 
 def json_object(text: str) -> JsonObject:
