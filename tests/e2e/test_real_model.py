@@ -225,7 +225,7 @@ def test_its_own_messages_api_passed_through(model: str) -> None:
     texts = []
     with running_proxy(model, UPSTREAM_API="messages") as proxy:
         for base_url in (model, proxy):
-            with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=0, timeout=DEADLINE) as direct:
+            with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=2, timeout=DEADLINE) as direct:
                 texts.append(text_of(direct.messages.create(**request)))
                 with direct.messages.stream(**request) as stream:
                     texts.append(text_of(stream.get_final_message()))
