@@ -311,7 +311,7 @@ def test_a_stream_that_begins_with_an_error_is_one(proxy: str, upstream: Scripte
 
 def test_pings_stand_between_events(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passed_stream, "SILENCE", 0.01)
-    monkeypatch.setattr(passed_stream, "_FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(passed_stream, "FIRST_CONTENT", 0.01)
     before, within = Pause(), Pause()
     upstream.then(events(START, before, BLOCK, DELTA[:30], within, DELTA[30:], STOP))
     pings = 0

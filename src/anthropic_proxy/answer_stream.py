@@ -22,6 +22,9 @@ from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
 _DRAIN_TIMEOUT = 0.25
 
+# Seconds to the first content from what promises it: some upstreams say only within the stream that they are overloaded.
+FIRST_CONTENT = 1
+
 # Seconds without an event for the client, after which a ping tells it that all is well. Claude Code gives up on a stream
 # that is silent for some minutes.
 SILENCE = 10

@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Mapping
 
 from anthropic_proxy.client import Client
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.passing import Passing
 from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.models import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.wire.codec import JsonObject, loads
-
-# What servers without a list of models say to the question for it.
-_NO_LIST = frozenset({404, 405, 501})
 
 # Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.
 _PATIENCE = 10
@@ -90,7 +87,7 @@ class Catalogue:
         is_native = endpoint.api == "messages"
         reply = await asking.get(endpoint.url("/models", _ALL if is_native else ""))
         configured = configured_models(self._routing.models(endpoint))
-        if configured and reply.status in _NO_LIST:
+        if configured and reply.status in NOT_THERE:
             await reply.aclose()
             offered: list[JsonObject] | None = configured
         else:

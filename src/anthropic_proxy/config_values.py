@@ -16,11 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Validati
 
 from anthropic_proxy.addresses import api_address
 from anthropic_proxy.dialects import DIALECTS, GENERIC
-from anthropic_proxy.variables import FRAMING, extra_body
+from anthropic_proxy.variables import extra_body, header_name, header_value
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# RFC 9110, 5.1: a header's name is a token.
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIALECTS = tuple(each.name for each in (*DIALECTS, GENERIC))
 
 
@@ -86,20 +84,6 @@ def _usable_url(url: str) -> str:
     return url.strip()
 
 
-def _header_name(name: str) -> str:
-    if not _HEADER.fullmatch(name):
-        raise ValueError("is no name of a header")
-    if name.lower() in FRAMING:
-        raise ValueError("is a header that the proxy sets itself")
-    return name
-
-
-def _header_value(value: str) -> str:
-    if not re.fullmatch(r"[ -~]*", value):
-        raise ValueError("must be printable ASCII characters")
-    return value.strip()
-
-
 def _known_dialect(name: str) -> str:
     if name.lower() not in _DIALECTS:
         raise ValueError("is no dialect" + suggestion(name, _DIALECTS))
@@ -147,8 +131,8 @@ Key = Annotated[str, AfterValidator(_stripped_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_split)]
 KeyFile = Annotated[Key, BeforeValidator(_content)]
 KeysFile = Annotated[tuple[Key, ...], BeforeValidator(_lines), BeforeValidator(_content)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
+HeaderName = Annotated[str, AfterValidator(header_name)]
+HeaderValue = Annotated[str, AfterValidator(header_value)]
 NewName = Annotated[str, AfterValidator(_unique_name)]
 UpstreamName = Annotated[str, AfterValidator(_existing_upstream)]
 Fields = Annotated[Mapping[str, JsonValue], AfterValidator(extra_body)]

@@ -14,7 +14,7 @@ from functools import partial
 
 from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.history import without_compaction_blocks
@@ -32,9 +32,6 @@ _MODELS = 256
 
 # What is above this is no number of tokens, and more than clients can read exactly.
 _MOST = 2**53
-
-# Statuses of a server that does not have the path. vLLM also says 404 for a model that it does not serve.
-_NOT_THERE = frozenset({404, 405, 501})
 
 
 class _RefusedError(Exception):
@@ -153,7 +150,7 @@ async def _ask(client: EndpointClient, url: str, body: JsonObject) -> JsonObject
     finally:
         await reply.aclose()
     if reply.status != 200:
-        raise _RefusedError(not_there=reply.status in _NOT_THERE)
+        raise _RefusedError(not_there=reply.status in NOT_THERE)
     return loads_object(raw) or {}
 
 

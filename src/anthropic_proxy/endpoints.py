@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from anthropic_proxy.addresses import Address, api_address, host_of, is_deployment, without_version
+from anthropic_proxy.addresses import api_address, host_of, is_deployment, without_version
 from anthropic_proxy.config import Api, Settings
 from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
 
@@ -111,19 +111,14 @@ def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tupl
 
 
 def _of_url(name: str, url: str, settings: Settings, found: Found) -> Endpoint:
-    chosen = chosen_dialect(url, settings.upstream_dialect, found.get(name))
-    dialect = with_facts(chosen or GENERIC, settings.upstream_facts or {})
-    base, query = address_of(url, dialect)
+    place = placed(url, settings.upstream_dialect, settings.upstream_facts or {}, found.get(name))
     return Endpoint(
         name=name,
-        is_guessed=chosen is None,
-        base=base,
-        dialect=dialect,
+        **place._asdict(),
         api=settings.upstream_api,
         keys=settings.upstream_keys,
         key_passthrough=settings.upstream_api_key_passthrough,
         headers=settings.upstream_headers or {},
-        query=query,
         extra_body=settings.upstream_extra_body or {},
         timeouts=Timeouts(
             settings.upstream_connect_timeout,
@@ -136,14 +131,33 @@ def _of_url(name: str, url: str, settings: Settings, found: Found) -> Endpoint:
     )
 
 
-def address_of(url: str, dialect: Dialect) -> Address:
-    """The address of the API at `url`, with the parameters that this kind of server wants. Raises ValueError."""
-    base, query = api_address(url, dialect.api_path)
-    wanted = {"api-version": dialect.api_version} if dialect.api_version and is_deployment(base) else {}
-    return Address(base, {**wanted, **query})
+class Place(NamedTuple):
+    """What a URL says of an upstream: the fields of its `Endpoint` of these names."""
+
+    base: str
+    query: Mapping[str, str]
+    dialect: Dialect
+    is_guessed: bool
 
 
-def chosen_dialect(url: str, name: str | None, found: Dialect | None) -> Dialect | None:
+def placed(
+    url: str,
+    dialect: str | None,
+    facts: Mapping[str, Any],
+    found: Dialect | None,
+    query: Mapping[str, str] = MappingProxyType({}),
+) -> Place:
+    """Where the API at `url` is, and how it is spoken to, with the parameters that this kind of server wants and those
+    given. dialect: the name of one, where it is configured. found: the one that was found out. Raises ValueError.
+    """
+    chosen = _chosen(url, dialect, found)
+    spoken = with_facts(chosen or GENERIC, facts)
+    base, own = api_address(url, spoken.api_path)
+    wanted = {"api-version": spoken.api_version} if spoken.api_version and is_deployment(base) else {}
+    return Place(base, {**wanted, **own, **query}, spoken, is_guessed=chosen is None)
+
+
+def _chosen(url: str, name: str | None, found: Dialect | None) -> Dialect | None:
     """The dialect of that name, else the one of the URL's host, else the one that was found; None when nothing tells."""
     if name:
         return named(name)

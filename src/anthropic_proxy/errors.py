@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
+# What a server says to a path that it does not have.
+NOT_THERE = frozenset({404, 405, 501})
+
 TYPE_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error",
     401: "authentication_error",

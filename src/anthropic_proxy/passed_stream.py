@@ -11,15 +11,12 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable
 
-from anthropic_proxy.answer_stream import SILENCE
+from anthropic_proxy.answer_stream import FIRST_CONTENT, SILENCE
 from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import native
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode
-
-# Seconds from the first event to the first content: some say only within the stream that they are overloaded.
-_FIRST_CONTENT = 1
 
 # An empty line, after which an event is whole; lines end in LF, CRLF or CR.
 _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
@@ -90,7 +87,7 @@ class PassedStream:
             if _ERROR.search(self._out) and not _BEGUN.search(self._out):
                 raise self._told()
             if self._out and until == math.inf:
-                until = self._loop.time() + _FIRST_CONTENT
+                until = self._loop.time() + FIRST_CONTENT
 
     def _told(self) -> ApiError:
         """The error that the stream begins with."""

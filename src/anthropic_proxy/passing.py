@@ -11,7 +11,7 @@ from functools import partial
 from anthropic_proxy.answer_stream import opened
 from anthropic_proxy.asked import Asked
 from anthropic_proxy.endpoint_client import Call, EndpointClient
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.routing import Route
@@ -24,9 +24,6 @@ from anthropic_proxy.wire.codec import JsonObject
 
 # Seconds. Clients wait for a count before they ask.
 _COUNT_SECONDS = 10
-
-# What a server says that can't count.
-_NOT_THERE = frozenset({404, 405, 501})
 
 
 class Passing:
@@ -69,7 +66,7 @@ class Passing:
                 reply = await client.ask(endpoint.url("/messages/count_tokens", asked.client.query), payload)
         except (TimeoutError, UpstreamError):
             return self._estimated(asked, chosen)
-        if reply.status in _NOT_THERE:
+        if reply.status in NOT_THERE:
             await reply.aclose()
             return self._estimated(asked, chosen)
         raw = await self.good(client, reply, asked.request_id)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from anthropic_proxy.answer_stream import SILENCE, AnswerStream
+from anthropic_proxy.answer_stream import FIRST_CONTENT, SILENCE, AnswerStream
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.wire import events
@@ -19,9 +19,6 @@ from anthropic_proxy.wire.codec import JsonObject
 # Seconds without a status from any upstream. Reverse proxies cut a response without headers after 60 s (nginx and load
 # balancers, as they come); Claude Code itself would wait for 600 s.
 PATIENCE = 45
-
-# Seconds from an upstream's status to its first content: some say only within the stream that they are overloaded.
-FIRST_CONTENT = 1
 
 Prepared = AnswerStream | PassedStream | list[JsonObject]
 Events = list[JsonObject] | bytes
@@ -42,8 +39,8 @@ class PendingStream:
         accepted: asyncio.Event,
     ) -> None:
         """opening: gives message_start and ping, with which the result begins, too; or nothing, where it may begin in
-        another way. on_error: sees a failure that the
-        client is told in its stream. accepted: set by the work when an upstream has taken the request.
+        another way. on_error: sees a failure that the client is told in its stream. accepted: set by the work when an
+        upstream has taken the request.
         """
         self._work = asyncio.ensure_future(work)
         self._accepted = accepted

@@ -12,6 +12,7 @@ from anthropic_proxy.answering import Answering, Exchange
 from anthropic_proxy.asked import Asked
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import EndpointClient
+from anthropic_proxy.errors import NOT_THERE
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.preparation import Preparation
@@ -44,9 +45,6 @@ from anthropic_proxy.wire.codec import JsonObject
 
 # The Responses API, and back.
 _MOST_APIS = 2
-
-# What a server says to a path that it does not have.
-_NOT_THERE = frozenset({404, 405, 501})
 
 # A Message, or the events of one: as they come, or all at once.
 Content = JsonObject | AnswerStream | list[JsonObject]
@@ -176,7 +174,7 @@ def _other_api(refusal: Failure, learned: str | None) -> str | None:
     """
     if learned is None:
         return "responses" if wants_responses(refusal) else None
-    return "chat_completions" if learned == "responses" and refusal.status in _NOT_THERE else None
+    return "chat_completions" if learned == "responses" and refusal.status in NOT_THERE else None
 
 
 def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject:

@@ -8,7 +8,6 @@ from anthropic_proxy import endpoints, routing
 from anthropic_proxy.config import ConfigError, Settings
 from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
 from anthropic_proxy.config_file import ConfigFile, parse
-from anthropic_proxy.dialects import GENERIC, with_facts
 from anthropic_proxy.endpoints import Endpoint, Found, Limits, Timeouts
 from anthropic_proxy.routing import Routing, Rule, Target
 
@@ -40,19 +39,14 @@ def _text_of(path: PurePath) -> str:
 
 
 def _endpoint(name: str, entry: UpstreamEntry, found: Found) -> Endpoint:
-    chosen = endpoints.chosen_dialect(entry.url, entry.dialect, found.get(name))
-    dialect = with_facts(chosen or GENERIC, entry.facts)
-    base, query = endpoints.address_of(entry.url, dialect)
+    place = endpoints.placed(entry.url, entry.dialect, entry.facts, found.get(name), entry.query)
     return Endpoint(
         name=name,
-        is_guessed=chosen is None,
-        base=base,
-        dialect=dialect,
+        **place._asdict(),
         api=entry.api,
         keys=entry.keys,
         key_passthrough=entry.key_passthrough,
         headers=entry.headers,
-        query={**query, **entry.query},
         extra_body=entry.extra_body,
         timeouts=Timeouts(**entry.timeouts.model_dump()),
         limits=Limits(**entry.limits.model_dump()),

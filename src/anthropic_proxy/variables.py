@@ -14,7 +14,7 @@ from anthropic_proxy.wire.codec import JsonObject, loads
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # What the HTTP client says of the message itself.
-FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
@@ -54,12 +54,23 @@ def headers(text: str) -> dict[str, str] | None:
         raise ValueError(
             "each part must be a name and a value with a = between them, and each name stand there once"
         ) from None
-    for name, value in (found or {}).items():
-        if not _HEADER.fullmatch(name) or not re.fullmatch(r"[ -~]*", value):
-            raise ValueError("names and values of headers must be printable ASCII characters")
-        if name.lower() in FRAMING:
-            raise ValueError(f"{name} is a header that the proxy sets itself")
-    return found
+    return {header_name(name): header_value(value) for name, value in (found or {}).items()} or None
+
+
+def header_name(name: str) -> str:
+    """The name of a header that requests may be given; no error shows it."""
+    if not _HEADER.fullmatch(name):
+        raise ValueError("is no name of a header")
+    if name.lower() in _FRAMING:
+        raise ValueError("is a header that the proxy sets itself")
+    return name
+
+
+def header_value(value: str) -> str:
+    """What can stand in a header, without white space around it; no error shows it."""
+    if not re.fullmatch(r"[ -~]*", value):
+        raise ValueError("must be printable ASCII characters")
+    return value.strip()
 
 
 def extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
