@@ -68,7 +68,9 @@ class Attempts:
     def _delay(self, error: ApiError, attempt: int, retries: int, *, alone: bool) -> float | None:
         """Seconds until the same route is asked again; None when it is not."""
         reconnects = alone and _broke_before_an_answer(error)
-        if attempt >= max(retries, int(reconnects)) or not (reconnects or is_passing(_status(error))):
+        if _is_about_the_request(error) or attempt >= max(retries, int(reconnects)):
+            return None
+        if not (reconnects or is_passing(_status(error))):
             return None
         retry = _RECONNECT if attempt >= retries else self._retry
         delay = retry.delay(attempt, retry_after(error.headers), random.random)
@@ -86,7 +88,14 @@ class Attempts:
 
 def _fails_over(error: ApiError) -> bool:
     """Whether another upstream may do better. A refusal that is our own is about the request."""
+    if _is_about_the_request(error):
+        return False
     return fails_over(error.upstream_status) if error.upstream_status else error.status >= 500
+
+
+def _is_about_the_request(error: ApiError) -> bool:
+    """Some servers answer 500 to a prompt that is too long, or to an image that they don't take."""
+    return error.status in (400, 413) and (error.upstream_status or 0) >= 500
 
 
 def _status(error: ApiError) -> int:
