@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from anthropic_proxy.config import Api
 from anthropic_proxy.config_values import (
     AsList,
     DialectName,
@@ -32,6 +31,7 @@ from anthropic_proxy.config_values import (
     Url,
 )
 from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.upstream_settings import Api
 
 # Of these an upstream has one, or none.
 _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")

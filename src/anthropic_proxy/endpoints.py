@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from anthropic_proxy.addresses import api_address, host_of, is_deployment, without_version
-from anthropic_proxy.config import Api, Settings
+from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
+from anthropic_proxy.upstream_settings import Api
 
 # Names of headers and parameters that carry a credential, which has at least that many characters.
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
