@@ -9,6 +9,7 @@ from unittest import mock
 
 from anthropic_proxy import serve
 from anthropic_proxy.config import Settings
+from anthropic_proxy.listening import listen
 from tests.scripted_upstream import DEADLINE
 
 
@@ -18,20 +19,20 @@ def running_proxy(upstream_url: str | None, *, identifies: bool = False, **varia
     their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
     """
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream_url, HOST="127.0.0.1", PORT=0, **variables)
-    listener = serve.listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     ready: list[str] = []
     is_ready = threading.Event()
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    loops: list[tuple[asyncio.AbstractEventLoop, serve.Control]] = []
 
     def on_ready(address: str) -> None:
         ready.append(address)
         is_ready.set()
 
     async def main() -> None:
-        stop = asyncio.Event()
-        loops.append((asyncio.get_running_loop(), stop))
+        control = serve.Control()
+        loops.append((asyncio.get_running_loop(), control))
         with contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False):
-            await serve.serve(settings, listener, on_ready, stop)
+            await serve.serve(settings, listener, on_ready, control)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=serve.loop_factory()) as runner:
@@ -43,7 +44,7 @@ def running_proxy(upstream_url: str | None, *, identifies: bool = False, **varia
     try:
         yield ready[0]
     finally:
-        loop, stop = loops[0]
-        loop.call_soon_threadsafe(stop.set)
+        loop, control = loops[0]
+        loop.call_soon_threadsafe(control.stop.set)
         thread.join(DEADLINE)
         assert not thread.is_alive(), "the proxy did not stop"

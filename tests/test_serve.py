@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from anthropic_proxy.serve import ListenError, address_of, listen, loop_factory
+from anthropic_proxy.listening import ListenError, address_of, listen
+from anthropic_proxy.serve import loop_factory
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import ScriptedUpstream
 

@@ -12,7 +12,9 @@ import click
 
 from anthropic_proxy import __version__, daemon
 from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.listening import ListenError
 from anthropic_proxy.topology import configured
+from anthropic_proxy.workers import WorkerError
 
 # Longer than the drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330
@@ -58,12 +60,17 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if context.invoked_subcommand is not None:
         _refuse_options_of_the_server(context)
         return
-    settings = _settings(config, {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host})
+    flags: dict[str, object] = {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host}
+    settings = _settings(config, flags)
+
+    def again() -> Settings:
+        return load(find_env_file(config), flags)
+
     if background:
-        _start(settings, pid_file or daemon.PID_FILE)
+        _start(settings, pid_file or daemon.PID_FILE, again)
     else:
         click.echo("✓ Starting proxy in foreground mode", err=True)
-        _foreground(settings)
+        _foreground(settings, again)
 
 
 @main.command()
@@ -134,26 +141,24 @@ def _settings(config: Path | None, flags: dict[str, object]) -> Settings:
     return settings
 
 
-def _foreground(settings: Settings) -> None:
-    from anthropic_proxy.serve import ListenError
-
+def _foreground(settings: Settings, again: Callable[[], Settings]) -> None:
     try:
-        _serve(settings, lambda _: None)
-    except ListenError as error:
+        _serve(settings, lambda _: None, again)
+    except (ConfigError, ListenError, WorkerError) as error:
         _fail(str(error))
 
 
-def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Listen and serve; `on_ready` is told the address. Raises ListenError."""
+def _serve(settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]) -> None:
+    """Listen and serve; `on_ready` is told the address, `again` reads the settings. Raises what `serve.run` does."""
     from anthropic_proxy.serve import run  # takes most of a second to import, which no other command should wait for
 
-    run(settings, on_ready)
+    run(settings, on_ready, again)
 
 
-def _start(settings: Settings, pid_file: Path) -> None:
+def _start(settings: Settings, pid_file: Path, again: Callable[[], Settings]) -> None:
     _unix_only("mode")
     try:
-        address = daemon.start(lambda ready: _serve(settings, ready), pid_file, daemon.LOG_FILE)
+        address = daemon.start(lambda ready: _serve(settings, ready, again), pid_file, daemon.LOG_FILE)
     except daemon.DaemonError as error:
         _fail(str(error))
     click.echo(f"✓ Daemon started, listening on {address}\n  PID file: {pid_file}\n  Log file: {daemon.LOG_FILE}")

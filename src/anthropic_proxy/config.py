@@ -42,6 +42,7 @@ class Settings(ServerSettings, UpstreamSettings):
 
     # What `${VARIABLE}` in the configuration file stands for.
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
+    _env_file: Path | None = PrivateAttr(default=None)
 
     signature_secret: SecretStr | None = Field(
         default=None, validation_alias="SIGNATURE_SECRET", description="a secret that thinking blocks are signed with"
@@ -94,6 +95,11 @@ class Settings(ServerSettings, UpstreamSettings):
         """The variables of the environment, and of the `.env` file."""
         return self._environment
 
+    @property
+    def env_file(self) -> Path | None:
+        """The `.env` file that was read."""
+        return self._env_file
+
 
 def find_env_file(explicit: Path | None) -> Path | None:
     """The one `.env` file that is read: `explicit` if given, else the first of ENV_FILES that exists."""
@@ -123,7 +129,7 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
-    settings._environment = _variables(env_file)  # noqa: SLF001 - made here
+    settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
     return settings
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from anthropic_proxy import resilience, routing
 from anthropic_proxy.answer_stream import AnswerStream, opened
@@ -50,20 +50,50 @@ class Answer:
     status: int = 200
 
 
-class Gateway:
-    """Serves checked requests. `catalogue` has the models. `aclose` closes the connections to the upstreams."""
+@dataclass(frozen=True)
+class Parts:
+    """What requests are served with besides the upstreams. recovers_calls: whether calls written as text are made calls."""
 
-    def __init__(self, settings: Settings, known: Routing, log: Log, upstream: Upstream) -> None:
-        self._settings = settings
+    preparation: Preparation
+    signer: Signer
+    recovers_calls: bool
+    settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """New ones."""
+        secret = settings.signature_secret
+        signer = Signer(secret.get_secret_value() if secret else None)
+        preparation = Preparation(signer, Downloads(settings.download_policy))
+        return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
+
+    def fit(self, settings: Settings) -> bool:
+        """Whether other settings would make the same."""
+        names = ("signature_secret", "download_policy", "tool_call_recovery")
+        return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
+
+
+class Gateway:
+    """Serves checked requests, as one configuration says. `catalogue` has the models."""
+
+    def __init__(
+        self, parts: Parts, known: Routing, log: Log, upstream: Upstream, previous: "Gateway | None" = None
+    ) -> None:
+        """previous: the gateway of the configuration before. What is known of upstreams that are still the same is kept:
+        their slots, breakers and keys, and what was learned of their models.
+        """
+        self._parts = parts
         self._log = log
         self._upstream = upstream
-        secret = settings.signature_secret
-        self._signer = Signer(secret.get_secret_value() if secret else None)
-        self._preparation = Preparation(self._signer, Downloads(settings.download_policy))
         self._attempts = Attempts(log)
         self._routing = known
-        self._serving = {each.name: self._serving_by(each) for each in self._routing.endpoints}
+        kept = previous._kept(parts, known) if previous else {}  # noqa: SLF001 - another of the same
+        self._serving = {each.name: kept.get(each.name) or self._serving_by(each) for each in known.endpoints}
         self.catalogue = Catalogue(self._routing, self._serving)
+
+    def upstreams(self) -> dict[str, bool]:
+        """The names of the upstreams, and whether each is asked: one that failed several times in a row is left alone."""
+        return {name: not serving.client.is_left_alone for name, serving in self._serving.items()}
 
     async def create(self, body: Body, request_id: str, client: Client = NOBODY) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
@@ -86,16 +116,19 @@ class Gateway:
         counted = await self._serving[chosen.endpoint.name].count_tokens(asked, chosen)
         return Answer(counted, asked.progress.headers, asked.progress.status)
 
-    async def aclose(self) -> None:
-        await self._preparation.aclose()
-        await self._upstream.aclose()
+    def _kept(self, parts: Parts, known: Routing) -> dict[str, Serving | Passing]:
+        """What serves the endpoints that are the same in another configuration, by their names."""
+        is_alone = len(self._routing.endpoints) == 1
+        if parts is not self._parts or is_alone != (len(known.endpoints) == 1):
+            return {}
+        return {each.name: self._serving[each.name] for each in self._routing.endpoints if each in known.endpoints}
 
     def _serving_by(self, endpoint: Endpoint) -> Serving | Passing:
         client = endpoint_client(endpoint, self._upstream, alone=len(self._routing.endpoints) == 1)
         if endpoint.api == "messages":
             return Passing(client, self._log)
-        recovers = self._settings.tool_call_recovery == "auto"
-        return Serving(client, self._preparation, self._signer, self._log, calls_in_text=recovers)
+        parts = self._parts
+        return Serving(client, parts.preparation, parts.signer, self._log, calls_in_text=parts.recovers_calls)
 
     def _routes(self, asked: Asked) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
@@ -117,6 +150,34 @@ class Gateway:
 
     async def _answer(self, asked: Asked, chosen: Route) -> Content:
         return await self._serving[chosen.endpoint.name].answer(asked, chosen)
+
+
+class Generations:
+    """The gateways of the configurations that were in force, one after the other. A request stays with the one that it
+    began with.
+    """
+
+    def __init__(self, settings: Settings, known: Routing, log: Log) -> None:
+        self._log = log
+        self._upstream = Upstream()
+        self._parts = [Parts.of(settings)]
+        self.current = Gateway(self._parts[-1], known, log, self._upstream)
+
+    def upstreams(self) -> dict[str, bool]:
+        """As `Gateway.upstreams`, of the one in force."""
+        return self.current.upstreams()
+
+    def replace(self, settings: Settings, known: Routing) -> None:
+        """Serve the requests to come as another configuration says."""
+        if not self._parts[-1].fit(settings):
+            self._parts.append(Parts.of(settings))
+        self.current = Gateway(self._parts[-1], known, self._log, self._upstream, self.current)
+
+    async def aclose(self) -> None:
+        """Close the connections to the upstreams."""
+        for parts in self._parts:
+            await parts.preparation.aclose()
+        await self._upstream.aclose()
 
 
 def _is_native(route: Route) -> bool:

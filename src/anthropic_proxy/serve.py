@@ -1,95 +1,146 @@
-"""The server process: a listening socket, Hypercorn, an event loop. The only Hypercorn import."""
+"""The server process: sockets, an event loop, the application, and an end in good order.
+
+On SIGTERM no connection is accepted any more, open answers go on until they end or their time is over, and only then are
+the connections closed. With several WORKERS each of them does that; see `workers`.
+"""
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Callable
-
-import hypercorn.asyncio
-from hypercorn.config import Config
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from anthropic_proxy import __version__
 from anthropic_proxy.config import Settings
+from anthropic_proxy.connections import Connections
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
+from anthropic_proxy.listening import address_of, listen, listen_on_path
 from anthropic_proxy.observe.logs import Log, configure
+from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server.app import create_app
+from anthropic_proxy.server.app import Application
+from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import configured
 from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.workers import Order, Supervisor, Told
 
-# Seconds that an idle connection is kept: longer than clients keep theirs (five to sixty), so that none is closed just when
-# it is used again.
-_KEEPALIVE_SECONDS = 75
-
-# Seconds that open answers may go on after SIGTERM.
-_DRAIN_SECONDS = 300
+Load = Callable[[], Settings]
 
 
-class ListenError(Exception):
-    """The address can't be listened on; the text says why."""
+class Control:
+    """What a running server is told from outside, within its event loop."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
 
 
-def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError.
+def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError, ConfigError and WorkerError.
 
-    `on_ready` is told the address (a base URL) once connections are accepted.
+    `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
+    they stay as they are.
     """
     configure(debug=settings.debug or settings.verbose)
-    listener = listen(settings.host, settings.port)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_until_signal(settings, listener, on_ready))
+    _certificates(settings)
+    with listening(settings) as listener:
+        if settings.workers == 1:
+            _run_loop(_until_signal(settings, listener, on_ready, load))
+            return
+        address = address_of(listener, tls=settings.tls_cert_file is not None)
+        told = Told(ready=partial(on_ready, address), stopping=listener.close)
+        work = partial(_work, settings, listener, load)
+        Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket on `host` (a name or an IPv4 or IPv6 address) and `port` (0: any free one)."""
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The socket that is listened on. Raises ListenError."""
+    if settings.unix_socket is None:
+        yield listen(settings.host, settings.port)
+        return
+    path = settings.unix_socket.expanduser()
+    listener = listen_on_path(path)
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server((str(address[0]), int(address[1])), family=family, backlog=1024)
-    except (OSError, UnicodeError) as error:
-        raise ListenError(f"can't listen on {host}:{port}: {_reason(error)}") from error
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError):
-        return "that is no host name"
-    if isinstance(error, socket.gaierror) or not error.errno:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[str], None],
+    control: Control,
+    load: Load | None = None,
+) -> None:
+    """Serve on `listener`, which is closed in the end, until `control.stop` is set; then let open answers end. The other
+    arguments as in `run`. Raises ConfigError.
+    """
+    asyncio.get_running_loop().set_exception_handler(_unforeseen)
+    certificates = _certificates(settings)
+    files = Files()
+    application = Application(settings, await _known(settings, files))
+    reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
+    reloader.wanted = control.reload
+    connections = Connections(application.asgi, settings)
+    await application.start()
+    await connections.accept(listener, certificates.context if certificates else None)
+    _tell(application, address_of(listener, tls=certificates is not None), on_ready)
+    async with _background(
+        application.requests.watch(), reloader.run(settings, files, partial(setattr, application, "refused"))
+    ):
+        await control.stop.wait()
+    application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
+    connections.refuse(listener)
+    await application.requests.drain(settings.drain_timeout)
+    await connections.close()
+    await application.aclose()
 
 
-def address_of(listener: socket.socket) -> str:
-    """The base URL for `listener`."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it can be installed."""
+    if sys.platform == "win32" or sys.implementation.name != "cpython":
+        return None
+    import uvloop  # not installed on the others
+
+    return uvloop.new_event_loop
 
 
-async def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve on `listener` until `stop` is set, then let open answers end. `on_ready` as in `run`."""
-    known = configured(settings, await _found(configured(settings)))
-    log = Log(secrets=known.keys)
-    address = address_of(listener)
+def _run_loop(main: Any) -> None:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main)
 
-    async def until_stopped() -> None:
-        log.info("listening", address=address, version=__version__)
-        for endpoint in known.endpoints:
-            log.info("upstream", **_summary(endpoint))
-        on_ready(address)
-        await stop.wait()
-        log.info("stopping", hint="open answers are finished first; a second signal ends them")
 
-    await hypercorn.asyncio.serve(create_app(settings, known), _config(listener), shutdown_trigger=until_stopped)
+def _tell(application: Application, address: str, on_ready: Callable[[str], None]) -> None:
+    application.log.info("listening", address=address, version=__version__)
+    for endpoint in application.known.endpoints:
+        application.log.info("upstream", **_summary(endpoint))
+    on_ready(address)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    """None without TLS. Raises ConfigError."""
+    return Certificates(settings) if settings.tls_cert_file else None
+
+
+async def _known(settings: Settings, files: Files) -> Routing:
+    """The upstreams, with what the servers say of themselves that nothing else tells of. Raises ConfigError."""
+    return configured(settings, await _found(configured(settings, read=files.read)))
+
+
+async def _apply(application: Application, settings: Settings, files: Files) -> None:
+    application.reload(settings, await _known(settings, files))
 
 
 async def _found(known: Routing) -> dict[str, Dialect]:
-    """What the servers say of themselves that nothing else tells of."""
     asked = [endpoint for endpoint in known.endpoints if may_be_asked(endpoint)]
     upstream = Upstream()
     try:
@@ -104,39 +155,66 @@ def _summary(endpoint: Endpoint) -> dict[str, str]:
     return {"name": endpoint.name, "url": endpoint.base, "api": endpoint.api, "dialect": endpoint.dialect.name, "key": keys}
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it can be installed."""
-    if sys.platform == "win32" or sys.implementation.name != "cpython":
-        return None
-    import uvloop  # not installed on the others
+@contextlib.asynccontextmanager
+async def _background(*work: Any) -> Any:
+    """Work that goes on meanwhile. What fails in it ends the server, as nothing else would tell of it."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+        yield
+        for task in tasks:
+            task.cancel()
 
-    return uvloop.new_event_loop
 
-
-async def _until_signal(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    serving = asyncio.ensure_future(serve(settings, listener, on_ready, stop))
+async def _until_signal(
+    settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], load: Load | None
+) -> None:
+    control = Control()
+    serving = asyncio.ensure_future(serve(settings, listener, on_ready, control, load))
 
     def on_signal() -> None:
         """The first one lets open answers end, the second one doesn't."""
-        if stop.is_set():
+        if control.stop.is_set():
             serving.cancel()
-        stop.set()
+        control.stop.set()
 
     # Windows has no such handlers; Ctrl-C ends the process there.
-    for number in () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    if sys.platform != "win32":
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(signal.SIGHUP, control.reload.set)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 
 
-def _config(listener: socket.socket) -> Config:
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.graceful_timeout = _DRAIN_SECONDS
-    config.keep_alive_timeout = _KEEPALIVE_SECONDS
-    # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.
-    config.keep_alive_max_requests = 2**31
-    config.include_server_header = False
-    config.loglevel = "WARNING"
-    return config
+def _work(settings: Settings, listener: socket.socket, load: Load | None, orders: socket.socket) -> None:
+    """One of several processes: serve as `orders` say, on which it says itself that it serves."""
+    _run_loop(_until_ordered(settings, listener, load, orders))
+
+
+async def _until_ordered(settings: Settings, listener: socket.socket, load: Load | None, orders: socket.socket) -> None:
+    control = Control()
+    serving = asyncio.ensure_future(serve(settings, listener, lambda _: orders.sendall(b"."), control, load))
+    does: dict[Order, Callable[[], object]] = {
+        Order.STOP: control.stop.set,
+        Order.RELOAD: control.reload.set,
+        Order.END: serving.cancel,
+    }
+
+    def on_orders() -> None:
+        # Without the process that gives orders there is nobody to serve for.
+        for order in orders.recv(64) or Order.STOP.value:
+            does[Order(bytes([order]))]()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(orders, on_orders)
+    # Of a process group or a service all processes get the signal, and the one that gives orders gives this one as well.
+    loop.add_signal_handler(signal.SIGTERM, control.stop.set)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Failed handshakes are the client's; everything else is told."""
+    if not isinstance(context.get("exception"), ssl.SSLError | ConnectionError):
+        loop.default_exception_handler(context)

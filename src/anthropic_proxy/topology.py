@@ -1,6 +1,6 @@
 """Everything that is configured about upstreams, joined: the simple variables, or the file with several upstreams."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
@@ -11,12 +11,21 @@ from anthropic_proxy.config_file import ConfigFile, parse
 from anthropic_proxy.endpoints import Endpoint, Found, Limits, Timeouts
 from anthropic_proxy.routing import Routing, Rule, Target
 
+Read = Callable[[PurePath], str]
 
-def configured(settings: Settings, found: Found = MappingProxyType({})) -> Routing:
-    """The upstreams, and which requests go where. `found`: what was found out by asking. Raises ConfigError."""
+
+def text_of(path: PurePath) -> str:
+    """The text of a UTF-8 file. Raises OSError and UnicodeDecodeError."""
+    return Path(path).expanduser().read_text("utf-8")
+
+
+def configured(settings: Settings, found: Found = MappingProxyType({}), read: Read = text_of) -> Routing:
+    """The upstreams, and which requests go where. found: what was found out by asking. read: gives the text of a file; it
+    sees which ones are read. Raises ConfigError.
+    """
     if settings.config_file is None:
         return routing.of_settings(settings, endpoints.of_settings(settings, found))
-    file = _read(settings.config_file, settings)
+    file = _read(settings.config_file, settings, read)
     known = {name: _endpoint(name, entry, found) for name, entry in file.upstreams.items()}
     simple = routing.of_settings(settings, tuple(known.values()))
     aliases = {name: (_targets([entry], known),) for name, entry in file.aliases.items()}
@@ -24,18 +33,14 @@ def configured(settings: Settings, found: Found = MappingProxyType({})) -> Routi
     return Routing(simple.endpoints, (*rules, *simple.rules), {**simple.aliases, **aliases})
 
 
-def _read(path: Path, settings: Settings) -> ConfigFile:
+def _read(path: Path, settings: Settings, read: Read) -> ConfigFile:
     try:
-        text = path.read_text("utf-8")
+        text = read(path)
     except OSError as error:
         raise ConfigError(f"CONFIG_FILE: {path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"CONFIG_FILE: {path} can't be read: it is not UTF-8") from error
-    return parse(text, str(path), settings.environment, _text_of)
-
-
-def _text_of(path: PurePath) -> str:
-    return Path(path).expanduser().read_text("utf-8")
+    return parse(text, str(path), settings.environment, read)
 
 
 def _endpoint(name: str, entry: UpstreamEntry, found: Found) -> Endpoint:

@@ -9,16 +9,13 @@ from quart import Blueprint, Response, g, request
 from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.client import Client
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.gateway import Answer, Gateway
+from anthropic_proxy.gateway import Answer, Generations
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.pending_stream import Events, PendingStream
 from anthropic_proxy.wire.anthropic import count_tokens_body, messages_body
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.sse import encode
-
-# For an upload of 32 MB over a slow link.
-_BODY_SECONDS = 600
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -31,14 +28,14 @@ _STREAM_HEADERS = {
 PREFIXES = ("/v1", "/v1/v1")
 
 
-def routes(gateway: Gateway, log: Log) -> Blueprint:
+def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
     """The routes of the Messages API; the query (`?beta=true`) does not matter to them."""
     blueprint = Blueprint("messages", __name__)
 
     async def create() -> Response:
-        raw = await _body()
+        raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateway.create(messages_body(raw, _version()), g.request_id, client())
+        answer = await gateways.current.create(messages_body(raw, _version()), g.request_id, client())
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
             log.body("client events", g.request_id, written)
@@ -49,9 +46,9 @@ def routes(gateway: Gateway, log: Log) -> Blueprint:
         return _whole(answer.content, answer)
 
     async def count_tokens() -> Response:
-        raw = await _body()
+        raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateway.count_tokens(count_tokens_body(raw, _version()), g.request_id, client())
+        answer = await gateways.current.count_tokens(count_tokens_body(raw, _version()), g.request_id, client())
         return _whole(cast("JsonObject | bytes", answer.content), answer)
 
     def _whole(content: JsonObject | bytes, answer: Answer) -> Response:
@@ -79,16 +76,16 @@ def client() -> Client:
     return Client(headers, request.query_string.decode("ascii", "replace"))
 
 
-async def _body() -> bytes:
+async def _body(seconds: float) -> bytes:
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise invalid_request(f"content-encoding {encoding!r} is not supported: send the body as it is")
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             # Not cached: the body would stay in memory for as long as its answer streams.
             return cast("bytes", await request.get_data(cache=False))
     except TimeoutError:
-        raise ApiError(408, f"The request body did not come within {_BODY_SECONDS} s") from None
+        raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
 
 
 class EventBytes:

@@ -3,29 +3,31 @@
 from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.gateway import Gateway
+from anthropic_proxy.gateway import Generations
 from anthropic_proxy.server.messages import PREFIXES, client
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 
-def routes(gateway: Gateway) -> Blueprint:
+def routes(gateways: Generations) -> Blueprint:
     """The routes; ids may hold slashes, encoded or not."""
     blueprint = Blueprint("models", __name__)
 
     async def models() -> Response:
         arguments = request.args
         told = page(
-            _of_lifecycle(await gateway.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")),
+            _of_lifecycle(
+                await gateways.current.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")
+            ),
             limit=_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
         )
-        return _json({**told, "data": gateway.catalogue.debugged(told["data"])} if _debug() else told)
+        return _json({**told, "data": gateways.current.catalogue.debugged(told["data"])} if _debug() else told)
 
     async def model(model_id: str) -> Response:
-        found = await gateway.catalogue.model(model_id, g.request_id, client())
-        return _json(gateway.catalogue.debugged([found])[0] if _debug() else found)
+        found = await gateways.current.catalogue.model(model_id, g.request_id, client())
+        return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)

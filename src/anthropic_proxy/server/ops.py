@@ -1,21 +1,64 @@
-"""Routes for whoever runs or probes the server."""
+"""Routes for whoever runs or probes the server. None needs a key, and none asks an upstream anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from quart import Blueprint, Response
 
 from anthropic_proxy import __version__
+from anthropic_proxy.server_settings import Required
 from anthropic_proxy.wire.codec import dumps
 
+PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz"})
 
-def routes() -> Blueprint:
-    """`GET` and `HEAD` of `/` (Claude Code warms its connection up there) and `/health`."""
+
+@dataclass(frozen=True)
+class Health:
+    """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. refused: why
+    a changed configuration was refused, if it was. required: what else must be well for the server to count as ready.
+    """
+
+    draining: Callable[[], bool]
+    upstreams: Callable[[], dict[str, bool]]
+    refused: Callable[[], str | None]
+    required: frozenset[Required]
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests should come here, and a line for each thing that was looked at, in the form of Kubernetes'
+        own checks.
+        """
+        upstreams = self.upstreams()
+        checks = [
+            ("draining", not self.draining(), True),
+            ("config", self.refused() is None, "config" in self.required),
+            *((f"upstream {name}", is_well, False) for name, is_well in upstreams.items()),
+            ("upstreams", any(upstreams.values()), "upstream" in self.required),
+        ]
+        lines = [f"[{'+' if is_well else '-'}]{name} {'ok' if is_well else 'failed'}" for name, is_well, _ in checks]
+        is_ready = all(is_well or not matters for _, is_well, matters in checks)
+        return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
+
+
+def routes(health: Health) -> Blueprint:
+    """`GET` and `HEAD` of `/` (Claude Code warms its connection up there), `/health`, and Kubernetes' three probes."""
     blueprint = Blueprint("ops", __name__)
 
     @blueprint.get("/")
     async def root() -> Response:
         return Response(dumps({"name": "anthropic-proxy", "version": __version__}), content_type="application/json")
 
-    @blueprint.get("/health")
-    async def health() -> Response:
-        return Response("OK", content_type="text/plain; charset=utf-8")
+    # The process answers: there is nothing else to it. A restart would not mend an upstream, and cuts streams. The server
+    # listens when it has started, and not before.
+    for path in ("/health", "/livez", "/startupz"):
+        blueprint.add_url_rule(path, path.strip("/"), _well)
+
+    @blueprint.get("/readyz")
+    async def readyz() -> Response:
+        is_ready, told = health.ready()
+        return Response(f"{told}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8")
 
     return blueprint
+
+
+async def _well() -> Response:
+    return Response("OK", content_type="text/plain; charset=utf-8")

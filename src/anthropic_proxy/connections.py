@@ -1,0 +1,91 @@
+"""Connections of clients: accepted on sockets, and spoken HTTP/1.1 and HTTP/2 with. The only Hypercorn import.
+
+Hypercorn's own `serve` ends connections in an order that cuts HTTP/2 streams (their last frame comes after the farewell),
+and on Python 3.12 and later it waits for all of them without a limit. So its protocols are used here, on sockets that are
+accepted, drained and closed in an order of our own.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from typing import Any, cast
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework, LifespanState
+
+from anthropic_proxy.listening import BACKLOG
+from anthropic_proxy.server_settings import ServerSettings
+
+# Name in the ASGI scope's state: the transport of the connection.
+TRANSPORT = "transport"
+
+# Seconds in which a client has to complete its TLS handshake.
+_HANDSHAKE_SECONDS = 30
+# Seconds that what was written last may take to be on its way, before the connection is cut.
+_FAREWELL_SECONDS = 2
+
+
+class Connections:
+    """Serves an ASGI application on listening sockets."""
+
+    def __init__(self, app: object, settings: ServerSettings) -> None:
+        self._app = ASGIWrapper(cast("ASGIFramework", app))
+        self._config = _config(settings)
+        self._context = WorkerContext(None)
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._open: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
+
+    async def accept(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on `listener`, which is closed in the end."""
+        start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
+        options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
+        self._servers[listener] = await start(self._serve, sock=listener, backlog=BACKLOG, **options)
+
+    def refuse(self, listener: socket.socket) -> None:
+        """Close `listener`; the connections that are open go on."""
+        self._servers.pop(listener).close()
+
+    async def close(self) -> None:
+        """Close everything: idle connections at once, the others when their last bytes are written."""
+        for listener in list(self._servers):
+            self.refuse(listener)
+        await self._context.terminated.set()
+        await self._ended(_FAREWELL_SECONDS)
+        for transport in self._open.values():
+            transport.abort()
+        await self._ended(_FAREWELL_SECONDS)
+        for task in self._open:
+            task.cancel()
+        await self._ended(_FAREWELL_SECONDS)
+
+    async def _ended(self, seconds: float) -> None:
+        if self._open:
+            await asyncio.wait(self._open, timeout=seconds)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - the streams of asyncio call this in one
+        self._open[task] = writer.transport
+        try:
+            state = cast("LifespanState", {TRANSPORT: writer.transport})
+            await TCPServer(self._app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
+        finally:
+            del self._open[task]
+
+
+def _config(settings: ServerSettings) -> Config:
+    config = Config()
+    config.keep_alive_timeout = settings.keepalive_timeout
+    # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.
+    config.keep_alive_max_requests = 2**31
+    config.h2_max_concurrent_streams = settings.http2_max_concurrent_streams
+    config.h2_max_header_list_size = settings.max_header_bytes
+    config.h11_max_incomplete_size = settings.max_header_bytes
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config

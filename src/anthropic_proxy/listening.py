@@ -1,0 +1,82 @@
+"""Sockets that the server listens on: TCP over IPv4, IPv6 or both, and Unix sockets."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+# Connections that wait to be accepted.
+BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """The address can't be listened on; the text says why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket on `host` (a name or an IPv4 or IPv6 address) and `port` (0: any free one). On `::`, which
+    stands for all addresses, it takes IPv4 as well. Raises ListenError.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+        place = (str(address[0]), int(address[1]))
+        listener = socket.create_server(place, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"can't listen on {host}:{port}: {_reason(error)}") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's own form
+    return listener
+
+
+def listen_on_path(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, for its owner and its group. One that a server left behind is replaced; one that
+    is listened on is not. Raises ListenError.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _make_room(path)
+        before = os.umask(0o117)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"can't listen on {path}: {_reason(error)}") from error
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's own form
+    return listener
+
+
+def address_of(listener: socket.socket, *, tls: bool = False) -> str:
+    """The base URL for `listener`; `unix:` and the path of a Unix socket."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' * tls}://[{host}]:{port}" if ":" in host else f"http{'s' * tls}://{host}:{port}"
+
+
+def _make_room(path: Path) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(path.stat(follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        try:
+            knocking.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "that is no host name"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

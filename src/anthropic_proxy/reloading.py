@@ -1,0 +1,123 @@
+"""Another configuration, put in force without a restart: on a signal, or when a file that it was read from has changed.
+
+Files are looked at from time to time rather than watched: that sees mounted ConfigMaps, whose files are links that are
+changed in one step, network file systems, and files that are not there yet. What can't be used is refused as a whole, and
+the configuration before stays in force.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path, PurePath
+
+from anthropic_proxy.config import ConfigError, Settings
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.server_settings import ServerSettings
+from anthropic_proxy.tls import Certificates
+from anthropic_proxy.topology import text_of
+
+# What happens at the start alone: where it listens, its processes, and the limits of connections.
+_FIXED = tuple(sorted(ServerSettings.model_fields))
+
+_Signature = tuple[int, int, int] | None
+
+
+class Files:
+    """Files that were read, and as what."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, _Signature] = {}
+
+    def read(self, path: PurePath) -> str:
+        """The text of a file, which is looked at from now on. Raises OSError and UnicodeDecodeError."""
+        self.note([Path(path).expanduser()])
+        return text_of(path)
+
+    def note(self, paths: Iterable[Path | None]) -> None:
+        """Look at these files from now on."""
+        self._seen.update((path, _signature(path)) for path in paths if path is not None)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return list(self._seen)
+
+    def changed(self) -> bool:
+        """Whether any of them is another one since it was noted."""
+        return any(_signature(path) != before for path, before in self._seen.items())
+
+
+class Reloader:
+    """Puts a changed configuration in force. `wanted` is set by who wants it now."""
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        apply: Callable[[Settings, Files], Awaitable[None]],
+        log: Log,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """load: reads the settings; raises ConfigError. apply: puts them in force, and reads the files that they name;
+        raises ConfigError. certificates: of the server, read again as well.
+        """
+        self._load = load
+        self._apply = apply
+        self._certificates = certificates
+        self._log = log
+        self.wanted = asyncio.Event()
+
+    async def run(self, settings: Settings, files: Files, on_end: Callable[[str | None], None]) -> None:
+        """Reload when `wanted` is set, and when files have changed. Runs until it is cancelled.
+
+        settings: the ones in force. files: the ones that they were read from. on_end: told why a configuration was
+        refused, or None when it is in force.
+        """
+        self._settings = settings
+        self._files = files
+        self._note(settings)
+        while True:
+            if await self._is_due(settings.reload_interval):
+                on_end(await self._reloaded())
+
+    async def _is_due(self, interval: float) -> bool:
+        try:
+            async with asyncio.timeout(interval or None):
+                await self.wanted.wait()
+        except TimeoutError:
+            return self._files.changed()
+        self.wanted.clear()
+        return True
+
+    async def _reloaded(self) -> str | None:
+        """Why the new configuration is refused; None when it is in force."""
+        # Also of a configuration that is refused: it is looked at again when it has changed once more.
+        before, self._files = self._files, Files()
+        self._files.note(before.paths)
+        try:
+            settings = self._load()
+            self._note(settings)
+            if self._certificates is not None:
+                self._certificates.reload()
+            await self._apply(settings, self._files)
+        except ConfigError as error:
+            self._log.error("configuration refused", reason=str(error), hint="the one before stays in force")
+            return str(error)
+        self._tell_fixed(settings)
+        self._settings = settings
+        self._log.info("configuration reloaded")
+        return None
+
+    def _note(self, settings: Settings) -> None:
+        self._files.note([settings.env_file, settings.config_file, settings.tls_cert_file, settings.tls_key_file])
+
+    def _tell_fixed(self, settings: Settings) -> None:
+        changed = [name.upper() for name in _FIXED if getattr(settings, name) != getattr(self._settings, name)]
+        if changed:
+            self._log.info("settings changed that need a restart", settings=", ".join(changed))
+
+
+def _signature(path: Path) -> _Signature:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,0 +1,195 @@
+"""Requests that are open: counted, limited, and ended where they must end before their time. An ASGI middleware.
+
+To the application a request that is ended looks as if its client had left, so it gives back all that it holds. Its client
+is told the reason: as an error, or as the last event of its stream. That way neither the handlers nor the streams know of
+it, and an event costs two assignments.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.ids import new_id
+from anthropic_proxy.wire.sse import encode
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Seconds for the last events to reach their clients.
+_LAST_SECONDS = 5
+
+_STOPPING = "This server is stopping; send the request again"
+_CROWDED = "This server has as many requests as it may take at a time; try again in a moment"
+
+
+class OpenRequests:
+    """The open requests of one application. most: how many there may be at a time, of those that are counted (None: no
+    limit). write_seconds: how long a client may take no bytes. uncounted: paths that are always answered.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApplication,
+        *,
+        most: int | None = None,
+        write_seconds: float = math.inf,
+        uncounted: Iterable[str] = (),
+    ) -> None:
+        self._app = app
+        self._most = math.inf if most is None else most
+        self._write_seconds = write_seconds
+        self._uncounted = frozenset(uncounted)
+        self._open: set[_OpenRequest] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+        self.draining = False
+        self._is_over = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._uncounted:
+            await self._app(scope, receive, send)
+            return
+        request = _OpenRequest(scope, receive, send, closes=self._closes)
+        if self._is_over or len(self._open) >= self._most:
+            request.end(_overloaded(_STOPPING if self._is_over else _CROWDED))
+            await request.told()
+            return
+        self._open.add(request)
+        self._none_open.clear()
+        try:
+            await self._app(scope, request.receive, request.send)
+            await request.told()
+        finally:
+            self._open.discard(request)
+            if not self._open:
+                self._none_open.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request is open, `seconds` at most; what is left is told an error, and ended."""
+        self.draining = True
+        if not await self._ended(seconds):
+            self.end_all()
+            await self._ended(_LAST_SECONDS)
+
+    def end_all(self) -> None:
+        """End all requests, and those to come, with an error that says that the server stops."""
+        self._is_over = True
+        for request in self._open:
+            request.end(_overloaded(_STOPPING))
+
+    async def watch(self) -> None:
+        """End the requests whose clients take nothing. Runs until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while self._write_seconds < math.inf:
+            await asyncio.sleep(self._write_seconds / 4)
+            stuck = [each for each in self._open if each.sending_since < loop.time() - self._write_seconds]
+            for request in stuck:
+                request.abandon()
+
+    async def _ended(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_open.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _closes(self) -> bool:
+        return self.draining
+
+
+class _OpenRequest:
+    """One request: what the application receives and sends passes here."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, closes: Callable[[], bool]) -> None:
+        """closes: whether the connection is to be closed after the answer."""
+        self.sending_since = math.inf
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._closes = closes
+        self._loop = asyncio.get_running_loop()
+        self._receiving: asyncio.Task[Any] | None = None
+        self._error: ApiError | None = None
+        self._head: Message | None = None
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        """The next message of the client's; that it has left, when the request is ended."""
+        if self._error is not None:
+            return {"type": "http.disconnect"}
+        task = self._receiving = asyncio.current_task()
+        assert task is not None  # noqa: S101 - applications run in tasks
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if self._error is None or task.uncancel() > 0:
+                raise
+            return {"type": "http.disconnect"}
+        finally:
+            self._receiving = None
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the application's."""
+        if message["type"] == "http.response.start":
+            self._head = message
+            if self._closes() and self._scope["http_version"].startswith("1"):
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+        elif not message.get("more_body"):
+            self._is_complete = True
+        self.sending_since = self._loop.time()
+        await self._send(message)
+        self.sending_since = math.inf
+
+    def end(self, error: ApiError) -> None:
+        """End it, with an error that the client is told by `told`."""
+        if self._error is None:
+            self._error = error
+            if self._receiving is not None:
+                self._receiving.cancel()
+
+    def abandon(self) -> None:
+        """End it for a client that takes nothing, which can't be told anything. On HTTP/1.1 the connection is cut; on
+        HTTP/2 others use it, too.
+        """
+        self.end(ApiError(408, "The client read nothing of the answer for too long"))
+        transport = self._scope.get("state", {}).get("transport")
+        if transport is not None and self._scope["http_version"].startswith("1"):
+            transport.abort()
+
+    async def told(self) -> None:
+        """Tell the client why its request was ended, where it was and the client can be told."""
+        if self._error is None or self._is_complete or self.sending_since < math.inf:
+            return
+        if self._head is None:
+            await self._answer(self._error)
+        elif _is_stream(self._head):
+            last = encode(self._error.body(_request_id(self._head)))
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _answer(self, error: ApiError) -> None:
+        request_id = new_id("req")
+        headers = {"content-type": "application/json", "request-id": request_id, **error.headers}
+        written = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": written})
+        await self.send({"type": "http.response.body", "body": error.written(request_id), "more_body": False})
+
+
+def _overloaded(message: str) -> ApiError:
+    return ApiError(529, message, {"retry-after": "1"})
+
+
+def _is_stream(head: Message) -> bool:
+    return any(name.lower() == b"content-type" and b"event-stream" in value for name, value in head["headers"])
+
+
+def _request_id(head: Message) -> str:
+    return next((value.decode() for name, value in head["headers"] if name.lower() == b"request-id"), "")

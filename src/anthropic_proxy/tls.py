@@ -1,0 +1,57 @@
+"""TLS towards clients: the server's certificate, and the ones that clients must show."""
+
+import ssl
+
+from anthropic_proxy.config import ConfigError
+from anthropic_proxy.server_settings import ServerSettings
+
+# RFC 9113, 9.2: what HTTP/2 asks for, without the suites of TLS 1.2 that it forbids.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+class Certificates:
+    """`context` for the connections, with what the settings name. Raises ConfigError."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self.context = _context(settings)
+
+    def reload(self) -> None:
+        """Read the server's certificate again, for the connections to come. Raises ConfigError, and keeps the old one. The
+        authorities of clients are read at the start alone: a context takes more of them but gives none up.
+        """
+        _context(self._settings)
+        _load(self.context, self._settings)
+
+
+def _context(settings: ServerSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _load(context, settings)
+    authorities = settings.tls_client_ca_file
+    if authorities is not None:
+        try:
+            context.load_verify_locations(authorities)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"TLS_CLIENT_CA_FILE: {authorities} can't be used: {_reason(error)}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(context: ssl.SSLContext, settings: ServerSettings) -> None:
+    certificate, key, password = settings.tls_cert_file, settings.tls_key_file, settings.tls_key_password
+    assert certificate is not None  # noqa: S101 - asked for by who makes Certificates
+    try:
+        # An empty password keeps OpenSSL from asking the terminal for one.
+        context.load_cert_chain(certificate, key, password.get_secret_value() if password else "")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "they are no PEM files with a certificate and its key").lower().replace("_", " ")
+    return error.strerror or str(error)
