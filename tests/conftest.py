@@ -6,36 +6,24 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from anthropic_proxy.config import Settings
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import ScriptedUpstream
+from tests.variables import names
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_OURS = (
-    "UPSTREAM_",
-    "ANTHROPIC_",
-    "OPENROUTER_",
-    "REASONING_MODEL",
-    "COMPLETION_MODEL",
-    "SIGNATURE_SECRET",
-    "MODEL_ALIASES",
-    "DOWNLOADS",
-    "DOWNLOAD_ALLOWED_HOSTS",
-    "HOST",
-    "PORT",
-    "TOOL_CALL_",
-    "DEBUG",
-    "VERBOSE",
-)
+_OTHERS = ("ANTHROPIC_", "OTEL_")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings, or the API keys, of whoever runs it."""
+    ours = {name for field in Settings.model_fields.values() for name in names(field)}
     for name in list(os.environ):
-        if name.startswith(_OURS):
+        if name in ours or name.startswith(_OTHERS):
             monkeypatch.delenv(name)
 
 

@@ -9,17 +9,19 @@ from unittest import mock
 
 from anthropic_proxy import serve
 from anthropic_proxy.config import Settings
-from anthropic_proxy.listening import listen
 from tests.scripted_upstream import DEADLINE
 
 
 @contextlib.contextmanager
-def running_proxy(upstream_url: str | None, *, identifies: bool = False, **variables: Any) -> Iterator[str]:
+def running_proxy(
+    upstream_url: str | None, *, identifies: bool = False, load: serve.Load | None = None, **variables: Any
+) -> Iterator[str]:
     """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
     their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
+    load: reads other settings, when files have changed.
     """
-    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream_url, HOST="127.0.0.1", PORT=0, **variables)
-    listener = listen(settings.host, settings.port)
+    places = {"HOST": "127.0.0.1", "PORT": 0, "UPSTREAM_BASE_URL": upstream_url}
+    settings = Settings(_env_file=None, **places | variables)
     ready: list[str] = []
     is_ready = threading.Event()
     loops: list[tuple[asyncio.AbstractEventLoop, serve.Control]] = []
@@ -31,8 +33,9 @@ def running_proxy(upstream_url: str | None, *, identifies: bool = False, **varia
     async def main() -> None:
         control = serve.Control()
         loops.append((asyncio.get_running_loop(), control))
-        with contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False):
-            await serve.serve(settings, listener, on_ready, control)
+        asks = contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False)
+        with asks, serve.listening(settings) as listener:
+            await serve.serve(settings, listener, on_ready, control, load)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=serve.loop_factory()) as runner:

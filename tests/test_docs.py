@@ -6,19 +6,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pydantic import AliasChoices
 
 from anthropic_proxy.cli import main
 from anthropic_proxy.config import ENV_FILES, Settings, load
+from tests.variables import names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
-
-
-def names(field: Any) -> list[str]:
-    alias = field.validation_alias
-    return [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
 
 
 FIELDS = [pytest.param(field, id=name) for name, field in Settings.model_fields.items()]

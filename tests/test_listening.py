@@ -1,0 +1,58 @@
+"""Sockets to listen on."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from anthropic_proxy.listening import ListenError, address_of, listen, listen_on_path
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]"), ("::", "[::]")]
+)
+def test_listen(host: str, shown: str | None) -> None:
+    with listen(host, 0) as listener:
+        address = address_of(listener)
+    assert address.startswith(f"http://{shown}:" if shown else "http://")
+
+
+def test_all_addresses_are_those_of_ipv4_too() -> None:
+    with listen("::", 0) as listener:
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1])).close()
+
+
+def test_a_port_in_use() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use$"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "é" * 80, "a..b"])
+def test_no_such_host(host: str) -> None:
+    with pytest.raises(ListenError, match=r"^can't listen on .*:0: \S.*"):
+        listen(host, 0)
+
+
+def test_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.sock"
+    with listen_on_path(path) as listener:
+        assert address_of(listener) == f"unix:{path}"
+        assert path.stat().st_mode & 0o777 == 0o660
+        with pytest.raises(ListenError, match=rf"^can't listen on {path}: Address already in use$"):
+            listen_on_path(path)
+    # Nobody listens there any more.
+    listen_on_path(path).close()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("file", "File exists"), ("missing/proxy.sock", "No such file or directory"), ("x" * 200, "AF_UNIX path too long")],
+    ids=["file", "no-directory", "long"],
+)
+def test_a_path_that_can_not_be_listened_on(tmp_path: Path, path: str, reason: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ListenError, match=rf"^can't listen on .*: {reason}$"):
+        listen_on_path(tmp_path / path)
+    assert (tmp_path / "file").read_text() == "precious"

@@ -1,0 +1,142 @@
+"""A changed configuration, in a running server."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from anthropic_proxy.reloading import Files
+from tests.running_command import REQUEST, Command, Running, until
+from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def other() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as running:
+        yield running
+
+
+def _ask(server: Running) -> str:
+    answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False)
+    return str(answer.json()["content"][0]["text"])
+
+
+def _logged(server: Running, text: str) -> None:
+    until(lambda: text in server.log.read_text(), f"{text!r} is logged")
+
+
+def _env(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
+    text = "\n".join([f"UPSTREAM_BASE_URL={upstream.url}", "UPSTREAM_API_KEY=key-of-the-first-upstream", *lines])
+    (command.home / ".env").write_text(text)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, workers: str) -> None:
+    """What was begun goes on; what comes is for the new upstream."""
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    other.then(*[answers(completion("from the other"))] * 8)
+    _env(command, upstream)
+    stream = REQUEST | {"stream": True}
+    with (
+        command.serving(WORKERS=workers, RELOAD_INTERVAL="0") as server,
+        httpx.stream("POST", f"{server.address}/v1/messages", json=stream, timeout=DEADLINE, trust_env=False) as begun,
+    ):
+        received = begun.iter_text()
+        next(received)
+        _env(command, other, "PORT=1")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.log.read_text().count("configuration reloaded") == int(workers), "all have reloaded")
+        assert [_ask(server) for _ in range(4)] == ["from the other"] * 4
+        pause.go.set()
+        assert "event: message_stop" in "".join(received)
+        log = server.log.read_text()
+    assert "settings changed that need a restart" not in log  # the flag -p is stronger
+
+
+def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
+    versions = [command.home / "one", command.home / "two", command.home / "three"]
+    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key}}}}", "upstreams: {a: {ur", ""]
+    texts[2] = texts[0].replace(upstream.url, other.url)
+    for directory, text in zip(versions, texts, strict=True):
+        directory.mkdir()
+        (directory / "upstreams.yaml").write_text(text)
+        (directory / "key").write_text("canary-key")
+    data = command.home / "data"
+    upstream.then(answers(completion("one")), answers(completion("one again")))
+    other.then(answers(completion("three")), answers(completion("three again")))
+
+    def switch(directory: Path) -> None:
+        (command.home / "new").symlink_to(directory)
+        (command.home / "new").rename(data)
+
+    switch(versions[0])
+    config = str(data / "upstreams.yaml")
+    with command.serving(CONFIG_FILE=config, RELOAD_INTERVAL="0.02", HOST="127.0.0.1") as server:
+        assert _ask(server) == "one"
+        switch(versions[1])
+        _logged(server, "configuration refused")
+        assert _ask(server) == "one again"
+        ready = httpx.get(f"{server.address}/readyz", trust_env=False)
+        assert (ready.status_code, "[-]config failed" in ready.text) == (200, True)
+        switch(versions[2])
+        _logged(server, "configuration reloaded")
+        assert _ask(server) == "three"
+        (versions[2] / "key").write_text("canary-renewed")
+        until(lambda: server.log.read_text().count("configuration reloaded") == 2, "the key is read again")
+        assert _ask(server) == "three again"
+        assert "[+]config ok" in httpx.get(f"{server.address}/readyz", trust_env=False).text
+        log = server.log.read_text()
+    assert [received.headers["authorization"] for received in other.requests] == [
+        "Bearer canary-key",
+        "Bearer canary-renewed",
+    ]
+    assert "canary" not in log
+
+
+def test_not_ready_where_it_is_asked_for(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(READY_REQUIRES="config;upstream", RELOAD_INTERVAL="0") as server:
+        assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
+        (command.home / ".env").write_text("UPSTREAM_BASE_URL=ftp://nothing")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration refused")
+        assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 503
+        assert httpx.get(f"{server.address}/livez", trust_env=False).status_code == 200
+
+
+def test_what_needs_a_restart_is_told(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        _env(command, upstream, "HOST=127.0.0.9", "WORKERS=2")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration reloaded")
+        assert "settings changed that need a restart" in server.log.read_text()
+        assert "HOST, WORKERS" in server.log.read_text()
+
+
+def test_files(tmp_path: Path) -> None:
+    here, missing, later = tmp_path / "here", tmp_path / "missing", tmp_path / "later"
+    here.write_text("text")
+    files = Files()
+    assert files.read(here) == "text"
+    files.note([missing, later, None])
+    assert files.paths == [here, missing, later]
+    assert not files.changed()
+    later.write_text("")
+    assert files.changed()
+    files.note([later])
+    assert not files.changed()
+    shutil.copy2(here, tmp_path / "copy")
+    (tmp_path / "copy").rename(here)
+    assert files.changed(), "the same times and size, but another file"
