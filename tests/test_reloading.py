@@ -66,7 +66,7 @@ def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedU
 def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
-    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key}}}}", "upstreams: {a: {ur", ""]
+    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", "upstreams: {a: {ur", ""]
     texts[2] = texts[0].replace(upstream.url, other.url)
     for directory, text in zip(versions, texts, strict=True):
         directory.mkdir()
