@@ -63,6 +63,7 @@ class Answering:
         started = time.perf_counter()
         message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
         self._learn(exchange, translator)
+        exchange.progress.observation.answered(message["usage"], message["stop_reason"], translator.tool_calls)
         self._ended(exchange, started, message["stop_reason"], message["usage"])
         return message
 
@@ -98,7 +99,9 @@ class Answering:
             on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
             on_end=partial(self._stream_ended, exchange, translator, started),
         )
-        return await opened(stream)
+        await opened(stream)
+        exchange.progress.observation.content_begins()
+        return stream
 
     async def _send(self, exchange: Exchange, body: JsonObject, read: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
         """What `read` makes of the upstream's reply, once its status is known to be good. Raises ApiError."""
@@ -117,10 +120,14 @@ class Answering:
         )
 
     def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
+        observation = exchange.progress.observation
         for error in (stream.error, stream.unforeseen):
             # Of a stream that did not start its caller tells.
             if error is not None and stream.started:
                 self._log.broken_off(exchange.request_id, error)
+                observation.broken_off(error)
+        if stream.usage is not None:
+            observation.answered(stream.usage, translator.outcome, translator.tool_calls)
         self._learn(exchange, translator)
         self._ended(exchange, started, stream.outcome, stream.usage)
 
@@ -130,6 +137,8 @@ class Answering:
         known = self._sender.learned(model)
         if translator.unknown_finish_reason:
             self._log.ignored({f"finish reason {translator.unknown_finish_reason}"})
+        if translator.reported_input is not None:
+            self._sender.metrics.predicted(exchange.spec.input_estimate, translator.reported_input)
         self._counter.observe(model, exchange.estimate, translator.reported_input)
         if translator.outcome is not None:
             known.opens_thinking[forbids_thinking(exchange.body)] = translator.opens_thinking

@@ -7,6 +7,7 @@ from functools import partial
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.answer_spec import diagnostics
 from anthropic_proxy.translate.notes import header_text
@@ -20,10 +21,12 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 @dataclass
 class Progress:
-    """How far an answer is on its way. status, headers: the response's. accepted: an upstream has taken the request, so
-    what follows is its answer. input_estimate: tokens of the request as it was sent last.
+    """How far an answer is on its way. observation: of the request, told what becomes of it. status, headers: the
+    response's. accepted: an upstream has taken the request, so what follows is its answer. input_estimate: tokens of the
+    request as it was sent last.
     """
 
+    observation: Observation
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -31,6 +34,7 @@ class Progress:
 
     def begins(self, chosen: Route) -> None:
         """A route is asked: what another one left is gone."""
+        self.observation.routed(chosen.endpoint.name, chosen.model)
         self.status = 200
         self.accepted.clear()
         self.headers.clear()
@@ -46,12 +50,16 @@ class Asked:
     """
 
     request: JsonObject
-    request_id: str
+    progress: Progress
     client: Client = NOBODY
     raw: bytes = b""
     refusal: ApiError | None = None
     message_id: str = field(default_factory=partial(new_id, "msg"))
-    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def request_id(self) -> str:
+        """As logs, errors and the header name it."""
+        return self.progress.observation.request_id
 
     def opening(self) -> list[JsonObject]:
         """The events with which every stream begins, for one whose answer is yet to come."""

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.resilience import Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.waits import retry_after
@@ -27,13 +29,14 @@ _RECONNECT = Retry(base=0.5, longest=0.5)
 class Attempts:
     """Tries routes. `retry` says how long to wait before the same route is tried again."""
 
-    def __init__(self, log: Log, retry: Retry | None = None) -> None:
+    def __init__(self, log: Log, metrics: Metrics, retry: Retry | None = None) -> None:
         self._log = log
+        self._metrics = metrics
         self._retry = retry or Retry()
         self._budget = RetryBudget(time.monotonic)
 
     async def first_answer(
-        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], request_id: str
+        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], observation: Observation
     ) -> _Answer:
         """The answer of the first route that gives one. Raises ApiError: what is wrong with the request itself, else what
         the first route said, which is the one that was meant.
@@ -42,16 +45,20 @@ class Attempts:
         errors: list[ApiError] = []
         for route in routes:
             try:
-                return await self._by_one(route, answer, alone=len(routes) == 1, request_id=request_id)
+                return await self._by_one(route, answer, alone=len(routes) == 1, observation=observation)
             except ApiError as error:
                 if not _fails_over(error):
                     raise
                 errors.append(error)
-                self._told(route, error, request_id, "asked elsewhere" if len(errors) < len(routes) else "given up")
+                if len(errors) < len(routes):
+                    observation.failovers += 1
+                    self._metrics.failed_over(route.endpoint.name)
+                what = "asked elsewhere" if len(errors) < len(routes) else "given up"
+                self._told(route, error, observation.request_id, what)
         raise errors[0]
 
     async def _by_one(
-        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, request_id: str
+        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, observation: Observation
     ) -> _Answer:
         attempt = 0
         while True:
@@ -61,7 +68,9 @@ class Attempts:
                 delay = self._delay(error, attempt, route.endpoint.retries, alone=alone)
                 if delay is None:
                     raise
-                self._told(route, error, request_id, "asked again")
+                observation.retries += 1
+                self._metrics.asked_again(route.endpoint.name)
+                self._told(route, error, observation.request_id, "asked again")
                 attempt += 1
                 await asyncio.sleep(delay)
 

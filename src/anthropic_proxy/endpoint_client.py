@@ -9,11 +9,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.request_headers import headers_for
 from anthropic_proxy.resilience import Key, KeyRing, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
@@ -22,6 +24,16 @@ from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
+
+_BEST = ("closed", "half_open", "open")
+
+
+class State(TypedDict):
+    """How an upstream is: requests that it is answering, requests that wait for it, and the state of its breaker."""
+
+    busy: int
+    waiting: int
+    breaker: str
 
 
 class Call:
@@ -119,6 +131,7 @@ class EndpointClient:
     endpoint: Endpoint
     upstream: Upstream
     shared: _Shared
+    metrics: Metrics
     client: Client = NOBODY
 
     def for_client(self, client: Client) -> "EndpointClient":
@@ -182,21 +195,35 @@ class EndpointClient:
             return None
 
     async def _slot(self) -> Slot:
+        began = time.monotonic()
+        waits = self.shared.slots.is_full
         try:
-            return await self.shared.slots.acquire()
+            slot = await self.shared.slots.acquire()
         except BusyError as error:
             text = f"The upstream {self.endpoint.address} has as many requests as this server may give it"
             raise _busy(529, text, error.retry_after) from error
+        if waits:
+            self.metrics.queued(self.endpoint.name, time.monotonic() - began)
+        return slot
+
+    def state(self) -> State:
+        """How busy the upstream is, and the breaker of the key that is best off."""
+        now = time.monotonic()
+        breaker = min((each.state(now) for each in self.shared.breakers), key=_BEST.index)
+        return {"busy": self.shared.slots.busy, "waiting": self.shared.slots.waiting, "breaker": breaker}
 
     async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
+        began = time.monotonic()
         try:
             reply = await send(self._headers(key.value))
         except UpstreamError as error:
+            self.metrics.upstream_failed(self.endpoint.name, error.phase)
             self._failed(permit, error.message)
             raise
         except BaseException:
             permit.abandoned()
             raise
+        self.metrics.upstream_answered(self.endpoint.name, reply.status, time.monotonic() - began)
         if is_outage(reply.status):
             self._failed(permit, f"it answered {reply.status}")
         return reply
@@ -220,9 +247,12 @@ class EndpointClient:
         return headers_for(self.endpoint, key, self.client)
 
 
-def endpoint_client(endpoint: Endpoint, upstream: Upstream, *, alone: bool = True) -> EndpointClient:
+def endpoint_client(
+    endpoint: Endpoint, upstream: Upstream, metrics: Metrics | None = None, *, alone: bool = True
+) -> EndpointClient:
     """The client of an endpoint. `alone`: there is no other upstream to go to, so it is not left alone for long."""
-    return EndpointClient(endpoint, upstream, _Shared(endpoint, BreakerConfig(longest=10) if alone else BreakerConfig()))
+    shared = _Shared(endpoint, BreakerConfig(longest=10) if alone else BreakerConfig())
+    return EndpointClient(endpoint, upstream, shared, metrics or Metrics())
 
 
 def _busy(status: int, text: str, seconds: float) -> ApiError:

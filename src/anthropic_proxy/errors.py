@@ -65,6 +65,13 @@ class ApiError(Exception):
         return dumps(self.body(request_id))
 
 
+class TruncatedError(ApiError):
+    """An upstream ended its answer before it was whole."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(500, message)
+
+
 class NativeError(ApiError):
     """What an upstream that speaks the API itself said, in its envelope: told to the client byte for byte.
 

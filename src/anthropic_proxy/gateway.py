@@ -11,21 +11,24 @@ from typing import Any, Self, cast
 
 from anthropic_proxy import resilience, routing
 from anthropic_proxy.answer_stream import AnswerStream, opened
-from anthropic_proxy.asked import Asked
+from anthropic_proxy.asked import Asked, Progress
 from anthropic_proxy.attempts import Attempts
 from anthropic_proxy.catalogue import Catalogue
-from anthropic_proxy.client import NOBODY, Client
+from anthropic_proxy.client import Client
 from anthropic_proxy.config import Settings
 from anthropic_proxy.downloads import Downloads
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.passing import Passing
 from anthropic_proxy.pending_stream import PendingStream, Prepared
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route, Routing
+from anthropic_proxy.sending import Sender
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.upstream import Upstream
@@ -73,19 +76,26 @@ class Parts:
         return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
 
 
+@dataclass(frozen=True)
+class Process:
+    """What the process has once, whatever its configuration."""
+
+    log: Log
+    metrics: Metrics
+    upstream: Upstream
+
+
 class Gateway:
     """Serves checked requests, as one configuration says. `catalogue` has the models."""
 
-    def __init__(
-        self, parts: Parts, known: Routing, log: Log, upstream: Upstream, previous: "Gateway | None" = None
-    ) -> None:
+    def __init__(self, parts: Parts, known: Routing, process: Process, previous: "Gateway | None" = None) -> None:
         """previous: the gateway of the configuration before. What is known of upstreams that are still the same is kept:
         their slots, breakers and keys, and what was learned of their models.
         """
         self._parts = parts
-        self._log = log
-        self._upstream = upstream
-        self._attempts = Attempts(log)
+        self._process = process
+        self._log = process.log
+        self._attempts = Attempts(process.log, process.metrics)
         self._routing = known
         kept = previous._kept(parts, known) if previous else {}  # noqa: SLF001 - another of the same
         self._serving = {each.name: kept.get(each.name) or self._serving_by(each) for each in known.endpoints}
@@ -95,26 +105,35 @@ class Gateway:
         """The names of the upstreams, and whether each is asked: one that failed several times in a row is left alone."""
         return {name: not serving.client.is_left_alone for name, serving in self._serving.items()}
 
-    async def create(self, body: Body, request_id: str, client: Client = NOBODY) -> Answer:
+    def tell_states(self) -> None:
+        """Tell the metrics how the upstreams are just now."""
+        for name, serving in self._serving.items():
+            self._process.metrics.upstream_state(name, **serving.client.state())
+
+    async def create(self, body: Body, client: Client, observation: Observation) -> Answer:
         """Answer `POST /v1/messages`. Raises ApiError."""
-        asked = Asked(body.request, request_id, client, body.raw, _refusal(body))
+        asked = _asked(body, client, observation)
         routes = self._routes(asked)
-        work = self._attempts.first_answer(routes, partial(self._answer, asked), request_id)
+        work = self._attempts.first_answer(routes, partial(self._answer, asked), observation)
         if not asked.request.get("stream"):
             return Answer(await work, asked.progress.headers, asked.progress.status)
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
         # A stream that is passed through has its own beginning.
         opening: Callable[[], list[JsonObject]] = list if any(map(_is_native, routes)) else asked.opening
-        on_error = partial(self._log.broken_off, request_id)
-        stream = await opened(PendingStream(events, opening, request_id, on_error, asked.progress.accepted))
+        on_error = partial(self._broken_off, asked)
+        stream = await opened(PendingStream(events, opening, asked.request_id, on_error, asked.progress.accepted))
         return Answer(stream, asked.progress.headers, asked.progress.status)
 
-    async def count_tokens(self, body: Body, request_id: str, client: Client = NOBODY) -> Answer:
+    async def count_tokens(self, body: Body, client: Client, observation: Observation) -> Answer:
         """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
-        asked = Asked(body.request, request_id, client, body.raw, _refusal(body))
+        asked = _asked(body, client, observation)
         chosen = self._routes(asked)[0]
         counted = await self._serving[chosen.endpoint.name].count_tokens(asked, chosen)
         return Answer(counted, asked.progress.headers, asked.progress.status)
+
+    def _broken_off(self, asked: Asked, error: Exception) -> None:
+        self._log.broken_off(asked.request_id, error)
+        asked.progress.observation.broken_off(error)
 
     def _kept(self, parts: Parts, known: Routing) -> dict[str, Serving | Passing]:
         """What serves the endpoints that are the same in another configuration, by their names."""
@@ -124,11 +143,13 @@ class Gateway:
         return {each.name: self._serving[each.name] for each in self._routing.endpoints if each in known.endpoints}
 
     def _serving_by(self, endpoint: Endpoint) -> Serving | Passing:
-        client = endpoint_client(endpoint, self._upstream, alone=len(self._routing.endpoints) == 1)
+        parts, process = self._parts, self._process
+        alone = len(self._routing.endpoints) == 1
+        client = endpoint_client(endpoint, process.upstream, process.metrics, alone=alone)
         if endpoint.api == "messages":
-            return Passing(client, self._log)
-        parts = self._parts
-        return Serving(client, parts.preparation, parts.signer, self._log, calls_in_text=parts.recovers_calls)
+            return Passing(client, process.log)
+        sender = Sender(process.log, process.metrics)
+        return Serving(client, parts.preparation, parts.signer, sender, calls_in_text=parts.recovers_calls)
 
     def _routes(self, asked: Asked) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
@@ -157,11 +178,14 @@ class Generations:
     began with.
     """
 
-    def __init__(self, settings: Settings, known: Routing, log: Log) -> None:
-        self._log = log
-        self._upstream = Upstream()
+    def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics) -> None:
+        self._process = Process(log, metrics, Upstream())
         self._parts = [Parts.of(settings)]
-        self.current = Gateway(self._parts[-1], known, log, self._upstream)
+        self.current = Gateway(self._parts[-1], known, self._process)
+
+    def tell_states(self) -> None:
+        """Tell the metrics how the upstreams are just now."""
+        self.current.tell_states()
 
     def upstreams(self) -> dict[str, bool]:
         """As `Gateway.upstreams`, of the one in force."""
@@ -171,13 +195,18 @@ class Generations:
         """Serve the requests to come as another configuration says."""
         if not self._parts[-1].fit(settings):
             self._parts.append(Parts.of(settings))
-        self.current = Gateway(self._parts[-1], known, self._log, self._upstream, self.current)
+        self.current = Gateway(self._parts[-1], known, self._process, self.current)
 
     async def aclose(self) -> None:
         """Close the connections to the upstreams."""
         for parts in self._parts:
             await parts.preparation.aclose()
-        await self._upstream.aclose()
+        await self._process.upstream.aclose()
+
+
+def _asked(body: Body, client: Client, observation: Observation) -> Asked:
+    observation.model, observation.is_stream = body.request["model"], bool(body.request.get("stream"))
+    return Asked(body.request, Progress(observation), client, body.raw, _refusal(body))
 
 
 def _is_native(route: Route) -> bool:

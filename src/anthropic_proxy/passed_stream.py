@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 
 from anthropic_proxy.answer_stream import FIRST_CONTENT, SILENCE
 from anthropic_proxy.endpoint_client import Call
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import native
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode
@@ -152,7 +152,7 @@ class PassedStream:
     def _close(self) -> None:
         """The upstream has ended its answer. Raises ApiError when its last event says that there is more."""
         if not _ENDED.search(self._tail + self._held):
-            raise ApiError(500, f"The upstream {self._host} ended its stream before the end of the message")
+            raise TruncatedError(f"The upstream {self._host} ended its stream before the end of the message")
         self._finish()
 
     def _finish(self) -> None:

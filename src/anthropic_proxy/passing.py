@@ -47,7 +47,9 @@ class Passing:
         asked.progress.status = reply.status
         asked.progress.headers |= native.response_headers(reply.headers)
         if asked.request.get("stream"):
-            return await opened(self._stream(asked, chosen, reply, started))
+            stream = await opened(self._stream(asked, chosen, reply, started))
+            asked.progress.observation.content_begins()
+            return stream
         raw = await self._read(reply, asked.request_id)
         if not raw.lstrip().startswith(b"{"):
             raise ApiError(
@@ -101,6 +103,7 @@ class Passing:
     def _stream_ended(self, asked: Asked, started: float, stream: PassedStream) -> None:
         if stream.error is not None:
             self._log.broken_off(asked.request_id, stream.error)
+            asked.progress.observation.broken_off(stream.error)
         self._ended(asked, started, stream.outcome)
 
     def _ended(self, asked: Asked, started: float, outcome: str) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.translate import failure, ratelimits
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.learned import Attempt, Learned
@@ -40,8 +41,9 @@ class Outgoing:
 class Sender:
     """Sends requests to one endpoint, and learns from refusals. `learned` tells what it knows of a model."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        self.log = self._log = log
+        self.metrics = metrics
         self._models: OrderedDict[str, Learned] = OrderedDict()
 
     def learned(self, model: str) -> Learned:
@@ -66,6 +68,7 @@ class Sender:
                 if change is None:
                     raise
                 reason, request_id = error.failure.text, outgoing.request_id
+                self.metrics.changed(outgoing.client.endpoint.name, change.change)
                 self._log.info(
                     "request changed", request_id=request_id, change=change.change, field=change.field, reason=reason
                 )

@@ -14,7 +14,6 @@ from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.errors import NOT_THERE
 from anthropic_proxy.ids import new_id
-from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route
 from anthropic_proxy.sending import Sender
@@ -56,16 +55,16 @@ class Serving:
     """
 
     def __init__(
-        self, client: EndpointClient, preparation: Preparation, signer: Signer, log: Log, *, calls_in_text: bool
+        self, client: EndpointClient, preparation: Preparation, signer: Signer, sender: Sender, *, calls_in_text: bool
     ) -> None:
         self.client = client
-        self.sender = Sender(log)
+        self.sender = sender
         self._preparation = preparation
         self._signer = signer
-        self._log = log
+        self._log = sender.log
         self._calls_in_text = calls_in_text
         self._counter = TokenCounter(preparation.to_count)
-        self._answering = Answering(self.sender, self._counter, log)
+        self._answering = Answering(sender, self._counter, sender.log)
 
     async def answer(self, asked: Asked, chosen: Route) -> Content:
         """The answer of the chosen model, asked by the API that it takes. Raises ApiError."""
@@ -80,6 +79,7 @@ class Serving:
                 self._log.info(
                     "api changed", request_id=asked.request_id, model=chosen.model, api=api, reason=error.message
                 )
+                self.sender.metrics.changed(self.client.endpoint.name, f"api_{api}")
                 known.asked_by(api, time.monotonic())
         return await self._answer(asked, chosen, self._api(known))
 

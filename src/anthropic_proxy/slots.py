@@ -48,9 +48,14 @@ class Slots:
         """How many wait for a slot."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next one has to wait."""
+        return self._concurrency is not None and self._busy >= self._concurrency
+
     async def acquire(self) -> "Slot":
         """A slot, to be released after use. Raises QueueFullError at once, and QueueTimeoutError in the end."""
-        if self._concurrency is None or self._busy < self._concurrency:
+        if not self.is_full:
             self._busy += 1
             return Slot(self)
         if len(self._waiting) >= self._queue:

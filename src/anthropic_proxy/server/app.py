@@ -7,8 +7,10 @@ from quart import Quart
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server import failures, messages, models, ops
+from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
 
 # The Messages API's own limit.
@@ -26,7 +28,8 @@ class Application:
         self.log = Log(verbose=settings.verbose, secrets=known.keys)
         # Why the configuration that was found last is not the one in force.
         self.refused: str | None = None
-        self._gateways = Generations(settings, known, self.log)
+        self.metrics = Metrics([*(settings.model_aliases or {}), *(settings.model_map or {})])
+        self._gateways = Generations(settings, known, self.log, self.metrics)
         self._quart = self._made(settings)
         self.requests = OpenRequests(
             cast("AsgiApplication", self._quart),
@@ -34,7 +37,7 @@ class Application:
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
-        self.asgi = self.requests
+        self.asgi = Observed(self.requests, [self.metrics])
 
     def reload(self, settings: Settings, known: Routing) -> None:
         """Serve the requests to come by other settings."""

@@ -1,11 +1,13 @@
 """Every failure, of whatever part and on whatever path, becomes an error in Anthropic's envelope with a request id."""
 
-from quart import Quart, Response, g
+from quart import Quart, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.observation import Outcome
+from anthropic_proxy.server.open_requests import OBSERVATION
+from anthropic_proxy.upstream import UpstreamError
 from anthropic_proxy.wire.anthropic import InvalidRequestError
 
 _TEXTS = {
@@ -20,7 +22,8 @@ def register(app: Quart, log: Log) -> None:
 
     @app.before_request
     async def begin() -> None:
-        g.request_id = new_id("req")
+        g.observation = request.scope["state"][OBSERVATION]
+        g.request_id = g.observation.request_id
 
     @app.after_request
     async def name(response: Response) -> Response:
@@ -29,6 +32,7 @@ def register(app: Quart, log: Log) -> None:
 
     @app.errorhandler(ApiError)
     async def told(error: ApiError) -> Response:
+        g.observation.failed(error.type, error.message, _outcome(error))
         log.info("error", request_id=g.request_id, status=error.status, type=error.type, message=error.message)
         body = error.written(g.request_id)
         log.body("client answer", g.request_id, body)
@@ -48,3 +52,9 @@ def register(app: Quart, log: Log) -> None:
     async def unforeseen(_: Exception) -> Response:
         log.error("internal error", request_id=g.request_id, exc_info=True)
         return await told(ApiError(500, "Internal server error"))
+
+
+def _outcome(error: ApiError) -> Outcome:
+    if error.status < 500:
+        return "refused"
+    return "upstream_error" if error.upstream_status or isinstance(error, UpstreamError) else "error"

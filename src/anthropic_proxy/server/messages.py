@@ -33,9 +33,10 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
     blueprint = Blueprint("messages", __name__)
 
     async def create() -> Response:
+        g.observation.operation = "chat"
         raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateways.current.create(messages_body(raw, _version()), g.request_id, client())
+        answer = await gateways.current.create(messages_body(raw, _version()), client(), g.observation)
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
             log.body("client events", g.request_id, written)
@@ -46,9 +47,10 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
         return _whole(answer.content, answer)
 
     async def count_tokens() -> Response:
+        g.observation.operation = "count_tokens"
         raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateways.current.count_tokens(count_tokens_body(raw, _version()), g.request_id, client())
+        answer = await gateways.current.count_tokens(count_tokens_body(raw, _version()), client(), g.observation)
         return _whole(cast("JsonObject | bytes", answer.content), answer)
 
     def _whole(content: JsonObject | bytes, answer: Answer) -> Response:

@@ -14,6 +14,7 @@ def routes(gateways: Generations) -> Blueprint:
     blueprint = Blueprint("models", __name__)
 
     async def models() -> Response:
+        g.observation.operation = "models"
         arguments = request.args
         told = page(
             _of_lifecycle(
@@ -26,6 +27,7 @@ def routes(gateways: Generations) -> Blueprint:
         return _json({**told, "data": gateways.current.catalogue.debugged(told["data"])} if _debug() else told)
 
     async def model(model_id: str) -> Response:
+        g.observation.operation = "models"
         found = await gateways.current.catalogue.model(model_id, g.request_id, client())
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 

@@ -11,13 +11,16 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.wire.sse import encode
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
+# Name of the request's observation in the ASGI scope's state.
+OBSERVATION = "observation"
+
 AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Seconds for the last events to reach their clients.
@@ -113,6 +116,7 @@ class _OpenRequest:
         """closes: whether the connection is to be closed after the answer."""
         self.sending_since = math.inf
         self._scope = scope
+        self._observation: Observation = scope["state"][OBSERVATION]
         self._receive = receive
         self._send = send
         self._closes = closes
@@ -153,6 +157,7 @@ class _OpenRequest:
         """End it, with an error that the client is told by `told`."""
         if self._error is None:
             self._error = error
+            self._observation.failed(error.type, error.message, "error")
             if self._receiving is not None:
                 self._receiving.cancel()
 
@@ -172,11 +177,11 @@ class _OpenRequest:
         if self._head is None:
             await self._answer(self._error)
         elif _is_stream(self._head):
-            last = encode(self._error.body(_request_id(self._head)))
+            last = encode(self._error.body(self._observation.request_id))
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _answer(self, error: ApiError) -> None:
-        request_id = new_id("req")
+        request_id = self._observation.request_id
         headers = {"content-type": "application/json", "request-id": request_id, **error.headers}
         written = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": written})
@@ -189,7 +194,3 @@ def _overloaded(message: str) -> ApiError:
 
 def _is_stream(head: Message) -> bool:
     return any(name.lower() == b"content-type" and b"event-stream" in value for name, value in head["headers"])
-
-
-def _request_id(head: Message) -> str:
-    return next((value.decode() for name, value in head["headers"] if name.lower() == b"request-id"), "")

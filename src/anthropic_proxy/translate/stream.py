@@ -13,7 +13,7 @@ until its arguments are a whole document or the answer ends. What else comes bet
 
 from typing import Any
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
 from anthropic_proxy.translate.answer_text import AnswerText
@@ -90,6 +90,11 @@ class StreamTranslator:
         return bool(self._finish_reason)
 
     @property
+    def tool_calls(self) -> int:
+        """How many tools the answer calls."""
+        return len(self._calls.calls)
+
+    @property
     def reported_input(self) -> int | None:
         """Input tokens as the upstream counted them; None as long as it has not said."""
         return reported_input(self._reported)
@@ -122,7 +127,7 @@ class StreamTranslator:
         if self.finished:
             return []
         if not self._finish_reason and not (done and self._pieces):
-            raise ApiError(500, f"The upstream {self._spec.source.host} ended the answer without finishing it")
+            raise TruncatedError(f"The upstream {self._spec.source.host} ended the answer without finishing it")
         self._blocks.cut = was_cut(self._finish_reason)
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.close(cut=self._blocks.cut))

@@ -1,0 +1,105 @@
+"""What is known of one request: filled in on its way, and told once, when its answer has ended or its client has left."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from anthropic_proxy.errors import ApiError, TruncatedError
+
+Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
+"""complete: the client got its whole answer. client_closed: it left before the end. upstream_error, truncated: a begun
+stream broke off, by an error or without one. refused: an error of the client's (4xx). error: any other.
+"""
+
+# Names of the API's usage, and ours.
+_USAGE = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_creation",
+}
+
+
+@dataclass
+class Observation:
+    """One request. Times are of `time.perf_counter`, in seconds; tokens are the answer's usage by kind (input, output,
+    cache_read, cache_creation, thinking).
+    """
+
+    method: str
+    path: str
+    request_id: str = ""
+    operation: str = "other"
+    model: str | None = None
+    is_stream: bool = False
+    upstream: str | None = None
+    upstream_model: str | None = None
+    status: int | None = None
+    error_type: str | None = None
+    message: str | None = None
+    began: float = field(default_factory=time.perf_counter)
+    first_token: float | None = None
+    ended: float | None = None
+    tokens: dict[str, int] = field(default_factory=dict)
+    stop_reason: str | None = None
+    outcome: Outcome = "complete"
+    tool_calls: int = 0
+    retries: int = 0
+    failovers: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; until now, when it has not ended."""
+        return (self.ended or time.perf_counter()) - self.began
+
+    @property
+    def seconds_to_first_token(self) -> float | None:
+        """None where the answer came whole, or not at all."""
+        return None if self.first_token is None else self.first_token - self.began
+
+    @property
+    def seconds_per_output_token(self) -> float | None:
+        """Between the first token and the end, for each token after the first."""
+        following = self.tokens.get("output", 0) - 1
+        if self.first_token is None or self.ended is None or following < 1:
+            return None
+        return (self.ended - self.first_token) / following
+
+    def routed(self, upstream: str, model: str) -> None:
+        """It goes to a model of an upstream."""
+        self.upstream, self.upstream_model = upstream, model
+
+    def content_begins(self) -> None:
+        """The first content of a stream is there."""
+        self.first_token = time.perf_counter()
+
+    def answered(self, usage: Mapping[str, Any], stop_reason: str | None, tool_calls: int) -> None:
+        """Its answer is whole. usage: the Message's."""
+        counts = {ours: usage.get(name) for name, ours in _USAGE.items()}
+        details = usage.get("output_tokens_details")
+        counts["thinking"] = details.get("thinking_tokens") if isinstance(details, Mapping) else None
+        self.tokens = {kind: count for kind, count in counts.items() if isinstance(count, int) and count > 0}
+        self.stop_reason = stop_reason
+        self.tool_calls = tool_calls
+
+    def failed(self, error_type: str, message: str, outcome: Outcome) -> None:
+        """Its client was told an error."""
+        self.error_type, self.message, self.outcome = error_type, message, outcome
+
+    def broken_off(self, error: Exception) -> None:
+        """Its stream had begun, and ended with this error."""
+        if isinstance(error, ApiError):
+            self.failed(error.type, error.message, "truncated" if isinstance(error, TruncatedError) else "upstream_error")
+        else:
+            self.failed("api_error", "Internal server error", "error")
+
+
+class Sink(Protocol):
+    """Who is told of requests."""
+
+    def began(self, observation: Observation) -> None:
+        """A request has come; all that is known is its method and path."""
+
+    def finished(self, observation: Observation) -> None:
+        """It is over."""
