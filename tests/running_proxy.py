@@ -34,8 +34,8 @@ def running_proxy(
         control = serve.Control()
         loops.append((asyncio.get_running_loop(), control))
         asks = contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False)
-        with asks, serve.listening(settings) as listener:
-            await serve.serve(settings, listener, on_ready, control, load)
+        with asks, serve.listening(settings) as listeners:
+            await serve.serve(settings, listeners, on_ready, control, load)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=serve.loop_factory()) as runner:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from functools import partial
 from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -30,20 +31,20 @@ _FAREWELL_SECONDS = 2
 
 
 class Connections:
-    """Serves an ASGI application on listening sockets."""
+    """Serves ASGI applications on listening sockets."""
 
-    def __init__(self, app: object, settings: ServerSettings) -> None:
-        self._app = ASGIWrapper(cast("ASGIFramework", app))
+    def __init__(self, settings: ServerSettings) -> None:
         self._config = _config(settings)
         self._context = WorkerContext(None)
         self._servers: dict[socket.socket, asyncio.Server] = {}
         self._open: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
 
-    async def accept(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Accept connections on `listener`, which is closed in the end."""
+    async def accept(self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None) -> None:
+        """Serve `app` to who connects to `listener`, which is closed in the end."""
         start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
         options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
-        self._servers[listener] = await start(self._serve, sock=listener, backlog=BACKLOG, **options)
+        serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", app)))
+        self._servers[listener] = await start(serve, sock=listener, backlog=BACKLOG, **options)
 
     def refuse(self, listener: socket.socket) -> None:
         """Close `listener`; the connections that are open go on."""
@@ -66,13 +67,13 @@ class Connections:
         if self._open:
             await asyncio.wait(self._open, timeout=seconds)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - the streams of asyncio call this in one
         self._open[task] = writer.transport
         try:
             state = cast("LifespanState", {TRANSPORT: writer.transport})
-            await TCPServer(self._app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
+            await TCPServer(app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
         finally:
             del self._open[task]
 

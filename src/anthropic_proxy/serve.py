@@ -10,7 +10,9 @@ import signal
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +24,7 @@ from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
 from anthropic_proxy.listening import address_of, listen, listen_on_path
+from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.logs import Log, configure
 from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
@@ -50,39 +53,50 @@ def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None =
     """
     configure(debug=settings.debug or settings.verbose)
     _certificates(settings)
-    with listening(settings) as listener:
+    with listening(settings) as listeners:
         if settings.workers == 1:
-            _run_loop(_until_signal(settings, listener, on_ready, load))
+            _run_loop(_until_signal(settings, listeners, on_ready, load))
             return
-        address = address_of(listener, tls=settings.tls_cert_file is not None)
-        told = Told(ready=partial(on_ready, address), stopping=listener.close)
-        work = partial(_work, settings, listener, load)
-        Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
+        address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
+        told = Told(ready=partial(on_ready, address), stopping=listeners.main.close, died=processes.died)
+        work = partial(_work, settings, listeners, load)
+        with tempfile.TemporaryDirectory(prefix="anthropic-proxy-metrics-") as directory:
+            processes.share(directory)
+            Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """The sockets that are listened on. ops: for probes and metrics alone."""
+
+    main: socket.socket
+    ops: socket.socket | None = None
 
 
 @contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The socket that is listened on. Raises ListenError."""
+def listening(settings: Settings) -> Iterator[Listeners]:
+    """The sockets of the settings. Raises ListenError."""
+    ops = None if settings.metrics_port is None else listen(settings.host, settings.metrics_port)
     if settings.unix_socket is None:
-        yield listen(settings.host, settings.port)
+        yield Listeners(listen(settings.host, settings.port), ops)
         return
     path = settings.unix_socket.expanduser()
     listener = listen_on_path(path)
     try:
-        yield listener
+        yield Listeners(listener, ops)
     finally:
         path.unlink(missing_ok=True)
 
 
 async def serve(
     settings: Settings,
-    listener: socket.socket,
+    listeners: Listeners,
     on_ready: Callable[[str], None],
     control: Control,
     load: Load | None = None,
 ) -> None:
-    """Serve on `listener`, which is closed in the end, until `control.stop` is set; then let open answers end. The other
-    arguments as in `run`. Raises ConfigError.
+    """Serve on `listeners`, which are closed in the end, until `control.stop` is set; then let open answers end. Probes and
+    metrics are answered until the last of them has ended. The other arguments as in `run`. Raises ConfigError.
     """
     asyncio.get_running_loop().set_exception_handler(_unforeseen)
     certificates = _certificates(settings)
@@ -90,17 +104,19 @@ async def serve(
     application = Application(settings, await _known(settings, files))
     reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
     reloader.wanted = control.reload
-    connections = Connections(application.asgi, settings)
+    connections = Connections(settings)
     await application.start()
-    await connections.accept(listener, certificates.context if certificates else None)
-    _tell(application, address_of(listener, tls=certificates is not None), on_ready)
-    async with _background(
-        application.requests.watch(), reloader.run(settings, files, partial(setattr, application, "refused"))
-    ):
-        await control.stop.wait()
-    application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
-    connections.refuse(listener)
-    await application.requests.drain(settings.drain_timeout)
+    if listeners.ops is not None:
+        await connections.accept(listeners.ops, application.ops)
+        application.log.info("metrics", address=f"{address_of(listeners.ops)}/metrics")
+    await connections.accept(listeners.main, application.asgi, certificates.context if certificates else None)
+    _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
+    async with _background(application.requests.watch(), application.keep_states()):
+        async with _background(reloader.run(settings, files, application.reloaded)):
+            await control.stop.wait()
+        application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
+        connections.refuse(listeners.main)
+        await application.drain(settings.drain_timeout)
     await connections.close()
     await application.aclose()
 
@@ -166,10 +182,10 @@ async def _background(*work: Any) -> Any:
 
 
 async def _until_signal(
-    settings: Settings, listener: socket.socket, on_ready: Callable[[str], None], load: Load | None
+    settings: Settings, listeners: Listeners, on_ready: Callable[[str], None], load: Load | None
 ) -> None:
     control = Control()
-    serving = asyncio.ensure_future(serve(settings, listener, on_ready, control, load))
+    serving = asyncio.ensure_future(serve(settings, listeners, on_ready, control, load))
 
     def on_signal() -> None:
         """The first one lets open answers end, the second one doesn't."""
@@ -187,14 +203,14 @@ async def _until_signal(
         await serving
 
 
-def _work(settings: Settings, listener: socket.socket, load: Load | None, orders: socket.socket) -> None:
+def _work(settings: Settings, listeners: Listeners, load: Load | None, orders: socket.socket) -> None:
     """One of several processes: serve as `orders` say, on which it says itself that it serves."""
-    _run_loop(_until_ordered(settings, listener, load, orders))
+    _run_loop(_until_ordered(settings, listeners, load, orders))
 
 
-async def _until_ordered(settings: Settings, listener: socket.socket, load: Load | None, orders: socket.socket) -> None:
+async def _until_ordered(settings: Settings, listeners: Listeners, load: Load | None, orders: socket.socket) -> None:
     control = Control()
-    serving = asyncio.ensure_future(serve(settings, listener, lambda _: orders.sendall(b"."), control, load))
+    serving = asyncio.ensure_future(serve(settings, listeners, lambda _: orders.sendall(b"."), control, load))
     does: dict[Order, Callable[[], object]] = {
         Order.STOP: control.stop.set,
         Order.RELOAD: control.reload.set,

@@ -1,8 +1,9 @@
 """The application: made from settings, with every limit of Quart's that would hurt a streaming proxy set."""
 
+import asyncio
 from typing import cast
 
-from quart import Quart
+from quart import Blueprint, Quart
 
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
@@ -15,6 +16,9 @@ from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
 
 # The Messages API's own limit.
 MAX_BODY_BYTES = 32 * 1024 * 1024
+
+# Between two looks at the slots and breakers of the upstreams.
+_STATE_SECONDS = 2
 
 
 class Application:
@@ -30,7 +34,9 @@ class Application:
         self.refused: str | None = None
         self.metrics = Metrics([*(settings.model_aliases or {}), *(settings.model_map or {})])
         self._gateways = Generations(settings, known, self.log, self.metrics)
-        self._quart = self._made(settings)
+        health = self._health(settings)
+        has_port = settings.metrics_port is not None
+        self._quart = self._made(settings, ops.routes(health, None if has_port else self.metrics))
         self.requests = OpenRequests(
             cast("AsgiApplication", self._quart),
             most=settings.max_concurrent_requests,
@@ -38,6 +44,8 @@ class Application:
             uncounted=ops.PATHS,
         )
         self.asgi = Observed(self.requests, [self.metrics])
+        # Probes and metrics, for a port of their own.
+        self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
 
     def reload(self, settings: Settings, known: Routing) -> None:
         """Serve the requests to come by other settings."""
@@ -51,8 +59,24 @@ class Application:
         await self._quart.shutdown()
         await self._gateways.aclose()
 
-    def _made(self, settings: Settings) -> Quart:
-        app = Quart(__name__, static_folder=None)
+    def reloaded(self, refused: str | None) -> None:
+        """A configuration was put in force, or refused for a reason."""
+        self.refused = refused
+        self.metrics.reloaded(refused=refused is not None)
+
+    async def drain(self, seconds: float) -> None:
+        """Let open requests end, for so many seconds."""
+        self.metrics.drains()
+        await self.requests.drain(seconds)
+
+    async def keep_states(self) -> None:
+        """Keep what the metrics say of the upstreams up to date, for whichever process is asked. Runs until cancelled."""
+        while True:
+            self._gateways.tell_states()
+            await asyncio.sleep(_STATE_SECONDS)
+
+    def _made(self, settings: Settings, operations: Blueprint) -> Quart:
+        app = self._bare(operations)
         app.config.update(
             MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
             # Quart's 60 s would cut every longer stream. Its timeout for bodies is asyncio.wait_for, which on Python 3.11
@@ -63,7 +87,11 @@ class Application:
         )
         app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout))
         app.register_blueprint(models.routes(self._gateways))
-        app.register_blueprint(ops.routes(self._health(settings)))
+        return app
+
+    def _bare(self, operations: Blueprint) -> Quart:
+        app = Quart(__name__, static_folder=None)
+        app.register_blueprint(operations)
         failures.register(app, self.log)
         return app
 
@@ -73,4 +101,5 @@ class Application:
             upstreams=self._gateways.upstreams,
             refused=lambda: self.refused,
             required=settings.ready_requires,
+            refresh=self._gateways.tell_states,
         )
