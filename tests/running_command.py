@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from tests.scripted_upstream import DEADLINE
 
 _POLL_SECONDS = 0.01
-_LISTENING = re.compile(r"listening +address=(\S+)")
+# In the two forms of the log.
+_LISTENING = re.compile(r'listening +address=(?P<console>\S+)|"address":"(?P<json>[^"]+)","version"')
 
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -89,7 +90,7 @@ class Command:
         def address() -> str | None:
             assert process.poll() is None, log.read_text()
             found = _LISTENING.search(log.read_text())
-            return found[1] if found else None
+            return found["console"] or found["json"] if found else None
 
         try:
             yield Running(process, log, until(address, "the server listens"))
@@ -99,7 +100,7 @@ class Command:
 
     def _environment(self, variables: dict[str, str]) -> dict[str, str]:
         # Scripted upstreams are not asked what they are.
-        return {**os.environ, "HOME": str(self.home), "UPSTREAM_DIALECT": "generic", **variables}
+        return {**os.environ, "HOME": str(self.home), "UPSTREAM_DIALECT": "generic", "LOG_FORMAT": "console", **variables}
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:

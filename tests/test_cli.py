@@ -18,7 +18,7 @@ from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, 
 _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
 _CANARY = "sk-canary-0123456789"
 _IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
-_SUMMARIES = {"request", "answer"}
+_SUMMARIES = {"begun"}
 _BODIES = {"client request", "upstream request", "upstream answer", "client answer", "upstream read", "client events"}
 
 
@@ -157,7 +157,12 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
     assert code == 0
     assert server.address.startswith("http://127.0.0.1:")
     assert upstream.request().headers["authorization"] == f"Bearer {_CANARY}"
-    assert [line.split("] ")[-1].split()[0] for line in log.splitlines()[2:]] == ["listening", "upstream", "stopping"]
+    assert [line.split("] ")[-1].split()[0] for line in log.splitlines()[2:]] == [
+        "listening",
+        "upstream",
+        "request",
+        "stopping",
+    ]
     assert log.startswith("📄 Loaded config from: .env\n✓ Starting proxy in foreground mode\n")
     assert "key=1" in log
     assert "canary" not in log

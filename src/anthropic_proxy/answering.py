@@ -1,6 +1,5 @@
 """One request and its answer: sent, read whole or as a stream, translated back, and learned from."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -60,11 +59,9 @@ class Answering:
 
     async def whole(self, exchange: Exchange) -> JsonObject:
         """The message, read whole. Raises ApiError."""
-        started = time.perf_counter()
         message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
         self._learn(exchange, translator)
         exchange.progress.observation.answered(message["usage"], message["stop_reason"], translator.tool_calls)
-        self._ended(exchange, started, message["stop_reason"], message["usage"])
         return message
 
     async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
@@ -88,16 +85,16 @@ class Answering:
     async def _stream(self, exchange: Exchange) -> AnswerStream:
         has_options = exchange.client.endpoint.dialect.stream_options
         streaming = {"stream": True, **({"stream_options": {"include_usage": True}} if has_options else {})}
-        return await self._send(exchange, exchange.body | streaming, partial(self._opened, exchange, time.perf_counter()))
+        return await self._send(exchange, exchange.body | streaming, partial(self._opened, exchange))
 
-    async def _opened(self, exchange: Exchange, started: float, reply: Call) -> AnswerStream:
+    async def _opened(self, exchange: Exchange, reply: Call) -> AnswerStream:
         translator = StreamTranslator(exchange.spec)
         stream = AnswerStream(
             reply,
             translator,
             exchange.request_id,
             on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
-            on_end=partial(self._stream_ended, exchange, translator, started),
+            on_end=partial(self._stream_ended, exchange, translator),
         )
         await opened(stream)
         exchange.progress.observation.content_begins()
@@ -119,7 +116,7 @@ class Answering:
             Outgoing(exchange.client, exchange.spec.api, body, exchange.request_id, exchange.spec.input_estimate), accepted
         )
 
-    def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, started: float, stream: AnswerStream) -> None:
+    def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, stream: AnswerStream) -> None:
         observation = exchange.progress.observation
         for error in (stream.error, stream.unforeseen):
             # Of a stream that did not start its caller tells.
@@ -129,7 +126,6 @@ class Answering:
         if stream.usage is not None:
             observation.answered(stream.usage, translator.outcome, translator.tool_calls)
         self._learn(exchange, translator)
-        self._ended(exchange, started, stream.outcome, stream.usage)
 
     def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:
         """What an answer teaches about its model."""
@@ -143,7 +139,3 @@ class Answering:
         if translator.outcome is not None:
             known.opens_thinking[forbids_thinking(exchange.body)] = translator.opens_thinking
             known.has_read(translator.reported_input or 0)
-
-    def _ended(self, exchange: Exchange, started: float, outcome: str, usage: JsonObject | None) -> None:
-        seconds = round(time.perf_counter() - started, 3)
-        self._log.debug("answer", request_id=exchange.request_id, outcome=outcome, seconds=seconds, usage=usage)

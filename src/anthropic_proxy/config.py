@@ -22,6 +22,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from anthropic_proxy import variables
 from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 
@@ -32,7 +33,7 @@ class ConfigError(Exception):
     """The configuration can't be used; the text says which variable, what was given and what is expected."""
 
 
-class Settings(ServerSettings, UpstreamSettings):
+class Settings(ObserveSettings, ServerSettings, UpstreamSettings):
     """Everything that can be configured. Each field is documented by its description, in README and `.env.example`.
 
     What is wrong with them is told in the order of the bases, the last one first.
@@ -72,8 +73,6 @@ class Settings(ServerSettings, UpstreamSettings):
     tool_call_recovery: Literal["auto", "off"] = Field(
         default="auto", validation_alias="TOOL_CALL_RECOVERY", description="auto or off"
     )
-    debug: bool = Field(default=False, validation_alias="DEBUG", description="true or false")
-    verbose: bool = Field(default=False, validation_alias="VERBOSE", description="true or false")
 
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod

@@ -53,6 +53,8 @@ class PassedStream:
         self._out = b""
         self._tail = b""
         self._held = bytearray()
+        # The events that tell of usage, which are few: within the text of a model the quotes are escaped.
+        self.told_usage = b""
         self._over = False
         self._loop = asyncio.get_running_loop()
 
@@ -147,6 +149,8 @@ class PassedStream:
 
     def _pass_on(self, whole: bytes) -> None:
         self._out += whole
+        if b'"usage"' in whole:
+            self.told_usage += whole
         self._tail = whole[-_TAIL:] if len(whole) >= _TAIL else (self._tail + whole)[-_TAIL:]
 
     def _close(self) -> None:

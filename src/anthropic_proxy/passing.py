@@ -5,7 +5,6 @@ told as with any upstream; and so is the refusal of a key that is the proxy's.
 """
 
 import asyncio
-import time
 from functools import partial
 
 from anthropic_proxy.answer_stream import opened
@@ -35,10 +34,9 @@ class Passing:
 
     async def answer(self, asked: Asked, chosen: Route) -> bytes | PassedStream:
         """The answer of the chosen model. Raises ApiError."""
-        started = time.perf_counter()
         client, endpoint = self.client.for_client(asked.client), chosen.endpoint
         payload = native.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
-        self._log.debug("request", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
+        self._log.debug("begun", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
         self._log.body("upstream request", asked.request_id, payload)
         asked.progress.begins(chosen)
         reply = await client.post(endpoint.url("/messages", asked.client.query), payload)
@@ -47,7 +45,7 @@ class Passing:
         asked.progress.status = reply.status
         asked.progress.headers |= native.response_headers(reply.headers)
         if asked.request.get("stream"):
-            stream = await opened(self._stream(asked, chosen, reply, started))
+            stream = await opened(self._stream(asked, chosen, reply))
             asked.progress.observation.content_begins()
             return stream
         raw = await self._read(reply, asked.request_id)
@@ -55,7 +53,7 @@ class Passing:
             raise ApiError(
                 500, f"The upstream {endpoint.address} answered {reply.status} with something that is no message"
             )
-        self._ended(asked, started, "passed")
+        asked.progress.observation.answered(*native.message_usage(raw))
         return raw
 
     async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
@@ -95,20 +93,17 @@ class Passing:
             raise asked.refusal
         return {"input_tokens": self.estimate(asked.request, chosen)}
 
-    def _stream(self, asked: Asked, chosen: Route, reply: Call, started: float) -> PassedStream:
+    def _stream(self, asked: Asked, chosen: Route, reply: Call) -> PassedStream:
         seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None
-        ended = partial(self._stream_ended, asked, started)
+        ended = partial(self._stream_ended, asked)
         return PassedStream(reply, chosen.endpoint.address, asked.request_id, on_read=seen, on_end=ended)
 
-    def _stream_ended(self, asked: Asked, started: float, stream: PassedStream) -> None:
+    def _stream_ended(self, asked: Asked, stream: PassedStream) -> None:
         if stream.error is not None:
             self._log.broken_off(asked.request_id, stream.error)
             asked.progress.observation.broken_off(stream.error)
-        self._ended(asked, started, stream.outcome)
-
-    def _ended(self, asked: Asked, started: float, outcome: str) -> None:
-        seconds = round(time.perf_counter() - started, 3)
-        self._log.debug("answer", request_id=asked.request_id, outcome=outcome, seconds=seconds)
+        usage, stop_reason = native.stream_usage(stream.told_usage)
+        asked.progress.observation.answered(usage, stop_reason, 0)
 
     async def _read(self, reply: Call | Reply, request_id: str) -> bytes:
         try:

@@ -11,12 +11,13 @@ from pathlib import Path, PurePath
 
 from anthropic_proxy.config import ConfigError, Settings
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import text_of
 
-# What happens at the start alone: where it listens, its processes, and the limits of connections.
-_FIXED = tuple(sorted(ServerSettings.model_fields))
+# What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
+_FIXED = tuple(sorted({**ServerSettings.model_fields, **ObserveSettings.model_fields}))
 
 _Signature = tuple[int, int, int] | None
 

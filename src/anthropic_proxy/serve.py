@@ -51,7 +51,7 @@ def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None =
     `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
     they stay as they are.
     """
-    configure(debug=settings.debug or settings.verbose)
+    configure(debug=settings.debug or settings.verbose, form=settings.log_format)
     _certificates(settings)
     with listening(settings) as listeners:
         if settings.workers == 1:

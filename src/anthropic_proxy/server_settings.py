@@ -28,9 +28,6 @@ class ServerSettings(BaseSettings):
     unix_socket: Path | None = Field(
         default=None, validation_alias="UNIX_SOCKET", description="a path to listen on instead of HOST and PORT"
     )
-    metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, validation_alias="METRICS_PORT", description="a number from 0 to 65535"
-    )
     workers: int = Field(default=1, ge=1, le=1024, validation_alias="WORKERS", description="a number from 1 to 1024")
     tls_cert_file: Path | None = Field(
         default=None, validation_alias="TLS_CERT_FILE", description="a PEM file with the server's certificate chain"

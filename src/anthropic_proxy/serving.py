@@ -123,7 +123,7 @@ class Serving:
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = replace(self._spec(request, translated, asked, client), api=api)
-        self._log.debug("request", request_id=asked.request_id, **_summary(request, translated.body, chosen))
+        self._log.debug("begun", request_id=asked.request_id, **_summary(request, translated.body, chosen))
         progress.begins(chosen)
         progress.headers.update(unavailable_header(translated.notes.unavailable))
         return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)

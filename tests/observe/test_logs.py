@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ _TEXTS = st.text() | st.sampled_from([_IMAGE, "A" * 199, "A" * 300 + "==", "***"
 @pytest.fixture(autouse=True)
 def default_configuration() -> Iterator[None]:
     """The next test must not write to the stream that this one captured."""
+    before = logging.root.handlers[:], logging.root.level
     yield
     structlog.reset_defaults()
+    logging.root.handlers, logging.root.level = before
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_levels(
     verbose: bool,  # noqa: FBT001 - the same
     events: list[str],
 ) -> None:
-    configure(debug=debug)
+    configure(debug=debug, form="console")
     log = Log(verbose=verbose)
     log.info("started")
     log.debug("summary", messages=1)
@@ -87,7 +90,7 @@ def test_levels(
 
 
 def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True)
+    configure(debug=True, form="console")
     log = Log(verbose=True, secrets=["canary"])
     log.info("a", text="1 canary", number=1)
     log.debug("b", text="2 canary")
@@ -100,13 +103,13 @@ def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_body_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True)
+    configure(debug=True, form="console")
     Log(verbose=True).body("came in", "req_1", b"a\xff\xfeb")
     assert "a\ufffd\ufffdb" in capsys.readouterr().err
 
 
 def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=False)
+    configure(debug=False, form="console")
     try:
         int("x")
     except ValueError:
@@ -116,8 +119,27 @@ def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.rstrip().endswith("ValueError: invalid literal for int() with base 10: 'x'")
 
 
-def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each, tracebacks and what libraries log too; the form of what is no terminal."""
     configure(debug=False)
+    log = Log(secrets=["canary-key"])
+    log.hide(["canary-other"])
+    try:
+        int("canary-key canary-other")
+    except ValueError as error:
+        log.error("broken", exc_info=error, number=1, nothing=None)  # noqa: TRY400 - our own log
+    logging.getLogger("some.library").warning("look\nout %s", "here")
+    logging.getLogger("some.library").info("not this")
+    broken, warned = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (broken["event"], broken["level"], broken["number"], broken["nothing"]) == ("broken", "error", 1, None)
+    assert broken["exception"].startswith("Traceback (most recent call last)")
+    assert broken["exception"].endswith("ValueError: invalid literal for int() with base 10: '*** ***'")
+    assert (warned["event"], warned["level"]) == ("look\nout here", "warning")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", warned["timestamp"])
+
+
+def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(debug=False, form="console")
     Log().info("started", address="http://localhost:1")
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[info     \] started +address=http://localhost:1\n", capsys.readouterr().err
@@ -125,7 +147,7 @@ def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True)
+    configure(debug=True, form="console")
     log = Log()
     log.ignored({"field b", "field a"})
     log.ignored({"field c", "field a"})
@@ -133,7 +155,7 @@ def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True)
+    configure(debug=True, form="console")
     log = Log()
     log.ignored({f"field {number}" for number in range(1500)})
     log.ignored({"field x"})
@@ -141,7 +163,7 @@ def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[st
 
 
 def test_a_library_that_tells_of_every_flaw_is_silent() -> None:
-    configure(debug=True)
+    configure(debug=True, form="console")
     assert not logging.getLogger("pypdf").isEnabledFor(logging.ERROR)
 
 

@@ -4,10 +4,12 @@ import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from anthropic_proxy.observe.metrics import Metrics
@@ -202,3 +204,15 @@ def test_of_several_processes(command: Command, upstream: ScriptedUpstream) -> N
     assert {each["anthropic_proxy_draining"] for each in samples} == {0}
     assert len({each["process_start_time_seconds"] for each in samples}) == 1
     assert {each[f'anthropic_proxy_upstream_breaker_state{{state="closed",{_UP}}}'] for each in samples} == {2}
+
+
+def test_all_are_documented() -> None:
+    """Name, type, labels and meaning, in a table that tells of nothing else."""
+    described = [
+        f"| `{each._name}{'_total' if each._type == 'counter' else ''}` | {each._type} | "
+        f"{', '.join(f'`{label}`' for label in each._labelnames)} | {each._documentation.rstrip('.')} |"
+        for each in Metrics()._registry._collector_to_names
+        if isinstance(each, MetricWrapperBase)
+    ]
+    table = (Path(__file__).parents[2] / "docs/observability.md").read_text().split("## Metrics")[1]
+    assert [line for line in table.splitlines() if re.match(r"\| `(gen_ai|anthropic)_", line)] == described

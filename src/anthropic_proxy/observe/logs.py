@@ -1,20 +1,24 @@
 """Logs, on standard error: the only structlog import.
 
-Without a switch only starts, stops and failures are logged. `--debug` adds a line when a request begins and one when it
-ends; `--verbose` adds all bodies that come and go. Whatever is logged has passed `redact`.
+There is a line for each request when it is over, and one for what happens on its way and needs an operator's eye. `--debug`
+adds a line when a request begins; `--verbose` adds all bodies that come and go. Whatever is logged has passed `redact`,
+tracebacks too. What libraries log, warnings and worse, comes in the same form.
 """
 
 import contextlib
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 from typing import TextIO, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe_settings import LogFormat
+from anthropic_proxy.wire.codec import dumps
 
 # Images and documents: only their beginning tells anything.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
@@ -23,19 +27,41 @@ _BASE64_SHOWN = 24
 _MAX_KINDS = 1000
 
 
-def configure(*, debug: bool) -> None:
-    """Set up logging for this process; `debug` lets the debug level through."""
+def configure(*, debug: bool, form: LogFormat = "auto") -> None:
+    """Set up logging for this process. debug: lets the debug level through. form: for people (`console`), or a JSON object
+    for each line (`json`); `auto` is the first on a terminal.
+    """
     # It tells standard error of every flaw that it mends in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    before: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer = _renderer(form)
+    _configure_libraries(before, renderer)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
-        ],
+        processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
     )
+
+
+def _renderer(form: LogFormat) -> Processor:
+    is_terminal = sys.stderr.isatty()
+    if form == "json" or (form == "auto" and not is_terminal):
+        return structlog.processors.JSONRenderer(serializer=lambda line, **_: dumps(line).decode())
+    return structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)
+
+
+def _configure_libraries(before: list[Processor], renderer: Processor) -> None:
+    handler = logging.StreamHandler(cast("TextIO", _Unbreakable(sys.stderr)))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*before, structlog.processors.format_exc_info],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class _Unbreakable:
@@ -67,9 +93,13 @@ class Log:
 
     def __init__(self, *, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
         self.verbose = verbose
-        self._secrets = tuple(secrets)
+        self._secrets = dict.fromkeys(secrets)
         self._kinds: set[str] = set()
         self._logger: FilteringBoundLogger = structlog.get_logger()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """No line may hold these either, from now on."""
+        self._secrets |= dict.fromkeys(secrets)
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._safe(values))
@@ -82,10 +112,8 @@ class Log:
         self._logger.error(event, **self._safe(values))
 
     def broken_off(self, request_id: str, error: Exception) -> None:
-        """Told to the client within its stream, which is not seen by what logs HTTP errors."""
-        if isinstance(error, ApiError):
-            self.info("stream broken off", request_id=request_id, message=error.message)
-        else:
+        """What ended a stream; of an ApiError, which its client is told, the request's own line tells."""
+        if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 
     def body(self, event: str, request_id: str, body: bytes) -> None:
@@ -101,4 +129,8 @@ class Log:
                 self.debug("ignored", kind=kind)
 
     def _safe(self, values: dict[str, object]) -> dict[str, object]:
+        error = values.pop("exc_info", None)
+        if error:
+            shown = error if isinstance(error, BaseException) else sys.exc_info()[1]
+            values["exception"] = "".join(traceback.format_exception(shown)).rstrip()
         return {name: redact(value, self._secrets) if isinstance(value, str) else value for name, value in values.items()}

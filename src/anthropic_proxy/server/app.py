@@ -9,6 +9,7 @@ from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server import failures, messages, models, ops
 from anthropic_proxy.server.observed import Observed
@@ -43,13 +44,14 @@ class Application:
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
-        self.asgi = Observed(self.requests, [self.metrics])
+        self.asgi = Observed(self.requests, [self.metrics, RequestLog(self.log, ops.PATHS)])
         # Probes and metrics, for a port of their own.
         self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
 
     def reload(self, settings: Settings, known: Routing) -> None:
         """Serve the requests to come by other settings."""
         self.known = known
+        self.log.hide(known.keys)
         self._gateways.replace(settings, known)
 
     async def start(self) -> None:

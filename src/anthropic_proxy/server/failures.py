@@ -33,7 +33,6 @@ def register(app: Quart, log: Log) -> None:
     @app.errorhandler(ApiError)
     async def told(error: ApiError) -> Response:
         g.observation.failed(error.type, error.message, _outcome(error))
-        log.info("error", request_id=g.request_id, status=error.status, type=error.type, message=error.message)
         body = error.written(g.request_id)
         log.body("client answer", g.request_id, body)
         return Response(body, error.status, error.headers, content_type="application/json")

@@ -14,6 +14,7 @@ from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.signatures import MARK, is_ours
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 from anthropic_proxy.wire.members import with_members
+from anthropic_proxy.wire.sse import Decoder
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"
 
@@ -45,6 +46,30 @@ def response_headers(headers: Mapping[str, str]) -> dict[str, str]:
     passed = {name: value for name, value in headers.items() if name in _PASSED_BACK or name.startswith(_RATE_LIMITS)}
     upstream_id = headers.get("request-id")
     return passed | ({UPSTREAM_REQUEST_ID: upstream_id} if upstream_id else {})
+
+
+def message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
+    """Usage, stop reason and number of tool calls of a Message."""
+    message = loads_object(raw) or {}
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    calls = sum(isinstance(block, dict) and block.get("type") == "tool_use" for block in blocks)
+    return _object(message.get("usage")), message.get("stop_reason"), calls
+
+
+def stream_usage(told: bytes) -> tuple[JsonObject, str | None]:
+    """Usage and stop reason of a stream, from its events that have any: what comes later wins."""
+    usage: JsonObject = {}
+    stop_reason = None
+    for payload in Decoder().feed(told):
+        event = loads_object(payload) or {}
+        usage |= _object(event.get("usage") or _object(event.get("message")).get("usage"))
+        stop_reason = _object(event.get("delta")).get("stop_reason") or stop_reason
+    return usage, stop_reason
+
+
+def _object(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
 
 
 def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:

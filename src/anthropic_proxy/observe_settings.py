@@ -1,0 +1,19 @@
+"""Settings of what the server tells of itself: logs and metrics."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+LogFormat = Literal["auto", "console", "json"]
+
+
+class ObserveSettings(BaseSettings):
+    """Part of `config.Settings`."""
+
+    log_format: LogFormat = Field(default="auto", validation_alias="LOG_FORMAT", description="auto, console or json")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, validation_alias="METRICS_PORT", description="a number from 0 to 65535"
+    )
+    debug: bool = Field(default=False, validation_alias="DEBUG", description="true or false")
+    verbose: bool = Field(default=False, validation_alias="VERBOSE", description="true or false")
