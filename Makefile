@@ -70,7 +70,7 @@ bench image chart:
 	@echo "make $@: not there yet"
 
 clean:
-	rm -rf $(TYPESCRIPT)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(TYPESCRIPT)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/.base: requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=...")'

@@ -109,19 +109,10 @@ class Metrics:
         """A request was changed, as an upstream refuses it as it is."""
         self._changes.labels(upstream, change).inc()
 
-    def repaired(self, kind: str, count: int = 1) -> None:
-        """Something that a model wrote was mended."""
-        if count:
-            self._repairs.labels(kind).inc(count)
-
     def predicted(self, predicted: int, actual: int) -> None:
         """The estimate of a request's input tokens, and what the upstream counted."""
         if actual > 0:
             self._estimates.observe(abs(predicted - actual) / actual)
-
-    def rejected(self, reason: str) -> None:
-        """A client was refused: for its key (`authentication`, `permission`), or for its limits (`rate_limit`)."""
-        self._rejected.labels(reason).inc()
 
     def reloaded(self, *, refused: bool) -> None:
         """A configuration was put in force, or refused."""
@@ -185,7 +176,6 @@ class Metrics:
             ("type", "model", "upstream"),
         )
         self._tool_calls = counter("anthropic_proxy_tool_calls_total", "Tool calls of answers.", ("model", "upstream"))
-        self._repairs = counter("anthropic_proxy_repairs_total", "What models wrote wrong and was mended.", ("kind",))
         self._estimates = histogram(
             "anthropic_proxy_count_tokens_error_ratio",
             "Difference between estimated and counted input tokens, as a share of the counted.",
@@ -244,11 +234,6 @@ class Metrics:
 
     def _describe_server(self) -> None:
         _, counter, gauge = self._kinds()
-        self._rejected = counter(
-            "anthropic_proxy_rejected_requests_total",
-            "Requests that were refused for their key or its limits.",
-            ("reason",),
-        )
         self._reloads = counter(
             "anthropic_proxy_config_reloads_total", "Configurations that were put in force, or refused.", ("outcome",)
         )
