@@ -144,3 +144,16 @@ def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
         response = send("POST", proxy + "/v1/messages", json=REQUEST)
     assert told(response) == (500, "api_error", "Internal server error")
     assert "secret" not in json.dumps(dict(response.headers)) + response.text
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/nothing", "//v1/messages", "/v1//messages", "/v1/messages/", "/metrics"])
+@pytest.mark.parametrize("method", ["GET", "TRACE", "OPTIONS", "BREW"])
+def test_nothing_for_browsers(proxy: str, method: str, path: str) -> None:
+    """No page, no redirect, nothing that a browser would show or keep."""
+    response = httpx.request(method, proxy + path, trust_env=False)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "server" not in response.headers
+    assert response.status_code not in range(300, 400)
+    assert "html" not in response.headers["content-type"] + response.text

@@ -45,6 +45,14 @@ def test_errors(proxy: str, upstream: ScriptedUpstream, path: str, status: int, 
     assert (response.status_code, response.json()["error"]["message"]) == (status, text)
 
 
+@pytest.mark.parametrize("path", ["%2Fmodels%2Fllama.gguf", "/models/llama.gguf"])
+def test_a_model_with_slashes_in_front(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
+    """vLLM and llama.cpp may call a model by the path of its file."""
+    upstream.then(answers({"data": [{"id": "/models/llama.gguf"}]}))
+    response = httpx.get(f"{proxy}/v1/models/{path}", timeout=DEADLINE, trust_env=False)
+    assert response.json()["id"] == "/models/llama.gguf"
+
+
 def test_an_upstream_without_a_list(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(b"404 page not found", 404), answers(b"<html>"))
     assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 404

@@ -93,6 +93,11 @@ class Application:
 
     def _bare(self, operations: Blueprint) -> Quart:
         app = Quart(__name__, static_folder=None)
+        # Else two slashes are answered with a redirect, which is a page.
+        app.url_map.merge_slashes = False
+        # They would be pages without content.
+        app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+        app.url_map.converters[models.MODEL_ID] = models.ModelId
         app.register_blueprint(operations)
         failures.register(app, self.log)
         return app

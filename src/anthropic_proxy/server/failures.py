@@ -16,9 +16,18 @@ _TEXTS = {
     413: "Request exceeds the maximum size of 32 MB",
 }
 
+# Answers are for one client alone, and nothing for a browser to show or to guess the type of.
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
+
 
 def register(app: Quart, log: Log) -> None:
-    """Give every request an id, every response the header `request-id`, and every error its envelope."""
+    """Give every request an id, every response the header `request-id` and those for browsers, and every error its
+    envelope.
+    """
 
     @app.before_request
     async def begin() -> None:
@@ -28,6 +37,8 @@ def register(app: Quart, log: Log) -> None:
     @app.after_request
     async def name(response: Response) -> Response:
         response.headers["request-id"] = g.request_id
+        for header, value in _HEADERS.items():
+            response.headers.setdefault(header, value)
         return response
 
     @app.errorhandler(ApiError)

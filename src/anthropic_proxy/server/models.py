@@ -1,12 +1,24 @@
 """`GET /v1/models` and `/v1/models/{id}`: what the upstream offers, in the API's shape."""
 
 from quart import Blueprint, Response, g, request
+from werkzeug.routing import BaseConverter
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.server.messages import PREFIXES, client
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
+
+
+class ModelId(BaseConverter):
+    """A model's id in a path. Some servers use the paths of files, so slashes may stand anywhere, also in front."""
+
+    regex = ".+?"
+    part_isolating = False
+
+
+# Name of the converter in rules.
+MODEL_ID = "model_id"
 
 
 def routes(gateways: Generations) -> Blueprint:
@@ -33,7 +45,7 @@ def routes(gateways: Generations) -> Blueprint:
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)
-        blueprint.add_url_rule(f"{prefix}/models/<path:model_id>", f"{prefix}/model", model)
+        blueprint.add_url_rule(f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", model)
     return blueprint
 
 
