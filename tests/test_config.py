@@ -377,3 +377,9 @@ def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("given", ['{"stream": true}', '{"model": "m", "stream": false}'])
 def test_fields_that_each_request_has_its_own_of(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     assert "which each request has its own of" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
+
+
+def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
+    expected = "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
+    assert problem == f"PROXY_API_KEYS: the given value is not {expected}"

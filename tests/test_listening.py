@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.listening import ListenError, address_of, listen, listen_on_path
+from anthropic_proxy.listening import ListenError, address_of, is_loopback, listen, listen_on_path
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ def test_listen(host: str, shown: str | None) -> None:
 def test_all_addresses_are_those_of_ipv4_too() -> None:
     with listen("::", 0) as listener:
         socket.create_connection(("127.0.0.1", listener.getsockname()[1])).close()
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("::", False)])
+def test_who_reaches_it(host: str, *, expected: bool) -> None:
+    with listen(host, 0) as listener:
+        assert is_loopback(listener) is expected
 
 
 def test_a_port_in_use() -> None:
@@ -38,6 +44,7 @@ def test_no_such_host(host: str) -> None:
 def test_a_path(tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     with listen_on_path(path) as listener:
+        assert is_loopback(listener)
         assert address_of(listener) == f"unix:{path}"
         assert path.stat().st_mode & 0o777 == 0o660
         with pytest.raises(ListenError, match=rf"^can't listen on {path}: Address already in use$"):

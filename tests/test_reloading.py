@@ -140,3 +140,33 @@ def test_files(tmp_path: Path) -> None:
     shutil.copy2(here, tmp_path / "copy")
     (tmp_path / "copy").rename(here)
     assert files.changed(), "the same times and size, but another file"
+
+
+def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
+    """A key is revoked without a restart, and a broken file revokes none."""
+    path = command.home / "keys.json"
+    alice = command.run("keys", "create", "alice", PROXY_API_KEYS_FILE=str(path)).stdout.strip()
+    _env(command, upstream, f"PROXY_API_KEYS_FILE={path}")
+
+    def status(server: Running) -> int:
+        return httpx.get(f"{server.address}/v1/none", headers={"x-api-key": alice}, trust_env=False).status_code
+
+    with command.serving(RELOAD_INTERVAL="0.05", HOST="::") as server:
+        assert status(server) == 404
+        good = path.read_bytes()
+        path.write_text("{")
+        _logged(server, "configuration refused")
+        assert status(server) == 404
+        path.write_bytes(good)
+        assert command.run("keys", "revoke", "alice").returncode == 0
+        until(lambda: status(server) == 401, "the key is revoked")
+        assert "everybody may use this server" not in server.log.read_text()
+
+
+def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(HOST="::") as server:
+        _logged(server, "everybody may use this server")
+    with command.serving(HOST="127.0.0.1") as server:
+        _, log = server.end()
+        assert "everybody may use" not in log

@@ -137,3 +137,16 @@ upstreams:
     dialects = [each.dialect for each in configured(settings, found).endpoints]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
     assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_keys_of_clients_are_not_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool) -> None:
+    path = tmp_path / "upstreams.yaml"
+    path.write_text("upstreams: {claude: {url: 'https://api.anthropic.com', api: messages, passthrough: true}}")
+    given = (
+        {"CONFIG_FILE": str(path)} if in_file else {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
+    )
+    for name, value in {"PROXY_API_KEYS": "k", **given}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH"):
+        configured(load(None))

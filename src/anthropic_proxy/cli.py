@@ -1,4 +1,4 @@
-"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo]`. The only click import.
+"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`. With keys_cli the only click import.
 
 Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line itself is wrong.
 """
@@ -10,10 +10,11 @@ from typing import NoReturn
 
 import click
 
-from anthropic_proxy import __version__, daemon
+from anthropic_proxy import __version__, daemon, keys_cli
 from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import ListenError
-from anthropic_proxy.topology import configured
+from anthropic_proxy.topology import configured, text_of
 from anthropic_proxy.workers import WorkerError
 
 # Longer than the drain of open streams.
@@ -114,6 +115,9 @@ def demo(serve: bool) -> None:
     sys.exit(run(serve=serve))
 
 
+main.add_command(keys_cli.keys)
+
+
 def _refuse_options_of_the_server(context: click.Context) -> None:
     given = [name for name, value in context.params.items() if value and name != "pid_file"]
     if given:
@@ -136,6 +140,7 @@ def _settings(config: Path | None, flags: dict[str, object]) -> Settings:
     try:
         settings = load(env_file, flags)
         configured(settings)
+        configured_keys(settings, text_of)
     except ConfigError as error:
         _fail(str(error))
     return settings

@@ -22,6 +22,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from anthropic_proxy import variables
 from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
@@ -33,7 +34,7 @@ class ConfigError(Exception):
     """The configuration can't be used; the text says which variable, what was given and what is expected."""
 
 
-class Settings(ObserveSettings, ServerSettings, UpstreamSettings):
+class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
     """Everything that can be configured. Each field is documented by its description, in README and `.env.example`.
 
     What is wrong with them is told in the order of the bases, the last one first.

@@ -1,6 +1,7 @@
 """Sockets that the server listens on: TCP over IPv4, IPv6 or both, and Unix sockets."""
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -56,6 +57,13 @@ def address_of(listener: socket.socket, *, tls: bool = False) -> str:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     return f"http{'s' * tls}://[{host}]:{port}" if ":" in host else f"http{'s' * tls}://{host}:{port}"
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    if listener.family == socket.AF_UNIX:
+        return True
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _make_room(path: Path) -> None:

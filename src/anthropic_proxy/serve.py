@@ -23,7 +23,8 @@ from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
-from anthropic_proxy.listening import address_of, listen, listen_on_path
+from anthropic_proxy.keys_file import configured_keys
+from anthropic_proxy.listening import address_of, is_loopback, listen, listen_on_path
 from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.logs import Log, configure
 from anthropic_proxy.reloading import Files, Reloader
@@ -35,6 +36,10 @@ from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.workers import Order, Supervisor, Told
 
 Load = Callable[[], Settings]
+
+_NO_KEYS = (
+    "clients need no key, and other machines can reach it: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
+)
 
 
 class Control:
@@ -101,7 +106,7 @@ async def serve(
     asyncio.get_running_loop().set_exception_handler(_unforeseen)
     certificates = _certificates(settings)
     files = Files()
-    application = Application(settings, await _known(settings, files))
+    application = Application(settings, await _known(settings, files), configured_keys(settings, files.read))
     reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
     reloader.wanted = control.reload
     connections = Connections(settings)
@@ -111,6 +116,8 @@ async def serve(
         application.log.info("metrics", address=f"{address_of(listeners.ops)}/metrics")
     await connections.accept(listeners.main, application.asgi, certificates.context if certificates else None)
     _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
+    if not (settings.needs_key or settings.tls_client_ca_file or is_loopback(listeners.main)):
+        application.log.warning("everybody may use this server", hint=_NO_KEYS)
     async with _background(application.requests.watch(), application.keep_states()):
         async with _background(reloader.run(settings, files, application.reloaded)):
             await control.stop.wait()
@@ -153,7 +160,8 @@ async def _known(settings: Settings, files: Files) -> Routing:
 
 
 async def _apply(application: Application, settings: Settings, files: Files) -> None:
-    application.reload(settings, await _known(settings, files))
+    keys = configured_keys(settings, files.read)
+    application.reload(settings, await _known(settings, files), keys)
 
 
 async def _found(known: Routing) -> dict[str, Dialect]:

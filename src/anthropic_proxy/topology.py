@@ -13,6 +13,11 @@ from anthropic_proxy.routing import Routing, Rule, Target
 
 Read = Callable[[PurePath], str]
 
+_TWO_KINDS_OF_KEYS = (
+    "PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH, and `passthrough` in the configuration "
+    "file: a client sends one key, either the proxy's or the upstream's"
+)
+
 
 def text_of(path: PurePath) -> str:
     """The text of a UTF-8 file. Raises OSError and UnicodeDecodeError."""
@@ -23,6 +28,13 @@ def configured(settings: Settings, found: Found = MappingProxyType({}), read: Re
     """The upstreams, and which requests go where. found: what was found out by asking. read: gives the text of a file; it
     sees which ones are read. Raises ConfigError.
     """
+    known = _configured(settings, found, read)
+    if settings.needs_key and any(endpoint.key_passthrough for endpoint in known.endpoints):
+        raise ConfigError(_TWO_KINDS_OF_KEYS)
+    return known
+
+
+def _configured(settings: Settings, found: Found, read: Read) -> Routing:
     if settings.config_file is None:
         return routing.of_settings(settings, endpoints.of_settings(settings, found))
     file = _read(settings.config_file, settings, read)

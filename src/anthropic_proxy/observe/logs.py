@@ -107,6 +107,10 @@ class Log:
     def debug(self, event: str, **values: object) -> None:
         self._logger.debug(event, **self._safe(values))
 
+    def warning(self, event: str, **values: object) -> None:
+        """What the operator should change."""
+        self._logger.warning(event, **self._safe(values))
+
     def error(self, event: str, **values: object) -> None:
         """Within an `except` block, `exc_info=True` adds the traceback."""
         self._logger.error(event, **self._safe(values))

@@ -53,6 +53,8 @@ class Metrics:
         upstream = observation.upstream or NONE
         status = str(observation.status or 499)
         self._requests.labels(observation.operation, model, upstream, status).inc()
+        if observation.rejected is not None:
+            self._rejected.labels(observation.rejected).inc()
         if observation.operation == "other":
             return
         of_gen_ai = (observation.operation, model, upstream)
@@ -165,6 +167,11 @@ class Metrics:
             "anthropic_proxy_requests_total",
             "Requests that ended; status 499: the client left before an answer began.",
             ("operation", "model", "upstream", "status"),
+        )
+        self._rejected = counter(
+            "anthropic_proxy_rejected_requests_total",
+            "Requests that the client's key did not allow: no_key, unknown_key, expired_key, model.",
+            ("reason",),
         )
         self._in_flight = gauge("anthropic_proxy_requests_in_flight", "Requests that are being answered.")
         self._streams = counter(

@@ -24,12 +24,15 @@ _USAGE = {
 @dataclass
 class Observation:
     """One request. Times are of `time.perf_counter`, in seconds; tokens are the answer's usage by kind (input, output,
-    cache_read, cache_creation, thinking).
+    cache_read, cache_creation, thinking). client_key: the name of the key that it came with. rejected: why its key does not
+    allow it.
     """
 
     method: str
     path: str
     request_id: str = ""
+    client_key: str | None = None
+    rejected: str | None = None
     operation: str = "other"
     model: str | None = None
     is_stream: bool = False

@@ -5,13 +5,14 @@ from typing import cast
 
 from quart import Blueprint, Quart
 
+from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server import failures, messages, models, ops
+from anthropic_proxy.server import auth, failures, messages, models, ops
 from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
 
@@ -27,9 +28,10 @@ class Application:
     one, `aclose` after the last.
     """
 
-    def __init__(self, settings: Settings, known: Routing) -> None:
-        # The upstreams.
+    def __init__(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
+        # The upstreams, and the keys of clients, where they need one.
         self.known = known
+        self.keys = keys
         self.log = Log(verbose=settings.verbose, secrets=known.keys)
         # Why the configuration that was found last is not the one in force.
         self.refused: str | None = None
@@ -48,9 +50,10 @@ class Application:
         # Probes and metrics, for a port of their own.
         self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
 
-    def reload(self, settings: Settings, known: Routing) -> None:
+    def reload(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
         self.known = known
+        self.keys = keys
         self.log.hide(known.keys)
         self._gateways.replace(settings, known)
 
@@ -87,6 +90,7 @@ class Application:
             RESPONSE_TIMEOUT=None,
             BODY_TIMEOUT=None,
         )
+        auth.register(app, lambda: self.keys, ops.PATHS)
         app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout))
         app.register_blueprint(models.routes(self._gateways))
         return app

@@ -3,6 +3,7 @@
 from quart import Quart, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from anthropic_proxy.client_keys import RefusedError
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Outcome
@@ -44,6 +45,8 @@ def register(app: Quart, log: Log) -> None:
     @app.errorhandler(ApiError)
     async def told(error: ApiError) -> Response:
         g.observation.failed(error.type, error.message, _outcome(error))
+        if isinstance(error, RefusedError):
+            g.observation.rejected = error.reason
         body = error.written(g.request_id)
         log.body("client answer", g.request_id, body)
         return Response(body, error.status, error.headers, content_type="application/json")

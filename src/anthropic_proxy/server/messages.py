@@ -8,6 +8,7 @@ from quart import Blueprint, Response, g, request
 
 from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.client import Client
+from anthropic_proxy.client_keys import EVERYTHING, ClientKey
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway import Answer, Generations
 from anthropic_proxy.observe.logs import Log
@@ -36,7 +37,9 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
         g.observation.operation = "chat"
         raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateways.current.create(messages_body(raw, _version()), client(), g.observation)
+        body = messages_body(raw, _version())
+        client_key().check(body.request["model"])
+        answer = await gateways.current.create(body, client(), g.observation)
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))
             log.body("client events", g.request_id, written)
@@ -50,7 +53,9 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
         g.observation.operation = "count_tokens"
         raw = await _body(body_seconds)
         log.body("client request", g.request_id, raw)
-        answer = await gateways.current.count_tokens(count_tokens_body(raw, _version()), client(), g.observation)
+        body = count_tokens_body(raw, _version())
+        client_key().check(body.request["model"])
+        answer = await gateways.current.count_tokens(body, client(), g.observation)
         return _whole(cast("JsonObject | bytes", answer.content), answer)
 
     def _whole(content: JsonObject | bytes, answer: Answer) -> Response:
@@ -66,6 +71,12 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
 
 def _version() -> str:
     return str(request.headers.get("anthropic-version", ""))
+
+
+def client_key() -> ClientKey:
+    """The key of the request that is being answered."""
+    key: ClientKey = g.get("client_key", EVERYTHING)
+    return key
 
 
 def client() -> Client:

@@ -3,9 +3,9 @@
 from quart import Blueprint, Response, g, request
 from werkzeug.routing import BaseConverter
 
-from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway import Generations
-from anthropic_proxy.server.messages import PREFIXES, client
+from anthropic_proxy.server.messages import PREFIXES, client, client_key
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
@@ -28,10 +28,9 @@ def routes(gateways: Generations) -> Blueprint:
     async def models() -> Response:
         g.observation.operation = "models"
         arguments = request.args
+        offered = await gateways.current.catalogue.models(g.request_id, client())
         told = page(
-            _of_lifecycle(
-                await gateways.current.catalogue.models(g.request_id, client()), arguments.getlist("lifecycle[]")
-            ),
+            _of_lifecycle(_allowed(offered), arguments.getlist("lifecycle[]")),
             limit=_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
@@ -40,6 +39,8 @@ def routes(gateways: Generations) -> Blueprint:
 
     async def model(model_id: str) -> Response:
         g.observation.operation = "models"
+        if not client_key().may_use(model_id):
+            raise ApiError(404, f"model: {model_id}")
         found = await gateways.current.catalogue.model(model_id, g.request_id, client())
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
@@ -47,6 +48,11 @@ def routes(gateways: Generations) -> Blueprint:
         blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)
         blueprint.add_url_rule(f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", model)
     return blueprint
+
+
+def _allowed(models: list[JsonObject]) -> list[JsonObject]:
+    """Those that the client may ask for."""
+    return [model for model in models if client_key().may_use(model["id"])]
 
 
 def _of_lifecycle(models: list[JsonObject], wanted: list[str]) -> list[JsonObject]:

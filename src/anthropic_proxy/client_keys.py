@@ -1,0 +1,122 @@
+"""The keys that clients need: what each of them is, who has it, and what may be done with it.
+
+Keys are known by their SHA-256 alone. They are long and random, so nothing can be guessed from a hash, and a slow hash,
+as passwords need it, would only cost time with each request. A key is looked up by its hash: how long that takes tells
+something of the hash of what was sent, which nobody can choose, and nothing of the keys.
+
+Pure: the time comes in as an argument.
+"""
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from anthropic_proxy import variables
+from anthropic_proxy.errors import ApiError
+
+Reason = Literal["no_key", "unknown_key", "expired_key", "model"]
+
+_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+# In base64 = stands at the end of a key, where it can't be what divides it from its name.
+_NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
+
+
+class RefusedError(ApiError):
+    """A request that its key does not allow. reason: for the metrics."""
+
+    def __init__(self, status: int, message: str, reason: Reason) -> None:
+        super().__init__(status, message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """One client's key. sha256: of the key, in hexadecimal. models: exact names or globs of the models that it may ask for,
+    by the client's names; empty for all. expires: with its time zone.
+    """
+
+    name: str
+    sha256: str
+    models: tuple[str, ...] = ()
+    expires: datetime | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether it may ask for a model."""
+        return not self.models or any(model == glob or fnmatch.fnmatchcase(model, glob) for glob in self.models)
+
+    def check(self, model: str) -> None:
+        """Raises RefusedError (403) when it may not ask for a model."""
+        if not self.may_use(model):
+            raise RefusedError(403, f"Your API key does not allow the model {model!r}", "model")
+
+
+# Of whoever asks where no key is needed.
+EVERYTHING = ClientKey("", "")
+
+
+class ClientKeys:
+    """All keys. Raises ValueError when two of them have the same name, or are the same."""
+
+    def __init__(self, keys: Iterable[ClientKey]) -> None:
+        self._by_hash: dict[str, ClientKey] = {}
+        names: set[str] = set()
+        for key in keys:
+            if key.name in names:
+                raise ValueError(f"the name {key.name!r} is given twice")
+            if key.sha256 in self._by_hash:
+                raise ValueError(f"{key.name!r} has the same key as {self._by_hash[key.sha256].name!r}")
+            names.add(key.name)
+            self._by_hash[key.sha256] = key
+
+    def allowed(self, secret: str, now: datetime) -> ClientKey:
+        """The key that a request came with. Raises RefusedError (401) when it is none, or not one any more."""
+        if not secret:
+            raise RefusedError(401, "x-api-key header is required", "no_key")
+        found = self._by_hash.get(hashed(secret))
+        if found is None:
+            raise RefusedError(401, "invalid x-api-key", "unknown_key")
+        if found.expires is not None and found.expires <= now:
+            raise RefusedError(401, "invalid x-api-key: it has expired", "expired_key")
+        return found
+
+
+def hashed(secret: str) -> str:
+    """The SHA-256 of a key, in hexadecimal."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def checked_name(name: str) -> str:
+    """What a key may be called: it stands in logs. Raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
+    return name
+
+
+def parse(text: str) -> tuple[ClientKey, ...]:
+    """The keys of a variable: `name=key`, keys alone, which are named by their places, or a JSON object of names and keys.
+
+    Raises ValueError, which shows no key.
+    """
+    if text.lstrip().startswith("{"):
+        given = list((variables.pairs(text) or {}).items())
+    else:
+        given = [_name_and_key(number, part) for number, part in enumerate(variables.parts(text), 1)]
+    if not given:
+        raise ValueError("it holds no key")
+    keys = tuple(_client_key(name, secret) for name, secret in given)
+    ClientKeys(keys)
+    return keys
+
+
+def _name_and_key(number: int, part: str) -> tuple[str, str]:
+    named = _NAMED.fullmatch(part)
+    return (named["name"].strip(), named["key"].strip()) if named else (f"key-{number}", part)
+
+
+def _client_key(name: str, secret: str) -> ClientKey:
+    # A name that is none may be a part of a key.
+    return ClientKey(checked_name(name), hashed(variables.header_value(secret)))

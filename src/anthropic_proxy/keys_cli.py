@@ -1,0 +1,111 @@
+"""The commands `anthropic-proxy keys create|list|revoke`: the file with the clients' keys, from the command line.
+
+A key is shown when it is made, and never again: the file has its hash alone. A running server looks at the file by itself.
+"""
+
+import secrets
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from anthropic_proxy import keys_file
+from anthropic_proxy.client_keys import ClientKey, checked_name, hashed
+from anthropic_proxy.config import ConfigError, find_env_file
+from anthropic_proxy.key_settings import KeySettings
+from anthropic_proxy.topology import text_of
+
+_PREFIX = "sk-ant-proxy-"
+_BYTES = 32
+
+_FILE = click.option(
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file with the keys.  [default: PROXY_API_KEYS_FILE, of the environment or the .env file]",
+)
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke the keys of clients."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may ask for.  [default: all]")
+@click.option("--expires", type=click.DateTime(), help="When it expires, in UTC.  [default: never]")
+@_FILE
+def create(name: str, models: tuple[str, ...], expires: datetime | None, path: Path | None) -> None:
+    """Make a key called NAME, and print it. It is not shown again."""
+    secret = _PREFIX + secrets.token_urlsafe(_BYTES)
+    made = ClientKey(name, hashed(secret), models, expires.replace(tzinfo=UTC) if expires else None)
+
+    def with_it(known: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
+        checked_name(name)
+        return (*known, made)
+
+    _change(path, with_it)
+    click.echo(secret)
+
+
+@keys.command("list")
+@_FILE
+def list_keys(path: Path | None) -> None:
+    """List the keys: their names, models and ends."""
+    path = _chosen(path)
+    try:
+        known = keys_file.parse_file(text_of(path), str(path))
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        _fail(str(error))
+    for key in known:
+        click.echo(f"{key.name}\t{', '.join(key.models) or '*'}\t{_end(key)}")
+
+
+@keys.command()
+@click.argument("name")
+@_FILE
+def revoke(name: str, path: Path | None) -> None:
+    """Take the key called NAME away."""
+
+    def without_it(known: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
+        left = tuple(key for key in known if key.name != name)
+        if len(left) == len(known):
+            raise ValueError(f"there is no key called {name!r}")
+        return left
+
+    _change(path, without_it)
+    click.echo(f"✓ Revoked {name}")
+
+
+def _change(path: Path | None, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
+    if sys.platform == "win32":
+        _fail("Keys can be changed on Unix systems only")
+    try:
+        keys_file.change(_chosen(path), changed)
+    except (ConfigError, OSError, ValueError) as error:
+        _fail(str(error))
+
+
+def _chosen(path: Path | None) -> Path:
+    # What else is configured need not be right for this.
+    settings: Any = {"_env_file": find_env_file(None), "PROXY_API_KEYS": None}
+    path = path or KeySettings(**settings).proxy_api_keys_file
+    if path is None:
+        _fail("Which file? Set PROXY_API_KEYS_FILE, or give --file")
+    return path.expanduser()
+
+
+def _end(key: ClientKey) -> str:
+    if key.expires is None:
+        return "never expires"
+    verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
+    return f"{verb} {keys_file.written_time(key.expires)}"
+
+
+def _fail(reason: str) -> NoReturn:
+    click.echo(f"✗ {reason}", err=True)
+    sys.exit(1)

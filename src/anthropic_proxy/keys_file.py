@@ -1,0 +1,149 @@
+"""The file with the clients' keys (PROXY_API_KEYS_FILE): read, checked as a whole, and changed.
+
+    {"keys": [{"name": "alice", "sha256": "...", "models": ["claude-*"], "expires": "2027-01-01T00:00:00Z"}]}
+
+The commands write JSON; the same in YAML is for those who write it themselves, and is not changed, as its comments would
+be lost. A change is made under a lock, and in one step, so that no reader ever sees half of it.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from anthropic_proxy.client_keys import ClientKey, ClientKeys, checked_name, parse
+from anthropic_proxy.config import ConfigError
+from anthropic_proxy.config_text import parse_text
+from anthropic_proxy.key_settings import KeySettings
+from anthropic_proxy.wire.codec import dumps, loads
+
+_VARIABLE = "PROXY_API_KEYS_FILE"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[str, AfterValidator(checked_name)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
+    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)] = None
+    expires: AwareDatetime | None = None
+
+
+class _KeysFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    keys: tuple[_Entry, ...]
+
+
+def parse_file(text: str, name: str) -> tuple[ClientKey, ...]:
+    """The keys of a file. name: the file's, whose ending tells JSON from YAML. Raises ConfigError, which shows no key."""
+    try:
+        entries = _KeysFile.model_validate(_values(text, name)).keys
+        keys = tuple(ClientKey(each.name, each.sha256, each.models or (), each.expires) for each in entries)
+        ClientKeys(keys)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors())
+        raise ConfigError("\n".join(f"{_VARIABLE}: {name}: {each}" for each in problems)) from None
+    except ValueError as error:
+        raise ConfigError(f"{_VARIABLE}: {name}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{_VARIABLE}: {error}") from None
+    return keys
+
+
+def _values(text: str, name: str) -> Any:
+    ending = PurePath(name).suffix.lower()
+    if ending == ".json":
+        return loads(text)
+    if ending not in (".yaml", ".yml"):
+        raise ValueError("the file's name must end in .json, .yaml or .yml")
+    return parse_text(text, name).value
+
+
+def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
+    """The keys of the settings; None when clients need none. read: gives the text of a file. Raises ConfigError."""
+    if not settings.needs_key:
+        return None
+    secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
+    of_variable = parse(secret.get_secret_value()) if secret else ()
+    of_file = parse_file(_text(path, read), str(path)) if path else ()
+    try:
+        return ClientKeys([*of_variable, *of_file])
+    except ValueError as error:
+        raise ConfigError(f"PROXY_API_KEYS and {_VARIABLE}: {error}") from None
+
+
+def _text(path: Path, read: Callable[[PurePath], str]) -> str:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        hint = "`anthropic-proxy keys create NAME` makes it"
+        raise ConfigError(f"{_VARIABLE}: {path} does not exist; {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{_VARIABLE}: {path} can't be read: {error}") from None
+
+
+def written(keys: Iterable[ClientKey]) -> bytes:
+    """The text of a file with these keys."""
+    return b'{"keys": [\n  ' + b",\n  ".join(dumps(_entry(key)) for key in keys) + b"\n]}\n"
+
+
+def _entry(key: ClientKey) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "sha256": key.sha256,
+        **({"models": list(key.models)} if key.models else {}),
+        **({"expires": written_time(key.expires)} if key.expires else {}),
+    }
+
+
+def written_time(moment: datetime) -> str:
+    """RFC 3339, in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def change(path: Path, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
+    """Write what `changed` makes of a file's keys, of which a file that is not there has none. Raises ConfigError, OSError,
+    and what `changed` raises.
+    """
+    if path.suffix.lower() != ".json":
+        raise ConfigError(f"{path}: the commands change .json files alone; of others the comments would be lost")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        before = parse_file(path.read_text("utf-8"), str(path)) if path.exists() else ()
+        keys = changed(before)
+        ClientKeys(keys)
+        _replace(path, written(keys))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile. The lock has a file of its own, as the other is replaced."""
+    import fcntl  # there is none on Windows
+
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Readable for its owner alone, as `mkstemp` makes files."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,97 @@
+"""Keys of clients: how they are written, whose they are, and what they allow."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from anthropic_proxy.client_keys import EVERYTHING, ClientKey, ClientKeys, RefusedError, hashed, parse
+
+_NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alice=k1;bob = k2", {"alice": "k1", "bob": "k2"}),
+        ("k1\nk2;", {"key-1": "k1", "key-2": "k2"}),
+        ("k1;bob=k2", {"key-1": "k1", "bob": "k2"}),
+        ("c2VjcmV0==", {"key-1": "c2VjcmV0=="}),
+        ("alice=c2VjcmV0==", {"alice": "c2VjcmV0=="}),
+        ('{"alice": "k=1"}', {"alice": "k=1"}),
+    ],
+)
+def test_parse(text: str, expected: dict[str, str]) -> None:
+    assert parse(text) == tuple(ClientKey(name, hashed(key)) for name, key in expected.items())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ; ",
+        "{}",
+        "a=canary;a=other",
+        "a=canary;b=canary",
+        "=canary",
+        "canary key=x",
+        "a=canäry",
+        '{"a": 1}',
+        "{canary",
+    ],
+)
+def test_what_is_no_list_of_keys(text: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        parse(text)
+    assert "can" not in str(raised.value).replace("can be", "")
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason", "message"),
+    [
+        ("", "no_key", "x-api-key header is required"),
+        ("other", "unknown_key", "invalid x-api-key"),
+        (hashed("good"), "unknown_key", "invalid x-api-key"),
+        ("GOOD", "unknown_key", "invalid x-api-key"),
+        ("caf\u00e9", "unknown_key", "invalid x-api-key"),
+        ("old", "expired_key", "invalid x-api-key: it has expired"),
+    ],
+)
+def test_refused(secret: str, reason: str, message: str) -> None:
+    keys = ClientKeys([ClientKey("good", hashed("good")), ClientKey("old", hashed("old"), expires=_NOW)])
+    with pytest.raises(RefusedError) as raised:
+        keys.allowed(secret, _NOW)
+    told = raised.value
+    assert (told.status, told.type, told.reason, told.message) == (401, "authentication_error", reason, message)
+
+
+def test_allowed() -> None:
+    key = ClientKey("good", hashed("good"), expires=_NOW)
+    assert ClientKeys([key]).allowed("good", _NOW - timedelta(seconds=1)) is key
+
+
+@pytest.mark.parametrize(
+    ("models", "model", "allowed"),
+    [
+        ((), "anything", True),
+        (("claude-*",), "claude-opus-4-6", True),
+        (("claude-*",), "gpt-5", False),
+        (("claude-*",), "vendor/claude-opus", False),
+        (("gpt-5", "claude-*"), "gpt-5", True),
+        (("gpt-5",), "gpt-5-mini", False),
+        (("gpt-5",), "GPT-5", False),
+        (("claude-opus-4-6[1m]",), "claude-opus-4-6[1m]", True),
+    ],
+)
+def test_models(models: tuple[str, ...], model: str, *, allowed: bool) -> None:
+    key = ClientKey("a", "", models)
+    assert key.may_use(model) is allowed
+    if allowed:
+        key.check(model)
+        return
+    with pytest.raises(RefusedError) as raised:
+        key.check(model)
+    assert (raised.value.status, raised.value.type, raised.value.reason) == (403, "permission_error", "model")
+
+
+def test_without_keys_everything_is_allowed() -> None:
+    EVERYTHING.check("any")

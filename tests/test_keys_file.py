@@ -1,0 +1,113 @@
+"""The file with the clients' keys: what stands in it, and how it is changed."""
+
+import stat
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.client_keys import ClientKey, hashed
+from anthropic_proxy.config import ConfigError
+from anthropic_proxy.key_settings import KeySettings
+from anthropic_proxy.keys_file import change, configured_keys, parse_file, written
+from anthropic_proxy.topology import text_of
+
+_HASH = hashed("k")
+_KEYS = (
+    ClientKey("alice", _HASH),
+    ClientKey("ci", hashed("c"), ("claude-*", "gpt-5"), datetime(2027, 1, 1, tzinfo=UTC)),
+)
+_YAML = f"""
+keys:
+  - name: alice  # of the team
+    sha256: {_HASH}
+  - {{name: ci, sha256: {hashed("c")}, models: [claude-*, gpt-5], expires: "2027-01-01T01:00:00+01:00"}}
+"""
+
+
+def _settings(**given: Any) -> KeySettings:
+    return KeySettings(**{"_env_file": None, **given})
+
+
+def test_what_is_written_is_read() -> None:
+    text = written(_KEYS).decode()
+    assert parse_file(text, "keys.json") == parse_file(text, "keys.yaml") == parse_file(_YAML, "keys.yml") == _KEYS
+    assert parse_file(written(()).decode(), "keys.json") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "told"),
+    [
+        ("{", "keys.json", ""),
+        ("[]", "keys.json", "the file"),
+        ("{}", "keys.json", "keys: Field required"),
+        ("a: b: c", "keys.yaml", "keys.yaml:1:5"),
+        ("{}", "keys.toml", "must end in .json, .yaml or .yml"),
+        (f'{{"keys": [{{"name": "a b", "sha256": "{_HASH}"}}]}}', "keys.json", "keys.0.name"),
+        ('{"keys": [{"name": "a", "sha256": "canary"}]}', "keys.json", "keys.0.sha256"),
+        (f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "model": []}}]}}', "keys.json", "keys.0.model: Extra inputs"),
+        (f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "models": []}}]}}', "keys.json", "keys.0.models"),
+        (
+            f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "expires": "2027-01-01T00:00:00"}}]}}',
+            "keys.json",
+            "keys.0.expires",
+        ),
+        (
+            f'{{"keys": [{{"name": "a", "sha256": "{_HASH}"}}, {{"name": "b", "sha256": "{_HASH}"}}]}}',
+            "keys.json",
+            "'b' has the same key as 'a'",
+        ),
+    ],
+)
+def test_what_is_no_file_of_keys(text: str, name: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_file(text, name)
+    assert str(raised.value).startswith(f"PROXY_API_KEYS_FILE: {name}")
+    assert told in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_both_sources(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(written(_KEYS))
+    assert configured_keys(_settings(), text_of) is None
+    keys = configured_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), text_of)
+    assert keys is not None
+    assert [keys.allowed(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"] == ["bob", "alice", "ci"]
+    with pytest.raises(ConfigError, match="the name 'alice' is given twice"):
+        configured_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), text_of)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"):
+        configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), text_of)
+    with pytest.raises(ConfigError, match="can't be read"):
+        configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), text_of)
+
+
+def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "keys.json"
+
+    def add(number: int) -> None:
+        change(path, lambda known: (*known, ClientKey(f"k{number}", hashed(str(number)))))
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key.name for key in parse_file(path.read_text(), path.name)} == {f"k{number}" for number in range(8)}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {each.name for each in path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
+
+
+def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(written(_KEYS))
+    with pytest.raises(ValueError, match="given twice"):
+        change(path, lambda known: (*known, ClientKey("alice", hashed("x"))))
+    assert path.read_bytes() == written(_KEYS)
+    with pytest.raises(ConfigError, match=r"change \.json files alone"):
+        change(tmp_path / "keys.yaml", lambda known: known)
