@@ -38,8 +38,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._models = dict.fromkeys(models)
         self._most_models = max(most_models, len(self._models))
+        self._describe_gen_ai()
         self._describe_requests()
         self._describe_upstreams()
+        self._describe_states()
         self._describe_server()
 
     def began(self, observation: Observation) -> None:  # noqa: ARG002 - nothing is known of it yet
@@ -140,8 +142,8 @@ class Metrics:
             is_new = False
         return OTHER if is_new else name
 
-    def _describe_requests(self) -> None:
-        histogram, counter, gauge = self._kinds()
+    def _describe_gen_ai(self) -> None:
+        histogram, _, _ = self._kinds()
         self._duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request to the end of its answer.",
@@ -163,6 +165,9 @@ class Metrics:
         self._token_usage = histogram(
             "gen_ai_client_token_usage", "Tokens of a request.", (*_GEN_AI, "gen_ai_token_type"), buckets=_TOKENS
         )
+
+    def _describe_requests(self) -> None:
+        histogram, counter, gauge = self._kinds()
         self._requests = counter(
             "anthropic_proxy_requests_total",
             "Requests that ended; status 499: the client left before an answer began.",
@@ -190,7 +195,7 @@ class Metrics:
         )
 
     def _describe_upstreams(self) -> None:
-        histogram, counter, gauge = self._kinds()
+        histogram, counter, _ = self._kinds()
         of_upstream = ("upstream",)
         self._upstream_seconds = histogram(
             "gen_ai_client_operation_duration_seconds",
@@ -216,6 +221,10 @@ class Metrics:
             "Requests that went to the next upstream, as this one failed.",
             of_upstream,
         )
+
+    def _describe_states(self) -> None:
+        histogram, counter, gauge = self._kinds()
+        of_upstream = ("upstream",)
         self._breaker = gauge(
             "anthropic_proxy_upstream_breaker_state",
             "1 for the state that the upstream's circuit breaker is in, of each process.",
