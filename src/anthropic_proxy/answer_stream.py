@@ -58,11 +58,6 @@ class AnswerStream:
         self._upstream_is_done = False
 
     @property
-    def outcome(self) -> str:
-        """How it ended: the stop reason, `error`, or `client_closed` before any end."""
-        return "error" if self.error else self._translator.outcome or "client_closed"
-
-    @property
     def usage(self) -> JsonObject | None:
         """Usage of a whole answer, in tokens."""
         return self._translator.usage

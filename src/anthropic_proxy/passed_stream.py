@@ -58,11 +58,6 @@ class PassedStream:
         self._over = False
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def outcome(self) -> str:
-        """How it ended: `passed`, `error`, or `client_closed` before any end."""
-        return "error" if self.error else "passed" if self._over else "client_closed"
-
     async def start(self) -> None:
         """Wait for the first content. Raises ApiError when the answer breaks off before, or begins with an error."""
         try:
