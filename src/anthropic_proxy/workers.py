@@ -181,6 +181,8 @@ class Supervisor:
 
     def _heard(self, worker: _Worker) -> None:
         """A worker serves, or is about to be reaped."""
+        if worker.pid not in self._workers:
+            return  # its end was told at the same time as that of another one, and it is reaped by now
         try:
             said = worker.orders.recv(64)
         except OSError:

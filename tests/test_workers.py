@@ -1,0 +1,37 @@
+"""The process that starts the others, where its workers end in unfortunate moments."""
+
+import subprocess
+import sys
+
+# All workers are dead, and known to be, before the first process looks at what it was told: it hears in one go of the
+# first one's end, of a child's death, and of the others' ends.
+BOTH_AT_ONCE = """
+import os, signal
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.workers import Supervisor, Told
+
+dead = []
+
+def work(orders):
+    orders.sendall(b".")
+    signal.pause()
+
+def ready():
+    for worker in list(supervisor._workers):
+        os.kill(worker, signal.SIGKILL)
+        os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+
+def died(pid):
+    dead.append(pid)
+    if len(dead) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+supervisor = Supervisor(3, work, Told(ready, lambda: None, died), 0, Log())
+supervisor.run()
+print(len(dead))
+"""
+
+
+def test_workers_that_end_at_the_same_time_do_not_end_the_first_process() -> None:
+    done = subprocess.run([sys.executable, "-c", BOTH_AT_ONCE], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.splitlines()[-1:], done.returncode) == (["3"], 0), done.stderr
