@@ -27,10 +27,15 @@ def test_create_list_revoke(path: Path) -> None:
     assert (made.exit_code, len(secret) >= 56, secret[:13]) == (0, True, "sk-ant-proxy-")
     assert secret not in path.read_text()
     assert hashed(secret) in path.read_text()
-    other = _keys("create", "ci", "--model", "claude-*", "--model", "gpt-5", "--expires", "2020-02-03")
+    other = _keys(
+        "create", "ci", "--model", "claude-*", "--model", "gpt-5", "--expires", "2020-02-03", "--requests-per-minute", "3"
+    )
     assert other.stdout.strip() != secret
     listed = _keys("list")
-    assert listed.stdout == "alice\t*\tnever expires\nci\tclaude-*, gpt-5\texpired 2020-02-03T00:00:00Z\n"
+    assert (
+        listed.stdout
+        == "alice\t*\tnever expires\t-\nci\tclaude-*, gpt-5\texpired 2020-02-03T00:00:00Z\t3 requests per minute\n"
+    )
     assert _keys("revoke", "alice").exit_code == 0
     assert _keys("list", "--file", str(path)).stdout.startswith("ci\t")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.client_keys import ClientKey, hashed
-from anthropic_proxy.config import ConfigError
+from anthropic_proxy.client_keys import ClientKey, KeyLimits, hashed
+from anthropic_proxy.config import ConfigError, load
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.keys_file import change, configured_keys, parse_file, written
 from anthropic_proxy.topology import text_of
@@ -111,3 +111,40 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == written(_KEYS)
     with pytest.raises(ConfigError, match=r"change \.json files alone"):
         change(tmp_path / "keys.yaml", lambda known: known)
+
+
+def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(written([ClientKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))]))
+    settings = {"PROXY_API_KEYS": "b=b", "PROXY_API_KEYS_FILE": path, "RATE_LIMIT_STORAGE_URL": "sqlite:///a.db"}
+    keys = configured_keys(_settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), text_of)
+    assert keys is not None
+    found = {name: key.limits for name in "ab" if (key := keys.named(name))}
+    assert found == {"a": KeyLimits(5, None, 100), "b": KeyLimits(9, None, 100)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100}, "needs RATE_LIMIT_STORAGE_URL"),
+        ({"KEY_TOKENS_PER_MINUTE": 100}, "set PROXY_API_KEYS"),
+    ],
+)
+def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        configured_keys(_settings(**settings), text_of)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("RATE_LIMIT_STORAGE_URL", "mongodb://x", "memory://, sqlite:////a/path/limits.db"),
+        ("CORS_ALLOWED_ORIGINS", "https://a.example/path", "is no origin"),
+        ("KEY_TOKENS_PER_MINUTE", "0", "a number from 1 on"),
+    ],
+)
+def test_settings_of_limits(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost:1")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=told):
+        load(None)

@@ -10,15 +10,17 @@ Pure: the time comes in as an argument.
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 
 from anthropic_proxy import variables
 from anthropic_proxy.errors import ApiError
 
-Reason = Literal["no_key", "unknown_key", "expired_key", "model"]
+Reason = Literal[
+    "no_key", "unknown_key", "expired_key", "model", "requests_per_minute", "tokens_per_minute", "tokens_per_month"
+]
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 # In base64 = stands at the end of a key, where it can't be what divides it from its name.
@@ -28,9 +30,30 @@ _NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 class RefusedError(ApiError):
     """A request that its key does not allow. reason: for the metrics."""
 
-    def __init__(self, status: int, message: str, reason: Reason) -> None:
-        super().__init__(status, message)
+    def __init__(self, status: int, message: str, reason: Reason, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class KeyLimits:
+    """How much a key may use; None: as much as it likes. Tokens are those of input that was not cached, and of output."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_month: int | None = None
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether there is one of tokens."""
+        return self.tokens_per_minute is not None or self.tokens_per_month is not None
+
+    def or_else(self, others: "KeyLimits") -> "KeyLimits":
+        """These, and those of `others` that are not among them."""
+        return KeyLimits(**{name: getattr(self, name) or getattr(others, name) for name in LIMITS})
+
+
+LIMITS = tuple(each.name for each in fields(KeyLimits))
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,7 @@ class ClientKey:
     sha256: str
     models: tuple[str, ...] = ()
     expires: datetime | None = None
+    limits: KeyLimits = KeyLimits()
 
     def may_use(self, model: str) -> bool:
         """Whether it may ask for a model."""
@@ -63,13 +87,13 @@ class ClientKeys:
 
     def __init__(self, keys: Iterable[ClientKey]) -> None:
         self._by_hash: dict[str, ClientKey] = {}
-        names: set[str] = set()
+        self._by_name: dict[str, ClientKey] = {}
         for key in keys:
-            if key.name in names:
+            if key.name in self._by_name:
                 raise ValueError(f"the name {key.name!r} is given twice")
             if key.sha256 in self._by_hash:
                 raise ValueError(f"{key.name!r} has the same key as {self._by_hash[key.sha256].name!r}")
-            names.add(key.name)
+            self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 
     def allowed(self, secret: str, now: datetime) -> ClientKey:
@@ -82,6 +106,10 @@ class ClientKeys:
         if found.expires is not None and found.expires <= now:
             raise RefusedError(401, "invalid x-api-key: it has expired", "expired_key")
         return found
+
+    def named(self, name: str) -> ClientKey | None:
+        """The key with a name."""
+        return self._by_name.get(name)
 
 
 def hashed(secret: str) -> str:

@@ -1,11 +1,19 @@
-"""Settings of who may ask: the keys of clients."""
+"""Settings of who may ask, and how much: the keys of clients, and their limits."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy import client_keys
+from anthropic_proxy import client_keys, variables
+from anthropic_proxy.client_keys import KeyLimits
+
+_NUMBER = "a number from 1 on, for each key that has none of its own"
+# The storages of `limits` that work without a server or with Redis.
+_STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
 
 class KeySettings(BaseSettings):
@@ -22,6 +30,59 @@ class KeySettings(BaseSettings):
     proxy_api_keys_file: Path | None = Field(
         default=None, validation_alias="PROXY_API_KEYS_FILE", description="a JSON or YAML file with keys"
     )
+
+    key_requests_per_minute: int | None = Field(
+        default=None, ge=1, validation_alias="KEY_REQUESTS_PER_MINUTE", description=_NUMBER
+    )
+    key_tokens_per_minute: int | None = Field(
+        default=None, ge=1, validation_alias="KEY_TOKENS_PER_MINUTE", description=_NUMBER
+    )
+    key_tokens_per_month: int | None = Field(
+        default=None, ge=1, validation_alias="KEY_TOKENS_PER_MONTH", description=_NUMBER
+    )
+    rate_limit_storage_url: SecretStr | None = Field(
+        default=None,
+        validation_alias="RATE_LIMIT_STORAGE_URL",
+        description="memory://, sqlite:////a/path/limits.db, redis://host:6379/0, rediss:// or redis+unix://",
+    )
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="CORS_ALLOWED_ORIGINS",
+        description="a list of origins such as https://app.example.com, separated by ; or new lines, or *",
+    )
+
+    @field_validator("cors_allowed_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: Any) -> Any:
+        origins = variables.parts(value) if isinstance(value, str) else value
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: it has a scheme and a host, and no path")
+        return origins
+
+    @field_validator("rate_limit_storage_url", mode="after")
+    @classmethod
+    def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _STORAGE.fullmatch(value.get_secret_value()):
+            raise ValueError("no storage of counters")
+        return value
+
+    @property
+    def limit_storage(self) -> str:
+        """The URL of the storage of counters."""
+        return self.rate_limit_storage_url.get_secret_value() if self.rate_limit_storage_url else "memory://"
+
+    def sharing_limits(self, directory: str) -> Self:
+        """These, with counters that processes share: in a directory, unless it is said where they are."""
+        if self.rate_limit_storage_url is not None:
+            return self
+        # Files called .db are metrics there.
+        return self.model_copy(update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")})
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """Of each key that has none of its own."""
+        return KeyLimits(self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month)
 
     @field_validator("proxy_api_keys", mode="after")
     @classmethod

@@ -6,6 +6,7 @@ A key is shown when it is made, and never again: the file has its hash alone. A 
 import secrets
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,13 +14,14 @@ from typing import Any, NoReturn
 import click
 
 from anthropic_proxy import keys_file
-from anthropic_proxy.client_keys import ClientKey, checked_name, hashed
+from anthropic_proxy.client_keys import ClientKey, KeyLimits, checked_name, hashed
 from anthropic_proxy.config import ConfigError, find_env_file
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.topology import text_of
 
 _PREFIX = "sk-ant-proxy-"
 _BYTES = 32
+_LIMIT = click.IntRange(min=1)
 
 _FILE = click.option(
     "--file",
@@ -38,11 +40,15 @@ def keys() -> None:
 @click.argument("name")
 @click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may ask for.  [default: all]")
 @click.option("--expires", type=click.DateTime(), help="When it expires, in UTC.  [default: never]")
+@click.option("--requests-per-minute", type=_LIMIT, help="How many requests it may send in a minute.  [default: any]")
+@click.option("--tokens-per-minute", type=_LIMIT, help="How many tokens it may use in a minute.  [default: any]")
+@click.option("--tokens-per-month", type=_LIMIT, help="How many tokens it may use in a calendar month.  [default: any]")
 @_FILE
-def create(name: str, models: tuple[str, ...], expires: datetime | None, path: Path | None) -> None:
+def create(name: str, models: tuple[str, ...], expires: datetime | None, path: Path | None, **limits: int | None) -> None:
     """Make a key called NAME, and print it. It is not shown again."""
     secret = _PREFIX + secrets.token_urlsafe(_BYTES)
-    made = ClientKey(name, hashed(secret), models, expires.replace(tzinfo=UTC) if expires else None)
+    until = expires.replace(tzinfo=UTC) if expires else None
+    made = ClientKey(name, hashed(secret), models, until, KeyLimits(**limits))
 
     def with_it(known: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
         checked_name(name)
@@ -55,14 +61,14 @@ def create(name: str, models: tuple[str, ...], expires: datetime | None, path: P
 @keys.command("list")
 @_FILE
 def list_keys(path: Path | None) -> None:
-    """List the keys: their names, models and ends."""
+    """List the keys: their names, models, ends and limits."""
     path = _chosen(path)
     try:
         known = keys_file.parse_file(text_of(path), str(path))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         _fail(str(error))
     for key in known:
-        click.echo(f"{key.name}\t{', '.join(key.models) or '*'}\t{_end(key)}")
+        click.echo(f"{key.name}\t{', '.join(key.models) or '*'}\t{_end(key)}\t{_limits(key)}")
 
 
 @keys.command()
@@ -104,6 +110,10 @@ def _end(key: ClientKey) -> str:
         return "never expires"
     verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
     return f"{verb} {keys_file.written_time(key.expires)}"
+
+
+def _limits(key: ClientKey) -> str:
+    return ", ".join(f"{amount} {name.replace('_', ' ')}" for name, amount in asdict(key.limits).items() if amount) or "-"
 
 
 def _fail(reason: str) -> NoReturn:

@@ -10,19 +10,26 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from anthropic_proxy.client_keys import ClientKey, ClientKeys, checked_name, parse
+from anthropic_proxy.client_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name, parse
 from anthropic_proxy.config import ConfigError
 from anthropic_proxy.config_text import parse_text
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.wire.codec import dumps, loads
 
 _VARIABLE = "PROXY_API_KEYS_FILE"
+_Limit = Annotated[int | None, Field(ge=1)]
+
+_FORGOTTEN = (
+    "tokens_per_month needs RATE_LIMIT_STORAGE_URL, as what was used must outlive a restart: "
+    "sqlite:////a/path/limits.db, or redis://host:6379 where several replicas serve"
+)
 
 
 class _Entry(BaseModel):
@@ -33,6 +40,13 @@ class _Entry(BaseModel):
     # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)] = None
     expires: AwareDatetime | None = None
+    requests_per_minute: _Limit = None
+    tokens_per_minute: _Limit = None
+    tokens_per_month: _Limit = None
+
+    def key(self) -> ClientKey:
+        limits = KeyLimits(**{name: getattr(self, name) for name in LIMITS})
+        return ClientKey(self.name, self.sha256, self.models or (), self.expires, limits)
 
 
 class _KeysFile(BaseModel):
@@ -45,7 +59,7 @@ def parse_file(text: str, name: str) -> tuple[ClientKey, ...]:
     """The keys of a file. name: the file's, whose ending tells JSON from YAML. Raises ConfigError, which shows no key."""
     try:
         entries = _KeysFile.model_validate(_values(text, name)).keys
-        keys = tuple(ClientKey(each.name, each.sha256, each.models or (), each.expires) for each in entries)
+        keys = tuple(each.key() for each in entries)
         ClientKeys(keys)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors())
@@ -69,12 +83,17 @@ def _values(text: str, name: str) -> Any:
 def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
     """The keys of the settings; None when clients need none. read: gives the text of a file. Raises ConfigError."""
     if not settings.needs_key:
+        if settings.key_limits != KeyLimits():
+            raise ConfigError("KEY_ limits are of clients' keys: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, too")
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
     of_variable = parse(secret.get_secret_value()) if secret else ()
     of_file = parse_file(_text(path, read), str(path)) if path else ()
+    keys = [replace(key, limits=key.limits.or_else(settings.key_limits)) for key in (*of_variable, *of_file)]
+    if settings.rate_limit_storage_url is None and any(key.limits.tokens_per_month for key in keys):
+        raise ConfigError(_FORGOTTEN)
     try:
-        return ClientKeys([*of_variable, *of_file])
+        return ClientKeys(keys)
     except ValueError as error:
         raise ConfigError(f"PROXY_API_KEYS and {_VARIABLE}: {error}") from None
 
@@ -100,6 +119,7 @@ def _entry(key: ClientKey) -> dict[str, Any]:
         "sha256": key.sha256,
         **({"models": list(key.models)} if key.models else {}),
         **({"expires": written_time(key.expires)} if key.expires else {}),
+        **{name: limit for name, limit in asdict(key.limits).items() if limit is not None},
     }
 
 

@@ -64,9 +64,9 @@ def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None =
             return
         address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
         told = Told(ready=partial(on_ready, address), stopping=listeners.main.close, died=processes.died)
-        work = partial(_work, settings, listeners, load)
-        with tempfile.TemporaryDirectory(prefix="anthropic-proxy-metrics-") as directory:
+        with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
             processes.share(directory)
+            work = partial(_work, settings.sharing_limits(directory), listeners, load)
             Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 
 

@@ -123,6 +123,10 @@ class Metrics:
         self._reloads.labels("failure" if refused else "success").inc()
         self._reloaded_well.set(not refused)
 
+    def limits_failed(self) -> None:
+        """The counters of rate limits were out of reach, and a request was let in."""
+        self._limits_failed.inc()
+
     def drains(self) -> None:
         """The server is about to end."""
         self._draining.set(1)
@@ -175,8 +179,11 @@ class Metrics:
         )
         self._rejected = counter(
             "anthropic_proxy_rejected_requests_total",
-            "Requests that the client's key did not allow: no_key, unknown_key, expired_key, model.",
+            "Requests that the client's key did not allow: no_key, unknown_key, expired_key, model, and limits.",
             ("reason",),
+        )
+        self._limits_failed = counter(
+            "anthropic_proxy_rate_limit_storage_errors_total", "Looks at the counters of rate limits that failed."
         )
         self._in_flight = gauge("anthropic_proxy_requests_in_flight", "Requests that are being answered.")
         self._streams = counter(

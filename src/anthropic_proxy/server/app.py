@@ -8,11 +8,14 @@ from quart import Blueprint, Quart
 from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
+from anthropic_proxy.limit_storage import open_storage
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.observation import Sink
 from anthropic_proxy.observe.request_log import RequestLog
+from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server import auth, failures, messages, models, ops
+from anthropic_proxy.server import auth, cors, failures, messages, models, ops
 from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
 
@@ -37,6 +40,7 @@ class Application:
         self.refused: str | None = None
         self.metrics = Metrics([*(settings.model_aliases or {}), *(settings.model_map or {})])
         self._gateways = Generations(settings, known, self.log, self.metrics)
+        self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         health = self._health(settings)
         has_port = settings.metrics_port is not None
         self._quart = self._made(settings, ops.routes(health, None if has_port else self.metrics))
@@ -46,7 +50,7 @@ class Application:
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
-        self.asgi = Observed(self.requests, [self.metrics, RequestLog(self.log, ops.PATHS)])
+        self.asgi = Observed(self.requests, self._sinks())
         # Probes and metrics, for a port of their own.
         self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
 
@@ -63,6 +67,7 @@ class Application:
     async def aclose(self) -> None:
         await self._quart.shutdown()
         await self._gateways.aclose()
+        await self._limits.aclose()
 
     def reloaded(self, refused: str | None) -> None:
         """A configuration was put in force, or refused for a reason."""
@@ -90,10 +95,14 @@ class Application:
             RESPONSE_TIMEOUT=None,
             BODY_TIMEOUT=None,
         )
+        cors.register(app, settings.cors_allowed_origins)
         auth.register(app, lambda: self.keys, ops.PATHS)
-        app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout))
+        app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout, auth.limiter(self._limits)))
         app.register_blueprint(models.routes(self._gateways))
         return app
+
+    def _sinks(self) -> list[Sink]:
+        return [self.metrics, RequestLog(self.log, ops.PATHS), Charges(self._limits, lambda: self.keys)]
 
     def _bare(self, operations: Blueprint) -> Quart:
         app = Quart(__name__, static_folder=None)

@@ -1,7 +1,7 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from quart import Blueprint, Response, g, request
@@ -29,8 +29,10 @@ _STREAM_HEADERS = {
 PREFIXES = ("/v1", "/v1/v1")
 
 
-def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
-    """The routes of the Messages API; the query (`?beta=true`) does not matter to them."""
+def routes(gateways: Generations, log: Log, body_seconds: float, admit: Callable[[], Awaitable[None]]) -> Blueprint:
+    """The routes of the Messages API; the query (`?beta=true`) does not matter to them. admit: called before a message is
+    asked for.
+    """
     blueprint = Blueprint("messages", __name__)
 
     async def create() -> Response:
@@ -39,6 +41,7 @@ def routes(gateways: Generations, log: Log, body_seconds: float) -> Blueprint:
         log.body("client request", g.request_id, raw)
         body = messages_body(raw, _version())
         client_key().check(body.request["model"])
+        await admit()
         answer = await gateways.current.create(body, client(), g.observation)
         if isinstance(answer.content, list):
             written = b"".join(map(encode, answer.content))

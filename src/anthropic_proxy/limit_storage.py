@@ -1,0 +1,154 @@
+"""Where the counters of rate limits are: in the process, in a file that several processes and runs share, or in Redis.
+
+The file is SQLite's, whose work is done in a thread: a slow disk must not hold up streams.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+
+from anthropic_proxy.config import ConfigError
+
+# Seconds to wait for another process's write, or for a connection.
+_BUSY_SECONDS = 5.0
+# To Redis, from each process.
+_CONNECTIONS = 16
+
+_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
+_ADD = """
+INSERT INTO counters (key, count, expires) VALUES (:key, :amount, :now + :seconds)
+ON CONFLICT (key) DO UPDATE SET
+  count = iif(expires <= :now, 0, count) + excluded.count,
+  expires = iif(expires <= :now, excluded.expires, expires)
+RETURNING count
+"""
+_READ = "SELECT count, expires FROM counters WHERE key = :key AND expires > :now"
+
+_Result = TypeVar("_Result")
+
+
+class SqliteStorage(Storage):
+    """Counters in a SQLite file: a storage of `limits` for fixed windows. `open` before anything else."""
+
+    STORAGE_SCHEME = ["async+sqlite"]  # noqa: RUF012 - the base class's form
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(wrap_exceptions=False)
+        self._path = path
+        # One thread, so that the connection is never used twice at a time.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rate-limits")
+
+    def open(self) -> None:
+        """Make the file where it is not there, and forget what is over. Raises ConfigError."""
+        try:
+            self._thread.submit(self._connect).result()
+        except sqlite3.Error as error:
+            raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {self._path}: {error}") from None
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return sqlite3.Error
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        values = {"key": key, "amount": amount, "seconds": expiry, "now": time.time()}
+        return int((await self._done(self._row, _ADD, values))[0])
+
+    async def get(self, key: str) -> int:
+        return int((await self._done(self._row, _READ, {"key": key, "now": time.time()}) or (0,))[0])
+
+    async def get_expiry(self, key: str) -> float:
+        now = time.time()
+        return float((await self._done(self._row, _READ, {"key": key, "now": now}) or (0, now))[1])
+
+    async def check(self) -> bool:
+        return bool(await self._done(self._row, "SELECT 1", {}))
+
+    async def reset(self) -> int | None:
+        await self._done(self._row, "DELETE FROM counters", {})
+        return None
+
+    async def clear(self, key: str) -> None:
+        await self._done(self._row, "DELETE FROM counters WHERE key = :key", {"key": key})
+
+    async def aclose(self) -> None:
+        """Close the file. Nothing may follow."""
+        await self._done(self._close)
+        self._thread.shutdown()
+
+    async def _done(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        # Writes wait for no disk then; what a crash of the machine loses is the last few counts.
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(_TABLE)
+        self._connection.execute("DELETE FROM counters WHERE expires <= ?", (time.time(),))
+
+    def _close(self) -> None:
+        self._connection.close()
+
+    def _row(self, statement: str, values: dict[str, Any]) -> Any:
+        return self._connection.execute(statement, values).fetchone()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A storage, and what gives back what it holds, after which nothing may follow."""
+
+    storage: Storage
+    aclose: Callable[[], Awaitable[None]]
+
+
+def open_storage(url: str) -> Opened:
+    """The storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss, redis+unix). Raises ConfigError."""
+    return _OPENERS[urlsplit(url).scheme](url)
+
+
+def _memory(_: str) -> Opened:
+    return Opened(MemoryStorage(), _nothing)
+
+
+def _sqlite(url: str) -> Opened:
+    opened = SqliteStorage(sqlite_path(url))
+    opened.open()
+    return Opened(opened, opened.aclose)
+
+
+def _redis(url: str) -> Opened:
+    try:
+        from redis.asyncio import BlockingConnectionPool  # an extra
+    except ImportError:
+        hint = "pip install 'anthropic-proxy[redis]'"
+        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
+    try:
+        address = url.replace("redis+unix:", "unix:", 1)
+        pool = BlockingConnectionPool.from_url(address, max_connections=_CONNECTIONS, timeout=_BUSY_SECONDS)
+        options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
+        return Opened(RedisStorage(f"async+{url}", **options), pool.aclose)
+    except ValueError as error:
+        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
+
+
+async def _nothing() -> None: ...
+
+
+_OPENERS: dict[str, Callable[[str], Opened]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    **dict.fromkeys(("redis", "rediss", "redis+unix"), _redis),
+}
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of sqlite:///relative/path or sqlite:////absolute/path."""
+    return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()

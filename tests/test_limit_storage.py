@@ -1,0 +1,122 @@
+"""Where the counters of rate limits are kept: each kind does the same."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from limits.aio.storage import Storage
+
+from anthropic_proxy import limit_storage
+from anthropic_proxy.config import ConfigError
+from anthropic_proxy.limit_storage import open_storage
+from tests.running_command import until
+
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis that is served."""
+    command = shutil.which("redis-server")
+    if command is None:
+        pytest.skip("redis-server is not installed")
+    path = tmp_path_factory.mktemp("redis") / "socket"
+    arguments = [command, "--port", "0", "--unixsocket", path, "--save", "", "--daemonize", "no"]
+    process = subprocess.Popen([*map(str, arguments)], stdout=subprocess.DEVNULL, cwd=path.parent)
+    try:
+        until(lambda: _listens(path), "redis-server listens")
+        yield f"redis+unix://{path}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as each:
+        return each.connect_ex(str(path)) == 0
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis"))
+    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/limits.db"}[request.param]
+
+
+def _with(url: str, work: Callable[[Storage], Awaitable[None]]) -> None:
+    async def main() -> None:
+        opened = open_storage(url)
+        await work(opened.storage)
+        await opened.aclose()
+
+    asyncio.run(main())
+
+
+def test_counting(url: str) -> None:
+    async def work(counters: Storage) -> None:
+        await counters.reset()
+        assert await counters.check()
+        assert await counters.get("a") == 0
+        assert [await counters.incr("a", SECONDS), await counters.incr("a", SECONDS, 5)] == [1, 6]
+        assert sorted(await asyncio.gather(*(counters.incr("b", SECONDS) for _ in range(20)))) == list(range(1, 21))
+        assert [await counters.get("a"), await counters.get("b")] == [6, 20]
+        ends = await counters.get_expiry("a")
+        assert await counters.get_expiry("b") >= ends
+        await counters.clear("a")
+        assert [await counters.get("a"), await counters.get("b")] == [0, 20]
+
+    _with(url, work)
+
+
+def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
+    path = f"sqlite:///{tmp_path}/limits.db"
+    now = limit_storage.time.time()
+
+    async def count(counters: Storage) -> None:
+        assert await counters.incr("month", 100) == 1
+        assert await counters.incr("minute", 10) == 1
+
+    async def count_later(counters: Storage) -> None:
+        assert await counters.get("minute") == 0
+        assert await counters.incr("minute", 10, 3) == 3
+        assert await counters.incr("month", 100) == 2
+        assert (await counters.get_expiry("minute"), await counters.get_expiry("month")) == (now + 30, now + 100)
+
+    for after, work in ((0, count), (20, count_later)):
+        with mock.patch.object(limit_storage.time, "time", return_value=now + after):
+            _with(path, work)
+
+
+def test_two_share_a_file(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/limits.db"
+
+    async def both(one: Storage) -> None:
+        opened = open_storage(url)
+        counts = await asyncio.gather(*(each.incr("a", SECONDS) for _ in range(50) for each in (one, opened.storage)))
+        assert sorted(counts) == list(range(1, 101))
+        await opened.aclose()
+
+    _with(url, both)
+
+
+def test_no_storage(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"RATE_LIMIT_STORAGE_URL: .*unable to open database file"):
+        open_storage(f"sqlite:///{tmp_path}/none/limits.db")
+    with pytest.raises(ConfigError, match="RATE_LIMIT_STORAGE_URL: Port could not be cast"):
+        open_storage("redis://localhost:a")
+    with (
+        mock.patch.dict(sys.modules, {"redis.asyncio": None}),
+        pytest.raises(ConfigError, match=r"pip install 'anthropic-proxy\[redis\]'"),
+    ):
+        open_storage("redis://localhost")
+
+
+def test_paths() -> None:
+    assert limit_storage.sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
+    assert limit_storage.sqlite_path("sqlite:///b.db") == Path("b.db")
