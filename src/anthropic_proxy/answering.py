@@ -123,8 +123,10 @@ class Answering:
             if error is not None and stream.started:
                 self._log.broken_off(exchange.request_id, error)
                 observation.broken_off(error)
-        if stream.usage is not None:
-            observation.answered(stream.usage, translator.outcome, translator.tool_calls)
+        if stream.started:
+            # Of an answer that its client left, or that broke off, what had come was paid for as well.
+            usage = stream.usage or translator.usage_so_far
+            observation.answered(usage, translator.outcome, translator.tool_calls)
         self._learn(exchange, translator)
 
     def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:

@@ -78,7 +78,7 @@ class Observation:
         self.first_token = time.perf_counter()
 
     def answered(self, usage: Mapping[str, Any], stop_reason: str | None, tool_calls: int) -> None:
-        """Its answer is whole. usage: the Message's."""
+        """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it."""
         counts = {ours: usage.get(name) for name, ours in _USAGE.items()}
         details = usage.get("output_tokens_details")
         counts["thinking"] = details.get("thinking_tokens") if isinstance(details, Mapping) else None

@@ -99,6 +99,13 @@ class StreamTranslator:
         """Input tokens as the upstream counted them; None as long as it has not said."""
         return reported_input(self._reported)
 
+    @property
+    def usage_so_far(self) -> JsonObject:
+        """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
+        characters = self._characters + sum(call.arguments.characters for call in self._calls.calls)
+        estimate = max(self._pieces, characters // 4)
+        return to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
+
     def start(self) -> list[JsonObject]:
         """The events that open the answer. Their usage is an estimate; the end has the real one."""
         estimate = to_usage(None, input_estimate=self._spec.input_estimate, output_estimate=0)
@@ -283,9 +290,7 @@ class StreamTranslator:
     def _end(self, stop: JsonObject) -> None:
         self.finished = True
         self._blocks.close()
-        characters = self._characters + sum(call.arguments.characters for call in self._calls.calls)
-        estimate = max(self._pieces, characters // 4)
-        self.usage = to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
+        self.usage = self.usage_so_far
         if stop["stop_reason"] == "max_tokens" and self._fills_the_context(self.usage):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         self.outcome = stop["stop_reason"]
