@@ -39,7 +39,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
 
     async def work(client: Upstream) -> tuple[Reply, bytes]:
-        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts())
+        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts(), "up:1")
         raw = await reply.read()
         await reply.aclose()
         await reply.aclose()
@@ -58,7 +58,7 @@ def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
 
     async def work(client: Upstream) -> None:
         for _ in range(2):
-            reply = await client.post(upstream.url, b"{}", {}, Timeouts())
+            reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
             await reply.read()
             await reply.aclose()
 
@@ -73,7 +73,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
     upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
 
     async def work(client: Upstream) -> None:
-        reply = await client.post(upstream.url, b"{}", {}, Timeouts())
+        reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
         assert await reply.next_read(math.inf) == b"ok"
         pause.go.set()
         try:
@@ -88,7 +88,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
 
 def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:
     async def work(client: Upstream) -> None:
-        await client.post(url, b"{}", {}, Timeouts())
+        await client.post(url, b"{}", {}, Timeouts(), "up:1")
 
     with pytest.raises(ApiError) as caught:
         run(work, transport)
@@ -99,7 +99,7 @@ def test_no_such_host() -> None:
     error = failure("http://no-such-host.invalid/v1")
     assert (error.status, error.message) == (
         500,
-        "The upstream no-such-host.invalid has no address (its name can't be resolved)",
+        "The upstream up:1 has no address (its name can't be resolved)",
     )
 
 
@@ -111,7 +111,7 @@ def test_not_tls() -> None:
     async def work(client: Upstream) -> None:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         async with server:
-            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {}, Timeouts())
+            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {}, Timeouts(), "up:1")
 
     with pytest.raises(ApiError, match="can't be reached over TLS"):
         run(work)

@@ -78,7 +78,7 @@ class Catalogue:
             async with asyncio.timeout(_PATIENCE):
                 return await self._offered(serving, request_id, client)
         except TimeoutError:
-            text = f"The upstream {serving.client.endpoint.address} did not send its list of models within {_PATIENCE} s"
+            text = f"The upstream {serving.client.endpoint.name} did not send its list of models within {_PATIENCE} s"
             raise ApiError(504, text) from None
 
     async def _offered(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
@@ -93,7 +93,7 @@ class Catalogue:
         else:
             offered = _infos(await serving.good(asking, reply, request_id))
         if offered is None:
-            raise ApiError(500, f"The upstream {endpoint.address} answered 200 with something that is no list of models")
+            raise ApiError(500, f"The upstream {endpoint.name} answered 200 with something that is no list of models")
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
 
 

@@ -90,18 +90,18 @@ class _Shared:
         self.reason = ""
         self._statuses: dict[Key, int] = {}
 
-    def take(self, address: str) -> tuple[Key, Permit]:
+    def take(self, name: str) -> tuple[Key, Permit]:
         """The next key that may be used, and the permit to use it. Raises ApiError."""
         now = time.monotonic()
         for _ in self.breakers:
             key = self.keys.next(now)
             if key is None:
-                raise self._without_key(address, now)
+                raise self._without_key(name, now)
             permit = self.breakers[key.number].begin(now)
             if permit is not None:
                 return key, permit
         wait = min(breaker.retry_after(now) for breaker in self.breakers)
-        raise _busy(529, f"The upstream {address} has failed several times in a row: {self.reason}", wait)
+        raise _busy(529, f"The upstream {name} has failed several times in a row: {self.reason}", wait)
 
     def cool(self, key: Key, status: int, seconds: float) -> bool:
         """Leave a key alone that got this status; whether there is another one."""
@@ -110,13 +110,13 @@ class _Shared:
         self.keys.cooled(key, now, seconds)
         return self.keys.retry_after(now) == 0
 
-    def _without_key(self, address: str, now: float) -> ApiError:
+    def _without_key(self, name: str, now: float) -> ApiError:
         statuses = {*self._statuses.values()}
         if 429 in statuses:
-            text = f"The upstream {address} has set a limit to all of the proxy's keys for it"
+            text = f"The upstream {name} has set a limit to all of the proxy's keys for it"
             return _busy(429, text, self.keys.retry_after(now))
         told = ", ".join(map(str, sorted(statuses)))
-        text = f"The upstream {address} refused all of the proxy's keys for it ({told})"
+        text = f"The upstream {name} refused all of the proxy's keys for it ({told})"
         error = ApiError(402 if statuses == {402} else 500, text, {"x-should-retry": "false"})
         error.upstream_status = max(statuses)
         return error
@@ -141,10 +141,10 @@ class EndpointClient:
 
     @property
     def source(self) -> Source:
-        """Whose answers these are, and the keys that no text may repeat."""
+        """Whose answers these are, and what no text may repeat."""
         own = (self.client.key,) if self.endpoint.key_passthrough else ()
-        keys = tuple(filter(None, (*own, *self.endpoint.secrets)))
-        return Source(self.endpoint.address, keys, is_clients_key=self.endpoint.key_passthrough)
+        keys = tuple(filter(None, (*own, *self.endpoint.masked)))
+        return Source(self.endpoint.name, keys, is_clients_key=self.endpoint.key_passthrough)
 
     @property
     def is_left_alone(self) -> bool:
@@ -158,12 +158,12 @@ class EndpointClient:
         """
 
         def send(headers: Mapping[str, str]) -> Awaitable[Reply]:
-            return self.upstream.post(url, payload, headers, self.endpoint.timeouts)
+            return self.upstream.post(url, payload, headers, self.endpoint.timeouts, self.endpoint.name)
 
         slot = await self._slot()
         try:
             for others in reversed(range(len(self.shared.breakers))):
-                key, permit = self.shared.take(self.endpoint.address)
+                key, permit = self.shared.take(self.endpoint.name)
                 reply = await self._counted(key, permit, send)
                 if not (self._has_better_key(key, reply) and others):
                     break
@@ -176,11 +176,13 @@ class EndpointClient:
 
     async def ask(self, url: str, payload: bytes) -> Reply:
         """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
-        return await self.upstream.post(url, payload, self._headers(self._any_key()), self.endpoint.timeouts)
+        return await self.upstream.post(
+            url, payload, self._headers(self._any_key()), self.endpoint.timeouts, self.endpoint.name
+        )
 
     async def get(self, url: str) -> Reply:
         """As `ask`, without a body."""
-        return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts)
+        return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts, self.endpoint.name)
 
     async def look(self, path: str) -> tuple[int, bytes] | None:
         """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
@@ -200,7 +202,7 @@ class EndpointClient:
         try:
             slot = await self.shared.slots.acquire()
         except BusyError as error:
-            text = f"The upstream {self.endpoint.address} has as many requests as this server may give it"
+            text = f"The upstream {self.endpoint.name} has as many requests as this server may give it"
             raise _busy(529, text, error.retry_after) from error
         if waits:
             self.metrics.queued(self.endpoint.name, time.monotonic() - began)

@@ -3,6 +3,8 @@
 Records only. Nothing here knows whether an upstream is up; what is learned of it while running lives in sending.
 """
 
+import contextlib
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,10 +53,11 @@ class Limits:
 class Endpoint:
     """One upstream.
 
-    name: unique among the endpoints; in logs and headers. base: address of its API, without a slash at the end, to which
-    paths as `/chat/completions` are added. query: parameters of every address. keys: used in turn. key_passthrough:
-    whether the client's own key is sent in their place. headers: added to every request. extra_body: fields that
-    override those of every request. retries: how often a request that failed for a passing reason is sent again here.
+    name: unique among the endpoints; in logs and metrics, and clients are told it. base: address of its API, without a
+    slash at the end, to which paths as `/chat/completions` are added. query: parameters of every address. keys: used in
+    turn. key_passthrough: whether the client's own key is sent in their place. headers: added to every request.
+    extra_body: fields that override those of every request. retries: how often a request that failed for a passing
+    reason is sent again here.
     is_guessed: whether nothing has told its dialect.
     """
 
@@ -87,8 +90,16 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Host and port, as they are named in errors."""
+        """Host and port."""
         return urlsplit(self.base).netloc
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """What no text may tell to clients: the secrets, and an address that the name does not tell either."""
+        if self.name.startswith(self.address):
+            return self.secrets
+        # A host without a dot may be any word.
+        return (*self.secrets, self.base.partition("://")[2], self.address, *([self.host] if "." in self.host else []))
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -103,10 +114,13 @@ class Endpoint:
 
 
 def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tuple[Endpoint, ...]:
-    """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port."""
+    """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port, where
+    these tell nothing of a network that clients need not know of, else by its place.
+    """
     made: dict[str, Endpoint] = {}
-    for url in settings.upstream_urls:
-        name = next(each for each in _names(urlsplit(url).netloc) if each not in made)
+    for number, url in enumerate(settings.upstream_urls, 1):
+        address = urlsplit(url).netloc if _may_be_told(url) else f"private-{number}"
+        name = next(each for each in _names(address) if each not in made)
         made[name] = _of_url(name, url, settings, found)
     return tuple(made.values())
 
@@ -164,6 +178,14 @@ def _chosen(url: str, name: str | None, found: Dialect | None) -> Dialect | None
         return named(name)
     dialect = dialect_of(host_of(url))
     return found if dialect is GENERIC else dialect
+
+
+def _may_be_told(url: str) -> bool:
+    """Whether it is a provider that everybody knows, or a server on the machine itself."""
+    host = host_of(url)
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or dialect_of(host) is not GENERIC
 
 
 def _names(address: str) -> Iterator[str]:

@@ -50,9 +50,7 @@ class Passing:
             return stream
         raw = await self._read(reply, asked.request_id)
         if not raw.lstrip().startswith(b"{"):
-            raise ApiError(
-                500, f"The upstream {endpoint.address} answered {reply.status} with something that is no message"
-            )
+            raise ApiError(500, f"The upstream {endpoint.name} answered {reply.status} with something that is no message")
         asked.progress.observation.answered(*native.message_usage(raw))
         return raw
 
@@ -96,7 +94,7 @@ class Passing:
     def _stream(self, asked: Asked, chosen: Route, reply: Call) -> PassedStream:
         seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None
         ended = partial(self._stream_ended, asked)
-        return PassedStream(reply, chosen.endpoint.address, asked.request_id, on_read=seen, on_end=ended)
+        return PassedStream(reply, chosen.endpoint.name, asked.request_id, on_read=seen, on_end=ended)
 
     def _stream_ended(self, asked: Asked, stream: PassedStream) -> None:
         if stream.error is not None:
@@ -117,8 +115,8 @@ class Passing:
         """What the client is told of an answer that is none."""
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
-        tells_a_key = any(key.encode() in raw for key in endpoint.secrets)
-        if not tells_a_key and (endpoint.key_passthrough or not is_about_key):
+        tells_a_secret = any(hidden.encode() in raw for hidden in endpoint.masked)
+        if not tells_a_secret and (endpoint.key_passthrough or not is_about_key):
             as_it_came = native.error_of(reply.status, reply.headers, raw)
             if as_it_came is not None:
                 return as_it_came

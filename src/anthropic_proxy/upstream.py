@@ -38,12 +38,12 @@ class UpstreamError(ApiError):
 class Reply:
     """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read."""
 
-    def __init__(self, response: httpx.Response, host: str, timeouts: Timeouts, ends: float) -> None:
+    def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float) -> None:
         """ends: time of the event loop at which the body has to be whole."""
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._host = host
+        self._name = name
         self._timeouts = timeouts
         self._ends = ends
         self._idle_until: float | None = None
@@ -68,11 +68,11 @@ class Reply:
                     return b""
             except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
                 # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
-                raise _told(error, self._host, "body") from error
+                raise _told(error, self._name, "body") from error
             else:
                 self._idle_until = None
                 return received or None
-        raise _late(self._host, "body", self._timeouts, ended=now >= self._ends)
+        raise _late(self._name, "body", self._timeouts, ended=now >= self._ends)
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
@@ -105,36 +105,39 @@ class Upstream:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
-    async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
-        """Post JSON; return when the head of the answer is there. The caller closes the reply. Raises UpstreamError."""
+    async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
+        """Post JSON; return when the head of the answer is there. name: as errors name the upstream. The caller closes the
+        reply. Raises UpstreamError.
+        """
         headers = {"content-type": "application/json", **headers}
-        return await self._send(self._client.build_request("POST", url, content=payload, headers=headers), timeouts)
+        return await self._send(self._client.build_request("POST", url, content=payload, headers=headers), timeouts, name)
 
-    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
+    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
         """As `post`, without a body."""
-        return await self._send(self._client.build_request("GET", url, headers=headers), timeouts)
+        return await self._send(self._client.build_request("GET", url, headers=headers), timeouts, name)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _send(self, request: httpx.Request, timeouts: Timeouts) -> Reply:
+    async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str) -> Reply:
         ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
-        first = _Attempt(timeouts, ends)
+        first = _Attempt(timeouts, name, ends)
         try:
             response = await first.send(self._client, request)
         except UpstreamError as error:
             if not (first.reused and _was_idle(error.__cause__)):
                 raise
-            response = await _Attempt(timeouts, ends).send(self._client, request)
-        return Reply(response, _host(request), timeouts, ends)
+            response = await _Attempt(timeouts, name, ends).send(self._client, request)
+        return Reply(response, name, timeouts, ends)
 
 
 class _Attempt:
     """One way of a request to the head of its answer; the transport's trace says how far it is."""
 
-    def __init__(self, timeouts: Timeouts, ends: float) -> None:
+    def __init__(self, timeouts: Timeouts, name: str, ends: float) -> None:
         self.reused = False
         self._timeouts = timeouts
+        self._name = name
         self._ends = ends
         self._phase: Phase = "connect"
         self._limit: asyncio.Timeout | None = None
@@ -145,9 +148,9 @@ class _Attempt:
             async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
                 return await client.send(request, stream=True)
         except TimeoutError as error:
-            raise _late(_host(request), self._phase, self._timeouts, ended=self._is_over()) from error
+            raise _late(self._name, self._phase, self._timeouts, ended=self._is_over()) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _told(error, _host(request), self._phase) from error
+            raise _told(error, self._name, self._phase) from error
         finally:
             self._limit = None
 
@@ -200,12 +203,12 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
-def _told(error: Exception, host: str, phase: Phase) -> UpstreamError:
+def _told(error: Exception, name: str, phase: Phase) -> UpstreamError:
     """What the client library raised, as the client is told of it."""
     status, text = next(((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)), (500, _BROKEN))
     if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
         phase = "head"
-    return _failed(status, host, text, phase)
+    return _failed(status, name, text, phase)
 
 
 def _was_idle(error: BaseException | None) -> bool:
@@ -217,15 +220,11 @@ def _was_idle(error: BaseException | None) -> bool:
     return isinstance(error, aiohttp.ClientOSError | ConnectionError)
 
 
-def _failed(status: int, host: str, text: str, phase: Phase) -> UpstreamError:
-    return UpstreamError(status, f"The upstream {host} {text}", phase)
+def _failed(status: int, name: str, text: str, phase: Phase) -> UpstreamError:
+    return UpstreamError(status, f"The upstream {name} {text}", phase)
 
 
-def _late(host: str, phase: Phase, timeouts: Timeouts, *, ended: bool) -> UpstreamError:
+def _late(name: str, phase: Phase, timeouts: Timeouts, *, ended: bool) -> UpstreamError:
     """ended: the time for the whole answer is over, not just the phase's."""
     seconds, text = _LATE["total" if ended else phase]
-    return _failed(504, host, f"{text} within {seconds(timeouts):g} s", phase)
-
-
-def _host(request: httpx.Request) -> str:
-    return request.url.netloc.decode()
+    return _failed(504, name, f"{text} within {seconds(timeouts):g} s", phase)

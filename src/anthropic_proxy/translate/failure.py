@@ -25,18 +25,18 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 @dataclass(frozen=True)
 class Source:
-    """Who answers: host and port, as texts name it, and the keys that no text may repeat (some upstreams do).
+    """Who answers: its name for clients, and what no text may repeat: keys (some upstreams do), private addresses.
     is_clients_key: whether it was sent the client's own key.
     """
 
-    host: str
-    keys: tuple[str, ...] = ()
+    name: str
+    masked: tuple[str, ...] = ()
     is_clients_key: bool = False
 
     def told(self, text: str) -> str:
-        """`text` without the keys, and not too long."""
-        for key in self.keys:
-            text = text.replace(key, "***")
+        """`text` without what is masked, and not too long."""
+        for hidden in self.masked:
+            text = text.replace(hidden, "***")
         return text[:_TEXT_LIMIT]
 
 
@@ -51,9 +51,9 @@ class Failure:
     source: Source
 
     @property
-    def host(self) -> str:
-        """Host and port of the upstream."""
-        return self.source.host
+    def upstream(self) -> str:
+        """Its name."""
+        return self.source.name
 
     @property
     def searched(self) -> str:
@@ -82,13 +82,13 @@ def read(status: int, headers: Mapping[str, str], body: bytes, source: Source) -
         text, error = _words(loads(body))
     except ValueError:
         text, error = _plain_text(body), {}
-    words = source.told(text) or f"The upstream {source.host} answered {status} without a reason"
+    words = source.told(text) or f"The upstream {source.name} answered {status} without a reason"
     return Failure(status, words, error, headers, source)
 
 
 def no_completion(source: Source) -> ApiError:
     """The error for an answer of status 200 that is something else."""
-    return ApiError(500, f"The upstream {source.host} answered 200 with something that is no chat completion")
+    return ApiError(500, f"The upstream {source.name} answered 200 with something that is no chat completion")
 
 
 def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
@@ -98,7 +98,7 @@ def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
     text, error = _words(chunk)
     code = str(error.get("code"))
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if error.get("type") in _BAD_REQUEST else 500
-    words = source.told(text) or f"The upstream {source.host} broke off the answer without a reason"
+    words = source.told(text) or f"The upstream {source.name} broke off the answer without a reason"
     return told(Failure(status, words, error, {}, source))
 
 
@@ -249,7 +249,7 @@ def _refused_key(failure: Failure) -> ApiError | None:
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
         if failure.source.is_clients_key:
             return ApiError(403 if failure.status == 403 else 401, failure.text)
-        text = f"The upstream {failure.host} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.text}"
+        text = f"The upstream {failure.upstream} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.text}"
         return ApiError(500, text, _NO_RETRY)
     return None
 
@@ -257,7 +257,7 @@ def _refused_key(failure: Failure) -> ApiError | None:
 def _redirect(failure: Failure) -> ApiError | None:
     if failure.status >= 400:
         return None
-    text = f"The upstream {failure.host} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
+    text = f"The upstream {failure.upstream} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
     return ApiError(500, text, _NO_RETRY)
 
 

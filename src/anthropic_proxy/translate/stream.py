@@ -134,7 +134,7 @@ class StreamTranslator:
         if self.finished:
             return []
         if not self._finish_reason and not (done and self._pieces):
-            raise TruncatedError(f"The upstream {self._spec.source.host} ended the answer without finishing it")
+            raise TruncatedError(f"The upstream {self._spec.source.name} ended the answer without finishing it")
         self._blocks.cut = was_cut(self._finish_reason)
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.close(cut=self._blocks.cut))
@@ -161,7 +161,7 @@ class StreamTranslator:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise ApiError(500, f"The upstream {self._spec.source.host} broke off the answer without a reason")
+            raise ApiError(500, f"The upstream {self._spec.source.name} broke off the answer without a reason")
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -252,7 +252,7 @@ class StreamTranslator:
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
         if any(call.arguments.overrun for call in self._calls.kept):
-            raise ApiError(500, f"The upstream {self._spec.source.host} sent more of a tool call after its end")
+            raise ApiError(500, f"The upstream {self._spec.source.name} sent more of a tool call after its end")
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
@@ -271,7 +271,7 @@ class StreamTranslator:
         self._refuse_overrun()
         for call in () if self.finished else self._calls.kept[self._opened_calls :]:
             if not call.name:
-                raise ApiError(500, f"The upstream {self._spec.source.host} sent a tool call without a name")
+                raise ApiError(500, f"The upstream {self._spec.source.name} sent a tool call without a name")
             self._blocks.tool_use(call)
 
     def _take_for_text(self) -> None:
