@@ -34,6 +34,9 @@ def register(app: Quart, log: Log) -> None:
     async def begin() -> None:
         g.observation = request.scope["state"][OBSERVATION]
         g.request_id = g.observation.request_id
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # Another server in front may have seen another end of the body (RFC 9112, 6.3).
+            raise ApiError(400, "A request has either content-length or transfer-encoding", {"connection": "close"})
 
     @app.after_request
     async def name(response: Response) -> Response:
