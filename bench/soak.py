@@ -1,0 +1,284 @@
+"""Mixed traffic with faults for a while, and a look at what a server has left of it: memory, files, tasks, requests.
+
+`make soak` (ten minutes; `make soak SECONDS=60 WORKERS=2`). It fails when memory grows, or when anything is still held
+after the last client has left.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+_CLIENTS = 24
+_PATIENCE = 60
+# What the last third of the time may need more than the middle one: the allocator keeps what it once had.
+_GROWTH = 1.05
+_GROWTH_BYTES = 4 * 2**20
+# Idle connections to upstreams, and what the interpreter opens when it is first needed.
+_SPARE_FILES = 40
+_SPARE_TASKS = 10
+
+_ASK: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+_STREAM = _ASK | {"stream": True}
+_TOOLS = _STREAM | {
+    "tools": [{"name": "look", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}]
+}
+_BIG = _ASK | {"messages": [{"role": "user", "content": "x" * 2_000_000}]}
+
+Kind = Callable[[httpx.AsyncClient], Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Of all processes of the server together: bytes, files, threads, and its own gauges."""
+
+    memory: int
+    files: int
+    threads: int
+    tasks: int
+    in_flight: int
+
+
+class Server:
+    """A server in front of two addresses of a faulty upstream."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+
+    async def sample(self, client: httpx.AsyncClient) -> Sample:
+        pids = [self.process.pid, *_children(self.process.pid)]
+        text = (await client.get(f"{self.address}/metrics")).text
+        return Sample(
+            sum(_status(pid, "VmRSS") * 1024 for pid in pids),
+            sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in pids),
+            sum(_status(pid, "Threads") for pid in pids),
+            _gauge(text, "anthropic_proxy_tasks"),
+            _gauge(text, "anthropic_proxy_requests_in_flight"),
+        )
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _status(pid: int, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _gauge(text: str, name: str) -> int:
+    return sum(int(float(value)) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+@contextmanager
+def _upstream() -> Iterator[str]:
+    command = [sys.executable, "-m", "bench.faulty_upstream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _serving(upstreams: str, workers: int) -> Iterator[Server]:
+    variables = {
+        "UPSTREAM_BASE_URL": upstreams,
+        "UPSTREAM_DIALECT": "generic",
+        "UPSTREAM_FIRST_BYTE_TIMEOUT": "2",
+        "UPSTREAM_IDLE_TIMEOUT": "2",
+        "WORKERS": str(workers),
+        "HOST": "127.0.0.1",
+        "KEEPALIVE_TIMEOUT": "5",
+        "LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "anthropic_proxy", "-p", "0"]
+    with subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = None
+        while not found:
+            found = re.search(r'"address":"([^"]+)"', process.stderr.readline())
+        drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # noqa: S607 - of the system
+        try:
+            yield Server(process, found[1])
+        finally:
+            process.terminate()
+            drained.wait(_PATIENCE)
+
+
+async def _whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) -> str:
+    return str((await client.post("/v1/messages", json=body)).status_code)
+
+
+async def _stream(client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, most: float = float("inf")) -> str:
+    """most: pieces after which the client leaves."""
+    last = ""
+    async with client.stream("POST", "/v1/messages", json=body) as answer:
+        if answer.status_code != 200:
+            return str(answer.status_code)
+        count = 0
+        async for text in answer.aiter_text():
+            last, count = text or last, count + 1
+            if count >= most:
+                return "left"
+    return "complete" if "message_stop" in last else "error event" if "event: error" in last else "cut"
+
+
+async def _leaves(client: httpx.AsyncClient) -> str:
+    return await _stream(client, most=random.randint(1, 5))
+
+
+async def _gives_up(client: httpx.AsyncClient) -> str:
+    # httpcore's HTTP/2 loses count of its streams when requests are cancelled.
+    async with httpx.AsyncClient(base_url=client.base_url, timeout=30, trust_env=False) as own:
+        try:
+            async with asyncio.timeout(random.uniform(0, 0.05)):
+                return await _whole(own)
+        except TimeoutError:
+            return "gave up"
+
+
+async def _counts(client: httpx.AsyncClient) -> str:
+    body = {name: _TOOLS[name] for name in ("model", "messages", "tools")}
+    return str((await client.post("/v1/messages/count_tokens", json=body)).status_code)
+
+
+async def _wrong(client: httpx.AsyncClient) -> str:
+    return str((await client.post("/v1/messages", content=b'{"model": ' + b"[" * 2000)).status_code)
+
+
+async def _looks(client: httpx.AsyncClient) -> str:
+    return str((await client.get(random.choice(["/health", "/readyz", "/none", "/"]))).status_code)
+
+
+async def _cut_body(client: httpx.AsyncClient) -> str:
+    url = client.base_url
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{")
+    await writer.drain()
+    writer.transport.abort()
+    return "cut"
+
+
+KINDS: dict[str, tuple[Kind, int]] = {
+    "stream": (_stream, 30),
+    "stream with tools": (lambda client: _stream(client, _TOOLS), 15),
+    "whole": (_whole, 15),
+    "whole, 2 MB": (lambda client: _whole(client, _BIG), 2),
+    "leaves a stream": (_leaves, 10),
+    "gives up": (_gives_up, 8),
+    "count_tokens": (_counts, 8),
+    "no request": (_wrong, 4),
+    "other paths": (_looks, 4),
+    "cuts its body": (_cut_body, 4),
+}
+
+
+async def _client(address: str, ends: float, seen: Counter[tuple[str, str]], *, http2: bool) -> None:
+    names = [*KINDS]
+    while time.monotonic() < ends:
+        async with httpx.AsyncClient(base_url=address, http1=not http2, http2=http2, timeout=30, trust_env=False) as client:
+            for name in random.choices(names, [KINDS[name][1] for name in names], k=20):
+                if time.monotonic() >= ends:
+                    return
+                try:
+                    told = await KINDS[name][0](client)
+                except httpx.HTTPError as error:
+                    told = type(error).__name__
+                seen[name, told] += 1
+
+
+async def _soak(server: Server, seconds: float) -> tuple[list[Sample], Sample, Sample, Counter[tuple[str, str]]]:
+    seen: Counter[tuple[str, str]] = Counter()
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as looking:
+        await looking.get(f"{server.address}/v1/models")
+        before = await server.sample(looking)
+        ends = time.monotonic() + seconds
+        clients = [
+            asyncio.create_task(_client(server.address, ends, seen, http2=number % 3 == 0)) for number in range(_CLIENTS)
+        ]
+        samples = []
+        while time.monotonic() < ends:
+            samples.append(await server.sample(looking))
+            await asyncio.sleep(1)
+        await asyncio.gather(*clients)
+        return samples, before, await _idle(server, looking, before), seen
+
+
+async def _idle(server: Server, looking: httpx.AsyncClient, before: Sample) -> Sample:
+    """What is left when all have gone, and idle connections were closed."""
+    gives_up = time.monotonic() + _PATIENCE
+    while True:
+        after = await server.sample(looking)
+        is_idle = not _held(before, after)
+        if is_idle or time.monotonic() > gives_up:
+            return after
+        await asyncio.sleep(1)
+
+
+def _held(before: Sample, after: Sample) -> list[str]:
+    checks = {
+        # The one that asks is one of them.
+        f"{after.in_flight} requests are still in flight": after.in_flight > 1,
+        f"{after.files} files are open, {before.files} were": after.files > before.files + _SPARE_FILES,
+        f"{after.tasks} tasks run, {before.tasks} did": after.tasks > before.tasks + _SPARE_TASKS,
+    }
+    return [text for text, is_wrong in checks.items() if is_wrong]
+
+
+def _grown(samples: list[Sample]) -> list[str]:
+    third = len(samples) // 3
+    middle, last = (statistics.fmean(each.memory for each in part) for part in (samples[third:-third], samples[-third:]))
+    if last <= middle * _GROWTH + _GROWTH_BYTES:
+        return []
+    return [f"memory grows: {middle / 2**20:.1f} MiB in the middle third, {last / 2**20:.1f} MiB in the last"]
+
+
+def _report(samples: list[Sample], before: Sample, after: Sample, seen: Counter[tuple[str, str]]) -> None:
+    for name in KINDS:
+        told = {what: count for (kind, what), count in sorted(seen.items()) if kind == name}
+        print(f"{name:20} {sum(told.values()):7}  {', '.join(f'{what} {count}' for what, count in told.items())}")
+    print(f"\n{'':10} {'memory MiB':>10} {'files':>6} {'threads':>7} {'tasks':>6} {'in flight':>9}")
+    third = max(len(samples) // 3, 1)
+    parts = {"first": samples[:third], "middle": samples[third:-third], "last": samples[-third:]}
+    for name, part in ({"before": [before]} | parts | {"after": [after]}).items():
+        row = [
+            statistics.fmean(getattr(each, field) for each in part) for field in ("files", "threads", "tasks", "in_flight")
+        ]
+        memory = statistics.fmean(each.memory for each in part) / 2**20
+        print(f"{name:10} {memory:10.1f} {row[0]:6.0f} {row[1]:7.0f} {row[2]:6.0f} {row[3]:9.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    with _upstream() as one, _upstream() as other, _serving(f"{one};{other}", options.workers) as server:
+        samples, before, after, seen = asyncio.run(_soak(server, options.seconds))
+    _report(samples, before, after, seen)
+    problems = [*_held(before, after), *_grown(samples)]
+    with suppress(ProcessLookupError):
+        server.process.kill()
+    if server.process.returncode:
+        problems.append(f"the server ended with {server.process.returncode}")
+    sys.exit("\n".join(problems) or None)
+
+
+if __name__ == "__main__":
+    main()
