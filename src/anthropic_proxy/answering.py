@@ -61,7 +61,9 @@ class Answering:
         """The message, read whole. Raises ApiError."""
         message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
         self._learn(exchange, translator)
-        exchange.progress.observation.answered(message["usage"], message["stop_reason"], translator.tool_calls)
+        exchange.progress.observation.answered(
+            message["usage"], message["stop_reason"], translator.tool_calls, translator.repairs
+        )
         return message
 
     async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
@@ -126,7 +128,7 @@ class Answering:
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
             usage = stream.usage or translator.usage_so_far
-            observation.answered(usage, translator.outcome, translator.tool_calls)
+            observation.answered(usage, translator.outcome, translator.tool_calls, translator.repairs)
         self._learn(exchange, translator)
 
     def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:

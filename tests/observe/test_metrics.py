@@ -20,7 +20,11 @@ from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, 
 
 STREAM = REQUEST | {"stream": True}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-CALLS = completion(None, message={"tool_calls": [CALL, CALL | {"id": "call_2"}]}, finish_reason="tool_calls")
+CALLS = completion(
+    None,
+    message={"tool_calls": [CALL, CALL | {"id": "call_2", "function": {"name": "look", "arguments": '{"at": "x"'}}]},
+    finish_reason="tool_calls",
+)
 DETAILED = completion("Hello") | {
     "usage": {
         "prompt_tokens": 100,
@@ -109,6 +113,7 @@ _CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
         ('anthropic_proxy_tokens_total{model="m",type="thinking",UP}', 5),
         ('anthropic_proxy_tokens_total{model="m",type="input",UP}', 40 + 3 * 11 + BROKEN * 5),
         ('anthropic_proxy_tool_calls_total{model="m",UP}', 2),
+        ('anthropic_proxy_repairs_total{kind="arguments",model="m",UP}', 1),
         ('anthropic_proxy_upstream_requests_total{status="200",UP}', 7),
         ('anthropic_proxy_upstream_requests_total{status="503",UP}', 1),
         ('anthropic_proxy_upstream_errors_total{error_type="503",UP}', 1),

@@ -7,22 +7,15 @@ tool is a label.
 """
 
 import platform
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from anthropic_proxy import __version__
-from anthropic_proxy.observe import processes
+from anthropic_proxy.observe import buckets, processes
 from anthropic_proxy.observe.observation import Observation
-
-# The conventions' advice for durations and tokens; the shortest ones here are local models and refused requests.
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36)
-_FIRST_TOKEN = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0)
-_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304)
-_RATIOS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+from anthropic_proxy.observe.processes import kinds
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
 
@@ -77,6 +70,8 @@ class Metrics:
                 self._token_usage.labels(*labels, kind).observe(observation.tokens.get(kind, 0))
         if observation.tool_calls:
             self._tool_calls.labels(model, upstream).inc(observation.tool_calls)
+        for kind, count in observation.repairs.items():
+            self._repairs.labels(kind, model, upstream).inc(count)
 
     def upstream_answered(self, upstream: str, status: int, seconds: float) -> None:
         """An upstream gave the head of an answer, after so many seconds."""
@@ -151,31 +146,31 @@ class Metrics:
         return OTHER if is_new else name
 
     def _describe_gen_ai(self) -> None:
-        histogram, _, _ = self._kinds()
+        histogram, _, _ = kinds(self._registry)
         self._duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request to the end of its answer.",
             (*_GEN_AI, "error_type"),
-            buckets=_SECONDS,
+            buckets=buckets.SECONDS,
         )
         self._first_token = histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "Time from a request to the first content of a streamed answer.",
             _GEN_AI,
-            buckets=_FIRST_TOKEN,
+            buckets=buckets.FIRST_TOKEN,
         )
         self._per_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Time per token after the first one of a streamed answer.",
             _GEN_AI,
-            buckets=_PER_TOKEN,
+            buckets=buckets.PER_TOKEN,
         )
         self._token_usage = histogram(
-            "gen_ai_client_token_usage", "Tokens of a request.", (*_GEN_AI, "gen_ai_token_type"), buckets=_TOKENS
+            "gen_ai_client_token_usage", "Tokens of a request.", (*_GEN_AI, "gen_ai_token_type"), buckets=buckets.TOKENS
         )
 
     def _describe_requests(self) -> None:
-        histogram, counter, gauge = self._kinds()
+        histogram, counter, gauge = kinds(self._registry)
         self._requests = counter(
             "anthropic_proxy_requests_total",
             "Requests that ended; status 499: the client left before an answer began.",
@@ -198,21 +193,26 @@ class Metrics:
             "Tokens by type: input, output (thinking among them), cache_read, cache_creation, thinking.",
             ("type", "model", "upstream"),
         )
+        self._repairs = counter(
+            "anthropic_proxy_repairs_total",
+            "Tool calls that were mended: arguments, invalid_arguments (kept as they came), call_in_text.",
+            ("kind", "model", "upstream"),
+        )
         self._tool_calls = counter("anthropic_proxy_tool_calls_total", "Tool calls of answers.", ("model", "upstream"))
         self._estimates = histogram(
             "anthropic_proxy_count_tokens_error_ratio",
             "Difference between estimated and counted input tokens, as a share of the counted.",
-            buckets=_RATIOS,
+            buckets=buckets.RATIOS,
         )
 
     def _describe_upstreams(self) -> None:
-        histogram, counter, _ = self._kinds()
+        histogram, counter, _ = kinds(self._registry)
         of_upstream = ("upstream",)
         self._upstream_seconds = histogram(
             "gen_ai_client_operation_duration_seconds",
             "Time from a request to an upstream until its answer begins.",
             ("gen_ai_operation_name", "gen_ai_provider_name"),
-            buckets=_SECONDS,
+            buckets=buckets.SECONDS,
         )
         self._upstream_requests = counter(
             "anthropic_proxy_upstream_requests_total",
@@ -234,7 +234,7 @@ class Metrics:
         )
 
     def _describe_states(self) -> None:
-        histogram, counter, gauge = self._kinds()
+        histogram, counter, gauge = kinds(self._registry)
         of_upstream = ("upstream",)
         self._breaker = gauge(
             "anthropic_proxy_upstream_breaker_state",
@@ -251,7 +251,7 @@ class Metrics:
             "anthropic_proxy_upstream_queue_duration_seconds",
             "Time that requests waited for an upstream.",
             of_upstream,
-            buckets=_SECONDS,
+            buckets=buckets.SECONDS,
         )
         self._changes = counter(
             "anthropic_proxy_request_changes_total",
@@ -260,7 +260,7 @@ class Metrics:
         )
 
     def _describe_server(self) -> None:
-        _, counter, gauge = self._kinds()
+        _, counter, gauge = kinds(self._registry)
         self._reloads = counter(
             "anthropic_proxy_config_reloads_total", "Configurations that were put in force, or refused.", ("outcome",)
         )
@@ -282,20 +282,6 @@ class Metrics:
         )
         build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=self._registry)
-
-    def _kinds(self) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
-        registry = self._registry
-
-        def histogram(name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, **more)
-
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str, labels: tuple[str, ...] = (), multiprocess_mode: Any = "livesum") -> Gauge:
-            return Gauge(name, text, labels, registry=registry, multiprocess_mode=multiprocess_mode)
-
-        return histogram, counter, gauge
 
 
 def _observe(histogram: Histogram, value: float | None) -> None:

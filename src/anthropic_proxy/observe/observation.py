@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from anthropic_proxy.errors import ApiError, TruncatedError
@@ -19,6 +20,8 @@ _USAGE = {
     "cache_read_input_tokens": "cache_read",
     "cache_creation_input_tokens": "cache_creation",
 }
+
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Observation:
     stop_reason: str | None = None
     outcome: Outcome = "complete"
     tool_calls: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     failovers: int = 0
 
@@ -77,14 +81,19 @@ class Observation:
         """The first content of a stream is there."""
         self.first_token = time.perf_counter()
 
-    def answered(self, usage: Mapping[str, Any], stop_reason: str | None, tool_calls: int) -> None:
-        """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it."""
+    def answered(
+        self, usage: Mapping[str, Any], stop_reason: str | None, tool_calls: int, repairs: Mapping[str, int] = _NONE
+    ) -> None:
+        """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it.
+        repairs: how many of its tool calls were mended, by kind.
+        """
         counts = {ours: usage.get(name) for name, ours in _USAGE.items()}
         details = usage.get("output_tokens_details")
         counts["thinking"] = details.get("thinking_tokens") if isinstance(details, Mapping) else None
         self.tokens = {kind: count for kind, count in counts.items() if isinstance(count, int) and count > 0}
         self.stop_reason = stop_reason
         self.tool_calls = tool_calls
+        self.repairs = repairs
 
     def failed(self, error_type: str, message: str, outcome: Outcome) -> None:
         """Its client was told an error."""

@@ -3,11 +3,12 @@ them. prometheus_client does that; what the system says of each process is added
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, ProcessCollector, multiprocess, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, multiprocess, values
 from prometheus_client.registry import Collector
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -17,6 +18,23 @@ def share(directory: str) -> None:
     """Keep the numbers of this process, and of those that it forks, in files of `directory`. Before any Metrics is made."""
     os.environ[_DIRECTORY] = directory
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # the library has types in part
+
+
+def kinds(registry: CollectorRegistry) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
+    """What makes histograms, counters and gauges in `registry`; gauges of several processes are added up, unless they say
+    otherwise.
+    """
+
+    def histogram(name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Histogram:
+        return Histogram(name, text, labels, registry=registry, **more)
+
+    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(name, text, labels, registry=registry)
+
+    def gauge(name: str, text: str, labels: tuple[str, ...] = (), multiprocess_mode: Any = "livesum") -> Gauge:
+        return Gauge(name, text, labels, registry=registry, multiprocess_mode=multiprocess_mode)
+
+    return histogram, counter, gauge
 
 
 def all_metrics(own: CollectorRegistry) -> CollectorRegistry:

@@ -38,7 +38,8 @@ class Application:
         self.log = Log(verbose=settings.verbose, secrets=known.keys)
         # Why the configuration that was found last is not the one in force.
         self.refused: str | None = None
-        self.metrics = Metrics([*(settings.model_aliases or {}), *(settings.model_map or {})])
+        names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
+        self.metrics = Metrics(names, settings.metrics_max_models)
         self._gateways = Generations(settings, known, self.log, self.metrics)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         health = self._health(settings)

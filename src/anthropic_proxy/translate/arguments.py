@@ -8,7 +8,7 @@ real API leaves it: closed, it would look whole, and Claude Code writes half a f
 """
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from anthropic_proxy.translate.jsonscan import JsonScanner
 from anthropic_proxy.translate.repair import repaired
@@ -53,6 +53,8 @@ class Arguments:
         self._sent = 0
         self._trailing = ""
         self.characters = 0
+        # How the object was found that was sent, when it was not what came.
+        self.repair: Literal["arguments", "invalid_arguments"] | None = None
 
     @property
     def begun(self) -> bool:
@@ -132,6 +134,7 @@ class Arguments:
         if cut and self._streams and self._scanner.valid:
             return text
         meant = None if cut else parse_arguments(raw)
+        self.repair = "invalid_arguments" if meant is None else "arguments"
         if not self._sent:
             return dumps({INVALID: raw} if meant is None else meant).decode()
         sent = raw[: self._sent]

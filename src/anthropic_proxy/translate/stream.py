@@ -90,6 +90,11 @@ class StreamTranslator:
         return bool(self._finish_reason)
 
     @property
+    def repairs(self) -> dict[str, int]:
+        """Tool calls that were mended, by kind."""
+        return self._calls.repairs
+
+    @property
     def tool_calls(self) -> int:
         """How many tools the answer calls."""
         return len(self._calls.calls)

@@ -7,6 +7,7 @@ repeated or null in later ones, names in pieces, arguments as an object or all o
 fragments interleave.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,13 @@ class Assembler:
         self._single = single
         self._offered = offered
         self._by_index: dict[int, Call] = {}
+        self._in_text = 0
+
+    @property
+    def repairs(self) -> dict[str, int]:
+        """Calls that were mended, by kind: their arguments, or the call itself, which was written as text."""
+        kinds = [call.arguments.repair for call in self.kept if call.arguments.repair]
+        return {**Counter[str](kinds), **({"call_in_text": self._in_text} if self._in_text else {})}
 
     @property
     def kept(self) -> list[Call]:
@@ -65,7 +73,8 @@ class Assembler:
         return call
 
     def whole(self, name: str, arguments: JsonObject, new_id: str) -> None:
-        """Add a call that came by another way."""
+        """Add a call that was written as text."""
+        self._in_text += 1
         call = Call(new_id, "", name)
         call.arguments.add(dumps(arguments).decode())
         self.calls.append(call)

@@ -1,0 +1,44 @@
+"""What is counted of mended tool calls."""
+
+import pytest
+
+from anthropic_proxy.translate.arguments import Arguments
+from anthropic_proxy.translate.toolcalls import Assembler
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"a": 1}', None),
+        ("", None),
+        ("{}", None),
+        ('{"a": 1}```', None),
+        ('{"a": "b"', "arguments"),
+        ('{"a": 1', "invalid_arguments"),  # it may have been going on
+        ('"{\\"a\\": 1}"', "arguments"),
+        ("nonsense", "invalid_arguments"),
+        ('{"a": nonsense}', "invalid_arguments"),
+    ],
+)
+def test_arguments(text: str, kind: str | None) -> None:
+    arguments = Arguments()
+    if text:
+        arguments.add(text)
+    arguments.finish(cut=False)
+    assert arguments.repair == kind
+
+
+def test_an_answer_that_was_cut_is_not_mended() -> None:
+    arguments = Arguments()
+    arguments.add('{"a": 1')
+    arguments.finish(cut=True)
+    assert arguments.repair is None
+
+
+def test_calls() -> None:
+    calls = Assembler(["look"])
+    calls.whole("look", {"a": 1}, "toolu_1")
+    for number, text in enumerate(('{"a"', "nonsense", '{"a": 1}')):
+        call = calls.feed({"index": number, "id": str(number), "function": {"name": "look", "arguments": text}}, str)
+        call.arguments.finish(cut=False)
+    assert calls.repairs == {"invalid_arguments": 2, "call_in_text": 1}
