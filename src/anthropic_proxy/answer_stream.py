@@ -75,6 +75,10 @@ class AnswerStream:
         self.started = True
         self._out = [*self._translator.start(), *self._out]
 
+    def bound(self) -> None:
+        """Let the rest of the answer be no larger than one that is read whole, for who keeps all of its events."""
+        self._reply.bound()
+
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
         return self
 

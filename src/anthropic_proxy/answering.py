@@ -76,6 +76,7 @@ class Answering:
     async def _collected(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
         stream = await self._stream(exchange)
+        stream.bound()
         try:
             events = [event async for batch in stream for event in batch]
         finally:

@@ -61,8 +61,13 @@ class Call:
             self._permit.answered()
         return received
 
+    def bound(self) -> None:
+        """As `Reply.bound`."""
+        self._reply.bound()
+
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
+        self.bound()
         reads = []
         while (received := await self.next_read()) is not None:
             reads.append(received)

@@ -179,7 +179,7 @@ class Generations:
     """
 
     def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics) -> None:
-        self._process = Process(log, metrics, Upstream())
+        self._process = Process(log, metrics, Upstream(max_bytes=settings.max_upstream_bytes))
         self._parts = [Parts.of(settings)]
         self.current = Gateway(self._parts[-1], known, self._process)
 
@@ -195,6 +195,7 @@ class Generations:
         """Serve the requests to come as another configuration says."""
         if not self._parts[-1].fit(settings):
             self._parts.append(Parts.of(settings))
+        self._process.upstream.max_bytes = settings.max_upstream_bytes
         self.current = Gateway(self._parts[-1], known, self._process, self.current)
 
     async def aclose(self) -> None:

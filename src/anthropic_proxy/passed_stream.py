@@ -144,7 +144,7 @@ class PassedStream:
 
     def _pass_on(self, whole: bytes) -> None:
         self._out += whole
-        if b'"usage"' in whole:
+        if b'"usage"' in whole and len(self.told_usage) < MAX_EVENT_BYTES:
             self.told_usage += whole
         self._tail = whole[-_TAIL:] if len(whole) >= _TAIL else (self._tail + whole)[-_TAIL:]
 

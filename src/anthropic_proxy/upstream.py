@@ -19,6 +19,9 @@ from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 
+# Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
+MAX_BYTES = 64 * 1024 * 1024
+
 # A malformed body closes its connection without a word to who waits for more; who asks again is told.
 _LOOK_SECONDS = 10
 
@@ -38,14 +41,16 @@ class UpstreamError(ApiError):
 class Reply:
     """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read."""
 
-    def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float) -> None:
-        """ends: time of the event loop at which the body has to be whole."""
+    def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int) -> None:
+        """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._name = name
         self._timeouts = timeouts
         self._ends = ends
+        self._max_bytes = max_bytes
+        self._left = math.inf
         self._idle_until: float | None = None
         self._alarm = Alarm()
         self._loop = asyncio.get_running_loop()
@@ -71,11 +76,19 @@ class Reply:
                 raise _told(error, self._name, "body") from error
             else:
                 self._idle_until = None
+                self._left -= len(received)
+                if self._left < 0:
+                    raise _failed(500, self._name, f"sent an answer of more than {self._max_bytes} bytes", "body")
                 return received or None
         raise _late(self._name, "body", self._timeouts, ended=now >= self._ends)
 
+    def bound(self) -> None:
+        """Let the rest of the body be as large as an answer that is kept may be, and no larger."""
+        self._left = self._max_bytes
+
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
+        self.bound()
         reads = []
         while (received := await self.next_read()) is not None:
             reads.append(received)
@@ -95,9 +108,12 @@ async def _at_end() -> bytes:
 
 
 class Upstream:
-    """A pool of connections. `transport` replaces the network in tests."""
+    """A pool of connections. `transport` replaces the network in tests. max_bytes: of an answer that is read whole; more
+    is a failure, so that no upstream can fill the memory.
+    """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
         self._client = httpx.AsyncClient(
             transport=transport or AiohttpTransport(),
             headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
@@ -128,7 +144,7 @@ class Upstream:
             if not (first.reused and _was_idle(error.__cause__)):
                 raise
             response = await _Attempt(timeouts, name, ends).send(self._client, request)
-        return Reply(response, name, timeouts, ends)
+        return Reply(response, name, timeouts, ends, self.max_bytes)
 
 
 class _Attempt:

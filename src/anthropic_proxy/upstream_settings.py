@@ -95,6 +95,12 @@ class UpstreamSettings(BaseSettings):
     upstream_retries: int = Field(
         default=0, ge=0, le=10, validation_alias="UPSTREAM_RETRIES", description="a number from 0 to 10"
     )
+    max_upstream_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=2**20,
+        validation_alias="MAX_UPSTREAM_BYTES",
+        description="a number of bytes from 1048576 on",
+    )
 
     @field_validator("upstream_base_url")
     @classmethod

@@ -298,10 +298,12 @@ def test_a_repaired_body_is_checked_as_well() -> None:
     assert _refusal(raw) == "model: Input should be a valid string"
 
 
-@pytest.mark.parametrize("depth", [250, 900, 1_000, 1_023, 5_000, 1_000_000], ids="{}-levels".format)
+@pytest.mark.parametrize("depth", [250, 900, 940, 960, 980, 990, 1_000, 1_023, 5_000, 1_000_000], ids="{}-levels".format)
 def test_deep_nesting_is_refused_and_not_a_crash(depth: int) -> None:
     raw = json.dumps(_BODY | {"future": "@"}).encode().replace(b'"@"', b"[" * depth + b"]" * depth)
-    assert _refusal(raw).startswith(_NOT_JSON + "recursion limit exceeded at line 1 column ")
+    assert _refusal(raw).startswith("The request body is nested too deeply")
+    half = raw.replace(b'"future"', b'"half": "\\ud83d", "future"')
+    assert _refusal(half).startswith(("The request body is nested too deeply", _NOT_JSON + "unexpected end of hex escape"))
 
 
 def test_nesting_that_tools_have_is_let_in() -> None:
@@ -355,3 +357,9 @@ def test_an_empty_conversation_is_refused_with_the_code_that_belongs_to_it() -> 
         with pytest.raises(InvalidRequestError, match=r"^messages: at least one message is required$") as raised:
             messages_request(json.dumps(_BODY | {"messages": []} | fields).encode())
         assert raised.value.details == details
+
+
+@pytest.mark.parametrize("place", ['"tools":[{"name":"t","input_schema":%s}]', '"metadata":%s', '"x":%s'])
+def test_what_is_nested_deeply(place: str) -> None:
+    nested = '{"a":' * 190 + "1" + "}" * 190
+    assert messages_request((json.dumps(_BODY)[:-1] + "," + place % nested + "}").encode())["model"] == "m"

@@ -239,6 +239,8 @@ def _repaired(raw: bytes, error: ValidationError) -> bytes:
 
 
 def _error_text(error: ErrorDetails) -> str:
+    if error["type"] == "json_invalid" and "recursion limit" in error["msg"]:
+        return "The request body is nested too deeply: at most 200 objects and arrays may stand within each other"
     if error["type"] == "json_invalid":
         return "The request body is not valid JSON: " + error["msg"].removeprefix("Invalid JSON: ")
     path = ".".join(str(step) for step in error["loc"] if step not in _OUR_TAGS)
