@@ -15,7 +15,7 @@ from anthropic_proxy.observe.observation import Sink
 from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server import auth, cors, failures, messages, models, ops
+from anthropic_proxy.server import auth, cors, failures, messages, models, openapi, ops
 from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
 
@@ -104,6 +104,7 @@ class Application:
         auth.register(app, lambda: self.keys, ops.PATHS)
         app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout, auth.limiter(self._limits)))
         app.register_blueprint(models.routes(self._gateways))
+        app.register_blueprint(openapi.routes(has_metrics=settings.metrics_port is None))
         return app
 
     def _sinks(self) -> list[Sink]:

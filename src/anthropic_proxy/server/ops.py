@@ -11,7 +11,7 @@ from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.server_settings import Required
 from anthropic_proxy.wire.codec import dumps
 
-PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz", "/metrics"})
+PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"})
 
 
 @dataclass(frozen=True)

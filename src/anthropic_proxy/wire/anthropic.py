@@ -134,6 +134,17 @@ _MESSAGES = TypeAdapter(MessagesRequest)
 _COUNT_TOKENS = TypeAdapter(CountTokensRequest)
 _ROUTED = TypeAdapter(_RoutedRequest)
 
+
+def schemas(ref_template: str) -> JsonObject:
+    """The JSON Schemas of the requests and of their parts, by their names; ref_template: how one names another."""
+    kinds = (("messages", _MESSAGES), ("count_tokens", _COUNT_TOKENS))
+    _, found = TypeAdapter.json_schemas(
+        [(name, "validation", adapter) for name, adapter in kinds], ref_template=ref_template
+    )
+    defined: JsonObject = found["$defs"]
+    return defined
+
+
 # Gone with version 2026-10-21 of the API, which refuses them in these words (its migration guide).
 _WITHOUT_SAMPLING = "2026-10-21"
 _SAMPLING = ("temperature", "top_p", "top_k")
