@@ -27,6 +27,8 @@ _PATIENCE = 60
 # What the last third of the time may need more than the middle one: the allocator keeps what it once had.
 _GROWTH = 1.05
 _GROWTH_BYTES = 4 * 2**20
+# Samples, one a second, before which a server is still taking what it will need.
+_ENOUGH = 60
 # Idle connections to upstreams, and what the interpreter opens when it is first needed.
 _SPARE_FILES = 40
 _SPARE_TASKS = 10
@@ -242,6 +244,8 @@ def _held(before: Sample, after: Sample) -> list[str]:
 
 
 def _grown(samples: list[Sample]) -> list[str]:
+    if len(samples) < _ENOUGH:
+        return []
     third = len(samples) // 3
     middle, last = (statistics.fmean(each.memory for each in part) for part in (samples[third:-third], samples[-third:]))
     if last <= middle * _GROWTH + _GROWTH_BYTES:
@@ -254,14 +258,21 @@ def _report(samples: list[Sample], before: Sample, after: Sample, seen: Counter[
         told = {what: count for (kind, what), count in sorted(seen.items()) if kind == name}
         print(f"{name:20} {sum(told.values()):7}  {', '.join(f'{what} {count}' for what, count in told.items())}")
     print(f"\n{'':10} {'memory MiB':>10} {'files':>6} {'threads':>7} {'tasks':>6} {'in flight':>9}")
-    third = max(len(samples) // 3, 1)
-    parts = {"first": samples[:third], "middle": samples[third:-third], "last": samples[-third:]}
-    for name, part in ({"before": [before]} | parts | {"after": [after]}).items():
-        row = [
-            statistics.fmean(getattr(each, field) for each in part) for field in ("files", "threads", "tasks", "in_flight")
-        ]
-        memory = statistics.fmean(each.memory for each in part) / 2**20
-        print(f"{name:10} {memory:10.1f} {row[0]:6.0f} {row[1]:7.0f} {row[2]:6.0f} {row[3]:9.0f}")
+    third = len(samples) // 3
+    parts = {
+        "before": [before],
+        "first": samples[:third],
+        "middle": samples[third:-third],
+        "last": samples[-third:],
+        "after": [after],
+    }
+    for name, part in parts.items():
+        if part:
+            fields = ("memory", "files", "threads", "tasks", "in_flight")
+            memory, files, threads, tasks, in_flight = (
+                statistics.fmean(getattr(each, field) for each in part) for field in fields
+            )
+            print(f"{name:10} {memory / 2**20:10.1f} {files:6.0f} {threads:7.0f} {tasks:6.0f} {in_flight:9.0f}")
 
 
 def main() -> None:
