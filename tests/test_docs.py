@@ -56,3 +56,9 @@ def test_each_option_is_documented() -> None:
         assert (short or long) in section
     for command in main.commands:
         assert f"anthropic-proxy {command}" in section
+
+
+def test_the_tests_that_hold_the_promises_are_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "security.md").read_text()))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
