@@ -29,7 +29,11 @@ def register(app: Quart, log: Log) -> None:
     """Give every request an id, every response the header `request-id` and those for browsers, and every error its
     envelope.
     """
+    _identify(app)
+    _answer_errors(app, log)
 
+
+def _identify(app: Quart) -> None:
     @app.before_request
     async def begin() -> None:
         g.observation = request.scope["state"][OBSERVATION]
@@ -45,6 +49,8 @@ def register(app: Quart, log: Log) -> None:
             response.headers.setdefault(header, value)
         return response
 
+
+def _answer_errors(app: Quart, log: Log) -> None:
     @app.errorhandler(ApiError)
     async def told(error: ApiError) -> Response:
         g.observation.failed(error.type, error.message, _outcome(error))

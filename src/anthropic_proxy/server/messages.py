@@ -14,7 +14,7 @@ from anthropic_proxy.gateway import Answer, Generations
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.pending_stream import Events, PendingStream
-from anthropic_proxy.wire.anthropic import count_tokens_body, messages_body
+from anthropic_proxy.wire.anthropic import Body, count_tokens_body, messages_body
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.sse import encode
 
@@ -36,40 +36,46 @@ def routes(gateways: Generations, log: Log, body_seconds: float, admit: Callable
     blueprint = Blueprint("messages", __name__)
 
     async def create() -> Response:
-        g.observation.operation = "chat"
-        raw = await _body(body_seconds)
-        log.body("client request", g.request_id, raw)
-        body = messages_body(raw, _version())
-        client_key().check(body.request["model"])
+        body = await _asked("chat", messages_body, log, body_seconds)
         await admit()
         answer = await gateways.current.create(body, client(), g.observation)
         if isinstance(answer.content, list):
-            written = b"".join(map(encode, answer.content))
-            log.body("client events", g.request_id, written)
-            return Response(written, 200, {**_STREAM_HEADERS, **answer.headers})
+            return _events(b"".join(map(encode, answer.content)), answer, log)
         if isinstance(answer.content, AnswerStream | PassedStream | PendingStream):
             headers = {**_STREAM_HEADERS, **answer.headers}
             return Response(EventBytes(answer.content, g.request_id, log), answer.status, headers)
-        return _whole(answer.content, answer)
+        return _whole(answer.content, answer, log)
 
     async def count_tokens() -> Response:
-        g.observation.operation = "count_tokens"
-        raw = await _body(body_seconds)
-        log.body("client request", g.request_id, raw)
-        body = count_tokens_body(raw, _version())
-        client_key().check(body.request["model"])
+        body = await _asked("count_tokens", count_tokens_body, log, body_seconds)
         answer = await gateways.current.count_tokens(body, client(), g.observation)
-        return _whole(cast("JsonObject | bytes", answer.content), answer)
-
-    def _whole(content: JsonObject | bytes, answer: Answer) -> Response:
-        body = content if isinstance(content, bytes) else dumps(content)
-        log.body("client answer", g.request_id, body)
-        return Response(body, answer.status, {"content-type": "application/json", **answer.headers})
+        return _whole(cast("JsonObject | bytes", answer.content), answer, log)
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(f"{prefix}/messages", f"{prefix}/create", create, methods=["POST"])
         blueprint.add_url_rule(f"{prefix}/messages/count_tokens", f"{prefix}/count", count_tokens, methods=["POST"])
     return blueprint
+
+
+async def _asked(operation: str, parsed: Callable[[bytes, str], Body], log: Log, body_seconds: float) -> Body:
+    """The request, which its key allows. Raises ApiError and InvalidRequestError."""
+    g.observation.operation = operation
+    raw = await _body(body_seconds)
+    log.body("client request", g.request_id, raw)
+    body = parsed(raw, _version())
+    client_key().check(body.request["model"])
+    return body
+
+
+def _events(written: bytes, answer: Answer, log: Log) -> Response:
+    log.body("client events", g.request_id, written)
+    return Response(written, 200, {**_STREAM_HEADERS, **answer.headers})
+
+
+def _whole(content: JsonObject | bytes, answer: Answer, log: Log) -> Response:
+    body = content if isinstance(content, bytes) else dumps(content)
+    log.body("client answer", g.request_id, body)
+    return Response(body, answer.status, {"content-type": "application/json", **answer.headers})
 
 
 def _version() -> str:
