@@ -65,6 +65,7 @@ class Attempts:
             try:
                 return await answer(route)
             except ApiError as error:
+                observation.attempt_failed(error)
                 delay = self._delay(error, attempt, route.endpoint.retries, alone=alone)
                 if delay is None:
                     raise

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from anthropic_proxy.client import Client
 from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passing import Passing
 from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
@@ -25,11 +26,11 @@ class Catalogue:
         self._routing = routing
         self._serving = serving
 
-    async def models(self, request_id: str, client: Client) -> list[JsonObject]:
+    async def models(self, client: Client, observation: Observation) -> list[JsonObject]:
         """The aliases, and what the upstreams offer or, where one has no list, what is configured for it; of several
         upstreams under the names `upstream/model`. One that fails is left out as long as another answers. Raises ApiError.
         """
-        asked = [self._in_time(each, request_id, client) for each in self._serving.values()]
+        asked = [self._in_time(each, client, observation) for each in self._serving.values()]
         found = await asyncio.gather(*asked, return_exceptions=True)
         models: list[JsonObject] = []
         failed: list[BaseException] = []
@@ -56,9 +57,9 @@ class Catalogue:
         told = {"upstream": endpoint.name, "model": route.model, "api": endpoint.api, "dialect": endpoint.dialect.name}
         return {**told, "left_alone": serving.client.is_left_alone, "learned": learned}
 
-    async def model(self, model_id: str, request_id: str, client: Client) -> JsonObject:
+    async def model(self, model_id: str, client: Client, observation: Observation) -> JsonObject:
         """One of `models`. Raises ApiError (404) when the upstreams have none of that id."""
-        for model in await self.models(request_id, client):
+        for model in await self.models(client, observation):
             if model["id"] == model_id:
                 return model
         raise ApiError(404, f"model: {model_id}")
@@ -73,16 +74,16 @@ class Catalogue:
         """The name under which a model is listed."""
         return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
 
-    async def _in_time(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
+    async def _in_time(self, serving: Serving | Passing, client: Client, observation: Observation) -> list[JsonObject]:
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await self._offered(serving, request_id, client)
+                return await self._offered(serving, client, observation)
         except TimeoutError:
             text = f"The upstream {serving.client.endpoint.name} did not send its list of models within {_PATIENCE} s"
             raise ApiError(504, text) from None
 
-    async def _offered(self, serving: Serving | Passing, request_id: str, client: Client) -> list[JsonObject]:
-        asking = serving.client.for_client(client)
+    async def _offered(self, serving: Serving | Passing, client: Client, observation: Observation) -> list[JsonObject]:
+        asking = serving.client.for_client(client, observation)
         endpoint = asking.endpoint
         is_native = endpoint.api == "messages"
         reply = await asking.get(endpoint.url("/models", _ALL if is_native else ""))
@@ -91,7 +92,7 @@ class Catalogue:
             await reply.aclose()
             offered: list[JsonObject] | None = configured
         else:
-            offered = _infos(await serving.good(asking, reply, request_id))
+            offered = _infos(await serving.good(asking, reply, observation.request_id))
         if offered is None:
             raise ApiError(500, f"The upstream {endpoint.name} answered 200 with something that is no list of models")
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]

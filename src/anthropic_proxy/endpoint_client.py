@@ -16,6 +16,7 @@ from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.request_headers import headers_for
 from anthropic_proxy.resilience import Key, KeyRing, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
@@ -51,8 +52,10 @@ class Call:
         """As `Reply.next_read`."""
         try:
             received = await self._reply.next_read(until)
-        except ApiError:
+        except UpstreamError as error:
             self._permit.failed(time.monotonic())
+            if self._reply.observed is not None:
+                self._reply.observed.failed(error.phase)
             raise
         if received is None:
             self._permit.succeeded()
@@ -130,7 +133,7 @@ class _Shared:
 @dataclass(frozen=True)
 class EndpointClient:
     """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key or headers
-    may have to be passed on.
+    may have to be passed on. observation: of the client's request, told of what is sent for it.
     """
 
     endpoint: Endpoint
@@ -138,11 +141,12 @@ class EndpointClient:
     shared: _Shared
     metrics: Metrics
     client: Client = NOBODY
+    observation: Observation | None = None
 
-    def for_client(self, client: Client) -> "EndpointClient":
+    def for_client(self, client: Client, observation: Observation) -> "EndpointClient":
         """The same, for the one who asks."""
         passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
-        return replace(self, client=client) if passes_on else self
+        return replace(self, client=client if passes_on else NOBODY, observation=observation)
 
     @property
     def source(self) -> Source:
@@ -181,13 +185,17 @@ class EndpointClient:
 
     async def ask(self, url: str, payload: bytes) -> Reply:
         """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
-        return await self.upstream.post(
-            url, payload, self._headers(self._any_key()), self.endpoint.timeouts, self.endpoint.name
+        endpoint = self.endpoint
+        return await self._traced(
+            self._any_key(), lambda headers: self.upstream.post(url, payload, headers, endpoint.timeouts, endpoint.name)
         )
 
     async def get(self, url: str) -> Reply:
         """As `ask`, without a body."""
-        return await self.upstream.get(url, self._headers(self._any_key()), self.endpoint.timeouts, self.endpoint.name)
+        endpoint = self.endpoint
+        return await self._traced(
+            self._any_key(), lambda headers: self.upstream.get(url, headers, endpoint.timeouts, endpoint.name), "GET"
+        )
 
     async def look(self, path: str) -> tuple[int, bytes] | None:
         """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
@@ -222,7 +230,7 @@ class EndpointClient:
     async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
         began = time.monotonic()
         try:
-            reply = await send(self._headers(key.value))
+            reply = await self._traced(key.value, send)
         except UpstreamError as error:
             self.metrics.upstream_failed(self.endpoint.name, error.phase)
             self._failed(permit, error.message)
@@ -233,6 +241,24 @@ class EndpointClient:
         self.metrics.upstream_answered(self.endpoint.name, reply.status, time.monotonic() - began)
         if is_outage(reply.status):
             self._failed(permit, f"it answered {reply.status}")
+        return reply
+
+    async def _traced(self, key: str | None, send: _Send, method: str = "POST") -> Reply:
+        """Send with all headers, and tell the observation of it."""
+        headers = headers_for(self.endpoint, key, self.client)
+        if self.observation is None:
+            return await send(headers)
+        asked = self.observation.asks(self.endpoint, method)
+        try:
+            reply = await send(headers | asked.trace.headers())
+        except UpstreamError as error:
+            asked.failed(error.phase)
+            raise
+        except BaseException:
+            asked.end()
+            raise
+        asked.status = reply.status
+        reply.observed = asked
         return reply
 
     def _failed(self, permit: Permit, reason: str) -> None:
@@ -249,9 +275,6 @@ class EndpointClient:
     def _any_key(self) -> str | None:
         key = self.shared.keys.next(time.monotonic())
         return key.value if key else next(iter(self.endpoint.keys), None)
-
-    def _headers(self, key: str | None) -> Mapping[str, str]:
-        return headers_for(self.endpoint, key, self.client)
 
 
 def endpoint_client(

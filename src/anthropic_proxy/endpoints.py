@@ -89,6 +89,12 @@ class Endpoint:
         return urlsplit(self.base).hostname or ""
 
     @property
+    def port(self) -> int:
+        """As the address has it, or as its scheme has it."""
+        parts = urlsplit(self.base)
+        return parts.port or (443 if parts.scheme == "https" else 80)
+
+    @property
     def address(self) -> str:
         """Host and port."""
         return urlsplit(self.base).netloc

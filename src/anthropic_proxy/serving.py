@@ -101,7 +101,9 @@ class Serving:
 
     async def count_tokens(self, asked: Asked, chosen: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
-        return await self._counter.count(self.client.for_client(asked.client), asked.request, chosen)
+        return await self._counter.count(
+            self.client.for_client(asked.client, asked.progress.observation), asked.request, chosen
+        )
 
     async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
         """The body of a good reply to a question. Raises ApiError for any other."""
@@ -119,7 +121,7 @@ class Serving:
         translated = await self._preparation.to_answer(request, chosen)
         self._log.ignored(translated.notes.ignored)
         estimate = estimate_request(translated.body)
-        client = self.client.for_client(asked.client)
+        client = self.client.for_client(asked.client, asked.progress.observation)
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = replace(self._spec(request, translated, asked, client), api=api)

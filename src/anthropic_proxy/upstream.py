@@ -18,6 +18,7 @@ from anthropic_proxy.aiohttp_transport import AiohttpTransport
 from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.observation import UpstreamRequest
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
 MAX_BYTES = 64 * 1024 * 1024
@@ -39,12 +40,15 @@ class UpstreamError(ApiError):
 
 
 class Reply:
-    """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read."""
+    """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read. `observed` is
+    told of its end.
+    """
 
     def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int) -> None:
         """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self.observed: UpstreamRequest | None = None
         self._response = response
         self._name = name
         self._timeouts = timeouts
@@ -100,6 +104,8 @@ class Reply:
         # the answers, of all who ever read on.
         self._read = _at_end
         self._alarm.stop()
+        if self.observed is not None:
+            self.observed.end()
         await self._response.aclose()
 
 

@@ -1,12 +1,15 @@
 """What is known of one request: filled in on its way, and told once, when its answer has ended or its client has left."""
 
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError, TruncatedError
+from anthropic_proxy.observe.trace_context import TraceContext, begun
 
 Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
 """complete: the client got its whole answer. client_closed: it left before the end. upstream_error, truncated: a begun
@@ -24,16 +27,56 @@ _USAGE = {
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
+def new_span_id() -> str:
+    """A random one."""
+    return secrets.token_hex(8)
+
+
+def new_trace() -> TraceContext:
+    """A trace that begins here."""
+    return begun(secrets.token_hex(16), new_span_id())
+
+
+@dataclass
+class UpstreamRequest:
+    """One request to an upstream on behalf of a client's. trace: its own span, as the upstream is told it. model: the
+    upstream's. error_type: the phase in which it failed (connect, head, body), or what an answer of a good status came to:
+    `truncated`, or the type of an error. Times as below.
+    """
+
+    trace: TraceContext
+    endpoint: Endpoint
+    method: str
+    model: str | None
+    status: int | None = None
+    error_type: str | None = None
+    began: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
+
+    def end(self) -> None:
+        """Its answer is left; from then on it stays as it is."""
+        self.ended = self.ended or time.perf_counter()
+
+    def failed(self, error_type: str) -> None:
+        """There was no answer, or no good one. What was told first is what it was."""
+        if self.error_type is None and (self.status or 0) < 400:
+            self.error_type = error_type
+        self.end()
+
+
 @dataclass
 class Observation:
     """One request. Times are of `time.perf_counter`, in seconds; tokens are the answer's usage by kind (input, output,
     cache_read, cache_creation, thinking). client_key: the name of the key that it came with. rejected: why its key does not
-    allow it.
+    allow it. trace: its span; parent: the client's. asked: what upstreams were asked for it, in order.
     """
 
     method: str
     path: str
     request_id: str = ""
+    scheme: str = "http"
+    trace: TraceContext = field(default_factory=new_trace)
+    parent: TraceContext | None = None
     client_key: str | None = None
     rejected: str | None = None
     operation: str = "other"
@@ -54,6 +97,7 @@ class Observation:
     repairs: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     failovers: int = 0
+    asked: list[UpstreamRequest] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -72,6 +116,17 @@ class Observation:
         if self.first_token is None or self.ended is None or following < 1:
             return None
         return (self.ended - self.first_token) / following
+
+    def asks(self, endpoint: Endpoint, method: str) -> UpstreamRequest:
+        """An upstream is about to be asked."""
+        self.asked.append(UpstreamRequest(self.trace.child(new_span_id()), endpoint, method, self.upstream_model))
+        return self.asked[-1]
+
+    def attempt_failed(self, error: Exception) -> None:
+        """What the upstream that was asked last said is of no use."""
+        if self.asked:
+            kind = error.type if isinstance(error, ApiError) else "api_error"
+            self.asked[-1].failed("truncated" if isinstance(error, TruncatedError) else kind)
 
     def routed(self, upstream: str, model: str) -> None:
         """It goes to a model of an upstream."""
@@ -101,6 +156,7 @@ class Observation:
 
     def broken_off(self, error: Exception) -> None:
         """Its stream had begun, and ended with this error."""
+        self.attempt_failed(error)
         if isinstance(error, ApiError):
             self.failed(error.type, error.message, "truncated" if isinstance(error, TruncatedError) else "upstream_error")
         else:

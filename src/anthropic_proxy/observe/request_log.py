@@ -27,6 +27,8 @@ def _line(observation: Observation) -> dict[str, Any]:
     place = {"method": observation.method, "path": observation.path} if observation.operation == "other" else {}
     return {
         "request_id": observation.request_id,
+        "trace_id": observation.trace.trace_id,
+        "span_id": observation.trace.span_id,
         "client_key": observation.client_key,
         "operation": observation.operation,
         **place,

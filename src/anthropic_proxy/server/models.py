@@ -28,7 +28,7 @@ def routes(gateways: Generations) -> Blueprint:
     async def models() -> Response:
         g.observation.operation = "models"
         arguments = request.args
-        offered = await gateways.current.catalogue.models(g.request_id, client())
+        offered = await gateways.current.catalogue.models(client(), g.observation)
         told = page(
             _of_lifecycle(_allowed(offered), arguments.getlist("lifecycle[]")),
             limit=_limit(arguments.get("limit")),
@@ -41,7 +41,7 @@ def routes(gateways: Generations) -> Blueprint:
         g.observation.operation = "models"
         if not client_key().may_use(model_id):
             raise ApiError(404, f"model: {model_id}")
-        found = await gateways.current.catalogue.model(model_id, g.request_id, client())
+        found = await gateways.current.catalogue.model(model_id, client(), g.observation)
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 
 from anthropic_proxy.ids import new_id
-from anthropic_proxy.observe.observation import Observation, Sink
+from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
+from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received
 from anthropic_proxy.server.open_requests import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
+_TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
 
 class Observed:
@@ -27,7 +29,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        observation = Observation(scope["method"], scope["path"], _request_id(scope))
+        observation = _observation(scope)
         scope["state"] = {**scope.get("state", {}), OBSERVATION: observation}
         observed = _ObservedRequest(observation, receive, send)
         for sink in self._sinks:
@@ -65,6 +67,13 @@ class _ObservedRequest:
         observation.ended = time.perf_counter()
         if not self._is_complete and observation.outcome == "complete":
             observation.outcome = "client_closed"
+
+
+def _observation(scope: Scope) -> Observation:
+    told = ((name.lower(), value) for name, value in scope["headers"])
+    parent = received((name.decode(), value.decode("latin-1")) for name, value in told if name in _TRACE_HEADERS)
+    trace = parent.child(new_span_id()) if parent else new_trace()
+    return Observation(scope["method"], scope["path"], _request_id(scope), scope["scheme"], trace, parent)
 
 
 def _request_id(scope: Scope) -> str:
