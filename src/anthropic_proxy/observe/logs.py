@@ -99,7 +99,8 @@ class Log:
 
     def hide(self, secrets: Iterable[str]) -> None:
         """No line may hold these either, from now on."""
-        self._secrets |= dict.fromkeys(secrets)
+        # Another one, as other threads may be looking at it.
+        self._secrets = {**self._secrets, **dict.fromkeys(secrets)}
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._safe(values))

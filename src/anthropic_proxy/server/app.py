@@ -9,6 +9,7 @@ from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.limit_storage import open_storage
+from anthropic_proxy.observe import tracing
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Sink
@@ -51,6 +52,7 @@ class Application:
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
+        self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
         self.asgi = Observed(self.requests, self._sinks())
         # Probes and metrics, for a port of their own.
         self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
@@ -69,6 +71,8 @@ class Application:
         await self._quart.shutdown()
         await self._gateways.aclose()
         await self._limits.aclose()
+        for traces in self._traces:
+            await traces.aclose()
 
     def reloaded(self, refused: str | None) -> None:
         """A configuration was put in force, or refused for a reason."""
@@ -108,7 +112,8 @@ class Application:
         return app
 
     def _sinks(self) -> list[Sink]:
-        return [self.metrics, RequestLog(self.log, ops.PATHS), Charges(self._limits, lambda: self.keys)]
+        charges = Charges(self._limits, lambda: self.keys)
+        return [self.metrics, RequestLog(self.log, ops.PATHS), charges, *self._traces]
 
     def _bare(self, operations: Blueprint) -> Quart:
         app = Quart(__name__, static_folder=None)

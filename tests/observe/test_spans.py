@@ -1,0 +1,63 @@
+"""Names and attributes of spans, where a running proxy does not show them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.dialects import GENERIC, named
+from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.observe import spans
+from anthropic_proxy.observe.observation import Observation
+
+ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "provider"),
+    [("generic", "mine"), ("azure", "azure.ai.openai"), ("mistral", "mistral_ai"), ("openai", "openai"), ("vllm", "mine")],
+)
+def test_providers(dialect: str, provider: str) -> None:
+    observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
+    asked = observation.asks(replace(ENDPOINT, dialect=named(dialect)), "POST")
+    told = spans.of_upstream_request(observation, asked)
+    assert told.name == "chat m"
+    assert told.attributes["gen_ai.provider.name"] == provider
+    assert (told.attributes["server.address"], told.attributes["server.port"]) == ("host.example", 443)
+
+
+@pytest.mark.parametrize(
+    ("known", "is_error"),
+    [
+        ({"outcome": "complete", "status": 200}, False),
+        ({"outcome": "client_closed"}, False),
+        ({"outcome": "refused", "status": 400}, False),
+        ({"outcome": "upstream_error", "status": 429}, False),
+        ({"outcome": "upstream_error", "status": 529}, True),
+        ({"outcome": "upstream_error", "status": 200}, True),
+        ({"outcome": "truncated", "status": 200}, True),
+        ({"outcome": "error", "status": 500}, True),
+    ],
+)
+def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:  # noqa: FBT001 - a column of the table
+    told = spans.of_request(Observation("POST", "/v1/messages", operation="chat", **known))
+    assert told.error is is_error
+    assert told.attributes["anthropic_proxy.outcome"] == known["outcome"]
+
+
+def test_all_kinds_of_tokens() -> None:
+    observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
+    first, last = observation.asks(ENDPOINT, "POST"), observation.asks(ENDPOINT, "POST")
+    usage = {"input_tokens": 1, "output_tokens": 20, "cache_read_input_tokens": 300, "cache_creation_input_tokens": 4000}
+    observation.answered(usage | {"output_tokens_details": {"thinking_tokens": 5}}, "tool_use", 1)
+    told = spans.of_upstream_request(observation, last).attributes
+    assert {name.removeprefix("gen_ai.usage."): value for name, value in told.items() if "usage" in name} == {
+        "input_tokens": 4301,
+        "output_tokens": 20,
+        "cache_read.input_tokens": 300,
+        "cache_creation.input_tokens": 4000,
+        "reasoning.output_tokens": 5,
+    }
+    assert told["gen_ai.response.finish_reasons"] == ["tool_use"]
+    assert not any("usage" in name for name in spans.of_upstream_request(observation, first).attributes)
+    assert not any("usage" in name for name in spans.of_request(observation).attributes)

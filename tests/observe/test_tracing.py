@@ -1,0 +1,40 @@
+"""When spans are made, and what is said where they can't be."""
+
+import sys
+from unittest import mock
+
+import pytest
+
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.tracing import traces
+
+
+@pytest.mark.parametrize(
+    ("variables", "warnings"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, [], id="empty"),
+        pytest.param({"OTEL_SERVICE_NAME": "a"}, [], id="a-name-alone"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "True"}, [], id="disabled"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_TRACES_EXPORTER": "none"}, [], id="none"),
+        pytest.param({"OTEL_TRACES_EXPORTER": "zipkin"}, ["no such exporter of traces"], id="unknown"),
+        pytest.param(
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            ["traces are not sent by this protocol"],
+            id="protocol",
+        ),
+    ],
+)
+def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
+    log = mock.create_autospec(Log, instance=True)
+    assert traces(variables, log, ()) == []
+    assert [call.args[0] for call in log.warning.call_args_list] == warnings
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "anthropic_proxy.observe.traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    log = mock.create_autospec(Log, instance=True)
+    assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []
+    hint = "pip install 'anthropic-proxy[otel]', or set OTEL_TRACES_EXPORTER=none"
+    log.warning.assert_called_once_with("traces can't be sent without OpenTelemetry", missing="opentelemetry", hint=hint)
