@@ -12,6 +12,7 @@ import pytest
 from anthropic_proxy import passed_stream, pending_stream
 from anthropic_proxy.translate.reasoning import Thought
 from anthropic_proxy.translate.signatures import UNSIGNED
+from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
     DEADLINE,
@@ -499,3 +500,30 @@ def test_a_count_that_can_not_be_had_is_estimated(proxy: str, upstream: Scripted
     counted = post(proxy, REQUEST, "/v1/messages/count_tokens")
     assert counted.status_code == 200
     assert counted.json()["input_tokens"] > 0
+
+
+def test_what_is_counted_of_a_stream(proxy: str, upstream: ScriptedUpstream) -> None:
+    """Calls by their blocks, and not by what a model writes of them."""
+    block = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    said = {"type": "text_delta", "text": '{"type": "tool_use"}'}
+    calls = [
+        sse("content_block_start", {"type": "content_block_start", "index": index, "content_block": block}, spaced=spaced)
+        for index, spaced in ((1, True), (2, False))
+    ]
+    text = sse("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": said}, spaced=False)
+
+    def counted() -> float:
+        metrics = httpx.get(f"{proxy}/metrics", trust_env=False).text
+        return sum(
+            float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("anthropic_proxy_tool_calls_total{")
+        )
+
+    before = counted()
+    upstream.then(events(START, BLOCK, text, *calls, STOP))
+    post(proxy, STREAM)
+    until(lambda: counted() == before + 2, "both are counted")
+
+
+def sse(name: str, data: object, *, spaced: bool) -> bytes:
+    written = json.dumps(data, separators=None if spaced else (",", ":"))
+    return f"event: {name}\ndata: {written}\n\n".encode()

@@ -24,6 +24,8 @@ _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
 # A line break can't stand within the data of an event, so no text of the model looks like this.
 _BEGUN = re.compile(rb"(?:^|[\r\n])event: ?(?:content_block|message_delta|message_stop)")
 _ERROR = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
+# As above: in what a model writes the quotes are escaped.
+_TOOL_USE = re.compile(rb'"type": ?"tool_use"')
 _ENDED = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
 # Bytes; the last event is much shorter.
 _TAIL = 4096
@@ -55,6 +57,7 @@ class PassedStream:
         self._held = bytearray()
         # The events that tell of usage, which are few: within the text of a model the quotes are escaped.
         self.told_usage = b""
+        self.tool_calls = 0
         self._over = False
         self._loop = asyncio.get_running_loop()
 
@@ -146,6 +149,8 @@ class PassedStream:
         self._out += whole
         if b'"usage"' in whole and len(self.told_usage) < MAX_EVENT_BYTES:
             self.told_usage += whole
+        if b"tool_use" in whole:
+            self.tool_calls += len(_TOOL_USE.findall(whole))
         self._tail = whole[-_TAIL:] if len(whole) >= _TAIL else (self._tail + whole)[-_TAIL:]
 
     def _close(self) -> None:

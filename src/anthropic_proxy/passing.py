@@ -101,7 +101,7 @@ class Passing:
             self._log.broken_off(asked.request_id, stream.error)
             asked.progress.observation.broken_off(stream.error)
         usage, stop_reason = native.stream_usage(stream.told_usage)
-        asked.progress.observation.answered(usage, stop_reason, 0)
+        asked.progress.observation.answered(usage, stop_reason, stream.tool_calls)
 
     async def _read(self, reply: Call | Reply, request_id: str) -> bytes:
         try:
