@@ -23,7 +23,11 @@ INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 SECONDS = 600
 WORKERS = 1
 
-.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock soak bench image chart clean
+IMAGE = anthropic-proxy:dev
+# More for `docker build`, such as --build-arg EXTRAS="redis otel".
+BUILD =
+
+.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -45,14 +49,14 @@ test-upstreams:
 	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest --no-cov -rfE tests/upstreams
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench container
+	$(BIN)/ruff check src tests bench container
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests bench
-	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench container
+	$(BIN)/ruff check --fix src tests bench container
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m anthropic_proxy.compatibility > docs/compatibility.md
@@ -63,6 +67,9 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-ind
 # The locks hold hashes and no addresses, so that any index can serve them.
 lock: $(VENV)/.base
 	$(LOCK) --universal -o requirements/runtime.txt pyproject.toml
+	$(LOCK) --universal -o requirements/redis.txt --extra redis pyproject.toml
+	$(LOCK) --universal -o requirements/otel.txt --extra otel pyproject.toml
+	$(LOCK) --universal -o requirements/build.txt requirements/build.in
 	$(LOCK) --universal -o requirements/demo.txt --extra demo requirements/build.in pyproject.toml
 	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
 	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
@@ -73,7 +80,14 @@ lock: $(VENV)/.base
 soak: $(VENV)/.dev
 	$(BIN)/python -m bench.soak --seconds $(SECONDS) --workers $(WORKERS)
 
-bench image chart:
+image:
+	docker build --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/anthropic_proxy/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
+
+container-test: $(VENV)/.dev
+	IMAGE=$(IMAGE) $(BIN)/python -m pytest --no-cov container
+
+bench chart:
 	@echo "make $@: not there yet"
 
 clean:
