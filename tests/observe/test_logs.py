@@ -5,7 +5,9 @@ import io
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import structlog
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.observe.logs import Log, _Unbreakable, configure, redact
+from anthropic_proxy.observe_settings import LogFormat
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
 _KEYS = st.from_regex(r"sk-[A-Za-z0-9]{8,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
@@ -178,3 +181,14 @@ def test_a_reader_that_has_gone_does_no_harm() -> None:
     stream = _Unbreakable(Gone())
     assert stream.write("line") == 4
     stream.flush()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_line_is_one_write(form: LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several processes that share a stream the lines would mix otherwise."""
+    stream = mock.Mock(isatty=lambda: False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure(debug=False, form=form)
+    Log().info("one", a=1)
+    Log().info("two")
+    assert [call.args[0][-1:] for call in stream.write.call_args_list] == ["\n", "\n"]

@@ -42,7 +42,8 @@ def configure(*, debug: bool, form: LogFormat = "auto") -> None:
     structlog.configure(
         processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
+        # One write for each line: several processes share the stream.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
     )
 
 
