@@ -5,6 +5,8 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -176,3 +178,33 @@ def test_the_workers_end_with_the_first_process(command: Command, upstream: Scri
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
         server.process.kill()
         until(lambda: refuses_connections(server.address), "nobody listens")
+
+
+def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """What the worker told is not read: then the socket is not at its end, but in error."""
+    script = """
+import os, signal, socket, sys
+from anthropic_proxy.config import Settings
+from anthropic_proxy.serve import Listeners, _work
+from anthropic_proxy.listening import listen
+
+settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_DIALECT="generic")
+ours, theirs = socket.socketpair()
+if os.fork():
+    theirs.close()
+    ours.recv(1, socket.MSG_PEEK)
+    os.kill(os.getpid(), signal.SIGKILL)
+ours.close()
+_work(settings, Listeners(listen("127.0.0.1", 0)), None, theirs)
+"""
+    # The pipe ends when all who may write to it have ended.
+    done = subprocess.run(
+        [sys.executable, "-c", script, upstream.url],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert "stopping" in done.stdout

@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -217,25 +217,36 @@ def _work(settings: Settings, listeners: Listeners, load: Load | None, orders: s
 
 
 async def _until_ordered(settings: Settings, listeners: Listeners, load: Load | None, orders: socket.socket) -> None:
-    control = Control()
-    serving = asyncio.ensure_future(serve(settings, listeners, lambda _: orders.sendall(b"."), control, load))
+    loop, control = asyncio.get_running_loop(), Control()
+    serving: asyncio.Task[None] | None = None
     does: dict[Order, Callable[[], object]] = {
         Order.STOP: control.stop.set,
         Order.RELOAD: control.reload.set,
-        Order.END: serving.cancel,
+        Order.END: lambda: serving and serving.cancel(),
     }
-
-    def on_orders() -> None:
-        # Without the process that gives orders there is nobody to serve for.
-        for order in orders.recv(64) or Order.STOP.value:
-            does[Order(bytes([order]))]()
-
-    loop = asyncio.get_running_loop()
-    loop.add_reader(orders, on_orders)
+    told, _ = await loop.create_unix_connection(lambda: _Orders(does), sock=orders)
+    serving = asyncio.create_task(serve(settings, listeners, lambda _: told.write(b"."), control, load))
     # Of a process group or a service all processes get the signal, and the one that gives orders gives this one as well.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+class _Orders(asyncio.Protocol):
+    """What the process that gives orders says. A transport reads it: when that process dies before it has read what it was
+    told, the socket is in error, for which event loops don't call readers of sockets.
+    """
+
+    def __init__(self, does: Mapping[Order, Callable[[], object]]) -> None:
+        self._does = does
+
+    def data_received(self, data: bytes) -> None:
+        for order in data:
+            self._does[Order(bytes([order]))]()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
+        """Without the process that gives orders there is nobody to serve for."""
+        self._does[Order.STOP]()
 
 
 def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
