@@ -23,9 +23,9 @@ _LISTENING = re.compile(r'listening +address=(?P<console>\S+)|"address":"(?P<jso
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
     """The first true value of `condition`, which is asked again and again."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what}: did not happen"
         time.sleep(_POLL_SECONDS)

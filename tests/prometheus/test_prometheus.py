@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/rules.yml"
 DASHBOARD = json.loads((ROOT / "deploy/grafana/anthropic-proxy.json").read_text())
 KEY = "key-of-alice"
+# Seconds; it looks for its targets every five seconds, and on a busy machine it takes its time.
+PATIENCE = 60
 
 NOT_YET = {
     "anthropic_proxy_upstream_failovers_total": "there is one upstream",
@@ -114,7 +116,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def _scraped(served: Served, times: int) -> None:
     query = f"min(count_over_time(anthropic_proxy_build_info[1m])) >= {times}"
-    until(lambda: served.query(query), f"the server is scraped {times} times")
+    until(lambda: served.query(query), f"the server is scraped {times} times", PATIENCE)
 
 
 def _traffic(address: str, upstream: ScriptedUpstream) -> None:
@@ -170,7 +172,7 @@ class Prometheus:
         self._log = (self._directory / "log.txt").open("wb")
         self._process = subprocess.Popen([PROMETHEUS, *arguments], stdout=self._log, stderr=self._log)
         address = f"http://{self._address}"
-        until(lambda: _is_ready(address), "Prometheus is ready")
+        until(lambda: _is_ready(address), "Prometheus is ready", PATIENCE)
         return address
 
     def __exit__(self, *_: object) -> None:
@@ -207,7 +209,7 @@ def test_all_rules_are_well(served: Served) -> None:
 
 @pytest.mark.parametrize("name", _rules("record"))
 def test_recorded(served: Served, name: str) -> None:
-    until(lambda: served.query(name), f"{name} is recorded")
+    until(lambda: served.query(name), f"{name} is recorded", PATIENCE)
 
 
 @pytest.mark.parametrize("query", _queries())
