@@ -1,6 +1,7 @@
 """Requests passed through to a native upstream, over real sockets: bytes compared both ways."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from anthropic_proxy import passed_stream, pending_stream
 from anthropic_proxy.translate.reasoning import Thought
 from anthropic_proxy.translate.signatures import UNSIGNED
+from anthropic_proxy.translate.tokens import estimate_untranslated
+from tests.observe.test_metrics import read
 from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
@@ -522,6 +525,61 @@ def test_what_is_counted_of_a_stream(proxy: str, upstream: ScriptedUpstream) -> 
     upstream.then(events(START, BLOCK, text, *calls, STOP))
     post(proxy, STREAM)
     until(lambda: counted() == before + 2, "both are counted")
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["left", "broken off"])
+@pytest.mark.parametrize(
+    ("usage", "input_tokens"),
+    [
+        ({"input_tokens": 30, "output_tokens": 1}, 30),
+        ({}, estimate_untranslated(PLAIN_STREAM).total),
+    ],
+    ids=["told", "not told"],
+)
+def test_what_had_come_is_counted(
+    proxy: str,
+    upstream: ScriptedUpstream,
+    usage: dict[str, int],
+    input_tokens: int,
+    leaves: bool,  # noqa: FBT001
+) -> None:
+    """The upstream tells the tokens of the output at the end, which is never reached here."""
+    start = sse("message_start", {"type": "message_start", "message": {"usage": usage}}, spaced=True)
+    deltas = [
+        {"type": "text_delta", "text": 'f"{x}" ' * 100},
+        {"type": "thinking_delta", "thinking": "abc\n" * 300},
+        {"type": "input_json_delta", "partial_json": '{"text": "' + "x" * 2000 + '"}'},
+    ]
+    pieces = [
+        sse("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": delta}, spaced=bool(spaced))
+        for spaced, delta in enumerate(deltas)
+    ]
+    begun, pause = Pause(), Pause()
+    upstream.then(chunked(start, BLOCK, begun, *pieces, pause if leaves else RESET))
+    before = tokens(proxy)
+    with httpx.stream("POST", f"{proxy}/v1/messages", json=PLAIN_STREAM, timeout=DEADLINE, trust_env=False) as response:
+        received = b""
+        for piece in response.iter_raw():
+            received += piece
+            begun.go.set()
+            if leaves and pieces[-1] in received:
+                break
+    pause.go.set()
+    until(lambda: tokens(proxy).get("output", 0) > before.get("output", 0), "what had come is counted")
+    counted = {kind: count - before.get(kind, 0) for kind, count in tokens(proxy).items()}
+    # Some 4,200 bytes of what a model writes, in quotes and line breaks as JSON has them.
+    assert 1000 < counted["output"] < 1400
+    assert counted["input"] == input_tokens
+
+
+def tokens(proxy: str) -> dict[str, float]:
+    """All that were counted, by kind."""
+    found = read(httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text)
+    totals: dict[str, float] = {}
+    for name, value in found.items():
+        if kind := re.match(r'anthropic_proxy_tokens_total\{.*type="(\w+)"', name):
+            totals[kind[1]] = totals.get(kind[1], 0) + value
+    return totals
 
 
 def sse(name: str, data: object, *, spaced: bool) -> bytes:

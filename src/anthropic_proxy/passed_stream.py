@@ -26,6 +26,10 @@ _BEGUN = re.compile(rb"(?:^|[\r\n])event: ?(?:content_block|message_delta|messag
 _ERROR = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 # As above: in what a model writes the quotes are escaped.
 _TOOL_USE = re.compile(rb'"type": ?"tool_use"')
+# Stands twice in each event with a piece of the answer, which has about so many bytes besides.
+_DELTA = b"content_block_delta"
+_EVENT_BYTES = 115
+_BYTES_PER_TOKEN = 4
 _ENDED = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
 # Bytes; the last event is much shorter.
 _TAIL = 4096
@@ -58,6 +62,9 @@ class PassedStream:
         # The events that tell of usage, which are few: within the text of a model the quotes are escaped.
         self.told_usage = b""
         self.tool_calls = 0
+        self.started = False
+        self._deltas = 0
+        self._size = 0
         self._over = False
         self._loop = asyncio.get_running_loop()
 
@@ -68,6 +75,15 @@ class PassedStream:
         except ApiError as error:
             self.error = error
             raise
+        self.started = True
+
+    @property
+    def output_estimate(self) -> int:
+        """Tokens of the output that has come: one for each piece, or for every four bytes of them, whichever is more. It is
+        rough, as nothing of the events is parsed.
+        """
+        pieces = self._deltas // 2
+        return max(pieces, (self._size - _EVENT_BYTES * pieces) // _BYTES_PER_TOKEN)
 
     async def _start(self) -> None:
         kind = self._reply.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -151,6 +167,10 @@ class PassedStream:
             self.told_usage += whole
         if b"tool_use" in whole:
             self.tool_calls += len(_TOOL_USE.findall(whole))
+        deltas = whole.count(_DELTA)
+        if deltas:
+            self._deltas += deltas
+            self._size += len(whole)
         self._tail = whole[-_TAIL:] if len(whole) >= _TAIL else (self._tail + whole)[-_TAIL:]
 
     def _close(self) -> None:

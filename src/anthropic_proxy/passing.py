@@ -93,15 +93,21 @@ class Passing:
 
     def _stream(self, asked: Asked, chosen: Route, reply: Call) -> PassedStream:
         seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None
-        ended = partial(self._stream_ended, asked)
+        ended = partial(self._stream_ended, asked, chosen)
         return PassedStream(reply, chosen.endpoint.name, asked.request_id, on_read=seen, on_end=ended)
 
-    def _stream_ended(self, asked: Asked, stream: PassedStream) -> None:
+    def _stream_ended(self, asked: Asked, chosen: Route, stream: PassedStream) -> None:
         if stream.error is not None:
             self._log.broken_off(asked.request_id, stream.error)
             asked.progress.observation.broken_off(stream.error)
         usage, stop_reason = native.stream_usage(stream.told_usage)
+        if stream.started and stop_reason is None:
+            usage = native.usage_so_far(usage, partial(self._input_estimate, asked, chosen), stream.output_estimate)
         asked.progress.observation.answered(usage, stop_reason, stream.tool_calls)
+
+    def _input_estimate(self, asked: Asked, chosen: Route) -> int:
+        # What the upstream takes and our checks don't has a form of which nothing is known.
+        return 0 if asked.refusal is not None else self.estimate(asked.request, chosen)
 
     async def _read(self, reply: Call | Reply, request_id: str) -> bytes:
         try:

@@ -109,3 +109,21 @@ def test_errors(raw: bytes, kind: str | None) -> None:
 
 def test_an_answer_below_400_is_no_error() -> None:
     assert native.error_of(302, {}, b'{"type":"error","error":{"type":"api_error"}}') is None
+
+
+@pytest.mark.parametrize(
+    ("told", "so_far"),
+    [
+        ({"input_tokens": 9, "output_tokens": 1}, {"input_tokens": 9, "output_tokens": 5}),
+        ({"input_tokens": 9, "output_tokens": 30}, {"input_tokens": 9, "output_tokens": 30}),
+        ({"input_tokens": 0, "output_tokens": 0}, {"input_tokens": 70, "output_tokens": 5}),
+        (
+            {"input_tokens": 0, "cache_read_input_tokens": 80},
+            {"input_tokens": 0, "cache_read_input_tokens": 80, "output_tokens": 5},
+        ),
+        ({"input_tokens": None, "output_tokens": "many"}, {"input_tokens": 70, "output_tokens": 5}),
+        ({}, {"input_tokens": 70, "output_tokens": 5}),
+    ],
+)
+def test_usage_of_what_has_come(told: dict[str, Any], so_far: dict[str, Any]) -> None:
+    assert native.usage_so_far(told, lambda: 70, 5) == so_far

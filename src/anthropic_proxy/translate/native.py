@@ -6,7 +6,7 @@ which nobody else can read: Anthropic refuses a request with a foreign signature
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from anthropic_proxy.errors import TYPE_BY_STATUS, NativeError
@@ -25,6 +25,8 @@ _RATE_LIMITS = "anthropic-ratelimit-"
 # The API's own types of errors; other servers have put names of classes into its envelope.
 _ERROR_TYPE = re.compile(r"[a-z][a-z_]*")
 _STATUS_BY_TYPE = {name: status for status, name in TYPE_BY_STATUS.items()}
+
+_INPUT_TOKENS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 _SIGNED = {"thinking": "signature", "redacted_thinking": "data"}
 
@@ -66,6 +68,19 @@ def stream_usage(told: bytes) -> tuple[JsonObject, str | None]:
         usage |= _object(event.get("usage") or _object(event.get("message")).get("usage"))
         stop_reason = _object(event.get("delta")).get("stop_reason") or stop_reason
     return usage, stop_reason
+
+
+def usage_so_far(usage: JsonObject, input_estimate: Callable[[], int], output_estimate: int) -> JsonObject:
+    """Usage of a stream that its client left, or that broke off. usage: as it was told until then, which is all of the
+    input, but for servers that tell 0 at first, and hardly any of the output: message_delta, at the end, has that.
+    """
+    told_input = any(_count(usage.get(name)) for name in _INPUT_TOKENS)
+    inputs = {} if told_input else {"input_tokens": input_estimate()}
+    return usage | inputs | {"output_tokens": max(_count(usage.get("output_tokens")), output_estimate)}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _object(value: object) -> JsonObject:
