@@ -4,9 +4,7 @@ Bodies of the recorded and written cases are changed somewhere in their depth, a
 the upstream is changed the same way.
 """
 
-import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.cases import CASES
+from tests.raw_client import exchange
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 
@@ -129,17 +128,6 @@ def impatient() -> Iterator[str]:
 @given(st.sampled_from(HEADS).flatmap(cut) | st.binary(max_size=60))
 def test_bytes_on_a_socket(impatient: str, sent: bytes) -> None:
     """Whatever it is, it comes to an end, and the next one is served."""
-    url = httpx.URL(impatient)
-    with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
-        # It may have been refused before all was sent.
-        with contextlib.suppress(OSError):
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-        received = b""
-        try:
-            while read := connection.recv(65536):
-                received += read
-        except ConnectionError:
-            received += b""
+    received = exchange(impatient, sent)
     assert b"HTTP/1.1 5" not in received
     assert httpx.get(f"{impatient}/health", trust_env=False).status_code == 200

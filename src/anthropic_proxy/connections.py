@@ -16,6 +16,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.typing import ASGIFramework, LifespanState
 
 from anthropic_proxy.listening import BACKLOG
@@ -73,9 +74,26 @@ class Connections:
         self._open[task] = writer.transport
         try:
             state = cast("LifespanState", {TRANSPORT: writer.transport})
-            await TCPServer(app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
+            await _Connection(app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
         finally:
             del self._open[task]
+
+
+class _Connection(TCPServer):
+    """One connection. Hypercorn waits for another request even when the client has closed it, and keeps its socket for that
+    long.
+    """
+
+    _is_over = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._is_over = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._is_over and isinstance(event, Updated)):
+            await super().protocol_send(event)
 
 
 def _config(settings: ServerSettings) -> Config:

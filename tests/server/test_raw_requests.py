@@ -4,7 +4,6 @@ Each case is sent with a second request behind it (`/smuggled`): where a proxy i
 first one, that would be a request that nobody checked. Sources: RFC 9112 (2.2, 5, 6, 7, 11.2), RFC 9113 (8.2, 8.3).
 """
 
-import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import h2.settings
 import httpx
 import pytest
 
+from tests.raw_client import exchange
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
@@ -34,23 +34,6 @@ def served() -> Iterator[tuple[str, ScriptedUpstream]]:
 @pytest.fixture
 def proxy(served: tuple[str, ScriptedUpstream]) -> str:
     return served[0]
-
-
-def _exchange(address: str, sent: bytes) -> bytes:
-    """All that comes back until the server closes, which it is asked for by the last request."""
-    url = httpx.URL(address)
-    with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
-        # The server may have refused it and gone before all is sent.
-        with contextlib.suppress(OSError):
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-        received = b""
-        try:
-            while read := connection.recv(65536):
-                received += read
-        except ConnectionError:
-            return received
-    return received
 
 
 def _statuses(received: bytes) -> list[int]:
@@ -96,7 +79,7 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
 def test_what_is_ambiguous_is_refused(proxy: str, case: str) -> None:
-    received = _exchange(proxy, AMBIGUOUS[case] + _SMUGGLED)
+    received = exchange(proxy, AMBIGUOUS[case] + _SMUGGLED)
     statuses = _statuses(received)
     assert len(statuses) <= 1, received
     # 501: of a transfer encoding that is not known (RFC 9112, 6.1).
@@ -123,15 +106,21 @@ def test_what_is_clear_is_read_once(served: tuple[str, ScriptedUpstream], case: 
     proxy, upstream = served
     upstream.then(answers(completion()))
     sent, told = CLEAR[case]
-    received = _exchange(proxy, sent + _SMUGGLED)
+    received = exchange(proxy, sent + _SMUGGLED)
     assert _statuses(received) == [200, 401], received
     assert told in received
+
+
+def test_a_connection_ends_with_its_client(proxy: str) -> None:
+    """At once, and not when it has been idle for long enough."""
+    assert _statuses(exchange(proxy, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")) == [200]
+    assert exchange(proxy, b"") == b""
 
 
 def test_a_body_is_no_request(proxy: str) -> None:
     """What stands in a body of the right length is never read as a request, nor is what comes after an end of input."""
     body = _SMUGGLED * 3
-    received = _exchange(proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    received = exchange(proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
     assert _statuses(received) == [400]
 
 
@@ -142,7 +131,7 @@ def test_compressed_bodies_are_refused_unread(proxy: str, encoding: str) -> None
         encoding.encode(),
         len(_BODY),
     )
-    received = _exchange(proxy, head + _BODY)
+    received = exchange(proxy, head + _BODY)
     assert _statuses(received) == [400]
     assert b"is not supported" in received
 
@@ -152,7 +141,7 @@ def test_compressed_bodies_are_refused_unread(proxy: str, encoding: str) -> None
     [b"a\r\nx-injected: 1", b"a\nx-injected: 1", b"a\rx-injected: 1", b"a%0d%0ax-injected: 1", b"\xff\xfe", b"x" * 129],
 )
 def test_what_is_echoed_in_headers_is_what_it_should_be(proxy: str, value: bytes) -> None:
-    received = _exchange(
+    received = exchange(
         proxy, b"GET /none HTTP/1.1\r\nhost: a\r\nx-request-id: " + value + b"\r\nconnection: close\r\n\r\n"
     )
     head = received.partition(b"\r\n\r\n")[0]
