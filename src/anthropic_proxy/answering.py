@@ -62,7 +62,7 @@ class Answering:
         message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
         self._learn(exchange, translator)
         exchange.progress.observation.answered(
-            message["usage"], message["stop_reason"], translator.tool_calls, translator.repairs
+            message["usage"], message["stop_reason"], len(translator.calls.calls), translator.calls.repairs
         )
         return message
 
@@ -129,7 +129,7 @@ class Answering:
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
             usage = stream.usage or translator.usage_so_far
-            observation.answered(usage, translator.outcome, translator.tool_calls, translator.repairs)
+            observation.answered(usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs)
         self._learn(exchange, translator)
 
     def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:

@@ -25,7 +25,7 @@ from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
 from anthropic_proxy.translate.toolcalls import Assembler, Call, fragments_of
 from anthropic_proxy.translate.toolsignatures import signature_of
-from anthropic_proxy.translate.usage import reported_input, to_iteration, to_tiers, to_usage
+from anthropic_proxy.translate.usage import fills, reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import content_text, first_choice, string
@@ -50,7 +50,7 @@ class StreamTranslator:
         self._splitter = ThinkSplitter(opened=spec.opens_thinking)
         self._text = AnswerText(spec)
         self._text_calls = TextCalls(spec.tools if spec.calls_in_text else {})
-        self._calls = Assembler(spec.tools, single=spec.single_call)
+        self.calls = Assembler(spec.tools, single=spec.single_call)
         self._opened_calls = 0
         self._late: list[Piece | str] = []
         self._finish_reason = ""
@@ -90,16 +90,6 @@ class StreamTranslator:
         return bool(self._finish_reason)
 
     @property
-    def repairs(self) -> dict[str, int]:
-        """Tool calls that were mended, by kind."""
-        return self._calls.repairs
-
-    @property
-    def tool_calls(self) -> int:
-        """How many tools the answer calls."""
-        return len(self._calls.calls)
-
-    @property
     def reported_input(self) -> int | None:
         """Input tokens as the upstream counted them; None as long as it has not said."""
         return reported_input(self._reported)
@@ -107,7 +97,7 @@ class StreamTranslator:
     @property
     def usage_so_far(self) -> JsonObject:
         """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
-        characters = self._characters + sum(call.arguments.characters for call in self._calls.calls)
+        characters = self._characters + sum(call.arguments.characters for call in self.calls.calls)
         estimate = max(self._pieces, characters // 4)
         return to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
 
@@ -149,7 +139,7 @@ class StreamTranslator:
         self._take_for_text()
         self._end_text()
         if not self.finished:
-            has_calls = bool(self._calls.calls)
+            has_calls = bool(self.calls.calls)
             self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal=self._refusal))
         return self._blocks.take()
 
@@ -201,7 +191,7 @@ class StreamTranslator:
             if isinstance(part, str):
                 self._write(part)
             else:
-                self._calls.whole(part.name, part.arguments, self._spec.new_tool_id())
+                self.calls.whole(part.name, part.arguments, self._spec.new_tool_id())
                 self._open_calls()
 
     def _write(self, said: Piece | str) -> None:
@@ -239,7 +229,7 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.stop())
         self._end_text()
-        call = self._calls.feed(fragment, self._spec.new_tool_id)
+        call = self.calls.feed(fragment, self._spec.new_tool_id)
         self._pieces += 1
         self._sign(call, fragment)
         if call is self._blocks.call:
@@ -250,20 +240,20 @@ class StreamTranslator:
     def _sign(self, call: Call, fragment: JsonObject) -> None:
         """A signature goes before its call, or behind it where it comes only then."""
         signature = signature_of(fragment, call.id)
-        if signature is not None and not call.signed and self._calls.keeps(call):
+        if signature is not None and not call.signed and self.calls.keeps(call):
             call.signed = True
             self._write(signature)
 
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
-        if any(call.arguments.overrun for call in self._calls.kept):
+        if any(call.arguments.overrun for call in self.calls.kept):
             raise ApiError(500, f"The upstream {self._spec.source.name} sent more of a tool call after its end")
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
-        for call in self._calls.kept[self._opened_calls :]:
+        for call in self.calls.kept[self._opened_calls :]:
             previous = self._blocks.call
-            if not self._calls.is_named(call) or (previous is not None and not previous.arguments.complete):
+            if not self.calls.is_named(call) or (previous is not None and not previous.arguments.complete):
                 return
             self._flush_late()
             self._end_text()
@@ -274,14 +264,14 @@ class StreamTranslator:
 
     def _flush_calls(self) -> None:
         self._refuse_overrun()
-        for call in () if self.finished else self._calls.kept[self._opened_calls :]:
+        for call in () if self.finished else self.calls.kept[self._opened_calls :]:
             if not call.name:
                 raise ApiError(500, f"The upstream {self._spec.source.name} sent a tool call without a name")
             self._blocks.tool_use(call)
 
     def _take_for_text(self) -> None:
         """An answer that was to begin with reasoning, and ended without an end of it, was an answer after all."""
-        if self._finish_reason != "length" and not self._calls.calls and not self._blocks.has_text:
+        if self._finish_reason != "length" and not self.calls.calls and not self._blocks.has_text:
             text = self._splitter.unclosed()
             if text:
                 self._put(text)
@@ -296,7 +286,7 @@ class StreamTranslator:
         self.finished = True
         self._blocks.close()
         self.usage = self.usage_so_far
-        if stop["stop_reason"] == "max_tokens" and self._fills_the_context(self.usage):
+        if stop["stop_reason"] == "max_tokens" and fills(self.usage, self._spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         self.outcome = stop["stop_reason"]
         self.usage |= self._spec.usage_fields | to_tiers(self._tier, asks_for_speed=self._spec.asks_for_speed)
@@ -304,7 +294,3 @@ class StreamTranslator:
             self.usage["iterations"] = [self._spec.compaction.usage, to_iteration("message", self.usage)]
         end = events.message_delta(stop, self.usage, self._spec.context_management)
         self._blocks.out += [end, events.message_stop()]
-
-    def _fills_the_context(self, usage: JsonObject) -> bool:
-        counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
-        return 0 < self._spec.context_window <= sum(counts)

@@ -51,6 +51,12 @@ def reported_input(reported: JsonObject | None) -> int | None:
     return (_count(reported, "prompt_tokens") or None) if isinstance(reported, dict) else None
 
 
+def fills(usage: JsonObject, context_window: int) -> bool:
+    """Whether a message's usage, in tokens, is all that the model's context holds (0: it is not known)."""
+    counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
+    return 0 < context_window <= sum(counts)
+
+
 def to_tiers(told: Any, *, asks_for_speed: bool) -> JsonObject:
     """`service_tier` and `speed` of a usage, as far as the upstream told how it served the request."""
     tier = _SERVICE_TIERS.get(told) if isinstance(told, str) else None
