@@ -11,7 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from container.test_image import DOCKER, IMAGE, docker, until
+from container.test_image import DOCKER, IMAGE, PATIENCE, docker
+from tests.running_command import until
 from tests.scripted_upstream import DEADLINE
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def test_an_upstream_that_is_gone_and_comes_back(stack: Stack) -> None:
         assert httpx.get(f"{stack.address}/livez", trust_env=False).status_code == 200
         stack.compose("up", "--no-build", "--detach", "--wait", "ollama")
         stack.compose("run", "--rm", "--no-deps", "model")
-        until(lambda: _is_answered(client, asked), "it answers again")
+        until(lambda: _is_answered(client, asked), "it answers again", PATIENCE)
 
 
 def _is_answered(client: anthropic.Anthropic, asked: object) -> bool:

@@ -7,8 +7,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,14 @@ import anthropic
 import httpx
 import pytest
 
+from tests.running_command import until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
 
 IMAGE = os.environ.get("IMAGE", "anthropic-proxy:dev")
 DOCKER = shutil.which("docker") or "docker"
 LAYERS_BYTES = 60_000_000
+# Seconds; a health check comes every ten.
+PATIENCE = 60
 HARDENED = (
     "--read-only",
     "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=16m",
@@ -40,14 +42,6 @@ def docker(*arguments: str) -> str:
 
 def inspected(name: str) -> Any:
     return json.loads(docker("inspect", name))[0]
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    gives_up = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < gives_up, f"{what}: did not happen"
-        time.sleep(0.1)
-    return found
 
 
 class Container:
@@ -79,7 +73,7 @@ def running(upstream: str, *options: str, **variables: str) -> Iterator[Containe
     name = docker("run", "--detach", "--network=host", *options, *given, IMAGE)
     container = Container(name, f"http://127.0.0.1:{port}")
     try:
-        until(container.is_well, docker("logs", name) or "the server is ready")
+        until(container.is_well, docker("logs", name) or "the server is ready", PATIENCE)
         yield container
     finally:
         docker("rm", "--force", name)
@@ -129,13 +123,13 @@ def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str
         assert "Uid:\t10001\t10001" in status
         assert "CapEff:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status
-        until(lambda: inspected(container.name)["State"]["Health"]["Status"] == "healthy", "it is healthy")
+        until(lambda: inspected(container.name)["State"]["Health"]["Status"] == "healthy", "it is healthy", PATIENCE)
         with _client(container) as client, client.messages.stream(**_ask()) as stream:
             next(iter(stream))
             docker("kill", "--signal=TERM", container.name)
             pause.go.set()
             assert stream.get_final_text() == "Hello"
-        until(lambda: not inspected(container.name)["State"]["Running"], "it has ended")
+        until(lambda: not inspected(container.name)["State"]["Running"], "it has ended", PATIENCE)
         assert inspected(container.name)["State"]["ExitCode"] == 0
         logged = [json.loads(line) for line in docker("logs", container.name).splitlines() if line.startswith("{")]
         assert logged == []  # standard output is for nothing
