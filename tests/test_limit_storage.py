@@ -3,9 +3,12 @@
 import asyncio
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +19,7 @@ from anthropic_proxy import limit_storage
 from anthropic_proxy.config import ConfigError
 from anthropic_proxy.limit_storage import open_storage
 from tests.running_command import until
+from tests.scripted_upstream import DEADLINE
 
 SECONDS = 60
 
@@ -103,6 +107,34 @@ def test_two_share_a_file(tmp_path: Path) -> None:
         await opened.aclose()
 
     _with(url, both)
+
+
+def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
+    """SQLite waits for no writer of a file when it changes how the file is written."""
+    path = tmp_path / "limits.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (a)")
+    other.execute("BEGIN IMMEDIATE")
+    # The storage works in a thread of its own.
+    released = threading.Event()
+    with mock.patch.object(limit_storage.time, "sleep", side_effect=lambda _: released.set()) as paused:
+        with ThreadPoolExecutor(1) as thread:
+            opened = thread.submit(open_storage, f"sqlite:///{path}")
+            assert released.wait(DEADLINE)
+            other.execute("COMMIT")
+            storage = opened.result(DEADLINE)
+        assert paused.called
+    other.close()
+    asyncio.run(storage.aclose())
+
+
+def test_a_file_that_stays_locked(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "limits.db", isolation_level=None)
+    other.execute("CREATE TABLE other (a)")
+    other.execute("BEGIN IMMEDIATE")
+    with mock.patch.object(limit_storage, "_BUSY_SECONDS", 0), pytest.raises(ConfigError, match="database is locked"):
+        open_storage(f"sqlite:///{tmp_path}/limits.db")
+    other.close()
 
 
 def test_no_storage(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from anthropic_proxy.config import ConfigError
 
 # Seconds to wait for another process's write, or for a connection.
 _BUSY_SECONDS = 5.0
+# Seconds until a file is tried again that another process is setting up.
+_PAUSE = 0.01
 # To Redis, from each process.
 _CONNECTIONS = 16
 
@@ -89,10 +91,25 @@ class SqliteStorage(Storage):
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         # Writes wait for no disk then; what a crash of the machine loses is the last few counts.
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._log_ahead()
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_TABLE)
         self._connection.execute("DELETE FROM counters WHERE expires <= ?", (time.time(),))
+
+    def _log_ahead(self) -> None:
+        """Alone among statements this one does not wait for another process that does the same at the same time: SQLite
+        tells at once that the file is locked.
+        """
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
     def _close(self) -> None:
         self._connection.close()
