@@ -1,0 +1,60 @@
+{{/* The address of the upstream; empty where a file has them. */}}
+{{- define "anthropic-proxy.upstreamUrl" -}}
+{{- if .Values.ollama.enabled -}}
+http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
+{{- else if not (include "anthropic-proxy.configMapName" .) -}}
+{{ .Values.upstream.url }}
+{{- end }}
+{{- end }}
+
+{{/* The ConfigMap with CONFIG_FILE; empty without one. */}}
+{{- define "anthropic-proxy.configMapName" -}}
+{{- if .Values.configFile.existingConfigMap.name }}
+{{- .Values.configFile.existingConfigMap.name }}
+{{- else if .Values.configFile.content }}
+{{- include "anthropic-proxy.fullname" . }}-file
+{{- end }}
+{{- end }}
+
+{{/* A value as text: what is no text as JSON, which writes whole numbers out. */}}
+{{- define "anthropic-proxy.text" -}}
+{{- if kindIs "string" . }}{{ . | quote }}{{ else }}{{ toJson . | quote }}{{ end }}
+{{- end }}
+
+{{/* Environment variables that are no secrets, as YAML. What the chart sets itself is not taken from `settings` (the schema). */}}
+{{- define "anthropic-proxy.environment" -}}
+{{- $own := dict "HOST" "0.0.0.0" "PORT" "3000" "METRICS_PORT" .Values.metrics.port "DRAIN_TIMEOUT" .Values.drain.timeoutSeconds }}
+{{- with include "anthropic-proxy.upstreamUrl" . }}{{- $_ := set $own "UPSTREAM_BASE_URL" . }}{{ end }}
+{{- if include "anthropic-proxy.configMapName" . }}
+{{- $_ := set $own "CONFIG_FILE" (printf "/etc/anthropic-proxy/file/%s" .Values.configFile.existingConfigMap.key) }}
+{{- end }}
+{{- with .Values.clientKeys.existingSecret }}{{ if .name }}
+{{- $_ := set $own "PROXY_API_KEYS_FILE" (printf "/etc/anthropic-proxy/keys/%s" .key) }}
+{{- end }}{{ end }}
+{{- if .Values.tls.existingSecret }}
+{{- $_ := set $own "TLS_CERT_FILE" "/etc/anthropic-proxy/tls/tls.crt" }}
+{{- $_ := set $own "TLS_KEY_FILE" "/etc/anthropic-proxy/tls/tls.key" }}
+{{- with .Values.tls.clientCA.existingSecret }}{{ if .name }}
+{{- $_ := set $own "TLS_CLIENT_CA_FILE" (printf "/etc/anthropic-proxy/client-ca/%s" .key) }}
+{{- end }}{{ end }}
+{{- end }}
+{{- range $name, $value := merge $own .Values.settings (dict "LOG_FORMAT" "json") }}
+{{ $name }}: {{ include "anthropic-proxy.text" $value }}
+{{- end }}
+{{- end }}
+
+{{/* The files that are mounted, as a list of {name, path, source}, in YAML. */}}
+{{- define "anthropic-proxy.files" -}}
+{{- with include "anthropic-proxy.configMapName" . }}
+- {name: file, configMap: {name: {{ . }}}}
+{{- end }}
+{{- with .Values.clientKeys.existingSecret.name }}
+- {name: keys, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- with .Values.tls.existingSecret }}
+- {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- with .Values.tls.clientCA.existingSecret.name }}
+- {name: client-ca, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}
