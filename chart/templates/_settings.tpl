@@ -23,7 +23,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 
 {{/* Environment variables that are no secrets, as YAML. What the chart sets itself is not taken from `settings` (the schema). */}}
 {{- define "anthropic-proxy.environment" -}}
-{{- $own := dict "HOST" "0.0.0.0" "PORT" "3000" "METRICS_PORT" .Values.metrics.port "DRAIN_TIMEOUT" .Values.drain.timeoutSeconds }}
+{{- $own := dict "PORT" "3000" "METRICS_PORT" .Values.metrics.port "DRAIN_TIMEOUT" .Values.drain.timeoutSeconds }}
 {{- with include "anthropic-proxy.upstreamUrl" . }}{{- $_ := set $own "UPSTREAM_BASE_URL" . }}{{ end }}
 {{- if include "anthropic-proxy.configMapName" . }}
 {{- $_ := set $own "CONFIG_FILE" (printf "/etc/anthropic-proxy/file/%s" .Values.configFile.existingConfigMap.key) }}
@@ -38,7 +38,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- $_ := set $own "TLS_CLIENT_CA_FILE" (printf "/etc/anthropic-proxy/client-ca/%s" .key) }}
 {{- end }}{{ end }}
 {{- end }}
-{{- range $name, $value := merge $own .Values.settings (dict "LOG_FORMAT" "json") }}
+{{- range $name, $value := merge $own .Values.settings (dict "HOST" "0.0.0.0" "LOG_FORMAT" "json") }}
 {{ $name }}: {{ include "anthropic-proxy.text" $value }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,98 @@
+"""Helm's own engine, from a package of Python: the only import of it. Renders the project's chart, or says why it can't."""
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "chart"
+CI_VALUES = sorted((CHART / "ci").glob("*.yaml"))
+VERSIONS = ("1.29", "1.33", "1.37")
+
+_ERROR = 3
+# Where Helm itself splits what it has rendered.
+_SEPARATOR = re.compile(r"(?:^|\s*\n)---\s*")
+
+Values = dict[str, Any]
+Object = dict[str, Any]
+
+
+class HelmError(Exception):
+    """The chart can't be rendered with these values; the text says why."""
+
+
+def _engine() -> Any:
+    return pytest.importorskip("helm_python", reason="Helm's engine can't be installed on this machine")
+
+
+def read(path: Path) -> Values:
+    """The values of a file."""
+    values: Values = yaml.safe_load(path.read_text()) or {}
+    return values
+
+
+def lint(values: Values | None = None) -> list[str]:
+    """What Helm has to say against the chart, as an error or a warning."""
+    found = _engine().lint(str(CHART), values, strict=True)
+    return [message["error"] for message in found["messages"] if message["severity"] >= _ERROR - 1]
+
+
+def package(folder: Path) -> Path:
+    """The chart as one file in that folder, as registries have it."""
+    return Path(_engine().package(str(CHART), destination=str(folder)))
+
+
+def texts(values: Values | None = None, kubernetes: str = "1.33", name: str = "demo") -> dict[str, str]:
+    """What each template gives. Raises HelmError, also for values that the schema refuses."""
+    return dict(_texts(json.dumps(values or {}), kubernetes, name))
+
+
+@lru_cache(maxsize=64)
+def _texts(values: str, kubernetes: str, name: str) -> dict[str, str]:
+    engine = _engine()
+    options = {"name": name, "namespace": "llm", "kube_version": f"v{kubernetes}.0"}
+    with engine.Chart.load(str(CHART)) as chart:
+        try:
+            chart.validate_schema(json.loads(values))
+            # The package's own `render` knows no version of Kubernetes.
+            rendered = engine._native.call_string("helm_render", chart._raw(), values, json.dumps(options))
+        except engine.HelmError as error:
+            raise HelmError(str(error)) from None
+    found: dict[str, str] = json.loads(rendered)
+    return {path.removeprefix("anthropic-proxy/templates/"): text for path, text in found.items()}
+
+
+def objects(values: Values | None = None, kubernetes: str = "1.33", name: str = "demo") -> list[Object]:
+    """All that `helm install` would make, and the pods of `helm test`. Raises HelmError."""
+    rendered = texts(values, kubernetes, name)
+    parts = [part for path in sorted(rendered) if path != "NOTES.txt" for part in _SEPARATOR.split(rendered[path])]
+    return [each for part in parts if (each := yaml.safe_load(part))]
+
+
+def kinds(values: Values | None = None, **options: str) -> dict[str, list[Object]]:
+    """The same by kind."""
+    found: dict[str, list[Object]] = {}
+    for each in objects(values, **options):
+        found.setdefault(each["kind"], []).append(each)
+    return found
+
+
+def one(kind: str, values: Values | None = None, **options: str) -> Object:
+    """The only object of a kind."""
+    (found,) = kinds(values, **options)[kind]
+    return found
+
+
+def pods(found: list[Object]) -> list[Object]:
+    """The specifications of pods in objects, each with its own kind of owner."""
+    owners = ("Deployment", "StatefulSet", "Job")
+    return [
+        each["spec"] if each["kind"] == "Pod" else each["spec"]["template"]["spec"]
+        for each in found
+        if each["kind"] in (*owners, "Pod")
+    ]

@@ -1,0 +1,162 @@
+"""The chart's values, their schema and their description belong together, and to the settings of the server."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import AliasChoices, SecretStr
+
+from anthropic_proxy import __version__
+from anthropic_proxy.config import Settings
+from tests.chart import readme
+from tests.chart.helm import CHART, CI_VALUES, HelmError, lint, objects, package, read
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VALUES = read(CHART / "values.yaml")
+DESCRIPTION = yaml.safe_load((CHART / "Chart.yaml").read_text())
+
+# What the chart sets by values of its own.
+MANAGED = {
+    "ANTHROPIC_PROXY_BASE_URL", "ANTHROPIC_PROXY_BIND", "CONFIG_FILE", "DRAIN_TIMEOUT", "METRICS_PORT", "PORT",
+    "PROXY_API_KEYS_FILE", "TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "TLS_KEY_FILE", "UNIX_SOCKET", "UPSTREAM_BASE_URL",
+}  # fmt: skip
+
+
+def _settings() -> dict[str, bool]:
+    """Names of environment variables, and whether each is a secret."""
+    found = {}
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        found |= dict.fromkeys(map(str, names), SecretStr.__name__ in str(field.annotation))
+    return found
+
+
+def test_settings_are_those_of_the_server() -> None:
+    taken = set(SCHEMA["properties"]["settings"]["properties"])
+    assert taken == {name for name, is_secret in _settings().items() if not is_secret} - MANAGED
+
+
+def _keys(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[str]:
+    """Where values and schema have different keys; free maps have none of their own."""
+    properties = schema.get("properties")
+    if properties is None or not values:
+        return []
+    differ = [f"{path}.{key}" for key in set(values) ^ (set(properties) - {"global"})]
+    return differ + [
+        each
+        for key in set(values) & set(properties)
+        if isinstance(values[key], dict)
+        for each in _keys(values[key], properties[key], f"{path}.{key}")
+    ]
+
+
+def test_the_schema_has_the_keys_of_the_values() -> None:
+    assert _keys(VALUES, SCHEMA) == []
+    assert SCHEMA["additionalProperties"] is False
+
+
+def _own_maps(schema: dict[str, Any], path: str = "") -> list[str]:
+    """Maps with known keys that take others as well."""
+    open_ = [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
+    return open_ + [
+        each for key, child in schema.get("properties", {}).items() for each in _own_maps(child, f"{path}.{key}")
+    ]
+
+
+def test_the_schema_takes_no_other_keys() -> None:
+    assert _own_maps(SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"replicas": 3}, "replicas"),
+        ({"image": {"tagg": "1"}}, "tagg"),
+        ({"replicaCount": -1}, "replicaCount"),
+        ({"image": {"digest": "latest"}}, "digest"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"settings": {"MODEL_MAPP": "a=b"}}, "MODEL_MAPP"),
+        ({"settings": {"UPSTREAM_API_KEY": "sk-1"}}, "UPSTREAM_API_KEY"),
+        ({"settings": {"PORT": 80}}, "PORT"),
+        ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=a"}}, "OTEL_EXPORTER_OTLP_HEADERS"),
+        ({"secrets": {"values": {"a-b": "c"}}}, "a-b"),
+        ({"secrets": {"fromKeys": {"A": {"name": "b"}}}}, "key"),
+        ({"upstream": {"url": "ollama:11434"}}, "url"),
+        ({"metrics": {"port": 3000}}, "port"),
+        ({"drain": {"marginSeconds": 1}}, "marginSeconds"),
+        ({"service": {"type": "ExternalName"}}, "type"),
+        ({"podDisruptionBudget": {"maxUnavailable": "a"}}, "maxUnavailable"),
+        ({"persistence": {"size": "big"}}, "size"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], hint: str) -> None:
+    with pytest.raises(HelmError, match=hint):
+        objects(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"upstream": {"url": ""}}, "there is no upstream"),
+        ({"autoscaling": {"enabled": True}, "keda": {"enabled": True}}, "exclude one another"),
+        ({"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}}, "needs a metric"),
+        ({"keda": {"enabled": True}}, "needs a trigger"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "set maxUnavailable to null"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+        ({"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}, "exclude one another"),
+        ({"tls": {"clientCA": {"existingSecret": {"name": "a"}}}}, "needs tls.existingSecret"),
+        ({"persistence": {"enabled": True}}, "set replicaCount to 1"),
+        ({"replicaCount": 1, "persistence": {"enabled": True}, "autoscaling": {"enabled": True}}, "can't be shared"),
+    ],
+)
+def test_values_that_do_not_fit_are_told(values: dict[str, Any], hint: str) -> None:
+    with pytest.raises(HelmError, match=hint):
+        objects(values)
+
+
+def test_a_chart_above_may_have_global_values() -> None:
+    assert objects({"global": {"imageRegistry": "a"}})
+
+
+@pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
+def test_lint(path: Path) -> None:
+    assert lint(read(path)) == []
+
+
+def test_the_description_is_that_of_the_project() -> None:
+    assert DESCRIPTION["appVersion"] == __version__
+    annotations = DESCRIPTION["annotations"]
+    images = {each["name"]: each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])}
+    ollama = VALUES["ollama"]["image"]
+    assert images == {
+        "anthropic-proxy": f"anthropic-proxy:{__version__}",
+        "ollama": f"{ollama['registry']}/{ollama['repository']}:{ollama['tag']}",
+    }
+    assert {each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {"added", "changed", "fixed"}
+
+
+def test_the_readme_is_made_of_the_values() -> None:
+    """`make chart` makes it anew."""
+    assert (CHART / "README.md").read_text() == readme.page((CHART / "values.yaml").read_text())
+
+
+def test_every_value_is_told_of() -> None:
+    with pytest.raises(ValueError, match=r"a\.c has no comment"):
+        readme.values("a:\n  # -- B.\n  b: 1\n  # c\n  c: 2\n")
+    (first,) = readme.values("# -- One\n# two | three\na: {b: '|'}\n")
+    assert first.row == '| `a` | `{"b": "\\|"}` | One two | three |'
+
+
+def test_the_package_holds_the_rules_and_the_dashboard(tmp_path: Path) -> None:
+    """They are links within the project; and a package has no need of the examples."""
+    with tarfile.open(package(tmp_path)) as held:
+        files = {Path(each.name).relative_to("anthropic-proxy").as_posix(): each for each in held.getmembers()}
+        rules = held.extractfile(files["files/rules.yml"])
+        assert rules is not None
+        assert rules.read() == (CHART.parent / "deploy/prometheus/rules.yml").read_bytes()
+    assert files["files/anthropic-proxy.json"].isfile()
+    assert not [name for name in files if name.startswith("ci/")]
