@@ -1,4 +1,4 @@
-"""`docker compose up`, with a stand-in for Ollama under its name and version; see test_image."""
+"""`docker compose up`, with llama.cpp and a small real model under Ollama's name and version; see test_image."""
 
 import os
 import socket
@@ -18,7 +18,11 @@ from tests.scripted_upstream import DEADLINE
 ROOT = Path(__file__).parents[1]
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OLLAMA = "ollama/ollama:0.12.6"
-LOOK = {"name": "look", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}
+MODEL = "qwen3:4b"
+ASK = {"model": MODEL, "max_tokens": 60, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
+PLACE = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+# A model this small calls tools when it must.
+CALL = {"tools": [{"name": "get_weather", "input_schema": PLACE}], "tool_choice": {"type": "any"}}
 
 
 class Stack:
@@ -41,7 +45,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    docker("build", "--tag", OLLAMA, str(ROOT / "container/ollama"))
+    docker("build", "--network=host", "--tag", OLLAMA, "--file", str(ROOT / "container/ollama/Dockerfile"), str(ROOT))
     docker("tag", IMAGE, "anthropic-proxy:0.1.0")
     with socket.create_server(("127.0.0.1", 0)) as free:
         stack = Stack(free.getsockname()[1])
@@ -57,31 +61,33 @@ def test_the_version_is_the_one_that_is_asked_for() -> None:
 
 
 def test_it_answers_and_calls_tools(stack: Stack) -> None:
-    asked = {"model": "qwen3:4b", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
     with stack.client() as client:
-        with client.messages.stream(**asked) as stream:
-            assert stream.get_final_text() == "Hello"
-        with client.messages.stream(**asked, tools=[LOOK]) as stream:
-            (call,) = stream.get_final_message().content
-        assert (call.type, call.name, call.input) == ("tool_use", "look", {"at": "x"})
-        assert [model.id for model in client.models.list()] == ["qwen3:4b"]
+        with client.messages.stream(**ASK) as stream:
+            pieces = list(stream.text_stream)
+        assert len(pieces) > 1
+        assert "".join(pieces).strip()
+        with client.messages.stream(**ASK, **CALL) as stream:
+            answer = stream.get_final_message()
+        assert answer.stop_reason == "tool_use"
+        (call,) = [block for block in answer.content if block.type == "tool_use"]
+        assert call.name == "get_weather"
+        assert call.input["city"] in ("Paris", "Rome")
+        assert list(client.models.list())
 
 
 def test_an_upstream_that_is_gone_and_comes_back(stack: Stack) -> None:
-    asked = {"model": "qwen3:4b", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
     stack.compose("kill", "ollama")
     with stack.client() as client:
         with pytest.raises(anthropic.InternalServerError, match="private-1"):
-            client.messages.create(**asked)
+            client.messages.create(**ASK)
         assert httpx.get(f"{stack.address}/livez", trust_env=False).status_code == 200
         stack.compose("up", "--no-build", "--detach", "--wait", "ollama")
-        stack.compose("run", "--rm", "--no-deps", "model")
-        until(lambda: _is_answered(client, asked), "it answers again", PATIENCE)
+        until(lambda: _is_answered(client), "it answers again", PATIENCE)
 
 
-def _is_answered(client: anthropic.Anthropic, asked: object) -> bool:
+def _is_answered(client: anthropic.Anthropic) -> bool:
     try:
-        return bool(client.messages.create(**asked).content)  # type: ignore[call-overload] - the test's own
+        return bool(client.messages.create(**ASK).content)
     except anthropic.APIStatusError:
         return False
 

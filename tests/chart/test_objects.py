@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from anthropic_proxy.config_file import parse
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.workers import _PATIENCE
 from tests.chart.helm import CI_VALUES, Object, Values, kinds, objects, one, pods, read, texts
@@ -98,7 +99,7 @@ def test_changes_of_the_configuration_replace_pods() -> None:
         {"settings": {"MODEL_MAP": "a=b"}},
         {"secrets": {"values": {"UPSTREAM_API_KEY": "a"}}},
         {"secrets": {"values": {"UPSTREAM_API_KEY": "b"}}},
-        {"configFile": {"content": {"upstreams": []}}},
+        {"configFile": {"content": "upstreams: {}"}},
     ]
     seen = [one("Deployment", values)["spec"]["template"]["metadata"]["annotations"] for values in sets]
     assert all(a != b for a, b in itertools.combinations(seen, 2))
@@ -150,14 +151,22 @@ def test_settings_are_written_as_the_server_reads_them() -> None:
 def test_where_the_upstream_is() -> None:
     assert _settings({})["UPSTREAM_BASE_URL"] == "http://ollama:11434"
     assert _settings({"ollama": {"enabled": True}})["UPSTREAM_BASE_URL"] == "http://demo-anthropic-proxy-ollama:11434"
-    content = {"upstreams": [{"name": "a", "base_url": "http://a"}]}
+    content = "# The first one first\nupstreams:\n  b: {url: http://b}\n  a: {url: http://a}\n"
     values = {"configFile": {"content": content}}
     assert "UPSTREAM_BASE_URL" not in _settings(values)
     file = next(each for each in kinds(values)["ConfigMap"] if each["metadata"]["name"].endswith("-file"))
-    assert yaml.safe_load(file["data"]["upstreams.yaml"]) == content
+    assert file["data"]["upstreams.yaml"] == content
     assert _settings(values)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/upstreams.yaml"
     theirs = {"configFile": {"existingConfigMap": {"name": "mine", "key": "a.yaml"}}}
     assert _settings(theirs)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/a.yaml"
+
+
+def test_the_example_of_a_file_is_one() -> None:
+    (path,) = [each for each in CI_VALUES if each.stem == "file-values"]
+    values = read(path)
+    held = next(each["data"]["upstreams.yaml"] for each in kinds(values)["ConfigMap"] if "upstreams.yaml" in each["data"])
+    file = parse(held, "upstreams.yaml", values["secrets"]["values"], lambda path: path.read_text())
+    assert list(file.upstreams) == ["openai", "local"]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def answers(base_url: str) -> bool:
         connection.close()
 
 
-def serve(port: int, ctx: int, parallel: int, threads: int) -> None:
-    """Load the model, serve it on 127.0.0.1:`port` (0: any free one) and print `READY <address>`; a signal ends it.
+def serve(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
+    """Load the model, serve it on `host` and `port` (0: any free one) and print `READY <address>`; a signal ends it.
 
     `ctx` is in tokens for all `parallel` slots together. Raises DemoUnavailable.
     """
@@ -123,7 +123,7 @@ def serve(port: int, ctx: int, parallel: int, threads: int) -> None:
     params = library.CommonParams()
     params.model.path = str(model_file())
     params.model_alias = {MODEL}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.n_ctx = ctx
     params.n_parallel = parallel
@@ -162,7 +162,8 @@ def _give_each_thread_a_core(cpu: Any, threads: int) -> None:
 def main() -> None:
     """`python -m anthropic_proxy.demo.embedded --port N`: the server in the foreground."""
     parser = argparse.ArgumentParser(prog="python -m anthropic_proxy.demo.embedded", description=main.__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port of 127.0.0.1; 0 takes any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes any free one")
     parser.add_argument("--ctx", type=int, default=CONTEXT_TOKENS, help="context in tokens, shared by all slots")
     parser.add_argument("--parallel", type=int, default=PARALLEL, help="requests answered at the same time")
     parser.add_argument("--threads", type=int, default=THREADS, help="threads that compute")
