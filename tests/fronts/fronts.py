@@ -1,0 +1,146 @@
+"""Real front proxies, from Python's index: Envoy and Traefik. The test writes their endpoints to a file,
+as controllers of Kubernetes do.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Any, Literal
+
+import httpx
+
+from tests.running_command import until
+from tests.scripted_upstream import DEADLINE
+
+Protocol = Literal["http/1.1", "h2c"]
+
+FOLDER = Path(__file__).parent
+# Where `make test-fronts` has put the programs.
+_PATH = os.environ.get("FRONTS", os.environ["PATH"])
+
+
+def program(name: str) -> str | None:
+    """Where a front proxy is; None where it is not installed."""
+    return shutil.which(name, path=_PATH)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class Front(ABC):
+    """A front proxy: `running`, and `route_to` the ports of those that answer."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    def __init__(self, folder: Path, protocol: Protocol) -> None:
+        """folder: for its files."""
+        self._folder = folder
+        self._protocol = protocol
+        self._admin, port = _free_port(), _free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        variables = {"PORT": port, "ADMIN": self._admin, "FOLDER": folder, **self._variables()}
+        template = Template((FOLDER / f"{self.name}.yaml").read_text())
+        self._configuration = folder / f"{self.name}.yaml"
+        self._configuration.write_text(template.substitute(variables))
+
+    @contextmanager
+    def running(self, ports: Collection[int]) -> Iterator["Front"]:
+        """With the endpoints to begin with."""
+        self._write(ports)
+        with (self._folder / "front.log").open("wb") as log:
+            command = [program(self.name) or self.name, *self.arguments, str(self._configuration)]
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
+        try:
+            until(lambda: self._routed() == set(ports), f"{self.name} runs")
+            yield self
+        finally:
+            process.terminate()
+            process.wait(DEADLINE)
+
+    def route_to(self, ports: Collection[int]) -> None:
+        """Change the endpoints; it has taken them over when this returns."""
+        self._write(ports)
+        until(lambda: self._routed() == set(ports), f"{self.name} knows its endpoints")
+
+    def _write(self, ports: Collection[int]) -> None:
+        # Watchers look for files that take the place of others; JSON is YAML.
+        new = self._folder / "new.yaml"
+        new.write_text(json.dumps(self._endpoints(sorted(ports))))
+        new.replace(self._folder / "endpoints.yaml")
+
+    def _asked(self, path: str) -> Any:
+        """What its own API says; an empty object while it does not know it."""
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self._admin}{path}", trust_env=False, timeout=DEADLINE)
+        except httpx.TransportError:
+            return {}
+        return answer.json() if answer.status_code == 200 else {}
+
+    def _variables(self) -> dict[str, str]:
+        return {}
+
+    @abstractmethod
+    def _endpoints(self, ports: list[int]) -> Any: ...
+
+    @abstractmethod
+    def _routed(self) -> set[int]:
+        """The ports that it would send a request to."""
+
+
+class Envoy(Front):
+    name = "envoy"
+    arguments = ("--log-level", "warning", "--use-dynamic-base-id", "--config-path")
+
+    def _variables(self) -> dict[str, str]:
+        is_h2 = self._protocol == "h2c"
+        return {"PROTOCOL": f"http{1 + is_h2}_protocol_options".replace("http1_", "http_"), "CODEC": f"HTTP{1 + is_h2}"}
+
+    def _endpoints(self, ports: list[int]) -> Any:
+        at = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
+        assignment = {
+            "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            "cluster_name": "proxy",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": each}} for each in at]}],
+        }
+        return {"resources": [assignment]}
+
+    def _routed(self) -> set[int]:
+        clusters = self._asked("/clusters?format=json").get("cluster_statuses", [])
+        hosts = [host for cluster in clusters for host in cluster.get("host_statuses", [])]
+        well = [
+            host
+            for host in hosts
+            if host["health_status"].get("eds_health_status") == "HEALTHY" and len(host["health_status"]) == 1
+        ]
+        return {host["address"]["socket_address"]["port_value"] for host in well}
+
+
+class Traefik(Front):
+    name = "traefik"
+    arguments = ("--configFile",)
+
+    def _endpoints(self, ports: list[int]) -> Any:
+        scheme = "h2c" if self._protocol == "h2c" else "http"
+        balanced = {
+            "servers": [{"url": f"{scheme}://127.0.0.1:{port}"} for port in ports],
+            "healthCheck": {"path": "/readyz", "interval": "1s", "timeout": "2s"},
+        }
+        router = {"rule": "PathPrefix(`/`)", "service": "proxy", "entryPoints": ["main"]}
+        return {"http": {"routers": {"all": router}, "services": {"proxy": {"loadBalancer": balanced}}}}
+
+    def _routed(self) -> set[int]:
+        status = self._asked("/api/http/services/proxy@file").get("serverStatus", {})
+        return {int(url.rpartition(":")[2]) for url, state in status.items() if state == "UP"}
+
+
+FRONTS: dict[str, type[Front]] = {each.name: each for each in (Envoy, Traefik)}
