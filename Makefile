@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 UPSTREAMS := $(VENV)-upstreams
 # Another version of the official SDK, beside the newest one; only what differs between the two is installed.
 SDK_0_121 := $(VENV)/sdk-0.121
-# Judges of Dockerfile and chart, about 300 MB, for `make chart` alone.
+# Judges of Dockerfile and chart, about 300 MB, for `make chart` and `make check-containers` alone.
 LINT := $(VENV)-lint
+COMPOSE := $(LINT)/bin/docker-compose
 # Envoy and Traefik, about 300 MB, for `make test-fronts` alone.
 FRONTS := $(VENV)-fronts
 # What needs npm: the SDK for TypeScript, and the schemas of Kubernetes' operators. Their tests are skipped where there is none.
@@ -32,7 +33,7 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test npm test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
+.PHONY: demo test npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -98,13 +99,20 @@ image:
 container-test: $(VENV)/.dev
 	IMAGE=$(IMAGE) $(BIN)/python -m pytest --no-cov container
 
-# The chart's README and package, and what the judges have to say: nothing, else this fails.
-chart: $(VENV)/.dev
+judges:
 	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges
-	$(BIN)/python -m tests.chart.readme > chart/README.md
-	$(LINT)/bin/hadolint Dockerfile
-	$(BIN)/python -m tests.chart.render dist
+
+# No engine is needed for these.
+check-containers: judges
+	$(LINT)/bin/hadolint Dockerfile container/ollama/Dockerfile
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --file Dockerfile
+	$(COMPOSE) --profile observability config --quiet
+	$(COMPOSE) -f docker-compose.yml -f docker-compose.gpu.yml config --quiet
+
+# The chart's README and package, and what the judge of Kubernetes' objects has to say: nothing, else this fails.
+chart: $(VENV)/.dev judges
+	$(BIN)/python -m tests.chart.readme > chart/README.md
+	$(BIN)/python -m tests.chart.render dist
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --directory dist/rendered
 
 bench:

@@ -90,6 +90,13 @@ class SqliteStorage(Storage):
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            self._set_up()
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+
+    def _set_up(self) -> None:
         # Writes wait for no disk then; what a crash of the machine loses is the last few counts.
         self._log_ahead()
         self._connection.execute("PRAGMA synchronous = NORMAL")

@@ -27,7 +27,7 @@ from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream
 WORDS = [f"word {number} " for number in range(40)]
 SECONDS_PER_WORD = 0.02
 CLIENTS = 6
-REPLACED = 3
+REPLACED = 2
 
 
 class Pacing(ScriptedUpstream):
