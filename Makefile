@@ -92,6 +92,9 @@ lock: $(VENV)/.base
 soak: $(VENV)/.dev
 	$(BIN)/python -m bench.soak --seconds $(SECONDS) --workers $(WORKERS)
 
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench --json bench.json
+
 image:
 	docker build --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/anthropic_proxy/__init__.py) \
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
@@ -115,11 +118,8 @@ chart: $(VENV)/.dev judges
 	$(BIN)/python -m tests.chart.render dist
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --directory dist/rendered
 
-bench:
-	@echo "make $@: not there yet"
-
 clean:
-	rm -rf $(TYPESCRIPT)/node_modules $(CRDS)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(TYPESCRIPT)/node_modules $(CRDS)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json .import_linter_cache dist
 
 $(VENV)/.base: requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=...")'

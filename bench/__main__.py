@@ -1,0 +1,96 @@
+"""`make bench`: how much the proxy costs, beside what the given stack costs when it passes bytes through, in the same run.
+
+    python -m bench [--only paced,flooded] [--seconds 10] [--json FILE] [--peer NAME=URL ...]
+
+CPU is what the system says of the server's processes, so that other work on the machine matters less. A peer is a server
+that was started by hand in front of the upstream whose address is printed; its process is found by its port.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.cases import CASES, Bench, Row, Target
+from bench.processes import Measured, load, program, proxy
+
+_CHAT = "/v1/chat/completions"
+# Shares of a CPU above which a generator may be what was measured.
+_BUSY = 0.8
+
+
+@contextlib.contextmanager
+def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(program("bench.upstream"))
+        ours = Target("ours", stack.enter_context(proxy(upstream.url)), "/v1/messages", anthropic=True)
+        baselines = {
+            transport: Target(
+                f"pass-through, {transport}",
+                stack.enter_context(program("bench.passthrough", upstream.url, transport)),
+                _CHAT,
+                anthropic=False,
+            )
+            for transport in ("aiohttp", "httpx")
+        }
+        if peers:
+            print(f"peers are measured in front of {upstream.url}/v1 (press return when they are there)")
+            sys.stdin.readline()
+        for peer in peers:
+            name, _, url = peer.partition("=")
+            baselines[name] = Target(name, Measured(_listener(url), url, 0), "/v1/messages", anthropic=True)
+        for target in (ours, *baselines.values()):
+            load(target.task("requests", "whole", 1, stream=False, requests=20))
+        yield Bench(upstream, ours, baselines, seconds)
+
+
+def _listener(url: str) -> int:
+    """The process that listens on a URL's port."""
+    command = ["ss", "-ltnp", f"sport = :{urlsplit(url).port}"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"pid=(\d+)", told)
+    assert found, f"nobody listens at {url}"
+    return int(found[1])
+
+
+def _show(row: Row) -> None:
+    aim = (
+        "" if row.target is None else f"{'>=' if row.at_least else '<='} {row.target:g}{'' if row.is_met else '  NOT MET'}"
+    )
+    value = f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.3g}"
+    print(f"{row.case:12} {row.what:55} {value:>10} {row.unit:4} {aim}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(CASES), help="cases, separated by commas")
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement, about")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--peer", action="append", default=[], help="another proxy: NAME=URL")
+    options = parser.parse_args()
+    rows = []
+    with _bench(options.seconds, options.peer) as bench:
+        for name in options.only.split(","):
+            for row in CASES[name](bench):
+                _show(row)
+                rows.append(row)
+    for what, share in sorted(bench.busiest.items()):
+        print(f"{'busy':12} {what:55} {share:10.2f} CPU  {'it may be what was measured' if share > _BUSY else ''}")
+    if options.json:
+        about = {"python": platform.python_version(), "machine": platform.platform()}
+        options.json.write_text(
+            json.dumps({**about, "rows": [asdict(row) for row in rows], "busy": bench.busiest}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()

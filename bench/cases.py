@@ -1,0 +1,268 @@
+"""What is measured. Each case gives rows: what, a figure with its unit, and what it is compared with in the same run."""
+
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import bodies
+from bench.processes import Measured, allow_files, load, loading, proxy
+
+# Open files of a stream in all processes together, each of which has this limit.
+_FILES = 20000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure. target: what it should be at most (or at least, with `at_least`); None where there is none."""
+
+    case: str
+    what: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is asked: ours, a baseline, or the upstream itself."""
+
+    name: str
+    server: Measured
+    path: str
+    anthropic: bool
+
+    def task(self, kind: str, model: str, clients: int, *, stream: bool, **more: Any) -> dict[str, Any]:
+        body = bodies.small(model, stream=stream, anthropic=self.anthropic)
+        return {"kind": kind, "url": f"{self.server.url}{self.path}", "body": body, "clients": clients, **more}
+
+
+@dataclass
+class Bench:
+    """The processes of a run. seconds: that each measurement takes, about."""
+
+    upstream: Measured
+    ours: Target
+    baselines: dict[str, Target]
+    seconds: float
+    busiest: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def direct(self) -> Target:
+        return Target("direct", self.upstream, "/v1/chat/completions", anthropic=False)
+
+    @property
+    def served(self) -> list[Target]:
+        return [self.ours, *self.baselines.values()]
+
+    def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        """Seconds of CPU of the target's processes, and what the load generator tells. The shares of a CPU that it and the
+        upstream took are kept: near 1 it is not the target that was measured.
+        """
+        before, upstream_before = target.server.cpu(), self.upstream.cpu()
+        result = load(task)
+        used = target.server.cpu() - before
+        for who, cpu in (("load generator", result["cpu"]), ("upstream", self.upstream.cpu() - upstream_before)):
+            self.busiest[f"{who}, {name}"] = max(cpu / result["wall"], self.busiest.get(f"{who}, {name}", 0))
+        return used, result
+
+
+def _against(case: str, what: str, figures: dict[str, float], unit: str, targets: dict[str, float]) -> Iterator[Row]:
+    """A figure of each, and ours in terms of each baseline's."""
+    for name, value in figures.items():
+        yield Row(case, f"{what}: {name}", value, unit)
+    for name, value in figures.items():
+        if name != "ours":
+            yield Row(case, f"{what}: ours / {name}", figures["ours"] / value, "x", targets.get(name))
+
+
+def paced(bench: Bench) -> Iterator[Row]:
+    """100 streams of 50 events a second, each event in a write of its own."""
+    streams, rate = 100, 50
+    events = max(int(rate * bench.seconds), rate)
+    figures = {}
+    for target in bench.served:
+        task = target.task("streams", f"paced-{events}-{rate}", streams, stream=True)
+        used, _ = bench.run("paced", target, task)
+        figures[target.name] = used / (streams * events) * 1e6
+    yield from _against(
+        "paced", "CPU per event", figures, "us", {"pass-through, aiohttp": 1.15, "pass-through, httpx": 0.55}
+    )
+
+
+def flooded(bench: Bench) -> Iterator[Row]:
+    """50 streams, as fast as the upstream can."""
+    streams, events = 50, max(int(1000 * bench.seconds), 100)
+    for target in bench.served:
+        used, result = bench.run("flooded", target, target.task("streams", f"flood-{events}", streams, stream=True))
+        aim = 250_000 if target is bench.ours else None
+        yield Row("flooded", f"events per CPU second: {target.name}", streams * events / used, "/s", aim, at_least=True)
+        yield Row("flooded", f"events per second: {target.name}", streams * events / result["wall"], "/s")
+
+
+def requests(bench: Bench) -> Iterator[Row]:
+    """Answers that are no streams: CPU of each, how many there are in a second."""
+    figures = {}
+    for target in bench.served:
+        task = target.task("requests", "whole", 20, stream=False, seconds=bench.seconds)
+        load(task | {"seconds": 0.5})
+        used, result = bench.run("requests", target, task)
+        figures[target.name] = used / len(result["whole"]) * 1e6
+        aim = 900 if target is bench.ours else None
+        rate = len(result["whole"]) / result["seconds"]
+        yield Row("requests", f"requests per second: {target.name}", rate, "/s", aim, at_least=True)
+    yield from _against("requests", "CPU per request", figures, "us", {"pass-through, aiohttp": 1.2})
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def latency(bench: Bench) -> Iterator[Row]:
+    """What the proxy adds to an answer's time, over asking the upstream itself."""
+    for clients in (1, 16, 64):
+        found = {}
+        for target in (bench.direct, bench.ours):
+            task = target.task("requests", "whole", clients, stream=False, seconds=bench.seconds / 2)
+            found[target.name] = bench.run("latency", target, task)[1]["whole"]
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            added = _quantile(found["ours"], share) - _quantile(found["direct"], share)
+            aim = 2 if clients == 1 and name == "p50" else None
+            yield Row("latency", f"added at {clients} clients, {name}", added * 1e3, "ms", aim)
+
+
+def first_token(bench: Bench) -> Iterator[Row]:
+    """What the proxy adds to the time to the first token, while other streams are open (100 events a second in all)."""
+    for streams in (1, 100, 1000):
+        found = {}
+        for target in (bench.direct, bench.ours):
+            held = target.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)
+            with loading(held):
+                task = target.task("requests", "paced-1-1000", 1, stream=True, requests=50)
+                found[target.name] = statistics.median(bench.run("first token", target, task)[1]["first"])
+        yield Row(
+            "first token", f"added with {streams} open streams, median", (found["ours"] - found["direct"]) * 1e3, "ms"
+        )
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Idle, for each open stream (100 events a second in all), and over a stream as long as an hour is."""
+    with proxy(bench.upstream.url) as server:
+        ours = Target("ours", server, "/v1/messages", anthropic=True)
+        load(ours.task("requests", "whole", 1, stream=False, requests=10))
+        idle = server.memory()
+        yield Row("memory", "idle", idle / 2**20, "MiB", 70)
+        for streams in (1000, 5000):
+            if allow_files(_FILES):
+                with loading(ours.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)):
+                    yield Row("memory", f"per stream at {streams}", (server.memory() - idle) / streams / 1024, "KiB", 45)
+    yield from _long_stream(bench)
+
+
+def _long_stream(bench: Bench) -> Iterator[Row]:
+    """An hour at 50 events a second has 180,000."""
+    with proxy(bench.upstream.url) as server:
+        ours = Target("ours", server, "/v1/messages", anthropic=True)
+        load(ours.task("streams", "flood-20000", 1, stream=True))
+        before = server.memory()
+        load(ours.task("streams", "flood-180000", 1, stream=True))
+        yield Row("memory", "grown by a stream of 180,000 events", (server.memory() - before) / 1024, "KiB", 1024)
+
+
+def inputs(bench: Bench) -> Iterator[Row]:
+    """Large requests, as Claude Code sends them: CPU, whose growth must be linear."""
+    found = {}
+    for size, count in ((100_000, 40), (1_000_000, 20), (10_000_000, 5)):
+        body = bodies.large(size)
+        task = {
+            "kind": "requests",
+            "url": f"{bench.ours.server.url}/v1/messages",
+            "body": body,
+            "clients": 1,
+            "requests": count,
+        }
+        load(task | {"requests": 2})
+        used, result = bench.run("inputs", bench.ours, task)
+        found[size] = used / count * 1e3 / (len(body) / 1e6)
+        aim = 12 if size == 1_000_000 else None
+        yield Row("inputs", f"CPU for {len(body) / 1e6:.1f} MB", used / count * 1e3, "ms", aim)
+        yield Row("inputs", f"time for {len(body) / 1e6:.1f} MB, median", statistics.median(result["whole"]) * 1e3, "ms")
+    yield Row("inputs", "CPU per byte, 10 MB / 1 MB", found[10_000_000] / found[1_000_000], "x", 1.2)
+
+
+def start(bench: Bench) -> Iterator[Row]:
+    """From the command to the first connection that is accepted, and what is imported until then."""
+    begun = []
+    for _ in range(3):
+        with proxy(bench.upstream.url) as server:
+            begun.append(server.started)
+    yield Row("start", "until it listens, best of three", min(begun), "s", 1.2)
+    code = "import time; import anthropic_proxy.cli, anthropic_proxy.serve; print(time.process_time())"
+    took = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    yield Row("start", "CPU of Python and its imports, best of three", min(took), "s")
+
+
+def workers(bench: Bench) -> Iterator[Row]:
+    """Requests per second with one and with two processes, on a machine that the clients and the upstream use as well."""
+    rates = {}
+    for count in (1, 2):
+        with proxy(bench.upstream.url, WORKERS=str(count)) as server:
+            ours = Target(f"WORKERS={count}", server, "/v1/messages", anthropic=True)
+            load(ours.task("requests", "whole", 20, stream=False, seconds=0.5))
+            _, result = bench.run("workers", ours, ours.task("requests", "whole", 40, stream=False, seconds=bench.seconds))
+            rates[count] = len(result["whole"]) / result["seconds"]
+            yield Row("workers", f"requests per second, WORKERS={count}", rates[count], "/s")
+            yield Row("workers", f"memory, WORKERS={count}", server.memory() / 2**20, "MiB")
+    yield Row("workers", "two / one", rates[2] / rates[1], "x")
+
+
+def http2(bench: Bench) -> Iterator[Row]:
+    """The same requests by h2load, over HTTP/2 without TLS; its own HTTP/1.1 counts Hypercorn's answers as failed."""
+    import shutil
+    import tempfile
+
+    program = shutil.which("h2load")
+    if program is None:
+        yield Row("http2", "h2load is not installed (apt-get install nghttp2-client)", math.nan, "")
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
+        body.write(bodies.small("whole", stream=False, anthropic=True))
+        body.flush()
+        count = int(400 * bench.seconds) + 1
+        command = [program, "-n", str(count), "-c", "4", "-m", "5", "-d", body.name, "-H", "content-type: application/json"]
+        before, begun = bench.ours.server.cpu(), time.monotonic()
+        done = subprocess.run(
+            [*command, f"{bench.ours.server.url}/v1/messages"], capture_output=True, text=True, check=True
+        )
+        assert f"{count} 2xx" in done.stdout, done.stdout
+        used, took = bench.ours.server.cpu() - before, time.monotonic() - begun
+    yield Row("http2", "CPU per request", used / count * 1e6, "us")
+    yield Row("http2", "requests per second", count / took, "/s")
+
+
+CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "paced": paced,
+    "flooded": flooded,
+    "requests": requests,
+    "latency": latency,
+    "first_token": first_token,
+    "memory": memory,
+    "inputs": inputs,
+    "start": start,
+    "workers": workers,
+    "http2": http2,
+}

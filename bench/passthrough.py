@@ -1,0 +1,62 @@
+"""What the given stack can do at all: bytes passed through, untouched, by Quart on Hypercorn and httpx.
+
+`python -m bench.passthrough UPSTREAM TRANSPORT` prints its port. TRANSPORT: `aiohttp`, the project's own, or `httpx`.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+import httpx
+import uvloop
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from quart import Quart, Response, request
+
+from anthropic_proxy.aiohttp_transport import AiohttpTransport
+
+_NO_LIMIT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+def _client(transport: str) -> httpx.AsyncClient:
+    options = {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
+    return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # type: ignore[arg-type]  # noqa: S113 - the machine's own
+
+
+def _application(upstream: str, transport: str) -> Quart:
+    app = Quart(__name__)
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["MAX_CONTENT_LENGTH"] = None
+    client = _client(transport)
+
+    @app.post("/v1/chat/completions")
+    async def passed() -> Response:
+        asked = client.build_request("POST", f"{upstream}/v1/chat/completions", content=await request.get_data())
+        answer = await client.send(asked, stream=True)
+        kind = answer.headers["content-type"]
+        if kind == "application/json":
+            return Response(await answer.aread(), answer.status_code, content_type=kind)
+
+        async def body() -> AsyncIterator[bytes]:
+            async for piece in answer.aiter_raw():
+                yield piece
+            await answer.aclose()
+
+        return Response(body(), answer.status_code, content_type=kind)
+
+    return app
+
+
+async def _main(upstream: str, transport: str) -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.accesslog = config.errorlog = None
+    config.keep_alive_max_requests = 2**31
+    print(listener.getsockname()[1], flush=True)
+    await serve(_application(upstream, transport), config, shutdown_trigger=asyncio.Event().wait)  # type: ignore[arg-type] - Quart is ASGI
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(*sys.argv[1:]))
