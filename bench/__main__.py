@@ -18,16 +18,20 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.cases import CASES, Bench, Row, Target
-from bench.processes import Measured, load, program, proxy
+from bench.cases import CASES
+from bench.processes import Measured, allow_files, load, program, proxy
+from bench.targets import Bench, Row, Target
 
 _CHAT = "/v1/chat/completions"
 # Shares of a CPU above which a generator may be what was measured.
 _BUSY = 0.8
+# Of each process: the upstream, the clients and the proxy have a file for each stream, and the proxy has two.
+_FILES = 10_500
 
 
 @contextlib.contextmanager
 def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
+    allow_files(_FILES)
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(program("bench.upstream"))
         ours = Target("ours", stack.enter_context(proxy(upstream.url)), "/v1/messages", anthropic=True)
@@ -64,7 +68,7 @@ def _show(row: Row) -> None:
     aim = (
         "" if row.target is None else f"{'>=' if row.at_least else '<='} {row.target:g}{'' if row.is_met else '  NOT MET'}"
     )
-    value = f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.3g}"
+    value = "skipped" if row.value is None else f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.3g}"
     print(f"{row.case:12} {row.what:55} {value:>10} {row.unit:4} {aim}", flush=True)
 
 

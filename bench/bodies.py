@@ -37,16 +37,17 @@ def large(size: int) -> str:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE}}
     content: list[dict[str, Any]] = [{"type": "text", "text": "Go on."}, *([image] if size > 10 * len(_IMAGE) // 2 else [])]
     system = [{"type": "text", "text": _WORDS * 20, "cache_control": {"type": "ephemeral"}}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     body = {
         "model": "whole",
         "max_tokens": 1000,
         "system": system,
         "tools": tools,
-        "messages": [{"role": "user", "content": content}],
+        "messages": messages,
     }
     left = size - len(json.dumps(body))
     turns = 150 if left > 60_000 else 20
     text = (_WORDS * (max(left, 0) // len(_WORDS) + 1))[: max(left // turns - 350, 20)]
     for number in range(turns):
-        body["messages"] += _turn(number, text)  # type: ignore[operator] - it is a list
+        messages += _turn(number, text)
     return json.dumps(body)

@@ -1,81 +1,21 @@
 """What is measured. Each case gives rows: what, a figure with its unit, and what it is compared with in the same run."""
 
-import math
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from bench import bodies
-from bench.processes import Measured, allow_files, load, loading, proxy
+from bench.processes import allow_files, load, loading, proxy
+from bench.targets import Bench, Row, Target
 
-# Open files of a stream in all processes together, each of which has this limit.
-_FILES = 20000
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure. target: what it should be at most (or at least, with `at_least`); None where there is none."""
-
-    case: str
-    what: str
-    value: float
-    unit: str
-    target: float | None = None
-    at_least: bool = False
-
-    @property
-    def is_met(self) -> bool | None:
-        if self.target is None:
-            return None
-        return self.value >= self.target if self.at_least else self.value <= self.target
-
-
-@dataclass(frozen=True)
-class Target:
-    """Who is asked: ours, a baseline, or the upstream itself."""
-
-    name: str
-    server: Measured
-    path: str
-    anthropic: bool
-
-    def task(self, kind: str, model: str, clients: int, *, stream: bool, **more: Any) -> dict[str, Any]:
-        body = bodies.small(model, stream=stream, anthropic=self.anthropic)
-        return {"kind": kind, "url": f"{self.server.url}{self.path}", "body": body, "clients": clients, **more}
-
-
-@dataclass
-class Bench:
-    """The processes of a run. seconds: that each measurement takes, about."""
-
-    upstream: Measured
-    ours: Target
-    baselines: dict[str, Target]
-    seconds: float
-    busiest: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def direct(self) -> Target:
-        return Target("direct", self.upstream, "/v1/chat/completions", anthropic=False)
-
-    @property
-    def served(self) -> list[Target]:
-        return [self.ours, *self.baselines.values()]
-
-    def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-        """Seconds of CPU of the target's processes, and what the load generator tells. The shares of a CPU that it and the
-        upstream took are kept: near 1 it is not the target that was measured.
-        """
-        before, upstream_before = target.server.cpu(), self.upstream.cpu()
-        result = load(task)
-        used = target.server.cpu() - before
-        for who, cpu in (("load generator", result["cpu"]), ("upstream", self.upstream.cpu() - upstream_before)):
-            self.busiest[f"{who}, {name}"] = max(cpu / result["wall"], self.busiest.get(f"{who}, {name}", 0))
-        return used, result
+# Files of a server that are no connections.
+_SPARE_FILES = 500
+# Seconds; the system counts CPU in hundredths of them.
+_SHORTEST = 0.5
 
 
 def _against(case: str, what: str, figures: dict[str, float], unit: str, targets: dict[str, float]) -> Iterator[Row]:
@@ -89,40 +29,46 @@ def _against(case: str, what: str, figures: dict[str, float], unit: str, targets
 
 def paced(bench: Bench) -> Iterator[Row]:
     """100 streams of 50 events a second, each event in a write of its own."""
-    streams, rate = 100, 50
-    events = max(int(rate * bench.seconds), rate)
-    figures = {}
-    for target in bench.served:
-        task = target.task("streams", f"paced-{events}-{rate}", streams, stream=True)
-        used, _ = bench.run("paced", target, task)
-        figures[target.name] = used / (streams * events) * 1e6
-    yield from _against(
-        "paced", "CPU per event", figures, "us", {"pass-through, aiohttp": 1.15, "pass-through, httpx": 0.55}
-    )
+
+    def measure(target: Target, seconds: float) -> tuple[float]:
+        task = target.task("hold", "paced-1000000-50", 100, stream=True)
+        used, events = bench.watch("paced", target, task, max(seconds, _SHORTEST))
+        return (used / events * 1e6,)
+
+    figures = {name: cpu for name, (cpu,) in bench.in_turn(measure).items()}
+    aims = {"pass-through, aiohttp": 1.15, "pass-through, httpx": 0.55}
+    yield from _against("paced", "CPU per event", figures, "us", aims)
 
 
 def flooded(bench: Bench) -> Iterator[Row]:
     """50 streams, as fast as the upstream can."""
-    streams, events = 50, max(int(1000 * bench.seconds), 100)
-    for target in bench.served:
+    streams = 50
+
+    def measure(target: Target, seconds: float) -> tuple[float, float]:
+        events = max(int(3000 * seconds), 500)
         used, result = bench.run("flooded", target, target.task("streams", f"flood-{events}", streams, stream=True))
-        aim = 250_000 if target is bench.ours else None
-        yield Row("flooded", f"events per CPU second: {target.name}", streams * events / used, "/s", aim, at_least=True)
-        yield Row("flooded", f"events per second: {target.name}", streams * events / result["wall"], "/s")
+        return streams * events / used, streams * events / result["wall"]
+
+    for name, (per_cpu, rate) in bench.in_turn(measure).items():
+        aim = 250_000 if name == bench.ours.name else None
+        yield Row("flooded", f"events per CPU second: {name}", per_cpu, "/s", aim, at_least=True)
+        yield Row("flooded", f"events per second: {name}", rate, "/s")
 
 
 def requests(bench: Bench) -> Iterator[Row]:
     """Answers that are no streams: CPU of each, how many there are in a second."""
-    figures = {}
-    for target in bench.served:
-        task = target.task("requests", "whole", 20, stream=False, seconds=bench.seconds)
-        load(task | {"seconds": 0.5})
+
+    def measure(target: Target, seconds: float) -> tuple[float, float]:
+        task = target.task("requests", "whole", 20, stream=False, seconds=max(seconds, _SHORTEST))
         used, result = bench.run("requests", target, task)
-        figures[target.name] = used / len(result["whole"]) * 1e6
-        aim = 900 if target is bench.ours else None
-        rate = len(result["whole"]) / result["seconds"]
-        yield Row("requests", f"requests per second: {target.name}", rate, "/s", aim, at_least=True)
-    yield from _against("requests", "CPU per request", figures, "us", {"pass-through, aiohttp": 1.2})
+        return used / len(result["whole"]) * 1e6, len(result["whole"]) / result["seconds"]
+
+    figures = bench.in_turn(measure)
+    for name, (_, rate) in figures.items():
+        aim = 900 if name == bench.ours.name else None
+        yield Row("requests", f"requests per second: {name}", rate, "/s", aim, at_least=True)
+    cpu = {name: each for name, (each, _) in figures.items()}
+    yield from _against("requests", "CPU per request", cpu, "us", {"pass-through, aiohttp": 1.2})
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -164,9 +110,12 @@ def memory(bench: Bench) -> Iterator[Row]:
         idle = server.memory()
         yield Row("memory", "idle", idle / 2**20, "MiB", 70)
         for streams in (1000, 5000):
-            if allow_files(_FILES):
-                with loading(ours.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)):
-                    yield Row("memory", f"per stream at {streams}", (server.memory() - idle) / streams / 1024, "KiB", 45)
+            what = f"per stream at {streams}"
+            if not allow_files(streams * 2 + _SPARE_FILES):
+                yield Row("memory", f"{what} (RLIMIT_NOFILE is too low)", None, "KiB", 45)
+                continue
+            with loading(ours.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)):
+                yield Row("memory", what, (server.memory() - idle) / streams / 1024, "KiB", 45)
     yield from _long_stream(bench)
 
 
@@ -232,12 +181,9 @@ def workers(bench: Bench) -> Iterator[Row]:
 
 def http2(bench: Bench) -> Iterator[Row]:
     """The same requests by h2load, over HTTP/2 without TLS; its own HTTP/1.1 counts Hypercorn's answers as failed."""
-    import shutil
-    import tempfile
-
     program = shutil.which("h2load")
     if program is None:
-        yield Row("http2", "h2load is not installed (apt-get install nghttp2-client)", math.nan, "")
+        yield Row("http2", "h2load is not installed (apt-get install nghttp2-client)", None, "")
         return
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         body.write(bodies.small("whole", stream=False, anthropic=True))

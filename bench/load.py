@@ -29,6 +29,7 @@ class Exchange(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[tuple[float, float]] | None = None
         self.began: asyncio.Future[None] = self._loop.create_future()
+        self.events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
@@ -57,6 +58,7 @@ class Exchange(asyncio.Protocol):
             # A stream has none.
             self._left = int(length) if length else -1
             data = body
+        self.events += data.count(b"data: ")
         if not self._first and b"delta" in data:
             self._first = time.perf_counter()
             if not self.began.done():
@@ -134,7 +136,9 @@ async def _requests(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _hold(task: dict[str, Any]) -> dict[str, Any]:
-    """Streams that stay open until this process is ended; says so when all have begun."""
+    """Streams that stay open until this process is ended; says so when all have begun, and for each line that it reads then
+    how many events have come.
+    """
     made = await _opened(task, task["clients"])
     asked = []
     for begin in range(0, len(made), _AT_ONCE):
@@ -142,8 +146,14 @@ async def _hold(task: dict[str, Any]) -> dict[str, Any]:
         asked += [each.ask() for each in some]
         await asyncio.wait_for(asyncio.gather(*(each.began for each in some)), _PATIENCE)
     print("open", flush=True)
+    asyncio.get_running_loop().add_reader(sys.stdin, _tell_events, made)
     await asyncio.gather(*asked)
     return {}
+
+
+def _tell_events(made: list[Exchange]) -> None:
+    sys.stdin.readline()
+    print(sum(each.events for each in made), flush=True)
 
 
 TASKS: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {

@@ -7,11 +7,13 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import httpx
 import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
 from quart import Quart, Response, request
 
 from anthropic_proxy.aiohttp_transport import AiohttpTransport
@@ -20,8 +22,8 @@ _NO_LIMIT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 def _client(transport: str) -> httpx.AsyncClient:
-    options = {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
-    return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # type: ignore[arg-type]  # noqa: S113 - the machine's own
+    options: dict[str, Any] = {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
+    return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # noqa: S113 - the machine's own
 
 
 def _application(upstream: str, transport: str) -> Quart:
@@ -55,7 +57,8 @@ async def _main(upstream: str, transport: str) -> None:
     config.accesslog = config.errorlog = None
     config.keep_alive_max_requests = 2**31
     print(listener.getsockname()[1], flush=True)
-    await serve(_application(upstream, transport), config, shutdown_trigger=asyncio.Event().wait)  # type: ignore[arg-type] - Quart is ASGI
+    app = cast("ASGIFramework", _application(upstream, transport))
+    await serve(app, config, shutdown_trigger=asyncio.Event().wait)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE = 60
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
     """A running server. started: seconds until it listened."""
 
@@ -112,18 +112,33 @@ def load(task: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+class Held(Measured):
+    """A load generator that holds streams open."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        super().__init__(process.pid, "", 0)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._asks, self._tells = process.stdin, process.stdout
+
+    def events(self) -> int:
+        """Events that it has received in all."""
+        self._asks.write("\n")
+        self._asks.flush()
+        return int(self._tells.readline())
+
+
 @contextmanager
-def loading(task: dict[str, Any]) -> Iterator["subprocess.Popen[str]"]:
-    """The same, while something else is looked at. It ends when its standard input is closed."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+def loading(task: dict[str, Any]) -> Iterator[Held]:
+    """The same with the task `hold`, while something else is looked at: all its streams have begun."""
+    command = [sys.executable, "-m", "bench.load"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(task) + "\n")
         process.stdin.flush()
-        assert process.stdout.readline().strip() == "open", "the streams were not opened"
         try:
-            yield process
+            assert process.stdout.readline().strip() == "open", "the streams were not opened"
+            yield Held(process)
         finally:
             process.kill()

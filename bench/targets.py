@@ -1,0 +1,103 @@
+"""Who is measured, how, and what comes of it."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import bodies
+from bench.processes import Measured, load, loading
+
+# Rounds in which the targets take turns.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure; None where it can't be had here. target: what it should be at most (or at least, with `at_least`); None
+    where there is none.
+    """
+
+    case: str
+    what: str
+    value: float | None
+    unit: str
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.target is None or self.value is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is asked: ours, a baseline, or the upstream itself."""
+
+    name: str
+    server: Measured
+    path: str
+    anthropic: bool
+
+    def task(self, kind: str, model: str, clients: int, *, stream: bool, **more: Any) -> dict[str, Any]:
+        body = bodies.small(model, stream=stream, anthropic=self.anthropic)
+        return {"kind": kind, "url": f"{self.server.url}{self.path}", "body": body, "clients": clients, **more}
+
+
+@dataclass
+class Bench:
+    """The processes of a run. seconds: that each measurement takes, about."""
+
+    upstream: Measured
+    ours: Target
+    baselines: dict[str, Target]
+    seconds: float
+    busiest: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def direct(self) -> Target:
+        return Target("direct", self.upstream, "/v1/chat/completions", anthropic=False)
+
+    @property
+    def served(self) -> list[Target]:
+        return [self.ours, *self.baselines.values()]
+
+    def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        """Seconds of CPU of the target's processes, and what the load generator tells. The shares of a CPU that it and the
+        upstream took are kept: near 1 it is not the target that was measured.
+        """
+        before, upstream_before = target.server.cpu(), self.upstream.cpu()
+        result = load(task)
+        used = target.server.cpu() - before
+        self._busy(name, result["cpu"], self.upstream.cpu() - upstream_before, result["wall"])
+        return used, result
+
+    def watch(self, name: str, target: Target, task: dict[str, Any], seconds: float) -> tuple[float, int]:
+        """Seconds of CPU of the target's processes while streams are open, and the events that have arrived meanwhile: what
+        it takes to begin and to end a stream is in neither.
+        """
+        with loading(task) as held:
+            before = (target.server.cpu(), held.cpu(), self.upstream.cpu(), time.perf_counter(), held.events())
+            time.sleep(seconds)
+            after = (target.server.cpu(), held.cpu(), self.upstream.cpu(), time.perf_counter(), held.events())
+        used, load_cpu, upstream_cpu, wall, events = (late - early for early, late in zip(before, after, strict=True))
+        self._busy(name, load_cpu, upstream_cpu, wall)
+        return used, int(events)
+
+    def in_turn(self, measure: Callable[[Target, float], tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        """Figures of all targets by their names: the medians of rounds in which they take turns, so that whatever else the
+        machine does meets them all.
+        """
+        rounds = min(max(int(self.seconds), 1), _ROUNDS)
+        seen: dict[str, list[tuple[float, ...]]] = {target.name: [] for target in self.served}
+        for _ in range(rounds):
+            for target in self.served:
+                seen[target.name].append(measure(target, self.seconds / rounds))
+        return {name: tuple(map(statistics.median, zip(*figures, strict=True))) for name, figures in seen.items()}
+
+    def _busy(self, name: str, load_cpu: float, upstream_cpu: float, wall: float) -> None:
+        for who, cpu in (("load generator", load_cpu), ("upstream", upstream_cpu)):
+            self.busiest[f"{who}, {name}"] = max(cpu / wall, self.busiest.get(f"{who}, {name}", 0))
