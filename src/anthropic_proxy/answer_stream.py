@@ -51,7 +51,7 @@ class AnswerStream:
         self._on_end: Callable[[AnswerStream], None] | None = on_end
         self._decoder = Decoder()
         self._translator = translator
-        self._reader = translator.api.new_reader()
+        self._reader = translator.spec.api.new_reader()
         self._request_id = request_id
         self._out: list[JsonObject] = []
         self._loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class AnswerStream:
         for payload in payloads:
             if payload == DONE:
                 self._upstream_is_done = True
-                self._out += self._translator.close(done=self._translator.api.done_ends)
+                self._out += self._translator.close(done=self._translator.spec.api.done_ends)
             elif payload and not self._translator.finished:
                 for chunk in self._reader.feed(_chunk(payload)):
                     self._out += self._translator.feed(chunk)

@@ -14,6 +14,8 @@ class AnswerText:
     """Takes text in pieces. `stopped_at` is the stop sequence that was met; nothing comes out after it."""
 
     def __init__(self, spec: AnswerSpec) -> None:
+        self.passes = not (spec.prefill or spec.structured or spec.stop_sequences)
+        """Whether all text goes out as it comes."""
         self._prefill = PrefillStripper(spec.prefill)
         self._json = JsonAnswer() if spec.structured else None
         self._scanner = StopScanner(spec.stop_sequences)

@@ -39,6 +39,11 @@ class BlockWriter:
             self.has_text = True
         self.out.append(events.text_delta(self._index, text))
 
+    @property
+    def is_text(self) -> bool:
+        """Whether a block of text is open."""
+        return self._kind == "text"
+
     def thinking(self, piece: Piece) -> None:
         """Go on with the thinking; its signature goes out when the block ends, as the real API sends it.
 

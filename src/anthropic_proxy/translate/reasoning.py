@@ -20,6 +20,7 @@ PARTS = "content_parts"
 
 # The fields of a message that hold reasoning.
 REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
+_FIELDS = frozenset(REASONING_FIELDS)
 
 # Where reasoning came within the text. It does not go back: the templates of such models leave it out of the history.
 IN_TEXT = "content"
@@ -42,6 +43,8 @@ class Piece:
 
 def reasoning_of(delta: JsonObject) -> Piece | None:
     """The reasoning in a delta or message, None where there is none."""
+    if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
+        return None
     name = next((each for each in _TEXT_FIELDS if string(delta.get(each))), None)
     text = delta[name] if name else ""
     details = delta.get(DETAILS)

@@ -24,10 +24,10 @@ def to_events(answer: JsonObject, translator: StreamTranslator) -> list[JsonObje
 
     An empty finish reason (Snowflake, recorded) does not mean that it was cut, as its JSON is whole; null does.
     """
-    answer = translator.api.to_completion(answer)
-    error = failure.stream_error(answer, translator.source)
+    answer = translator.spec.api.to_completion(answer)
+    error = failure.stream_error(answer, translator.spec.source)
     if error or first_choice(answer) is None:
-        raise error or failure.no_completion(translator.source)
+        raise error or failure.no_completion(translator.spec.source)
     chunk = _as_chunk(answer)
     if opens_unseen(content_text(chunk["choices"][0]["delta"].get("content"))):
         translator.begins_thinking()

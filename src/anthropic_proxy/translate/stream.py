@@ -17,7 +17,6 @@ from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec, Reasoning
 from anthropic_proxy.translate.answer_text import AnswerText
-from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.blocks import BlockWriter
 from anthropic_proxy.translate.reasoning import IN_TEXT, Piece, reasoning_of
 from anthropic_proxy.translate.stops import STOP_REASONS, stopped_at, to_stop, was_cut
@@ -28,7 +27,7 @@ from anthropic_proxy.translate.toolsignatures import signature_of
 from anthropic_proxy.translate.usage import fills, reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.openai import content_text, first_choice, string
+from anthropic_proxy.wire.openai import content_text, first_choice, plain_text, string
 
 
 class StreamTranslator:
@@ -42,7 +41,7 @@ class StreamTranslator:
         self.finished = False
         self.outcome: str | None = None
         self.usage: JsonObject | None = None
-        self._spec = spec
+        self.spec = spec
         self._blocks = BlockWriter(spec.signer, spec.tool_names, omits_thinking=spec.reasoning is Reasoning.OMITTED)
         if spec.compaction is not None:
             self._blocks.compaction(spec.compaction.block)
@@ -59,16 +58,6 @@ class StreamTranslator:
         self._tier: Any = None
         self._pieces = 0
         self._characters = 0
-
-    @property
-    def source(self) -> failure.Source:
-        """The upstream."""
-        return self._spec.source
-
-    @property
-    def api(self) -> Api:
-        """How the answer is written."""
-        return self._spec.api
 
     @property
     def opens_thinking(self) -> bool:
@@ -99,19 +88,24 @@ class StreamTranslator:
         """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
         characters = self._characters + sum(call.arguments.characters for call in self.calls.calls)
         estimate = max(self._pieces, characters // 4)
-        return to_usage(self._reported, input_estimate=self._spec.input_estimate, output_estimate=estimate)
+        return to_usage(self._reported, input_estimate=self.spec.input_estimate, output_estimate=estimate)
 
     def start(self) -> list[JsonObject]:
         """The events that open the answer. Their usage is an estimate; the end has the real one."""
-        estimate = to_usage(None, input_estimate=self._spec.input_estimate, output_estimate=0)
-        message = events.message(self._spec.id, self._spec.model, estimate) | self._spec.fields
+        estimate = to_usage(None, input_estimate=self.spec.input_estimate, output_estimate=0)
+        message = events.message(self.spec.id, self.spec.model, estimate) | self.spec.fields
         return [events.message_start(message), events.ping(), *self._before]
 
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
         """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
         if self.finished:
             return []
-        error = failure.stream_error(chunk, self._spec.source)
+        text = plain_text(chunk)
+        if text and self._passes(text):
+            self._count(text)
+            self._blocks.text(text)
+            return self._blocks.take()
+        error = failure.stream_error(chunk, self.spec.source)
         if error:
             raise error
         if chunk.get("usage"):
@@ -129,7 +123,7 @@ class StreamTranslator:
         if self.finished:
             return []
         if not self._finish_reason and not (done and self._pieces):
-            raise TruncatedError(f"The upstream {self._spec.source.name} ended the answer without finishing it")
+            raise TruncatedError(f"The upstream {self.spec.source.name} ended the answer without finishing it")
         self._blocks.cut = was_cut(self._finish_reason)
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.close(cut=self._blocks.cut))
@@ -148,6 +142,11 @@ class StreamTranslator:
         self.finished = True
         return [*self._blocks.take(), error.body(request_id)]
 
+    def _passes(self, text: str) -> bool:
+        """Whether text only goes on with a block of text: nothing is looked for in it, and nothing waits."""
+        is_plain = self._text.passes and self._blocks.is_text and not self._late
+        return is_plain and self._splitter.passes(text) and self._text_calls.passes(text)
+
     def _choice(self, choice: JsonObject) -> None:
         delta = choice.get("delta")
         if isinstance(delta, dict):
@@ -156,7 +155,7 @@ class StreamTranslator:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise ApiError(500, f"The upstream {self._spec.source.name} broke off the answer without a reason")
+            raise ApiError(500, f"The upstream {self.spec.source.name} broke off the answer without a reason")
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -168,7 +167,7 @@ class StreamTranslator:
         refusal = string(delta.get("refusal"))
         self._refusal += refusal
         # Where JSON is expected a refusal has no text: the SDKs would take it for the document.
-        text = content_text(delta.get("content")) or ("" if self._spec.structured else refusal)
+        text = content_text(delta.get("content")) or ("" if self.spec.structured else refusal)
         if text:
             self._count(text)
             self._write_split(self._splitter.feed(text))
@@ -191,7 +190,7 @@ class StreamTranslator:
             if isinstance(part, str):
                 self._write(part)
             else:
-                self.calls.whole(part.name, part.arguments, self._spec.new_tool_id())
+                self.calls.whole(part.name, part.arguments, self.spec.new_tool_id())
                 self._open_calls()
 
     def _write(self, said: Piece | str) -> None:
@@ -208,7 +207,7 @@ class StreamTranslator:
             return
         if isinstance(said, str):
             self._put_text(self._text.feed(said))
-        elif self._spec.reasoning is not Reasoning.HIDDEN:
+        elif self.spec.reasoning is not Reasoning.HIDDEN:
             self._end_text()
             self._blocks.thinking(said)
 
@@ -229,7 +228,7 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.stop())
         self._end_text()
-        call = self.calls.feed(fragment, self._spec.new_tool_id)
+        call = self.calls.feed(fragment, self.spec.new_tool_id)
         self._pieces += 1
         self._sign(call, fragment)
         if call is self._blocks.call:
@@ -247,7 +246,7 @@ class StreamTranslator:
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
         if any(call.arguments.overrun for call in self.calls.kept):
-            raise ApiError(500, f"The upstream {self._spec.source.name} sent more of a tool call after its end")
+            raise ApiError(500, f"The upstream {self.spec.source.name} sent more of a tool call after its end")
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
@@ -266,7 +265,7 @@ class StreamTranslator:
         self._refuse_overrun()
         for call in () if self.finished else self.calls.kept[self._opened_calls :]:
             if not call.name:
-                raise ApiError(500, f"The upstream {self._spec.source.name} sent a tool call without a name")
+                raise ApiError(500, f"The upstream {self.spec.source.name} sent a tool call without a name")
             self._blocks.tool_use(call)
 
     def _take_for_text(self) -> None:
@@ -286,11 +285,11 @@ class StreamTranslator:
         self.finished = True
         self._blocks.close()
         self.usage = self.usage_so_far
-        if stop["stop_reason"] == "max_tokens" and fills(self.usage, self._spec.context_window):
+        if stop["stop_reason"] == "max_tokens" and fills(self.usage, self.spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         self.outcome = stop["stop_reason"]
-        self.usage |= self._spec.usage_fields | to_tiers(self._tier, asks_for_speed=self._spec.asks_for_speed)
-        if self._spec.compaction is not None:
-            self.usage["iterations"] = [self._spec.compaction.usage, to_iteration("message", self.usage)]
-        end = events.message_delta(stop, self.usage, self._spec.context_management)
+        self.usage |= self.spec.usage_fields | to_tiers(self._tier, asks_for_speed=self.spec.asks_for_speed)
+        if self.spec.compaction is not None:
+            self.usage["iterations"] = [self.spec.compaction.usage, to_iteration("message", self.usage)]
+        end = events.message_delta(stop, self.usage, self.spec.context_management)
         self._blocks.out += [end, events.message_stop()]

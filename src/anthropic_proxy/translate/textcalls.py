@@ -60,6 +60,15 @@ class TextCalls:
             piece = self._go_on(piece, parts) if self._candidate else self._look(piece, parts)
         return parts
 
+    def passes(self, piece: str) -> bool:
+        """Whether `piece` is text and nothing else; then it need not be fed."""
+        if not self._tools:
+            return True
+        if not self._passes or _SUSPECT.search(piece):
+            return False
+        self._at_line_start = False
+        return True
+
     def close(self, *, cut: bool) -> Parts:
         """What is held back, at the end of the answer. cut: it ran into its limit, so that a call may be half there."""
         candidate, self._candidate = self._candidate, None

@@ -65,6 +65,17 @@ class ThinkSplitter:
             pairs += self._text(text)
         return pairs
 
+    def passes(self, piece: str) -> bool:
+        """Whether `piece` is text and nothing else; then it need not be fed."""
+        if not self._at(_Place.TEXT):
+            return False
+        if self._looks:
+            if "<" in piece or "<" in self._tail:
+                return False
+            # A closing tag may begin with the line's end before it.
+            self._tail = piece[-1:]
+        return True
+
     def close(self) -> list[tuple[bool, str]]:
         """What is still held back, at the end of the answer."""
         text = "".join((*self._space, self._held))

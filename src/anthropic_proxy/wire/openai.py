@@ -7,6 +7,9 @@ from typing import Any
 
 from anthropic_proxy.wire.codec import JsonObject
 
+# Of a delta: what may stand beside nothing.
+_PLAIN = frozenset(("content", "role"))
+
 
 def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
     """`cache_control` is OpenRouter's, in the Messages API's form."""
@@ -65,6 +68,17 @@ def first_choice(chunk: JsonObject) -> JsonObject | None:
     """The first choice of a response or chunk; None where there is none (usage and moderation chunks)."""
     choices: Any = chunk.get("choices")
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
+def plain_text(chunk: JsonObject) -> str:
+    """The text of a chunk that says nothing else, as nearly all of them do; empty where it does."""
+    if chunk.get("usage") or chunk.get("error") or chunk.get("service_tier"):
+        return ""
+    choice = first_choice(chunk)
+    delta = choice.get("delta") if choice and not choice.get("finish_reason") else None
+    if not isinstance(delta, dict) or any(value and name not in _PLAIN for name, value in delta.items()):
+        return ""
+    return string(delta.get("content"))
 
 
 def string(value: Any) -> str:

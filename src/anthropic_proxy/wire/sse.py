@@ -10,6 +10,7 @@ from anthropic_proxy.wire.codec import JsonObject, dumps
 
 DONE = b"[DONE]"
 
+_DATA = b"data: "
 _BOM = b"\xef\xbb\xbf"
 
 # No upstream sends an event of this size; one that does would otherwise grow our memory without a bound.
@@ -40,6 +41,10 @@ class Decoder:
             self._at_start = False
         if b"\r" in text:
             text = self._normalise(text)
+        if text.startswith(_DATA) and not self._data and text.find(b"\n") == len(text) - 2 and text.endswith(b"\n"):
+            # One event, whole, as most reads are.
+            self._rest = b""
+            return [text[len(_DATA) : -2]]
         lines = text.split(b"\n")
         self._rest = lines.pop()
         payloads: list[bytes] = []
