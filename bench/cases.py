@@ -45,7 +45,7 @@ def flooded(bench: Bench) -> Iterator[Row]:
     streams = 50
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
-        events = max(int(3000 * seconds), 500)
+        events = max(int(1000 * seconds), 500)
         used, result = bench.run("flooded", target, target.task("streams", f"flood-{events}", streams, stream=True))
         return streams * events / used, streams * events / result["wall"]
 
