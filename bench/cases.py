@@ -28,16 +28,24 @@ def _against(case: str, what: str, figures: dict[str, float], unit: str, targets
 
 
 def paced(bench: Bench) -> Iterator[Row]:
-    """100 streams of 50 events a second, each event in a write of its own."""
+    """100 streams of 50 events a second, each event in a write of its own: whole streams of 200 events, their requests
+    included, and the events alone.
+    """
+    streams, rate = 100, 50
+    count = min(200, max(int(rate * bench.seconds), rate))
 
-    def measure(target: Target, seconds: float) -> tuple[float]:
-        task = target.task("hold", "paced-1000000-50", 100, stream=True)
-        used, events = bench.watch("paced", target, task, max(seconds, _SHORTEST))
-        return (used / events * 1e6,)
+    def measure(target: Target, seconds: float) -> tuple[float, float]:
+        whole, _ = bench.run("paced", target, target.task("streams", f"paced-{count}-{rate}", streams, stream=True))
+        held = target.task("hold", f"paced-1000000-{rate}", streams, stream=True)
+        used, events = bench.watch("paced", target, held, max(seconds, _SHORTEST))
+        return whole / (streams * count) * 1e6, used / events * 1e6
 
-    figures = {name: cpu for name, (cpu,) in bench.in_turn(measure).items()}
+    figures = bench.in_turn(measure)
     aims = {"pass-through, aiohttp": 1.15, "pass-through, httpx": 0.55}
-    yield from _against("paced", "CPU per event", figures, "us", aims)
+    whole = {name: each for name, (each, _) in figures.items()}
+    yield from _against("paced", "CPU per event", whole, "us", aims)
+    alone = {name: each for name, (_, each) in figures.items()}
+    yield from _against("paced", "without requests", alone, "us", {})
 
 
 def flooded(bench: Bench) -> Iterator[Row]:
