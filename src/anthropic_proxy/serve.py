@@ -6,6 +6,7 @@ the connections closed. With several WORKERS each of them does that; see `worker
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import ssl
@@ -115,6 +116,8 @@ async def serve(
         await connections.accept(listeners.ops, application.ops)
         application.log.info("metrics", address=f"{address_of(listeners.ops)}/metrics")
     await connections.accept(listeners.main, application.asgi, certificates.context if certificates else None)
+    # What is there by now stays: the garbage collector need not look through it, again and again.
+    gc.freeze()
     _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
     if not (settings.needs_key or settings.tls_client_ca_file or is_loopback(listeners.main)):
         application.log.warning("everybody may use this server", hint=_NO_KEYS)

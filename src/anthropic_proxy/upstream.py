@@ -7,7 +7,6 @@ an answer has come, so the caller may ask elsewhere. Each phase has its own limi
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from operator import attrgetter
 from typing import Literal
 
@@ -22,6 +21,9 @@ from anthropic_proxy.observe.observation import UpstreamRequest
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
 MAX_BYTES = 64 * 1024 * 1024
+
+_HEADERS = {"user-agent": "anthropic-proxy", "accept": "*/*", "accept-encoding": "identity"}
+_JSON = {**_HEADERS, "content-type": "application/json"}
 
 # A malformed body closes its connection without a word to who waits for more; who asks again is told.
 _LOOK_SECONDS = 10
@@ -120,37 +122,40 @@ class Upstream:
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._client = httpx.AsyncClient(
-            transport=transport or AiohttpTransport(),
-            headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
-            # Requests of different clients share nothing.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        # Not a client of httpx: what it adds (cookies, redirects, logins) must not be between different clients of ours.
+        self._transport = transport or AiohttpTransport()
 
     async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
         """Post JSON; return when the head of the answer is there. name: as errors name the upstream. The caller closes the
         reply. Raises UpstreamError.
         """
-        headers = {"content-type": "application/json", **headers}
-        return await self._send(self._client.build_request("POST", url, content=payload, headers=headers), timeouts, name)
+        request = httpx.Request("POST", url, headers=_with(_JSON, headers), content=payload)
+        return await self._send(request, timeouts, name)
 
     async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
         """As `post`, without a body."""
-        return await self._send(self._client.build_request("GET", url, headers=headers), timeouts, name)
+        return await self._send(httpx.Request("GET", url, headers=_with(_HEADERS, headers)), timeouts, name)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str) -> Reply:
         ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
         first = _Attempt(timeouts, name, ends)
         try:
-            response = await first.send(self._client, request)
+            response = await first.send(self._transport, request)
         except UpstreamError as error:
             if not (first.reused and _was_idle(error.__cause__)):
                 raise
-            response = await _Attempt(timeouts, name, ends).send(self._client, request)
+            response = await _Attempt(timeouts, name, ends).send(self._transport, request)
         return Reply(response, name, timeouts, ends, self.max_bytes)
+
+
+def _with(own: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Headers:
+    """`own`, and `headers` in place of those of the same names."""
+    fields = httpx.Headers(own)
+    fields.update(headers)
+    return fields
 
 
 class _Attempt:
@@ -164,11 +169,11 @@ class _Attempt:
         self._phase: Phase = "connect"
         self._limit: asyncio.Timeout | None = None
 
-    async def send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    async def send(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
         request.extensions["trace"] = self._trace
         try:
             async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
-                return await client.send(request, stream=True)
+                return await transport.handle_async_request(request)
         except TimeoutError as error:
             raise _late(self._name, self._phase, self._timeouts, ended=self._is_over()) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:

@@ -204,3 +204,31 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(finish_reason: str, un
     translator.feed({"choices": [{"delta": {"content": "a"}, "finish_reason": finish_reason}]})
     translator.close(done=True)
     assert (translator.outcome, translator.unknown_finish_reason) == ("end_turn", unknown)
+
+
+# What the filters of an answer's text look for, in pieces.
+MARKS = (
+    "<think>",
+    "</think>",
+    "</think>\n",
+    "<tool_call>",
+    "</tool_call>",
+    "[TOOL_CALLS]",
+    '{"name": "look", "arguments": {}}',
+)
+MARKED = st.sampled_from([*MARKS, "a", "b c", "\n", " ", "<", "think>", "</", "think", ">", "`", "```", "json\n", "é", ""])
+LOOK = {"tools": [{"name": "look", "input_schema": {"type": "object"}}]}
+
+
+@given(st.lists(MARKED, max_size=30), st.sampled_from([None, LOOK]))
+def test_plain_pieces_are_translated_like_all_others(pieces: list[str], request: Json | None) -> None:
+    chunks: list[Json] = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+    def translated_by(translator: StreamTranslator) -> Any:
+        events = [event for chunk in chunks for event in translator.feed(chunk)]
+        return [*events, *translator.close(done=True)], translator.opens_thinking, translator.usage
+
+    slow = StreamTranslator(answer_spec(request))
+    slow._passes = lambda _: False  # type: ignore[method-assign] - what it spares is done for each piece
+    assert translated_by(StreamTranslator(answer_spec(request))) == translated_by(slow)

@@ -100,6 +100,7 @@ class StreamTranslator:
         """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
         if self.finished:
             return []
+        self._tier = chunk.get("service_tier") or self._tier
         text = plain_text(chunk)
         if text and self._passes(text):
             self._count(text)
@@ -110,7 +111,6 @@ class StreamTranslator:
             raise error
         if chunk.get("usage"):
             self._reported = chunk["usage"]
-        self._tier = chunk.get("service_tier") or self._tier
         choice = first_choice(chunk)
         if choice is not None:
             self._choice(choice)

@@ -71,14 +71,16 @@ def first_choice(chunk: JsonObject) -> JsonObject | None:
 
 
 def plain_text(chunk: JsonObject) -> str:
-    """The text of a chunk that says nothing else, as nearly all of them do; empty where it does."""
-    if chunk.get("usage") or chunk.get("error") or chunk.get("service_tier"):
+    """The text of a chunk whose answer goes on with nothing else, as nearly all do; else empty."""
+    if chunk.get("usage") or chunk.get("error"):
         return ""
     choice = first_choice(chunk)
     delta = choice.get("delta") if choice and not choice.get("finish_reason") else None
-    if not isinstance(delta, dict) or any(value and name not in _PLAIN for name, value in delta.items()):
+    if not isinstance(delta, dict):
         return ""
-    return string(delta.get("content"))
+    # Fields without a value say nothing.
+    is_plain = _PLAIN.issuperset(delta) or not any(value for name, value in delta.items() if name not in _PLAIN)
+    return string(delta.get("content")) if is_plain else ""
 
 
 def string(value: Any) -> str:
