@@ -96,3 +96,12 @@ def pods(found: list[Object]) -> list[Object]:
         for each in found
         if each["kind"] in (*owners, "Pod")
     ]
+
+
+def proxy(values: Values | None = None, **options: str) -> Object:
+    """The proxy's own container in the Deployment."""
+    return next(
+        each
+        for each in one("Deployment", values, **options)["spec"]["template"]["spec"]["containers"]
+        if each["name"] == "proxy"
+    )

@@ -10,18 +10,10 @@ import yaml
 from anthropic_proxy.config_file import parse
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.workers import _PATIENCE
-from tests.chart.helm import CI_VALUES, Object, Values, kinds, objects, one, pods, read, texts
+from tests.chart.helm import CI_VALUES, Object, Values, kinds, objects, one, pods, proxy, read, texts
 
 EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 CANARY = "canary"
-
-
-def _proxy(values: Values | None = None, **options: str) -> Object:
-    return next(
-        each
-        for each in one("Deployment", values, **options)["spec"]["template"]["spec"]["containers"]
-        if each["name"] == "proxy"
-    )
 
 
 def _settings(values: Values) -> dict[str, str]:
@@ -57,7 +49,7 @@ def test_users_are_the_image_s_and_may_be_the_cluster_s() -> None:
     ("kubernetes", "action"), [("1.29", {"exec": {"command": ["sleep", "10"]}}), ("1.30", {"sleep": {"seconds": 10}})]
 )
 def test_pods_serve_on_before_they_end(kubernetes: str, action: Object) -> None:
-    assert _proxy(kubernetes=kubernetes)["lifecycle"] == {"preStop": action}
+    assert proxy(kubernetes=kubernetes)["lifecycle"] == {"preStop": action}
 
 
 @pytest.mark.parametrize("drain", [{}, {"preStopSeconds": 0, "timeoutSeconds": 0.5}, {"timeoutSeconds": 3600}])
@@ -66,7 +58,7 @@ def test_pods_are_given_the_time_that_they_take(drain: Values) -> None:
     given = one("Deployment", values)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     pause = drain.get("preStopSeconds", 10)
     assert given > pause + float(_settings(values)["DRAIN_TIMEOUT"]) + _PATIENCE
-    assert ("lifecycle" in _proxy(values)) == (pause > 0)
+    assert ("lifecycle" in proxy(values)) == (pause > 0)
 
 
 def test_one_comes_before_one_goes() -> None:
@@ -80,7 +72,7 @@ def test_one_comes_before_one_goes() -> None:
 
 
 def test_probes_ask_the_port_for_them() -> None:
-    container = _proxy()
+    container = proxy()
     asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
     assert asked == {
         "startup": {"path": "/startupz", "port": "metrics"},
@@ -88,7 +80,7 @@ def test_probes_ask_the_port_for_them() -> None:
         "readiness": {"path": "/readyz", "port": "metrics"},
     }
     assert {"name": "metrics", "containerPort": int(_settings({})["METRICS_PORT"]), "protocol": "TCP"} in container["ports"]
-    other = _proxy({"livenessProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 60}, "startupProbe": None})
+    other = proxy({"livenessProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 60}, "startupProbe": None})
     assert (other["livenessProbe"]["periodSeconds"], "startupProbe" in other) == (60, False)
 
 
@@ -124,7 +116,7 @@ def test_values_of_secrets_are_texts() -> None:
 
 def test_secrets_of_one_s_own() -> None:
     given = {"existingSecret": "mine", "fromKeys": {"UPSTREAM_API_KEY": {"name": "openrouter", "key": "token"}}}
-    container = _proxy({"secrets": given})
+    container = proxy({"secrets": given})
     assert {"secretRef": {"name": "mine"}} in container["envFrom"]
     reference = {"secretKeyRef": {"name": "openrouter", "key": "token"}}
     assert container["env"] == [{"name": "UPSTREAM_API_KEY", "valueFrom": reference}]
@@ -181,7 +173,7 @@ def test_the_example_of_a_file_is_one() -> None:
 def test_files_are_where_the_settings_say(values: Values, file: str) -> None:
     """Whole folders: a single file that is mounted never changes."""
     folder = _settings(values)[file].rpartition("/")[0]
-    (mount,) = [each for each in _proxy(values)["volumeMounts"] if each["mountPath"] == folder]
+    (mount,) = [each for each in proxy(values)["volumeMounts"] if each["mountPath"] == folder]
     assert (mount["readOnly"], "subPath" in mount) == (True, False)
     volumes = {each["name"]: each for each in one("Deployment", values)["spec"]["template"]["spec"]["volumes"]}
     assert "a" in str(volumes[mount["name"]])
@@ -215,148 +207,3 @@ def _metric_names() -> set[str]:
 )
 def test_a_budget_where_there_can_be_several(values: Values, is_made: bool) -> None:  # noqa: FBT001 - a case's outcome
     assert ("PodDisruptionBudget" in kinds(values)) == is_made
-
-
-def test_selectors_never_change() -> None:
-    """A Deployment can't change them: nothing that a release may change is in them."""
-    values = {"commonLabels": {"a": "b"}, "podLabels": {"c": "d"}, "image": {"tag": "9"}}
-    selector = one("Deployment", values)["spec"]["selector"]
-    assert selector == one("Deployment")["spec"]["selector"]
-    assert selector["matchLabels"] == {
-        "app.kubernetes.io/name": "anthropic-proxy",
-        "app.kubernetes.io/instance": "demo",
-        "app.kubernetes.io/component": "proxy",
-    }
-    assert one("Service", values)["spec"]["selector"] == selector["matchLabels"]
-
-
-@EVERY
-def test_labels_are_the_recommended_ones(path: Any) -> None:
-    for each in objects(read(path)):
-        if not each["metadata"]["name"].startswith("demo-more") and each["metadata"]["name"] != "demo-text":
-            labels = each["metadata"]["labels"]
-            assert labels["app.kubernetes.io/part-of"] == "anthropic-proxy"
-            assert {
-                f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "version", "managed-by")
-            } <= set(labels)
-
-
-@pytest.mark.parametrize("name", ["a", "a" * 53, "my-anthropic-proxy"])
-def test_names_are_short_enough(name: str) -> None:
-    values = {"ollama": {"enabled": True}, "metrics": {"dashboard": {"enabled": True}}, "service": {"type": "NodePort"}}
-    names = [(each["kind"], each["metadata"]["name"]) for each in objects(values, name=name)]
-    assert len(set(names)) == len(names)
-    assert all(len(each) <= 63 - len("-0") for _, each in names)
-
-
-def test_images() -> None:
-    image = {"registry": "r.example.com", "repository": "a/b", "tag": "1"}
-    assert _proxy({"image": image})["image"] == "r.example.com/a/b:1"
-    digest = "sha256:" + "a" * 64
-    assert _proxy({"image": {**image, "digest": digest}})["image"] == f"r.example.com/a/b@{digest}"
-
-
-def test_what_gateways_speak() -> None:
-    def spoken(values: Values) -> str:
-        return str(one("Service", values)["spec"]["ports"][0]["appProtocol"])
-
-    assert spoken({}) == "http"
-    assert spoken({"tls": {"existingSecret": "a"}}) == "https"
-    assert spoken({"service": {"appProtocol": "kubernetes.io/h2c"}}) == "kubernetes.io/h2c"
-
-
-def test_metrics_stay_within_the_cluster() -> None:
-    services = {each["metadata"]["name"]: each["spec"] for each in kinds({"service": {"type": "LoadBalancer"}})["Service"]}
-    ports = {name: [port["name"] for port in spec["ports"]] for name, spec in services.items()}
-    assert ports == {"demo-anthropic-proxy": ["http"], "demo-anthropic-proxy-metrics": ["metrics"]}
-    assert services["demo-anthropic-proxy-metrics"]["type"] == "ClusterIP"
-
-
-def test_streams_have_no_limit() -> None:
-    route = one("HTTPRoute", {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}})["spec"]["rules"][0]
-    assert route["timeouts"] == {"request": "0s", "backendRequest": "0s"}
-    given = {"enabled": True, "controller": "nginx", "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"}}
-    annotations = one("Ingress", {"ingress": given})["metadata"]["annotations"]
-    assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"
-    assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == "1g"
-
-
-def _egress_ports(values: Values) -> list[list[int]]:
-    spec = one("NetworkPolicy", {"networkPolicy": {"enabled": True}, **values})["spec"]
-    return [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
-
-
-def test_what_pods_reach() -> None:
-    assert _egress_ports({}) == [[53, 53], [11434], [443]]
-    several = {"upstream": {"url": "https://a;http://b;http://[::1]:8000 ; https://c/v1"}}
-    assert _egress_ports(several) == [[53, 53], [443, 80, 8000], [443]]
-    traced = {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}}
-    assert _egress_ports(traced) == [[53, 53], [11434], [4318], [443]]
-    policy = one("NetworkPolicy", {"networkPolicy": {"enabled": True, "egress": {"enabled": False}}})["spec"]
-    assert (policy["policyTypes"], "egress" in policy) == (["Ingress"], False)
-
-
-def test_who_reaches_ollama() -> None:
-    values = {"networkPolicy": {"enabled": True}, "ollama": {"enabled": True}}
-    policies = {each["metadata"]["name"]: each["spec"] for each in kinds(values)["NetworkPolicy"]}
-    (rule,) = policies["demo-anthropic-proxy-ollama"]["ingress"]
-    peers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
-    asking = [one(kind, values)["spec"]["template"]["metadata"]["labels"] for kind in ("Deployment", "Job")]
-    assert all(peer.items() <= labels.items() for peer, labels in zip(peers, asking, strict=True))
-    (asked,) = [each["to"] for each in policies["demo-anthropic-proxy"]["egress"] if "to" in each]
-    assert asked[0]["podSelector"] == policies["demo-anthropic-proxy-ollama"]["podSelector"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "key", "endpoints"),
-    [("ServiceMonitor", "serviceMonitor", "endpoints"), ("PodMonitor", "podMonitor", "podMetricsEndpoints")],
-)
-def test_monitors_find_their_port_and_the_rules_their_job(kind: str, key: str, endpoints: str) -> None:
-    values = {
-        "metrics": {key: {"enabled": True, "interval": "30s"}},
-        "nameOverride": "other",
-        "fullnameOverride": "another",
-    }
-    spec = one(kind, values)["spec"]
-    assert spec[endpoints] == [{"port": "metrics", "path": "/metrics", "interval": "30s"}]
-    labels = one("Service", values)["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"].items() <= labels.items()
-    assert labels[spec["jobLabel"]] == "anthropic-proxy"
-
-
-def test_ollama_holds_models_and_a_gpu() -> None:
-    values = {"ollama": {"enabled": True, "models": ["a", "b"], "gpu": {"count": 2}}}
-    (container,) = one("StatefulSet", values)["spec"]["template"]["spec"]["containers"]
-    assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 2}
-    assert one("Job", values)["spec"]["template"]["spec"]["containers"][0]["args"] == ["a", "b"]
-    others = {"ollama": {"enabled": True, "models": ["a"]}}
-    assert one("Job", values)["metadata"]["name"] != one("Job", others)["metadata"]["name"]
-    gone = {"ollama": {"enabled": True, "persistence": {"enabled": False}, "models": []}}
-    assert "volumeClaimTemplates" not in one("StatefulSet", gone)["spec"]
-    assert "Job" not in kinds(gone)
-
-
-def test_the_pod_for_tests_is_our_own() -> None:
-    pod = one("Pod")
-    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    (container,) = pod["spec"]["containers"]
-    assert container["image"] == _proxy()["image"]
-    assert container["args"] == ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/health"]
-    assert "Pod" not in kinds({"tests": {"enabled": False}})
-
-
-@pytest.mark.parametrize(
-    ("values", "warning"),
-    [
-        ({}, "clients need no key"),
-        ({"clientKeys": {"existingSecret": {"name": "a"}}, "settings": {"KEY_TOKENS_PER_MINUTE": 1}}, "each pod counts"),
-        ({"clientKeys": {"existingSecret": {"name": "a"}}}, None),
-        ({"secrets": {"existingSecret": "a"}, "settings": {"KEY_TOKENS_PER_MINUTE": 1}}, None),
-    ],
-)
-def test_notes(values: Values, warning: str | None) -> None:
-    notes = texts(values)["NOTES.txt"]
-    assert "http://demo-anthropic-proxy.llm.svc" in notes
-    assert "port-forward service/demo-anthropic-proxy 3000:80" in notes
-    assert ("WARNING" in notes) == (warning is not None)
-    assert warning is None or warning in notes
