@@ -53,8 +53,8 @@ class TextCalls:
 
     def feed(self, piece: str) -> Parts:
         """What is decided with `piece`."""
-        if not self._tools or (self._passes and not _SUSPECT.search(piece)):
-            return self._text(piece)
+        if piece and self.passes(piece):
+            return [piece]
         parts: Parts = []
         while piece:
             piece = self._go_on(piece, parts) if self._candidate else self._look(piece, parts)
