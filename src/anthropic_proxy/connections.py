@@ -20,10 +20,9 @@ from hypercorn.events import Event, Updated
 from hypercorn.typing import ASGIFramework, LifespanState
 
 from anthropic_proxy.listening import BACKLOG
+from anthropic_proxy.server.asgi import WRITER, AsgiApplication
+from anthropic_proxy.server.chunked_writes import chunked_writes
 from anthropic_proxy.server_settings import ServerSettings
-
-# Name in the ASGI scope's state: the transport of the connection.
-TRANSPORT = "transport"
 
 # Seconds in which a client has to complete its TLS handshake.
 _HANDSHAKE_SECONDS = 30
@@ -44,7 +43,8 @@ class Connections:
         """Serve `app` to who connects to `listener`, which is closed in the end."""
         start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
         options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
-        serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", app)))
+        served = chunked_writes(cast("AsgiApplication", app))
+        serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", served)))
         self._servers[listener] = await start(serve, sock=listener, backlog=BACKLOG, **options)
 
     def refuse(self, listener: socket.socket) -> None:
@@ -73,7 +73,7 @@ class Connections:
         assert task is not None  # noqa: S101 - the streams of asyncio call this in one
         self._open[task] = writer.transport
         try:
-            state = cast("LifespanState", {TRANSPORT: writer.transport})
+            state = cast("LifespanState", {WRITER: writer})
             await _Connection(app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
         finally:
             del self._open[task]

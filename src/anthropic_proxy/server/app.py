@@ -17,8 +17,9 @@ from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server import auth, cors, failures, messages, models, openapi, ops
+from anthropic_proxy.server.asgi import AsgiApplication
 from anthropic_proxy.server.observed import Observed
-from anthropic_proxy.server.open_requests import AsgiApplication, OpenRequests
+from anthropic_proxy.server.open_requests import OpenRequests
 
 # The Messages API's own limit.
 MAX_BODY_BYTES = 32 * 1024 * 1024

@@ -5,12 +5,12 @@ What only the inside knows, it writes into the observation that travels with the
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
 from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received
-from anthropic_proxy.server.open_requests import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.server.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -55,12 +55,13 @@ class _ObservedRequest:
             self._observation.outcome = "client_closed"
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._observation.status = message["status"]
         elif not message.get("more_body"):
             self._is_complete = True
-        await self._send(message)
+        # No coroutine of its own: this is called for every event.
+        return self._send(message)
 
     def ended(self) -> None:
         observation = self._observation

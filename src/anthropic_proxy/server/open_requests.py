@@ -7,21 +7,13 @@ it, and an event costs two assignments.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.server.asgi import OBSERVATION, WRITER, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.wire.sse import encode
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Scope = MutableMapping[str, Any]
-# Name of the request's observation in the ASGI scope's state.
-OBSERVATION = "observation"
-
-AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Seconds for the last events to reach their clients.
 _LAST_SECONDS = 5
@@ -166,9 +158,9 @@ class _OpenRequest:
         HTTP/2 others use it, too.
         """
         self.end(ApiError(408, "The client read nothing of the answer for too long"))
-        transport = self._scope.get("state", {}).get("transport")
-        if transport is not None and self._scope["http_version"].startswith("1"):
-            transport.abort()
+        writer = self._scope.get("state", {}).get(WRITER)
+        if writer is not None and self._scope["http_version"].startswith("1"):
+            writer.transport.abort()
 
     async def told(self) -> None:
         """Tell the client why its request was ended, where it was and the client can be told."""
