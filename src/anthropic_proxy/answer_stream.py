@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from anthropic_proxy.endpoint_client import Call
@@ -17,7 +18,9 @@ from anthropic_proxy.translate.response import to_events
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject, loads_object
-from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError
+from anthropic_proxy.wire.openai import plain_text
+from anthropic_proxy.wire.repeats import Repeats
+from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError, payload_of
 
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
 _DRAIN_TIMEOUT = 0.25
@@ -50,6 +53,7 @@ class AnswerStream:
         self._on_read = on_read
         self._on_end: Callable[[AnswerStream], None] | None = on_end
         self._decoder = Decoder()
+        self._repeats = Repeats()
         self._translator = translator
         self._reader = translator.spec.api.new_reader()
         self._request_id = request_id
@@ -139,18 +143,40 @@ class AnswerStream:
 
     def _decode(self, received: bytes) -> list[bytes]:
         try:
-            return self._decoder.feed(received)
+            return self._decoder.events(received)
         except EventTooLargeError as error:
             raise ApiError(500, f"The upstream sent {error}") from error
 
-    def _translate(self, payloads: list[bytes]) -> None:
-        for payload in payloads:
-            if payload == DONE:
-                self._upstream_is_done = True
-                self._out += self._translator.close(done=self._translator.spec.api.done_ends)
-            elif payload and not self._translator.finished:
-                for chunk in self._reader.feed(_chunk(payload)):
-                    self._out += self._translator.feed(chunk)
+    def _translate(self, received: list[bytes]) -> None:
+        """Plain texts at once, as many as stand together, and all else one by one."""
+        at = 0
+        while at < len(received):
+            texts = self._repeats.texts(islice(received, at, None))
+            end = at + max(len(texts), 1)
+            if not self._go_on(texts):
+                self._one_by_one(received[at:end], texts)
+            at = end
+
+    def _one_by_one(self, received: list[bytes], texts: list[str]) -> None:
+        for number, event in enumerate(received):
+            if not self._go_on(texts[number : number + 1]):
+                self._payload(payload_of(event))
+
+    def _go_on(self, texts: list[str]) -> bool:
+        plain = self._translator.go_on(texts)
+        self._out += plain
+        return bool(plain)
+
+    def _payload(self, payload: bytes | None) -> None:
+        if payload == DONE:
+            self._upstream_is_done = True
+            self._out += self._translator.close(done=self._translator.spec.api.done_ends)
+        elif payload and not self._translator.finished:
+            told = _chunk(payload)
+            if self._repeats.learns:
+                self._repeats.learn(payload, plain_text(told))
+            for chunk in self._reader.feed(told):
+                self._out += self._translator.feed(chunk)
 
     def _whole(self, raw: bytes) -> None:
         self._upstream_is_done = True
@@ -160,7 +186,8 @@ class AnswerStream:
 
     def _end_of_input(self) -> None:
         self._upstream_is_done = True
-        self._translate(self._decoder.close())
+        for payload in self._decoder.close():
+            self._payload(payload)
         self._out += self._translator.close(done=False)
 
     async def _drain(self) -> None:

@@ -11,7 +11,7 @@ Tool calls whose fragments interleave share the one open block like this: the op
 until its arguments are a whole document or the answer ends. What else comes between the fragments of a call waits too.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import failure
@@ -24,7 +24,7 @@ from anthropic_proxy.translate.textcalls import Parts, TextCalls
 from anthropic_proxy.translate.thinktags import ThinkSplitter
 from anthropic_proxy.translate.toolcalls import Assembler, Call, fragments_of
 from anthropic_proxy.translate.toolsignatures import signature_of
-from anthropic_proxy.translate.usage import fills, reported_input, to_iteration, to_tiers, to_usage
+from anthropic_proxy.translate.usage import Tally, fills, reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import content_text, first_choice, plain_text, string
@@ -54,10 +54,7 @@ class StreamTranslator:
         self._late: list[Piece | str] = []
         self._finish_reason = ""
         self._refusal = ""
-        self._reported: JsonObject | None = None
-        self._tier: Any = None
-        self._pieces = 0
-        self._characters = 0
+        self._tally = Tally()
 
     @property
     def opens_thinking(self) -> bool:
@@ -81,14 +78,12 @@ class StreamTranslator:
     @property
     def reported_input(self) -> int | None:
         """Input tokens as the upstream counted them; None as long as it has not said."""
-        return reported_input(self._reported)
+        return reported_input(self._tally.reported)
 
     @property
     def usage_so_far(self) -> JsonObject:
         """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
-        characters = self._characters + sum(call.arguments.characters for call in self.calls.calls)
-        estimate = max(self._pieces, characters // 4)
-        return to_usage(self._reported, input_estimate=self.spec.input_estimate, output_estimate=estimate)
+        return self._tally.usage(self.spec.input_estimate, sum(call.arguments.characters for call in self.calls.calls))
 
     def start(self) -> list[JsonObject]:
         """The events that open the answer. Their usage is an estimate; the end has the real one."""
@@ -100,20 +95,29 @@ class StreamTranslator:
         """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
         if self.finished:
             return []
-        self._tier = chunk.get("service_tier") or self._tier
+        self._tally.tier = chunk.get("service_tier") or self._tally.tier
         text = plain_text(chunk)
-        if text and self._passes(text):
-            self._count(text)
-            self._blocks.text(text)
-            return self._blocks.take()
+        if text and (plain := self.go_on([text])):
+            return plain
         error = failure.stream_error(chunk, self.spec.source)
         if error:
             raise error
         if chunk.get("usage"):
-            self._reported = chunk["usage"]
+            self._tally.reported = chunk["usage"]
         choice = first_choice(chunk)
         if choice is not None:
             self._choice(choice)
+        return self._blocks.take()
+
+    def go_on(self, texts: Sequence[str]) -> list[JsonObject]:
+        """Events for the texts of chunks that say nothing else. None when the chunks must be fed: something is looked for
+        in their text, or waits.
+        """
+        text = "".join(texts)
+        if not text or not self._passes(text):
+            return []
+        self._tally.add(text, sum(map(bool, texts)))
+        self._blocks.text(text)
         return self._blocks.take()
 
     def close(self, *, done: bool) -> list[JsonObject]:
@@ -122,7 +126,7 @@ class StreamTranslator:
         """
         if self.finished:
             return []
-        if not self._finish_reason and not (done and self._pieces):
+        if not self._finish_reason and not (done and self._tally.pieces):
             raise TruncatedError(f"The upstream {self.spec.source.name} ended the answer without finishing it")
         self._blocks.cut = was_cut(self._finish_reason)
         self._write_split(self._splitter.close())
@@ -144,7 +148,7 @@ class StreamTranslator:
 
     def _passes(self, text: str) -> bool:
         """Whether text only goes on with a block of text: nothing is looked for in it, and nothing waits."""
-        is_plain = self._text.passes and self._blocks.is_text and not self._late
+        is_plain = not self.finished and self._text.passes and self._blocks.is_text and not self._late
         return is_plain and self._splitter.passes(text) and self._text_calls.passes(text)
 
     def _choice(self, choice: JsonObject) -> None:
@@ -162,21 +166,17 @@ class StreamTranslator:
     def _delta(self, delta: JsonObject) -> None:
         reasoning = reasoning_of(delta)
         if reasoning is not None:
-            self._count(reasoning.text)
+            self._tally.add(reasoning.text)
             self._write(reasoning)
         refusal = string(delta.get("refusal"))
         self._refusal += refusal
         # Where JSON is expected a refusal has no text: the SDKs would take it for the document.
         text = content_text(delta.get("content")) or ("" if self.spec.structured else refusal)
         if text:
-            self._count(text)
+            self._tally.add(text)
             self._write_split(self._splitter.feed(text))
         for fragment in fragments_of(delta):
             self._tool_call(fragment)
-
-    def _count(self, text: str) -> None:
-        self._pieces += 1
-        self._characters += len(text)
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
@@ -229,7 +229,7 @@ class StreamTranslator:
         self._write_parts(self._text_calls.stop())
         self._end_text()
         call = self.calls.feed(fragment, self.spec.new_tool_id)
-        self._pieces += 1
+        self._tally.add("")
         self._sign(call, fragment)
         if call is self._blocks.call:
             self._blocks.tool_use(call)
@@ -288,7 +288,7 @@ class StreamTranslator:
         if stop["stop_reason"] == "max_tokens" and fills(self.usage, self.spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         self.outcome = stop["stop_reason"]
-        self.usage |= self.spec.usage_fields | to_tiers(self._tier, asks_for_speed=self.spec.asks_for_speed)
+        self.usage |= self.spec.usage_fields | to_tiers(self._tally.tier, asks_for_speed=self.spec.asks_for_speed)
         if self.spec.compaction is not None:
             self.usage["iterations"] = [self.spec.compaction.usage, to_iteration("message", self.usage)]
         end = events.message_delta(stop, self.usage, self.spec.context_management)

@@ -13,6 +13,8 @@ _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_toke
 # What is above this is no number of tokens; integers in JSON may have any size, beyond all floats too.
 _MOST = 2**53
 
+_CHARACTERS_PER_TOKEN = 4
+
 # The SDKs know standard, priority and batch, and strict ones refuse any other.
 _SERVICE_TIERS = {
     "default": "standard",
@@ -22,6 +24,28 @@ _SERVICE_TIERS = {
     "priority": "priority",
     "fast": "priority",
 }
+
+
+class Tally:
+    """What has come of an answer. `reported` is the usage that the upstream tells, and `tier` how it serves the request;
+    `pieces` counts what it sent, which estimates the output as long as it has not told.
+    """
+
+    def __init__(self) -> None:
+        self.reported: JsonObject | None = None
+        self.tier: Any = None
+        self.pieces = 0
+        self._characters = 0
+
+    def add(self, text: str, pieces: int = 1) -> None:
+        """Text has come."""
+        self.pieces += pieces
+        self._characters += len(text)
+
+    def usage(self, input_estimate: int, argument_characters: int) -> JsonObject:
+        """The `usage` of what has come. argument_characters: of the arguments of its tool calls."""
+        estimate = max(self.pieces, (self._characters + argument_characters) // _CHARACTERS_PER_TOKEN)
+        return to_usage(self.reported, input_estimate=input_estimate, output_estimate=estimate)
 
 
 def no_usage() -> JsonObject:

@@ -10,7 +10,9 @@ from anthropic_proxy.wire.codec import JsonObject, dumps
 
 DONE = b"[DONE]"
 
-_DATA = b"data: "
+# How the data begins of nearly all events.
+DATA = b"data: "
+_END = b"\n\n"
 _BOM = b"\xef\xbb\xbf"
 
 # No upstream sends an event of this size; one that does would otherwise grow our memory without a bound.
@@ -26,12 +28,14 @@ class Decoder:
 
     def __init__(self) -> None:
         self._rest = b""
-        self._data: list[bytes] = []
-        self._size = 0
         self._at_start = True
 
     def feed(self, received: bytes) -> list[bytes]:
         """Payloads that are complete now, in order. Raises EventTooLargeError."""
+        return _payloads(self.events(received))
+
+    def events(self, received: bytes) -> list[bytes]:
+        """As `feed`, the events themselves: their lines, LF between them. Raises EventTooLargeError."""
         text = self._rest + received
         if self._at_start:
             if len(text) < len(_BOM) and _BOM.startswith(text):
@@ -41,41 +45,35 @@ class Decoder:
             self._at_start = False
         if b"\r" in text:
             text = self._normalise(text)
-        if text.startswith(_DATA) and not self._data and text.find(b"\n") == len(text) - 2 and text.endswith(b"\n"):
-            # One event, whole, as most reads are.
-            self._rest = b""
-            return [text[len(_DATA) : -2]]
-        lines = text.split(b"\n")
-        self._rest = lines.pop()
-        payloads: list[bytes] = []
-        for line in lines:
-            self._line(line, payloads)
-        if self._size + len(self._rest) > MAX_EVENT_BYTES:
+        *whole, self._rest = text.split(_END)
+        if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-        return payloads
+        return whole
 
     def close(self) -> list[bytes]:
         """What the end of input leaves: several servers end with a `data:` line and no empty line after it."""
-        payloads: list[bytes] = []
-        self._line(self._rest.removesuffix(b"\r"), payloads)
-        self._line(b"", payloads)
-        self._rest = b""
-        return payloads
-
-    def _line(self, line: bytes, payloads: list[bytes]) -> None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            self._size += len(line)
-        elif not line and self._data:
-            payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-            self._data = []
-            self._size = 0
+        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        return _payloads([rest])
 
     @staticmethod
     def _normalise(text: bytes) -> bytes:
         """CRLF and CR to LF; a CR at the very end stays, as its LF may still be under way."""
         held = b"\r" if text.endswith(b"\r") else b""
         return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+
+
+def _payloads(events: list[bytes]) -> list[bytes]:
+    payloads = map(payload_of, events)
+    return [payload for payload in payloads if payload is not None]
+
+
+def payload_of(event: bytes) -> bytes | None:
+    """The data of a whole event; None when it has none."""
+    if event.startswith(DATA) and b"\n" not in event:
+        # All that most events have.
+        return event[len(DATA) :]
+    data = [line[6:] if line[5:6] == b" " else line[5:] for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(data) if data else None
 
 
 def encode(event: JsonObject) -> bytes:

@@ -1,0 +1,133 @@
+"""Chunks that are alike but for their text: what is read without parsing them is what parsing them gives."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.wire.codec import loads
+from anthropic_proxy.wire.openai import plain_text
+from anthropic_proxy.wire.repeats import Repeats
+
+# What could be taken for the place of the text, or for its end.
+_MARKS = st.sampled_from(
+    ['"', "\\", '"content":', '"content": "', "content", "},", "]", "\n", "\n\ndata: ", "a", "é", "\ud83d", "😀"]
+)
+_TEXTS = st.lists(_MARKS, max_size=5).map("".join)
+_FIELDS = st.dictionaries(st.sampled_from(["id", "content", 'a"content', "x"]), _TEXTS, max_size=2)
+
+
+def chunk(text: str, delta: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    return {**fields, "choices": [{"index": 0, "delta": {"content": text, **(delta or {})}, "finish_reason": None}]}
+
+
+def event(payload: bytes) -> bytes:
+    return b"data: " + payload
+
+
+def written(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def after(*learned: bytes) -> Repeats:
+    repeats = Repeats()
+    for payload in learned:
+        repeats.learn(payload, plain_text(loads(payload)))
+    return repeats
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "with spaces"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_texts_of_chunks_that_are_alike(*, separators: tuple[str, str], is_ascii: bool) -> None:
+    def said(text: str) -> bytes:
+        return json.dumps(chunk(text, id="1"), separators=separators, ensure_ascii=is_ascii).encode()
+
+    repeats = after(said("Hello"))
+    texts = [" world", "", '"quoted"', "\\", "\n", "é😀", "</think>"]
+    assert repeats.texts([event(said(text)) for text in texts]) == texts
+    assert repeats.texts([event(said("alone"))]) == ["alone"]
+
+
+@given(
+    first=_TEXTS,
+    fields=_FIELDS,
+    delta=_FIELDS,
+    texts=st.lists(_TEXTS, min_size=1, max_size=4),
+    is_ascii=st.booleans(),
+)
+def test_they_are_what_parsing_gives(
+    *, first: str, fields: dict[str, str], delta: dict[str, str], texts: list[str], is_ascii: bool
+) -> None:
+    def said(text: str) -> bytes:
+        return json.dumps(chunk(text, delta, **fields), ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+
+    try:
+        repeats = after(said(first))
+    except ValueError:
+        return  # bytes that are no UTF-8 are no chunk
+    read = repeats.texts([event(said(text)) for text in texts])
+    assert read in ([], [plain_text(loads(said(text))) for text in texts])
+
+
+@given(
+    st.lists(st.binary() | st.sampled_from([b'"', b"\\", b'\\"', b'","', b'",', b',"', b"a", b"\xff", b"\n"]), max_size=6)
+)
+def test_what_is_no_chunk_is_not_read(pieces: list[bytes]) -> None:
+    payload = written(chunk("?"))
+    before, behind = payload.split(b"?")
+    payloads = [before + piece + behind for piece in pieces]
+    for text, read in zip(after(payload).texts(map(event, payloads)), payloads, strict=False):
+        assert loads(read) == chunk(text)
+
+
+@pytest.mark.parametrize(
+    ("learned", "whole"),
+    [
+        pytest.param(chunk(""), chunk("a"), id="nothing was said"),
+        pytest.param(
+            chunk("a", {"tool_calls": [{"index": 0}]}), chunk("b", {"tool_calls": [{"index": 0}]}), id="more was said"
+        ),
+        pytest.param(chunk("a", id="1"), chunk("a", id="2"), id="something else is new"),
+        pytest.param(chunk("a"), chunk("b") | {"usage": {"prompt_tokens": 1}}, id="something is added"),
+        pytest.param(chunk("a", {"x": {"content": "a"}}), chunk("b", {"x": {"content": "b"}}), id="the key is there twice"),
+        pytest.param(chunk("a"), {"choices": [{"index": 0, "delta": {"content": 7}, "finish_reason": None}]}, id="no text"),
+        pytest.param(chunk("a"), {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, id="the end"),
+    ],
+)
+def test_others_have_to_be_parsed(learned: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert after(written(learned)).texts([event(written(whole))]) == []
+
+
+def test_they_are_read_as_far_as_they_are_alike() -> None:
+    same, end = event(written(chunk("a"))), event(written({"choices": [{"delta": {}, "finish_reason": "stop"}]}))
+    repeats = after(written(chunk("a")))
+    assert repeats.texts([same, same, end, same]) == ["a", "a"]
+    assert repeats.texts([end, same]) == []
+
+
+def test_they_are_read_as_far_as_they_are_json() -> None:
+    good, bad = chunk("a"), written(chunk("a")).replace(b'"a"', b'"\\x"')
+    repeats = after(written(good))
+    assert repeats.texts([event(written(good)), event(bad), event(written(good))]) == ["a"]
+
+
+def test_without_anything_learned_nothing_is_known() -> None:
+    assert Repeats().texts([event(written(chunk("a")))]) == []
+
+
+def test_what_is_new_is_learned() -> None:
+    repeats = after(written(chunk("a", created=1)), written(chunk("b", created=2)))
+    assert repeats.texts([event(written(chunk("c", created=2)))]) == ["c"]
+
+
+def test_a_stream_without_repeats_is_left_alone() -> None:
+    repeats = Repeats()
+    for number in range(16):
+        assert repeats.learns
+        repeats.learn(written(chunk("a", id=number)), "a")
+        assert repeats.texts([event(written(chunk("a", id=number + 1)))]) == []
+    assert not repeats.learns
+    assert repeats.texts([event(written(chunk("b", id=15)))]) == ["b"]
+    assert repeats.learns
