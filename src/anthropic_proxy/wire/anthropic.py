@@ -8,6 +8,7 @@ Source: the request types of the official SDK (anthropic 2.10) and recorded requ
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
@@ -16,7 +17,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.codec import JsonObject, without_lone_surrogates
+from anthropic_proxy.wire.codec import JsonObject, loads_whole, without_lone_surrogates
 from anthropic_proxy.wire.content import Content
 from anthropic_proxy.wire.context import CompactionConfig, ContextManagement
 from anthropic_proxy.wire.shapes import OPEN
@@ -233,6 +234,15 @@ def _checked(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
 
 
 def _validate(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
+    # Checked while it is parsed, a text would be copied for each union that it stands within, to look at its type.
+    with suppress(ValueError):
+        checked: JsonObject = adapter.validate_python(loads_whole(raw))
+        return checked
+    # Errors are told in the words of JSON.
+    return _validate_json(adapter, raw)
+
+
+def _validate_json(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
     try:
         valid: JsonObject = adapter.validate_json(raw)
     except ValidationError as error:

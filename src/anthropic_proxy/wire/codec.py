@@ -23,12 +23,17 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
     NaN and infinities are no JSON, but servers write them into fields that nobody reads; `allow_nan` lets them pass.
     """
     try:
-        return from_json(data, allow_inf_nan=allow_nan)
+        return loads_whole(data, allow_nan=allow_nan)
     except ValueError:
         try:
             return json.loads(data, parse_constant=None if allow_nan else _refuse_constant)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def loads_whole(data: bytes | str, *, allow_nan: bool = True) -> Any:
+    """As `loads`, but half surrogate pairs are an error, too."""
+    return from_json(data, allow_inf_nan=allow_nan)
 
 
 def loads_begun(text: str) -> Any:

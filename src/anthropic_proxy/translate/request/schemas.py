@@ -20,6 +20,9 @@ _KINDS = frozenset(("type", "enum", "const", "anyOf"))
 # Refused at the top of a function's parameters, which must be one object.
 _ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
+# What makes parameters another object than they are at first sight.
+_AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
+
 # Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
 _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"))
 
@@ -28,6 +31,8 @@ _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains"
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 _MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+_FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 
 # A reference into an alternative at the top.
 _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
@@ -40,17 +45,29 @@ def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     object, which requires what all of them require. A reference at the top, alone or as an alternative, is followed; what
     references into the alternatives mean becomes a definition.
     """
+    if _AT_TOP.isdisjoint(schema):
+        return legal(_object(schema, _own(schema), _strings(schema.get("required")))), ""
     definitions = schema = _kept_in_reach(schema)
     schema = _followed(schema, definitions)
-    kept = {name: value for name, value in schema.items() if name not in ("$schema", *_ALTERNATIVES)}
+    kept = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
     flat = schema | {name: [_followed(each, definitions) for each in _schemas(schema.get(name))] for name in _BRANCHES}
-    merged: JsonObject = {**kept, "type": "object", "properties": _properties(flat)}
-    required = _required(flat)
-    if required or not isinstance(merged.get("required", []), list):
-        merged["required"] = required
+    merged = _object(kept, _properties(flat), _required(flat))
     note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
     return legal(merged), note
+
+
+def _object(schema: JsonObject, properties: JsonObject, required: list[str]) -> JsonObject:
+    merged: JsonObject = {**schema, "type": "object", "properties": properties}
+    merged.pop("$schema", None)
+    if required or not isinstance(merged.get("required", []), list):
+        merged["required"] = list(dict.fromkeys(required))
+    return merged
+
+
+def _own(schema: JsonObject) -> JsonObject:
+    own = schema.get("properties")
+    return own if isinstance(own, dict) else {}
 
 
 def _kept_in_reach(schema: JsonObject) -> JsonObject:
@@ -93,6 +110,11 @@ def _followed(schema: JsonObject, definitions: JsonObject) -> JsonObject:
 
 def legal(schema: Any) -> Any:
     """The schema without formats and patterns that servers refuse; each is said in the description beside it."""
+    # Most have none, which their text shows at a fraction of what it takes to look at each of their parts.
+    return _legal(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
+
+
+def _legal(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     nested = {name: _nested(name, value) for name, value in schema.items()}
@@ -104,11 +126,11 @@ def legal(schema: Any) -> Any:
 
 def _nested(name: str, value: Any) -> Any:
     if name in _ONE and not isinstance(value, list):
-        return legal(value)
+        return _legal(value)
     if name in (*_MANY, "items") and isinstance(value, list):
-        return [legal(each) for each in value]
+        return [_legal(each) for each in value]
     if name in _NAMED and isinstance(value, dict):
-        return {key: legal(each) for key, each in value.items()}
+        return {key: _legal(each) for key, each in value.items()}
     return value
 
 
@@ -121,13 +143,12 @@ def _is_refused(name: str, value: Any) -> bool:
 
 def _properties(schema: JsonObject) -> JsonObject:
     """The properties of the object and of its branches; its own go first."""
-    own = schema.get("properties")
     properties: JsonObject = {}
     for part in _schemas(schema.get("allOf")):
         properties.update(_properties(part))
     for name in ("anyOf", "oneOf"):
         properties.update(_either(map(_properties, _schemas(schema.get(name)))))
-    return {**properties, **(own if isinstance(own, dict) else {})}
+    return {**properties, **_own(schema)}
 
 
 def _either(alternatives: Iterable[JsonObject]) -> JsonObject:

@@ -1,6 +1,7 @@
 """Where a request's images and documents come from: found wherever they stand, and replaced in a copy of the request."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from anthropic_proxy.dialects import Dialect
@@ -16,16 +17,12 @@ class Remote(NamedTuple):
 
 def remote_sources(request: JsonObject, dialect: Dialect) -> list[Remote]:
     """What an upstream of `dialect` can't fetch itself: documents, and images unless it does. Each once, in order."""
-    found: dict[Remote, None] = {}
+    remotes = filter(None, map(_remote, _blocks_of(request)))
+    return list(dict.fromkeys(each for each in remotes if not _fetches(each, dialect)))
 
-    def look(block: JsonObject) -> JsonObject:
-        remote = _remote(block)
-        if remote and not (remote.kind == "image" and (dialect.fetches_image_urls or remote.url.startswith("data:"))):
-            found[remote] = None
-        return block
 
-    _replaced(request, look)
-    return list(found)
+def _fetches(remote: Remote, dialect: Dialect) -> bool:
+    return remote.kind == "image" and (dialect.fetches_image_urls or remote.url.startswith("data:"))
 
 
 def inlined(request: JsonObject, sources: dict[Remote, JsonObject]) -> JsonObject:
@@ -40,18 +37,37 @@ def inlined(request: JsonObject, sources: dict[Remote, JsonObject]) -> JsonObjec
 
 def has_pdfs(request: JsonObject) -> bool:
     """Whether a PDF may have to be read, which can take seconds. It may be within what a server's tool brought."""
-    found = False
+    return any(map(_may_be_pdf, _blocks_of(request)))
 
-    def look(block: JsonObject) -> JsonObject:
-        nonlocal found
-        if block["type"] == "document":
-            source = block["source"]
-            found = found or (source["type"] == "base64" and "pdf" in source["media_type"].lower())
-        found = found or block["type"] in ("web_fetch_tool_result", "mcp_tool_result")
+
+def _may_be_pdf(block: JsonObject) -> bool:
+    if block["type"] == "document":
+        source = block["source"]
+        return source["type"] == "base64" and "pdf" in source["media_type"].lower()
+    return block["type"] in ("web_fetch_tool_result", "mcp_tool_result")
+
+
+def _blocks_of(request: JsonObject) -> Iterator[JsonObject]:
+    """All blocks, in order, but for those that are there to hold others."""
+    return chain.from_iterable(map(_blocks_in, request["messages"]))
+
+
+def _blocks_in(holder: JsonObject) -> Iterator[JsonObject]:
+    content = holder.get("content")
+    for block in content if isinstance(content, list) else ():
+        held = _held(block)
+        if held is None:
+            yield block
+        else:
+            yield from _blocks_in(held)
+
+
+def _held(block: JsonObject) -> JsonObject | None:
+    """What has the content of a block that holds others."""
+    if block["type"] == "tool_result":
         return block
-
-    _replaced(request, look)
-    return found
+    is_holder = block["type"] == "document" and block["source"]["type"] == "content"
+    return block["source"] if is_holder else None
 
 
 def _remote(block: JsonObject) -> Remote | None:
