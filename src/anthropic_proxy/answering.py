@@ -10,6 +10,7 @@ from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.sending import Outgoing, Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec
@@ -39,6 +40,23 @@ class Exchange:
     progress: Progress
     estimate: Estimate
 
+    @property
+    def lesson(self) -> "_Lesson":
+        """What its answer will teach."""
+        return _Lesson(self.body["model"], forbids_thinking(self.body), self.spec.input_estimate, self.estimate)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What an answer teaches is about: the model, asked in a way that forbids thinking or not; and how many tokens the
+    request was taken for. A stream holds it until its end, and not the request, which may have megabytes.
+    """
+
+    model: str
+    forbids_thinking: bool
+    predicted: int
+    estimate: Estimate
+
 
 class Answering:
     """Answers exchanges. What an answer teaches about its model goes to `sender` and `counter`."""
@@ -60,7 +78,7 @@ class Answering:
     async def whole(self, exchange: Exchange) -> JsonObject:
         """The message, read whole. Raises ApiError."""
         message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
-        self._learn(exchange, translator)
+        self._learn(exchange.lesson, translator)
         exchange.progress.observation.answered(
             message["usage"], message["stop_reason"], len(translator.calls.calls), translator.calls.repairs
         )
@@ -97,7 +115,7 @@ class Answering:
             translator,
             exchange.request_id,
             on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
-            on_end=partial(self._stream_ended, exchange, translator),
+            on_end=partial(self._stream_ended, exchange.lesson, exchange.progress.observation, translator),
         )
         await opened(stream)
         exchange.progress.observation.content_begins()
@@ -119,28 +137,28 @@ class Answering:
             Outgoing(exchange.client, exchange.spec.api, body, exchange.request_id, exchange.spec.input_estimate), accepted
         )
 
-    def _stream_ended(self, exchange: Exchange, translator: StreamTranslator, stream: AnswerStream) -> None:
-        observation = exchange.progress.observation
+    def _stream_ended(
+        self, lesson: _Lesson, observation: Observation, translator: StreamTranslator, stream: AnswerStream
+    ) -> None:
         for error in (stream.error, stream.unforeseen):
             # Of a stream that did not start its caller tells.
             if error is not None and stream.started:
-                self._log.broken_off(exchange.request_id, error)
+                self._log.broken_off(observation.request_id, error)
                 observation.broken_off(error)
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
             usage = stream.usage or translator.usage_so_far
             observation.answered(usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs)
-        self._learn(exchange, translator)
+        self._learn(lesson, translator)
 
-    def _learn(self, exchange: Exchange, translator: StreamTranslator) -> None:
+    def _learn(self, lesson: _Lesson, translator: StreamTranslator) -> None:
         """What an answer teaches about its model."""
-        model = exchange.body["model"]
-        known = self._sender.learned(model)
+        known = self._sender.learned(lesson.model)
         if translator.unknown_finish_reason:
             self._log.ignored({f"finish reason {translator.unknown_finish_reason}"})
         if translator.reported_input is not None:
-            self._sender.metrics.predicted(exchange.spec.input_estimate, translator.reported_input)
-        self._counter.observe(model, exchange.estimate, translator.reported_input)
+            self._sender.metrics.predicted(lesson.predicted, translator.reported_input)
+        self._counter.observe(lesson.model, lesson.estimate, translator.reported_input)
         if translator.outcome is not None:
-            known.opens_thinking[forbids_thinking(exchange.body)] = translator.opens_thinking
+            known.opens_thinking[lesson.forbids_thinking] = translator.opens_thinking
             known.has_read(translator.reported_input or 0)

@@ -120,7 +120,7 @@ class Gateway:
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
         # A stream that is passed through has its own beginning.
         opening: Callable[[], list[JsonObject]] = list if any(map(_is_native, routes)) else asked.opening
-        on_error = partial(self._broken_off, asked)
+        on_error = partial(self._broken_off, observation)
         stream = await opened(PendingStream(events, opening, asked.request_id, on_error, asked.progress.accepted))
         return Answer(stream, asked.progress.headers, asked.progress.status)
 
@@ -131,9 +131,9 @@ class Gateway:
         counted = await self._serving[chosen.endpoint.name].count_tokens(asked, chosen)
         return Answer(counted, asked.progress.headers, asked.progress.status)
 
-    def _broken_off(self, asked: Asked, error: Exception) -> None:
-        self._log.broken_off(asked.request_id, error)
-        asked.progress.observation.broken_off(error)
+    def _broken_off(self, observation: Observation, error: Exception) -> None:
+        self._log.broken_off(observation.request_id, error)
+        observation.broken_off(error)
 
     def _kept(self, parts: Parts, known: Routing) -> dict[str, Serving | Passing]:
         """What serves the endpoints that are the same in another configuration, by their names."""

@@ -62,6 +62,8 @@ class PassedStream:
         # The events that tell of usage, which are few: within the text of a model the quotes are escaped.
         self.told_usage = b""
         self.tool_calls = 0
+        # Tokens, where the upstream does not tell them.
+        self.input_estimate = 0
         self.started = False
         self._deltas = 0
         self._size = 0

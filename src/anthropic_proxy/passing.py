@@ -12,6 +12,7 @@ from anthropic_proxy.asked import Asked
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.routing import Route
 from anthropic_proxy.sending import told
@@ -45,7 +46,9 @@ class Passing:
         asked.progress.status = reply.status
         asked.progress.headers |= native.response_headers(reply.headers)
         if asked.request.get("stream"):
-            stream = await opened(self._stream(asked, chosen, reply))
+            stream = await opened(self._stream(asked.progress.observation, chosen, reply))
+            if not native.tells_input(native.stream_usage(stream.told_usage)[0]):
+                stream.input_estimate = self._input_estimate(asked, chosen)
             asked.progress.observation.content_begins()
             return stream
         raw = await self._read(reply, asked.request_id)
@@ -91,19 +94,20 @@ class Passing:
             raise asked.refusal
         return {"input_tokens": self.estimate(asked.request, chosen)}
 
-    def _stream(self, asked: Asked, chosen: Route, reply: Call) -> PassedStream:
-        seen = partial(self._log.body, "upstream read", asked.request_id) if self._log.verbose else None
-        ended = partial(self._stream_ended, asked, chosen)
-        return PassedStream(reply, chosen.endpoint.name, asked.request_id, on_read=seen, on_end=ended)
+    def _stream(self, observation: Observation, chosen: Route, reply: Call) -> PassedStream:
+        # It lasts: the request, which may have megabytes, must not be within its reach.
+        seen = partial(self._log.body, "upstream read", observation.request_id) if self._log.verbose else None
+        ended = partial(self._stream_ended, observation)
+        return PassedStream(reply, chosen.endpoint.name, observation.request_id, on_read=seen, on_end=ended)
 
-    def _stream_ended(self, asked: Asked, chosen: Route, stream: PassedStream) -> None:
+    def _stream_ended(self, observation: Observation, stream: PassedStream) -> None:
         if stream.error is not None:
-            self._log.broken_off(asked.request_id, stream.error)
-            asked.progress.observation.broken_off(stream.error)
+            self._log.broken_off(observation.request_id, stream.error)
+            observation.broken_off(stream.error)
         usage, stop_reason = native.stream_usage(stream.told_usage)
         if stream.started and stop_reason is None:
-            usage = native.usage_so_far(usage, partial(self._input_estimate, asked, chosen), stream.output_estimate)
-        asked.progress.observation.answered(usage, stop_reason, stream.tool_calls)
+            usage = native.usage_so_far(usage, stream.input_estimate, stream.output_estimate)
+        observation.answered(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, asked: Asked, chosen: Route) -> int:
         # What the upstream takes and our checks don't has a form of which nothing is known.

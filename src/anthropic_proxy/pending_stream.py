@@ -58,7 +58,7 @@ class PendingStream:
             async with asyncio.timeout(PATIENCE):
                 await self._promising()
         if self._work.done():
-            self._answer = self._stream(self._work.result())
+            self._go_on(self._work.result())
 
     async def _promising(self) -> None:
         """Wait until an upstream has accepted the request and had its time to fail. Another may be asked meanwhile."""
@@ -88,28 +88,31 @@ class PendingStream:
         self._work.cancel()
         await asyncio.wait({self._work})
         if self._answer is None and not self._work.cancelled() and self._work.exception() is None:
-            self._answer = self._stream(self._work.result())
+            self._go_on(self._work.result())
         if self._answer is not None:
             await self._answer.aclose()
 
     async def _first(self) -> Events:
         """The first events of the result, without those that have been sent; or the error in its place."""
         try:
-            self._answer = self._stream(self._work.result())
+            answer = self._go_on(self._work.result())
         except ApiError as error:
             return self._broken_off(error, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
             return self._broken_off(error, ApiError(500, "Internal server error"))
-        first: Events = await anext(self._answer)
-        return first[len(self._sent or ()) :] or await anext(self._answer)
+        first: Events = await anext(answer)
+        return first[len(self._sent or ()) :] or await anext(answer)
 
     def _broken_off(self, error: Exception, told: ApiError) -> list[JsonObject]:
         self._on_error(error)
-        self._answer = self._stream([])
+        self._go_on([])
         return [told.body(self._request_id)]
 
-    def _stream(self, prepared: Prepared) -> _Answer:
-        return _at_once(prepared) if isinstance(prepared, list) else prepared
+    def _go_on(self, prepared: Prepared) -> _Answer:
+        self._answer = _at_once(prepared) if isinstance(prepared, list) else prepared
+        # It has the request within its reach, which may have megabytes; and an answer lasts.
+        self._opening = list
+        return self._answer
 
 
 async def _at_once(prepared: list[JsonObject]) -> AsyncGenerator[list[JsonObject], None]:

@@ -6,7 +6,7 @@ which nobody else can read: Anthropic refuses a request with a foreign signature
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from anthropic_proxy.errors import TYPE_BY_STATUS, NativeError
@@ -70,12 +70,16 @@ def stream_usage(told: bytes) -> tuple[JsonObject, str | None]:
     return usage, stop_reason
 
 
-def usage_so_far(usage: JsonObject, input_estimate: Callable[[], int], output_estimate: int) -> JsonObject:
+def tells_input(usage: JsonObject) -> bool:
+    """Whether a usage has the tokens of the input."""
+    return any(_count(usage.get(name)) for name in _INPUT_TOKENS)
+
+
+def usage_so_far(usage: JsonObject, input_estimate: int, output_estimate: int) -> JsonObject:
     """Usage of a stream that its client left, or that broke off. usage: as it was told until then, which is all of the
     input, but for servers that tell 0 at first, and hardly any of the output: message_delta, at the end, has that.
     """
-    told_input = any(_count(usage.get(name)) for name in _INPUT_TOKENS)
-    inputs = {} if told_input else {"input_tokens": input_estimate()}
+    inputs = {} if tells_input(usage) else {"input_tokens": input_estimate}
     return usage | inputs | {"output_tokens": max(_count(usage.get("output_tokens")), output_estimate)}
 
 
