@@ -267,10 +267,10 @@ class EndpointClient:
 
     def _has_better_key(self, key: Key, reply: Reply) -> bool:
         """Whether the upstream refused or limited this key, and there is another one."""
-        seconds = cooling(reply.status, retry_after(reply.headers))
-        if seconds is None or len(self.shared.breakers) < 2:
+        if len(self.shared.breakers) < 2:
             return False
-        return self.shared.cool(key, reply.status, seconds)
+        seconds = cooling(reply.status, retry_after(reply.headers))
+        return seconds is not None and self.shared.cool(key, reply.status, seconds)
 
     def _any_key(self) -> str | None:
         key = self.shared.keys.next(time.monotonic())

@@ -83,10 +83,13 @@ class RateLimits:
 
     async def admit(self, key: ClientKey, now: datetime) -> dict[str, str]:
         """Count a request of a key's. Returns the headers that say what is left. Raises RefusedError (429)."""
+        windows = list(_windows(key, now))
+        if not windows:
+            return {}
         states: list[_State] = []
 
         async def count() -> None:
-            states.extend(await asyncio.gather(*(self._counted(window) for window in _windows(key, now))))
+            states.extend(await asyncio.gather(*map(self._counted, windows)))
 
         await self._reach(count)
         # Of two limits for the same thing the headers tell the one that has less left.

@@ -87,7 +87,9 @@ class Serving:
         return APIS[known.api or self.client.endpoint.api]
 
     async def _answer(self, asked: Asked, chosen: Route, api: Api) -> Content:
-        chosen = replace(chosen, endpoint=replace(chosen.endpoint, dialect=api.to_dialect(chosen.endpoint.dialect)))
+        dialect = api.to_dialect(chosen.endpoint.dialect)
+        if dialect is not chosen.endpoint.dialect:
+            chosen = replace(chosen, endpoint=replace(chosen.endpoint, dialect=dialect))
         count = partial(self._counter.estimate, chosen)
         request, applied = apply_edits(without_compaction_blocks(asked.request), count)
         wanted = compaction.wanted(request, count)

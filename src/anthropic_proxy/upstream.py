@@ -7,6 +7,7 @@ an answer has come, so the caller may ask elsewhere. Each phase has its own limi
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import Literal
 
@@ -49,7 +50,8 @@ class Reply:
     def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int) -> None:
         """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+        # A plain mapping: httpx's looks through all of its headers for each that is asked for.
+        self.headers: Mapping[str, str] = dict(response.headers)
         self.observed: UpstreamRequest | None = None
         self._response = response
         self._name = name
@@ -126,15 +128,15 @@ class Upstream:
         self._transport = transport or AiohttpTransport()
 
     async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
-        """Post JSON; return when the head of the answer is there. name: as errors name the upstream. The caller closes the
-        reply. Raises UpstreamError.
+        """Post JSON; return when the head of the answer is there. headers: by lower-case names. name: as errors name the
+        upstream. The caller closes the reply. Raises UpstreamError.
         """
-        request = httpx.Request("POST", url, headers=_with(_JSON, headers), content=payload)
+        request = httpx.Request("POST", _parsed(url), headers={**_JSON, **headers}, content=payload)
         return await self._send(request, timeouts, name)
 
     async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
         """As `post`, without a body."""
-        return await self._send(httpx.Request("GET", url, headers=_with(_HEADERS, headers)), timeouts, name)
+        return await self._send(httpx.Request("GET", _parsed(url), headers={**_HEADERS, **headers}), timeouts, name)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -151,11 +153,10 @@ class Upstream:
         return Reply(response, name, timeouts, ends, self.max_bytes)
 
 
-def _with(own: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Headers:
-    """`own`, and `headers` in place of those of the same names."""
-    fields = httpx.Headers(own)
-    fields.update(headers)
-    return fields
+@lru_cache
+def _parsed(url: str) -> httpx.URL:
+    """The addresses of endpoints are few, and taking one apart costs as much as all else that httpx does."""
+    return httpx.URL(url)
 
 
 class _Attempt:

@@ -21,7 +21,8 @@ from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.wire.codec import dumps
 
 # Images and documents: only their beginning tells anything.
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
+_SHORTEST_BASE64 = 200
+_BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{_SHORTEST_BASE64},}}={{0,2}}")
 _BASE64_SHOWN = 24
 # Kinds of ignored fields that are remembered as logged; clients choose the names, so there must be a bound.
 _MAX_KINDS = 1000
@@ -86,6 +87,8 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     visible = text
     for secret in secrets:
         visible = visible.replace(secret, "***")
+    if len(visible) < _SHORTEST_BASE64:
+        return visible
     return _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", visible)
 
 
@@ -107,7 +110,8 @@ class Log:
         self._logger.info(event, **self._safe(values))
 
     def debug(self, event: str, **values: object) -> None:
-        self._logger.debug(event, **self._safe(values))
+        if self._logger.is_enabled_for(logging.DEBUG):
+            self._logger.debug(event, **self._safe(values))
 
     def warning(self, event: str, **values: object) -> None:
         """What the operator should change."""

@@ -17,18 +17,9 @@ _TEXTS = {
     413: "Request exceeds the maximum size of 32 MB",
 }
 
-# Answers are for one client alone, and nothing for a browser to show or to guess the type of.
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-}
-
 
 def register(app: Quart, log: Log) -> None:
-    """Give every request an id, every response the header `request-id` and those for browsers, and every error its
-    envelope.
-    """
+    """Give every request its observation, and every error its envelope."""
     _identify(app)
     _answer_errors(app, log)
 
@@ -41,13 +32,6 @@ def _identify(app: Quart) -> None:
         if "transfer-encoding" in request.headers and "content-length" in request.headers:
             # Another server in front may have seen another end of the body (RFC 9112, 6.3).
             raise ApiError(400, "A request has either content-length or transfer-encoding", {"connection": "close"})
-
-    @app.after_request
-    async def name(response: Response) -> Response:
-        response.headers["request-id"] = g.request_id
-        for header, value in _HEADERS.items():
-            response.headers.setdefault(header, value)
-        return response
 
 
 def _answer_errors(app: Quart, log: Log) -> None:

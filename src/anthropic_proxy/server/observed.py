@@ -5,7 +5,7 @@ What only the inside knows, it writes into the observation that travels with the
 
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
@@ -17,9 +17,18 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
+# Answers are for one client alone, and nothing for a browser to show or to guess the type of.
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
 
 class Observed:
-    """Tells `sinks` of each request of `app`."""
+    """Tells `sinks` of each request of `app`. Every answer gets the header `request-id`, and those for browsers where it
+    has none of its own.
+    """
 
     def __init__(self, app: AsgiApplication, sinks: Sequence[Sink]) -> None:
         self._app = app
@@ -58,10 +67,16 @@ class _ObservedRequest:
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._observation.status = message["status"]
+            message["headers"] = self._with_ours(message["headers"])
         elif not message.get("more_body"):
             self._is_complete = True
         # No coroutine of its own: this is called for every event.
         return self._send(message)
+
+    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        given = dict(headers)
+        ours = [pair for pair in _HEADERS if pair[0] not in given]
+        return [*headers, *ours, (b"request-id", self._observation.request_id.encode())]
 
     def ended(self) -> None:
         observation = self._observation

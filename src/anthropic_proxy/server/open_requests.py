@@ -173,11 +173,11 @@ class _OpenRequest:
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _answer(self, error: ApiError) -> None:
-        request_id = self._observation.request_id
-        headers = {"content-type": "application/json", "request-id": request_id, **error.headers}
+        headers = {"content-type": "application/json", **error.headers}
         written = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": written})
-        await self.send({"type": "http.response.body", "body": error.written(request_id), "more_body": False})
+        body = error.written(self._observation.request_id)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _overloaded(message: str) -> ApiError:

@@ -23,6 +23,8 @@ class Notes:
 
 def header_text(text: str) -> str:
     """Text of clients as a header can hold it: only printable ASCII can stand there."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
