@@ -44,9 +44,11 @@ def _checked_facts(value: Any) -> Any:
 
 
 class Entry(BaseModel):
-    """What all entries have in common: an unknown name is an error, and nothing changes them."""
+    """What all entries have in common: an unknown name is an error, and nothing changes them. They are made ready when
+    there is such a file, not at each start.
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True)
 
 
 class TimeoutsEntry(Entry):

@@ -33,7 +33,8 @@ _FORGOTTEN = (
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    # Made ready when there is such a file, not at each start.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     name: Annotated[str, AfterValidator(checked_name)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -50,7 +51,7 @@ class _Entry(BaseModel):
 
 
 class _KeysFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     keys: tuple[_Entry, ...]
 

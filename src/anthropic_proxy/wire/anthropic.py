@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from anthropic_proxy.wire.codec import JsonObject, loads_whole, without_lone_surrogates
 from anthropic_proxy.wire.content import Content
 from anthropic_proxy.wire.context import CompactionConfig, ContextManagement
-from anthropic_proxy.wire.shapes import OPEN
+from anthropic_proxy.wire.shapes import OPEN, SELDOM
 from anthropic_proxy.wire.tools import McpServer, Tool, ToolChoice
 
 
@@ -88,7 +88,7 @@ class Diagnostics(TypedDict):
     previous_message_id: NotRequired[str | None]
 
 
-@OPEN
+@SELDOM
 class CountTokensRequest(TypedDict):
     """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
 
@@ -121,7 +121,7 @@ class MessagesRequest(CountTokensRequest):
     diagnostics: NotRequired[Diagnostics | None]
 
 
-@OPEN
+@SELDOM
 class _RoutedRequest(TypedDict):
     """What it takes to say who answers a request, and how."""
 

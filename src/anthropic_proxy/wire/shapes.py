@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Discriminator, with_config
 
 # Unknown fields pass through untouched.
 OPEN = with_config(ConfigDict(extra="allow"))
+# The same, for what is seldom read: it is made ready with the first that is, not at each start.
+SELDOM = with_config(ConfigDict(extra="allow", defer_build=True))
 
 
 def by_type(known: Collection[str], otherwise: str = "other") -> Discriminator:
