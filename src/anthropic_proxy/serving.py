@@ -28,7 +28,7 @@ from anthropic_proxy.translate.answer_spec import (
 )
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.context import apply_edits
-from anthropic_proxy.translate.failure import Failure, FailureError
+from anthropic_proxy.translate.failure import Failure, FailureError, Source
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.learned import Learned
 from anthropic_proxy.translate.notes import unavailable_header
@@ -126,7 +126,7 @@ class Serving:
         client = self.client.for_client(asked.client, asked.progress.observation)
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
-        spec = replace(self._spec(request, translated, asked, client), api=api)
+        spec = self._spec(request, translated, asked, client.source, api)
         self._log.debug("begun", request_id=asked.request_id, **_summary(request, translated.body, chosen))
         progress.begins(chosen)
         progress.headers.update(unavailable_header(translated.notes.unavailable))
@@ -146,14 +146,15 @@ class Serving:
         spec = replace(exchange.spec, compaction=made, input_estimate=following.spec.input_estimate)
         return await self._answering.answer(request, replace(following, spec=spec))
 
-    def _spec(self, request: JsonObject, translated: Translated, asked: Asked, client: EndpointClient) -> AnswerSpec:
+    def _spec(self, request: JsonObject, translated: Translated, asked: Asked, source: Source, api: Api) -> AnswerSpec:
         body = translated.body
         known = self.sender.learned(body["model"])
         return AnswerSpec(
             id=asked.message_id,
             model=request["model"],
             input_estimate=asked.progress.input_estimate,
-            source=client.source,
+            source=source,
+            api=api,
             new_tool_id=partial(new_id, "toolu"),
             tool_names=tool_names(request),
             single_call=takes_one_call(request),

@@ -29,7 +29,7 @@ class _Chunks:
 
     async def send(self, message: Message) -> None:
         body = message.get("body")
-        if not (self._is_chunked and body and message["more_body"]):
+        if not (self._is_chunked and body and message.get("more_body")):
             if message["type"] == "http.response.start":
                 self._is_chunked = self._method != "HEAD" and _has_chunks(message)
             await self._send(message)

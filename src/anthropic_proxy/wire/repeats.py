@@ -63,13 +63,12 @@ class Repeats:
 def _parsed(strings: list[bytes]) -> list[str]:
     """What stands between the quotes of JSON strings, parsed; up to the first that can't stand there."""
     joined = b'["%b"]' % b'","'.join(strings)
-    if b"\\" not in joined:
-        with contextlib.suppress(ValueError):
-            texts: list[str] = loads(joined)
-            # No quote is escaped, so two of them make a string: had one string more, there would be more strings.
-            if len(texts) == len(strings):
-                return texts
-    return list(_parsed_one_by_one(strings))
+    try:
+        texts: list[str] = [] if b"\\" in joined else loads(joined)
+    except ValueError:
+        texts = []
+    # Where no quote is escaped two of them make a string: had one string more of them, there would be more strings.
+    return texts if len(texts) == len(strings) else list(_parsed_one_by_one(strings))
 
 
 def _parsed_one_by_one(strings: list[bytes]) -> Iterator[str]:
