@@ -46,7 +46,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in [(value, key), *places(value[key])]]
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(request=REQUEST, changes=st.lists(st.tuples(st.integers(min_value=0), _VALUES), max_size=3))
 def test_both_ways_are_one(request: Json, changes: list[tuple[int, Any]]) -> None:
     changed = copy.deepcopy(request)
