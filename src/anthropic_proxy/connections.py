@@ -9,15 +9,16 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Event, Updated
-from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.typing import ASGIFramework, LifespanState, TaskGroup
 
 from anthropic_proxy.listening import BACKLOG
 from anthropic_proxy.server.asgi import WRITER, AsgiApplication
@@ -37,7 +38,7 @@ class Connections:
         self._config = _config(settings)
         self._context = WorkerContext(None)
         self._servers: dict[socket.socket, asyncio.Server] = {}
-        self._open: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
+        self._open: dict[asyncio.Task[None], _Connection] = {}
 
     async def accept(self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None) -> None:
         """Serve `app` to who connects to `listener`, which is closed in the end."""
@@ -56,9 +57,11 @@ class Connections:
         for listener in list(self._servers):
             self.refuse(listener)
         await self._context.terminated.set()
+        for connection in self._open.values():
+            connection.idle_task.ring()
         await self._ended(_FAREWELL_SECONDS)
-        for transport in self._open.values():
-            transport.abort()
+        for connection in self._open.values():
+            connection.writer.transport.abort()
         await self._ended(_FAREWELL_SECONDS)
         for task in self._open:
             task.cancel()
@@ -71,10 +74,11 @@ class Connections:
     async def _serve(self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - the streams of asyncio call this in one
-        self._open[task] = writer.transport
+        state = cast("LifespanState", {WRITER: writer})
+        loop = asyncio.get_running_loop()
+        connection = self._open[task] = _Connection(app, loop, self._config, self._context, state, reader, writer)
         try:
-            state = cast("LifespanState", {WRITER: writer})
-            await _Connection(app, asyncio.get_running_loop(), self._config, self._context, state, reader, writer)
+            await connection
         finally:
             del self._open[task]
 
@@ -85,15 +89,56 @@ class _Connection(TCPServer):
     """
 
     _is_over = False
+    idle_task: "_IdleTimer"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.idle_task = _IdleTimer(self.config.keep_alive_timeout, self.context)
 
     async def _read_data(self) -> None:
-        await super()._read_data()
-        self._is_over = True
-        await self.idle_task.stop()
+        try:
+            await super()._read_data()
+        finally:
+            self._is_over = True
+            await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        await self._initiate_server_close()
 
     async def protocol_send(self, event: Event) -> None:
         if not (self._is_over and isinstance(event, Updated)):
             await super().protocol_send(event)
+
+
+class _IdleTimer(AsyncioSingleTask):
+    """Closes a connection that has been idle for so many seconds, or at once when the server closes. Hypercorn's own has
+    two tasks for it, which it starts and cancels with each request: a twelfth of all that one costs.
+    """
+
+    def __init__(self, seconds: float, context: WorkerContext) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._context = context
+        self._timer: asyncio.TimerHandle | None = None
+        self._close: Callable[[], None] = lambda: None
+
+    async def restart(self, task_group: TaskGroup, action: Callable[[], Awaitable[None]]) -> None:
+        await self.stop()
+        self._close = partial(task_group.spawn, action)
+        seconds = 0 if self._context.terminated.is_set() else self._seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.ring)
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def ring(self) -> None:
+        """Close the connection, if it is idle."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._close()
 
 
 def _config(settings: ServerSettings) -> Config:
