@@ -1,4 +1,4 @@
-"""The application: made from settings, with every limit of Quart's that would hurt a streaming proxy set."""
+"""The application: made from settings, of its parts."""
 
 import asyncio
 from typing import cast
@@ -16,13 +16,14 @@ from anthropic_proxy.observe.observation import Sink
 from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server import auth, cors, failures, messages, models, openapi, ops
+from anthropic_proxy.server import framework, models, openapi, ops
 from anthropic_proxy.server.asgi import AsgiApplication
+from anthropic_proxy.server.auth import Access
+from anthropic_proxy.server.cors import cors
+from anthropic_proxy.server.endpoints import Endpoints
+from anthropic_proxy.server.messages import Messages
 from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import OpenRequests
-
-# The Messages API's own limit.
-MAX_BODY_BYTES = 32 * 1024 * 1024
 
 # Between two looks at the slots and breakers of the upstreams.
 _STATE_SECONDS = 2
@@ -46,17 +47,19 @@ class Application:
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         health = self._health(settings)
         has_port = settings.metrics_port is not None
-        self._quart = self._made(settings, ops.routes(health, None if has_port else self.metrics))
+        access = Access(lambda: self.keys, self._limits)
+        self._quart = self._made(settings, ops.routes(health, None if has_port else self.metrics), access)
+        self._endpoints = Messages(self._gateways, access, self.log).endpoints
         self.requests = OpenRequests(
-            cast("AsgiApplication", self._quart),
+            Endpoints(cast("AsgiApplication", self._quart), self._endpoints, access, self.log, settings.body_timeout),
             most=settings.max_concurrent_requests,
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
         self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
-        self.asgi = Observed(self.requests, self._sinks())
+        self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks())
         # Probes and metrics, for a port of their own.
-        self.ops = Observed(cast("AsgiApplication", self._bare(ops.routes(health, self.metrics))), [])
+        self.ops = Observed(cast("AsgiApplication", framework.application(self.log, ops.routes(health, self.metrics))), [])
 
     def reload(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
@@ -95,37 +98,15 @@ class Application:
         self._gateways.tell_states()
         self.metrics.tasks(len(asyncio.all_tasks()))
 
-    def _made(self, settings: Settings, operations: Blueprint) -> Quart:
-        app = self._bare(operations)
-        app.config.update(
-            MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
-            # Quart's 60 s would cut every longer stream. Its timeout for bodies is asyncio.wait_for, which on Python 3.11
-            # loses a cancellation that comes together with the end of the body: a client that left would be answered on.
-            # See server/messages for ours.
-            RESPONSE_TIMEOUT=None,
-            BODY_TIMEOUT=None,
-        )
-        cors.register(app, settings.cors_allowed_origins)
-        auth.register(app, lambda: self.keys, ops.PATHS)
-        app.register_blueprint(messages.routes(self._gateways, self.log, settings.body_timeout, auth.limiter(self._limits)))
-        app.register_blueprint(models.routes(self._gateways))
-        app.register_blueprint(openapi.routes(has_metrics=settings.metrics_port is None))
+    def _made(self, settings: Settings, operations: Blueprint, access: Access) -> Quart:
+        described = openapi.routes(has_metrics=settings.metrics_port is None)
+        app = framework.application(self.log, operations, models.routes(self._gateways), described)
+        framework.protect(app, access, ops.PATHS)
         return app
 
     def _sinks(self) -> list[Sink]:
         charges = Charges(self._limits, lambda: self.keys)
         return [self.metrics, RequestLog(self.log, ops.PATHS), charges, *self._traces]
-
-    def _bare(self, operations: Blueprint) -> Quart:
-        app = Quart(__name__, static_folder=None)
-        # Else two slashes are answered with a redirect, which is a page.
-        app.url_map.merge_slashes = False
-        # They would be pages without content.
-        app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-        app.url_map.converters[models.MODEL_ID] = models.ModelId
-        app.register_blueprint(operations)
-        failures.register(app, self.log)
-        return app
 
     def _health(self, settings: Settings) -> ops.Health:
         return ops.Health(

@@ -1,17 +1,19 @@
-"""Pages in browsers that may use this server: Cross-Origin Resource Sharing, by the Fetch standard, off without origins.
+"""Pages in browsers that may use this server: Cross-Origin Resource Sharing, by the Fetch standard, off without origins. An
+ASGI middleware.
 
 What a page may read is decided by its browser; keys are asked for all the same. No credentials of the browser's are used,
 so no answer says that it may send them.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
+from functools import partial
 
-from quart import Quart, Response, request
+from anthropic_proxy.server.asgi import AsgiApplication, Message, Receive, Scope, Send
 
 # Seconds for which a browser may remember what it was allowed.
-_MAX_AGE = 600
-_METHODS = "GET, POST"
+_MAX_AGE = b"600"
+_METHODS = b"GET, POST"
 _EXPOSED = ", ".join(
     [
         "request-id",
@@ -23,40 +25,52 @@ _EXPOSED = ", ".join(
             for what in ("limit", "remaining", "reset")
         ),
     ]
-)
-_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
+).encode()
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 
-def register(app: Quart, origins: Collection[str]) -> None:
-    """Let pages of `origins` (`*`: all) use the application. To be registered before what refuses requests: browsers ask
-    first what they may send, without a key.
+def cors(app: AsgiApplication, origins: Collection[str]) -> AsgiApplication:
+    """`app` for pages of `origins` (`*`: all). Around what refuses requests: browsers ask first what they may send, without
+    a key.
     """
-    if not origins:
-        return
-
-    @app.before_request
-    async def preflight() -> Response | None:
-        asked = request.method == "OPTIONS" and "access-control-request-method" in request.headers
-        if not asked or not _is_allowed(_origin(), origins):
-            return None
-        headers = {"access-control-allow-methods": _METHODS, "access-control-max-age": str(_MAX_AGE)}
-        names = request.headers.get("access-control-request-headers", "")
-        if _HEADER_NAMES.fullmatch(names):
-            headers["access-control-allow-headers"] = names
-        return Response(b"", 204, headers)
-
-    @app.after_request
-    async def allow(response: Response) -> Response:
-        response.headers.add("vary", "origin")
-        if _is_allowed(_origin(), origins):
-            response.headers["access-control-allow-origin"] = _origin()
-            response.headers["access-control-expose-headers"] = _EXPOSED
-        return response
+    return _Cors(app, frozenset(origin.encode() for origin in origins)) if origins else app
 
 
-def _origin() -> str:
-    return str(request.headers.get("origin", ""))
+class _Cors:
+    def __init__(self, app: AsgiApplication, origins: frozenset[bytes]) -> None:
+        self._app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = {name.lower(): value for name, value in scope["headers"]}
+        origin = asked.get(b"origin", b"")
+        allowed = origin if origin and (origin in self._origins or b"*" in self._origins) else None
+        allowing = partial(_send, send, allowed)
+        if allowed and scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
+            await allowing({"type": "http.response.start", "status": 204, "headers": _preflight(asked)})
+            await allowing({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._app(scope, receive, allowing)
 
 
-def _is_allowed(origin: str, origins: Collection[str]) -> bool:
-    return bool(origin) and (origin in origins or "*" in origins)
+def _preflight(asked: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """What a page may send."""
+    headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _MAX_AGE)]
+    names = asked.get(b"access-control-request-headers", b"")
+    if _HEADER_NAMES.fullmatch(names):
+        headers.append((b"access-control-allow-headers", names))
+    return headers
+
+
+def _send(send: Send, allowed: bytes | None, message: Message) -> Awaitable[None]:
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"vary", b"origin")]
+        if allowed is not None:
+            message["headers"] += [
+                (b"access-control-allow-origin", allowed),
+                (b"access-control-expose-headers", _EXPOSED),
+            ]
+    return send(message)

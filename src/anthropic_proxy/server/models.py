@@ -5,7 +5,8 @@ from werkzeug.routing import BaseConverter
 
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway import Generations
-from anthropic_proxy.server.messages import PREFIXES, client, client_key
+from anthropic_proxy.server.messages import PREFIXES
+from anthropic_proxy.server.request import Request
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
@@ -26,11 +27,12 @@ def routes(gateways: Generations) -> Blueprint:
     blueprint = Blueprint("models", __name__)
 
     async def models() -> Response:
-        g.observation.operation = "models"
+        received = _received()
         arguments = request.args
-        offered = await gateways.current.catalogue.models(client(), g.observation)
+        offered = await gateways.current.catalogue.models(received.client, received.observation)
+        allowed = [model for model in offered if received.key.may_use(model["id"])]
         told = page(
-            _of_lifecycle(_allowed(offered), arguments.getlist("lifecycle[]")),
+            _of_lifecycle(allowed, arguments.getlist("lifecycle[]")),
             limit=_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
@@ -38,10 +40,10 @@ def routes(gateways: Generations) -> Blueprint:
         return _json({**told, "data": gateways.current.catalogue.debugged(told["data"])} if _debug() else told)
 
     async def model(model_id: str) -> Response:
-        g.observation.operation = "models"
-        if not client_key().may_use(model_id):
+        received = _received()
+        if not received.key.may_use(model_id):
             raise ApiError(404, f"model: {model_id}")
-        found = await gateways.current.catalogue.model(model_id, client(), g.observation)
+        found = await gateways.current.catalogue.model(model_id, received.client, received.observation)
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:
@@ -50,9 +52,11 @@ def routes(gateways: Generations) -> Blueprint:
     return blueprint
 
 
-def _allowed(models: list[JsonObject]) -> list[JsonObject]:
-    """Those that the client may ask for."""
-    return [model for model in models if client_key().may_use(model["id"])]
+def _received() -> Request:
+    """The request that is being answered."""
+    received: Request = g.received
+    received.observation.operation = "models"
+    return received
 
 
 def _of_lifecycle(models: list[JsonObject], wanted: list[str]) -> list[JsonObject]:

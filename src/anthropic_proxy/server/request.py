@@ -1,0 +1,122 @@
+"""A request as ASGI tells of it: who asks, with which key, and the body that comes piece by piece."""
+
+import asyncio
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from anthropic_proxy.client import Client
+from anthropic_proxy.client_keys import EVERYTHING
+from anthropic_proxy.errors import ApiError, invalid_request
+from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.server.asgi import OBSERVATION, Receive, Scope
+
+# The Messages API's own limit.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+TOO_LARGE = "Request exceeds the maximum size of 32 MB"
+
+
+class ClientLeftError(Exception):
+    """The client has closed its connection, or its stream: nobody waits for an answer."""
+
+
+class Request:
+    """One request. key: that it came with. limit_headers: what its answer says of the key's limits."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.observation: Observation = scope["state"][OBSERVATION]
+        self.method: str = scope["method"]
+        self.client = Client(_joined(scope["headers"]), scope["query_string"].decode("ascii", "replace"))
+        self.key = EVERYTHING
+        self.limit_headers: dict[str, str] = {}
+        self._body = b""
+
+    @property
+    def id(self) -> str:
+        return self.observation.request_id
+
+    def check_framing(self) -> None:
+        """Raises ApiError (400) where another server in front may have seen another end of the body (RFC 9112, 6.3)."""
+        headers = self.client.headers
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise ApiError(400, "A request has either content-length or transfer-encoding", {"connection": "close"})
+
+    async def read(self, receive: Receive, seconds: float) -> None:
+        """Receive the body, in so many seconds. Raises ApiError (400, 408, 413), and ClientLeftError."""
+        encoding = self.client.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise invalid_request(f"content-encoding {encoding!r} is not supported: send the body as it is")
+        # What is no number was refused by the server below, or is counted on its way.
+        length = self.client.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            raise ApiError(413, TOO_LARGE)
+        try:
+            async with asyncio.timeout(seconds):
+                self._body = await _whole(receive)
+        except TimeoutError:
+            raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
+
+    def take_body(self) -> bytes:
+        """The body that was read. It is given once: it may have megabytes, and the request lasts as long as its answer."""
+        body, self._body = self._body, b""
+        return body
+
+
+def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, value = line[0].decode("latin-1").lower(), line[1].decode("latin-1")
+        known = headers.get(name)
+        # RFC 9110, 5.3: several lines are one list.
+        headers[name] = value if known is None else f"{known}, {value}"
+    return headers
+
+
+async def _whole(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        piece = message.get("body", b"")
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise ApiError(413, TOO_LARGE)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+class WhileClientStays:
+    """An async context manager whose block is cancelled, and then left without an error, when the client leaves. What the
+    client still sends is thrown away.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_left = False
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - applications run in tasks
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watch = asyncio.ensure_future(self._left())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._watch.cancel()
+        if not self._has_left:
+            return False
+        # Others may have cancelled the task as well, as with asyncio's own timeouts.
+        is_ours_alone = self._task.uncancel() <= self._cancelling
+        return is_ours_alone and kind is asyncio.CancelledError
+
+    async def _left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._has_left = True
+        self._task.cancel()

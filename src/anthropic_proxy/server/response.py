@@ -1,0 +1,43 @@
+"""A response as ASGI is told of it: whole, or the events of a stream as they come."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from anthropic_proxy.server.asgi import Send
+
+
+class Pieces(Protocol):
+    """The pieces of a body, as they come; closed in any case."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass
+class Response:
+    """status, headers by lower-case names, and the content."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes | Pieces
+
+    async def send(self, send: Send) -> None:
+        """Tell the client."""
+        content = self.content
+        if isinstance(content, bytes):
+            await self._begin(send, {**self.headers, "content-length": str(len(content))})
+            await send({"type": "http.response.body", "body": content, "more_body": False})
+            return
+        try:
+            await self._begin(send, self.headers)
+            async for piece in content:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            await content.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send, headers: dict[str, str]) -> None:
+        written = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": written})
