@@ -1,0 +1,121 @@
+"""Requests as ASGI tells of them: headers, bodies, and clients that leave."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.server.asgi import OBSERVATION, Message, Receive
+from anthropic_proxy.server.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
+
+LEFT = {"type": "http.disconnect"}
+
+
+def request(**headers: str) -> Request:
+    lines = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    state = {OBSERVATION: Observation("POST", "/v1/messages")}
+    return Request({"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state})
+
+
+def piece(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def client(*messages: Message) -> Receive:
+    """Sends messages, and then waits."""
+    left = list(messages)
+
+    async def receive() -> Message:
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return receive
+
+
+def test_lines_of_one_header_are_one_list() -> None:
+    lines = [(b"Anthropic-Beta", b"a"), (b"x-name", "é".encode("latin-1")), (b"anthropic-beta", b"b")]
+    state = {OBSERVATION: Observation("POST", "/")}
+    made = Request({"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}).client
+    assert (made.headers, made.query) == ({"anthropic-beta": "a, b", "x-name": "é"}, "beta=true")
+
+
+def test_a_body_is_given_once() -> None:
+    asked = request()
+    asyncio.run(asked.read(client(piece(b"one ", more=True), piece(b"two", more=False)), 5))
+    assert (asked.take_body(), asked.take_body()) == (b"one two", b"")
+
+
+_HALF = b"x" * (MAX_BODY_BYTES // 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "messages", "seconds", "status"),
+    [
+        ({"content_length": str(MAX_BODY_BYTES + 1)}, [], 5, 413),
+        ({}, [piece(_HALF, more=True), piece(_HALF, more=True)], 5, 413),
+        ({"content_length": "nonsense"}, [piece(b"{", more=True)], 0.01, 408),
+        ({"content_encoding": "GZIP"}, [], 5, 400),
+    ],
+    ids=["told to be too large", "too large", "half a body", "compressed"],
+)
+def test_bodies_that_are_not_read(headers: dict[str, str], messages: list[Message], seconds: float, status: int) -> None:
+    with pytest.raises(ApiError) as told:
+        asyncio.run(request(**headers).read(client(*messages), seconds))
+    assert told.value.status == status
+
+
+def test_a_client_that_leaves_within_its_body() -> None:
+    with pytest.raises(ClientLeftError):
+        asyncio.run(request().read(client(piece(b"{", more=True), LEFT), 5))
+
+
+async def _attended(receive: Receive, block: Callable[[], Awaitable[Any]]) -> str:
+    async with WhileClientStays(receive):
+        await block()
+        return "done"
+    return "cancelled"
+
+
+def test_work_is_cancelled_when_its_client_leaves() -> None:
+    """What it still sends before is thrown away."""
+    sent = client(piece(b"rest", more=True), piece(b"", more=False), LEFT)
+    assert asyncio.run(_attended(sent, asyncio.Event().wait)) == "cancelled"
+
+
+def test_nothing_is_left_when_the_work_is_done() -> None:
+    async def main() -> None:
+        assert await _attended(client(), lambda: asyncio.sleep(0)) == "done"
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_errors_of_the_work_go_through() -> None:
+    async def fails() -> None:
+        raise ValueError("of the work")
+
+    with pytest.raises(ValueError, match="of the work"):
+        asyncio.run(_attended(client(), fails))
+
+
+@pytest.mark.parametrize("messages", [[], [LEFT]], ids=["the client stays", "the client leaves as well"])
+def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def work() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(_attended(client(*messages), work))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
