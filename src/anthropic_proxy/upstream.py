@@ -51,7 +51,7 @@ class Reply:
         """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
         # A plain mapping: httpx's looks through all of its headers for each that is asked for.
-        self.headers: Mapping[str, str] = dict(response.headers)
+        self.headers: Mapping[str, str] = dict(response.headers.items())
         self.observed: UpstreamRequest | None = None
         self._response = response
         self._name = name
