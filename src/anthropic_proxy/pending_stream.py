@@ -53,19 +53,22 @@ class PendingStream:
         self._answer: _Answer | None = None
 
     async def start(self) -> None:
-        """Wait until it is sure what to tell the client. Raises ApiError when the work failed until then."""
+        """Wait until it is sure what to tell the client; once. Raises ApiError when the work failed until then."""
+        accepted = self._accepted
+        # A stream may be open for long, and this has had its time.
+        del self._accepted
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self._promising()
+                await self._promising(accepted)
         if self._work.done():
             self._go_on(self._work.result())
 
-    async def _promising(self) -> None:
+    async def _promising(self, accepted: asyncio.Event) -> None:
         """Wait until an upstream has accepted the request and had its time to fail. Another may be asked meanwhile."""
         while not self._work.done():
-            await self._accepted.wait()
+            await accepted.wait()
             await asyncio.wait({self._work}, timeout=FIRST_CONTENT)
-            if self._accepted.is_set():
+            if accepted.is_set():
                 return
 
     def __aiter__(self) -> AsyncIterator[Events]:

@@ -6,10 +6,10 @@ an answer has come, so the caller may ask elsewhere. Each phase has its own limi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, Protocol
 
 import aiohttp
 import httpx
@@ -53,7 +53,6 @@ class Reply:
         # A plain mapping: httpx's looks through all of its headers for each that is asked for.
         self.headers: Mapping[str, str] = dict(response.headers.items())
         self.observed: UpstreamRequest | None = None
-        self._response = response
         self._name = name
         self._timeouts = timeouts
         self._ends = ends
@@ -62,8 +61,9 @@ class Reply:
         self._idle_until: float | None = None
         self._alarm = Alarm()
         self._loop = asyncio.get_running_loop()
-        body = response.extensions.get("body")
-        self._read: Callable[[], Awaitable[bytes]] = body.read if body else _Iterated(response).read
+        body: _Body = response.extensions.get("body") or _Iterated(response)
+        # Not the response: its headers would be kept twice for as long as a stream is open.
+        self._read, self._close = body.read, body.aclose
 
     async def next_read(self, until: float = math.inf) -> bytes | None:
         """The next bytes of the body, as they come from the socket; None at its end; b"" when there are none and it is
@@ -110,7 +110,7 @@ class Reply:
         self._alarm.stop()
         if self.observed is not None:
             self.observed.end()
-        await self._response.aclose()
+        await self._close()
 
 
 async def _at_end() -> bytes:
@@ -196,11 +196,20 @@ class _Attempt:
         return asyncio.get_running_loop().time() >= self._ends
 
 
+class _Body(Protocol):
+    """The body of a response: AiohttpTransport's."""
+
+    async def read(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
 class _Iterated:
     """The body of a response of any transport, without the promise of AiohttpTransport's."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._chunks = response.aiter_bytes()
+        self.aclose = response.aclose
 
     async def read(self) -> bytes:
         return await anext(self._chunks, b"")

@@ -1,6 +1,7 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 from anthropic_proxy.answer_stream import AnswerStream
@@ -51,8 +52,8 @@ class Messages:
         if isinstance(answer.content, list):
             return self._events(b"".join(map(encode, answer.content)), answer, request)
         if isinstance(answer.content, _Stream):
-            pieces = EventBytes(answer.content, request.id, self._log)
-            return Response(answer.status, {**_STREAM_HEADERS, **answer.headers}, pieces)
+            headers = {**_STREAM_HEADERS, **answer.headers}
+            return Response(answer.status, headers, answer.content, partial(self._written, request.id))
         return self._whole(answer.content, answer, request)
 
     async def count_tokens(self, request: Request) -> Response:
@@ -74,28 +75,13 @@ class Messages:
         self._log.body("client events", request.id, written)
         return Response(200, {**_STREAM_HEADERS, **answer.headers}, written)
 
+    def _written(self, request_id: str, received: Events) -> bytes:
+        """One write for each read of the upstream."""
+        written = received if isinstance(received, bytes) else b"".join(map(encode, received))
+        self._log.body("client events", request_id, written)
+        return written
+
     def _whole(self, content: JsonObject | bytes, answer: Answer, request: Request) -> Response:
         body = content if isinstance(content, bytes) else dumps(content)
         self._log.body("client answer", request.id, body)
         return Response(answer.status, {"content-type": "application/json", **answer.headers}, body)
-
-
-class EventBytes:
-    """The body of a streamed response: one write for each read of the upstream."""
-
-    def __init__(self, stream: _Stream, request_id: str, log: Log) -> None:
-        self._stream = stream
-        self._request_id = request_id
-        self._log = log
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        received: Events = await anext(self._stream)
-        written = received if isinstance(received, bytes) else b"".join(map(encode, received))
-        self._log.body("client events", self._request_id, written)
-        return written
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

@@ -1,27 +1,28 @@
 """A response as ASGI is told of it: whole, or the events of a stream as they come."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from anthropic_proxy.server.asgi import Send
 
 
-class Pieces(Protocol):
-    """The pieces of a body, as they come; closed in any case."""
+class Reads(Protocol):
+    """What comes of a stream, read by read; closed in any case."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...
 
     async def aclose(self) -> None: ...
 
 
 @dataclass
 class Response:
-    """status, headers by lower-case names, and the content."""
+    """status, headers by lower-case names, and the content. written: a read of a stream as bytes."""
 
     status: int
     headers: dict[str, str]
-    content: bytes | Pieces
+    content: bytes | Reads
+    written: Callable[[Any], bytes] = bytes
 
     async def send(self, send: Send) -> None:
         """Tell the client."""
@@ -32,8 +33,8 @@ class Response:
             return
         try:
             await self._begin(send, self.headers)
-            async for piece in content:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async for read in content:
+                await send({"type": "http.response.body", "body": self.written(read), "more_body": True})
         finally:
             await content.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
