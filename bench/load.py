@@ -15,7 +15,10 @@ import uvloop
 # Connections that are opened at a time.
 _AT_ONCE = 100
 _PATIENCE = 120
-_ENDS = (b"0\r\n\r\n",)
+_LAST_CHUNK = b"0\r\n\r\n"
+# What a stream has among its last bytes when all of it has come, in either protocol.
+_COMPLETE = (b"message_stop", b"[DONE]")
+_LAST_BYTES = 200
 
 
 class Exchange(asyncio.Protocol):
@@ -67,9 +70,12 @@ class Exchange(asyncio.Protocol):
             if self._left == 0:
                 self._ended()
             return
-        self._tail = (self._tail + data)[-5:]
-        if self._tail.endswith(_ENDS):
-            self._ended()
+        self._tail = (self._tail + data)[-_LAST_BYTES:]
+        if self._tail.endswith(_LAST_CHUNK):
+            if any(each in self._tail for each in _COMPLETE):
+                self._ended()
+            else:
+                self._failed(b"the stream broke off: " + self._tail)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._failed(f"the connection was closed: {exc}".encode())
