@@ -1,4 +1,4 @@
-"""Requests as ASGI tells of them: headers, bodies, and clients that leave."""
+"""Requests and responses as ASGI tells of them: headers, bodies, and clients that leave."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,6 +10,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.server.asgi import OBSERVATION, Message, Receive
 from anthropic_proxy.server.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
+from anthropic_proxy.server.response import Response
 
 LEFT = {"type": "http.disconnect"}
 
@@ -119,3 +120,16 @@ def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> 
             await task
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("value", ["plain", "é", "名"])
+def test_headers_of_responses_go_on_as_they_were_read(value: str) -> None:
+    """Upstreams that are passed through may have any; httpx reads them as UTF-8 where they are that."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Response(200, {"x-name": value}, b"{}").send(send))
+    assert sent[0]["headers"] == [(b"x-name", value.encode()), (b"content-length", b"2")]
+    assert sent[1] == {"type": "http.response.body", "body": b"{}", "more_body": False}

@@ -40,5 +40,5 @@ class Response:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _begin(self, send: Send, headers: dict[str, str]) -> None:
-        written = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        written = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": written})
