@@ -39,6 +39,9 @@ def refuses_connections(address: str) -> bool:
         socket.create_connection((url.hostname, url.port), timeout=DEADLINE).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It stopped to listen while this one waited to be accepted: the next one will tell.
+        return False
     return False
 
 
