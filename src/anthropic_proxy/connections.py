@@ -129,16 +129,19 @@ class _IdleTimer(AsyncioSingleTask):
         self._timer = asyncio.get_running_loop().call_later(seconds, self.ring)
 
     async def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stopped()
 
     def ring(self) -> None:
         """Close the connection, if it is idle."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._stopped():
             self._close()
+
+    def _stopped(self) -> bool:
+        """Stop the timer; False where there is none."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        return timer is not None
 
 
 def _config(settings: ServerSettings) -> Config:

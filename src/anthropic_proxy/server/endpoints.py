@@ -1,7 +1,8 @@
 """The endpoints of the Messages API, answered without the web framework: an ASGI application in front of it.
 
 Nearly all that a server like this one does is to answer these. Quart makes a request object, two contexts, their proxies, a
-response object and two tasks for each, which is a fifth of all that a request costs; here it has one task more than none.
+response object and two tasks for each, which is a fifth of all that a request costs. Here one task waits for its client to
+leave.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -49,10 +49,10 @@ class Messages:
         body = self._asked("chat", messages_body, request)
         await self._access.admit(request)
         answer = await self._gateways.current.create(body, request.client, request.observation)
+        headers = {**_STREAM_HEADERS, **answer.headers}
         if isinstance(answer.content, list):
-            return self._events(b"".join(map(encode, answer.content)), answer, request)
+            return Response(answer.status, headers, self._written(request.id, answer.content))
         if isinstance(answer.content, _Stream):
-            headers = {**_STREAM_HEADERS, **answer.headers}
             return Response(answer.status, headers, answer.content, partial(self._written, request.id))
         return self._whole(answer.content, answer, request)
 
@@ -71,12 +71,8 @@ class Messages:
         request.key.check(body.request["model"])
         return body
 
-    def _events(self, written: bytes, answer: Answer, request: Request) -> Response:
-        self._log.body("client events", request.id, written)
-        return Response(200, {**_STREAM_HEADERS, **answer.headers}, written)
-
     def _written(self, request_id: str, received: Events) -> bytes:
-        """One write for each read of the upstream."""
+        """Events as bytes: one write for each read of the upstream."""
         written = received if isinstance(received, bytes) else b"".join(map(encode, received))
         self._log.body("client events", request_id, written)
         return written
