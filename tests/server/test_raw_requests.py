@@ -4,6 +4,7 @@ Each case is sent with a second request behind it (`/smuggled`): where a proxy i
 first one, that would be a request that nobody checked. Sources: RFC 9112 (2.2, 5, 6, 7, 11.2), RFC 9113 (8.2, 8.3).
 """
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -109,6 +110,58 @@ def test_what_is_clear_is_read_once(served: tuple[str, ScriptedUpstream], case: 
     received = exchange(proxy, sent + _SMUGGLED)
     assert _statuses(received) == [200, 401], received
     assert told in received
+
+
+REFUSED = {
+    "HTTP/2.0 in a request line": (_POST.replace(b"HTTP/1.1", b"HTTP/2.0") + b"\r\n", 505),
+    "an unknown minor version": (b"GET /health HTTP/1.9\r\nhost: a\r\n\r\n", 505),
+    "an old version": (b"GET /health HTTP/0.9\r\nhost: a\r\n\r\n", 505),
+    "a version to come, without a body": (b"HEAD /health HTTP/3.0\r\nhost: a\r\n\r\n", 505),
+    "half an IPv6 address": (b"POST http://[::1/v1/messages HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "half of another scheme's": (b"GET mailto://[x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "a request that is none": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+    "endless headers": (AMBIGUOUS["endless headers"], 431),
+    "an unknown transfer": (AMBIGUOUS["an unknown transfer"], 501),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_before_the_application(proxy: str, case: str) -> None:
+    """It gets an error in the API's form, and its connection is closed."""
+    sent, status = REFUSED[case]
+    head, _, body = exchange(proxy, sent + _SMUGGLED).partition(b"\r\n\r\n")
+    assert _statuses(head) == [status]
+    assert b"connection: close" in head.lower()
+    request_id = re.search(rb"request-id: (req_\w+)", head)
+    assert request_id is not None
+    if not sent.startswith(b"HEAD"):
+        error = json.loads(body)
+        assert error["type"] == "error"
+        assert error["request_id"] == request_id[1].decode()
+
+
+SERVED = {
+    "a websocket": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+    "an unknown protocol": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: tls/1.3\r\n\r\n",
+    "HTTP/2 without good settings": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    b"http2-settings: AAAA\r\n\r\n",
+    "HTTP/2 with settings that are none": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    b"http2-settings: A\r\n\r\n",
+    "a whole URL": b"GET http://a/?x=1 HTTP/1.1\r\nhost: a\r\n\r\n",
+    "a URL without a path": b"GET http://a HTTP/1.1\r\nhost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_upgrades_are_ignored_and_urls_understood(proxy: str, case: str) -> None:
+    assert _statuses(exchange(proxy, SERVED[case])) == [200]
+
+
+@pytest.mark.parametrize("target", [b"*", b"a:443", b"nothing", b"//[::1/x", b"//a]b/%zz%ff", b"/%00"])
+def test_targets_that_are_no_path(proxy: str, target: bytes) -> None:
+    """They need a key, as all others."""
+    assert _statuses(exchange(proxy, b"GET " + target + b" HTTP/1.1\r\nhost: a\r\n\r\n")) == [401]
 
 
 def test_a_connection_ends_with_its_client(proxy: str) -> None:

@@ -14,3 +14,6 @@ OBSERVATION = "observation"
 
 WRITER = "writer"
 """The writer of its connection (asyncio.StreamWriter)."""
+
+ABORT = "abort"
+"""A function without arguments that cuts its response: the connection on HTTP/1.1, the stream on HTTP/2."""

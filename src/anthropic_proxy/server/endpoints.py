@@ -6,7 +6,6 @@ leave.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import urlsplit
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
@@ -36,7 +35,7 @@ class Endpoints:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(_path(scope["path"])) if scope["type"] == "http" else None
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None:
             await self._app(scope, receive, send)
             return
@@ -66,8 +65,3 @@ class Endpoints:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001 - as above
             return failures.response(error, request, self._log)
-
-
-def _path(target: str) -> str:
-    """Of a request's target, which may be a whole URL (RFC 9112, 3.2.2)."""
-    return target if target.startswith("/") else urlsplit(target).path

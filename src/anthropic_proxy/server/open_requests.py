@@ -12,7 +12,7 @@ from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.server.asgi import OBSERVATION, WRITER, AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.server.asgi import ABORT, OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.wire.sse import encode
 
 # Seconds for the last events to reach their clients.
@@ -154,13 +154,13 @@ class _OpenRequest:
                 self._receiving.cancel()
 
     def abandon(self) -> None:
-        """End it for a client that takes nothing, which can't be told anything. On HTTP/1.1 the connection is cut; on
-        HTTP/2 others use it, too.
+        """End the request of a client that does not read its response, which cannot receive an error either: its connection
+        is closed, or its HTTP/2 stream reset.
         """
         self.end(ApiError(408, "The client read nothing of the answer for too long"))
-        writer = self._scope.get("state", {}).get(WRITER)
-        if writer is not None and self._scope["http_version"].startswith("1"):
-            writer.transport.abort()
+        abort = self._scope["state"].get(ABORT)
+        if abort is not None:
+            abort()
 
     async def told(self) -> None:
         """Tell the client why its request was ended, where it was and the client can be told."""

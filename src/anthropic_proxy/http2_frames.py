@@ -1,0 +1,152 @@
+"""Flow control for HTTP/2 connections (RFC 9113): the bytes that wait to be sent, and the work that a client may cause."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# Bytes of one stream that wait to be sent: two frames of the default size. A writer waits from the first mark on, until
+# less than the second one is left.
+_HIGH_WATER = 2 * 2**14
+_LOW_WATER = _HIGH_WATER // 2
+
+# Frames that are processed before other connections get their turn: about 10 ms of work.
+_FRAMES_PER_TURN = 64
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADER_LENGTH = 9
+_DATA = 0x0
+_HEADERS = 0x1
+_CONTINUATION = 0x9
+
+# Control frames that a client may send at once, and for each second.
+_BURST = 1000
+_PER_SECOND = 100
+# Control frames for each request and for each frame of data that the client receives: it acknowledges what it reads on the
+# stream and on the connection.
+_EARNED = 4
+
+
+class SendBuffer:
+    """The bytes of one stream that wait to be sent.
+
+    It has the interface of Hypercorn's StreamBuffer, whose writers never wait: that class takes a pop of no bytes, as with
+    a flow control window that is used up, for a sign that the buffer is empty.
+    """
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._is_complete = False
+        self._is_empty = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes were sent, and no more will come."""
+        return self._is_complete and not self._data
+
+    async def push(self, data: bytes) -> None:
+        """Append bytes, and wait while there are too many. Bytes for a closed buffer are dropped: its client has left."""
+        if self._is_complete:
+            return
+        self._data += data
+        self._is_empty.clear()
+        if len(self._data) >= _HIGH_WATER:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        """Return, and remove, the first bytes."""
+        data = bytes(self._data[:max_length])
+        del self._data[:max_length]
+        if len(self._data) < _LOW_WATER:
+            self._has_room.set()
+        if not self._data:
+            self._is_empty.set()
+        return data
+
+    async def drain(self) -> None:
+        """Wait until all bytes were sent."""
+        await self._is_empty.wait()
+
+    def set_complete(self) -> None:
+        """No more bytes will come."""
+        self._is_complete = True
+
+    async def close(self) -> None:
+        """Drop all bytes, and let writers continue."""
+        self._is_complete = True
+        self._data.clear()
+        self._has_room.set()
+        self._is_empty.set()
+
+
+class Turn(NamedTuple):
+    """Bytes to be processed in one go. control_frames: how many frames begin in them that carry no request."""
+
+    data: bytes
+    control_frames: int
+
+
+class FrameReader:
+    """Finds where the frames of a connection begin, without looking at their content."""
+
+    def __init__(self) -> None:
+        # Bytes until the next frame header, and what has come of that.
+        self._skip = len(_PREFACE)
+        self._header = b""
+
+    def turns(self, data: bytes) -> Iterator[Turn]:
+        """Split the next bytes from the client: a turn has a bounded number of frames."""
+        start = at = 0
+        frames = control_frames = 0
+        while at < len(data):
+            skipped = min(self._skip, len(data) - at)
+            self._skip -= skipped
+            at += skipped
+            part = data[at : at + _HEADER_LENGTH - len(self._header)]
+            self._header += part
+            at += len(part)
+            if len(self._header) < _HEADER_LENGTH:
+                break
+            self._skip = int.from_bytes(self._header[:3], "big")
+            control_frames += self._is_control_frame()
+            self._header = b""
+            frames += 1
+            if frames == _FRAMES_PER_TURN:
+                yield Turn(data[start:at], control_frames)
+                start = at
+                frames = control_frames = 0
+        yield Turn(data[start:], control_frames)
+
+    def _is_control_frame(self) -> bool:
+        """Whether the frame costs work and carries nothing of a request. HEADERS and CONTINUATION are limited by h2."""
+        kind = self._header[3]
+        return kind not in {_DATA, _HEADERS, _CONTINUATION} or (kind == _DATA and self._skip == 0)
+
+
+class FrameBudget:
+    """Bounds the control frames of a connection (RFC 9113, 10.5).
+
+    A client may send some at any time, and more for what it requests and receives.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """clock: seconds, only ever more."""
+        self._clock = clock
+        self._since = clock()
+        self._left = float(_BURST)
+        self._earned = 0
+
+    def earn(self) -> None:
+        """Allow frames for a request, or for a frame of data that the client receives."""
+        self._earned += _EARNED
+
+    def spend(self, frames: int) -> bool:
+        """Count frames; return whether they are within the budget."""
+        now = self._clock()
+        self._left = min(self._left + (now - self._since) * _PER_SECOND, _BURST)
+        self._since = now
+        paid = min(frames, self._earned)
+        self._earned -= paid
+        self._left -= frames - paid
+        return self._left >= 0
