@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.http2_client import Http2Client
 from tests.running_command import REQUEST, Command, Running, refuses_connections, until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
 
@@ -38,36 +40,47 @@ def _answers(upstream: ScriptedUpstream, pause: Pause, count: int) -> None:
     upstream.then(*(streams([first, pause, *rest]) for _ in range(count)))
 
 
-class Streams:
-    """Streams of one client, begun and read on until something ends them."""
+Meanwhile = Callable[[], None]
 
-    def __init__(self, address: str, *, http2: bool) -> None:
-        limits = httpx.Limits(max_connections=None)
-        self._client = httpx.AsyncClient(http1=not http2, http2=http2, limits=limits, timeout=DEADLINE, trust_env=False)
-        self._address = address
-        self._begun = 0
-        self._all_begun = asyncio.Event()
 
-    async def read(self, count: int, meanwhile: AsyncIterator[None]) -> list[bytes]:
-        """What came of each, complete or not, when `meanwhile` was gone on with after all had begun."""
-        async with self._client:
-            reading = [asyncio.ensure_future(self._read(count)) for _ in range(count)]
-            async with asyncio.timeout(DEADLINE):
-                await self._all_begun.wait()
-                async for _ in meanwhile:
-                    pass
-                return await asyncio.gather(*reading)
+async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
+    """Begin streams on connections of their own. Return what came of each, complete or not; `meanwhile` runs when all have
+    begun.
+    """
+    has_begun = [asyncio.Event() for _ in range(count)]
+    limits = httpx.Limits(max_connections=None)
 
-    async def _read(self, count: int) -> bytes:
+    async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> bytes:
         received = b""
-        with contextlib.suppress(httpx.RemoteProtocolError):  # one that was cut ends with what came of it
-            async with self._client.stream("POST", f"{self._address}/v1/messages", json=STREAM) as response:
+        with contextlib.suppress(httpx.RemoteProtocolError):  # a stream that was cut ends with what came of it
+            async with client.stream("POST", f"{address}/v1/messages", json=STREAM) as response:
                 async for data in response.aiter_bytes():
-                    self._begun += not received
                     received += data
-                    if self._begun == count:
-                        self._all_begun.set()
+                    begun.set()
         return received
+
+    async with httpx.AsyncClient(limits=limits, timeout=DEADLINE, trust_env=False) as client, asyncio.timeout(DEADLINE):
+        reading = [asyncio.ensure_future(read(client, begun)) for begun in has_begun]
+        for begun in has_begun:
+            await begun.wait()
+        await asyncio.to_thread(meanwhile)
+        return await asyncio.gather(*reading)
+
+
+def _http2_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
+    """As `_http1_streams`, on one connection."""
+    with Http2Client(address) as client:
+        streams = [client.request("POST", "/v1/messages", json.dumps(STREAM).encode()) for _ in range(count)]
+        client.read_until(lambda each: all(map(each.body, streams)))
+        meanwhile()
+        client.read_until(lambda each: all(map(each.has_ended, streams)))
+        return [client.body(stream) for stream in streams]
+
+
+def _streams(address: str, protocol: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
+    if protocol == "http/2":
+        return _http2_streams(address, count, meanwhile)
+    return asyncio.run(_http1_streams(address, count, meanwhile))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -77,14 +90,13 @@ def test_a_hundred_streams_end_well(
 ) -> None:
     _answers(upstream, paused, 100)
 
-    async def terminate(server: Running) -> AsyncIterator[None]:
+    def terminate() -> None:
         server.process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(until, lambda: refuses_connections(server.address), "no more is accepted")
+        until(lambda: refuses_connections(server.address), "no more is accepted")
         paused.go.set()
-        yield
 
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as server:
-        received = asyncio.run(Streams(server.address, http2=protocol == "http/2").read(100, terminate(server)))
+        received = _streams(server.address, protocol, 100, terminate)
         assert server.process.wait(DEADLINE) == 0
     assert [data for data in received if COMPLETE not in data] == []
 
@@ -95,13 +107,8 @@ def test_what_is_open_when_the_time_is_over_is_told(
     command: Command, upstream: ScriptedUpstream, paused: Pause, protocol: str, workers: str
 ) -> None:
     _answers(upstream, paused, 3)
-
-    async def terminate(server: Running) -> AsyncIterator[None]:
-        server.process.send_signal(signal.SIGTERM)
-        yield
-
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers, DRAIN_TIMEOUT="0.1") as server:
-        received = asyncio.run(Streams(server.address, http2=protocol == "http/2").read(3, terminate(server)))
+        received = _streams(server.address, protocol, 3, lambda: server.process.send_signal(signal.SIGTERM))
         assert server.process.wait(DEADLINE) == 0
     for data in received:
         assert re.search(rb'event: error\ndata: .*"overloaded_error".*stopping.*"request_id":"req_\w+"', data)
@@ -158,15 +165,14 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(
 ) -> None:
     _answers(upstream, paused, 8)
 
-    async def kill(server: Running) -> AsyncIterator[None]:
+    def kill() -> None:
         before = _workers(server)
         os.kill(before[0], signal.SIGKILL)
-        await asyncio.to_thread(until, lambda: set(_workers(server)) - set(before), "it is replaced")
+        until(lambda: set(_workers(server)) - set(before), "it is replaced")
         paused.go.set()
-        yield
 
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
-        received = asyncio.run(Streams(server.address, http2=False).read(8, kill(server)))
+        received = _streams(server.address, "http/1.1", 8, kill)
         code, log = server.end()
     assert code == 0
     # Which worker got which connection is the system's choice: at worst all eight were the killed one's.
