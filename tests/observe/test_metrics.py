@@ -124,25 +124,28 @@ _CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
         ("anthropic_proxy_config_last_reload_successful", 1),
         ("anthropic_proxy_draining", 0),
         (
-            'gen_ai_server_request_duration_seconds_count{error_type="",CHAT,gen_ai_request_model="m"}',
+            'gen_ai_server_request_duration_seconds_count{error_type="",CHAT}',
             5,
         ),
         (
-            'gen_ai_server_request_duration_seconds_count{error_type="not_found_error",CHAT,gen_ai_request_model="other"}',
+            'gen_ai_server_request_duration_seconds_count{error_type="not_found_error",CHAT}',
             1,
         ),
         (
-            'gen_ai_server_time_to_first_token_seconds_count{CHAT,gen_ai_request_model="m"}',
+            "gen_ai_server_time_to_first_token_seconds_count{CHAT}",
             4,
         ),
         (
-            'gen_ai_server_time_per_output_token_seconds_count{CHAT,gen_ai_request_model="m"}',
+            "gen_ai_server_time_per_output_token_seconds_count{CHAT}",
             1,
         ),
         (
-            'gen_ai_client_token_usage_sum{CHAT,gen_ai_request_model="m",gen_ai_token_type="output"}',
+            'gen_ai_client_token_usage_sum{CHAT,gen_ai_token_type="output"}',
             20 + 3 * 2 + BROKEN * 1,
         ),
+        ('anthropic_proxy_model_request_duration_seconds_count{model="m",UP}', 5),
+        ('anthropic_proxy_model_time_to_first_token_seconds_count{model="m",UP}', 4),
+        ('anthropic_proxy_model_time_per_output_token_seconds_count{model="m",UP}', 1),
         ("anthropic_proxy_count_tokens_error_ratio_count", 4),
     ],
 )

@@ -2,36 +2,56 @@
 
 Names follow OpenTelemetry's semantic conventions for generative AI, in the form that Prometheus gives them, where there is
 one: the proxy is the server of its clients (`gen_ai_server_...`), and a client of its upstreams (`gen_ai_client_...`). All
-others begin with `anthropic_proxy_`. Labels are bounded: models that clients make up are `other`, and no user, key, id or
-tool is a label.
+others begin with `anthropic_proxy_`. No user, key, id or tool is a label.
+
+The number of series is bounded, because a scrape costs CPU time for each of them. Histograms, with some twenty series for
+each set of labels, do not have the model as a label; counters and summaries do, for a bounded number of pairs of model and
+upstream. Statuses and error types that the API does not have are grouped.
 """
 
 import platform
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, Summary, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from anthropic_proxy import __version__
+from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.observe import buckets, processes
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.observe.processes import kinds
 
-_GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
+_GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name")
+_MODEL = ("model", "upstream")
 
 OTHER = "other"
 NONE = "none"
 _STATES = ("closed", "open", "half_open")
 
+_OPERATIONS_WITH_MODEL = ("chat", "count_tokens")
+
+# Statuses with a label value of their own; others are grouped as 2xx, 4xx and so on. 499: the client left.
+_STATUSES = frozenset({200, 499, *TYPE_BY_STATUS})
+_UPSTREAM_STATUSES = frozenset({422, 502, 503, *_STATUSES})
+_ERROR_TYPES = frozenset({"", *TYPE_BY_STATUS.values()})
+
 
 class Metrics:
-    """The metrics of one process. models: names that are labels from the start; most_models: how many there may be."""
+    """The metrics of one process.
+
+    models: configured names, which are labels with every upstream. most_models: number of pairs of model and upstream that
+    are labels, where each configured name counts as one.
+    """
 
     def __init__(self, models: Iterable[str] = (), most_models: int = 100) -> None:
+        # The times of creation would double the number of series, and several processes do not export them anyway.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has types in part
         self._registry = CollectorRegistry()
-        self._models = dict.fromkeys(models)
-        self._most_models = max(most_models, len(self._models))
+        self._configured_models = frozenset(models)
+        self._free_pairs = most_models - len(self._configured_models)
+        self._upstreams_by_model: dict[str, set[str]] = {}
         self._describe_gen_ai()
+        self._describe_models()
         self._describe_requests()
         self._describe_upstreams()
         self._describe_states()
@@ -44,30 +64,36 @@ class Metrics:
     def finished(self, observation: Observation) -> None:
         """As a sink of observations."""
         self._in_flight.dec()
-        model = self._model(observation)
         upstream = observation.upstream or NONE
-        status = str(observation.status or 499)
+        model = self._model_label(observation, upstream)
+        status = _status_label(observation.status or 499, _STATUSES)
         self._requests.labels(observation.operation, model, upstream, status).inc()
         if observation.rejected is not None:
             self._rejected.labels(observation.rejected).inc()
         if observation.operation == "other":
             return
-        of_gen_ai = (observation.operation, model, upstream)
-        self._duration.labels(*of_gen_ai, observation.error_type or "").observe(observation.seconds)
+        error_type = _error_type_label(observation.error_type or "")
+        self._duration.labels(observation.operation, upstream, error_type).observe(observation.seconds)
         if observation.operation == "chat":
-            self._answered(observation, of_gen_ai)
+            self._answered(observation, model, upstream)
 
-    def _answered(self, observation: Observation, labels: tuple[str, str, str]) -> None:
-        _, model, upstream = labels
+    def _answered(self, observation: Observation, model: str, upstream: str) -> None:
         if observation.is_stream:
             self._streams.labels(upstream, observation.outcome).inc()
-        _observe(self._first_token.labels(*labels), observation.seconds_to_first_token)
-        _observe(self._per_token.labels(*labels), observation.seconds_per_output_token)
+        if not observation.error_type:
+            self._model_duration.labels(model, upstream).observe(observation.seconds)
+        first_token, per_token = observation.seconds_to_first_token, observation.seconds_per_output_token
+        if first_token is not None:
+            self._first_token.labels("chat", upstream).observe(first_token)
+            self._model_first_token.labels(model, upstream).observe(first_token)
+        if per_token is not None:
+            self._per_token.labels("chat", upstream).observe(per_token)
+            self._model_per_token.labels(model, upstream).observe(per_token)
         for kind, count in observation.tokens.items():
             self._tokens.labels(kind, model, upstream).inc(count)
         if observation.tokens:
             for kind in ("input", "output"):
-                self._token_usage.labels(*labels, kind).observe(observation.tokens.get(kind, 0))
+                self._token_usage.labels("chat", upstream, kind).observe(observation.tokens.get(kind, 0))
         if observation.tool_calls:
             self._tool_calls.labels(model, upstream).inc(observation.tool_calls)
         for kind, count in observation.repairs.items():
@@ -75,10 +101,11 @@ class Metrics:
 
     def upstream_answered(self, upstream: str, status: int, seconds: float) -> None:
         """An upstream gave the head of an answer, after so many seconds."""
-        self._upstream_requests.labels(upstream, str(status)).inc()
+        label = _status_label(status, _UPSTREAM_STATUSES)
+        self._upstream_requests.labels(upstream, label).inc()
         self._upstream_seconds.labels("chat", upstream).observe(seconds)
         if status >= 400:
-            self._upstream_errors.labels(upstream, str(status)).inc()
+            self._upstream_errors.labels(upstream, label).inc()
 
     def upstream_failed(self, upstream: str, phase: str) -> None:
         """An upstream gave none: it could not be connected to (`connect`), said nothing (`head`), or broke off (`body`)."""
@@ -131,19 +158,26 @@ class Metrics:
         self._draining.set(1)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """What a scraper gets, and its content type, in the form that it asks for."""
+        """Return all metrics and their content type, as an `Accept` header selects it. May be called in any thread."""
         encode, content_type = choose_encoder(accept)
         return encode(processes.all_metrics(self._registry)), content_type
 
-    def _model(self, observation: Observation) -> str:
+    def _model_label(self, observation: Observation, upstream: str) -> str:
         name = observation.model
-        if name is None:
+        if name is None or observation.operation not in _OPERATIONS_WITH_MODEL:
             return NONE
-        is_new = name not in self._models
-        if is_new and observation.status == 200 and len(self._models) < self._most_models:
-            self._models[name] = None
-            is_new = False
-        return OTHER if is_new else name
+        if name in self._configured_models:
+            return name
+        upstreams = self._upstreams_by_model.get(name, ())
+        if upstream in upstreams or (upstream == NONE and upstreams):
+            return name
+        # Counting tokens succeeds with any name, so it does not show that the model exists.
+        is_valid = observation.operation == "chat" and observation.status == 200
+        if not is_valid or self._free_pairs <= 0:
+            return OTHER
+        self._free_pairs -= 1
+        self._upstreams_by_model.setdefault(name, set()).add(upstream)
+        return name
 
     def _describe_gen_ai(self) -> None:
         histogram, _, _ = kinds(self._registry)
@@ -168,6 +202,23 @@ class Metrics:
         self._token_usage = histogram(
             "gen_ai_client_token_usage", "Tokens of a request.", (*_GEN_AI, "gen_ai_token_type"), buckets=buckets.TOKENS
         )
+
+    def _describe_models(self) -> None:
+        self._model_duration = self._summary(
+            "anthropic_proxy_model_request_duration_seconds",
+            "Time from a request to the end of its answer, of requests for answers that did not fail.",
+        )
+        self._model_first_token = self._summary(
+            "anthropic_proxy_model_time_to_first_token_seconds",
+            "Time from a request to the first content of a streamed answer.",
+        )
+        self._model_per_token = self._summary(
+            "anthropic_proxy_model_time_per_output_token_seconds",
+            "Time per token after the first one of a streamed answer.",
+        )
+
+    def _summary(self, name: str, text: str) -> Summary:
+        return Summary(name, text, _MODEL, registry=self._registry)
 
     def _describe_requests(self) -> None:
         histogram, counter, gauge = kinds(self._registry)
@@ -284,6 +335,9 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
 
-def _observe(histogram: Histogram, value: float | None) -> None:
-    if value is not None:
-        histogram.observe(value)
+def _status_label(status: int, known: frozenset[int]) -> str:
+    return str(status) if status in known else f"{status // 100}xx"
+
+
+def _error_type_label(error_type: str) -> str:
+    return error_type if error_type in _ERROR_TYPES else OTHER

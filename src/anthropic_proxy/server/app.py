@@ -10,6 +10,7 @@ from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
 from anthropic_proxy.limit_storage import open_storage
 from anthropic_proxy.observe import tracing
+from anthropic_proxy.observe.exposition import Exposition
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Sink
@@ -46,9 +47,10 @@ class Application:
         self._gateways = Generations(settings, known, self.log, self.metrics)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         health = self._health(settings)
+        exposition = Exposition(self.metrics, self._tell_states)
         has_port = settings.metrics_port is not None
         access = Access(lambda: self.keys, self._limits)
-        self._quart = self._made(settings, ops.routes(health, None if has_port else self.metrics), access)
+        self._quart = self._made(settings, ops.routes(health, None if has_port else exposition), access)
         self._endpoints = Messages(self._gateways, access, self.log).endpoints
         self.requests = OpenRequests(
             Endpoints(cast("AsgiApplication", self._quart), self._endpoints, access, self.log, settings.body_timeout),
@@ -59,7 +61,7 @@ class Application:
         self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
         self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks())
         # Probes and metrics, for a port of their own.
-        self.ops = Observed(cast("AsgiApplication", framework.application(self.log, ops.routes(health, self.metrics))), [])
+        self.ops = Observed(cast("AsgiApplication", framework.application(self.log, ops.routes(health, exposition))), [])
 
     def reload(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
@@ -114,5 +116,4 @@ class Application:
             upstreams=self._gateways.upstreams,
             refused=lambda: self.refused,
             required=settings.ready_requires,
-            refresh=self._tell_states,
         )

@@ -1,13 +1,12 @@
 """Routes for whoever runs or probes the server. None needs a key, and none asks an upstream anything."""
 
-import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from quart import Blueprint, Response, request
 
 from anthropic_proxy import __version__
-from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observe.exposition import Exposition, Format
 from anthropic_proxy.server_settings import Required
 from anthropic_proxy.wire.codec import dumps
 
@@ -18,14 +17,12 @@ PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz", "/metrics",
 class Health:
     """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. refused: why
     a changed configuration was refused, if it was. required: what else must be well for the server to count as ready.
-    refresh: brings the metrics of upstreams up to date.
     """
 
     draining: Callable[[], bool]
     upstreams: Callable[[], dict[str, bool]]
     refused: Callable[[], str | None]
     required: frozenset[Required]
-    refresh: Callable[[], None] = lambda: None
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests should come here, and a line for each thing that was looked at, in the form of Kubernetes'
@@ -43,7 +40,7 @@ class Health:
         return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
 
 
-def routes(health: Health, metrics: Metrics | None) -> Blueprint:
+def routes(health: Health, metrics: Exposition | None) -> Blueprint:
     """`GET` and `HEAD` of `/` (Claude Code warms its connection up there), `/health`, and Kubernetes' three probes; and of
     `/metrics`, where there are any.
     """
@@ -67,11 +64,9 @@ def routes(health: Health, metrics: Metrics | None) -> Blueprint:
 
         @blueprint.get("/metrics")
         async def exposition() -> Response:
-            health.refresh()
-            written, content_type = metrics.exposition(request.headers.get("accept", ""))
-            if "gzip" not in request.headers.get("accept-encoding", ""):
-                return Response(written, content_type=content_type)
-            return Response(gzip.compress(written, 5), 200, {"content-encoding": "gzip"}, content_type=content_type)
+            form = Format.of(request.headers.get("accept", ""), request.headers.get("accept-encoding", ""))
+            rendered = await metrics.rendered(form)
+            return Response(rendered.body, headers=rendered.headers)
 
     return blueprint
 
