@@ -1,10 +1,7 @@
 """Where the counters of rate limits are kept: each kind does the same."""
 
 import asyncio
-import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +15,7 @@ from limits.aio.storage import Storage
 from anthropic_proxy import limit_storage
 from anthropic_proxy.config import ConfigError
 from anthropic_proxy.limit_storage import open_storage
-from tests.running_command import until
+from tests.redis_server import running_redis
 from tests.scripted_upstream import DEADLINE
 
 SECONDS = 60
@@ -27,23 +24,8 @@ SECONDS = 60
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis that is served."""
-    command = shutil.which("redis-server")
-    if command is None:
-        pytest.skip("redis-server is not installed")
-    path = tmp_path_factory.mktemp("redis") / "socket"
-    arguments = [command, "--port", "0", "--unixsocket", path, "--save", "", "--daemonize", "no"]
-    process = subprocess.Popen([*map(str, arguments)], stdout=subprocess.DEVNULL, cwd=path.parent)
-    try:
-        until(lambda: _listens(path), "redis-server listens")
-        yield f"redis+unix://{path}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as each:
-        return each.connect_ex(str(path)) == 0
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -147,6 +129,29 @@ def test_no_storage(tmp_path: Path) -> None:
         pytest.raises(ConfigError, match=r"pip install 'anthropic-proxy\[redis\]'"),
     ):
         open_storage("redis://localhost")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://h?protocol=9", "protocol must be either 2 or 3"),
+        ("rediss://h?ssl_cert_reqs=sometimes", "sometimes"),
+    ],
+)
+def test_values_of_options_that_redis_does_not_have(url: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"RATE_LIMIT_STORAGE_URL: .*{told}"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "redis://:p@h/3", "redis://[::1]:1?client_name=a&protocol=2", "rediss://h", "redis+unix:///a?db=1"]
+)
+def test_addresses_of_redis(url: str) -> None:
+    """Nothing is connected to until something is counted."""
+
+    async def work(_: Storage) -> None: ...
+
+    _with(url, work)
 
 
 def test_paths() -> None:

@@ -1,20 +1,28 @@
 """How much a key may use: what is let in, what is told, and what happens when nothing can be counted."""
 
 import asyncio
+import contextlib
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from limits.aio.storage import MemoryStorage
 
+from anthropic_proxy import rate_limits
 from anthropic_proxy.client_keys import ClientKey, ClientKeys, KeyLimits, RefusedError
-from anthropic_proxy.limit_storage import Opened
+from anthropic_proxy.limit_storage import Opened, open_storage
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.rate_limits import Charges, RateLimits
+from tests.redis_server import Redis, running_redis, silent_server
+from tests.scripted_upstream import DEADLINE
 
+BACK_OFF = rate_limits._BACK_OFF_SECONDS
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
@@ -31,7 +39,15 @@ class Ran:
     def __init__(self, storage: Any = None) -> None:
         self.log = mock.Mock()
         self.metrics = mock.Mock(spec=Metrics)
-        self.limits = RateLimits(Opened(storage or MemoryStorage(), mock.AsyncMock()), self.log, self.metrics)
+        self.now = 1000.0
+        opened = storage if isinstance(storage, Opened) else Opened(storage or MemoryStorage(), mock.AsyncMock())
+        self.limits = RateLimits(opened, self.log, self.metrics, lambda: self.now)
+
+    async def admit(self, times: int) -> list[dict[str, str]]:
+        """Headers of so many parallel requests of a key that may send any number of them."""
+        key = _key(requests_per_minute=1000)
+        async with asyncio.timeout(DEADLINE):
+            return await asyncio.gather(*(self.limits.admit(key, NOW) for _ in range(times)))
 
     async def refused(self, key: ClientKey, now: datetime = NOW) -> RefusedError:
         with pytest.raises(RefusedError) as refused:
@@ -135,6 +151,7 @@ def test_requests_go_on_when_nothing_can_be_counted() -> None:
         storage.errors = [ConnectionError("away"), TimeoutError(), ValueError("the storage's own")]
         for _ in range(3):
             assert await ran.limits.admit(key, NOW) == {}
+            ran.now += BACK_OFF
         await ran.limits.admit(key, NOW)
         await ran.refused(key)
 
@@ -142,6 +159,102 @@ def test_requests_go_on_when_nothing_can_be_counted() -> None:
     ran = _run(test, storage)
     assert ran.metrics.limits_failed.call_count == 3
     assert [call.kwargs["error"] for call in ran.log.error.call_args_list] == ["the storage's own"]
+
+
+class Stuck(MemoryStorage):
+    """Counters that do not answer, and do not end when they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.goes_on = asyncio.Event()
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        self.asked += 1
+        while not self.goes_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.goes_on.wait()
+        return await super().incr(key, expiry, amount)
+
+
+def test_a_stuck_storage_is_not_waited_for_and_tried_by_one_request_at_a_time() -> None:
+    storage = Stuck()
+
+    async def test(ran: Ran) -> None:
+        with mock.patch.object(rate_limits, "_SECONDS", 0.01):
+            assert await ran.admit(10) == [{}] * 10
+            assert storage.asked == 10
+            ran.now += BACK_OFF - 1
+            assert await ran.admit(10) == [{}] * 10
+            assert storage.asked == 10
+            ran.now += 1
+            assert await ran.admit(10) == [{}] * 10
+            assert storage.asked == 11
+        storage.goes_on.set()
+        assert await ran.admit(1) == [{}]
+        ran.now += BACK_OFF
+        assert all(await ran.admit(1))
+        assert all(await ran.admit(10))
+
+    ran = _run(test, storage)
+    assert ran.metrics.limits_failed.call_count == 31
+    assert ran.log.error.call_count == 1
+
+
+def test_a_client_that_leaves_does_not_end_the_probing() -> None:
+    storage = Broken()
+
+    async def test(ran: Ran) -> None:
+        storage.errors = [ConnectionError("away")]
+        await ran.admit(1)
+        ran.now += BACK_OFF
+        probe = asyncio.create_task(ran.admit(1))
+        await asyncio.sleep(0)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert all(await ran.admit(1))
+
+    _run(test, storage)
+
+
+def test_a_redis_that_accepts_and_never_replies() -> None:
+    async def main() -> None:
+        async with silent_server() as silent:
+            ran = Ran(open_storage(f"redis://127.0.0.1:{silent.port}/0"))
+            with mock.patch.object(rate_limits, "_SECONDS", 0.2):
+                assert await ran.admit(10) == [{}] * 10
+                connected = silent.connections
+                assert await ran.admit(10) == [{}] * 10
+                assert silent.connections == connected
+                ran.now += BACK_OFF
+                assert await ran.admit(10) == [{}] * 10
+                assert silent.connections == connected + 1
+                async with asyncio.timeout(DEADLINE):
+                    await ran.limits.aclose()
+            assert ran.metrics.limits_failed.call_count == 30
+            assert ran.log.error.call_count == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes can't be stopped there")
+def test_a_redis_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    async def main(redis: Redis) -> None:
+        ran = Ran(open_storage(redis.url))
+        assert all(await ran.admit(10))
+        redis.process.send_signal(signal.SIGSTOP)
+        with mock.patch.object(rate_limits, "_SECONDS", 0.2):
+            assert await ran.admit(10) == [{}] * 10
+            assert await ran.admit(10) == [{}] * 10
+        redis.process.send_signal(signal.SIGCONT)
+        ran.now += BACK_OFF
+        assert all(await ran.admit(1))
+        assert all(await ran.admit(10))
+        assert ran.metrics.limits_failed.call_count == 20
+        await ran.limits.aclose()
+
+    with running_redis(tmp_path) as redis:
+        asyncio.run(main(redis))
 
 
 def test_answers_are_charged() -> None:

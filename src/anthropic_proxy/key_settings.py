@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy import client_keys, variables
+from anthropic_proxy import client_keys, storage_url, variables
 from anthropic_proxy.client_keys import KeyLimits
 
 _NUMBER = "a number from 1 on, for each key that has none of its own"
@@ -63,8 +63,10 @@ class KeySettings(BaseSettings):
     @field_validator("rate_limit_storage_url", mode="after")
     @classmethod
     def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _STORAGE.fullmatch(value.get_secret_value()):
-            raise ValueError("no storage of counters")
+        if value is not None:
+            if not _STORAGE.fullmatch(value.get_secret_value()):
+                raise ValueError("no storage of counters")
+            storage_url.check(value.get_secret_value())
         return value
 
     @property
@@ -72,9 +74,14 @@ class KeySettings(BaseSettings):
         """The URL of the storage of counters."""
         return self.rate_limit_storage_url.get_secret_value() if self.rate_limit_storage_url else "memory://"
 
+    @property
+    def counts_in_process(self) -> bool:
+        """Whether counters end with the process, and other processes do not see them."""
+        return self.limit_storage in storage_url.IN_PROCESS
+
     def sharing_limits(self, directory: str) -> Self:
-        """These, with counters that processes share: in a directory, unless it is said where they are."""
-        if self.rate_limit_storage_url is not None:
+        """Return settings with counters that processes share: in a directory, where they would be in each process."""
+        if not self.counts_in_process:
             return self
         # Files called .db are metrics there.
         return self.model_copy(update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")})

@@ -91,7 +91,7 @@ def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> C
     of_variable = parse(secret.get_secret_value()) if secret else ()
     of_file = parse_file(_text(path, read), str(path)) if path else ()
     keys = [replace(key, limits=key.limits.or_else(settings.key_limits)) for key in (*of_variable, *of_file)]
-    if settings.rate_limit_storage_url is None and any(key.limits.tokens_per_month for key in keys):
+    if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
         raise ConfigError(_FORGOTTEN)
     try:
         return ClientKeys(keys)

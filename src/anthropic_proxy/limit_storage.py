@@ -6,7 +6,7 @@ The file is SQLite's, whose work is done in a thread: a slow disk must not hold 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
 from anthropic_proxy.config import ConfigError
 
-# Seconds to wait for another process's write, or for a connection.
+# Seconds to wait for another process's write.
 _BUSY_SECONDS = 5.0
+# Seconds to wait for a connection to Redis, and for each of its answers. Requests wait for two seconds at most.
+_REDIS_SECONDS = 1.5
 # Seconds until a file is tried again that another process is setting up.
 _PAUSE = 0.01
 # To Redis, from each process.
@@ -130,7 +132,7 @@ class Opened:
     """A storage, and what gives back what it holds, after which nothing may follow."""
 
     storage: Storage
-    aclose: Callable[[], Awaitable[None]]
+    aclose: Callable[[], Coroutine[Any, Any, None]]
 
 
 def open_storage(url: str) -> Opened:
@@ -150,16 +152,29 @@ def _sqlite(url: str) -> Opened:
 
 def _redis(url: str) -> Opened:
     try:
-        from redis.asyncio import BlockingConnectionPool  # an extra
+        from redis.asyncio import BlockingConnectionPool, RedisError  # an extra
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
     except ImportError:
         hint = "pip install 'anthropic-proxy[redis]'"
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
     try:
         address = url.replace("redis+unix:", "unix:", 1)
-        pool = BlockingConnectionPool.from_url(address, max_connections=_CONNECTIONS, timeout=_BUSY_SECONDS)
+        pool = BlockingConnectionPool.from_url(
+            address,
+            max_connections=_CONNECTIONS,
+            timeout=_REDIS_SECONDS,
+            socket_timeout=_REDIS_SECONDS,
+            socket_connect_timeout=_REDIS_SECONDS,
+            # A connection that was idle may just have been closed. The default would go on for seconds.
+            retry=Retry(NoBackoff(), 1),
+        )
+        # It connects to nothing yet, but shows that the options can be used.
+        pool.make_connection()  # type: ignore[no-untyped-call]  # the library has types in part
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
-        return Opened(RedisStorage(f"async+{url}", **options), pool.aclose)
-    except ValueError as error:
+        # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
+        return Opened(RedisStorage("async+redis://", **options), pool.aclose)
+    except (ValueError, RedisError) as error:
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 

@@ -7,10 +7,11 @@ Where the counters can't be reached, requests go on: limits protect, and must no
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerMonth, WindowStats
 from limits.aio.strategies import FixedWindowRateLimiter
@@ -22,6 +23,8 @@ from anthropic_proxy.observe.observation import Observation
 
 # Seconds until counters count as out of reach.
 _SECONDS = 2.0
+# Seconds for which they are not tried again then. Requests would wait, and a storage under load would get more of it.
+_BACK_OFF_SECONDS = 5.0
 
 # Cached input is not counted, as Anthropic doesn't (its page on rate limits).
 _COUNTED = ("input", "cache_creation", "output")
@@ -67,7 +70,9 @@ class Told(Protocol):
 class RateLimits:
     """The limits of all keys. `aclose` when the last request has ended."""
 
-    def __init__(self, opened: Opened, log: Log, told: Told) -> None:
+    def __init__(self, opened: Opened, log: Log, told: Told, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: monotonic time in seconds."""
+        self._clock = clock
         self._opened = opened
         self._limiter = FixedWindowRateLimiter(opened.storage)
         errors = opened.storage.base_exceptions
@@ -79,7 +84,10 @@ class RateLimits:
         self._log = log
         self._told = told
         self._charging: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
         self._is_out_of_reach = False
+        self._is_probing = False
+        self._next_probe = -math.inf
 
     async def admit(self, key: ClientKey, now: datetime) -> dict[str, str]:
         """Count a request of a key's. Returns the headers that say what is left. Raises RefusedError (429)."""
@@ -119,27 +127,67 @@ class RateLimits:
     async def aclose(self) -> None:
         """Count what is still to be counted."""
         await asyncio.gather(*self._charging)
-        await self._opened.aclose()
+        try:
+            await self._in_time(self._opened.aclose())
+        except self._errors as error:
+            self._log.error("rate limit storage not closed", error=str(error) or repr(error))
 
     async def _counted(self, window: _Window) -> _State:
         count = self._limiter.hit if window.unit == "requests" else self._limiter.test
         is_left = await count(window.item, *window.identifiers)
         return _State(window, is_left, await self._limiter.get_window_stats(window.item, *window.identifiers))
 
-    async def _reach(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something with the counters; log it once when they are out of reach, and count it always."""
-        try:
-            async with asyncio.timeout(_SECONDS):
-                await work()
-        except self._errors as error:
+    async def _reach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something with the counters, or nothing where they are out of reach: log that once, and count it always."""
+        is_probe = self._is_out_of_reach
+        if is_probe and (self._is_probing or self._clock() < self._next_probe):
             self._told.limits_failed()
-            if not self._is_out_of_reach:
-                self._log.error(
-                    "rate limits can't be counted, and all requests are let in", error=str(error) or repr(error)
-                )
-            self._is_out_of_reach = True
+            return
+        self._is_probing = is_probe or self._is_probing
+        try:
+            await self._in_time(work())
+        except self._errors as error:
+            self._failed(error)
         else:
-            self._is_out_of_reach = False
+            self._succeeded()
+        finally:
+            if is_probe:
+                self._is_probing = False
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for work, and abandon it when it takes too long. Raises TimeoutError.
+
+        Cancelled work is not waited for, as `asyncio.timeout` would: a client of a storage may take seconds to give up its
+        connection.
+        """
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait([task], timeout=_SECONDS)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._abandoned.add(task)
+                task.add_done_callback(self._forget)
+        if not task.done():
+            raise TimeoutError(f"no answer within {_SECONDS:g} s")
+        task.result()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # of no interest any more, and logged by asyncio unless it is retrieved
+
+    def _failed(self, error: Exception) -> None:
+        self._told.limits_failed()
+        self._next_probe = self._clock() + _BACK_OFF_SECONDS
+        if not self._is_out_of_reach:
+            self._log.error("rate limits can't be counted, and all requests are let in", error=str(error) or repr(error))
+        self._is_out_of_reach = True
+
+    def _succeeded(self) -> None:
+        if self._is_out_of_reach:
+            self._log.info("rate limits are counted again")
+        self._is_out_of_reach = False
 
 
 class Charges:

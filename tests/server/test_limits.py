@@ -1,5 +1,6 @@
 """Limits of keys, as clients meet them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import anthropic
 import httpx
 import pytest
 
-from tests.running_command import until
+from tests.running_command import Command, until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
 
@@ -69,6 +70,36 @@ def test_tokens_of_a_month(served: tuple[ScriptedUpstream, str]) -> None:
     assert "50 tokens per month" in refused.message
     assert refused.response.headers["x-should-retry"] == "false"
     assert refused.response.headers["anthropic-ratelimit-tokens-limit"] == "50"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.mark.parametrize("storage", [{}, {"RATE_LIMIT_STORAGE_URL": "memory://"}], ids=["unset", "memory"])
+def test_workers_share_what_they_count(command: Command, upstream: ScriptedUpstream, storage: dict[str, str]) -> None:
+    """Ten requests are let in, whichever process each connection is accepted by."""
+    limits = {"WORKERS": "2", "PROXY_API_KEYS": "a=a", "KEY_REQUESTS_PER_MINUTE": "10"}
+    upstream.then(*[answers(completion("Hello"))] * 10)
+    with command.serving(UPSTREAM_BASE_URL=upstream.url, **limits, **storage) as server:
+        url, headers = f"{server.address}/v1/messages", {"x-api-key": "a"}
+        statuses = [
+            httpx.post(url, json=ASK, headers=headers, trust_env=False, timeout=DEADLINE).status_code for _ in range(40)
+        ]
+    assert Counter(statuses) == {200: 10, 429: 30}
+
+
+@pytest.mark.parametrize("url", [None, "memory://", "sqlite:///:memory:"])
+def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
+    from anthropic_proxy.config import ConfigError, Settings
+    from anthropic_proxy.keys_file import configured_keys
+
+    month = {"PROXY_API_KEYS": "a=a", "KEY_TOKENS_PER_MONTH": 10, "RATE_LIMIT_STORAGE_URL": url}
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1", **month)
+    assert settings.sharing_limits("/a").limit_storage == "sqlite:////a/limits.sqlite"
+    with pytest.raises(ConfigError, match="needs RATE_LIMIT_STORAGE_URL"):
+        configured_keys(settings, lambda _: "")
 
 
 def test_several_processes_share_what_they_count(tmp_path: Path) -> None:

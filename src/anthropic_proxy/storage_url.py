@@ -1,0 +1,106 @@
+"""Check the URL of the storage of rate limit counters, so that a mistake is found at the start and not by each request.
+
+No text of an error has a part of the URL but the names of options: the rest may be a password, also where the URL is
+malformed.
+"""
+
+import re
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+# What is counted in them ends with the process, and other processes do not see it.
+IN_PROCESS = frozenset({"memory://", "sqlite:///:memory:"})
+
+# Options of redis-py that can be written in a URL.
+_NUMBERS = frozenset({"db", "protocol", "socket_read_size", "max_connections"})
+_SECONDS = frozenset({"socket_timeout", "socket_connect_timeout", "health_check_interval", "timeout"})
+_OF_REDIS = _NUMBERS | _SECONDS | {"username", "password", "client_name", "socket_keepalive"}
+_OF_TLS = frozenset(
+    f"ssl_{name}"
+    for name in (
+        *("keyfile", "certfile", "password", "cert_reqs", "ca_certs", "ca_path", "ca_data", "check_hostname"),
+        *("min_version", "ciphers", "include_verify_flags", "exclude_verify_flags"),
+    )
+)
+_OPTIONS = {
+    "redis": _OF_REDIS,
+    "rediss": _OF_REDIS | _OF_TLS,
+    "redis+unix": _OF_REDIS - {"socket_keepalive"},
+}
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_SECONDS_VALUE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+def check(url: str) -> None:
+    """Raise ValueError, saying what to change, unless a storage can be made of the URL."""
+    if _BAD_ESCAPE.search(url):
+        raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a % itself")
+    try:
+        unquote(url, errors="strict")
+        split = urlsplit(url)
+        port = split.port
+    except UnicodeDecodeError:
+        raise ValueError("a percent-encoded character is not UTF-8") from None
+    except ValueError:
+        raise ValueError(
+            "host or port is malformed (a port is a number from 1 to 65535; "
+            "in a password /, ?, #, @ and : are percent-encoded)"
+        ) from None
+    if split.fragment or url.endswith("#"):
+        raise ValueError("a # starts a fragment, which has no meaning here: write %23")
+    if port == 0:
+        raise ValueError("a port is a number from 1 to 65535")
+    if split.scheme == "sqlite":
+        _check_sqlite(split)
+    elif split.scheme in _OPTIONS:
+        _check_redis(split)
+
+
+def _check_sqlite(split: SplitResult) -> None:
+    if split.query:
+        raise ValueError("sqlite:/// has no options: write %3F for a ? in the path")
+
+
+def _check_redis(split: SplitResult) -> None:
+    options = _options(split)
+    if split.scheme == "redis+unix":
+        if split.hostname:
+            raise ValueError("the path of a socket is absolute: redis+unix:///path/of/the/socket")
+        if split.path in ("", "/"):
+            raise ValueError("there is no path of a socket: redis+unix:///path/of/the/socket")
+        return
+    database = split.path.removeprefix("/")
+    if database and not _NUMBER.fullmatch(database):
+        raise ValueError("the database is not a number: redis://host:6379/0")
+    if database and "db" in options:
+        raise ValueError("the database is given twice: in the path, and as the option db")
+
+
+def _options(split: SplitResult) -> dict[str, str]:
+    if "@" in split.query:
+        raise ValueError("a ? starts the options: write %3F for a ? in a password, and %40 for a @ in an option")
+    known = _OPTIONS[split.scheme]
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(split.query, keep_blank_values=True):
+        if name not in known:
+            raise ValueError(f"unknown option {_shown(name)}: expected one of {', '.join(sorted(known))}")
+        if name in options:
+            raise ValueError(f"the option {name} is given twice")
+        _check_option(name, value)
+        options[name] = value
+    return options
+
+
+def _check_option(name: str, value: str) -> None:
+    if not value:
+        raise ValueError(f"the option {name} has no value")
+    if name in _NUMBERS and not _NUMBER.fullmatch(value):
+        raise ValueError(f"the option {name} is not a number")
+    if name in _SECONDS and not _SECONDS_VALUE.fullmatch(value):
+        raise ValueError(f"the option {name} is not a number of seconds")
+
+
+def _shown(name: str) -> str:
+    """Return the name of an option; nothing of it where it may be the rest of a password that has a ? in it."""
+    return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(not shown, as it does not look like the name of one)"
