@@ -8,6 +8,7 @@ from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.resilience import Repeats
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.answer_spec import diagnostics
 from anthropic_proxy.translate.notes import header_text
@@ -23,7 +24,7 @@ MODEL_HEADER = "anthropic-proxy-model"
 class Progress:
     """How far an answer is on its way. observation: of the request, told what becomes of it. status, headers: the
     response's. accepted: an upstream has taken the request, so what follows is its answer. input_estimate: tokens of the
-    request as it was sent last.
+    request as it was sent last. repeats: how often it was sent to each upstream again.
     """
 
     observation: Observation
@@ -31,6 +32,7 @@ class Progress:
     headers: dict[str, str] = field(default_factory=dict)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     input_estimate: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
 
     def begins(self, chosen: Route) -> None:
         """A route is asked: what another one left is gone."""

@@ -2,7 +2,8 @@
 
 Nothing of an answer has reached the client while this runs, so whatever failed can be asked again, here or elsewhere. With
 a single route an error is handed on at once, as clients retry by themselves; only a connection that could not be had, or
-broke before anything of an answer came, is tried once more.
+broke before anything of an answer came, is tried once more. `resilience.Repeats` bounds how often a request is sent to the
+same upstream; connections that are resent on count there, too.
 """
 
 import asyncio
@@ -11,11 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from anthropic_proxy.asked import Progress
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.resilience import Retry, RetryBudget, fails_over, is_passing
+from anthropic_proxy.resilience import Repeats, Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream import UpstreamError
@@ -36,16 +37,17 @@ class Attempts:
         self._budget = RetryBudget(time.monotonic)
 
     async def first_answer(
-        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], observation: Observation
+        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], progress: Progress
     ) -> _Answer:
         """The answer of the first route that gives one. Raises ApiError: what is wrong with the request itself, else what
         the first route said, which is the one that was meant.
         """
+        observation = progress.observation
         self._budget.requested()
         errors: list[ApiError] = []
         for route in routes:
             try:
-                return await self._by_one(route, answer, alone=len(routes) == 1, observation=observation)
+                return await self._by_one(route, answer, alone=len(routes) == 1, progress=progress)
             except ApiError as error:
                 if not _fails_over(error):
                     raise
@@ -58,15 +60,16 @@ class Attempts:
         raise errors[0]
 
     async def _by_one(
-        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, observation: Observation
+        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, progress: Progress
     ) -> _Answer:
+        observation = progress.observation
         attempt = 0
         while True:
             try:
                 return await answer(route)
             except ApiError as error:
                 observation.attempt_failed(error)
-                delay = self._delay(error, attempt, route.endpoint.retries, alone=alone)
+                delay = self._delay(error, attempt, route, progress.repeats, alone=alone)
                 if delay is None:
                     raise
                 observation.retries += 1
@@ -75,16 +78,20 @@ class Attempts:
                 attempt += 1
                 await asyncio.sleep(delay)
 
-    def _delay(self, error: ApiError, attempt: int, retries: int, *, alone: bool) -> float | None:
-        """Seconds until the same route is asked again; None when it is not."""
+    def _delay(self, error: ApiError, attempt: int, route: Route, repeats: Repeats, *, alone: bool) -> float | None:
+        """Seconds until the same route is asked again; None when it is not. attempt: repetitions that were made."""
+        if _is_about_the_request(error):
+            return None
+        retries = route.endpoint.retries
         reconnects = alone and _broke_before_an_answer(error)
-        if _is_about_the_request(error) or attempt >= max(retries, int(reconnects)):
+        is_retry = attempt < retries and is_passing(_status(error))
+        if not (reconnects or is_retry):
             return None
-        if not (reconnects or is_passing(_status(error))):
-            return None
-        retry = _RECONNECT if attempt >= retries else self._retry
+        retry = self._retry if attempt < retries else _RECONNECT
         delay = retry.delay(attempt, retry_after(error.headers), random.random)
-        return delay if delay is not None and self._budget.take() else None
+        if delay is None or not repeats.take(route.endpoint.name, retries):
+            return None
+        return delay if self._budget.take() else None
 
     def _told(self, route: Route, error: ApiError, request_id: str, what: str) -> None:
         self._log.info(

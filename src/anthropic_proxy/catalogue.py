@@ -7,6 +7,7 @@ from anthropic_proxy.client import Client
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passing import Passing
+from anthropic_proxy.resilience import Repeats
 from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.models import MAX_LIMIT, configured_models, to_model_infos, with_aliases
@@ -83,7 +84,7 @@ class Catalogue:
             raise ApiError(504, text) from None
 
     async def _offered(self, serving: Serving | Passing, client: Client, observation: Observation) -> list[JsonObject]:
-        asking = serving.client.for_client(client, observation)
+        asking = serving.client.for_client(client, observation, Repeats())
         endpoint = asking.endpoint
         is_native = endpoint.api == "messages"
         reply = await asking.get(endpoint.url("/models", _ALL if is_native else ""))

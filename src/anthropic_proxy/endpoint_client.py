@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
@@ -18,7 +18,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.request_headers import headers_for
-from anthropic_proxy.resilience import Key, KeyRing, cooling, is_outage
+from anthropic_proxy.resilience import Key, KeyRing, Repeats, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.waits import retry_after
@@ -133,7 +133,8 @@ class _Shared:
 @dataclass(frozen=True)
 class EndpointClient:
     """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key or headers
-    may have to be passed on. observation: of the client's request, told of what is sent for it.
+    may have to be passed on. observation: of the client's request, told of what is sent for it. repeats: how often that was
+    sent again.
     """
 
     endpoint: Endpoint
@@ -142,11 +143,12 @@ class EndpointClient:
     metrics: Metrics
     client: Client = NOBODY
     observation: Observation | None = None
+    repeats: Repeats = field(default_factory=Repeats)
 
-    def for_client(self, client: Client, observation: Observation) -> "EndpointClient":
+    def for_client(self, client: Client, observation: Observation, repeats: Repeats) -> "EndpointClient":
         """The same, for the one who asks."""
         passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
-        return replace(self, client=client if passes_on else NOBODY, observation=observation)
+        return replace(self, client=client if passes_on else NOBODY, observation=observation, repeats=repeats)
 
     @property
     def source(self) -> Source:
@@ -167,7 +169,7 @@ class EndpointClient:
         """
 
         def send(headers: Mapping[str, str]) -> Awaitable[Reply]:
-            return self.upstream.post(url, payload, headers, self.endpoint.timeouts, self.endpoint.name)
+            return self._post(url, payload, headers)
 
         slot = await self._slot()
         try:
@@ -185,10 +187,22 @@ class EndpointClient:
 
     async def ask(self, url: str, payload: bytes) -> Reply:
         """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
+        return await self._traced(self._any_key(), lambda headers: self._post(url, payload, headers))
+
+    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
         endpoint = self.endpoint
-        return await self._traced(
-            self._any_key(), lambda headers: self.upstream.post(url, payload, headers, endpoint.timeouts, endpoint.name)
+        return await self.upstream.post(
+            url, payload, headers, endpoint.timeouts, endpoint.name, may_resend=self._may_resend
         )
+
+    def _may_resend(self) -> bool:
+        """Whether a request whose reused connection was closed may be sent once more; if so, it counts as sent."""
+        if not self.repeats.take(self.endpoint.name, self.endpoint.retries):
+            return False
+        self.metrics.asked_again(self.endpoint.name)
+        if self.observation is not None:
+            self.observation.retries += 1
+        return True
 
     async def get(self, url: str) -> Reply:
         """As `ask`, without a body."""

@@ -114,7 +114,7 @@ class Gateway:
         """Answer `POST /v1/messages`. Raises ApiError."""
         asked = _asked(body, client, observation)
         routes = self._routes(asked)
-        work = self._attempts.first_answer(routes, partial(self._answer, asked), observation)
+        work = self._attempts.first_answer(routes, partial(self._answer, asked), asked.progress)
         if not asked.request.get("stream"):
             return Answer(await work, asked.progress.headers, asked.progress.status)
         events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted

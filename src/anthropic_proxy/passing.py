@@ -35,7 +35,10 @@ class Passing:
 
     async def answer(self, asked: Asked, chosen: Route) -> bytes | PassedStream:
         """The answer of the chosen model. Raises ApiError."""
-        client, endpoint = self.client.for_client(asked.client, asked.progress.observation), chosen.endpoint
+        client, endpoint = (
+            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
+            chosen.endpoint,
+        )
         payload = native.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
         self._log.debug("begun", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
         self._log.body("upstream request", asked.request_id, payload)
@@ -59,7 +62,10 @@ class Passing:
 
     async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
         """The upstream's count, or an estimate where it can't count. Raises ApiError."""
-        client, endpoint = self.client.for_client(asked.client, asked.progress.observation), chosen.endpoint
+        client, endpoint = (
+            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
+            chosen.endpoint,
+        )
         payload = native.payload(asked.raw, asked.request, chosen.model, {})
         asked.progress.begins(chosen)
         try:

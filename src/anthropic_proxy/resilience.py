@@ -7,7 +7,7 @@ asks before it sends, tells what became of it, and does the waiting.
 Each state has one owner: a Breaker for one upstream and key, a KeyRing for one upstream, a RetryBudget for the process.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import log
@@ -116,6 +116,32 @@ class Retry:
         if retry_after > self.longest_retry_after:
             return None
         return max(retry_after, 0) + random() * self.base
+
+
+def most_repeats(retries: int) -> int:
+    """Return how often one client request is sent to an upstream again because it failed there.
+
+    retries: as configured. Without any a broken connection is still tried once more.
+    """
+    return max(retries, 1)
+
+
+class Repeats:
+    """How often one client request was sent to each upstream again because it failed there.
+
+    One count for all reasons: a reused connection that the upstream had closed, a connection that could not be made or
+    broke before its answer, and a status that may pass. Counted apart they would add up, and each one may cost money.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def take(self, upstream: str, retries: int) -> bool:
+        """Whether the request may be sent to the upstream once more; if so, it counts as sent."""
+        allowed = self._counts[upstream] < most_repeats(retries)
+        if allowed:
+            self._counts[upstream] += 1
+        return allowed
 
 
 @dataclass(frozen=True)

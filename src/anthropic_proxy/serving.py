@@ -104,7 +104,7 @@ class Serving:
     async def count_tokens(self, asked: Asked, chosen: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
         return await self._counter.count(
-            self.client.for_client(asked.client, asked.progress.observation), asked.request, chosen
+            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats), asked.request, chosen
         )
 
     async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
@@ -123,7 +123,7 @@ class Serving:
         translated = await self._preparation.to_answer(request, chosen)
         self._log.ignored(translated.notes.ignored)
         estimate = estimate_request(translated.body)
-        client = self.client.for_client(asked.client, asked.progress.observation)
+        client = self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats)
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = self._spec(request, translated, asked, client.source, api)

@@ -127,27 +127,38 @@ class Upstream:
         # Not a client of httpx: what it adds (cookies, redirects, logins) must not be between different clients of ours.
         self._transport = transport or AiohttpTransport()
 
-    async def post(self, url: str, payload: bytes, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
+    async def post(  # noqa: PLR0913 - a request is as much
+        self,
+        url: str,
+        payload: bytes,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        name: str,
+        *,
+        may_resend: Callable[[], bool] = lambda: True,
+    ) -> Reply:
         """Post JSON; return when the head of the answer is there. headers: by lower-case names. name: as errors name the
-        upstream. The caller closes the reply. Raises UpstreamError.
+        upstream. may_resend: called when a reused connection turns out to be closed; whether to send once more on
+        another one. The caller closes the reply. Raises UpstreamError.
         """
         request = httpx.Request("POST", _parsed(url), headers={**_JSON, **headers}, content=payload)
-        return await self._send(request, timeouts, name)
+        return await self._send(request, timeouts, name, may_resend)
 
     async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
-        """As `post`, without a body."""
-        return await self._send(httpx.Request("GET", _parsed(url), headers={**_HEADERS, **headers}), timeouts, name)
+        """As `post`, without a body. aiohttp itself sends it once more when its connection breaks."""
+        request = httpx.Request("GET", _parsed(url), headers={**_HEADERS, **headers})
+        return await self._send(request, timeouts, name, may_resend=lambda: False)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str) -> Reply:
+    async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str, may_resend: Callable[[], bool]) -> Reply:
         ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
         first = _Attempt(timeouts, name, ends)
         try:
             response = await first.send(self._transport, request)
         except UpstreamError as error:
-            if not (first.reused and _was_idle(error.__cause__)):
+            if not (first.reused and _was_idle(error.__cause__) and may_resend()):
                 raise
             response = await _Attempt(timeouts, name, ends).send(self._transport, request)
         return Reply(response, name, timeouts, ends, self.max_bytes)
