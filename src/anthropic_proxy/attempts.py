@@ -19,7 +19,7 @@ from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.resilience import Repeats, Retry, RetryBudget, fails_over, is_passing
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.upstream import UpstreamError
+from anthropic_proxy.upstream import OwnShortageError, UpstreamError
 
 _Answer = TypeVar("_Answer")
 
@@ -120,5 +120,9 @@ def _status(error: ApiError) -> int:
 
 
 def _broke_before_an_answer(error: ApiError) -> bool:
-    """A connection that was refused or reset. One that timed out has taken its time already."""
-    return isinstance(error, UpstreamError) and error.phase != "body" and error.status != 504
+    """A connection that was refused or reset. One that timed out has taken its time already, and what this server has run
+    out of will not be there in half a second.
+    """
+    if not isinstance(error, UpstreamError) or isinstance(error, OwnShortageError):
+        return False
+    return error.phase != "body" and error.status != 504

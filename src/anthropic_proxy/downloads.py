@@ -22,6 +22,7 @@ from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.kept_files import File, KeptFiles
+from anthropic_proxy.shortages import shortage_of
 from anthropic_proxy.translate.request.sources import Remote, inlined, remote_sources
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -151,6 +152,10 @@ class Downloads:
         except TimeoutError:
             raise DownloadError(f"it did not come within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            resource = shortage_of(error)
+            if resource is not None:
+                text = f"This server has run out of {resource}, so it can't download a file. Try again in 1 s."
+                raise ApiError(500, text, {"retry-after": "1"}) from error
             raise DownloadError(_reason(error)) from error
         raise DownloadError("it redirects too often")
 

@@ -22,7 +22,7 @@ from anthropic_proxy.resilience import Key, KeyRing, Repeats, cooling, is_outage
 from anthropic_proxy.slots import BusyError, Slot, Slots
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream import OwnShortageError, Reply, Upstream, UpstreamError
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 
@@ -245,6 +245,9 @@ class EndpointClient:
         began = time.monotonic()
         try:
             reply = await self._traced(key.value, send)
+        except OwnShortageError:
+            permit.abandoned()
+            raise
         except UpstreamError as error:
             self.metrics.upstream_failed(self.endpoint.name, error.phase)
             self._failed(permit, error.message)

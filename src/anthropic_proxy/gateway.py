@@ -30,6 +30,7 @@ from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route, Routing
 from anthropic_proxy.sending import Sender
 from anthropic_proxy.serving import Serving
+from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.wire.anthropic import Body
@@ -178,8 +179,9 @@ class Generations:
     began with.
     """
 
-    def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics) -> None:
-        self._process = Process(log, metrics, Upstream(max_bytes=settings.max_upstream_bytes))
+    def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics, shortages: ShortageLog) -> None:
+        upstream = Upstream(max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report)
+        self._process = Process(log, metrics, upstream)
         self._parts = [Parts.of(settings)]
         self.current = Gateway(self._parts[-1], known, self._process)
 

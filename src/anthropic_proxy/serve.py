@@ -31,6 +31,7 @@ from anthropic_proxy.observe.logs import Log, configure
 from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server.app import Application
+from anthropic_proxy.shortages import is_out_of_files
 from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import configured
 from anthropic_proxy.upstream import Upstream
@@ -254,6 +255,10 @@ class _Orders(asyncio.Protocol):
 
 
 def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Failed handshakes are the client's; everything else is told."""
-    if not isinstance(context.get("exception"), ssl.SSLError | ConnectionError):
+    """Failed handshakes are the client's. That no file descriptor is left is logged elsewhere, once; here it would be each
+    second. Everything else is told.
+    """
+    error = context.get("exception")
+    is_known = isinstance(error, ssl.SSLError | ConnectionError) or (isinstance(error, OSError) and is_out_of_files(error))
+    if not is_known:
         loop.default_exception_handler(context)

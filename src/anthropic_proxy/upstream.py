@@ -19,6 +19,7 @@ from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.observation import UpstreamRequest
+from anthropic_proxy.shortages import shortage_of
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
 MAX_BYTES = 64 * 1024 * 1024
@@ -40,6 +41,15 @@ class UpstreamError(ApiError):
     def __init__(self, status: int, message: str, phase: Phase) -> None:
         super().__init__(status, message)
         self.phase = phase
+
+
+class OwnShortageError(UpstreamError):
+    """This server has run out of something that a connection needs. The upstream has no part in it."""
+
+    def __init__(self, name: str, resource: str) -> None:
+        text = f"This server has run out of {resource}, so it can't connect to the upstream {name}. Try again in 1 s."
+        super().__init__(500, text, "connect")
+        self.headers["retry-after"] = "1"
 
 
 class Reply:
@@ -119,11 +129,19 @@ async def _at_end() -> bytes:
 
 class Upstream:
     """A pool of connections. `transport` replaces the network in tests. max_bytes: of an answer that is read whole; more
-    is a failure, so that no upstream can fill the memory.
+    is a failure, so that no upstream can fill the memory. on_shortage: called with the name of what this server has run
+    out of, when a connection can't be made.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        max_bytes: int = MAX_BYTES,
+        on_shortage: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.max_bytes = max_bytes
+        self._on_shortage = on_shortage
         # Not a client of httpx: what it adds (cookies, redirects, logins) must not be between different clients of ours.
         self._transport = transport or AiohttpTransport()
 
@@ -154,13 +172,13 @@ class Upstream:
 
     async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str, may_resend: Callable[[], bool]) -> Reply:
         ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
-        first = _Attempt(timeouts, name, ends)
+        first = _Attempt(timeouts, name, ends, self._on_shortage)
         try:
             response = await first.send(self._transport, request)
         except UpstreamError as error:
             if not (first.reused and _was_idle(error.__cause__) and may_resend()):
                 raise
-            response = await _Attempt(timeouts, name, ends).send(self._transport, request)
+            response = await _Attempt(timeouts, name, ends, self._on_shortage).send(self._transport, request)
         return Reply(response, name, timeouts, ends, self.max_bytes)
 
 
@@ -173,8 +191,9 @@ def _parsed(url: str) -> httpx.URL:
 class _Attempt:
     """One way of a request to the head of its answer; the transport's trace says how far it is."""
 
-    def __init__(self, timeouts: Timeouts, name: str, ends: float) -> None:
+    def __init__(self, timeouts: Timeouts, name: str, ends: float, on_shortage: Callable[[str], None]) -> None:
         self.reused = False
+        self._on_shortage = on_shortage
         self._timeouts = timeouts
         self._name = name
         self._ends = ends
@@ -189,9 +208,16 @@ class _Attempt:
         except TimeoutError as error:
             raise _late(self._name, self._phase, self._timeouts, ended=self._is_over()) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _told(error, self._name, self._phase) from error
+            raise self._error_for(error) from error
         finally:
             self._limit = None
+
+    def _error_for(self, error: Exception) -> UpstreamError:
+        resource = shortage_of(error) if self._phase == "connect" else None
+        if resource is None:
+            return _told(error, self._name, self._phase)
+        self._on_shortage(resource)
+        return OwnShortageError(self._name, resource)
 
     def _trace(self, event: str) -> None:
         self.reused = self.reused or event == "reused"

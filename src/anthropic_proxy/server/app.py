@@ -25,6 +25,7 @@ from anthropic_proxy.server.endpoints import Endpoints
 from anthropic_proxy.server.messages import Messages
 from anthropic_proxy.server.observed import Observed
 from anthropic_proxy.server.open_requests import OpenRequests
+from anthropic_proxy.shortages import ShortageLog, open_files
 
 # Between two looks at the slots and breakers of the upstreams.
 _STATE_SECONDS = 2
@@ -44,7 +45,8 @@ class Application:
         self.refused: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
         self.metrics = Metrics(names, settings.metrics_max_models)
-        self._gateways = Generations(settings, known, self.log, self.metrics)
+        self._shortages = ShortageLog(self.log)
+        self._gateways = Generations(settings, known, self.log, self.metrics, self._shortages)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         health = self._health(settings)
         exposition = Exposition(self.metrics, self._tell_states)
@@ -91,9 +93,12 @@ class Application:
         await self.requests.drain(seconds)
 
     async def keep_states(self) -> None:
-        """Keep what the metrics say of the upstreams up to date, for whichever process is asked. Runs until cancelled."""
+        """Keep what the metrics say of the upstreams up to date, for whichever process is asked, and report it when file
+        descriptors are nearly used up. Runs until cancelled.
+        """
         while True:
             self._tell_states()
+            self._shortages.check_files(open_files())
             await asyncio.sleep(_STATE_SECONDS)
 
     def _tell_states(self) -> None:
