@@ -160,7 +160,8 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type, as an `Accept` header selects it. May be called in any thread."""
         encode, content_type = choose_encoder(accept)
-        return encode(processes.all_metrics(self._registry)), content_type
+        with processes.reading():
+            return encode(processes.all_metrics(self._registry)), content_type
 
     def _model_label(self, observation: Observation, upstream: str) -> str:
         name = observation.model

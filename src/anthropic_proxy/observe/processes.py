@@ -2,16 +2,35 @@
 them. prometheus_client does that; what the system says of each process is added up here.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, multiprocess, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
+if sys.platform != "win32":
+    import fcntl
+
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
+# Kinds of metrics whose numbers outlive their process, and what their files have in the place of its PID then.
+_ADDED_UP = ("counter", "histogram", "summary")
+_DEAD = "dead"
+
+# Of a file of numbers, and what an entry may have beside its key.
+_LEAST_BYTES = 1 << 16
+_ENTRY_BYTES = 32
+
+_LOCK_TRIES = 50
+_LOCK_PAUSE = 0.01
 
 
 def share(directory: str) -> None:
@@ -48,9 +67,72 @@ def all_metrics(own: CollectorRegistry) -> CollectorRegistry:
     return registry
 
 
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Hold the shared numbers still, so that none is missed or read twice while another process moves them."""
+    directory = os.environ.get(_DIRECTORY)
+    if directory is None:
+        yield
+        return
+    with _lock_file(directory) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
 def died(pid: int) -> None:
     """A process that shared its numbers has ended: what it counted stays, what it had open is gone."""
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has types in part
+    directory = os.environ[_DIRECTORY]
+    with _lock_file(directory) as lock:
+        if _is_locked(lock):
+            # Where the disk is full, or the process ended while it made a file, its files stay, and count as before.
+            with contextlib.suppress(OSError, RuntimeError, struct.error):
+                _merge(Path(directory), pid)
+
+
+def _lock_file(directory: str) -> IO[bytes]:
+    return Path(directory, "lock").open("ab")
+
+
+def _is_locked(lock: IO[bytes]) -> bool:
+    """Lock the numbers for writing; False when readers take too long, as this process must not wait for them."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return True
+    return False
+
+
+def _merge(directory: Path, pid: int) -> None:
+    """Add what a process has counted to the files of all that have ended. With files of its own for each of them, every
+    scrape would cost more. Raises OSError when there is no room; all files are as they were then.
+    """
+    for kind in _ADDED_UP:
+        path, total = directory / f"{kind}_{pid}.db", directory / f"{kind}_{_DEAD}.db"
+        if not path.exists():
+            continue
+        counts: dict[str, float] = {}
+        for each in filter(Path.exists, (total, path)):
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(each)):  # type: ignore[no-untyped-call]  # as above
+                counts[key] = counts.get(key, 0.0) + value
+        _write(total, counts)
+        path.unlink()
+
+
+def _write(path: Path, counts: Mapping[str, float]) -> None:
+    """Replace a file of numbers."""
+    new = path.with_suffix(".new")
+    size = sum(len(key.encode()) + _ENTRY_BYTES for key in counts)
+    # Where the disk is full this is an error; a write into mapped memory would end the process.
+    new.write_bytes(bytes(max(size, _LEAST_BYTES)))
+    numbers = MmapedDict(str(new))  # type: ignore[no-untyped-call]  # as above
+    for key, value in counts.items():
+        numbers.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]  # as above
+    numbers.close()  # type: ignore[no-untyped-call]  # as above
+    new.replace(path)
 
 
 class _Processes(Collector):

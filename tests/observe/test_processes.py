@@ -1,0 +1,109 @@
+"""Numbers that several processes share: none is lost with a process, and none costs more for it."""
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.exposition import generate_latest
+
+from anthropic_proxy.observe import processes
+
+Process = Callable[[int], None]
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """Counts something as the process with a PID."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    def run(pid: int) -> None:
+        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))
+        registry = CollectorRegistry()
+        histogram, counter, gauge = processes.kinds(registry)
+        counter("requests", "Requests.", ("model",)).labels(f"m{pid % 2}").inc(3)
+        histogram("seconds", "Seconds.", buckets=(1, 2)).observe(1.5)
+        gauge("busy", "Busy.").set(1)
+
+    return run
+
+
+def _numbers() -> dict[str, float]:
+    with processes.reading():
+        text = generate_latest(processes.all_metrics(CollectorRegistry())).decode()
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if re.match("requests|seconds|busy", line)]
+    return {name: float(value) for name, value in lines}
+
+
+def _files(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("*.db")}
+
+
+def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, process: Process) -> None:
+    for pid in range(1, 21):
+        process(pid)
+    before = _numbers()
+    assert before['requests_total{model="m1"}'] == 30
+    assert (before['seconds_bucket{le="1.0"}'], before["seconds_count"], before["seconds_sum"]) == (0, 20, 30)
+    assert before["busy"] == 20
+    for pid in range(1, 20):
+        processes.died(pid)
+    assert _numbers() == before | {"busy": 1}
+    assert _files(tmp_path) == {f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")} | {
+        "gauge_livesum_20.db"
+    }
+    processes.died(20)
+    processes.died(21)
+    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pid in (1, 2):
+        process(pid)
+    before = _numbers()
+    monkeypatch.setattr(processes.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    processes.died(1)
+    assert _numbers() == before | {"busy": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00\x00\x00" * 4], ids=["empty", "cut"])
+def test_a_file_that_was_not_finished_stops_nothing(tmp_path: Path, process: Process, content: bytes) -> None:
+    process(1)
+    (tmp_path / "counter_1.db").write_bytes(content)
+    processes.died(1)
+    assert (tmp_path / "counter_1.db").exists()
+
+
+def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
+    labels = "x" * 997
+    for pid in (1, 2):
+        process(pid)
+        registry = CollectorRegistry()
+        for number in range(100):
+            processes.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(labels).inc()
+    before = _numbers()
+    processes.died(1)
+    processes.died(2)
+    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+    assert len(before) > 100
+
+
+def test_a_reader_that_does_not_end_stops_nothing(
+    tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_LOCK_PAUSE", 0)
+    process(1)
+    before = _numbers()
+    reader = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    processes.died(1)
+    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+    assert "counter_1.db" in _files(tmp_path)
+    os.close(reader)
+    processes.died(1)
+    assert "counter_1.db" not in _files(tmp_path)
