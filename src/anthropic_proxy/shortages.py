@@ -1,4 +1,4 @@
-"""Find out when the process runs out of file descriptors, ports or buffers: its own problem, and not an upstream's."""
+"""Find out when the process runs out of file descriptors or buffers: its own problem, and not an upstream's."""
 
 import errno
 import math
@@ -14,12 +14,12 @@ from typing import Protocol
 
 FILES = "file descriptors"
 
+# Not EADDRNOTAVAIL: it also means that the machine has no address of the upstream's family, as containers without IPv6.
 _BY_ERRNO: Mapping[int, str] = {
     errno.EMFILE: FILES,
     errno.ENFILE: FILES,
     errno.ENOBUFS: "buffers for connections",
     errno.ENOMEM: "memory for connections",
-    errno.EADDRNOTAVAIL: "local ports or addresses",
 }
 _HINTS: Mapping[str, str] = {
     FILES: "raise the limit (ulimit -n, LimitNOFILE of systemd): without any left, new connections are closed at once",
