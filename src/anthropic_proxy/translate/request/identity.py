@@ -10,8 +10,13 @@ import re
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
+# Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed without being parsed.
+_LONGEST_PARSED = 256
+
 # Claude Code before 2.1: user_HASH_account_UUID_session_UUID.
-_OLD_FORM = re.compile(r"(user_.+)_session_([\w-]+)")
+_USER = "user_"
+_SESSION = "_session_"
+_SESSION_ID = re.compile(r"[\w-]+")
 
 
 def to_identity(request: JsonObject, dialect: Dialect) -> JsonObject:
@@ -25,13 +30,26 @@ def to_identity(request: JsonObject, dialect: Dialect) -> JsonObject:
 
 
 def _parts(user_id: str) -> tuple[str, str]:
-    """What names the user, and what names the session: the whole of it where they can't be told apart."""
+    """Return what names the user and what names the session; the whole id twice where they can't be told apart."""
+    if len(user_id) > _LONGEST_PARSED:
+        return user_id, user_id
+    return _json_parts(user_id) or _old_parts(user_id) or (user_id, user_id)
+
+
+def _json_parts(user_id: str) -> tuple[str, str] | None:
     packed = loads_object(user_id.encode("utf-8", "replace")) if user_id.startswith("{") else None
-    if packed and isinstance(packed.get("session_id"), str):
-        user = "/".join(str(packed.get(name) or "") for name in ("device_id", "account_uuid"))
-        return user, packed["session_id"]
-    old = _OLD_FORM.fullmatch(user_id)
-    return (old[1], old[2]) if old else (user_id, user_id)
+    if not packed or not isinstance(packed.get("session_id"), str):
+        return None
+    user = "/".join(str(packed.get(name) or "") for name in ("device_id", "account_uuid"))
+    return user, packed["session_id"]
+
+
+def _old_parts(user_id: str) -> tuple[str, str] | None:
+    # At least one character follows, so the search ends before the last one.
+    place = user_id.rfind(_SESSION, 0, len(user_id) - 1)
+    user, session = user_id[: max(place, 0)], user_id[place + len(_SESSION) :]
+    is_user = user.startswith(_USER) and len(user) > len(_USER) and "\n" not in user
+    return (user, session) if is_user and _SESSION_ID.fullmatch(session) else None
 
 
 def _hashed(text: str) -> str:
