@@ -4,10 +4,17 @@ What the API or the grammar compilers behind it refuse is not dropped: it moves 
 it. Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude Code's recorded tools.
 """
 
+import operator
 import re
-from collections.abc import Iterable
 from typing import Any
 
+from anthropic_proxy.translate.request.schema_alternatives import (
+    TooManyStepsError,
+    followed,
+    merged,
+    own_properties,
+    strings_in,
+)
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
@@ -28,7 +35,6 @@ _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostnam
 
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-_BRANCHES = ("allOf", "anyOf", "oneOf")
 _MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
@@ -36,76 +42,83 @@ _FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 
 # A reference into an alternative at the top.
 _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
+_REFERENCE_IN_TEXT = re.compile(rb'"\$ref":"#/(?:oneOf|anyOf|allOf|not|if|then|else)')
+
+# A property takes seven bytes at least, with its type 20, and one or two steps where alternatives are not nested deeply.
+_BYTES_PER_STEP = 8
 
 
 def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
-    """Parameters of a function, and what had to move out of them: text for the tool's description, often empty.
+    """Return the parameters of a function, and what had to move out of them: text for the tool's description, often empty.
 
     OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their properties to the
-    object, which requires what all of them require. A reference at the top, alone or as an alternative, is followed; what
-    references into the alternatives mean becomes a definition.
+    object, which requires what all of them require, unless there are too many to put together. A reference at the top,
+    alone or as an alternative, is followed; what references into the alternatives mean becomes a definition.
     """
     if _AT_TOP.isdisjoint(schema):
-        return legal(_object(schema, _own(schema), _strings(schema.get("required")))), ""
-    definitions = schema = _kept_in_reach(schema)
-    schema = _followed(schema, definitions)
+        return legal(_object(schema, own_properties(schema), strings_in(schema.get("required")))), ""
+    text = dumps(schema)
+    definitions = schema = _kept_in_reach(schema, text)
+    schema = followed(schema, definitions)
     kept = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
-    flat = schema | {name: [_followed(each, definitions) for each in _schemas(schema.get(name))] for name in _BRANCHES}
-    merged = _object(kept, _properties(flat), _required(flat))
+    try:
+        properties, required = merged(schema, definitions, len(text) // _BYTES_PER_STEP)
+    except TooManyStepsError:
+        properties, required = own_properties(schema), strings_in(schema.get("required"))
     note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
-    return legal(merged), note
+    return legal(_object(kept, properties, required)), note
 
 
 def _object(schema: JsonObject, properties: JsonObject, required: list[str]) -> JsonObject:
-    merged: JsonObject = {**schema, "type": "object", "properties": properties}
-    merged.pop("$schema", None)
-    if required or not isinstance(merged.get("required", []), list):
-        merged["required"] = list(dict.fromkeys(required))
-    return merged
+    parameters: JsonObject = {**schema, "type": "object", "properties": properties}
+    parameters.pop("$schema", None)
+    if required or not isinstance(parameters.get("required", []), list):
+        parameters["required"] = list(dict.fromkeys(required))
+    return parameters
 
 
-def _own(schema: JsonObject) -> JsonObject:
-    own = schema.get("properties")
-    return own if isinstance(own, dict) else {}
+def _kept_in_reach(schema: JsonObject, text: bytes) -> JsonObject:
+    """Return the schema with its alternatives as definitions too, if references point into them: they leave the top.
 
-
-def _kept_in_reach(schema: JsonObject) -> JsonObject:
-    """The schema with its alternatives as definitions too, where references point into them: at the top they go."""
-    parts = {name: schema[name] for name in _ALTERNATIVES if name in schema}
-    named = {f"#/{name}": part for name, part in parts.items() if isinstance(part, dict)}
-    lists = {name: part for name, part in parts.items() if isinstance(part, list)}
-    named |= {f"#/{name}/{place}": each for name, part in lists.items() for place, each in enumerate(part)}
-    places = {path: path[2:].replace("/", "_") + "_" for path in named}
-    found: JsonObject = _with_references(schema, places) if places else schema
-    if found == schema:
+    `text` is the schema's JSON.
+    """
+    if not _REFERENCE_IN_TEXT.search(text):
         return schema
-    definitions = {places[path]: _with_references(each, places) for path, each in named.items()}
+    places = {path: path[2:].replace("/", "_") + "_" for path in _alternatives(schema)}
+    found: JsonObject = _with_references(schema, places)
+    if found is schema:
+        return schema
+    definitions = {places[path]: each for path, each in _alternatives(found).items()}
     own = found.get("$defs")
     return {**found, "$defs": {**definitions, **(own if isinstance(own, dict) else {})}}
 
 
+def _alternatives(schema: JsonObject) -> JsonObject:
+    """Return the alternatives at the top of a schema by the paths that references to them have."""
+    found: JsonObject = {}
+    for name in _ALTERNATIVES:
+        part = schema.get(name)
+        if isinstance(part, dict):
+            found[f"#/{name}"] = part
+        elif isinstance(part, list):
+            found |= {f"#/{name}/{place}": each for place, each in enumerate(part)}
+    return found
+
+
 def _with_references(value: Any, places: dict[str, str]) -> Any:
-    """`value` with references to `places` (by path) made references to the definitions that they are now."""
+    """Return `value` with references to `places` (by path) made references to definitions; itself if it has none."""
     if isinstance(value, list):
-        return [_with_references(each, places) for each in value]
+        items = [_with_references(each, places) for each in value]
+        return value if all(map(operator.is_, items, value)) else items
     if not isinstance(value, dict):
         return value
     changed = {name: _with_references(each, places) for name, each in value.items()}
-    path = _REFERENCE.match(value["$ref"]) if isinstance(value.get("$ref"), str) else None
+    reference = value.get("$ref")
+    path = _REFERENCE.match(reference) if isinstance(reference, str) else None
     if path and path[0] in places:
-        changed["$ref"] = f"#/$defs/{places[path[0]]}{value['$ref'][path.end() :]}"
-    return changed
-
-
-def _followed(schema: JsonObject, definitions: JsonObject) -> JsonObject:
-    """What a reference to one of the definitions stands for, with what stands beside it; any other schema as it is."""
-    path = str(schema.get("$ref")).split("/")
-    named = definitions.get(path[1]) if len(path) == 3 and path[0] == "#" else None
-    meant = named.get(path[2]) if isinstance(named, dict) else None
-    if not isinstance(meant, dict):
-        return schema
-    return meant | {name: value for name, value in schema.items() if name != "$ref"}
+        changed["$ref"] = f"#/$defs/{places[path[0]]}{reference[path.end() :]}"
+    return value if all(map(operator.is_, changed.values(), value.values())) else changed
 
 
 def legal(schema: Any) -> Any:
@@ -120,7 +133,7 @@ def _legal(schema: Any) -> Any:
     nested = {name: _nested(name, value) for name, value in schema.items()}
     said = [f"{name}: {nested.pop(name)}" for name in ("format", "pattern") if _is_refused(name, nested.get(name))]
     if said:
-        nested["description"] = ". ".join([*filter(None, _strings([nested.get("description")])), *said])
+        nested["description"] = ". ".join([*filter(None, strings_in([nested.get("description")])), *said])
     return nested
 
 
@@ -141,47 +154,6 @@ def _is_refused(name: str, value: Any) -> bool:
     return value not in _FORMATS if name == "format" else "\\p{" in value or "\\P{" in value
 
 
-def _properties(schema: JsonObject) -> JsonObject:
-    """The properties of the object and of its branches; its own go first."""
-    properties: JsonObject = {}
-    for part in _schemas(schema.get("allOf")):
-        properties.update(_properties(part))
-    for name in ("anyOf", "oneOf"):
-        properties.update(_either(map(_properties, _schemas(schema.get(name)))))
-    return {**properties, **_own(schema)}
-
-
-def _either(alternatives: Iterable[JsonObject]) -> JsonObject:
-    """The properties that alternatives have. Those that differ (the `kind` that tells them apart) may be any of theirs."""
-    found: dict[str, dict[bytes, Any]] = {}
-    for properties in alternatives:
-        for name, schema in properties.items():
-            found.setdefault(name, {})[dumps(schema)] = schema
-    return {
-        name: {"anyOf": [*each.values()]} if len(each) > 1 else next(iter(each.values())) for name, each in found.items()
-    }
-
-
-def _required(schema: JsonObject) -> list[str]:
-    """Own requirements, those of every `allOf`, and those that all of `anyOf` or `oneOf` share."""
-    required = _strings(schema.get("required"))
-    for part in _schemas(schema.get("allOf")):
-        required += _required(part)
-    for name in ("anyOf", "oneOf"):
-        each = [_required(part) for part in _schemas(schema.get(name))]
-        shared = set(each[0]).intersection(*each[1:]) if each else set()
-        required += [key for key in each[0] if key in shared] if each else []
-    return list(dict.fromkeys(required))
-
-
-def _strings(value: Any) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def _schemas(value: Any) -> list[JsonObject]:
-    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-
-
 def fits_strict(schema: Any) -> bool:
     """Whether strict mode takes the schema as it is: an object at the top, every object closed, every property required."""
     return isinstance(schema, dict) and schema.get("type") == "object" and "anyOf" not in schema and _fits(schema)
@@ -195,7 +167,7 @@ def _fits(schema: Any) -> bool:
         return False
     if schema.get("type") == "object" or properties:
         closed = schema.get("additionalProperties") is False
-        if not closed or set(_strings(schema.get("required"))) != set(properties):
+        if not closed or set(strings_in(schema.get("required"))) != set(properties):
             return False
     if schema.get("type") == "array" and "items" not in schema:
         return False
