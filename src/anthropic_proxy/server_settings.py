@@ -52,6 +52,9 @@ class ServerSettings(BaseSettings):
     max_header_bytes: int = Field(
         default=65536, ge=8192, le=2**20, validation_alias="MAX_HEADER_BYTES", description="a number from 8192 to 1048576"
     )
+    max_json_values: int = Field(
+        default=1_000_000, ge=1, validation_alias="MAX_JSON_VALUES", description="a number from 1 on"
+    )
     body_timeout: float = Field(default=600, gt=0, validation_alias="BODY_TIMEOUT", description=_SECONDS)
     write_timeout: float = Field(default=300, gt=0, validation_alias="WRITE_TIMEOUT", description=_SECONDS)
     # Longer than clients keep theirs (five to sixty), so that none is closed just when it is used again.

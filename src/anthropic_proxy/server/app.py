@@ -53,7 +53,7 @@ class Application:
         has_port = settings.metrics_port is not None
         access = Access(lambda: self.keys, self._limits)
         self._quart = self._made(settings, ops.routes(health, None if has_port else exposition), access)
-        self._endpoints = Messages(self._gateways, access, self.log).endpoints
+        self._endpoints = Messages(self._gateways, access, self.log, settings.max_json_values).endpoints
         self.requests = OpenRequests(
             Endpoints(cast("AsgiApplication", self._quart), self._endpoints, access, self.log, settings.body_timeout),
             most=settings.max_concurrent_requests,

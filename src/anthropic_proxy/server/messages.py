@@ -5,6 +5,7 @@ from functools import partial
 from typing import cast
 
 from anthropic_proxy.answer_stream import AnswerStream
+from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.gateway import Answer, Generations
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.passed_stream import PassedStream
@@ -15,6 +16,7 @@ from anthropic_proxy.server.request import Request
 from anthropic_proxy.server.response import Response
 from anthropic_proxy.wire.anthropic import Body, count_tokens_body, messages_body
 from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_values import has_more_values
 from anthropic_proxy.wire.sse import encode
 
 _STREAM_HEADERS = {
@@ -33,10 +35,12 @@ _Stream = AnswerStream | PassedStream | PendingStream
 class Messages:
     """Both, by the configuration that is in force."""
 
-    def __init__(self, gateways: Generations, access: Access, log: Log) -> None:
+    def __init__(self, gateways: Generations, access: Access, log: Log, most_values: int) -> None:
+        """most_values: JSON values that a request's body may hold."""
         self._gateways = gateways
         self._access = access
         self._log = log
+        self._most_values = most_values
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -67,9 +71,18 @@ class Messages:
         request.observation.operation = operation
         raw = request.take_body()
         self._log.body("client request", request.id, raw)
+        self._refuse_many_values(raw)
         body = parsed(raw, request.client.headers.get("anthropic-version", ""))
         request.key.check(body.request["model"])
         return body
+
+    def _refuse_many_values(self, raw: bytes) -> None:
+        """Raise ApiError (400) before a body is parsed that would take much more memory than its bytes."""
+        if has_more_values(raw, self._most_values):
+            raise invalid_request(
+                f"The request body holds more than {self._most_values} JSON values, the limit of this server "
+                "(MAX_JSON_VALUES). Send fewer or larger parts"
+            )
 
     def _written(self, request_id: str, received: Events) -> bytes:
         """Events as bytes: one write for each read of the upstream."""
