@@ -12,6 +12,7 @@ from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.translate.models import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.quoting import shortened
 
 # Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.
 _PATIENCE = 10
@@ -63,7 +64,7 @@ class Catalogue:
         for model in await self.models(client, observation):
             if model["id"] == model_id:
                 return model
-        raise ApiError(404, f"model: {model_id}")
+        raise ApiError(404, f"model: {shortened(model_id)}")
 
     def _aliases(self) -> dict[str, str]:
         return {

@@ -17,6 +17,7 @@ from typing import Literal
 
 from anthropic_proxy import variables
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.wire.quoting import shortened
 
 Reason = Literal[
     "no_key", "unknown_key", "expired_key", "model", "requests_per_minute", "tokens_per_minute", "tokens_per_month"
@@ -75,7 +76,7 @@ class ClientKey:
     def check(self, model: str) -> None:
         """Raises RefusedError (403) when it may not ask for a model."""
         if not self.may_use(model):
-            raise RefusedError(403, f"Your API key does not allow the model {model!r}", "model")
+            raise RefusedError(403, f"Your API key does not allow the model {shortened(model)!r}", "model")
 
 
 # Of whoever asks where no key is needed.

@@ -6,6 +6,10 @@ Source: the Anthropic API's error page and the official SDK's status classes.
 from collections.abc import Mapping
 
 from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.quoting import shortened
+
+# Characters. What other servers said is cut to half of it; lists of a client's names may be longer.
+_LONGEST_MESSAGE = 4000
 
 # What a server says to a path that it does not have.
 NOT_THERE = frozenset({404, 405, 501})
@@ -40,6 +44,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         details: JsonObject | None = None,
     ) -> None:
+        message = shortened(message, _LONGEST_MESSAGE)
         super().__init__(status, message)
         self.details = details
         self.status = status

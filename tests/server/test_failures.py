@@ -62,6 +62,69 @@ def test_bodies(proxy: str, raw: bytes, message: str, path: str) -> None:
     assert text.startswith(message)
 
 
+# Nine values: the body, those of its four fields, the message with two texts, and the id.
+NINE: dict[str, Any] = {**REQUEST, "metadata": {"user_id": "[],[],[],[],"}}
+TOO_MANY_VALUES = (
+    "The request body holds more than 9 JSON values, the limit of this server (MAX_JSON_VALUES). Send fewer or larger parts"
+)
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+def test_too_many_values(upstream: ScriptedUpstream, api: str) -> None:
+    upstream.then(answers({"type": "error", "error": {"type": "invalid_request_error", "message": "arrived"}}, 400))
+    with running_proxy(upstream.url, UPSTREAM_API=api, MAX_JSON_VALUES=9) as proxy:
+        assert send("POST", proxy + "/v1/messages", json=NINE).json()["error"]["message"] == "arrived"
+        for path in ("/v1/messages", "/v1/messages/count_tokens"):
+            assert told(send("POST", proxy + path, json={**NINE, "top_k": 1})) == (
+                400,
+                "invalid_request_error",
+                TOO_MANY_VALUES,
+            )
+    assert len(upstream.requests) == 1
+
+
+LONG = "n" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"messages": [{"role": LONG, "content": "x"}]}, id="role"),
+        pytest.param(
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": LONG}}]}]},
+            id="type of a source",
+        ),
+        pytest.param(
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": kind, "source": {"type": "base64", "media_type": LONG, "data": "YQ=="}}],
+                    }
+                    for kind in ("image", "document")
+                ]
+            },
+            id="media type",
+        ),
+        pytest.param(
+            {"tools": [{"name": "a", "input_schema": {}}], "tool_choice": {"type": "tool", "name": LONG}}, id="tool_choice"
+        ),
+        pytest.param({"tools": [{"type": "web_search_1", "name": LONG}]}, id="tool of a server"),
+        pytest.param(
+            {"tools": [{"name": LONG, "input_schema": {}, "allowed_callers": ["x"]}]}, id="tool of another caller"
+        ),
+        pytest.param({"tools": [{"type": f"mcp_toolset{LONG}"}]}, id="type of a tool"),
+        pytest.param({"tools": [{"type": "bash_20250124", "name": f"{n}"} for n in range(21)]}, id="many tools of a type"),
+        pytest.param({"mcp_servers": [{"name": f"{number}{LONG}"} for number in range(5)]}, id="MCP servers"),
+        pytest.param({"mcp_servers": [{"name": f"server_{number}"} for number in range(9999)]}, id="many MCP servers"),
+    ],
+)
+def test_long_values_are_cut(proxy: str, fields: dict[str, Any]) -> None:
+    response = send("POST", proxy + "/v1/messages", json={**REQUEST, **fields})
+    assert told(response)[:2] == (400, "invalid_request_error")
+    assert len(response.content) < 5000
+
+
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_too_large(proxy: str, framing: str) -> None:
     size = 33 * 1024 * 1024

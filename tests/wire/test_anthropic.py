@@ -134,6 +134,14 @@ def test_no_request_at_all(raw: bytes, text: str) -> None:
         ("output_config", {"format": {"type": "json_schema"}}, "output_config.format.schema: Field required"),
         ("metadata", [], "metadata: Input should be an object"),
         ("metadata", {"user_id": 1}, "metadata.user_id: Input should be a valid string"),
+        # Only the first problem of a list is looked for.
+        ("messages", [1, 2, 3], "messages.0: Input should be an object"),
+        ("stop_sequences", ["", "", ""], "stop_sequences.0: String should have at least 1 character"),
+        (
+            "context_management",
+            {"edits": [{"type": "of_next_month"}] * 11},
+            "context_management.edits: List should have at most 10 items after validation, not 11",
+        ),
     ],
 )
 def test_a_bad_field_is_named(field: str, value: Any, text: str) -> None:

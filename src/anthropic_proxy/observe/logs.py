@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.quoting import shortened
 
 # Images and documents: only their beginning tells anything.
 _SHORTEST_BASE64 = 200
@@ -133,7 +134,7 @@ class Log:
 
     def ignored(self, kinds: set[str]) -> None:
         """What was left out or not understood: each kind is logged the first time that it is met."""
-        for kind in sorted(kinds - self._kinds):
+        for kind in sorted({shortened(kind) for kind in kinds} - self._kinds):
             if len(self._kinds) < _MAX_KINDS:
                 self._kinds.add(kind)
                 self.debug("ignored", kind=kind)

@@ -9,6 +9,7 @@ from anthropic_proxy.server.messages import PREFIXES
 from anthropic_proxy.server.request import Request
 from anthropic_proxy.translate.models import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.quoting import shortened
 
 
 class ModelId(BaseConverter):
@@ -42,7 +43,7 @@ def routes(gateways: Generations) -> Blueprint:
     async def model(model_id: str) -> Response:
         received = _received()
         if not received.key.may_use(model_id):
-            raise ApiError(404, f"model: {model_id}")
+            raise ApiError(404, f"model: {shortened(model_id)}")
         found = await gateways.current.catalogue.model(model_id, received.client, received.observation)
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
@@ -74,7 +75,7 @@ def _limit(given: str | None) -> int:
     try:
         return int(given)
     except ValueError:
-        raise invalid_request(f"limit: Input should be a valid integer, not {given!r}") from None
+        raise invalid_request(f"limit: Input should be a valid integer, not {shortened(given)!r}") from None
 
 
 def _json(body: JsonObject) -> Response:

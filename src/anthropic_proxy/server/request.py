@@ -10,6 +10,7 @@ from anthropic_proxy.client_keys import EVERYTHING
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.server.asgi import OBSERVATION, Receive, Scope
+from anthropic_proxy.wire.quoting import shortened
 
 # The Messages API's own limit.
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -45,7 +46,7 @@ class Request:
         """Receive the body, in so many seconds. Raises ApiError (400, 408, 413), and ClientLeftError."""
         encoding = self.client.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
-            raise invalid_request(f"content-encoding {encoding!r} is not supported: send the body as it is")
+            raise invalid_request(f"content-encoding {shortened(encoding)!r} is not supported: send the body as it is")
         # What is no number was refused by the server below, or is counted on its way.
         length = self.client.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:

@@ -13,6 +13,7 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.context import KNOWN_EDITS
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.quoting import shortened
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
@@ -79,7 +80,7 @@ def _position(models: list[JsonObject], model_id: str, parameter: str) -> int:
     for position, model in enumerate(models):
         if model["id"] == model_id:
             return position
-    raise invalid_request(f"{parameter}: no model has the id {model_id}")
+    raise invalid_request(f"{parameter}: no model has the id {shortened(model_id)}")
 
 
 def _model_info(entry: JsonObject) -> JsonObject:

@@ -17,10 +17,12 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
+from anthropic_proxy.wire import collector
 from anthropic_proxy.wire.codec import JsonObject, loads_whole, without_lone_surrogates
 from anthropic_proxy.wire.content import Content
 from anthropic_proxy.wire.context import CompactionConfig, ContextManagement
-from anthropic_proxy.wire.shapes import OPEN, SELDOM
+from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.shapes import OPEN, SELDOM, Items
 from anthropic_proxy.wire.tools import McpServer, Tool, ToolChoice
 
 
@@ -93,11 +95,11 @@ class CountTokensRequest(TypedDict):
     """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
 
     model: Annotated[str, Field(min_length=1)]
-    messages: list[Message]
+    messages: Items[Message]
     system: NotRequired[Content | None]
-    tools: NotRequired[list[Tool] | None]
+    tools: NotRequired[Items[Tool] | None]
     tool_choice: NotRequired[ToolChoice | None]
-    mcp_servers: NotRequired[list[McpServer] | None]
+    mcp_servers: NotRequired[Items[McpServer] | None]
     thinking: NotRequired[Thinking | None]
     output_config: NotRequired[OutputConfig | None]
     output_format: NotRequired[OutputFormat | None]
@@ -112,7 +114,7 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: Annotated[int, Field(ge=0)]
     stream: NotRequired[bool | None]
-    stop_sequences: NotRequired[list[Annotated[str, Field(min_length=1)]] | None]
+    stop_sequences: NotRequired[Items[Annotated[str, Field(min_length=1)]] | None]
     temperature: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
     top_p: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
     top_k: NotRequired[Annotated[int, Field(ge=0)] | None]
@@ -126,7 +128,7 @@ class _RoutedRequest(TypedDict):
     """What it takes to say who answers a request, and how."""
 
     model: Annotated[str, Field(min_length=1)]
-    messages: list[JsonObject]
+    messages: Items[JsonObject]
     stream: NotRequired[bool | None]
     thinking: NotRequired[JsonObject | None]
 
@@ -152,6 +154,9 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 
 # The `error_code` for a conversation in which nothing was said.
 NOTHING_TO_SUMMARIZE = "compaction_nothing_to_summarize"
+
+# Characters of a problem.
+_LONGEST_PROBLEM = 500
 
 # Tags of our own unions: the API does not have them in its paths.
 _OUR_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "other_reference"}
@@ -192,13 +197,14 @@ def count_tokens_body(raw: bytes, version: str = "") -> Body:
 
 
 def _body(raw: bytes, checked: Callable[[], JsonObject]) -> Body:
-    try:
-        return Body(raw, checked())
-    except InvalidRequestError as problem:
+    with collector.held_back():
         try:
-            return Body(raw, _validate(_ROUTED, raw), problem)
-        except ValidationError:
-            raise problem from None
+            return Body(raw, checked())
+        except InvalidRequestError as problem:
+            try:
+                return Body(raw, _validate(_ROUTED, raw), problem)
+            except ValidationError:
+                raise problem from None
 
 
 def _not_empty(request: JsonObject) -> JsonObject:
@@ -265,4 +271,6 @@ def _error_text(error: ErrorDetails) -> str:
     if error["type"] == "json_invalid":
         return "The request body is not valid JSON: " + error["msg"].removeprefix("Invalid JSON: ")
     path = ".".join(str(step) for step in error["loc"] if step not in _OUR_TAGS)
-    return f"{path}: {error['msg']}" if path else f"The request body is not an object: {error['msg']}"
+    # Some messages quote the value.
+    problem = shortened(error["msg"], _LONGEST_PROBLEM)
+    return f"{path}: {problem}" if path else f"The request body is not an object: {problem}"

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.shapes import OPEN, by_type
+from anthropic_proxy.wire.shapes import OPEN, Items, by_type
 from anthropic_proxy.wire.tools import ToolChangeBlock
 
 
@@ -69,7 +69,7 @@ class SearchResultBlock(TypedDict):
     type: Literal["search_result"]
     source: str
     title: str
-    content: list[TextBlock]
+    content: Items[TextBlock]
 
 
 @OPEN
@@ -124,8 +124,8 @@ class BrowserChange(TypedDict):
 @OPEN
 class BrowserStateBlock(TypedDict):
     type: Literal["browser_state"]
-    tabs: list[BrowserTab]
-    state_changes: NotRequired[list[BrowserChange] | None]
+    tabs: Items[BrowserTab]
+    state_changes: NotRequired[Items[BrowserChange] | None]
 
 
 @OPEN
@@ -139,7 +139,7 @@ class McpToolResultBlock(TypedDict):
 class CompactionBlock(TypedDict):
     type: Literal["compaction"]
     content: NotRequired[str | None]
-    tool_changes: NotRequired["list[Block] | None"]
+    tool_changes: NotRequired["Items[Block] | None"]
 
 
 @OPEN
@@ -192,6 +192,6 @@ def _content_tag(content: Any) -> str:
 
 
 Content = Annotated[
-    Annotated[str, Tag("string")] | Annotated[list[Block], Tag("blocks")],
+    Annotated[str, Tag("string")] | Annotated[Items[Block], Tag("blocks")],
     Discriminator(_content_tag),
 ]

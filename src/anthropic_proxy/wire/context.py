@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, Tag
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.shapes import OPEN, by_type
+from anthropic_proxy.wire.shapes import OPEN, Items, by_type
 
 
 @OPEN
@@ -49,8 +49,8 @@ class ClearToolUses(TypedDict):
     trigger: NotRequired[Annotated[InputTokens | ToolUses, Field(discriminator="type")] | None]
     keep: NotRequired[ToolUses | None]
     clear_at_least: NotRequired[InputTokens | None]
-    exclude_tools: NotRequired[list[str] | None]
-    clear_tool_inputs: NotRequired[bool | list[str] | None]
+    exclude_tools: NotRequired[Items[str] | None]
+    clear_tool_inputs: NotRequired[bool | Items[str] | None]
 
 
 @OPEN
@@ -86,7 +86,8 @@ Edit = Annotated[
 
 @OPEN
 class ContextManagement(TypedDict):
-    edits: NotRequired[list[Edit] | None]
+    # Each edit looks at the whole conversation; the API has three kinds.
+    edits: NotRequired[Annotated[Items[Edit], Field(max_length=10)] | None]
 
 
 @OPEN

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.shapes import OPEN, by_type
+from anthropic_proxy.wire.shapes import OPEN, Items, by_type
 
 
 @OPEN
@@ -20,7 +20,7 @@ class CustomTool(TypedDict):
     type: NotRequired[Literal["custom"] | None]
     description: NotRequired[str | None]
     strict: NotRequired[bool | None]
-    allowed_callers: NotRequired[list[str] | None]
+    allowed_callers: NotRequired[Items[str] | None]
 
 
 @OPEN
@@ -31,7 +31,7 @@ class TypedTool(TypedDict):
     name: NotRequired[str | None]
     description: NotRequired[str | None]
     mcp_server_name: NotRequired[str | None]
-    allowed_callers: NotRequired[list[str] | None]
+    allowed_callers: NotRequired[Items[str] | None]
 
 
 def _tool_tag(tool: Any) -> str:

@@ -7,6 +7,7 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request.target import Target
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.quoting import shortened
 
 _PDF = "application/pdf"
 # The Messages API's own list.
@@ -27,7 +28,9 @@ def image_part(source: JsonObject) -> JsonObject:
             return openai.image_part(_data_url(media_type, source["data"]))
         case "base64":
             known = ", ".join(_IMAGES)
-            raise invalid_request(f"Could not process image: media_type {source['media_type']!r} is none of {known}")
+            raise invalid_request(
+                f"Could not process image: media_type {shortened(source['media_type'])!r} is none of {known}"
+            )
         case _:
             raise invalid_request(_NO_FILES)
 
@@ -45,7 +48,7 @@ def _from_base64(source: JsonObject, name: str, target: Target) -> list[JsonObje
         return [image_part(source)]
     if media_type.startswith("text/") or media_type in _TEXTS:
         return [openai.text_part(_decoded(source["data"]))]
-    raise invalid_request(f"a document of media_type {source['media_type']!r} can't be used: send a PDF or text")
+    raise invalid_request(f"a document of media_type {shortened(source['media_type'])!r} can't be used: send a PDF or text")
 
 
 def _pdf(data: str, name: str, target: Target) -> JsonObject:

@@ -11,8 +11,12 @@ from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import toolsets, typed_tools
 from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.quoting import shortened
 
 _SEARCHES = ("tool_search_tool_regex", "tool_search_tool_bm25")
+
+# Characters of an error's text.
+_LONGEST_REASONS = 2000
 
 # A schema does not make these the client's.
 _SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
@@ -46,11 +50,13 @@ def unavailability(tool: JsonObject) -> Unavailable | None:
         if tool.get("mcp_server_name"):
             return _mcp_server(tool["mcp_server_name"])
         label = f"{name} ({kind})" if name else kind
-        return Unavailable(name or kind, f"{label} runs on Anthropic's servers")
+        return Unavailable(name or kind, f"{shortened(label)} runs on Anthropic's servers")
     callers = tool.get("allowed_callers")
     if callers and "direct" not in callers:
         name = name or kind
-        return Unavailable(name, f"{name} can only be called from code execution, which runs on Anthropic's servers")
+        return Unavailable(
+            name, f"{shortened(name)} can only be called from code execution, which runs on Anthropic's servers"
+        )
     return None
 
 
@@ -88,11 +94,11 @@ def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
 
 
 def _mcp_server(name: str) -> Unavailable:
-    return Unavailable(f"MCP server {name}", f"MCP server {name} is connected to from Anthropic's servers")
+    return Unavailable(f"MCP server {name}", f"MCP server {shortened(name)} is connected to from Anthropic's servers")
 
 
 def _refusal(path: str, found: list[Unavailable]) -> ApiError:
-    reasons = "; ".join(each.why for each in found)
+    reasons = shortened("; ".join(each.why for each in found), _LONGEST_REASONS)
     what = "it" if len(found) == 1 else "them"
     return invalid_request(
         f"{path}: {reasons}. This upstream has none: leave {what} out, or offer a tool that the client runs itself"
