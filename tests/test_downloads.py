@@ -162,6 +162,15 @@ def test_too_large_together(files: ScriptedUpstream) -> None:
         inlined(asking(block("image", files.url), block("image", files.url + "/b")), max_bytes=2 * len(PNG) - 1)
 
 
+def test_too_large_together_as_often_as_named(files: ScriptedUpstream) -> None:
+    often = [block("image", files.url)] * 1000
+    files.then(answers(PNG))
+    assert len(inlined(asking(*often), max_bytes=1000 * len(PNG) + 1000)) == 1000
+    files.then(answers(PNG))
+    with pytest.raises(ApiError, match="files named by address may have 0 MB together, counted as often as they are named"):
+        inlined(asking(*often), max_bytes=500 * len(PNG))
+
+
 def test_too_many() -> None:
     blocks = [block("image", f"http://127.0.0.1/{number}") for number in range(MAX_FILES + 1)]
     with pytest.raises(ApiError, match=f"{MAX_FILES + 1} files are named by address, and at most {MAX_FILES} are fetched"):

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +116,17 @@ class Downloads:
         except ExceptionGroup as failed:
             # The others were cancelled for the first, or failed with it.
             raise failed.exceptions[0] from failed
-        return inlined(request, {remote: task.result() for remote, task in tasks.items()})
+        sources = {remote: task.result() for remote, task in tasks.items()}
+        self._refuse_many_copies(wanted, sources)
+        return inlined(request, sources)
+
+    def _refuse_many_copies(self, wanted: Counter[Remote], sources: dict[Remote, JsonObject]) -> None:
+        """Raise ApiError (400) where files that the request names often have too many bytes together, in base64."""
+        if sum(count * len(sources[remote]["data"]) for remote, count in wanted.items()) > self._max_bytes * 4 // 3 + 4:
+            megabytes = self._max_bytes // 1024 // 1024
+            raise invalid_request(
+                f"messages: files named by address may have {megabytes} MB together, counted as often as they are named"
+            )
 
     async def aclose(self) -> None:
         if self._session is not None:

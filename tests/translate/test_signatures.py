@@ -1,6 +1,7 @@
 """Signatures: what goes in comes out, and what is not ours, or was changed, does not."""
 
 import base64
+import json
 import zlib
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.reasoning import DETAILS, IN_TEXT, PARTS, Thought
-from anthropic_proxy.translate.signatures import Signer
+from anthropic_proxy.translate.signatures import UNSIGNED, Signer
 from anthropic_proxy.wire.codec import dumps
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -96,3 +97,31 @@ def test_a_block_without_text_gives_nothing_back(origin: str) -> None:
 def test_reasoning_in_the_text_is_not_given_back() -> None:
     block = {"thinking": "a", "signature": Signer().sign(Thought(IN_TEXT, ["a"]), "a")}
     assert not Signer().gives_back(block)
+
+
+def test_repetitive_texts_go_round_and_short_signatures_unpack_to_little() -> None:
+    shown = "The same thing again. " * 10_000
+    thought = Thought(DETAILS, [""], [{"type": "reasoning.encrypted", "data": shown}])
+    signature = UNSIGNED.sign(thought, "")
+    assert UNSIGNED.read(signature, "") == thought
+    assert len(signature) > len(shown), "it is not compressed"
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"text": "x" * 100_000},
+        {"details": [{} for _ in range(3000)], "text": "".join(map(str, range(300)))},
+    ],
+    ids=["a long text", "many values"],
+)
+def test_what_expands_too_much_is_not_ours(packed: Any) -> None:
+    payload = base64.urlsafe_b64encode(zlib.compress(json.dumps(packed, separators=(",", ":")).encode())).decode()
+    assert UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "") is None
+
+
+@pytest.mark.parametrize("lengths", [(4, -4, 4, -4, 4), (-4, 8)])
+def test_lengths_of_details_are_not_negative(lengths: tuple[int, ...]) -> None:
+    details = [{"text": length} for length in lengths]
+    payload = base64.urlsafe_b64encode(json.dumps({"details": details}).encode()).decode()
+    assert UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "four") is None

@@ -36,7 +36,12 @@ def test_any_object(document: Any, values: Any, indent: Any, ascii_only: bool) -
         pytest.param(rb'{"m":{"model":"a"},"model":"a"}', rb'{"m":{"model":"a"},"model":"b"}', id="not-within"),
         pytest.param(rb'{"x":"\"model\":\\","model":"a"}', rb'{"x":"\"model\":\\","model":"b"}', id="escapes"),
         pytest.param(rb'{"x":["]}","{["],"model":"a"}', rb'{"x":["]}","{["],"model":"b"}', id="brackets-in-strings"),
-        pytest.param(rb'{"model":"a","model":"c"}', rb'{"model":"b","model":"b"}', id="twice"),
+        pytest.param(rb'{"model":"a","model":"c"}', rb'{"model":"b"}', id="twice"),
+        pytest.param(
+            b'{"model":"a" , "x":1 ,\n"model" : {"c":[]} , "y":2,"model":3}',
+            b'{"model":"b" , "x":1 , "y":2}',
+            id="three-times",
+        ),
         pytest.param(rb'{"mod\u0065l":"a","\ud83d":"\ude00"}', rb'{"mod\u0065l":"b","\ud83d":"\ude00"}', id="escaped-name"),
         pytest.param(rb'{"model":null, "a":-1}', rb'{"model":"b", "a":-1}', id="null"),
         pytest.param(rb'{"a":true}', rb'{"a":true,"model":"b"}', id="not-there"),

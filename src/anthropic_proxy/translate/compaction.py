@@ -64,11 +64,11 @@ def wanted(request: JsonObject, count: Count) -> Wanted | None:
     if asked is not None:
         _check(request)
         return Wanted(_instructions(asked), on_demand=True)
-    for edit in edits_of(request):
-        if edit["type"] == "compact_20260112":
-            trigger = (edit.get("trigger") or {}).get("value", _TRIGGER_TOKENS)
-            if count(request) >= trigger:
-                return Wanted(_instructions(edit), pauses=bool(edit.get("pause_after_compaction")))
+    edits = [edit for edit in edits_of(request) if edit["type"] == "compact_20260112"]
+    tokens = count(request) if edits else 0
+    for edit in edits:
+        if tokens >= (edit.get("trigger") or {}).get("value", _TRIGGER_TOKENS):
+            return Wanted(_instructions(edit), pauses=bool(edit.get("pause_after_compaction")))
     return None
 
 

@@ -33,6 +33,7 @@ def apply_edits(request: JsonObject, count: Count) -> tuple[JsonObject, list[Jso
     if not edits_of(request):
         return request, []
     request = without_compaction_blocks(request)
+    count = _counting_once(count)
     applied = []
     for edit in edits_of(request):
         apply = _EDITS.get(edit["type"])
@@ -44,6 +45,18 @@ def apply_edits(request: JsonObject, count: Count) -> tuple[JsonObject, list[Jso
             applied.append({"type": edit["type"], "cleared_input_tokens": tokens, **report})
             request = edited
     return request, applied
+
+
+def _counting_once(count: Count) -> Count:
+    """Return a count that looks at each request once."""
+    known: dict[int, tuple[JsonObject, int]] = {}
+
+    def counted(request: JsonObject) -> int:
+        if id(request) not in known:
+            known[id(request)] = request, count(request)
+        return known[id(request)][1]
+
+    return counted
 
 
 def edits_of(request: JsonObject) -> list[JsonObject]:
@@ -62,7 +75,9 @@ def _clear_tool_uses(request: JsonObject, edit: JsonObject, count: Count) -> tup
     if not _is_triggered(edit.get("trigger") or _TRIGGER, request, len(uses), count):
         return request, None
     old = _old_uses(request["messages"], uses, edit)
-    inputs = edit.get("clear_tool_inputs") or ()
+    inputs = edit.get("clear_tool_inputs")
+    if isinstance(inputs, list):
+        inputs = frozenset(inputs)
     cleared: set[str] = set()
 
     def clear(block: JsonObject) -> JsonObject:
@@ -78,7 +93,7 @@ def _clear_tool_uses(request: JsonObject, edit: JsonObject, count: Count) -> tup
 def _old_uses(messages: list[JsonObject], uses: list[JsonObject], edit: JsonObject) -> set[str]:
     """The ids of the uses to clear. An id that comes again belongs to a use that is kept."""
     keep = (edit.get("keep") or {}).get("value", _KEPT_TOOL_USES)
-    excluded = edit.get("exclude_tools") or ()
+    excluded = frozenset(edit.get("exclude_tools") or ())
     kept_from = max(0, len(uses) - keep)
     old = {use["id"] for use in uses[:kept_from] if use["name"] not in excluded}
     return old - {use["id"] for use in uses[kept_from:]} - _unread(messages)

@@ -29,6 +29,7 @@ from anthropic_proxy.translate.reasoning import (
 )
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
+from anthropic_proxy.wire.json_values import has_more_values
 
 _PREFIX = "anthropic-proxy.1"
 _SIGNATURE = re.compile(
@@ -40,6 +41,8 @@ _SIGNATURE = re.compile(
 MARK = f"{_PREFIX}.".encode()
 # A client may send anything: what unpacks to more than this is not ours.
 _MAX_BYTES = 16 * 1024 * 1024
+# What compresses better is not compressed, and not unpacked: a short signature must not take much memory.
+_MAX_EXPANSION = 10
 _MAC_BYTES = 16
 # Bytes of JSON that are not worth compressing.
 _SHORT = 400
@@ -76,15 +79,16 @@ class Signer:
 
     def replayed(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
         """An assistant message with its thinking blocks given back to the upstream, each in the form that it came in."""
-        fields: dict[str, Any] = {}
+        replayed: dict[str, list[Any]] = {}
         for block in blocks:
             thought = self.read(block.get("signature") or block.get("data"), block.get("thinking") or "")
             if thought is not None:
-                _give_back(thought, fields)
-        parts = fields.pop(PARTS, None)
+                _give_back(thought, replayed)
+        parts = replayed.pop(PARTS, None)
+        fields: JsonObject = {name: each if name == DETAILS else "".join(each) for name, each in replayed.items()}
         if parts is not None:
             text = message["content"]
-            fields["content"] = [thinking_part(parts), *([openai.text_part(text)] if text else [])]
+            fields["content"] = [thinking_part("".join(parts)), *([openai.text_part(text)] if text else [])]
         return {**message, **fields}
 
     def gives_back(self, block: JsonObject) -> bool:
@@ -101,11 +105,12 @@ class Signer:
 UNSIGNED = Signer()
 
 
-def _give_back(thought: Thought, fields: dict[str, Any]) -> None:
+def _give_back(thought: Thought, replayed: dict[str, list[Any]]) -> None:
+    """Add details, or the pieces of a text, to the field that they came in."""
     if thought.origin == DETAILS and thought.details:
-        fields.setdefault(DETAILS, []).extend(thought.details)
+        replayed.setdefault(DETAILS, []).extend(thought.details)
     elif thought.origin not in (IN_TEXT, DETAILS) and thought.text:
-        fields[thought.origin] = fields.get(thought.origin, "") + thought.text
+        replayed.setdefault(thought.origin, []).append(thought.text)
 
 
 def _payload(thought: Thought, shown: str) -> str:
@@ -120,7 +125,18 @@ def _payload(thought: Thought, shown: str) -> str:
     if not packed:
         return ""
     written = dumps(packed)
-    return _base64(written if len(written) <= _SHORT else zlib.compress(written))
+    return _base64(written if len(written) <= _SHORT else _compressed(written))
+
+
+def _compressed(written: bytes) -> bytes:
+    """Return compressed JSON, or the JSON itself where the compressed form would expand too much."""
+    compressed = zlib.compress(written)
+    return compressed if _expands_moderately(compressed, written) else written
+
+
+def _expands_moderately(compressed: bytes, written: bytes) -> bool:
+    """Whether unpacking takes about as much memory as the same bytes of plain JSON may take."""
+    return len(written) <= _MAX_EXPANSION * len(compressed) and not has_more_values(written, len(compressed) // 2)
 
 
 def _measured(detail: JsonObject) -> JsonObject:
@@ -135,8 +151,8 @@ def _unpacked(payload: str) -> JsonObject | None:
         data = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         if not data.startswith(b"{"):
             unpacker = zlib.decompressobj()
-            data = unpacker.decompress(data, _MAX_BYTES)
-            if not unpacker.eof:
+            compressed, data = data, unpacker.decompress(data, min(_MAX_BYTES, _MAX_EXPANSION * len(data) + 1))
+            if not unpacker.eof or not _expands_moderately(compressed, data):
                 return None
     except (ValueError, zlib.error):
         return None
@@ -154,14 +170,20 @@ def _thought(field: str, packed: JsonObject, shown: str) -> Thought | None:
 
 def _restored(details: list[JsonObject], shown: str) -> list[JsonObject] | None:
     """Details with their texts in place again; None when the block's text has another length than it had."""
-    measured = [next((name for name in DETAIL_TEXTS if isinstance(each.get(name), int)), None) for each in details]
+    measured = [_measured_name(each) for each in details]
     ends = list(accumulate(each[name] if name else 0 for each, name in zip(details, measured, strict=True)))
-    if any(measured) and ends[-1] != len(shown):
+    # With negative lengths the pieces of a short text could have any length.
+    if any(measured) and (ends[-1] != len(shown) or sorted([0, *ends]) != [0, *ends]):
         return None
     return [
         {**each, name: shown[end - each[name] : end]} if name else each
         for each, name, end in zip(details, measured, ends, strict=True)
     ]
+
+
+def _measured_name(detail: JsonObject) -> str | None:
+    """Return the name of the text that has its length in its place, None without one."""
+    return next((name for name in DETAIL_TEXTS if isinstance(detail.get(name), int)), None)
 
 
 def _base64(data: bytes) -> str:

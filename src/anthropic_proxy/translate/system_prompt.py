@@ -1,5 +1,7 @@
 """The system prompt of a Chat Completions request: what is added to it, and where it goes without a role of its own."""
 
+from itertools import chain
+
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -9,30 +11,40 @@ def with_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
     first, *rest = messages
     if first["role"] != "system":
         return [openai.system_message(text), *messages]
-    return [{**first, "content": _joined(first["content"], text)}, *rest]
+    return [{**first, "content": _joined([first["content"], text])}, *rest]
 
 
 def without_system_role(messages: list[JsonObject]) -> list[JsonObject]:
-    """Each system message as the beginning of the user's message that follows it: the templates that know no system role
-    want user and assistant to take turns. Elsewhere it is a user's message of its own.
+    """Return each system message as the beginning of the user's message that follows it: the templates that know no system
+    role want user and assistant to take turns. Elsewhere it is a user's message of its own.
     """
     changed: list[JsonObject] = []
-    for message in reversed(messages):
-        following = changed[-1] if changed else None
-        if message["role"] != "system":
-            changed.append(message)
-        elif following and following["role"] == "user":
-            changed[-1] = {**following, "content": _joined(message["content"], following["content"])}
+    waiting: list[JsonObject] = []
+    for message in messages:
+        if message["role"] == "system":
+            waiting.append(message)
+            continue
+        if message["role"] == "user":
+            changed.append(_as_one([*waiting, message]))
         else:
-            changed.append({**message, "role": "user"})
-    return changed[::-1]
+            changed += [_as_one(waiting), message] if waiting else [message]
+        waiting = []
+    return [*changed, _as_one(waiting)] if waiting else changed
 
 
-def _joined(first: str | list[JsonObject], second: str | list[JsonObject]) -> str | list[JsonObject]:
-    """Two contents as one: a text where both are."""
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return [*_parts(first), *_parts(second)]
+def _as_one(messages: list[JsonObject]) -> JsonObject:
+    """Return the last of some messages as the user's, with the contents of all of them."""
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]
+    return {**messages[-1], "role": "user", "content": _joined([message["content"] for message in messages])}
+
+
+def _joined(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:
+    """Return several contents as one: a text where all of them are."""
+    texts = [content for content in contents if isinstance(content, str)]
+    if len(texts) == len(contents):
+        return "\n\n".join(texts)
+    return list(chain.from_iterable(map(_parts, contents)))
 
 
 def _parts(content: str | list[JsonObject]) -> list[JsonObject]:

@@ -65,15 +65,27 @@ def estimate_untranslated(request: JsonObject) -> Estimate:
 
 
 def _strings(value: Any) -> tuple[int, int]:
-    """Tokens of all texts within a JSON value, and of its media."""
-    if isinstance(value, str):
-        return estimate_text(value), 0
-    if isinstance(value, dict):
-        if any(value.get("type") == kind and isinstance(value.get(name), str) for kind, name in _SOURCES):
-            return 0, _source(value)
-        value = [each for key, each in value.items() if key not in _NOT_READ]
-    pairs = [_strings(each) for each in value] if isinstance(value, list) else []
-    return sum(text for text, _ in pairs), sum(media for _, media in pairs)
+    """Return the tokens of all texts within a JSON value, and of its media."""
+    text = media = 0
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            text += estimate_text(value)
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            if _is_source(value):
+                media += _source(value)
+            else:
+                waiting += [each for key, each in value.items() if key not in _NOT_READ]
+    return text, media
+
+
+def _is_source(value: JsonObject) -> bool:
+    kind = value.get("type")
+    name = _SOURCES.get(kind) if isinstance(kind, str) else None
+    return name is not None and isinstance(value.get(name), str)
 
 
 def _source(source: JsonObject) -> int:
@@ -92,6 +104,6 @@ _MEDIA = {
     "file": lambda part: pdf_tokens(part["file"]["file_data"]),
 }
 # Types of sources, with the field that holds each. The arguments of a tool may look alike, so that is checked.
-_SOURCES = (("base64", "data"), ("url", "url"))
+_SOURCES = {"base64": "data", "url": "url"}
 # Values that no model reads.
-_NOT_READ = ("type", "role", "signature", "cache_control", "tool_use_id", "id")
+_NOT_READ = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))

@@ -14,8 +14,11 @@ from anthropic_proxy.wire.codec import dumps, loads
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]++")
-# All up to the next bracket that is not within a string.
-_NO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+# All up to the next bracket that is not within a string, nor within a value of up to two levels: most are that flat.
+_NO_VALUES = rb'[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = rb"[{\[](?:" + _NO_VALUES + rb")*+[}\]]"
+_FLAT_IN_FLAT = rb"[{\[](?:" + _NO_VALUES + rb"|" + _FLAT + rb")*+[}\]]"
+_NO_BRACKET = re.compile(rb"(?:" + _NO_VALUES + rb"|" + _FLAT_IN_FLAT + rb")*+", re.DOTALL)
 _OPENING = b"{["
 
 
@@ -30,18 +33,23 @@ class _Member(NamedTuple):
 def with_members(document: bytes, values: Mapping[str, Any]) -> bytes:
     """The text of a JSON object with these members in place of its own of these names, and the others at its end.
 
-    `document` is known to be the text of an object (it was parsed). A name that it holds twice is replaced twice.
+    `document` is known to be the text of an object (it was parsed). Of members with one of the names, the first is
+    replaced and the others are removed, so that a long value is not repeated.
     """
     pieces: list[bytes] = []
-    done = 0
+    done = previous_end = 0
     found: set[str] = set()
-    is_empty = True
     for member in _members(document):
-        is_empty = False
-        if member.name in values:
+        if member.name in found:
+            # With the comma in front of it.
+            pieces.append(document[done:previous_end])
+            done = member.end
+        elif member.name in values:
             pieces += [document[done : member.start], dumps(values[member.name])]
             done = member.end
             found.add(member.name)
+        previous_end = member.end
+    is_empty = not previous_end
     rest = [dumps(name) + b":" + dumps(value) for name, value in values.items() if name not in found]
     if not rest:
         return b"".join([*pieces, document[done:]])

@@ -44,3 +44,11 @@ def test_nine_characters_stay() -> None:
     ids = ToolIds("nine")
     assert ids.upstream_id("aB3456789") == "aB3456789"
     assert ids.upstream_id("aB3456789") != "aB3456789"
+
+
+def test_long_ids_that_begin_alike_stay_apart() -> None:
+    ids = ToolIds()
+    long_ids = ["x" * 300 + end for end in "ab"]
+    made = [ids.upstream_id(each) for each in (*long_ids, *long_ids)]
+    assert len(set(made)) == 4
+    assert all(len(each) == 40 for each in made)

@@ -31,12 +31,12 @@ def blocks_of(content: str | list[JsonObject] | None) -> list[JsonObject]:
 
 def to_parts(blocks: list[JsonObject], target: Target) -> list[JsonObject]:
     """Content parts of blocks, none of them an empty text. Raises ApiError (400) for data that can't be used."""
-    return [
-        part
-        for block in blocks
-        for part in _PARTS.get(block["type"], _other)(block, target)
-        if part["type"] != "text" or part["text"]
-    ]
+    parts: list[JsonObject] = []
+    for block in blocks:
+        made = _PARTS.get(block["type"], _other)(block, target)
+        # The parts of a document have been made here, level by level.
+        parts += made if block["type"] == "document" else filter(_says_something, made)
+    return parts
 
 
 def to_tool_text(block: JsonObject, label: str, target: Target) -> tuple[str, list[JsonObject]]:
@@ -104,14 +104,19 @@ def _document(block: JsonObject, target: Target) -> list[JsonObject]:
     if source["type"] == "content":
         body = to_parts(blocks_of(source["content"]), target)
     else:
-        body = document_parts(source, title or "document.pdf", target)
-    return _marked([openai.text_part(head), *body], cache_mark(block, target))
+        body = list(filter(_says_something, document_parts(source, title or "document.pdf", target)))
+    parts = [openai.text_part(head), *body] if head else body
+    return _marked(parts, cache_mark(block, target))
 
 
 def _marked(parts: list[JsonObject], mark: JsonObject | None) -> list[JsonObject]:
     """Parts with the mark at their end; only a text can have one (OpenRouter)."""
-    last = parts[-1]
+    last = parts[-1] if parts else {}
     return [*parts[:-1], openai.text_part(last["text"], mark)] if mark and last.get("text") else parts
+
+
+def _says_something(part: JsonObject) -> bool:
+    return bool(part["type"] != "text" or part["text"])
 
 
 def _search_result(block: JsonObject, target: Target) -> list[JsonObject]:

@@ -18,6 +18,7 @@ from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_
 from anthropic_proxy.translate.toolsignatures import signed, unsigned
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.quoting import shortened
 
 # Claude Code's first system block, or the first line where a gateway has joined them. It differs from one conversation to
 # the next and, as the very first tokens, would spoil every prefix cache behind us.
@@ -163,7 +164,8 @@ def _orphan(result: JsonObject, target: Target) -> list[JsonObject]:
     """A result that answers no call of the turn before, or one that is answered already, can't be a tool message: its
     content is kept for the model to read.
     """
-    label = f"another tool result, for call {result['tool_use_id']}"
+    # It stands before each of the result's images.
+    label = f"another tool result, for call {shortened(result['tool_use_id'])}"
     text, attached = to_tool_text(result, label, target)
     return [openai.text_part(f"[{label}]\n{text}"), *attached]
 

@@ -45,6 +45,7 @@ _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$
 _REFERENCE_IN_TEXT = re.compile(rb'"\$ref":"#/(?:oneOf|anyOf|allOf|not|if|then|else)')
 
 # A property takes seven bytes at least, with its type 20, and one or two steps where alternatives are not nested deeply.
+_LEAST_STEPS = 100
 _BYTES_PER_STEP = 8
 
 
@@ -63,7 +64,7 @@ def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     kept = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
     try:
-        properties, required = merged(schema, definitions, len(text) // _BYTES_PER_STEP)
+        properties, required = merged(schema, definitions, _LEAST_STEPS + len(text) // _BYTES_PER_STEP)
     except TooManyStepsError:
         properties, required = own_properties(schema), strings_in(schema.get("required"))
     note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
@@ -117,7 +118,7 @@ def _with_references(value: Any, places: dict[str, str]) -> Any:
     reference = value.get("$ref")
     path = _REFERENCE.match(reference) if isinstance(reference, str) else None
     if path and path[0] in places:
-        changed["$ref"] = f"#/$defs/{places[path[0]]}{reference[path.end() :]}"
+        changed["$ref"] = f"#/$defs/{places[path[0]]}{path.string[path.end() :]}"
     return value if all(map(operator.is_, changed.values(), value.values())) else changed
 
 

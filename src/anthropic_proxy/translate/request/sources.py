@@ -1,7 +1,7 @@
 """Where a request's images and documents come from: found wherever they stand, and replaced in a copy of the request."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import Literal, NamedTuple
 
 from anthropic_proxy.dialects import Dialect
@@ -15,10 +15,13 @@ class Remote(NamedTuple):
     url: str
 
 
-def remote_sources(request: JsonObject, dialect: Dialect) -> list[Remote]:
-    """What an upstream of `dialect` can't fetch itself: documents, and images unless it does. Each once, in order."""
+def remote_sources(request: JsonObject, dialect: Dialect) -> Counter[Remote]:
+    """Return what an upstream of `dialect` can't fetch itself, in order, and how often the request has it.
+
+    These are documents, and images unless the upstream fetches them.
+    """
     remotes = filter(None, map(_remote, _blocks_of(request)))
-    return list(dict.fromkeys(each for each in remotes if not _fetches(each, dialect)))
+    return Counter(each for each in remotes if not _fetches(each, dialect))
 
 
 def _fetches(remote: Remote, dialect: Dialect) -> bool:
@@ -40,6 +43,11 @@ def has_pdfs(request: JsonObject) -> bool:
     return any(map(_may_be_pdf, _blocks_of(request)))
 
 
+def count_blocks(request: JsonObject) -> int:
+    """Return how many blocks the messages of a checked request hold."""
+    return sum(1 for _ in _blocks_of(request))
+
+
 def _may_be_pdf(block: JsonObject) -> bool:
     if block["type"] == "document":
         source = block["source"]
@@ -48,18 +56,25 @@ def _may_be_pdf(block: JsonObject) -> bool:
 
 
 def _blocks_of(request: JsonObject) -> Iterator[JsonObject]:
-    """All blocks, in order, but for those that are there to hold others."""
-    return chain.from_iterable(map(_blocks_in, request["messages"]))
+    """Yield all blocks, in order, but for those that are there to hold others."""
+    for message in request["messages"]:
+        # Nested generators would hand each block up through all levels.
+        levels = [_content(message)]
+        while levels:
+            block = next(levels[-1], None)
+            if block is None:
+                levels.pop()
+                continue
+            held = _held(block)
+            if held is None:
+                yield block
+            else:
+                levels.append(_content(held))
 
 
-def _blocks_in(holder: JsonObject) -> Iterator[JsonObject]:
+def _content(holder: JsonObject) -> Iterator[JsonObject]:
     content = holder.get("content")
-    for block in content if isinstance(content, list) else ():
-        held = _held(block)
-        if held is None:
-            yield block
-        else:
-            yield from _blocks_in(held)
+    return iter(content if isinstance(content, list) else ())
 
 
 def _held(block: JsonObject) -> JsonObject | None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 _ILLEGAL_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 _KEPT = 31
+_LONGEST_HASHED = 256
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -25,12 +26,18 @@ class ToolIds:
 
     def upstream_id(self, tool_use_id: str) -> str:
         """The id for the next call that the client knows as `tool_use_id`; that one itself where it is legal and new."""
-        legal = tool_use_id if self._legal.fullmatch(tool_use_id) else self._made(tool_use_id, 0)
+        # What a long id ends with counts once, however many attempts it takes to find one that is new.
+        short = tool_use_id if len(tool_use_id) <= _LONGEST_HASHED else _shortened(tool_use_id)
+        legal = tool_use_id if self._legal.fullmatch(tool_use_id) else self._made(short, 0)
         while legal in self._used:
-            self._times[tool_use_id] = self._times.get(tool_use_id, 0) + 1
-            legal = self._made(tool_use_id, self._times[tool_use_id])
+            self._times[short] = self._times.get(short, 0) + 1
+            legal = self._made(short, self._times[short])
         self._used.add(legal)
         return legal
+
+
+def _shortened(tool_use_id: str) -> str:
+    return tool_use_id[:_KEPT] + hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _plain(tool_use_id: str, number: int) -> str:

@@ -5,7 +5,9 @@ type with the schema that the type stands for (typed_tools); toolsets as one fun
 Anthropic can run is left out, and said so (server_tools).
 """
 
-from anthropic_proxy.errors import invalid_request
+from collections import Counter
+
+from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.names import ToolName, client_names, upstream_name
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import server_tools, toolsets, typed_tools
@@ -13,9 +15,13 @@ from anthropic_proxy.translate.request.schemas import fits_strict, legal_paramet
 from anthropic_proxy.translate.request.tool_changes import effective_tools
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.quoting import shortened
 
 # Claude Code's stand-in while real tools are deferred; its description is "never call this tool".
 _PLACEHOLDER = "DeferredToolPlaceholder"
+
+# The API has one tool of each dated type.
+_MOST_OF_A_TYPE = 20
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -27,8 +33,9 @@ def to_tools(request: JsonObject, notes: Notes) -> JsonObject:
     server_tools.refuse_skills(request)
     tools = effective_tools(request)
     choice = request.get("tool_choice") or {}
+    _refuse_same_names(tools)
+    _refuse_many_of_a_type(tools)
     usable = _usable(tools)
-    _refuse_same_names(tools, usable)
     unavailable = server_tools.unavailable_tools(request, tools)
     server_tools.refuse_unless_usable(unavailable, choice, has_functions=bool(usable))
     notes.unavailable += [each.name for each in unavailable]
@@ -55,8 +62,20 @@ def takes_one_call(request: JsonObject) -> bool:
 
 
 def _usable(tools: list[JsonObject]) -> list[JsonObject]:
-    """Tools as the model is offered them: each with name and schema, members of toolsets with `toolset_name` as well."""
-    return [each for tool in tools if _is_offered(tool) for each in _expanded(tool)]
+    """Return tools as the model is offered them: with name and schema, and members of toolsets with `toolset_name`.
+
+    Raises ApiError (400) at the first name that is there twice: a short entry of the list may stand for many tools.
+    """
+    usable: list[JsonObject] = []
+    names: set[str] = set()
+    for tool in filter(_is_offered, tools):
+        for each in _expanded(tool):
+            name = _upstream_name(each)
+            if name in names:
+                raise _same_names()
+            names.add(name)
+            usable.append(each)
+    return usable
 
 
 def _is_offered(tool: JsonObject) -> bool:
@@ -70,12 +89,24 @@ def _expanded(tool: JsonObject) -> list[JsonObject]:
     return [typed_tools.with_schema(tool)] if members is None else members
 
 
-def _refuse_same_names(tools: list[JsonObject], usable: list[JsonObject]) -> None:
-    """The API's own words; without them the calls of one tool would reach another."""
+def _refuse_same_names(tools: list[JsonObject]) -> None:
     given = [tool["name"] for tool in tools if tool.get("name")]
-    names = [_upstream_name(tool) for tool in usable]
-    if len(set(given)) < len(given) or len(set(names)) < len(names):
-        raise invalid_request("tools: Tool names must be unique.")
+    if len(set(given)) < len(given):
+        raise _same_names()
+
+
+def _same_names() -> ApiError:
+    """Return the API's own error; without it the calls of one tool would reach another."""
+    return invalid_request("tools: Tool names must be unique.")
+
+
+def _refuse_many_of_a_type(tools: list[JsonObject]) -> None:
+    """Raise ApiError (400) for more tools of one dated type than clients have: each becomes kilobytes of description."""
+    kinds = (tool.get("type") or "" for tool in tools)
+    families = Counter(kind.rpartition("_")[0] for kind in kinds if typed_tools.is_known(kind))
+    for family, count in families.items():
+        if count > _MOST_OF_A_TYPE:
+            raise invalid_request(f"tools: at most {_MOST_OF_A_TYPE} tools may have the type {family}")
 
 
 def _ignored(tools: list[JsonObject]) -> set[str]:
@@ -110,8 +141,8 @@ def _tool_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObje
     # A tool of its own goes before a member of a toolset, whose name is no tool's name.
     chosen = [tool for tool in named if not tool.get("toolset_name")] or named
     if not chosen:
-        raise invalid_request(f"tool_choice.name: no tool of that name is available: {choice.get('name')}")
+        raise invalid_request(f"tool_choice.name: no tool of that name is available: {shortened(name)}")
     if len(chosen) > 1:
         toolset_names = ", ".join(tool["toolset_name"] for tool in chosen)
-        raise invalid_request(f"tool_choice.name: more than one toolset has {name}: {toolset_names}")
+        raise invalid_request(f"tool_choice.name: more than one toolset has {shortened(name)}: {toolset_names}")
     return {"type": "function", "function": {"name": _upstream_name(chosen[0])}}
