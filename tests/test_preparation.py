@@ -1,6 +1,7 @@
 """Requests with files, end to end: what the upstream gets of them, and that reading them holds up nobody."""
 
 import asyncio
+import gc
 import json
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route
+from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.signatures import UNSIGNED
 from tests.pdfs import base64_of, pdf
 from tests.running_proxy import running_proxy
@@ -155,3 +157,35 @@ def test_nobody_reads_on_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
             await working
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("fields", "thread"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}] * 4001}, "translator_0"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 4001}]}, "translator_0"),
+        ({"tools": [{"name": f"t{number}", "input_schema": {}} for number in range(2001)]}, "translator_0"),
+        ({}, "MainThread"),
+    ],
+    ids=["messages", "blocks", "tools", "few"],
+)
+def test_many_parts_are_translated_in_a_thread(monkeypatch: pytest.MonkeyPatch, fields: Json, thread: str) -> None:
+    threads: list[str] = []
+
+    def translate(request: Json, *arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return to_openai(request, *arguments)
+
+    monkeypatch.setattr(preparation_module, "to_openai", translate)
+    request = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}], **fields}
+
+    async def main() -> Any:
+        preparation = Preparation(UNSIGNED, Downloads())
+        try:
+            return await preparation.to_answer(request, Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
+        finally:
+            await preparation.aclose()
+
+    assert asyncio.run(main()).body["model"] == "m"
+    assert threads == [thread]
+    assert gc.isenabled()
