@@ -1,22 +1,28 @@
-"""The forms in which models write tool calls as text: markers, and how what stands between them is read.
+"""The formats in which models write tool calls as text, as rows of a table: markers, and how to read what they enclose.
 
-They come from the chat templates of the model families (Hermes and Qwen, Qwen3-Coder, Llama 3, Mistral, DeepSeek, GLM,
-Kimi). A server that has the parser for its model reads them itself; one that hasn't passes them on. A text is a call only
-when its name is one of the offered tools; several together are calls or text, never half of each.
+Each row cites the chat template that it comes from, by its repository on Hugging Face or the vendor's documentation. A
+server that has the parser for its model reads such calls itself; one that does not passes them on. A text is a call only
+when its name is one of the offered tools; several calls within one pair of markers are all calls, or all text.
+
+All patterns fail or match in linear time: neighbouring repetitions exclude one another's characters.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.arguments import parse_arguments
-from anthropic_proxy.translate.jsonscan import JsonScanner
+from anthropic_proxy.translate.names import NamePrefixes
 from anthropic_proxy.translate.repair import repaired
-from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.codec import JsonObject, loads, loads_first
 
 # The offered tools by the names that the upstream knows, with the schemas of their parameters.
 Tools = Mapping[str, JsonObject]
+
+# In a row: the name of an offered tool. A character that no name has follows it.
+_NAME = "NAME"
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,85 @@ class TextCall:
 Calls = list[TextCall]
 
 
+class OfferedTools:
+    """The tools that a call can be for, prepared once for all calls in the text of a response."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._types: dict[tuple[str, str], frozenset[str]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def __bool__(self) -> bool:
+        return bool(self._tools)
+
+    @cached_property
+    def prefixes(self) -> NamePrefixes:
+        return NamePrefixes(self._tools)
+
+    def types(self, name: str, parameter: str) -> frozenset[str]:
+        """Return the JSON types that the tool's schema allows for a parameter; none where it does not say."""
+        key = name, parameter
+        if key not in self._types:
+            properties = self._tools.get(name, {}).get("properties")
+            schema = properties.get(parameter) if isinstance(properties, dict) else None
+            self._types[key] = frozenset(_types(schema))
+        return self._types[key]
+
+
 @dataclass(frozen=True)
 class Format:
-    """opener: the marker that it begins with. end: the marker that ends it; None where it lasts to the answer's end.
-    beginnings: what may follow the opener, white space left out, where the tool's name is the given one.
-    read: the calls in what stands between the markers; none when they are no calls of offered tools.
-    last: it counts only where it is the last thing of the answer.
+    """One format.
+
+    opener: the marker that it begins with.
+    end: the marker that ends it; None where it lasts to the end of the response.
+    openings: what may follow the opener, white space left out, up to where a call of the tool NAME is certain enough for
+    the text to be held.
+    read: returns the calls in what stands between the markers, none when they are no calls of offered tools. Raises
+    ValueError for anything else.
+    last: it counts only as the last thing in the response.
     """
 
     opener: str
     end: str | None
-    beginnings: Callable[[str], tuple[str, ...]]
-    read: Callable[[str, Tools], Calls]
+    openings: tuple[str, ...]
+    read: Callable[[str, OfferedTools], Calls]
     last: bool = False
+
+    @cached_property
+    def split_openings(self) -> tuple[tuple[str, str], ...]:
+        """What precedes and what follows NAME in each opening; nothing follows where there is no NAME."""
+        parts = (opening.partition(_NAME) for opening in self.openings)
+        return tuple((before, after) for before, _, after in parts)
+
+
+def starts_call(form: Format, text: str, tools: OfferedTools) -> bool | None:
+    """Return whether `text`, white space left out, starts a call behind the opener; None while it may still become one."""
+    may_become = False
+    for before, after in form.split_openings:
+        if text[: len(before)] != before[: len(text)]:
+            continue
+        starts = _starts_like(before, after, text, tools)
+        if starts:
+            return True
+        may_become |= starts is None
+    return None if may_become else False
+
+
+def _starts_like(before: str, after: str, text: str, tools: OfferedTools) -> bool | None:
+    """As above, for one opening; `text` and `before` agree as far as both go."""
+    if len(text) < len(before):
+        return None
+    if not after:
+        return True
+    name, ends, _ = text[len(before) :].partition(after[0])
+    if not ends:
+        return None if tools.prefixes.any_begins_with(name) else False
+    rest = text[len(before) + len(name) :]
+    if name not in tools or rest[: len(after)] != after[: len(rest)]:
+        return False
+    return True if len(rest) >= len(after) else None
 
 
 class _NoCallError(ValueError):
@@ -67,7 +139,7 @@ _KIMI = re.compile(
 )
 
 
-def _call(name: str, arguments: Any, tools: Tools) -> TextCall:
+def _call(name: str, arguments: Any, tools: OfferedTools) -> TextCall:
     if arguments is None or isinstance(arguments, str):
         arguments = parse_arguments(arguments or "")
     if name not in tools or not isinstance(arguments, dict):
@@ -75,7 +147,7 @@ def _call(name: str, arguments: Any, tools: Tools) -> TextCall:
     return TextCall(name, arguments)
 
 
-def _object_call(value: Any, tools: Tools, *, exactly: bool) -> TextCall:
+def _object_call(value: Any, tools: OfferedTools, *, exactly: bool) -> TextCall:
     """The call of an object with name and arguments; `exactly` these."""
     if not isinstance(value, dict):
         raise _NoCallError
@@ -86,25 +158,16 @@ def _object_call(value: Any, tools: Tools, *, exactly: bool) -> TextCall:
     return _call(value["name"], value[key] if key else {}, tools)
 
 
-def _object_calls(value: Any, tools: Tools, *, exactly: bool) -> Calls:
+def _object_calls(value: Any, tools: OfferedTools, *, exactly: bool) -> Calls:
     """The calls of an object, or of a list of them."""
     return [_object_call(each, tools, exactly=exactly) for each in (value if isinstance(value, list) else [value])]
 
 
-def _document(text: str, at: int) -> tuple[Any, int]:
-    """The JSON document at `at`, and where it ends."""
-    scanner = JsonScanner()
-    end = scanner.feed(text, at)
-    if not scanner.whole:
-        raise _NoCallError
-    return loads(text[at:end]), end
-
-
-def _documents(text: str, gap: re.Pattern[str], tools: Tools, *, exactly: bool) -> Calls:
+def _documents(text: str, gap: re.Pattern[str], tools: OfferedTools, *, exactly: bool) -> Calls:
     calls: Calls = []
     at = _past(gap, text, 0)
     while at < len(text):
-        value, at = _document(text, at)
+        value, at = loads_first(text, at)
         calls += _object_calls(value, tools, exactly=exactly)
         at = _past(gap, text, at)
     return calls
@@ -126,7 +189,7 @@ def _each(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterator[re.Ma
         at = found.end()
 
 
-def _read_tagged(body: str, tools: Tools) -> Calls:
+def _read_tagged(body: str, tools: OfferedTools) -> Calls:
     """Hermes and Qwen: JSON. Qwen3-Coder: function and parameter tags. GLM: the name, and keys and values in tags."""
     inner = body.strip()
     if inner.startswith(("{", "[")):
@@ -136,42 +199,40 @@ def _read_tagged(body: str, tools: Tools) -> Calls:
     return _read_glm(inner, tools)
 
 
-def _read_json(text: str, tools: Tools) -> Calls:
+def _read_json(text: str, tools: OfferedTools) -> Calls:
     try:
         return _documents(text, _LLAMA_GAP, tools, exactly=False)
     except ValueError:
         return [_object_call(repaired(text), tools, exactly=False)]
 
 
-def _function(name: str, inner: str, tools: Tools) -> TextCall:
+def _function(name: str, inner: str, tools: OfferedTools) -> TextCall:
+    name = name.strip()
     if inner.lstrip().startswith("{"):
-        return _call(name.strip(), inner, tools)
+        return _call(name, inner, tools)
     pairs = [(found[1].strip(), found[2]) for found in _each(_PARAMETER, inner)]
-    return _call(name.strip(), _typed(pairs, tools.get(name.strip())), tools)
+    return _call(name, _typed(name, pairs, tools), tools)
 
 
-def _read_function(body: str, tools: Tools) -> Calls:
+def _read_function(body: str, tools: OfferedTools) -> Calls:
     name, _, inner = body.partition(">")
     return [_function(name, inner, tools)]
 
 
-def _read_glm(body: str, tools: Tools) -> Calls:
+def _read_glm(body: str, tools: OfferedTools) -> Calls:
     named = _GLM_NAME.match(body)
     if named is None:
         raise _NoCallError
     pairs = [(found[1].strip(), found[2]) for found in _each(_GLM_ARGUMENT, body, named.end())]
-    return [_call(named[1], _typed(pairs, tools.get(named[1])), tools)]
+    return [_call(named[1], _typed(named[1], pairs, tools), tools)]
 
 
-def _typed(pairs: list[tuple[str, str]], schema: JsonObject | None) -> JsonObject:
-    """Values that stand as plain text, in the types that the tool's schema asks for; strings where it doesn't say."""
-    properties = (schema or {}).get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    return {key: _value(text, known.get(key)) for key, text in pairs}
+def _typed(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> JsonObject:
+    """Values that stand as plain text, in the types that the tool's schema allows; strings where it does not say."""
+    return {parameter: _value(text, tools.types(name, parameter)) for parameter, text in pairs}
 
 
-def _value(text: str, schema: Any) -> Any:
-    types = _types(schema)
+def _value(text: str, types: frozenset[str]) -> Any:
     if not types or "string" in types:
         return text
     value = _parsed(text)
@@ -207,82 +268,92 @@ _IS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _read_llama(body: str, tools: Tools) -> Calls:
+def _read_llama(body: str, tools: OfferedTools) -> Calls:
     return _documents(body, _LLAMA_GAP, tools, exactly=False)
 
 
-def _read_mistral(body: str, tools: Tools) -> Calls:
+def _read_mistral(body: str, tools: OfferedTools) -> Calls:
     calls: Calls = []
     at = _past(_MISTRAL_GAP, body, 0)
     while at < len(body):
         named = _MISTRAL_NAME.match(body, at)
-        value, at = _document(body, named.end() if named else at)
+        value, at = loads_first(body, named.end() if named else at)
         calls += [_call(named[1], value, tools)] if named else _object_calls(value, tools, exactly=False)
         at = _past(_MISTRAL_GAP, body, at)
     return calls
 
 
-def _read_deepseek(body: str, tools: Tools) -> Calls:
+def _read_deepseek(body: str, tools: OfferedTools) -> Calls:
     return [_call(found[1], found[2].rstrip().removesuffix("```"), tools) for found in _each(_DEEPSEEK, body)]
 
 
-def _read_kimi(body: str, tools: Tools) -> Calls:
+def _read_kimi(body: str, tools: OfferedTools) -> Calls:
     return [_call(found[1], found[2], tools) for found in _each(_KIMI, body)]
 
 
-def _read_bare(body: str, tools: Tools) -> Calls:
+def _read_bare(body: str, tools: OfferedTools) -> Calls:
     return _documents(body, _LLAMA_GAP, tools, exactly=True)
 
 
-def _json_beginnings(name: str) -> tuple[str, ...]:
-    """With a name, up to the arguments: many a JSON document begins with a name."""
-    arguments = [f'"{key}":{value}' for key in _ARGUMENT_KEYS for value in ("{", '"', "null")]
-    return tuple(
-        f"{bracket}{begun}"
-        for bracket in ("{", "[{")
-        for begun in (*arguments, *(f'"name":"{name}",{each}' for each in arguments))
-    )
+# With a name, up to the arguments: many a JSON document begins with a name.
+_ARGUMENTS = tuple(f'"{key}":{value}' for key in _ARGUMENT_KEYS for value in ("{", '"', "null"))
+_MEMBERS = (*_ARGUMENTS, *(f'"name":"{_NAME}",{each}' for each in _ARGUMENTS))
+_JSON_CALLS = (*(f"{{{each}" for each in _MEMBERS), *(f"[{{{each}" for each in _MEMBERS))
 
+# Llama 3.1 and 3.2 without the python tag, and models that have no format of their own and copy the API's.
+# meta-llama/Llama-3.2-3B-Instruct
+BARE = Format("", None, _JSON_CALLS, _read_bare)
 
-BARE = Format("", None, _json_beginnings, _read_bare)
-FENCE = Format("```json", "```", _json_beginnings, _read_bare, last=True)
+# Models that have no format of their own, and write for a human reader.
+FENCE = Format("```json", "```", _JSON_CALLS, _read_bare, last=True)
 
 FORMATS = (
+    # Hermes 2 Pro and Qwen 2.5 (JSON), Qwen3-Coder (function tags), GLM 4.5 (name, then keys and values).
+    # NousResearch/Hermes-2-Pro-Llama-3-8B, Qwen/Qwen2.5-7B-Instruct, Qwen/Qwen3-Coder-480B-A35B-Instruct, zai-org/GLM-4.5
     Format(
         "<tool_call>",
         "</tool_call>",
-        lambda name: ("{", "[{", f"<function={name}>", f"{name}<arg_key>", f"{name}</tool_call>"),
+        ("{", "[{", "<function=NAME>", "NAME<arg_key>", "NAME</tool_call>"),
         _read_tagged,
     ),
-    Format(
-        "<function=",
-        "</function>",
-        lambda name: (f"{name}>{{", f"{name}><parameter=", f"{name}></function>"),
-        _read_function,
-    ),
-    Format("<|python_tag|>", None, lambda _: ("{",), _read_llama),
-    Format("[TOOL_CALLS]", None, lambda name: ("[{", f"{name}{{", f"{name}[ARGS]", f"{name}[CALL_ID]"), _read_mistral),
+    # Qwen3-Coder without the outer tag, and the custom tools of Llama 3.1: `<function=name>{...}</function>`.
+    # Qwen/Qwen3-Coder-480B-A35B-Instruct, Meta's prompt format page of Llama 3.1
+    Format("<function=", "</function>", ("NAME>{", "NAME><parameter=", "NAME></function>"), _read_function),
+    # Llama 3.1. meta-llama/Llama-3.1-8B-Instruct
+    Format("<|python_tag|>", None, ("{",), _read_llama),
+    # Mistral: a list of objects, later `name[CALL_ID]id[ARGS]{...}` with one marker per call.
+    # mistralai/Mistral-7B-Instruct-v0.3, mistralai/Mistral-Small-3.2-24B-Instruct-2506
+    Format("[TOOL_CALLS]", None, ("[{", "NAME{", "NAME[ARGS]", "NAME[CALL_ID]"), _read_mistral),
+    # DeepSeek: with a type and a fence (V3, R1), later without either (V3.1).
+    # deepseek-ai/DeepSeek-V3, deepseek-ai/DeepSeek-V3.1
     Format(
         "<｜tool▁calls▁begin｜>",
         "<｜tool▁calls▁end｜>",
-        lambda name: (
-            f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}",
-            f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>",
+        (
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME`",
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME{",
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME<",
+            "<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>",
         ),
         _read_deepseek,
     ),
+    # Kimi K2. moonshotai/Kimi-K2-Instruct
     Format(
         "<|tool_calls_section_begin|>",
         "<|tool_calls_section_end|>",
-        lambda name: (f"<|tool_call_begin|>functions.{name}:", f"<|tool_call_begin|>{name}"),
+        (
+            "<|tool_call_begin|>functions.NAME:",
+            "<|tool_call_begin|>NAME:",
+            "<|tool_call_begin|>NAME<|tool_call_argument_begin|>",
+        ),
         _read_kimi,
     ),
     FENCE,
 )
 
 
-def read(form: Format, body: str, tools: Tools) -> Calls:
-    """The calls that `body` holds; none when it is text after all."""
+def read_calls(form: Format, body: str, tools: OfferedTools) -> Calls:
+    """Return the calls that `body` holds; none when it is text after all."""
     try:
         return form.read(body, tools)
     except ValueError:

@@ -8,6 +8,7 @@ of other tools; upstream they carry the toolset's name in front, and other tools
 
 import hashlib
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -50,3 +51,21 @@ def _legal(name: str) -> str:
 def _with_hash(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{_ILLEGAL_CHARACTER.sub('_', name)[:_KEPT]}_{digest}"
+
+
+class NamePrefixes:
+    """Names that can be searched by their beginnings, in logarithmic time."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+
+    def any_begins_with(self, beginning: str) -> bool:
+        """Return whether a name begins like this, or is this."""
+        return self._begins_at(bisect_left(self._names, beginning), beginning)
+
+    def any_continues(self, beginning: str) -> bool:
+        """Return whether a name begins like this, and goes on."""
+        return self._begins_at(bisect_right(self._names, beginning), beginning)
+
+    def _begins_at(self, at: int, beginning: str) -> bool:
+        return at < len(self._names) and self._names[at].startswith(beginning)

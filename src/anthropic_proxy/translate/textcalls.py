@@ -1,283 +1,434 @@
-"""Tool calls that a model wrote into its text, taken out of it while it streams.
+"""Parser for tool calls that a model writes into its text.
 
-Weak models, and servers without the right parser, leave calls in the text; the client would show them, and nothing would
-run. What could be the beginning of a marker is held back, and what stands behind one until it ends or can't be a call of
-an offered tool any more. Then it is a call, or the text that it was, to the character. See translate/callformats.py.
+Weak models, and servers without the right parser, leave calls in the text; the client would show them, and no tool would
+run. `TextCalls` splits the text of one response, in pieces cut anywhere, into text and calls. The formats are rows of a
+table: see translate/callformats.py.
 
-Where the text alone doesn't tell a call from an example of one, its place must: a bare object counts as the whole answer
-only, a code block as its very end, and a marker within a code block not at all.
+States of `TextCalls`, and what each one waits for:
+
+    START  the first character that is not white space: a bracket there may begin a bare call
+    TEXT   an opener outside a code block; the end of a piece that may be the beginning of one is held
+    CALL   the end of a candidate, the text behind an opener: it is calls, or text after all
+    GAP    the next text behind a call: white space, and one closing tag without an opening one, are dropped
+
+    START -> TEXT | CALL     TEXT -> CALL     CALL -> GAP (it was a call) | TEXT (it was not)     GAP -> TEXT
+
+States of `_Candidate`, the text behind one opener:
+
+    OPENING  the few characters that tell whether a call of an offered tool begins here
+    BODY     the end marker, outside the strings of a JSON document
+    ENDED    the end of the response, for formats that count only there
+
+Invariants:
+
+- The text parts, the calls' own text and the white space around calls add up to the input, to the character.
+- What the parts are does not depend on how the text is cut into pieces.
+- The parser reads forward. Only the opening of a rejected candidate is read a second time, and a JSON document is scanned
+  once, however many end markers its strings hold. So the cost is linear in the length of the text. The number of offered
+  tools adds only the cost of sorting their names.
+
+Where text alone does not distinguish a call from an example of one, its place does: a bare object counts as the whole
+response only, a code block at its very end only, and a marker within a code block never.
 """
 
 import re
-from bisect import bisect_left
-from enum import Enum, auto
+from collections.abc import Callable
 
-from anthropic_proxy.translate.callformats import BARE, FENCE, FORMATS, Calls, Format, TextCall, Tools, read
+from anthropic_proxy.translate.callformats import (
+    BARE,
+    FORMATS,
+    Calls,
+    Format,
+    OfferedTools,
+    TextCall,
+    Tools,
+    read_calls,
+    starts_call,
+)
 from anthropic_proxy.translate.jsonscan import JsonScanner
 
+Parts = list[str | TextCall]
+
+_BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
-_OPENER = re.compile("|".join(re.escape(opener) for opener in _BY_OPENER))
+_FENCE_MARK = re.compile(f"{_BACKTICKS}`*+")
+_OPENER = re.compile("|".join((*map(re.escape, _BY_OPENER), _FENCE_MARK.pattern)))
+_OPENER_BEGINNINGS = frozenset(opener[:size] for opener in _BY_OPENER for size in range(1, len(opener)))
+_LONGEST_OPENER = max(map(len, _BY_OPENER))
+# Any text without a match can neither begin an opener nor be the white space in front of one.
 _SUSPECT = re.compile(r"[<\[`]|\s\Z")
-_BEGINNINGS = frozenset(opener[:size] for opener in _BY_OPENER for size in range(1, len(opener)))
-_LONGEST = max(map(len, _BY_OPENER))
 
-# White space that goes where a call follows it, and backticks that are held together: endless runs of them stream on.
+# White space that is dropped in front of a call, and backticks that are held together. Longer runs are text.
 _LONGEST_RUN = 100
-
-_LINE_OF_BLOCK = re.compile(r"^[ \t]*```", re.MULTILINE)
-_JSON = re.compile(r"\s*(?:[^\s>{\[]+>\s*)?(?=[{\[])")
 
 # A closing tag that is left over where the model left out the opening one (Qwen3-Coder).
 _STRAY = "</tool_call>"
 
-Parts = list[str | TextCall]
-
-
-class _Place(Enum):
-    START = auto()
-    TEXT = auto()
-    GAP = auto()
+_SPACE = re.compile(r"\s*")
+# The name of a function in front of its arguments, as far as it has come: `<function=name>{...}`.
+_BEFORE_DOCUMENT = re.compile(r"\s*+(?:[^\s>{\[]++(?:>\s*+|\Z))?+")
+# Characters of an opening that are looked at in one go; most candidates are rejected at the first one.
+_OPENING_WINDOW = 32
 
 
 class TextCalls:
-    """Splits text that comes in pieces into text and calls. The white space around calls goes."""
+    """Splits text that comes in pieces into text and calls."""
 
     def __init__(self, tools: Tools) -> None:
         """tools: those that a call can be for; without any, text passes as it is."""
-        self._tools = tools
-        self._held = ""
+        self._tools = OfferedTools(tools)
+        self._state: Callable[[], bool] = self._start
+        self._unread: list[str] = []
+        self._text = ""
+        self._at = 0
+        self._parts: Parts = []
         self._candidate: _Candidate | None = None
-        self._place = _Place.START
+        self._dropped_stray = False
+        # Of the text that went out: whether only blanks follow its last line break, and whether it ends in a code block.
         self._at_line_start = True
         self._in_block = False
 
     def feed(self, piece: str) -> Parts:
-        """What is decided with `piece`."""
+        """Return what is decided with `piece`."""
         if piece and self.passes(piece):
             return [piece]
-        parts: Parts = []
-        while piece:
-            piece = self._go_on(piece, parts) if self._candidate else self._look(piece, parts)
-        return parts
+        self._unread.append(piece)
+        if self._state == self._start and piece.isspace():
+            # A response may begin with white space for ever: it is joined once, when something else comes.
+            return []
+        self._text, self._at, self._unread = "".join(self._unread), 0, []
+        while self._at < len(self._text) and self._step():
+            pass
+        if self._at < len(self._text):
+            self._unread.append(self._text[self._at :])
+        self._text, self._at = "", 0
+        return self._take()
 
     def passes(self, piece: str) -> bool:
-        """Whether `piece` is text and nothing else; then it need not be fed."""
+        """Return whether `piece` is text and nothing else; then it need not be fed."""
         if not self._tools:
             return True
-        if not self._passes or _SUSPECT.search(piece):
+        if self._state != self._prose or self._candidate or self._unread or _SUSPECT.search(piece):
             return False
         self._at_line_start = False
         return True
 
     def close(self, *, cut: bool) -> Parts:
-        """What is held back, at the end of the answer. cut: it ran into its limit, so that a call may be half there."""
+        """Return what is held at the end of the response. cut: it ran into its limit, so a call may be half there."""
         candidate, self._candidate = self._candidate, None
-        if candidate is None:
-            return self._give_up()
-        calls = candidate.at_the_end(self._tools, cut=cut)
-        return list(calls) or self._text(candidate.text)
+        if candidate is not None:
+            calls = candidate.close(cut=cut)
+            return [*calls] if calls else self._text_parts(candidate.text)
+        return self._text_parts("".join(self._unread))
 
     def stop(self) -> Parts:
-        """What is held back, as text; from now on text passes as it is."""
-        self._tools = {}
-        candidate, self._candidate = self._candidate, None
-        return self._text(candidate.text) if candidate else self._give_up()
+        """Return what is held, as text; from now on text passes as it is."""
+        held = self._candidate.text if self._candidate else "".join(self._unread)
+        self._tools, self._candidate, self._unread = OfferedTools({}), None, []
+        return self._text_parts(held)
 
-    @property
-    def _passes(self) -> bool:
-        return self._at(_Place.TEXT) and not self._held and self._candidate is None
-
-    def _at(self, place: _Place) -> bool:
-        return self._place is place
-
-    def _give_up(self) -> Parts:
-        text, self._held = self._held, ""
-        return [] if self._at(_Place.GAP) and not text.strip() else self._text(text)
-
-    def _text(self, text: str) -> Parts:
-        if text and self._tools:
-            self._in_block ^= bool(len(self._lines_of_blocks(text)) % 2)
-            self._at_line_start = text.endswith("\n")
+    @staticmethod
+    def _text_parts(text: str) -> Parts:
         return [text] if text else []
 
-    def _look(self, piece: str, parts: Parts) -> str:
-        """Outside a marker: gives out what is text, and leaves what is behind an opener."""
-        text, self._held = self._held + piece, ""
-        if not self._at(_Place.TEXT):
-            text = self._begin(text)
-            if self._candidate or not self._at(_Place.TEXT):
-                return text
-        opener = self._find(text)
+    # The states. Each one reads from `_at` on, and returns whether to go on: not where the rest waits for more text.
+
+    def _step(self) -> bool:
+        return self._state() if self._candidate is None else self._call(self._candidate)
+
+    def _start(self) -> bool:
+        first = _past_space(self._text, self._at)
+        if first < len(self._text) and self._text[first] in "{[":
+            self._begin_candidate(BARE, self._at, first)
+        else:
+            self._state = self._prose
+        return True
+
+    def _prose(self) -> bool:
+        opener = self._next_opener()
         if opener is None:
-            self._hold_back(text, parts)
-            return ""
-        before = text[: opener.start()]
-        space = _run_at_end(before, None)
-        parts += self._text(before[: len(before) - space])
-        self._candidate = _Candidate(_BY_OPENER[opener[0]], before[len(before) - space :], self._tools)
-        return text[opener.end() :]
+            held = self._held_size()
+            self._emit(self._text[self._at : len(self._text) - held])
+            self._at = len(self._text) - held
+            return False
+        lead = opener.start() - _run_at_end(self._text, self._at, opener.start(), None)
+        self._emit(self._text[self._at : lead])
+        self._begin_candidate(_BY_OPENER[opener[0]], lead, opener.end())
+        return True
 
-    def _begin(self, text: str) -> str:
-        """At the start of the answer, or behind a call: what is left of `text` to look at."""
-        begun = text.lstrip()
-        if self._at(_Place.GAP):
-            text = begun = begun.removeprefix(_STRAY).lstrip()
-        if not begun or (self._at(_Place.GAP) and _STRAY.startswith(begun)):
-            self._held = text
-            return ""
-        if self._at(_Place.START) and begun[0] in "{[":
-            self._candidate = _Candidate(BARE, text[: -len(begun)], self._tools)
-            text = begun
-        self._place = _Place.TEXT
-        return text
+    def _call(self, candidate: "_Candidate") -> bool:
+        self._at = candidate.read(self._text, self._at)
+        if candidate.decided:
+            self._candidate = None
+            if candidate.calls:
+                self._accept(candidate.calls)
+            else:
+                self._reject(candidate)
+        return True
 
-    def _find(self, text: str) -> re.Match[str] | None:
-        """The first opener that is not within a code block; that of a code block begins a line."""
-        ends = self._lines_of_blocks(text)
-        for found in _OPENER.finditer(text):
-            before = bisect_left(ends, found.start() + 1)
-            begins_line = found[0] != FENCE.opener or found.start() + 3 in ends[before : before + 1]
-            if begins_line and not self._in_block ^ bool(before % 2):
+    def _gap(self) -> bool:
+        self._at = _past_space(self._text, self._at)
+        left = len(self._text) - self._at
+        if self._dropped_stray or not left:
+            self._state = self._prose if left else self._gap
+            return True
+        if self._text.startswith(_STRAY, self._at):
+            self._at += len(_STRAY)
+            self._dropped_stray = True
+            return True
+        if left < len(_STRAY) and _STRAY.startswith(self._text[self._at :]):
+            return False
+        self._state = self._prose
+        return True
+
+    # Transitions.
+
+    def _begin_candidate(self, form: Format, lead: int, body: int) -> None:
+        self._candidate = _Candidate(form, self._text[lead:body], self._tools)
+        self._state = self._prose
+        self._at = body
+
+    def _accept(self, calls: Calls) -> None:
+        self._parts += calls
+        self._state = self._gap
+        self._dropped_stray = False
+        self._at_line_start = True
+
+    def _reject(self, candidate: "_Candidate") -> None:
+        """Emit the candidate as text. Its opening is read again: another opener may be in it."""
+        self._emit(candidate.rejected_text)
+        if candidate.unread:
+            self._text, self._at = candidate.unread + self._text[self._at :], 0
+
+    # Text that goes out, and the code blocks in it.
+
+    def _emit(self, text: str) -> None:
+        if not text:
+            return
+        self._parts.append(text)
+        fences = _FENCE_MARK.finditer(text) if _BACKTICKS in text else ()
+        self._in_block ^= bool(sum(self._begins_line(text, 0, fence.start()) for fence in fences) % 2)
+        last_line = text.rfind("\n") + 1
+        is_blank = not text[last_line:].strip(" \t")
+        self._at_line_start = is_blank and (last_line > 0 or self._at_line_start)
+
+    def _begins_line(self, text: str, start: int, at: int) -> bool:
+        """Return whether only blanks precede text[at] on its line; what went out last precedes text[start]."""
+        while at > start and text[at - 1] in " \t":
+            at -= 1
+        return text[at - 1] == "\n" if at > start else self._at_line_start
+
+    def _next_opener(self) -> re.Match[str] | None:
+        """Return the next opener outside of code blocks. That of a JSON block begins a line."""
+        in_block = self._in_block
+        for found in _OPENER.finditer(self._text, self._at):
+            is_fence = found[0].startswith(_BACKTICKS)
+            if is_fence and not self._begins_line(self._text, self._at, found.start()):
+                continue
+            if not in_block and found[0] in _BY_OPENER:
                 return found
+            in_block ^= is_fence
         return None
 
-    def _lines_of_blocks(self, text: str) -> list[int]:
-        """Where the backticks end that begin or end code blocks."""
-        ends = [found.end() for found in _LINE_OF_BLOCK.finditer(text)]
-        return ends if self._at_line_start or "\n" in text[: ends[0] if ends else 0] else ends[1:]
+    def _held_size(self) -> int:
+        """Return how many characters at the end of the text may belong to an opener that is not whole yet."""
+        end = len(self._text)
+        longest = min(_LONGEST_OPENER, end - self._at)
+        held = next((size for size in range(longest, 0, -1) if self._text[end - size :] in _OPENER_BEGINNINGS), 0)
+        # Backticks stay together: the first one tells whether they begin a line.
+        held += _run_at_end(self._text, self._at, end - held, "`")
+        return held + _run_at_end(self._text, self._at, end - held, None)
 
-    def _hold_back(self, text: str, parts: Parts) -> None:
-        sizes = range(min(len(text), _LONGEST), 0, -1)
-        kept = next((size for size in sizes if text[-size:] in _BEGINNINGS), 0)
-        # Backticks stay together: where their line begins is told by the first.
-        kept = max(kept, _run_at_end(text, "`"))
-        kept += _run_at_end(text[: len(text) - kept], None)
-        self._held = text[len(text) - kept :]
-        parts += self._text(text[: len(text) - kept])
-
-    def _go_on(self, piece: str, parts: Parts) -> str:
-        """Behind an opener: what is left of `piece` when that is decided."""
-        if self._candidate is None:
-            return piece
-        rest = self._candidate.feed(piece)
-        return self._settle(rest, parts)
-
-    def _settle(self, rest: str, parts: Parts) -> str:
-        candidate = self._candidate
-        if candidate is None or not candidate.decided:
-            return rest
-        self._candidate = None
-        parts += candidate.calls or self._text(candidate.text[: len(candidate.text) - len(candidate.again)])
-        if candidate.calls:
-            self._place, self._at_line_start = _Place.GAP, True
-        return candidate.again + rest
-
-
-def _run_at_end(text: str, characters: str | None) -> int:
-    """How many of `characters`, white space with None, end the text, as far as they are held back."""
-    end = text[-_LONGEST_RUN:]
-    return len(end) - len(end.rstrip(characters))
+    def _take(self) -> Parts:
+        """Return the parts, neighbouring texts joined."""
+        parts, self._parts = self._parts, []
+        joined: Parts = []
+        texts: list[str] = []
+        for part in parts:
+            if isinstance(part, str):
+                texts.append(part)
+                continue
+            joined += self._text_parts("".join(texts))
+            joined.append(part)
+            texts = []
+        return joined + self._text_parts("".join(texts))
 
 
 class _Candidate:
-    """What stands behind an opener, and may be calls. decided: it is, with `calls`, or is not. Then its text is `text`,
-    the last part of which, `again`, has yet to be looked at for other openers.
-    """
+    """Text behind an opener that may be calls. Once `decided`, it is `calls`, or text where there are none."""
 
-    def __init__(self, form: Format, lead: str, tools: Tools) -> None:
+    def __init__(self, form: Format, lead: str, tools: OfferedTools) -> None:
+        """lead: the opener and the white space in front of it."""
         self.decided = False
         self.calls: Calls = []
-        self.again = ""
+        # Text to be read again after a rejection in the state OPENING.
+        self.unread = ""
         self._form = form
         self._lead = lead
         self._tools = tools
+        self._state: Callable[[str, int], int] = self._opening
         self._pieces: list[str] = []
+        self._opening_text = ""
+        # The end of the body that may be the beginning of the end marker, and was not given to `_json` yet.
         self._tail = ""
-        self._beginnings = [each for name in tools for each in form.beginnings(name)]
-        self._begun = ""
-        self._is_plausible = False
-        self._is_over = False
+        self._json: _JsonBody | None = None
 
     @property
     def text(self) -> str:
-        return self._lead + self._form.opener + "".join(self._pieces)
+        """All of the text, with the opener and the white space in front of it."""
+        return self._lead + "".join(self._pieces)
 
-    def feed(self, piece: str) -> str:
-        """Go on with `piece`; what is left of it."""
-        if not self._is_plausible:
-            return self._check(piece)
-        if self._is_over:
-            return self._after_the_end(piece)
-        return self._search(piece)
+    @property
+    def rejected_text(self) -> str:
+        """The text but for what is to be read again."""
+        return self._lead if self._state == self._opening else self.text
 
-    def _check(self, piece: str) -> str:
-        """The first characters tell most of what is no call."""
-        self._pieces.append(piece)
-        self._begun += "".join(piece.split())
-        self._is_plausible = any(self._begun.startswith(each) for each in self._beginnings)
-        if self._is_plausible:
-            body, self._pieces = "".join(self._pieces), []
-            return self._search(body)
-        if not any(each.startswith(self._begun) for each in self._beginnings):
-            self.decided, self.again = True, "".join(self._pieces)
-        return ""
+    def read(self, text: str, at: int) -> int:
+        """Read text[at:] until it is decided, and return where reading ended."""
+        while at < len(text) and not self.decided:
+            at = self._state(text, at)
+        return at
 
-    def _search(self, piece: str) -> str:
-        end = self._form.end
-        window = self._tail + piece
-        found = window.find(end) if end else -1
-        if end is None or found < 0:
-            self._pieces.append(piece)
-            self._tail = window[-(len(end or "") - 1) :] if end else ""
-            return ""
-        cut = found + len(end) - len(self._tail)
-        self._pieces.append(piece[:cut])
-        self._tail = ""
-        self._end(end)
-        return piece[cut:]
-
-    def _end(self, end: str) -> None:
-        body = "".join(self._pieces).removesuffix(end)
-        if _ends_in_string(body):
-            # The marker is part of the arguments.
-            return
-        self.calls = read(self._form, body, self._tools)
-        self._is_over = bool(self.calls) and self._form.last
-        self.decided = not self._is_over
-
-    def _after_the_end(self, piece: str) -> str:
-        """A call only where nothing follows."""
-        if piece.strip():
-            self.decided, self.calls = True, []
-            return piece
-        self._pieces.append(piece)
-        return ""
-
-    def at_the_end(self, tools: Tools, *, cut: bool) -> Calls:
-        """The calls, when the answer ends here."""
-        body = "".join(self._pieces)
-        if self._is_over or not self._is_plausible:
+    def close(self, *, cut: bool) -> Calls:
+        """Return the calls, where the response ends here."""
+        if self._state != self._body:
             return self.calls
-        unfinished = self._form.end is not None and (cut or self._form.last or _is_half(body))
-        return [] if unfinished else read(self._form, body, tools)
+        if self._form.end is not None and (cut or self._form.last or self._is_half_document()):
+            return []
+        return read_calls(self._form, "".join(self._pieces), self._tools)
+
+    # The states. Each one reads text[at:], and returns where it ended.
+
+    def _opening(self, text: str, at: int) -> int:
+        end = at
+        while end < len(text):
+            window = text[end : end + _OPENING_WINDOW]
+            end += len(window)
+            self._opening_text += "".join(window.split())
+            starts = starts_call(self._form, self._opening_text, self._tools)
+            if starts is not None:
+                return self._leave_opening(at, starts=starts)
+        self._pieces.append(text[at:])
+        return len(text)
+
+    def _leave_opening(self, at: int, *, starts: bool) -> int:
+        """Go on with the body, or give the opening back. What earlier pieces hold of it can't hold an end marker."""
+        if starts:
+            self._state = self._body
+            self._tail = "".join(self._pieces)
+        else:
+            self.decided = True
+            self.unread = "".join(self._pieces)
+        return at
+
+    def _body(self, text: str, at: int) -> int:
+        end_marker = self._form.end
+        if end_marker is None:
+            self._pieces.append(text[at:])
+            return len(text)
+        end = _end_of_marker(end_marker, self._tail, text, at)
+        piece = text[at : len(text) if end is None else end]
+        self._pieces.append(piece)
+        self._scan(self._tail + piece, len(end_marker) - (end is None))
+        if end is None:
+            return len(text)
+        if self._json is not None and self._json.in_string:
+            # The marker is part of the arguments.
+            self._scan(self._tail, 0)
+            return end
+        self._end_body("".join(self._pieces).removesuffix(end_marker))
+        return end
+
+    def _end_body(self, body: str) -> None:
+        self.calls = read_calls(self._form, body, self._tools)
+        if self.calls and self._form.last:
+            self._state = self._ended
+        else:
+            self.decided = True
+
+    def _ended(self, text: str, at: int) -> int:
+        after = _past_space(text, at)
+        if after == len(text):
+            self._pieces.append(text[at:])
+            return after
+        self.decided, self.calls = True, []
+        return at
+
+    def _scan(self, text: str, held: int) -> None:
+        """Scan `text` but for its last `held` characters, which are kept as the tail."""
+        size = max(len(text) - held, 0)
+        self._tail = text[size:]
+        if self._json is None:
+            self._json = _JsonBody()
+        self._json.feed(text[:size])
+
+    def _is_half_document(self) -> bool:
+        """Return whether a JSON body is not whole: more is missing than the end marker."""
+        self._scan(self._tail, 0)
+        return self._json is not None and self._json.is_half
 
 
-def _scanned(body: str) -> JsonScanner | None:
-    """The JSON that `body` is, perhaps behind a name; None where it is none."""
-    start = _JSON.match(body)
-    if start is None:
-        return None
-    scanner = JsonScanner()
-    scanner.feed(body, start.end())
-    return scanner
+class _JsonBody:
+    """The scanner of a body that may be a JSON document, which the name of a function may precede."""
+
+    def __init__(self) -> None:
+        self._scanner: JsonScanner | None = None
+        # What came in front of the document; None once it is clear that there is none.
+        self._before: str | None = ""
+
+    @property
+    def in_string(self) -> bool:
+        """Whether the body is valid JSON so far, and ends within a string."""
+        return self._scanner is not None and self._scanner.valid and self._scanner.quoted
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the body is JSON, but not a whole document."""
+        return self._scanner is not None and not self._scanner.whole
+
+    def feed(self, text: str) -> None:
+        if self._scanner is not None:
+            self._go_on(self._scanner, text)
+        elif self._before is not None:
+            self._look_for_document(self._before, text)
+
+    def _look_for_document(self, before: str, text: str) -> None:
+        if text.isspace() and before[-1:].isspace():
+            # Only whether there is white space matters.
+            return
+        text = before + text
+        start = _end_of_match(_BEFORE_DOCUMENT, text, 0)
+        self._before = text if start == len(text) else None
+        if text[start : start + 1] in ("{", "["):
+            self._scanner = JsonScanner()
+            self._go_on(self._scanner, text[start:])
+
+    @staticmethod
+    def _go_on(scanner: JsonScanner, text: str) -> None:
+        if scanner.valid:
+            scanner.feed(text)
 
 
-def _ends_in_string(body: str) -> bool:
-    scanner = _scanned(body)
-    return scanner is not None and scanner.valid and scanner.quoted
+def _end_of_marker(marker: str, before: str, text: str, at: int) -> int | None:
+    """Return where in text[at:] the first end marker ends, which may begin in the text before; None if it is not there."""
+    seam = before[1 - len(marker) :]
+    found = (seam + text[at : at + len(marker) - 1]).find(marker)
+    if found >= 0:
+        return at + found + len(marker) - len(seam)
+    found = text.find(marker, at)
+    return found + len(marker) if found >= 0 else None
 
 
-def _is_half(body: str) -> bool:
-    """Whether a document is only half there: the closing tag is not all that is missing."""
-    scanner = _scanned(body)
-    return scanner is not None and not scanner.whole
+def _past_space(text: str, at: int) -> int:
+    return _end_of_match(_SPACE, text, at)
+
+
+def _end_of_match(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
+
+
+def _run_at_end(text: str, start: int, end: int, characters: str | None) -> int:
+    """Return how many of `characters`, white space with None, end text[start:end], as far as they are held."""
+    run = text[max(start, end - _LONGEST_RUN) : end]
+    return len(run) - len(run.rstrip(characters))

@@ -36,6 +36,18 @@ def loads_whole(data: bytes | str, *, allow_nan: bool = True) -> Any:
     return from_json(data, allow_inf_nan=allow_nan)
 
 
+def loads_first(text: str, at: int) -> tuple[Any, int]:
+    """Parse the JSON document that begins at text[at]; return its value and where it ends.
+
+    Raises ValueError when there is none, and for NaN, infinities and half surrogate pairs.
+    """
+    try:
+        _, end = _DECODER.raw_decode(text, at)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return loads_whole(text[at:end], allow_nan=False), end
+
+
 def loads_begun(text: str) -> Any:
     """Parse the beginning of a JSON document, as the SDKs do it: a member that is not whole is left out.
 
@@ -76,3 +88,6 @@ def whole_characters(text: str) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
