@@ -49,6 +49,7 @@ class Arguments:
     def __init__(self) -> None:
         self._scanner = JsonScanner()
         self._pieces: list[str] = []
+        self._length = 0
         self._unsent: list[str] = []
         self._sent = 0
         self._trailing = ""
@@ -81,30 +82,35 @@ class Arguments:
             piece = piece.lstrip()
         if not piece:
             return
-        was_valid = self._scanner.valid
+        if self._scanner.valid:
+            valid = self._scanner.feed(piece)
+            if not self._scanner.valid and self.repeated_by(piece):
+                # The arguments as known so far, in each fragment: what has gone out is the beginning of this one.
+                self._begin_again()
+                valid = self._scanner.feed(piece)
+                self._unsent.append(piece[self._sent : valid])
+            else:
+                self._unsent.append(piece[:valid])
+            self._trail(piece[valid:])
+        else:
+            self._trail(piece)
         self._pieces.append(piece)
-        self._scan(piece)
-        if was_valid and not self._scanner.valid and _is_beginning(self._pieces[:-1], piece):
-            # The arguments as known so far, in each fragment: what has gone out is the beginning of this one.
-            self._begin_again()
-            self._pieces.append(piece)
-            self._scan(piece)
-            self._unsent[0] = self._unsent[0][self._sent :]
+        self._length += len(piece)
+
+    def add_whole(self, value: JsonObject) -> None:
+        """Add all of the arguments. They need not be read, as they are certainly valid."""
+        document = dumps(value).decode()
+        self.characters = self._length = len(document)
+        self._pieces, self._unsent = [document], [document]
+        self._scanner.accept(document)
 
     def repeated_by(self, piece: str) -> bool:
         """Whether `piece` has all that came before it once more."""
-        return _is_beginning(self._pieces, piece)
+        return 0 < self._length <= len(piece) and piece.startswith("".join(self._pieces))
 
     def _begin_again(self) -> None:
         self._scanner, self._pieces, self._unsent, self._trailing = JsonScanner(), [], [], ""
-
-    def _scan(self, piece: str) -> None:
-        if not self._scanner.valid:
-            self._trail(piece)
-            return
-        valid = self._scanner.feed(piece)
-        self._unsent.append(piece[:valid])
-        self._trail(piece[valid:])
+        self._length = 0
 
     def _trail(self, piece: str) -> None:
         """Behind a whole document. Long texts are of no use in any case, and not put together."""
@@ -152,16 +158,11 @@ class Arguments:
     @property
     def is_placeholder(self) -> bool:
         """Whether all that has come is an empty object, which may stand for arguments to come."""
-        return not self._sent and self._scanner.whole and "".join(self._pieces).strip() == "{}"
+        return not self._sent and self._streams and self._scanner.whole and self._scanner.valid and self._scanner.safe == 2
 
     @property
     def _trailing_is_harmless(self) -> bool:
-        return _HARMLESS.fullmatch(self._trailing) is not None
-
-
-def _is_beginning(pieces: list[str], text: str) -> bool:
-    beginning = "".join(pieces)
-    return bool(beginning) and text.startswith(beginning)
+        return len(self._trailing) < _LONGEST_TAG and _HARMLESS.fullmatch(self._trailing) is not None
 
 
 def _rest_of(sent: str, meant: JsonObject | None) -> str | None:

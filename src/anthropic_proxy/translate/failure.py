@@ -18,6 +18,7 @@ from anthropic_proxy.wire.codec import JsonObject, dumps, loads
 MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 _TEXT_LIMIT = 2000
+_CODE_LIMIT = 200
 
 # Retrying can't help: without this Claude Code retries a dead credential for three minutes.
 _NO_RETRY = {"x-should-retry": "false"}
@@ -57,8 +58,8 @@ class Failure:
 
     @property
     def searched(self) -> str:
-        """Words and codes in one string, to be searched."""
-        codes = (str(self.error.get(name) or "") for name in ("code", "type"))
+        """Words and codes in one string, to be searched. It is cut, as some patterns are slow on long texts."""
+        codes = (str(self.error.get(name) or "")[:_CODE_LIMIT] for name in ("code", "type"))
         return " ".join((self.text, *codes))
 
 

@@ -10,9 +10,11 @@ import re
 from itertools import islice
 
 from anthropic_proxy.translate.jsonscan import JsonScanner
+from anthropic_proxy.wire.codec import NoDocumentError, loads_first
 
-_OPENING = re.compile(r"\s*(?:```\w*\s*)?(?=[{\[])")
-_BEGINNING = re.compile(r"\s*(?:`{1,3}|```\w*\s*)?")
+# The language of a code fence is a short word.
+_OPENING = re.compile(r"\s*+(?:```\w{0,30}+\s*+)?+(?=[{\[])")
+_BEGINNING = re.compile(r"\s*+(?:```\w{0,30}+\s*+|`{1,3}+)?+")
 _BRACKET = re.compile(r"[{\[]")
 # Brackets in a text that are tried for the beginning of a document.
 _MOST_TRIES = 50
@@ -59,13 +61,19 @@ class JsonAnswer:
 
 
 def _longest_document(text: str) -> str:
-    """The longest object or array within `text`; all of it where there is none."""
-    found, after = text, 0
-    for bracket in islice(_BRACKET.finditer(text), _MOST_TRIES):
-        if bracket.start() < after:
+    """The longest object or array within `text`; all of it where there is none.
+
+    The search ends once as many characters were read in vain as the text has.
+    """
+    found, after, in_vain = text, 0, 0
+    for start in (bracket.start() for bracket in islice(_BRACKET.finditer(text), _MOST_TRIES)):
+        if start < after or in_vain > len(text):
             continue
-        scanner = JsonScanner()
-        end = scanner.feed(text, bracket.start())
-        if scanner.whole and (not after or end - bracket.start() > len(found)):
-            found, after = text[bracket.start() : end].rstrip(), end
+        try:
+            _, end = loads_first(text, start)
+        except NoDocumentError as error:
+            in_vain += error.end - start
+            continue
+        if not after or end - start > len(found):
+            found, after = text[start:end], end
     return found

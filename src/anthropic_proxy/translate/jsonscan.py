@@ -9,7 +9,13 @@ import re
 from collections.abc import Callable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*')
+# Characters of a string, with the escapes that stand for whole ones.
+_PLAIN = re.compile(
+    r"""[^"\\\x00-\x1f\ud800-\udfff]*+
+    (?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f\ud800-\udfff]*+)*+""",
+    re.VERBOSE,
+)
+_DIGITS = re.compile(r"[0-9]*")
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _ESCAPED = frozenset('"\\/bfnrt')
 _LITERALS = {"t": "rue", "f": "alse", "n": "ull"}
@@ -31,6 +37,8 @@ _NUMBER = {
     "power": {"0": "power", "1": "power"},
 }
 _NUMBER_ENDS = frozenset({"zero", "whole", "fraction", "power"})
+# States that more digits leave as they are.
+_DIGIT_RUNS = frozenset({"whole", "fraction", "power"})
 
 
 class JsonScanner:
@@ -82,6 +90,11 @@ class JsonScanner:
             at = self._state(piece, at)
         self.length = self._before + at
         return at
+
+    def accept(self, document: str) -> None:
+        """Go past a whole document, known to be valid, without reading it. Only before anything else."""
+        self.length = self.safe = len(document)
+        self._state = self._after
 
     def _fail(self, at: int) -> int:
         self.valid = False
@@ -161,8 +174,8 @@ class JsonScanner:
         return at + 1
 
     def _string(self, piece: str, at: int) -> int:
-        if self._has_half and piece[at] != "\\":
-            return self._fail(at)
+        if self._has_half:
+            return self._second_half(piece, at)
         end = _past(_PLAIN, piece, at)
         if end > at:
             self._within(end)
@@ -177,6 +190,13 @@ class JsonScanner:
         else:
             self._end_value(end + 1)
         return end + 1
+
+    def _second_half(self, piece: str, at: int) -> int:
+        """After the escaped first half of a surrogate pair: only the escape of the second one may follow."""
+        if piece[at] != "\\":
+            return self._fail(at)
+        self._state = self._escape
+        return at + 1
 
     def _within(self, at: int) -> None:
         if not self._is_key:
@@ -222,7 +242,7 @@ class JsonScanner:
         step = _NUMBER[self._token].get(_CLASSES.get(piece[at], ""))
         if step:
             self._token = step
-            return at + 1
+            return _past(_DIGITS, piece, at + 1) if step in _DIGIT_RUNS else at + 1
         if self._token not in _NUMBER_ENDS:
             return self._fail(at)
         self._end_value(at)

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 _KINDS = {"-requests": "requests", "-tokens": "tokens", "": "requests"}
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])", re.ASCII)
+_PART = r"(\d++(?:\.\d++)?+)(ms|[dhms])"
+_PART_OF_DURATION = re.compile(_PART, re.ASCII)
+_DURATION = re.compile(f"(?:{_PART})++", re.ASCII)
 _MILLISECONDS_SINCE = 1e11
 _SECONDS_SINCE = 1e9
 
@@ -38,7 +40,7 @@ def _moment(reset: str, now: float) -> float | None:
         if number >= _MILLISECONDS_SINCE:
             return number / 1000
         return number if number >= _SECONDS_SINCE else now + number
-    parts = _DURATION.findall(reset)
-    if not parts or _DURATION.sub("", reset):
+    if not _DURATION.fullmatch(reset):
         return None
+    parts = _PART_OF_DURATION.findall(reset)
     return now + min(sum(float(count) * _UNITS[unit] for count, unit in parts), _SECONDS_SINCE)

@@ -92,7 +92,9 @@ class Thought:
 
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
-    details: list[JsonObject] = field(default_factory=list)
+    _details: list[JsonObject] = field(default_factory=list)
+    # Texts of the last detail that are not joined yet, by their keys.
+    _pieces: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def add(self, piece: Piece) -> None:
         """Details say the most, and text between tags the least, about where a block came from."""
@@ -102,6 +104,14 @@ class Thought:
             self.texts.append(piece.text)
         for detail in piece.details:
             self._merge(detail)
+
+    @property
+    def details(self) -> list[JsonObject]:
+        """The details that have come, each of them whole."""
+        for name, texts in self._pieces.items():
+            self._details[-1][name] = "".join(texts)
+        self._pieces.clear()
+        return self._details
 
     @property
     def is_encrypted(self) -> bool:
@@ -115,12 +125,13 @@ class Thought:
 
     def _merge(self, detail: JsonObject) -> None:
         """Details stream in pieces: those of one `index` and type are one, as OpenRouter's documents say."""
-        known = self.details[-1] if self.details else None
+        known = self._details[-1] if self._details else None
         if known is None or not _goes_on(known, detail):
             self.details.append({name: value for name, value in detail.items() if value is not None})
             return
         for name, value in detail.items():
             if name in DETAIL_TEXTS and isinstance(value, str):
-                known[name] = string(known.get(name)) + value
+                self._pieces.setdefault(name, [string(known.get(name))]).append(value)
+                known.setdefault(name, "")
             elif value:
                 known[name] = value

@@ -6,6 +6,9 @@ brackets missing at the very end. What comes out is then held to JSON's own gram
 up: a repair is either plain or refused. A text that ends within a string, in a number or with a comma may have been going
 on: servers say `tool_calls` of an answer that was cut, too. Libraries for this (json-repair, json5) go further and guess,
 and what they drop runs as a tool's input.
+
+The text is read token by token, so a long text of short tokens would block the server: one of more than `_MOST_TOKENS` is
+refused. A long string is one token.
 """
 
 import re
@@ -17,7 +20,7 @@ from anthropic_proxy.wire.codec import JsonObject, dumps, loads
 _FENCE = re.compile(r"```\w*[ \t\r]*\n")
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)
-    | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+    | (?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+')
     | (?P<mark>[{}\[\]:,])
     | (?P<key>[A-Za-z_$][\w$-]*)(?=\s*:)
     | (?P<word>[\w.+-]+)""",
@@ -25,6 +28,7 @@ _TOKEN = re.compile(
 )
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _CLOSERS = {"{": "}", "[": "]"}
+_MOST_TOKENS = 20_000
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
@@ -53,10 +57,11 @@ def _unfenced(text: str) -> str:
 
 def _tokens(text: str) -> Iterator[str]:
     """The JSON forms of the tokens of `text`."""
-    at = 0
+    at = tokens = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
-        if found is None:
+        tokens += 1
+        if found is None or tokens > _MOST_TOKENS:
             raise _UnsureError
         at = found.end()
         token = found[0]

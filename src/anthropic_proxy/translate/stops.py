@@ -4,6 +4,9 @@ The scanner is ours because almost no upstream says which sequence it met (vLLM 
 (GPT-5), some leave the sequence in the text (transformers), and none takes more than four.
 """
 
+import re
+from collections import deque
+
 from anthropic_proxy.wire.codec import JsonObject
 
 # Chat Completions' own words first, then what is met in the field.
@@ -53,37 +56,102 @@ def was_cut(finish_reason: str) -> bool:
 class StopScanner:
     """Looks for stop sequences in a text that comes in pieces.
 
-    `feed` gives the text that is certainly before any match, holding back only what could be the beginning of one. After
-    a match `matched` is the sequence and nothing more comes out. Of several, the one that is complete first wins, then
-    the longer: the result does not depend on where the pieces were cut.
+    `feed` returns the text that certainly precedes any match, and holds only what may be the beginning of one. After a
+    match `matched` is the sequence, and nothing more comes out. Of several, the one that is complete first wins, then the
+    longer: the result does not depend on how the text is cut.
     """
 
     def __init__(self, sequences: list[str]) -> None:
-        self._sequences = sequences
-        self._held = ""
+        self._automaton = _Automaton(sequences) if sequences else None
+        self._state = _NOTHING
         self.matched: str | None = None
 
     def feed(self, piece: str) -> str:
-        """Text that can go out now."""
-        if not self._sequences or self.matched is not None:
-            return "" if self.matched is not None else piece
-        text = self._held + piece
-        ends = [(text.find(each) + len(each), -len(each), each) for each in self._sequences if each in text]
-        if ends:
-            end, _, self.matched = min(ends)
-            self._held = ""
-            return text[: end - len(self.matched)]
-        held = max(overlap(text, each) for each in self._sequences)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
+        """Return the text that can go out now."""
+        if self.matched is not None:
+            return ""
+        if self._automaton is None:
+            return piece
+        held = self._automaton.held(self._state)
+        state, end, self.matched = self._automaton.read(self._state, piece)
+        self._state = state if self.matched is None else _NOTHING
+        ready = len(held) + end - len(self.matched or self._automaton.held(state))
+        return held[:ready] + piece[: max(ready - len(held), 0)]
 
     def flush(self) -> str:
-        """The text held back, at the end of a block: no match came of it."""
-        text, self._held = self._held, ""
-        return text
+        """Return the text held, at the end of a block: no match came of it."""
+        state, self._state = self._state, _NOTHING
+        return self._automaton.held(state) if self._automaton else ""
 
 
-def overlap(text: str, sequence: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `sequence`, shorter than the whole."""
-    longest = min(len(text), len(sequence) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(sequence[:size])), 0)
+# The state of an automaton in which no beginning of a sequence has been read.
+_NOTHING = 0
+
+
+class _Automaton:
+    """The automaton of Aho and Corasick (1975): all sequences are searched for in one pass over the text.
+
+    A state stands for the longest end of the text that begins a sequence, which is also all that must be held. A character
+    leads to a longer beginning, or else to the same from a shorter one, the fallback: the longest proper end of this one
+    that begins a sequence.
+    """
+
+    def __init__(self, sequences: list[str]) -> None:
+        self._next: list[dict[str, int]] = [{}]
+        self._fallbacks = [_NOTHING]
+        # Of each state: a sequence that begins like this, and how much of it has been read.
+        self._begun = [("", 0)]
+        # Of each state: the longest sequence that ends here.
+        self._matches: list[str | None] = [None]
+        for sequence in sequences:
+            self._add(sequence)
+        self._set_fallbacks()
+        self._first = re.compile(f"[{re.escape(''.join(self._next[_NOTHING]))}]")
+
+    def held(self, state: int) -> str:
+        """Return the beginning that a state stands for."""
+        sequence, size = self._begun[state]
+        return sequence[:size]
+
+    def read(self, state: int, text: str) -> tuple[int, int, str | None]:
+        """Read `text` up to the first match; return the new state, where reading ended, and the match."""
+        at = 0
+        while at < len(text):
+            if state == _NOTHING:
+                found = self._first.search(text, at)
+                if found is None:
+                    break
+                at = found.start()
+            state = self._after(state, text[at])
+            at += 1
+            if self._matches[state] is not None:
+                return state, at, self._matches[state]
+        return state, len(text), None
+
+    def _add(self, sequence: str) -> None:
+        state = _NOTHING
+        for size, character in enumerate(sequence, 1):
+            state = self._next[state].setdefault(character, len(self._next))
+            if state == len(self._next):
+                self._next.append({})
+                self._fallbacks.append(_NOTHING)
+                self._begun.append((sequence, size))
+                self._matches.append(None)
+        self._matches[state] = sequence
+
+    def _set_fallbacks(self) -> None:
+        """Shorter beginnings first, as the longer ones need theirs."""
+        states = deque(self._next[_NOTHING].values())
+        while states:
+            state = states.popleft()
+            fallback = self._fallbacks[state]
+            if self._matches[state] is None:
+                self._matches[state] = self._matches[fallback]
+            for character, longer in self._next[state].items():
+                self._fallbacks[longer] = self._after(fallback, character)
+                states.append(longer)
+
+    def _after(self, state: int, character: str) -> int:
+        while state != _NOTHING and character not in self._next[state]:
+            state = self._fallbacks[state]
+        return self._next[state].get(character, _NOTHING)

@@ -7,8 +7,6 @@ of its own; a stream shows it when it is too late, but the next answers of that 
 
 from enum import Enum, auto
 
-from anthropic_proxy.translate.stops import overlap
-
 OPEN, CLOSE = "<think>", "</think>"
 _LONE_CLOSE = f"\n{CLOSE}\n"
 
@@ -124,7 +122,7 @@ class ThinkSplitter:
             self._held = rest
             self._place = _Place.GAP
         else:
-            kept = overlap(self._held, CLOSE)
+            kept = _overlap(self._held, CLOSE)
             reasoning, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
         if not self._begun:
             # Models that were told not to think leave an empty block.
@@ -138,3 +136,9 @@ class ThinkSplitter:
         self._held = self._held.lstrip()
         if self._held:
             self._place = _Place.TEXT
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Return the length of the longest end of `text` that is a beginning of `tag`, and not all of it."""
+    longest = min(len(text), len(tag) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(tag[:size])), 0)

@@ -10,9 +10,11 @@ fragments interleave.
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.arguments import Arguments
+from anthropic_proxy.translate.names import NamePrefixes
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string
 
@@ -40,6 +42,7 @@ class Assembler:
         self._single = single
         self._offered = offered
         self._by_index: dict[int, Call] = {}
+        self._by_upstream_id: dict[str, Call] = {}
         self._in_text = 0
 
     @property
@@ -52,6 +55,10 @@ class Assembler:
     def kept(self) -> list[Call]:
         """The calls that the client gets."""
         return self.calls[:1] if self._single else self.calls
+
+    @cached_property
+    def _prefixes(self) -> NamePrefixes:
+        return NamePrefixes(self._offered)
 
     def keeps(self, call: Call) -> bool:
         """Whether the client gets the call."""
@@ -76,14 +83,14 @@ class Assembler:
         """Add a call that was written as text."""
         self._in_text += 1
         call = Call(new_id, "", name)
-        call.arguments.add(dumps(arguments).decode())
+        call.arguments.add_whole(arguments)
         self.calls.append(call)
 
     def is_named(self, call: Call) -> bool:
         """Whether the name of `call` is known. The beginning of an offered name may still go on, until arguments come."""
         if not call.name or call.arguments.begun:
             return bool(call.name)
-        return not any(name != call.name and name.startswith(call.name) for name in self._offered)
+        return not self._prefixes.any_continues(call.name)
 
     def _find(self, fragment: JsonObject, name: str, piece: str) -> Call | None:
         upstream_id = string(fragment.get("id"))
@@ -91,7 +98,7 @@ class Assembler:
         if isinstance(index, int):
             known = self._by_index.get(index)
         elif upstream_id:
-            known = next((call for call in self.calls if call.upstream_id == upstream_id), None)
+            known = self._by_upstream_id.get(upstream_id)
         else:
             known = self.calls[-1] if self.calls else None
         return None if known is None or self._is_another(known, upstream_id, name, piece) else known
@@ -99,6 +106,7 @@ class Assembler:
     def _begin(self, fragment: JsonObject, new_id: str) -> Call:
         call = Call(new_id, string(fragment.get("id")))
         self.calls.append(call)
+        self._by_upstream_id.setdefault(call.upstream_id, call)
         index = fragment.get("index")
         if isinstance(index, int):
             self._by_index[index] = call
@@ -114,19 +122,17 @@ class Assembler:
             return self._extended(known.name, name) is None
         # A finished document can't go on: another name, or the beginning of a second document, is a second call.
         begins = piece.lstrip().startswith("{") or name != known.name
-        if upstream_id and name == known.name:
-            begins &= not (known.arguments.is_placeholder or known.arguments.repeated_by(piece))
-        return begins and known.arguments.complete
+        if not begins or not known.arguments.complete:
+            return False
+        is_repeated = known.arguments.is_placeholder or known.arguments.repeated_by(piece)
+        return not (upstream_id and name == known.name and is_repeated)
 
     def _extended(self, known: str, name: str) -> str | None:
         """`known` with `name` as its next piece, or with `name` as all that is known now; None when it is neither."""
         if name in ("", known) or (known in self._offered and name in self._offered):
             return None
         longer = [name] if name.startswith(known) else []
-        return next((each for each in (*longer, known + name) if self._goes_on(each)), None)
-
-    def _goes_on(self, beginning: str) -> bool:
-        return any(name.startswith(beginning) for name in self._offered)
+        return next((each for each in (*longer, known + name) if self._prefixes.any_begins_with(each)), None)
 
 
 def fragments_of(delta: JsonObject) -> list[JsonObject]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire import collector
@@ -108,13 +108,27 @@ class CountTokensRequest(TypedDict):
     compaction: NotRequired[CompactionConfig | None]
 
 
+# Characters. The proxy itself searches the answer for the sequences, at the cost of some memory for each character.
+_MOST_IN_STOP_SEQUENCES = 65_536
+
+
+def _not_too_long(sequences: list[str]) -> list[str]:
+    if sum(map(len, sequences)) > _MOST_IN_STOP_SEQUENCES:
+        limit = {"limit": _MOST_IN_STOP_SEQUENCES}
+        raise PydanticCustomError("too_long", "at most {limit} characters are permitted in all sequences together", limit)
+    return sequences
+
+
+_StopSequences = Annotated[Items[Annotated[str, Field(min_length=1)]], AfterValidator(_not_too_long)]
+
+
 @OPEN
 class MessagesRequest(CountTokensRequest):
     """`POST /v1/messages`. `max_tokens` in tokens; thinking counts toward it."""
 
     max_tokens: Annotated[int, Field(ge=0)]
     stream: NotRequired[bool | None]
-    stop_sequences: NotRequired[Items[Annotated[str, Field(min_length=1)]] | None]
+    stop_sequences: NotRequired[_StopSequences | None]
     temperature: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
     top_p: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
     top_k: NotRequired[Annotated[int, Field(ge=0)] | None]

@@ -36,16 +36,27 @@ def loads_whole(data: bytes | str, *, allow_nan: bool = True) -> Any:
     return from_json(data, allow_inf_nan=allow_nan)
 
 
+class NoDocumentError(ValueError):
+    """There is no JSON document. end: how far the text was read."""
+
+    def __init__(self, reason: str, end: int) -> None:
+        super().__init__(reason)
+        self.end = end
+
+
 def loads_first(text: str, at: int) -> tuple[Any, int]:
     """Parse the JSON document that begins at text[at]; return its value and where it ends.
 
-    Raises ValueError when there is none, and for NaN, infinities and half surrogate pairs.
+    Raises NoDocumentError when there is none, and for NaN, infinities and half surrogate pairs.
     """
+    end = len(text)
     try:
         _, end = _DECODER.raw_decode(text, at)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    return loads_whole(text[at:end], allow_nan=False), end
+        return loads_whole(text[at:end], allow_nan=False), end
+    except json.JSONDecodeError as error:
+        raise NoDocumentError(error.msg, error.pos) from error
+    except (ValueError, RecursionError) as error:
+        raise NoDocumentError(str(error), end) from error
 
 
 def loads_begun(text: str) -> Any:

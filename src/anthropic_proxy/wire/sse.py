@@ -27,7 +27,9 @@ class Decoder:
     """Incremental decoder: `feed` bytes, get the payloads (bytes) of the events that ended within them."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        # What has come of the event under way, without the line break that its last byte may be half of.
+        self._rest = bytearray()
+        self._half_break = b""
         self._at_start = True
 
     def feed(self, received: bytes) -> list[bytes]:
@@ -36,30 +38,47 @@ class Decoder:
 
     def events(self, received: bytes) -> list[bytes]:
         """As `feed`, the events themselves: their lines, LF between them. Raises EventTooLargeError."""
-        text = self._rest + received
+        text = self._with_line_breaks(self._half_break + received)
         if self._at_start:
-            if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._rest = text
+            text = self._without_mark(text)
+        if self._rest:
+            # Only what is new is searched, and copied: an event may come in many reads.
+            searched = len(self._rest) - 1
+            self._rest += text
+            if self._rest.find(_END, searched) < 0:
+                self._check_size()
                 return []
-            text = text.removeprefix(_BOM)
-            self._at_start = False
-        if b"\r" in text:
-            text = self._normalise(text)
-        *whole, self._rest = text.split(_END)
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+            text = bytes(self._rest)
+        *whole, rest = text.split(_END)
+        self._rest = bytearray(rest)
+        self._check_size()
         return whole
 
     def close(self) -> list[bytes]:
         """What the end of input leaves: several servers end with a `data:` line and no empty line after it."""
-        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        rest, self._rest, self._half_break = bytes(self._rest), bytearray(), b""
         return _payloads([rest])
 
-    @staticmethod
-    def _normalise(text: bytes) -> bytes:
-        """CRLF and CR to LF; a CR at the very end stays, as its LF may still be under way."""
-        held = b"\r" if text.endswith(b"\r") else b""
-        return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+    def _with_line_breaks(self, text: bytes) -> bytes:
+        """CRLF and CR to LF; a CR at the very end waits, as its LF may still be under way."""
+        self._half_break = b"\r" if text.endswith(b"\r") else b""
+        if b"\r" not in text:
+            return text
+        return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _without_mark(self, text: bytes) -> bytes:
+        """The text without the byte order mark that it may begin with; as long as it may become one it waits."""
+        text = bytes(self._rest) + text
+        self._rest = bytearray()
+        if len(text) < len(_BOM) and _BOM.startswith(text):
+            self._rest = bytearray(text)
+            return b""
+        self._at_start = False
+        return text.removeprefix(_BOM)
+
+    def _check_size(self) -> None:
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
 
 
 def _payloads(events: list[bytes]) -> list[bytes]:

@@ -58,7 +58,7 @@ class _Answer:
         chunks = [chunk for text in texts for chunk in self._rest_of_text(item, text, whole)]
         if item.kind == "reasoning" and string(whole.get("encrypted_content")):
             self._encrypted = item
-            item.sent["encrypted_content"] = []
+            item.send("encrypted_content")
             said_before = self._calls + (self._spoken is not None)
             chunks.append(_chunk(details.delta(details.encrypted_detail(item.index, whole, said_before))))
         return chunks
@@ -97,7 +97,7 @@ class _Answer:
         if not piece:
             return []
         part = text.type, number
-        item.sent.setdefault(part, []).append(piece)
+        item.send(part, piece)
         shown = details.SEPARATOR + piece if self._is_apart(item, part) else piece
         return [_chunk(text.delta(item.index, number, shown))]
 
@@ -118,7 +118,7 @@ class _Answer:
     def _argue(self, item: Item, name: str, piece: str) -> Chunks:
         if item.call is not None and not name and not piece:
             return []
-        item.sent.setdefault("arguments", []).append(piece)
+        item.send("arguments", piece)
         item.named = item.named or bool(name)
         begun = self._begun(item) if item.call is None else {}
         function = {"name": name, "arguments": piece} if name else {"arguments": piece}

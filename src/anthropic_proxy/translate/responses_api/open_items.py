@@ -12,6 +12,14 @@ from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 
+@dataclass
+class Sent:
+    """What was sent of a part of an item. size: in characters."""
+
+    pieces: list[str] = field(default_factory=list)
+    size: int = 0
+
+
 @dataclass(eq=False)
 class Item:
     """An item under way: its kind, its place in the answer, and what was sent of each of its parts. Of a call: its id, its
@@ -23,12 +31,21 @@ class Item:
     call_id: str = ""
     call: int | None = None
     named: bool = False
-    sent: dict[Any, list[str]] = field(default_factory=dict)
+    sent: dict[Any, Sent] = field(default_factory=dict)
+
+    def send(self, part: Any, piece: str = "") -> None:
+        """Note that a piece of a part is sent."""
+        sent = self.sent.setdefault(part, Sent())
+        sent.pieces.append(piece)
+        sent.size += len(piece)
 
     def rest(self, part: Any, whole: str) -> str:
         """What was not sent of a part; nothing where it was sent in other words."""
-        sent = "".join(self.sent.get(part, ()))
-        return whole[len(sent) :] if whole.startswith(sent) else ""
+        sent = self.sent.get(part)
+        if sent is None:
+            return whole
+        is_longer = len(whole) > sent.size and whole.startswith("".join(sent.pieces))
+        return whole[sent.size :] if is_longer else ""
 
 
 class OpenItems:
