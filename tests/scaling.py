@@ -29,13 +29,13 @@ def assert_linear_lines(prepare: Prepare, size: int) -> None:
     _assert_linear([_executed_lines(prepare(size * factor)) for factor in (1, 2, 4)])
 
 
-def assert_linear_cpu(prepare: Prepare, size: int) -> None:
+def assert_linear_cpu(prepare: Prepare, size: int, *, doublings: int = _MAX_DOUBLINGS) -> None:
     """Assert that CPU time grows at most in proportion to the size.
 
-    The size is doubled first until one run takes at least ten milliseconds; a run that stays below that up to 4,096 times
-    the size passes.
+    The size is doubled first until one run takes at least ten milliseconds; a run that stays below that after as many
+    doublings (by default up to 4,096 times the size) passes.
     """
-    for _ in range(_MAX_DOUBLINGS):
+    for _ in range(doublings):
         if _cpu_seconds(prepare, size) >= _SHORTEST_RUN_SECONDS:
             _assert_linear([_cpu_seconds(prepare, size * factor) for factor in (1, 2, 4)])
             return
