@@ -32,6 +32,9 @@ FIRST_CONTENT = 1
 # that is silent for some minutes.
 SILENCE = 10
 
+# Bytes. A whole response takes a few milliseconds for each megabyte, but a hostile one up to a second.
+_LARGE_RESPONSE = 64 * 1024
+
 
 class AnswerStream:
     """An async iterator over the events (a list for each read of the upstream's socket). `aclose` after use."""
@@ -70,7 +73,7 @@ class AnswerStream:
         """Wait for the first content, or for the end. Raises ApiError when the answer breaks off before."""
         try:
             if self._reply.headers.get("content-type", "").startswith("application/json"):
-                self._whole(await self._reply.read())
+                await self._whole(await self._reply.read())
             while not self._out and not self._translator.finished:
                 await self._step(math.inf)
         except ApiError as error:
@@ -178,11 +181,11 @@ class AnswerStream:
             for chunk in self._reader.feed(told):
                 self._out += self._translator.feed(chunk)
 
-    def _whole(self, raw: bytes) -> None:
+    async def _whole(self, raw: bytes) -> None:
         self._upstream_is_done = True
         if self._on_read is not None:
             self._on_read(raw)
-        self._out += to_events(_chunk(raw), self._translator)
+        self._out += await translate_whole(raw, lambda: to_events(_chunk(raw), self._translator))
 
     def _end_of_input(self) -> None:
         self._upstream_is_done = True
@@ -195,6 +198,14 @@ class AnswerStream:
         with contextlib.suppress(ApiError):
             while await self._reply.next_read(until):
                 continue
+
+
+_Result = TypeVar("_Result")
+
+
+async def translate_whole(raw: bytes, translate: Callable[[], _Result]) -> _Result:
+    """Return `translate()`, which translates a whole response; a large one in a thread, as other requests must not wait."""
+    return translate() if len(raw) < _LARGE_RESPONSE else await asyncio.to_thread(translate)
 
 
 class _Startable(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.answer_stream import AnswerStream, opened
+from anthropic_proxy.answer_stream import AnswerStream, opened, translate_whole
 from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import Call, EndpointClient
@@ -85,11 +85,9 @@ class Answering:
         return message
 
     async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
-        answer = loads_object(await self._sender.read(reply, exchange.request_id))
-        if answer is None:
-            raise failure.no_completion(exchange.spec.source)
+        raw = await self._sender.read(reply, exchange.request_id)
         translator = StreamTranslator(exchange.spec)
-        return to_message(answer, translator), translator
+        return await translate_whole(raw, lambda: _to_message(raw, translator)), translator
 
     async def _collected(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
@@ -162,3 +160,10 @@ class Answering:
         if translator.outcome is not None:
             known.opens_thinking[lesson.forbids_thinking] = translator.opens_thinking
             known.has_read(translator.reported_input or 0)
+
+
+def _to_message(raw: bytes, translator: StreamTranslator) -> JsonObject:
+    answer = loads_object(raw)
+    if answer is None:
+        raise failure.no_completion(translator.spec.source)
+    return to_message(answer, translator)

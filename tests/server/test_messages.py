@@ -248,6 +248,19 @@ def test_what_comes_after_the_end_is_not_read(proxy: str, upstream: ScriptedUpst
     assert events[-1]["type"] == "message_stop"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_large_whole_response(proxy: str, upstream: ScriptedUpstream, *, stream: bool) -> None:
+    whole = completion()
+    whole["choices"][0]["message"]["content"] = text = "<tool_call>" * 10_000
+    upstream.then(answers(whole))
+    response = post(proxy, {**REQUEST, "stream": stream})
+    assert response.status_code == 200
+    if stream:
+        assert "".join(event["delta"].get("text", "") for event in events_of(response.text) if "delta" in event) == text
+    else:
+        assert response.json()["content"] == [{"type": "text", "text": text}]
+
+
 def test_stop_sequences_without_a_match(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(streams(text_chunks("one ", "two")))
     message = post(proxy, {**REQUEST, "stop_sequences": ["STOP"]}).json()

@@ -101,6 +101,11 @@ def test_no_request_at_all(raw: bytes, text: str) -> None:
         ("stop_sequences", "x", "stop_sequences: Input should be a valid array"),
         ("stop_sequences", ["a", ""], "stop_sequences.1: String should have at least 1 character"),
         ("stop_sequences", [1], "stop_sequences.0: Input should be a valid string"),
+        (
+            "stop_sequences",
+            ["a" * 65_536, "b"],
+            "stop_sequences: at most 65536 characters are permitted in all sequences together",
+        ),
         ("temperature", 1.1, "temperature: Input should be less than or equal to 1"),
         ("temperature", -0.1, "temperature: Input should be greater than or equal to 0"),
         ("top_p", 2, "top_p: Input should be less than or equal to 1"),
