@@ -1,13 +1,15 @@
 """Calls written as text: every format, however it is cut, and texts that are none."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.callformats import TextCall
-from anthropic_proxy.translate.textcalls import TextCalls
+from anthropic_proxy.translate.callformats import BARE, FORMATS, Format, TextCall
+from anthropic_proxy.translate.textcalls import MOST_CALLS, TextCalls
 from tests.translate.test_jsonscan import cut
 
 TOOLS: dict[str, Any] = {
@@ -180,6 +182,15 @@ def test_a_block_with_a_call_behind_it() -> None:
     assert split([f"{example}\n<tool_call>{JSON}</tool_call>"]) == [example, PARIS]
 
 
+@pytest.mark.parametrize("pieces", [lambda text: [text], list, lambda text: cut(text, 3)], ids=["whole", "bytes", "cut"])
+def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> None:
+    call = "<function=now></function>"
+    assert split(pieces(call * MOST_CALLS + call)) == [NOW] * MOST_CALLS + [call]
+    assert split(pieces(f"[TOOL_CALLS]{'now{}' * MOST_CALLS}")) == [NOW] * MOST_CALLS
+    together = f"[TOOL_CALLS]{'now{}' * (MOST_CALLS + 1)}"
+    assert split(pieces(together)) == [together]
+
+
 def test_a_cut_answer_takes_no_unfinished_call() -> None:
     text = f"<tool_call>{CODER}"
     assert split([text], is_cut=True) == [text]
@@ -232,3 +243,20 @@ pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
 def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:  # noqa: FBT001
     text = "".join(words).replace("now", "then").replace("get_weather", "")
     assert "".join(split(cut(text, seed), is_cut=is_cut)) == text
+
+
+OPENERS = [form.opener for form in FORMATS]
+
+
+def test_no_opener_begins_within_another_one() -> None:
+    """The parser finds openers in one pass, and holds what may be the beginning of one."""
+    ends = {opener[at:] for opener in OPENERS for at in range(1, len(opener))}
+    beginnings = {opener[:size] for opener in OPENERS for size in range(1, len(opener) + 1)}
+    assert ends & beginnings <= {"`", "``"}, "backticks are held together"
+
+
+@pytest.mark.parametrize("form", [*FORMATS, BARE], ids=lambda form: form.opener or "bare")
+def test_an_opening_goes_on_behind_the_name(form: Format) -> None:
+    for before, after in form.split_openings:
+        assert before or after
+        assert not re.match(r"[\w-]", after)

@@ -27,6 +27,9 @@ Invariants:
   once, however many end markers its strings hold. So the cost is linear in the length of the text. The number of offered
   tools adds only the cost of sorting their names.
 
+A response has at most `MOST_CALLS` calls in its text; what follows them is text. Each call becomes a block with events of
+its own, which costs far more than reading the few characters that a call may have.
+
 Where text alone does not distinguish a call from an example of one, its place does: a bare object counts as the whole
 response only, a code block at its very end only, and a marker within a code block never.
 """
@@ -58,6 +61,8 @@ _LONGEST_OPENER = max(map(len, _BY_OPENER))
 # Any text without a match can neither begin an opener nor be the white space in front of one.
 _SUSPECT = re.compile(r"[<\[`]|\s\Z")
 
+MOST_CALLS = 1_000
+
 # White space that is dropped in front of a call, and backticks that are held together. Longer runs are text.
 _LONGEST_RUN = 100
 
@@ -84,6 +89,7 @@ class TextCalls:
         self._parts: Parts = []
         self._candidate: _Candidate | None = None
         self._dropped_stray = False
+        self._calls_left = MOST_CALLS
         # Of the text that went out: whether only blanks follow its last line break, and whether it ends in a code block.
         self._at_line_start = True
         self._in_block = False
@@ -118,7 +124,7 @@ class TextCalls:
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             calls = candidate.close(cut=cut)
-            return [*calls] if calls else self._text_parts(candidate.text)
+            return [*calls] if self._are_accepted(calls) else self._text_parts(candidate.text)
         return self._text_parts("".join(self._unread))
 
     def stop(self) -> Parts:
@@ -160,7 +166,7 @@ class TextCalls:
         self._at = candidate.read(self._text, self._at)
         if candidate.decided:
             self._candidate = None
-            if candidate.calls:
+            if self._are_accepted(candidate.calls):
                 self._accept(candidate.calls)
             else:
                 self._reject(candidate)
@@ -183,6 +189,9 @@ class TextCalls:
 
     # Transitions.
 
+    def _are_accepted(self, calls: Calls) -> bool:
+        return 0 < len(calls) <= self._calls_left
+
     def _begin_candidate(self, form: Format, lead: int, body: int) -> None:
         self._candidate = _Candidate(form, self._text[lead:body], self._tools)
         self._state = self._prose
@@ -190,6 +199,7 @@ class TextCalls:
 
     def _accept(self, calls: Calls) -> None:
         self._parts += calls
+        self._calls_left -= len(calls)
         self._state = self._gap
         self._dropped_stray = False
         self._at_line_start = True
