@@ -52,6 +52,9 @@ class Arguments:
         self._unsent: list[str] = []
         self._sent = 0
         self._trailing = ""
+        # The first two characters, and whether nothing but white space has come behind them.
+        self._first_two = ""
+        self._rest_is_blank = True
         self.characters = 0
         # How the object was found that was sent, when it was not what came.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
@@ -82,13 +85,11 @@ class Arguments:
         if not piece:
             return
         was_valid = self._scanner.valid
-        self._pieces.append(piece)
-        self._scan(piece)
+        self._append(piece)
         if was_valid and not self._scanner.valid and _is_beginning(self._pieces[:-1], piece):
             # The arguments as known so far, in each fragment: what has gone out is the beginning of this one.
             self._begin_again()
-            self._pieces.append(piece)
-            self._scan(piece)
+            self._append(piece)
             self._unsent[0] = self._unsent[0][self._sent :]
 
     def repeated_by(self, piece: str) -> bool:
@@ -97,6 +98,16 @@ class Arguments:
 
     def _begin_again(self) -> None:
         self._scanner, self._pieces, self._unsent, self._trailing = JsonScanner(), [], [], ""
+        self._first_two, self._rest_is_blank = "", True
+
+    def _append(self, piece: str) -> None:
+        self._pieces.append(piece)
+        if self._rest_is_blank:
+            missing = 2 - len(self._first_two)
+            self._first_two += piece[:missing]
+            rest = piece[missing:]
+            self._rest_is_blank = not rest or rest.isspace()
+        self._scan(piece)
 
     def _scan(self, piece: str) -> None:
         if not self._scanner.valid:
@@ -107,9 +118,10 @@ class Arguments:
         self._trail(piece[valid:])
 
     def _trail(self, piece: str) -> None:
-        """Behind a whole document. Long texts are of no use in any case, and not put together."""
-        if self._scanner.whole and len(self._trailing) < _LONGEST_TAG:
-            self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
+        """Note what follows a whole document. Of long texts, which are of no use in any case, the beginning will do."""
+        if self._scanner.whole and len(self._trailing) <= _LONGEST_TAG:
+            trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
+            self._trailing = trailing[: _LONGEST_TAG + 1]
 
     def take(self) -> str:
         """What can go out now. An empty object need not, as a call's input begins as one."""
@@ -152,16 +164,21 @@ class Arguments:
     @property
     def is_placeholder(self) -> bool:
         """Whether all that has come is an empty object, which may stand for arguments to come."""
-        return not self._sent and self._scanner.whole and "".join(self._pieces).strip() == "{}"
+        return self._first_two == "{}" and self._rest_is_blank and not self._sent
 
     @property
     def _trailing_is_harmless(self) -> bool:
-        return _HARMLESS.fullmatch(self._trailing) is not None
+        return len(self._trailing) <= _LONGEST_TAG and _HARMLESS.fullmatch(self._trailing) is not None
 
 
 def _is_beginning(pieces: list[str], text: str) -> bool:
-    beginning = "".join(pieces)
-    return bool(beginning) and text.startswith(beginning)
+    """Whether `text` begins with the pieces, none of which is empty. Takes time in proportion to `text` at most."""
+    at = 0
+    for piece in pieces:
+        if not text.startswith(piece, at):
+            return False
+        at += len(piece)
+    return at > 0
 
 
 def _rest_of(sent: str, meant: JsonObject | None) -> str | None:

@@ -11,8 +11,9 @@ from itertools import islice
 
 from anthropic_proxy.translate.jsonscan import JsonScanner
 
-_OPENING = re.compile(r"\s*(?:```\w*\s*)?(?=[{\[])")
-_BEGINNING = re.compile(r"\s*(?:`{1,3}|```\w*\s*)?")
+# The name of a language behind a fence is short: a longer word is text, and need not be waited for.
+_OPENING = re.compile(r"\s*(?:```\w{0,32}\s*)?(?=[{\[])")
+_BEGINNING = re.compile(r"\s*(?:`{1,3}|```\w{0,32}\s*)?")
 _BRACKET = re.compile(r"[{\[]")
 # Brackets in a text that are tried for the beginning of a document.
 _MOST_TRIES = 50

@@ -88,11 +88,21 @@ def _parts_text(content: Any) -> str:
 
 @dataclass
 class Thought:
-    """One thinking block under way: what the upstream has sent of it. `shown` is what the client got of its text."""
+    """One thinking block under way: what the upstream has sent of it.
+
+    The texts of the last detail are collected in pieces, and joined when another detail begins or the details are read.
+    """
 
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
-    details: list[JsonObject] = field(default_factory=list)
+    received: list[JsonObject] = field(default_factory=list)
+    _pieces: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def details(self) -> list[JsonObject]:
+        """The details that came, each of them as far as it has come."""
+        self._join()
+        return self.received
 
     def add(self, piece: Piece) -> None:
         """Details say the most, and text between tags the least, about where a block came from."""
@@ -106,7 +116,7 @@ class Thought:
     @property
     def is_encrypted(self) -> bool:
         """Whether it has something to give back, but no text."""
-        return not any(self.texts) and any(detail.get("data") or detail.get("signature") for detail in self.details)
+        return not any(self.texts) and any(detail.get("data") or detail.get("signature") for detail in self.received)
 
     @property
     def text(self) -> str:
@@ -115,12 +125,19 @@ class Thought:
 
     def _merge(self, detail: JsonObject) -> None:
         """Details stream in pieces: those of one `index` and type are one, as OpenRouter's documents say."""
-        known = self.details[-1] if self.details else None
+        known = self.received[-1] if self.received else None
         if known is None or not _goes_on(known, detail):
-            self.details.append({name: value for name, value in detail.items() if value is not None})
+            self._join()
+            self._pieces = {}
+            self.received.append({name: value for name, value in detail.items() if value is not None})
             return
         for name, value in detail.items():
             if name in DETAIL_TEXTS and isinstance(value, str):
-                known[name] = string(known.get(name)) + value
+                self._pieces.setdefault(name, [string(known.get(name))]).append(value)
             elif value:
                 known[name] = value
+
+    def _join(self) -> None:
+        for name, pieces in self._pieces.items():
+            pieces[:] = ["".join(pieces)]
+            self.received[-1][name] = pieces[0]

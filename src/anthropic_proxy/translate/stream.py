@@ -53,7 +53,7 @@ class StreamTranslator:
         self._opened_calls = 0
         self._late: list[Piece | str] = []
         self._finish_reason = ""
-        self._refusal = ""
+        self._refusal: list[str] = []
         self._tally = Tally()
 
     @property
@@ -138,7 +138,7 @@ class StreamTranslator:
         self._end_text()
         if not self.finished:
             has_calls = bool(self.calls.calls)
-            self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal=self._refusal))
+            self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal="".join(self._refusal)))
         return self._blocks.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
@@ -169,7 +169,8 @@ class StreamTranslator:
             self._tally.add(reasoning.text)
             self._write(reasoning)
         refusal = string(delta.get("refusal"))
-        self._refusal += refusal
+        if refusal:
+            self._refusal.append(refusal)
         # Where JSON is expected a refusal has no text: the SDKs would take it for the document.
         text = content_text(delta.get("content")) or ("" if self.spec.structured else refusal)
         if text:
@@ -250,7 +251,9 @@ class StreamTranslator:
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
-        for call in self.calls.kept[self._opened_calls :]:
+        # By number: a copy of all calls that wait, for each fragment, would take quadratic time.
+        while self._opened_calls < len(self.calls.kept):
+            call = self.calls.kept[self._opened_calls]
             previous = self._blocks.call
             if not self.calls.is_named(call) or (previous is not None and not previous.arguments.complete):
                 return

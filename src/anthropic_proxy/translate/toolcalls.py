@@ -7,9 +7,11 @@ repeated or null in later ones, names in pieces, arguments as an object or all o
 fragments interleave.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.arguments import Arguments
@@ -40,6 +42,8 @@ class Assembler:
         self._single = single
         self._offered = offered
         self._by_index: dict[int, Call] = {}
+        # The first call with each of the upstream's ids.
+        self._by_id: dict[str, Call] = {}
         self._in_text = 0
 
     @property
@@ -83,7 +87,7 @@ class Assembler:
         """Whether the name of `call` is known. The beginning of an offered name may still go on, until arguments come."""
         if not call.name or call.arguments.begun:
             return bool(call.name)
-        return not any(name != call.name and name.startswith(call.name) for name in self._offered)
+        return not self._begins_another(call.name)
 
     def _find(self, fragment: JsonObject, name: str, piece: str) -> Call | None:
         upstream_id = string(fragment.get("id"))
@@ -91,7 +95,7 @@ class Assembler:
         if isinstance(index, int):
             known = self._by_index.get(index)
         elif upstream_id:
-            known = next((call for call in self.calls if call.upstream_id == upstream_id), None)
+            known = self._by_id.get(upstream_id)
         else:
             known = self.calls[-1] if self.calls else None
         return None if known is None or self._is_another(known, upstream_id, name, piece) else known
@@ -99,6 +103,8 @@ class Assembler:
     def _begin(self, fragment: JsonObject, new_id: str) -> Call:
         call = Call(new_id, string(fragment.get("id")))
         self.calls.append(call)
+        if call.upstream_id:
+            self._by_id.setdefault(call.upstream_id, call)
         index = fragment.get("index")
         if isinstance(index, int):
             self._by_index[index] = call
@@ -114,9 +120,11 @@ class Assembler:
             return self._extended(known.name, name) is None
         # A finished document can't go on: another name, or the beginning of a second document, is a second call.
         begins = piece.lstrip().startswith("{") or name != known.name
+        if not begins or not known.arguments.complete:
+            return False
         if upstream_id and name == known.name:
-            begins &= not (known.arguments.is_placeholder or known.arguments.repeated_by(piece))
-        return begins and known.arguments.complete
+            return not (known.arguments.is_placeholder or known.arguments.repeated_by(piece))
+        return True
 
     def _extended(self, known: str, name: str) -> str | None:
         """`known` with `name` as its next piece, or with `name` as all that is known now; None when it is neither."""
@@ -126,7 +134,20 @@ class Assembler:
         return next((each for each in (*longer, known + name) if self._goes_on(each)), None)
 
     def _goes_on(self, beginning: str) -> bool:
-        return any(name.startswith(beginning) for name in self._offered)
+        """Whether an offered name begins with `beginning`, or is the same."""
+        return self._name_at(bisect_left(self._sorted_names, beginning)).startswith(beginning)
+
+    def _begins_another(self, name: str) -> bool:
+        """Whether an offered name begins with `name`, and is longer."""
+        return self._name_at(bisect_right(self._sorted_names, name)).startswith(name)
+
+    def _name_at(self, place: int) -> str:
+        return self._sorted_names[place] if place < len(self._sorted_names) else ""
+
+    @cached_property
+    def _sorted_names(self) -> list[str]:
+        """The offered names, in which those with the same beginning are neighbours."""
+        return sorted(self._offered)
 
 
 def fragments_of(delta: JsonObject) -> list[JsonObject]:

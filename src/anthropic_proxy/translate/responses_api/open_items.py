@@ -26,8 +26,13 @@ class Item:
     sent: dict[Any, list[str]] = field(default_factory=dict)
 
     def rest(self, part: Any, whole: str) -> str:
-        """What was not sent of a part; nothing where it was sent in other words."""
-        sent = "".join(self.sent.get(part, ()))
+        """Return what was not sent of a part; nothing where it was sent in other words."""
+        pieces = self.sent.get(part)
+        if not pieces:
+            return whole
+        sent = "".join(pieces)
+        # Joined once, however often the end of the part is announced.
+        pieces[:] = [sent]
         return whole[len(sent) :] if whole.startswith(sent) else ""
 
 
