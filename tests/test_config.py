@@ -383,3 +383,26 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
     expected = "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
     assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
+        (
+            "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
+            "A17: the value is too long",
+        ),
+        ("A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}", "C: the value is too long, expected at most 1048576"),
+    ],
+    ids=["file", "values of values", "defaults"],
+)
+def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
+    env_file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
+        load(env_file)
+
+
+def test_variables_within_an_env_file(env_file: Path) -> None:
+    env_file.write_text("HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}")
+    assert str(load(env_file).upstream_base_url) == "https://up.example/v1"

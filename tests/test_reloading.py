@@ -63,10 +63,14 @@ def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedU
     assert "settings changed that need a restart" not in log  # the flag -p is stronger
 
 
-def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+_LAUGHS = "a0: &a0 lol\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize("broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"])
+def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str) -> None:
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
-    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", "upstreams: {a: {ur", ""]
+    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", broken, ""]
     texts[2] = texts[0].replace(upstream.url, other.url)
     for directory, text in zip(versions, texts, strict=True):
         directory.mkdir()

@@ -138,7 +138,7 @@ def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
         pytest.param(
             lambda size: (
                 [_tool_call(call_id="a", name="f", arguments='{"a":"')]
-                + [_tool_call(call_id="a", name="f", arguments="x" * 40)] * size
+                + [_tool_call(call_id="a", name="f", arguments="x" * 1000)] * size
             ),
             id="id-and-name-in-each-fragment",
         ),
@@ -149,12 +149,12 @@ def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
             id="a-long-tag-behind-the-arguments",
         ),
         pytest.param(
-            lambda size: (_tool_call(None, f"call_{number}", name="f", arguments="{") for number in range(size)),
+            lambda size: (_tool_call(None, f"call_{number}", name="f", arguments="{") for number in range(4 * size)),
             id="open-calls-by-id",
         ),
         pytest.param(
             lambda size: [
-                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "x" * 100}]} for _ in range(size)
+                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "x" * 1000}]} for _ in range(size)
             ],
             id="one-detail-in-pieces",
         ),
@@ -170,7 +170,7 @@ def test_many_tools_and_a_name_in_many_pieces() -> None:
 
     def prepare(size: int) -> Work:
         tools = [{"name": f"tool_{number}", "input_schema": {"type": "object"}} for number in range(size)]
-        return _answer([_tool_call(name="tool_")] * size, {"tools": tools})
+        return _answer([_tool_call(name=name) for name in ("a", "b")] * size, {"tools": tools})
 
     assert_linear_cpu(prepare, 200)
 
