@@ -174,3 +174,19 @@ def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -
     with command.serving(HOST="127.0.0.1") as server:
         _, log = server.end()
         assert "everybody may use" not in log
+
+
+def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
+    """Also its metrics. Keys would open it, which takes a restart."""
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert "http://127.0.0.1:" in next(line for line in server.log.read_text().splitlines() if "/metrics" in line)
+        _logged(server, "only this machine is served")
+        _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "settings changed that need a restart")
+        assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
+    with command.serving() as server:
+        assert server.address.startswith("http://0.0.0.0:")
+        assert "only this machine" not in server.end()[1]

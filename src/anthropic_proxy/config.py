@@ -90,6 +90,17 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         return parse_hosts(value) if isinstance(value, str) else value
 
     @property
+    def listen_host(self) -> str:
+        """HOST; without it all addresses where clients show a key or a certificate, and else this machine alone.
+
+        A server without either would let all who reach it spend the upstream's key.
+        """
+        if self.host is not None:
+            return self.host
+        is_protected = self.needs_key or self.tls_client_ca_file is not None
+        return "0.0.0.0" if is_protected else "127.0.0.1"  # noqa: S104 - see above
+
+    @property
     def download_policy(self) -> DownloadPolicy:
         """Whose files are fetched."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())

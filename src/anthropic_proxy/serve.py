@@ -41,6 +41,7 @@ from anthropic_proxy.workers import Order, Supervisor, Told
 
 Load = Callable[[], Settings]
 
+_THIS_MACHINE = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
 _NO_KEYS = (
     "clients need no key, and other machines can reach it: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
 )
@@ -93,9 +94,9 @@ class Listeners:
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[Listeners]:
     """The sockets of the settings. Raises ListenError."""
-    ops = None if settings.metrics_port is None else listen(settings.host, settings.metrics_port)
+    ops = None if settings.metrics_port is None else listen(settings.listen_host, settings.metrics_port)
     if settings.unix_socket is None:
-        yield Listeners(listen(settings.host, settings.port), ops)
+        yield Listeners(listen(settings.listen_host, settings.port), ops)
         return
     path = settings.unix_socket.expanduser()
     listener = listen_on_path(path)
@@ -132,8 +133,7 @@ async def serve(
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
     _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
-    if not (settings.needs_key or settings.tls_client_ca_file or is_loopback(listeners.main)):
-        application.log.warning("everybody may use this server", hint=_NO_KEYS)
+    _tell_openness(application, settings, listeners)
     async with _background(application.requests.watch(), application.keep_states()):
         async with _background(reloader.run(settings, files, application.reloaded)):
             await control.stop.wait()
@@ -169,6 +169,16 @@ def _tell(application: Application, address: str, on_ready: Callable[[str], None
     for endpoint in application.known.endpoints:
         application.log.info("upstream", **_summary(endpoint))
     on_ready(address)
+
+
+def _tell_openness(application: Application, settings: Settings, listeners: Listeners) -> None:
+    """Log who may use the server, where it has no keys."""
+    if settings.needs_key or settings.tls_client_ca_file is not None:
+        return
+    if not is_loopback(listeners.main):
+        application.log.warning("everybody may use this server", hint=_NO_KEYS)
+    elif settings.host is None and settings.unix_socket is None:
+        application.log.info("only this machine is served", hint=_THIS_MACHINE)
 
 
 def _certificates(settings: Settings) -> Certificates | None:
