@@ -154,7 +154,7 @@ def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
         ),
         pytest.param(
             lambda size: [
-                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "x" * 1000}]} for _ in range(size)
+                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "x" * 200}]} for _ in range(size)
             ],
             id="one-detail-in-pieces",
         ),
