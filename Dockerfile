@@ -46,6 +46,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/data \
+    HOST=0.0.0.0 \
     LOG_FORMAT=json
 WORKDIR /data
 USER 10001:0

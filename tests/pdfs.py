@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import pypdf
 
@@ -29,6 +30,36 @@ def pdf(*texts: str) -> bytes:
         f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
     )
     return (body + trailer).encode()
+
+
+def repeated(raw: bytes, times: int) -> bytes:
+    """The PDF with its pages, the same objects, several times over."""
+    kids = re.search(rb"/Kids\[(.*?)\]/Count (\d+)", raw)
+    assert kids is not None
+    again = b"/Kids[%b]/Count %d" % (b" ".join([kids[1]] * times), int(kids[2]) * times)
+    # The table of offsets is no longer right; readers make a new one then.
+    return raw.replace(kids[0], again)
+
+
+def slow(pages: int = 300) -> bytes:
+    """A PDF of some kilobytes that takes a quarter of an hour: on each page is a form that holds forms, ten times each."""
+    forms = 12
+    objects = ["<</Type/Catalog/Pages 2 0 R>>"]
+    first = 4 + forms
+    kids = " ".join(f"{first + number} 0 R" for number in range(pages))
+    objects.append(f"<</Type/Pages/Kids[{kids}]/Count {pages}>>")
+    text = "BT /F1 12 Tf (x) Tj ET"
+    font = "<</F1 <</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>"
+    for number in range(forms + 1):
+        drawn = text if number == forms else "/X Do " * 10
+        inner = "" if number == forms else f"/XObject<</X {4 + number} 0 R>>"
+        head = f"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</Font{font}{inner}>>/Length {len(drawn)}>>"
+        objects.append(f"{head}stream\n{drawn}\nendstream")
+    page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources<</XObject<</X 3 0 R>>>>/Contents {first + pages} 0 R>>"
+    objects += [page] * pages
+    objects.append("<</Length 5>>stream\n/X Do\nendstream")
+    body = "%PDF-1.4\n" + "".join(f"{number} 0 obj{content}endobj\n" for number, content in enumerate(objects, 1))
+    return (body + f"trailer<</Size {len(objects) + 1}/Root 1 0 R>>\nstartxref\n0\n%%EOF").encode()
 
 
 def encrypted(raw: bytes, password: str) -> bytes:

@@ -121,7 +121,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, en
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""})
     env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
     settings = load(env_file)
-    assert (settings.host, settings.port, settings.debug) == ("0.0.0.0", 8080, False)  # noqa: S104 - the default
+    assert (settings.host, settings.port, settings.debug) == (None, 8080, False)
     assert (settings.completion_model, settings.reasoning_model) == (None, None)
 
 
@@ -383,3 +383,48 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
     expected = "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
     assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
+        (
+            "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
+            "A17: the value is too long",
+        ),
+        ("A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}", "C: the value is too long, expected at most 1048576"),
+    ],
+    ids=["file", "values of values", "defaults"],
+)
+def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
+    env_file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
+        load(env_file)
+
+
+def test_variables_within_an_env_file(env_file: Path) -> None:
+    env_file.write_text("HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}")
+    assert str(load(env_file).upstream_base_url) == "https://up.example/v1"
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "192.0.2.1", "0.0.0.0", "::"])  # noqa: S104 - given explicitly
+@pytest.mark.parametrize(
+    ("variables", "is_protected"),
+    [
+        ({}, False),
+        ({"UPSTREAM_API_KEY_PASSTHROUGH": "true"}, False),
+        ({"TLS_CERT_FILE": "a", "TLS_KEY_FILE": "b"}, False),
+        ({"TLS_CERT_FILE": "a", "TLS_KEY_FILE": "b", "TLS_CLIENT_CA_FILE": "c"}, True),
+        ({"PROXY_API_KEYS": "a-key-that-is-long-enough"}, True),
+        ({"PROXY_API_KEYS_FILE": "keys.json"}, True),
+        ({"UNIX_SOCKET": "/tmp/s"}, False),  # noqa: S108 - never opened
+    ],
+)
+def test_who_may_reach_the_server(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], host: str | None, *, is_protected: bool
+) -> None:
+    """Without HOST other machines reach it only where clients show a key or a certificate."""
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))
+    open_to_all = "0.0.0.0"  # noqa: S104 - with keys or certificates
+    assert load(None).listen_host == (host or (open_to_all if is_protected else "127.0.0.1"))

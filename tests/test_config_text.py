@@ -1,6 +1,7 @@
 """YAML and TOML read as values, each with its place; and what is said when a text is neither."""
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf, isnan
 from typing import Any
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.config import ConfigError
-from anthropic_proxy.config_text import Place, parse_text
+from anthropic_proxy.config_text import MAX_CHARACTERS, Place, parse_text
+from tests.scaling import assert_linear_cpu
 
 
 def places(text: str, name: str) -> dict[str, str]:
@@ -180,3 +182,70 @@ def test_an_empty_file_is_nothing() -> None:
 def test_any_text_is_read_or_refused(text: str, name: str) -> None:
     with suppress(ConfigError):
         assert () in parse_text(text, name).places
+
+
+_LAUGHS = "a0: &a0 lol\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("f.yaml", _LAUGHS, r"f.yaml:\d+:\d+: too many values, expected at most 100000"),
+        ("f.yaml", "[" * 100_000, r"f.yaml:1:52: values are nested too deeply, expected at most 50 levels"),
+        ("f.yaml", "a: " + "{a: " * 100_000, r"f.yaml:1:\d+: values are nested too deeply"),
+        (
+            "f.yaml",
+            "a: &a [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1 or ''}]\n" for n in range(1, 80)),
+            r"f.yaml:.* too deeply",
+        ),
+        ("f.yaml", "# " + "x" * MAX_CHARACTERS, r"f.yaml: the file is too long: 1048578 characters, expected at most"),
+        ("f.toml", "a = " + "[" * 100_000, r"f.toml: values are nested too deeply"),
+        ("f.toml", "a = " + "[" * 60 + "]" * 60, r"f.toml:1: values are nested too deeply"),
+        ("f.toml", "x = 1\n" + "a." * 100_000 + "a = 1", r"f.toml:2: a key has too many parts"),
+        ("f.toml", "[" + "'a' . " * 100_000 + "a]", r"f.toml:1: a key has too many parts"),
+        ("f.toml", "a = [" + "1," * 100_000 + "]", r"f.toml:1: too many values, expected at most 100000"),
+        ("f.toml", "#" * (MAX_CHARACTERS + 1), r"f.toml: the file is too long"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else None,
+)
+def test_what_is_too_much_is_refused(name: str, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{told}"):
+        parse_text(text, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a = """\n' + "x\n" * 3 + '"""\nb = 1',
+        'a = """x""""\nb = 1',
+        "a = '''x'''''\nb = 1",
+        "a = '''\n\"\"\"\n'''\nb = 1",
+        'a = """\\"""\\\\"""\nb = 1',
+        'a = "]#[" # [ " \'\nb = 1',
+        "a = [ # ]\n 1,\n [2], ']',\n]\nb = 1",
+        "a = {c = '}'}\nb = 1",
+        'a = ""\nb = 1',
+        "a = ''\nb = 1",
+    ],
+)
+def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
+    assert parse_text(text, "f.toml").places[("b",)] == Place(text.count("\n") + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("f.toml", lambda size: 'a = """\n' + "x\n" * size + '"""'),
+        ("f.toml", lambda size: "a = [\n" + "1,\n" * size + "]"),
+        ("f.toml", lambda size: "a = '''\n" + '"""\'\n' * size + "'''"),
+        ("f.toml", lambda size: "".join(f"a{number} = {{b = 1}}\n" for number in range(size))),
+        ("f.yaml", lambda size: "a:\n" + "- x\n" * size),
+        ("f.yaml", lambda size: "a: &a [x]\n" + "".join(f"a{number}: *a\n" for number in range(size))),
+    ],
+)
+def test_the_cost_grows_with_the_text(name: str, make: Callable[[int], str]) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        text = make(size)
+        return lambda: parse_text(text, name)
+
+    assert_linear_cpu(prepare, 250)

@@ -3,23 +3,33 @@
 import asyncio
 import gc
 import json
+import os
+import re
+import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pypdf import PageObject
 
+from anthropic_proxy import pdf_process
 from anthropic_proxy import preparation as preparation_module
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.downloads import Downloads
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.pdf_process import PdfReader
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route
+from anthropic_proxy.translate.pdf import read_pages
 from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.signatures import UNSIGNED
-from tests.pdfs import base64_of, pdf
+from tests.pdfs import base64_of, pdf, slow
+from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
@@ -74,89 +84,134 @@ def test_counting_fetches_nothing(proxy: str, upstream: ScriptedUpstream) -> Non
     assert {each.method for each in upstream.requests} == {"POST"}
 
 
-def test_reading_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request with a PDF waits for its thread, and the event loop goes on meanwhile."""
-    reading, go = threading.Event(), threading.Event()
+SLOW = base64_of(slow())
+ROUTE = Route(Endpoint("up", "http://up/v1", GENERIC), "m")
 
-    def slow(*_: Any) -> str:
-        reading.set()
-        assert go.wait(DEADLINE)
-        return "translated"
 
-    monkeypatch.setattr(preparation_module, "to_openai", slow)
+async def _reached(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, condition, "what is waited for")
 
-    async def main() -> object:
-        preparation = Preparation(UNSIGNED, Downloads())
-        working = asyncio.create_task(
-            preparation.to_count(asking(pdf_source()), Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
+
+def _readers() -> list[Path]:
+    """The processes of this one that read PDFs, by their directories in /proc."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(os.getpid()) and b"pdf_process" in (directory / "cmdline").read_bytes():
+                found.append(directory)
+    return found
+
+
+def test_reading_holds_up_nobody_and_ends_with_its_client() -> None:
+    async def main() -> None:
+        reader = PdfReader()
+        slow_ones = [asyncio.create_task(reader.read(SLOW, "")) for _ in range(3)]
+        await _reached(lambda: len(_readers()) == 2)
+        waiting = asyncio.create_task(reader.read(base64_of(pdf("Inside.")), ""))
+        # The second one's process goes on, and the third waits before the fourth.
+        slow_ones[0].cancel()
+        slow_ones[2].cancel()
+        assert await waiting == ["Inside."]
+        slow_ones[1].cancel()
+        assert all(
+            isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*slow_ones, return_exceptions=True)
         )
-        await asyncio.to_thread(reading.wait, DEADLINE)
-        go.set()
-        return await working
+        assert _readers() == []
 
-    assert asyncio.run(main()) == "translated"
+    asyncio.run(main())
 
 
-def test_clients_that_leave_do_not_make_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they asked for is read on: it can't be stopped. The next ones wait for it."""
-    started, go = threading.Semaphore(0), threading.Event()
-    reading: list[object] = []
-    most: list[int] = []
+def test_a_caller_has_one_document_read_at_a_time() -> None:
+    async def main() -> None:
+        reader = PdfReader()
+        slow_ones = [asyncio.create_task(reader.read(SLOW, "a")) for _ in range(3)]
+        await _reached(lambda: len(_readers()) == 1)
+        assert await reader.read(base64_of(pdf("Inside.")), "b") == ["Inside."]
+        assert len(_readers()) == 1
+        reader.close()
+        for told in await asyncio.gather(*slow_ones, return_exceptions=True):
+            assert isinstance(told, ApiError)
+            assert "The PDF specified was not valid" in told.message
+        assert _readers() == []
 
-    def slow(*_: Any) -> str:
-        reading.append(None)
-        most.append(len(reading))
-        started.release()
-        assert go.wait(DEADLINE)
-        reading.pop()
-        return "translated"
-
-    monkeypatch.setattr(preparation_module, "to_openai", slow)
-
-    async def main() -> list[Any]:
-        preparation = Preparation(UNSIGNED, Downloads())
-        route = Route(Endpoint("up", "http://up/v1", GENERIC), "m")
-        first, second, *others = [asyncio.create_task(preparation.to_count(asking(pdf_source()), route)) for _ in range(5)]
-        for _ in range(2):
-            await asyncio.to_thread(started.acquire, timeout=DEADLINE)
-        first.cancel()
-        second.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
-        await asyncio.to_thread(lambda: None)
-        go.set()
-        made = await asyncio.gather(*others)
-        await preparation.aclose()
-        return made
-
-    assert asyncio.run(main()) == ["translated"] * 3
-    assert max(most) == 2
+    asyncio.run(main())
 
 
-def test_nobody_reads_on_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process could not end before they did."""
-    reading, go = threading.Event(), threading.Event()
-    page = PageObject.extract_text
+def test_a_document_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_process, "MAX_SECONDS", 0.1)
+    with pytest.raises(ApiError, match=r"^400 .* was not valid: it takes more than 120 s to read"):
+        asyncio.run(PdfReader().read(SLOW, ""))
+    assert _readers() == []
 
-    def slow(self: PageObject) -> str:
-        reading.set()
-        assert go.wait(DEADLINE)
-        return page(self)
 
-    monkeypatch.setattr(PageObject, "extract_text", slow)
-    source = {**pdf_source(), "data": base64_of(pdf("One.", "Two."))}
+def test_what_a_reader_says_of_a_document() -> None:
+    with pytest.raises(ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: it can't be read"):
+        asyncio.run(PdfReader().read(base64_of(b"%PDF-"), ""))
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(-signal.SIGKILL, "it can't be read"), (-signal.SIGXCPU, "it takes more than"), (1, "it can't be read")],
+)
+def test_a_reader_that_dies(monkeypatch: pytest.MonkeyPatch, code: int, told: str) -> None:
+    async def dies(*_: Any) -> tuple[bytes, int]:
+        return b"", code
+
+    monkeypatch.setattr(PdfReader, "_run", dies)
+    with pytest.raises(ApiError, match=f"^400 .* was not valid: {told}"):
+        asyncio.run(PdfReader().read(SLOW, ""))
+
+
+def test_a_reader_has_limits_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_API_KEY", "canary")
+
+    async def main() -> None:
+        reader = PdfReader()
+        reading = asyncio.create_task(reader.read(SLOW, ""))
+        await _reached(
+            lambda: bool(_readers()) and b"Max cpu time              120 " in (_readers()[0] / "limits").read_bytes()
+        )
+        directory = _readers()[0]
+        assert b"canary" not in (directory / "environ").read_bytes()
+        assert re.search(rf"Max address space +{768 * 1024 * 1024} ", (directory / "limits").read_text())
+        reading.cancel()
+        await asyncio.wait([reading])
+
+    asyncio.run(main())
+
+
+def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    async def reading(_: PdfReader, data: str, caller: str) -> list[str]:
+        read.append(caller)
+        return read_pages(data)
+
+    monkeypatch.setattr(PdfReader, "read", reading)
 
     async def main() -> None:
         preparation = Preparation(UNSIGNED, Downloads())
-        working = asyncio.create_task(
-            preparation.to_count(asking(source), Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
-        )
-        await asyncio.to_thread(reading.wait, DEADLINE)
+        twice = asking(pdf_source())
+        twice["messages"][0]["content"] *= 2
+        for _ in range(2):
+            translated = await preparation.to_answer(twice, ROUTE, "alice")
+            assert translated.body["messages"][0]["content"].count(INSIDE) == 2
+        await preparation.to_count(twice, ROUTE)
         await preparation.aclose()
-        go.set()
-        with pytest.raises(ApiError, match="it takes more than"):
-            await working
 
     asyncio.run(main())
+    assert read == ["alice"]
+
+
+def test_a_client_that_leaves_ends_the_reading(proxy: str) -> None:
+    body = asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})
+    limit = httpx.Timeout(DEADLINE, read=3)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lambda: httpx.post(f"{proxy}/v1/messages", json=body, timeout=limit, trust_env=False))
+        until(_readers, "it is read")
+    assert isinstance(asked.exception(), httpx.ReadTimeout)
+    until(lambda: not _readers(), "the reading has ended")
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,14 @@ def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedU
     assert "settings changed that need a restart" not in log  # the flag -p is stronger
 
 
-def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+_LAUGHS = "a0: &a0 lol\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize("broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"])
+def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str) -> None:
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
-    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", "upstreams: {a: {ur", ""]
+    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", broken, ""]
     texts[2] = texts[0].replace(upstream.url, other.url)
     for directory, text in zip(versions, texts, strict=True):
         directory.mkdir()
@@ -170,3 +174,19 @@ def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -
     with command.serving(HOST="127.0.0.1") as server:
         _, log = server.end()
         assert "everybody may use" not in log
+
+
+def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
+    """Also its metrics. Keys would open it, which takes a restart."""
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert "http://127.0.0.1:" in next(line for line in server.log.read_text().splitlines() if "/metrics" in line)
+        _logged(server, "only this machine is served")
+        _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "settings changed that need a restart")
+        assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
+    with command.serving() as server:
+        assert server.address.startswith("http://0.0.0.0:")
+        assert "only this machine" not in server.end()[1]

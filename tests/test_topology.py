@@ -9,7 +9,7 @@ from anthropic_proxy.config import ConfigError, load
 from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Limits, Timeouts
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.topology import configured
+from anthropic_proxy.topology import configured, text_of
 
 FILE = """
 upstreams:
@@ -150,3 +150,8 @@ def test_keys_of_clients_are_not_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH"):
         configured(load(None))
+
+
+def test_a_file_without_end() -> None:
+    with pytest.raises(OSError, match="it is too large, expected at most 16777216 bytes"):
+        text_of(Path("/dev/zero"))

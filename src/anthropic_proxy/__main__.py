@@ -1,6 +1,15 @@
-"""`python -m anthropic_proxy`: the same as the command `anthropic-proxy`."""
+"""The command `anthropic-proxy`, also as `python -m anthropic_proxy`."""
 
-from anthropic_proxy.cli import main
+from anthropic_proxy import early_signals
+
+
+def main() -> None:
+    """Run the command line, with signals handled from the first moment on."""
+    early_signals.hold()
+    from anthropic_proxy import cli  # takes some tenths of a second
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from anthropic_proxy.endpoint_client import Call
@@ -154,7 +153,8 @@ class AnswerStream:
         """Plain texts at once, as many as stand together, and all else one by one."""
         at = 0
         while at < len(received):
-            texts = self._repeats.texts(islice(received, at, None))
+            # Not `islice(received, at, None)`, which walks over the events before `at` each time.
+            texts = self._repeats.texts(map(received.__getitem__, range(at, len(received))))
             end = at + max(len(texts), 1)
             if not self._go_on(texts):
                 self._one_by_one(received[at:end], texts)

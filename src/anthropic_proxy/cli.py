@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from anthropic_proxy import __version__, daemon, keys_cli
+from anthropic_proxy import __version__, daemon, early_signals, keys_cli
 from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
 from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import ListenError
@@ -59,6 +59,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
     """
     if context.invoked_subcommand is not None:
+        early_signals.release()
         _refuse_options_of_the_server(context)
         return
     flags: dict[str, object] = {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host}

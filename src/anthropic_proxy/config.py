@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
+from dotenv.variables import Atom, Variable, parse_variables
 from pydantic import (
     Field,
     PrivateAttr,
@@ -26,6 +27,9 @@ from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
+
+# Of the `.env` file, and of each of its values.
+_MAX_ENV_BYTES = 1024 * 1024
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
 
@@ -86,6 +90,17 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         return parse_hosts(value) if isinstance(value, str) else value
 
     @property
+    def listen_host(self) -> str:
+        """HOST; without it all addresses where clients show a key or a certificate, and else this machine alone.
+
+        A server without either would let all who reach it spend the upstream's key.
+        """
+        if self.host is not None:
+            return self.host
+        is_protected = self.needs_key or self.tls_client_ca_file is not None
+        return "0.0.0.0" if is_protected else "127.0.0.1"  # noqa: S104 - see above
+
+    @property
     def download_policy(self) -> DownloadPolicy:
         """Whose files are fetched."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
@@ -122,6 +137,7 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     try:
+        _check_size(env_file)
         settings = Settings(_env_file=env_file, **given)
     except ValidationError as error:
         raise ConfigError(
@@ -131,6 +147,30 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
         raise ConfigError(f"{env_file} can't be read: {error}") from None
     settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
     return settings
+
+
+def _check_size(env_file: Path | None) -> None:
+    """Refuse a file that is too large, or whose values are once the variables in them are replaced by their values.
+
+    Each value may hold the one before twice, so some lines can stand for gigabytes. Raises ConfigError and OSError.
+    """
+    if env_file is None:
+        return
+    if env_file.stat().st_size > _MAX_ENV_BYTES:
+        raise ConfigError(f"{env_file}: the file is too large, expected at most {_MAX_ENV_BYTES} bytes")
+    lengths = {name: len(value) for name, value in os.environ.items()}
+    for name, value in dotenv_values(env_file, encoding="utf-8", interpolate=False).items():
+        length = sum(_length(atom, lengths) for atom in parse_variables(value or ""))
+        if length > _MAX_ENV_BYTES:
+            raise ConfigError(f"{env_file}: {name}: the value is too long, expected at most {_MAX_ENV_BYTES} characters")
+        lengths[name] = max(length, lengths.get(name, 0))
+
+
+def _length(atom: Atom, lengths: Mapping[str, int]) -> int:
+    """Return the most characters that a part of a value, a text or a variable, is replaced by."""
+    if isinstance(atom, Variable):
+        return max(lengths.get(atom.name, 0), len(atom.default or ""))
+    return len(atom.resolve({}))
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:

@@ -3,8 +3,11 @@
 YAML is read by its 1.2 core schema, whatever its library's default: `no` and `on` are texts, and so is a date. Keys are
 always texts; a repeated one is refused, as in TOML. Of tags only those of JSON's types are taken.
 
-TOML's parser tells no places. But a statement of TOML (a header, or a key with its value) is complete exactly when it can
-be parsed alone, so its own parser finds where each one begins; that line is the place of all values in it.
+TOML's parser reports no places. But a statement of TOML (a header, or a key with its value) can be parsed alone; the line
+on which it begins is the place of all values in it.
+
+A file may be broken, and it is read again while the server runs, so its length, depth and number of values are bounded:
+YAML's aliases and TOML's dotted keys can make a small file very expensive.
 """
 
 import re
@@ -17,6 +20,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from anthropic_proxy.config import ConfigError
+
+# Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
+MAX_CHARACTERS = 1024 * 1024
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
 
 # Keys and indices, from the root.
 Path = tuple[str | int, ...]
@@ -44,6 +52,8 @@ def parse_text(text: str, name: str) -> Source:
     ending = PurePath(name).suffix.lower()
     if ending not in _READERS:
         raise ConfigError(f"{name}: the file's name must end in {', '.join(_READERS)}")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{name}: the file is too long: {len(text)} characters, expected at most {MAX_CHARACTERS}")
     return _READERS[ending](text.removeprefix("\ufeff"), name)
 
 
@@ -51,6 +61,21 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes; what a plain scalar means is said below."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library has it
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node as the library does, to a bounded depth."""
+        if self._depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the library has types in part
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+_TOO_DEEP = f"values are nested too deeply, expected at most {MAX_DEPTH} levels"
+_TOO_MANY = f"too many values, expected at most {MAX_VALUES}, each use of an alias counted"
 
 
 # YAML 1.2.2, section 10.3.2.
@@ -89,7 +114,7 @@ def _yaml(text: str, name: str) -> Source:
     places: dict[Path, Place] = {}
     try:
         node = yaml.compose(text, _Loader)
-        value = None if node is None else _built(node, (), (), places)
+        value = None if node is None else _Builder(places).build(node, (), ())
     except yaml.MarkedYAMLError as error:
         place = _place(error.problem_mark or error.context_mark)
         reason = ", ".join(filter(None, (error.context, error.problem)))
@@ -100,29 +125,40 @@ def _yaml(text: str, name: str) -> Source:
     return Source(value, {(): Place(1, 1)} | places)
 
 
-def _built(node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...], places: dict[Path, Place]) -> Any:
-    """The value of a node. Its members' places are added to `places`, and its own when nobody has named a better one."""
-    places.setdefault(path, _place(node.start_mark))
-    if node in parents:
-        raise _refusal(node, "an alias stands within its own anchor")
-    inside = (*parents, node)
-    if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-        return {key: _built(value, (*path, key), inside, places) for key, value in _members(node, path, places)}
-    if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-        return [_built(item, (*path, index), inside, places) for index, item in enumerate(node.value)]
-    return _scalar(node)
+class _Builder:
+    """Builds the values of nodes, and adds their places to `places`."""
 
+    def __init__(self, places: dict[Path, Place]) -> None:
+        self._places = places
+        self._values = 0
 
-def _members(node: yaml.MappingNode, path: Path, places: dict[Path, Place]) -> Iterator[tuple[str, yaml.Node]]:
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise _refusal(key, "a key must be a text")
-        if key.value in lines:
-            raise _refusal(key, f"the key {key.value!r} stands in line {lines[key.value]} already")
-        lines[key.value] = key.start_mark.line + 1
-        places[*path, key.value] = _place(key.start_mark)
-        yield key.value, value
+    def build(self, node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...]) -> Any:
+        """Return the value of a node. A member's place is that of its key. Raises MarkedYAMLError."""
+        self._places.setdefault(path, _place(node.start_mark))
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _refusal(node, _TOO_MANY)
+        if node in parents:
+            raise _refusal(node, "an alias stands within its own anchor")
+        if len(parents) > MAX_DEPTH:
+            raise _refusal(node, _TOO_DEEP)
+        inside = (*parents, node)
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            return {key: self.build(value, (*path, key), inside) for key, value in self._members(node, path)}
+        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            return [self.build(item, (*path, index), inside) for index, item in enumerate(node.value)]
+        return _scalar(node)
+
+    def _members(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node]]:
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refusal(key, "a key must be a text")
+            if key.value in lines:
+                raise _refusal(key, f"the key {key.value!r} stands in line {lines[key.value]} already")
+            lines[key.value] = key.start_mark.line + 1
+            self._places[*path, key.value] = _place(key.start_mark)
+            yield key.value, value
 
 
 def _scalar(node: yaml.Node) -> Any:
@@ -145,18 +181,40 @@ def _place(mark: Any) -> Place:
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
+# A dotted key with more parts than it may have, for which the parser takes quadratic time.
+_KEY = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?:{_KEY}\.[ \t]*+){{{MAX_DEPTH}}}")
+
+# What decides where a statement of TOML ends.
+_TOML_TOKEN = re.compile(r"""#.*|"{3}|'{3}|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\[{]|[\]}]""")
+# The rest of a string of several lines, up to its end. The end may have two more quotes before it.
+_TOML_STRING_REST = {
+    '"""': re.compile(r'(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5}', re.DOTALL),
+    "'''": re.compile(r"(?:[^']|'{1,2}(?!'))*+'{3,5}", re.DOTALL),
+}
+
+
 def _toml(text: str, name: str) -> Source:
+    long_key = _LONG_KEY.search(text)
+    if long_key:
+        place = Place(text.count("\n", 0, long_key.start()) + 1)
+        raise ConfigError(f"{located(name, place)}: a key has too many parts, expected at most {MAX_DEPTH}")
     try:
         value = tomllib.loads(text)
+        return Source(value, _toml_places(text, name))
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
         found = _TOML_PLACE.search(str(error))
         place = Place(int(found[1]), int(found[2])) if found and found[1] else Place(len(text.splitlines()) or 1)
         reason = str(error)[: found.start()] if found else str(error)
         raise ConfigError(f"{located(name, place)}: {reason}") from None
-    return Source(value, _toml_places(text))
 
 
-def _toml_places(text: str) -> dict[Path, Place]:
+def _toml_places(text: str, name: str) -> dict[Path, Place]:
+    """Return the places of all values of a valid text. Raises ConfigError when they are too many or nested too deeply."""
     places: dict[Path, Place] = {(): Place(1)}
     tables: dict[Path, int] = {}
     base: Path = ()
@@ -167,26 +225,41 @@ def _toml_places(text: str) -> dict[Path, Place]:
             base = _table(parsed, tables, repeated=statement.lstrip().startswith("[["))
         for path in _prefixes(base) if header else _paths(parsed, base):
             places.setdefault(path, Place(line))
+            if len(path) > MAX_DEPTH:
+                raise ConfigError(f"{located(name, Place(line))}: {_TOO_DEEP}")
+        if len(places) > MAX_VALUES:
+            raise ConfigError(f"{located(name, Place(line))}: too many values, expected at most {MAX_VALUES}")
     return places
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line on which it begins."""
-    begun, statement = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        begun = begun if statement else number
-        statement += line + "\n"
-        if _is_whole(statement):
-            yield begun, statement
-            statement = ""
+    """Return each statement of a valid text with the line on which it begins. Empty lines count as statements."""
+    line = 1
+    begun = at = 0
+    while at < len(text):
+        at = _end_of_statement(text, at)
+        yield line, text[begun:at]
+        line += text.count("\n", begun, at)
+        begun = at
 
 
-def _is_whole(statement: str) -> bool:
-    try:
-        tomllib.loads(statement)
-    except tomllib.TOMLDecodeError:
-        return False
-    return True
+def _end_of_statement(text: str, at: int) -> int:
+    """Return where the statement that begins at `at` ends, its line end included."""
+    open_brackets = 0
+    while True:
+        line_end = text.find("\n", at)
+        line_end = len(text) if line_end < 0 else line_end
+        token = _TOML_TOKEN.search(text, at, line_end)
+        if token is None:
+            at = min(line_end + 1, len(text))
+            if open_brackets <= 0 or line_end == len(text):
+                return at
+        elif token[0] in _TOML_STRING_REST:
+            rest = _TOML_STRING_REST[token[0]].match(text, token.end())
+            at = rest.end() if rest else len(text)
+        else:
+            open_brackets += (token[0] in "[{") - (token[0] in "]}")
+            at = token.end()
 
 
 def _table(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:

@@ -60,7 +60,7 @@ class PassedStream:
         self._tail = b""
         self._held = bytearray()
         # The events that tell of usage, which are few: within the text of a model the quotes are escaped.
-        self.told_usage = b""
+        self._told_usage = bytearray()
         self.tool_calls = 0
         # Tokens, where the upstream does not tell them.
         self.input_estimate = 0
@@ -80,6 +80,11 @@ class PassedStream:
         self.started = True
 
     @property
+    def told_usage(self) -> bytes:
+        """The events that tell of usage."""
+        return bytes(self._told_usage)
+
+    @property
     def output_estimate(self) -> int:
         """Tokens of the output that has come: one for each piece, or for every four bytes of them, whichever is more. It is
         rough, as nothing of the events is parsed.
@@ -93,23 +98,29 @@ class PassedStream:
             raise ApiError(
                 500, f"The upstream {self._host} answered 200 with something that is no stream of events: {kind}"
             )
+        begun = bytearray()
         until = math.inf
-        while not self._over and not _BEGUN.search(self._out):
+        # Also an upstream that never pauses has no longer than this.
+        while not self._over and self._loop.time() < until:
             received = await self._read(until)
             if received is None:
                 self._close()
-            elif not received:
-                return
-            else:
+            elif received:
                 self._take(received)
-            if _ERROR.search(self._out) and not _BEGUN.search(self._out):
-                raise self._told()
-            if self._out and until == math.inf:
+            # Only what is new is searched; whole events are, so no name is cut.
+            whole, self._out = self._out, b""
+            begun += whole
+            if _BEGUN.search(whole):
+                break
+            if _ERROR.search(whole):
+                raise self._told(bytes(begun))
+            if begun and until == math.inf:
                 until = self._loop.time() + FIRST_CONTENT
+        self._out = bytes(begun)
 
-    def _told(self) -> ApiError:
-        """The error that the stream begins with."""
-        payloads = Decoder().feed(self._out)
+    def _told(self, begun: bytes) -> ApiError:
+        """Return the error that the stream begins with."""
+        payloads = Decoder().feed(begun)
         told = next(filter(None, map(native.stream_error, payloads)), None)
         return told or ApiError(500, f"The upstream {self._host} broke off its answer with an error")
 
@@ -165,8 +176,8 @@ class PassedStream:
 
     def _pass_on(self, whole: bytes) -> None:
         self._out += whole
-        if b'"usage"' in whole and len(self.told_usage) < MAX_EVENT_BYTES:
-            self.told_usage += whole
+        if b'"usage"' in whole and len(self._told_usage) < MAX_EVENT_BYTES:
+            self._told_usage += whole
         if b"tool_use" in whole:
             self.tool_calls += len(_TOOL_USE.findall(whole))
         deltas = whole.count(_DELTA)

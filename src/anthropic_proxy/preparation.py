@@ -1,19 +1,17 @@
-"""A checked request on its way to the translation: its files fetched, and the work done where it holds up nobody.
+"""A checked request on its way to the translation: its files fetched, and its PDFs read, which holds up no other request.
 
-The translation takes microseconds for each block and tool. A request with many of them is translated in a thread, so that
-other requests go on meanwhile. Reading a PDF is slow and pure Python: it also runs in a thread, few at a time, with what
-was read before kept for the next turn. The threads are its own: one that reads on after its client has left still counts,
-and those that look up host names stay free.
+The translation takes microseconds for each block and tool. A request with many of them, or with documents of megabytes, is
+translated in a thread, so that other requests go on meanwhile. PDFs are read in processes first (see pdf_process), and
+what was read is kept for the next turns.
 """
 
 import asyncio
-import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from anthropic_proxy.downloads import Downloads
+from anthropic_proxy.pdf_process import PdfReader
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.pdf import PdfPages
 from anthropic_proxy.translate.request import Translated, to_openai
@@ -22,49 +20,69 @@ from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.wire import collector
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
-# More would take the interpreter away from the streams that are open meanwhile.
-_READING = 2
+# Whose documents are read to be counted: all counts share one turn.
+_COUNTING = "count_tokens"
 
 # Blocks, messages and objects of tools. So many take some 20 ms to translate.
 _MANY_PARTS = 4000
 
 
 class Preparation:
-    """Makes Chat Completions requests of checked requests. `aclose` ends its threads and connections."""
+    """Makes Chat Completions requests of checked requests. `aclose` ends its processes, thread and connections."""
 
     def __init__(self, signer: Signer, downloads: Downloads) -> None:
         self._signer = signer
         self._downloads = downloads
-        self._pdf_pages = PdfPages(self._clock)
-        self._closed = False
-        self._readers = ThreadPoolExecutor(_READING, "reader")
+        self._pdf_pages = PdfPages()
+        self._reader = PdfReader()
         self._translator = ThreadPoolExecutor(1, "translator")
 
-    async def to_answer(self, request: JsonObject, route: Route) -> Translated:
-        """The request as the upstream is asked it, with the files that it can't fetch. Raises ApiError."""
-        return await self._translated(await self._downloads.inlined(request, route.dialect), route)
+    async def to_answer(self, request: JsonObject, route: Route, caller: str = "") -> Translated:
+        """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
+        PDFs are read. Raises ApiError.
+        """
+        return await self._translated(await self._downloads.inlined(request, route.dialect), route, caller)
 
     async def to_count(self, request: JsonObject, route: Route) -> Translated:
         """The request as its tokens are counted: nothing is fetched. Raises ApiError, also for documents to be fetched."""
-        return await self._translated(request, route)
+        return await self._translated(request, route, _COUNTING)
 
     async def aclose(self) -> None:
-        self._closed = True
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
         self._translator.shutdown(wait=False, cancel_futures=True)
         await self._downloads.aclose()
 
-    def _clock(self) -> float:
-        """Time is over for who still reads at the end: the process waits for its threads."""
-        return math.inf if self._closed else time.monotonic()
-
-    async def _translated(self, request: JsonObject, route: Route) -> Translated:
-        translate = partial(to_openai, request, route, self._signer, self._pdf_pages)
+    async def _translated(self, request: JsonObject, route: Route, caller: str) -> Translated:
+        translate = partial(to_openai, request, route, self._signer)
         if has_pdfs(request):
-            return await asyncio.get_running_loop().run_in_executor(self._readers, translate)
+            return await self._with_pdfs(translate, caller)
         if _parts(request) > _MANY_PARTS:
-            return await asyncio.get_running_loop().run_in_executor(self._translator, _without_collection, translate)
+            return await self._in_thread(translate)
         return translate()
+
+    async def _with_pdfs(self, translate: Callable[..., Translated], caller: str) -> Translated:
+        known: dict[str, list[str]] = {}
+        missing: dict[str, None] = {}
+
+        def pages_of(data: str) -> list[str]:
+            """Return the pages of a PDF, or note that it must be read."""
+            pages = known.get(data) or self._pdf_pages.known(data)
+            if pages is None:
+                missing[data] = None
+            else:
+                known[data] = pages
+            return pages or [""]
+
+        translated = await self._in_thread(partial(translate, pages_of))
+        if not missing:
+            return translated
+        for data in missing:
+            known[data] = await self._reader.read(data, caller)
+            self._pdf_pages.remember(data, known[data])
+        return await self._in_thread(partial(translate, known.__getitem__))
+
+    async def _in_thread(self, translate: Callable[[], Translated]) -> Translated:
+        return await asyncio.get_running_loop().run_in_executor(self._translator, _without_collection, translate)
 
 
 def _without_collection(translate: Callable[[], Translated]) -> Translated:

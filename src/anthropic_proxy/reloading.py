@@ -112,6 +112,8 @@ class Reloader:
 
     def _tell_fixed(self, settings: Settings) -> None:
         changed = [name.upper() for name in _FIXED if getattr(settings, name) != getattr(self._settings, name)]
+        if "HOST" not in changed and settings.listen_host != self._settings.listen_host:
+            changed.append("HOST (127.0.0.1 without keys, else 0.0.0.0)")
         if changed:
             self._log.info("settings changed that need a restart", settings=", ".join(changed))
 

@@ -21,12 +21,14 @@ from anthropic_proxy import __version__
 from anthropic_proxy.config import Settings
 from anthropic_proxy.connections import Connections
 from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.early_signals import HeldHangup
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
 from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import address_of, is_loopback, listen, listen_on_path
 from anthropic_proxy.observe import processes
+from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe.logs import Log, configure
 from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
@@ -39,17 +41,19 @@ from anthropic_proxy.workers import Order, Supervisor, Told
 
 Load = Callable[[], Settings]
 
+_THIS_MACHINE = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
 _NO_KEYS = (
     "clients need no key, and other machines can reach it: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
 )
 
 
 class Control:
-    """What a running server is told from outside, within its event loop."""
+    """What a running server is told from outside, within its event loop. log_writer: what its log is written by."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_writer: LogWriter | None = None) -> None:
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
+        self.log_writer = log_writer
 
 
 def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None = None) -> None:
@@ -58,17 +62,24 @@ def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None =
     `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
     they stay as they are.
     """
-    configure(debug=settings.debug or settings.verbose, form=settings.log_format)
+    log_writer = configure(debug=settings.debug or settings.verbose, form=settings.log_format, in_thread=True)
+    try:
+        _run(settings, on_ready, load, log_writer)
+    finally:
+        _drain(log_writer)
+
+
+def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None, log_writer: LogWriter | None) -> None:
     _certificates(settings)
     with listening(settings) as listeners:
         if settings.workers == 1:
-            _run_loop(_until_signal(settings, listeners, on_ready, load))
+            _run_loop(_until_signal(settings, listeners, on_ready, load, log_writer))
             return
         address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
         told = Told(ready=partial(on_ready, address), stopping=listeners.main.close, died=processes.died)
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
             processes.share(directory)
-            work = partial(_work, settings.sharing_limits(directory), listeners, load)
+            work = partial(_work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer)
             Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 
 
@@ -83,9 +94,9 @@ class Listeners:
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[Listeners]:
     """The sockets of the settings. Raises ListenError."""
-    ops = None if settings.metrics_port is None else listen(settings.host, settings.metrics_port)
+    ops = None if settings.metrics_port is None else listen(settings.listen_host, settings.metrics_port)
     if settings.unix_socket is None:
-        yield Listeners(listen(settings.host, settings.port), ops)
+        yield Listeners(listen(settings.listen_host, settings.port), ops)
         return
     path = settings.unix_socket.expanduser()
     listener = listen_on_path(path)
@@ -109,6 +120,8 @@ async def serve(
     certificates = _certificates(settings)
     files = Files()
     application = Application(settings, await _known(settings, files), configured_keys(settings, files.read))
+    if control.log_writer is not None:
+        control.log_writer.count_drops(application.metrics.log_lines_dropped)
     reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
     reloader.wanted = control.reload
     connections = Connections(settings)
@@ -120,8 +133,7 @@ async def serve(
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
     _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
-    if not (settings.needs_key or settings.tls_client_ca_file or is_loopback(listeners.main)):
-        application.log.warning("everybody may use this server", hint=_NO_KEYS)
+    _tell_openness(application, settings, listeners)
     async with _background(application.requests.watch(), application.keep_states()):
         async with _background(reloader.run(settings, files, application.reloaded)):
             await control.stop.wait()
@@ -142,6 +154,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _drain(log_writer: LogWriter | None) -> None:
+    if log_writer is not None:
+        log_writer.drain()
+
+
 def _run_loop(main: Any) -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main)
@@ -152,6 +169,16 @@ def _tell(application: Application, address: str, on_ready: Callable[[str], None
     for endpoint in application.known.endpoints:
         application.log.info("upstream", **_summary(endpoint))
     on_ready(address)
+
+
+def _tell_openness(application: Application, settings: Settings, listeners: Listeners) -> None:
+    """Log who may use the server, where it has no keys."""
+    if settings.needs_key or settings.tls_client_ca_file is not None:
+        return
+    if not is_loopback(listeners.main):
+        application.log.warning("everybody may use this server", hint=_NO_KEYS)
+    elif settings.host is None and settings.unix_socket is None:
+        application.log.info("only this machine is served", hint=_THIS_MACHINE)
 
 
 def _certificates(settings: Settings) -> Certificates | None:
@@ -195,9 +222,13 @@ async def _background(*work: Any) -> Any:
 
 
 async def _until_signal(
-    settings: Settings, listeners: Listeners, on_ready: Callable[[str], None], load: Load | None
+    settings: Settings,
+    listeners: Listeners,
+    on_ready: Callable[[str], None],
+    load: Load | None,
+    log_writer: LogWriter | None,
 ) -> None:
-    control = Control()
+    control, held = Control(log_writer), HeldHangup()
     serving = asyncio.ensure_future(serve(settings, listeners, on_ready, control, load))
 
     def on_signal() -> None:
@@ -212,17 +243,30 @@ async def _until_signal(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
         loop.add_signal_handler(signal.SIGHUP, control.reload.set)
+    if held.came:
+        control.reload.set()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 
 
-def _work(settings: Settings, listeners: Listeners, load: Load | None, orders: socket.socket) -> None:
+def _work(
+    settings: Settings,
+    listeners: Listeners,
+    load: Load | None,
+    orders: socket.socket,
+    log_writer: LogWriter | None = None,
+) -> None:
     """One of several processes: serve as `orders` say, on which it says itself that it serves."""
-    _run_loop(_until_ordered(settings, listeners, load, orders))
+    try:
+        _run_loop(_until_ordered(settings, listeners, load, log_writer, orders))
+    finally:
+        _drain(log_writer)
 
 
-async def _until_ordered(settings: Settings, listeners: Listeners, load: Load | None, orders: socket.socket) -> None:
-    loop, control = asyncio.get_running_loop(), Control()
+async def _until_ordered(
+    settings: Settings, listeners: Listeners, load: Load | None, log_writer: LogWriter | None, orders: socket.socket
+) -> None:
+    loop, control = asyncio.get_running_loop(), Control(log_writer)
     serving: asyncio.Task[None] | None = None
     does: dict[Order, Callable[[], object]] = {
         Order.STOP: control.stop.set,

@@ -19,8 +19,8 @@ _NO_SERVER_TLS = "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE: witho
 class ServerSettings(BaseSettings):
     """Part of `config.Settings`."""
 
-    host: str = Field(
-        default="0.0.0.0",  # noqa: S104 - documented default: containers need it
+    host: str | None = Field(
+        default=None,
         validation_alias=AliasChoices("HOST", "ANTHROPIC_PROXY_BIND"),
         description="a host name or IP address to listen on",
     )

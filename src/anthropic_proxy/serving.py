@@ -120,7 +120,7 @@ class Serving:
         return self._counter.estimate(chosen, request)
 
     async def _exchange(self, asked: Asked, request: JsonObject, chosen: Route, api: Api) -> Exchange:
-        translated = await self._preparation.to_answer(request, chosen)
+        translated = await self._preparation.to_answer(request, chosen, asked.client.key)
         self._log.ignored(translated.notes.ignored)
         estimate = estimate_request(translated.body)
         client = self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats)

@@ -1,5 +1,6 @@
 """Everything that is configured about upstreams, joined: the simple variables, or the file with several upstreams."""
 
+import errno
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from anthropic_proxy.routing import Routing, Rule, Target
 
 Read = Callable[[PurePath], str]
 
+# Of each file that is named in the configuration. A device or a pipe has no end.
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
 _TWO_KINDS_OF_KEYS = (
     "PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH, and `passthrough` in the configuration "
     "file: a client sends one key, either the proxy's or the upstream's"
@@ -20,8 +24,12 @@ _TWO_KINDS_OF_KEYS = (
 
 
 def text_of(path: PurePath) -> str:
-    """The text of a UTF-8 file. Raises OSError and UnicodeDecodeError."""
-    return Path(path).expanduser().read_text("utf-8")
+    """Return the text of a UTF-8 file of at most MAX_FILE_BYTES. Raises OSError and UnicodeDecodeError."""
+    with Path(path).expanduser().open("rb") as file:
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it is too large, expected at most {MAX_FILE_BYTES} bytes")
+    return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def configured(settings: Settings, found: Found = MappingProxyType({}), read: Read = text_of) -> Routing:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
+from anthropic_proxy.early_signals import HeldHangup
 from anthropic_proxy.observe.logs import Log
 
 # Seconds after which a worker that died is replaced. They double while workers die as soon as they have begun.
@@ -113,8 +114,11 @@ class Supervisor:
         for end in (self._signals, self._wakeup):
             end.setblocking(False)  # noqa: FBT003 - the standard library's own form
         signal.set_wakeup_fd(self._wakeup.fileno())
+        held = HeldHangup()
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
+        if held.came:
+            self._wakeup.send(bytes([signal.SIGHUP]))
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -140,7 +144,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # A terminal sends these to all processes, and the first process hands them on.
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             self._selector.close()
             for each in (self._signals, self._wakeup, *(worker.orders for worker in self._workers.values())):
                 each.close()

@@ -78,6 +78,22 @@ def _egress_ports(values: Values) -> list[list[int]]:
     return [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
 
 
+@pytest.mark.parametrize(
+    ("given", "peers"),
+    [
+        ({}, [[{"podSelector": {}}]] * 2),
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, [[{"ipBlock": {"cidr": "10.0.0.0/8"}}], [{"podSelector": {}}]]),
+        ({"from": [], "metricsFrom": []}, [None, None]),
+    ],
+    ids=["namespace", "named", "all"],
+)
+def test_who_reaches_the_pods(given: Values, peers: list[Any]) -> None:
+    """Without more the pods of the namespace alone."""
+    rules = one("NetworkPolicy", {"networkPolicy": {"enabled": True, **given}})["spec"]["ingress"]
+    assert [rule["ports"][0]["port"] for rule in rules] == ["http", "metrics"]
+    assert [rule.get("from") for rule in rules] == peers
+
+
 def test_what_pods_reach() -> None:
     assert _egress_ports({}) == [[53, 53], [11434], [443]]
     several = {"upstream": {"url": "https://a;http://b;http://[::1]:8000 ; https://c/v1"}}

@@ -1,13 +1,13 @@
 """The text of PDFs, and its memory. What is told about PDFs that can't be read is in the request cases."""
 
 import pytest
-from pypdf import PdfReader
+from pypdf import PageObject, PdfReader
 from pypdf.errors import DependencyError
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import pdf as pdf_module
-from anthropic_proxy.translate.pdf import MAX_PAGES, MAX_SECONDS, Clock, PdfPages, read_pages
-from tests.pdfs import base64_of, encrypted, pdf
+from anthropic_proxy.translate.pdf import MAX_PAGES, PdfPages, read_pages
+from tests.pdfs import base64_of, encrypted, pdf, repeated
 
 ONE, TWO, SIX = (base64_of(pdf(text)) for text in ("One.", "Two.", "Six."))
 
@@ -43,12 +43,24 @@ def test_too_many_pages() -> None:
         read_pages(base64_of(pdf(*["x"] * (MAX_PAGES + 1))))
 
 
-def test_too_slow() -> None:
-    """The clock is looked at once at the beginning, and before each page."""
-    data = base64_of(pdf("One.", "Two."))
-    assert read_pages(data, iter([7, 8, 7 + MAX_SECONDS]).__next__) == ["One.", "Two."]
-    with pytest.raises(ApiError, match=f"was not valid: it takes more than {MAX_SECONDS} s to read"):
-        PdfPages(iter([7, 8, 7.5 + MAX_SECONDS]).__next__)(data)
+def test_too_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_module, "MAX_TEXT", 7)
+    assert read_pages(base64_of(pdf("One", "Two."))) == ["One", "Two."]
+    with pytest.raises(ApiError, match="was not valid: it has more than 7 characters of text"):
+        read_pages(base64_of(pdf("One.", "Two.")))
+
+
+def test_a_page_that_stands_in_the_document_many_times_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    extract = PageObject.extract_text
+
+    def reading(self: PageObject) -> str:
+        read.append(self)
+        return extract(self)
+
+    monkeypatch.setattr(PageObject, "extract_text", reading)
+    assert read_pages(base64_of(repeated(pdf("One.", "Two."), MAX_PAGES // 2))) == ["One.", "Two."] * (MAX_PAGES // 2)
+    assert len(read) == 2
 
 
 @pytest.fixture
@@ -56,9 +68,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is really read, in order."""
     done: list[str] = []
 
-    def reading(data: str, clock: Clock) -> list[str]:
+    def reading(data: str) -> list[str]:
         done.append(data)
-        return read_pages(data, clock)
+        return read_pages(data)
 
     monkeypatch.setattr(pdf_module, "read_pages", reading)
     return done

@@ -11,12 +11,13 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.quoting import shortened
@@ -29,9 +30,13 @@ _BASE64_SHOWN = 24
 _MAX_KINDS = 1000
 
 
-def configure(*, debug: bool, form: LogFormat = "auto") -> None:
-    """Set up logging for this process. debug: lets the debug level through. form: for people (`console`), or a JSON object
-    for each line (`json`); `auto` is the first on a terminal.
+def configure(*, debug: bool, form: LogFormat = "auto", in_thread: bool = False) -> LogWriter | None:
+    """Set up logging for this process.
+
+    debug: lets the debug level through. form: for people (`console`), or a JSON object for each line (`json`); `auto` is
+    the first on a terminal. in_thread: write in a thread, by the writer that is returned; processes forked later have
+    threads of their own. None is returned, and lines are written at once, where standard error is no file descriptor,
+    and on Windows, whose consoles take characters.
     """
     # It tells standard error of every flaw that it mends in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -40,13 +45,33 @@ def configure(*, debug: bool, form: LogFormat = "auto") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer = _renderer(form)
-    _configure_libraries(before, renderer)
+    writer = _writer(before, renderer) if in_thread else None
+    stream = cast("TextIO", writer or _Unbreakable(sys.stderr))
+    _configure_libraries(before, renderer, stream)
     structlog.configure(
         processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
         # One write for each line: several processes share the stream.
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(stream),
     )
+    return writer
+
+
+def _writer(before: list[Processor], renderer: Processor) -> LogWriter | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor, encoding = sys.stderr.fileno(), sys.stderr.encoding
+    except (AttributeError, OSError, ValueError):  # there is none, it is closed, or only in memory
+        return None
+
+    def note(dropped: int) -> str:
+        line: Any = {"event": "log lines dropped", "lines": dropped}
+        for processor in (*before, renderer):
+            line = processor(None, "warning", line)
+        return f"{line}\n"
+
+    return LogWriter(descriptor, encoding, note)
 
 
 def _renderer(form: LogFormat) -> Processor:
@@ -56,8 +81,8 @@ def _renderer(form: LogFormat) -> Processor:
     return structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)
 
 
-def _configure_libraries(before: list[Processor], renderer: Processor) -> None:
-    handler = logging.StreamHandler(cast("TextIO", _Unbreakable(sys.stderr)))
+def _configure_libraries(before: list[Processor], renderer: Processor, stream: TextIO) -> None:
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*before, structlog.processors.format_exc_info],

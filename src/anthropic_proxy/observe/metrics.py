@@ -153,6 +153,10 @@ class Metrics:
         """The counters of rate limits were out of reach, and a request was let in."""
         self._limits_failed.inc()
 
+    def log_lines_dropped(self, number: int) -> None:
+        """Count log lines that could not be written."""
+        self._dropped_lines.inc(number)
+
     def drains(self) -> None:
         """The server is about to end."""
         self._draining.set(1)
@@ -322,6 +326,7 @@ class Metrics:
             multiprocess_mode="livemin",
         )
         self._reloaded_well.set(1)
+        self._dropped_lines = counter("anthropic_proxy_log_lines_dropped", "Log lines that could not be written.")
         self._tasks = gauge("anthropic_proxy_tasks", "Tasks of the event loops.")
         self._draining = gauge(
             "anthropic_proxy_draining", "Whether the server is about to end.", multiprocess_mode="livemax"

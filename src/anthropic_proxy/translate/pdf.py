@@ -1,24 +1,24 @@
 """The text of PDFs, for upstreams that take no files: the only pypdf import.
 
 Reading a page takes milliseconds, a long document many seconds, and a conversation brings its documents again with every
-turn. So what was read is kept for a while, by the hash of the document; whoever calls this from an event loop does so
-in a thread. A file of some kilobytes can ask for hours of work: the library bounds a page, the clock bounds the pages.
+turn. So what was read is kept for a while, by the hash of the document. A file of some kilobytes can ask for hours of work
+and gigabytes of memory: the server reads in a process with limits of its own (see pdf_process).
 """
 
 import base64
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from io import BytesIO
 from threading import Lock
+from typing import Any
 
 from anthropic_proxy.errors import ApiError, invalid_request
 
 # The Messages API's own limit.
 MAX_PAGES = 600
 
-# For one document. The longest real ones take half of it.
-MAX_SECONDS = 120
+# Of all pages. No model takes so much.
+MAX_TEXT = 16 * 1024 * 1024
 
 _MAX_DOCUMENTS = 64
 _MAX_CHARACTERS = 16 * 1024 * 1024
@@ -29,20 +29,10 @@ def invalid_pdf(reason: str) -> ApiError:
     return invalid_request(f"The PDF specified was not valid: {reason}")
 
 
-# Seconds, from any beginning.
-Clock = Callable[[], float]
-
-
-def _stopped_clock() -> float:
-    return 0
-
-
-def read_pages(data: str, clock: Clock = _stopped_clock) -> list[str]:
-    """The text of each page of a PDF in base64. Raises ApiError (400) when it can't be read, takes longer than MAX_SECONDS
-    by `clock`, or has no text at all.
-    """
+def read_pages(data: str) -> list[str]:
+    """Return the text of each page of a PDF in base64. Raises ApiError (400) when it can't be read, or has no text."""
     try:
-        pages = _pages(base64.b64decode(data), clock)
+        pages = _pages(base64.b64decode(data))
     except ApiError:
         raise
     except Exception as error:  # a broken file makes the library raise anything
@@ -54,12 +44,11 @@ def read_pages(data: str, clock: Clock = _stopped_clock) -> list[str]:
     return pages
 
 
-def _pages(raw: bytes, clock: Clock) -> list[str]:
+def _pages(raw: bytes) -> list[str]:
     # Loading the library takes longer than starting the rest; most processes never see a PDF.
     from pypdf import PasswordType, PdfReader
     from pypdf.errors import DependencyError
 
-    deadline = clock() + MAX_SECONDS
     reader = PdfReader(BytesIO(raw))
     try:
         # Many are encrypted with an empty password, only to forbid printing.
@@ -70,12 +59,22 @@ def _pages(raw: bytes, clock: Clock) -> list[str]:
         raise invalid_pdf("it is encrypted; send it without a password")
     if len(reader.pages) > MAX_PAGES:
         raise invalid_pdf(f"it has {len(reader.pages)} pages, and at most {MAX_PAGES} can be read")
-    pages = []
+    pages: list[str] = []
+    # A page may stand in the document many times; it is read once.
+    known: dict[Any, str] = {}
+    characters = 0
     for page in reader.pages:
-        if clock() > deadline:
-            raise invalid_pdf(f"it takes more than {MAX_SECONDS} s to read; send the pages that matter")
-        # Broken fonts give halves of characters.
-        pages.append(page.extract_text().encode("utf-8", "replace").decode().strip())
+        place = page.indirect_reference
+        text = known.get(place.idnum) if place is not None else None
+        if text is None:
+            # Broken fonts give halves of characters.
+            text = page.extract_text().encode("utf-8", "replace").decode().strip()
+            if place is not None:
+                known[place.idnum] = text
+        characters += len(text)
+        if characters > MAX_TEXT:
+            raise invalid_pdf(f"it has more than {MAX_TEXT} characters of text; send the pages that matter")
+        pages.append(text)
     return pages
 
 
@@ -87,12 +86,10 @@ class PdfPages:
 
     def __init__(
         self,
-        clock: Clock = _stopped_clock,
         *,
         max_documents: int = _MAX_DOCUMENTS,
         max_characters: int = _MAX_CHARACTERS,
     ) -> None:
-        self._clock = clock
         self._max_documents = max_documents
         self._max_characters = max_characters
         self._known: OrderedDict[bytes, list[str]] = OrderedDict()
@@ -101,15 +98,24 @@ class PdfPages:
 
     def __call__(self, data: str) -> list[str]:
         """As `read_pages`."""
-        key = hashlib.sha256(data.encode()).digest()
+        pages = self.known(data)
+        if pages is None:
+            pages = read_pages(data)
+            self.remember(data, pages)
+        return pages
+
+    def known(self, data: str) -> list[str] | None:
+        """Return the pages of a document that was read before; None when there are none."""
+        key = _key(data)
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
-                return self._known[key]
-        pages = read_pages(data, self._clock)
+            return self._known.get(key)
+
+    def remember(self, data: str, pages: list[str]) -> None:
+        """Keep the pages of a document."""
         with self._lock:
-            self._remember(key, pages)
-        return pages
+            self._remember(_key(data), pages)
 
     def _remember(self, key: bytes, pages: list[str]) -> None:
         self._characters += sum(map(len, pages)) - sum(map(len, self._known.pop(key, ())))
@@ -117,3 +123,7 @@ class PdfPages:
         while len(self._known) > self._max_documents or self._characters > self._max_characters:
             _, forgotten = self._known.popitem(last=False)
             self._characters -= sum(map(len, forgotten))
+
+
+def _key(data: str) -> bytes:
+    return hashlib.sha256(data.encode()).digest()

@@ -8,12 +8,16 @@ text, and of those like it the text alone is parsed: all that came with one read
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from anthropic_proxy.wire.codec import loads
 from anthropic_proxy.wire.sse import DATA
 
 _KEY = b'"content":'
 _TEXT = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*+")')
+
+# Events that are read at once after a failure.
+_FEWEST_AT_ONCE = 16
 
 # Some servers write something new into each chunk (a time, padding): then there is nothing to be learned.
 _MOST_IN_VAIN = 16
@@ -25,6 +29,7 @@ class Repeats:
     def __init__(self) -> None:
         self._before = self._after = b""
         self._in_vain = 0
+        self._most_at_once: int | None = None
 
     @property
     def learns(self) -> bool:
@@ -42,12 +47,21 @@ class Repeats:
             self._before, self._after = DATA + payload[: found.start(1) + 1], payload[found.end(1) - 1 :]
 
     def texts(self, events: Iterable[bytes]) -> list[str]:
-        """The texts of the first of some events, as many as are of the known form."""
-        strings = self._strings(events)
+        """Return the texts of the first of some events, as many as are of the known form.
+
+        A string that can't be parsed spoils the work on all strings read with it. So after a failure few are read at
+        once, and more with each text found: the work stays in proportion to the texts.
+        """
+        strings = self._strings(islice(events, self._most_at_once))
         if not strings:
             return []
         self._in_vain = 0
-        return _parsed(strings)
+        texts = _parsed(strings)
+        if len(texts) < len(strings):
+            self._most_at_once = _FEWEST_AT_ONCE
+        elif self._most_at_once is not None:
+            self._most_at_once += len(texts)
+        return texts
 
     def _strings(self, events: Iterable[bytes]) -> list[bytes]:
         before, after = self._before, self._after

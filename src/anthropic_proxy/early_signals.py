@@ -1,0 +1,52 @@
+"""Signals that come while the process starts, before the server handles them: the imports alone take most of a second.
+
+SIGHUP would end the process. It is noted instead, and the configuration is read again once the server runs: what has been
+read may be older than the change that the signal is about. SIGTERM ends the process with exit code 0, as it does later.
+Handlers and not ignored signals, as programs that are started from here would inherit the latter.
+"""
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+class _Hangup:
+    """A handler that remembers whether it was called."""
+
+    def __init__(self) -> None:
+        self.called = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.called = True
+
+
+def hold() -> None:
+    """Handle SIGHUP and SIGTERM until the server does. To be called in the main thread."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, _Hangup())
+        signal.signal(signal.SIGTERM, _end)
+
+
+def release() -> None:
+    """Let SIGHUP and SIGTERM end the process again, as is usual for commands."""
+    if sys.platform != "win32" and isinstance(signal.getsignal(signal.SIGHUP), _Hangup):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class HeldHangup:
+    """The SIGHUP that `hold` handles now. Other handlers may replace it; then `came` still reports what came before."""
+
+    def __init__(self) -> None:
+        handler = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
+        self._handler = handler if isinstance(handler, _Hangup) else None
+
+    @property
+    def came(self) -> bool:
+        """Whether the signal came."""
+        return self._handler is not None and self._handler.called
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)

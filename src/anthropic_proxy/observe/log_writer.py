@@ -1,0 +1,136 @@
+"""Writes log lines in a thread, so that a reader that does not read (`2>&1 | less`) never stops the server.
+
+A pipe holds 64 KB; then a write waits. Lines wait in a bounded queue instead. When it is full they are dropped and counted,
+and a line reports their number, at their place, when writing works again. Lines are written to the file descriptor, each
+in one call: other processes share it, and a lock of a buffered stream could be held while this process forks.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+# A request logs some hundred bytes; with --verbose, whole bodies.
+MAX_LINES = 10_000
+MAX_BYTES = 4 * 1024 * 1024
+
+# Seconds that the end of the process waits for lines to be written.
+FLUSH_SECONDS = 1.0
+
+
+class LogWriter:
+    """A stream for loggers. Lines are written in the order of `write`. May be used by several threads, and after a fork."""
+
+    def __init__(self, descriptor: int, encoding: str, note: Callable[[int], str]) -> None:
+        """note: returns the line that reports a number of dropped lines."""
+        self._descriptor = descriptor
+        self._encoding = encoding
+        self._note = note
+        self._count: Callable[[int], object] | None = None
+        self._begin()
+
+    def write(self, text: str) -> int:
+        """Queue a line, or drop it when the queue is full. Never waits."""
+        line = text.encode(self._encoding, "backslashreplace")
+        if self._pid != os.getpid():
+            # The lines before the fork are the parent's, and so is the thread.
+            self._begin()
+        with self._changed:
+            is_full = self._is_full = not self._has_room(len(line))
+            if not is_full:
+                self._add(line)
+        if is_full:
+            self._dropped_lines(1)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: lines are written as soon as possible. See `drain`."""
+
+    def drain(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Wait until all lines are written, `seconds` at most."""
+        if self._pid != os.getpid():
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._lines or self._is_writing), seconds)
+
+    def count_drops(self, count: Callable[[int], object]) -> None:
+        """Call `count` with the number of lines dropped so far, and with each further number."""
+        with self._changed:
+            self._count, total = count, self._total
+        if total:
+            count(total)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        # Each line with the number of lines that were dropped just before it.
+        self._lines: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._total = 0
+        self._is_full = False
+        self._is_writing = False
+        self._thread: threading.Thread | None = None
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a line is taken. After a drop, only when half of the queue is free: else every other line would report a
+        drop. A single line may have any size.
+        """
+        if not self._lines:
+            return True
+        share = 2 if self._is_full else 1
+        return len(self._lines) * share < MAX_LINES and (self._bytes + size) * share <= MAX_BYTES
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append((self._dropped, line))
+        self._dropped = 0
+        self._bytes += len(line)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _dropped_lines(self, number: int) -> None:
+        with self._changed:
+            self._dropped += number
+            self._total += number
+            count = self._count
+        if count is not None:
+            count(number)
+
+    def _run(self) -> None:
+        while True:
+            dropped, line = self._next()
+            self._report(dropped)
+            if not self._put(line):
+                self._dropped_lines(1)
+                continue
+            with self._changed:
+                dropped = 0 if self._lines else self._dropped
+                self._dropped -= dropped
+            self._report(dropped)
+
+    def _next(self) -> tuple[int, bytes]:
+        with self._changed:
+            self._is_writing = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self._lines))
+            self._is_writing = True
+            dropped, line = self._lines.popleft()
+            self._bytes -= len(line)
+            return dropped, line
+
+    def _report(self, dropped: int) -> None:
+        """Write a line on dropped lines; where that fails, the next line says it."""
+        if dropped and not self._put(self._note(dropped).encode(self._encoding, "backslashreplace")):
+            with self._changed:
+                self._dropped += dropped
+
+    def _put(self, line: bytes) -> bool:
+        """Write a line. False when that fails: the reader has gone (`2>&1 | head`), or the disk is full."""
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError:
+            return False
+        return True
