@@ -6,6 +6,7 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,10 +25,14 @@ from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.observe_settings import ObserveSettings
+from anthropic_proxy.redaction import Secret, url_secrets
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
+
+# In lower case: variables of the environment that name proxies, perhaps with logins.
+_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 
 class ConfigError(Exception):
@@ -89,6 +94,16 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
     def download_policy(self) -> DownloadPolicy:
         """Whose files are fetched."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text may repeat, besides the credentials of upstreams."""
+        secrets = (self.signature_secret, self.tls_key_password)
+        proxies = (value for name, value in self._environment.items() if name.lower() in _PROXY_VARIABLES)
+        return (
+            *(Secret(each.get_secret_value()) for each in secrets if each is not None),
+            *chain.from_iterable(map(url_secrets, (self.limit_storage, *proxies))),
+        )
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -26,6 +26,11 @@ _PAUSE = 0.01
 # To Redis, from each process.
 _CONNECTIONS = 16
 
+_NO_REDIS_URL = (
+    "the given value is not a URL of Redis: redis://user:password@host:6379/0 (or rediss://, redis+unix://), with special "
+    "characters in user and password percent-encoded"
+)
+
 _TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
 _ADD = """
 INSERT INTO counters (key, count, expires) VALUES (:key, :amount, :now + :seconds)
@@ -137,7 +142,7 @@ class Opened:
 
 def open_storage(url: str) -> Opened:
     """The storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss, redis+unix). Raises ConfigError."""
-    return _OPENERS[urlsplit(url).scheme](url)
+    return _OPENERS[url.partition(":")[0].lower()](url)
 
 
 def _memory(_: str) -> Opened:
@@ -174,8 +179,9 @@ def _redis(url: str) -> Opened:
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
         # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
         return Opened(RedisStorage("async+redis://", **options), pool.aclose)
-    except (ValueError, RedisError) as error:
-        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
+    except (ValueError, RedisError):
+        # The library's own words may repeat the password.
+        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {_NO_REDIS_URL}") from None
 
 
 async def _nothing() -> None: ...

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.failure import Source, stream_error, to_api_error
 from tests.cases import cases
 
@@ -23,11 +24,25 @@ def test_a_chunk_without_an_error_is_none() -> None:
     assert stream_error({"choices": [], "error": None}, SOURCE) is None
 
 
+KEY = "sk-secret-0123456789"
+WITH_KEY = Source("up:1", Redactor([Secret(KEY)]))
+
+
 def test_the_key_goes_before_the_text_is_cut() -> None:
     """Else the beginning of a key at the cut would stay."""
-    text = "x" * 1995 + "sk-secret"
-    assert to_api_error(400, {}, text.encode(), Source("up:1", ("sk-secret",))).message == "x" * 1995 + "***"
-    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), Source("up:1", ("sk-secret",))).message
+    text = "x" * 1995 + KEY
+    assert to_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
+    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
+
+
+@pytest.mark.parametrize("before", range(MAX_SEARCHED - len(KEY) - 2, MAX_SEARCHED + 3))
+def test_a_key_at_the_end_of_what_is_searched(before: int) -> None:
+    """Redaction may shorten the text so much that its end is shown."""
+    text = (KEY + " ") * (before // (len(KEY) + 1))
+    text += "-" * (before - len(text)) + KEY + "-" * 100
+    message = to_api_error(400, {}, text.encode(), WITH_KEY).message
+    assert message.startswith("*** ***")
+    assert "sk" not in message
 
 
 def test_a_very_long_text_is_cut() -> None:
