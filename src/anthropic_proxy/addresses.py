@@ -103,15 +103,15 @@ def _refuse_unusable(url: SplitResult) -> None:
         raise ValueError("must start with http:// or https://")
     if not url.hostname or not _is_host(url.hostname):
         raise ValueError("must name a host")
+    try:
+        url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
+    except ValueError:
+        # What a parser takes for a port may be the beginning of a password with `/`, `?` or `#`.
+        raise ValueError(_NO_LOGIN if "@" in url.geturl() else "must have a port from 0 to 65535") from None
     if url.fragment:
         raise ValueError("must not hold a fragment")
     if url.username or url.password:
         raise ValueError(_NO_LOGIN)
-    try:
-        url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
-    except ValueError:
-        # What a parser takes for a port may be the beginning of a password with a slash.
-        raise ValueError(_NO_LOGIN if "@" in url.path else "must have a port from 0 to 65535") from None
 
 
 def _is_host(name: str) -> bool:

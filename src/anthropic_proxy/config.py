@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from anthropic_proxy import variables
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.key_settings import KeySettings
@@ -145,7 +146,22 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
     settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
+    _check_proxies(settings.environment)
     return settings
+
+
+def _check_proxies(environment: Mapping[str, str]) -> None:
+    """Check the addresses of HTTP proxies, which the HTTP client reads itself. Its errors would repeat a part of a password.
+
+    Raises ConfigError.
+    """
+    for name, address in environment.items():
+        if name.lower() not in _PROXY_VARIABLES:
+            continue
+        try:
+            check_login(address)
+        except ValueError as error:
+            raise ConfigError(f"{name}: the given value {error}") from None
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:

@@ -9,8 +9,8 @@ What is removed depends on the length of a secret, because short ones are also p
 - fewer: as a whole token after the name of a credential (`key=`, `"api_key": "`, `Bearer `), or after the name of the
   header or parameter in which the secret is sent.
 
-A secret is found in the forms in which servers repeat it: as it is, percent-encoded (once or twice), escaped for JSON (once
-or twice) or for HTML, and mixtures of these.
+A secret is found in the forms in which servers repeat it: as it is, percent-encoded (once or twice), escaped for JSON (up
+to three times) or for HTML, and mixtures of these.
 """
 
 import base64
@@ -29,8 +29,8 @@ _MIN_TOKEN_LENGTH = 8
 _MIN_EMBEDDED_LENGTH = 16
 # Characters of a text that are searched when only its beginning is shown.
 MAX_SEARCHED = 16 * 1024
-# The longest form of one character: `\\u00e9` escaped for JSON twice, for each of two UTF-16 units.
-_LONGEST_CHARACTER = 16
+# The longest form of one character: `\\\\u00e9` for each of two UTF-16 units.
+_LONGEST_CHARACTER = 18
 
 # Names, in lower case, of headers and parameters whose values are never credentials. They say which version of an API is
 # used and which program sends the request, and readers of an error need them. Everything else counts as secret, also
@@ -129,7 +129,8 @@ def parameter_secrets(name: str, value: str) -> Iterator[Secret]:
 
 def url_secrets(url: str) -> Iterator[Secret]:
     """Yield the secrets in a URL, which may be malformed: its login and the values of its query."""
-    login, _, _ = url.partition("//")[2].rpartition("@")
+    # Proxies may be given without a scheme.
+    login, _, _ = (url.partition("//")[2] or url).rpartition("@")
     if login:
         user, colon, password = login.partition(":")
         yield from _login_secrets(user, password) if colon else (Secret(user), Secret(unquote(user)))
@@ -299,15 +300,15 @@ def _run(run: str) -> str:
     if re.fullmatch(_UNCHANGED, run):
         return re.escape(run)
     if run.startswith("\\"):
-        return rf"(?:\\{{{len(run)},{4 * len(run)}}}|(?i:%5c|%255c){{{len(run)}}})"
+        return rf"(?:\\{{{len(run)},{8 * len(run)}}}|(?i:%5c|%255c){{{len(run)}}})"
     percent = quote(run, safe="", errors="surrogatepass")
     units = run.encode("utf-16-be", "surrogatepass").hex()
-    escaped = r"\\{1,2}u" + r"\\{1,2}u".join(units[at : at + 4] for at in range(0, len(units), 4))
-    forms = [rf"\\{{0,3}}{re.escape(run)}", percent, percent.replace("%", "%25"), escaped]
-    forms += [f"&#{ord(run)};", f"&#x{ord(run):x};", rf"\\{{1,2}}U{ord(run):08x}"]
-    forms += [rf"\\{{1,2}}x{ord(run):02x}"] if ord(run) <= _LATIN_1 else []
+    escaped = r"\\{1,4}u" + r"\\{1,4}u".join(units[at : at + 4] for at in range(0, len(units), 4))
+    forms = [rf"\\{{0,7}}{re.escape(run)}", percent, percent.replace("%", "%25"), escaped]
+    forms += [f"&#{ord(run)};", f"&#x{ord(run):x};", rf"\\{{1,4}}U{ord(run):08x}"]
+    forms += [rf"\\{{1,4}}x{ord(run):02x}"] if ord(run) <= _LATIN_1 else []
     forms += [re.escape(entity) for entity in [html.escape(run)] if entity != run]
-    forms += [rf"\\{{1,2}}{_JSON_ESCAPES[run]}"] if run in _JSON_ESCAPES else []
+    forms += [rf"\\{{1,4}}{_JSON_ESCAPES[run]}"] if run in _JSON_ESCAPES else []
     forms += [r"\+"] if run == " " else []
     return f"(?i:{'|'.join(forms)})"
 
