@@ -151,7 +151,7 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
 
 
 def _check_proxies(environment: Mapping[str, str]) -> None:
-    """Check the addresses of HTTP proxies, which the HTTP client reads itself. Its errors would repeat a part of a password.
+    """Check the addresses of HTTP proxies, which the HTTP client reads itself: its errors repeat a part of a password.
 
     Raises ConfigError.
     """
