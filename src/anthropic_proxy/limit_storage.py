@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config import ConfigError
 
 # Seconds to wait for another process's write.
@@ -25,11 +26,6 @@ _REDIS_SECONDS = 1.5
 _PAUSE = 0.01
 # To Redis, from each process.
 _CONNECTIONS = 16
-
-_NO_REDIS_URL = (
-    "the given value is not a URL of Redis: redis://user:password@host:6379/0 (or rediss://, redis+unix://), with special "
-    "characters in user and password percent-encoded"
-)
 
 _TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
 _ADD = """
@@ -164,6 +160,7 @@ def _redis(url: str) -> Opened:
         hint = "pip install 'anthropic-proxy[redis]'"
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
     try:
+        check_login(url)
         address = url.replace("redis+unix:", "unix:", 1)
         pool = BlockingConnectionPool.from_url(
             address,
@@ -179,9 +176,9 @@ def _redis(url: str) -> Opened:
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
         # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
         return Opened(RedisStorage("async+redis://", **options), pool.aclose)
-    except (ValueError, RedisError):
-        # The library's own words may repeat the password.
-        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {_NO_REDIS_URL}") from None
+    except (ValueError, RedisError) as error:
+        # It is about the value of an option: the login was found to be where it belongs.
+        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 
 async def _nothing() -> None: ...
