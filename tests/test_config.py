@@ -271,7 +271,6 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("given", "shown", "reason"),
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
-        ("a.example/v1", "a.example/v1", "must start with http:// or https://"),
         ("https:///v1", "https:///v1", "must name a host"),
         ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
@@ -323,6 +322,14 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
         ("user:canary@host", "canary"),
         ("https:/user:canary@host", "canary"),
         ("sk-or-v1-canary-0123456789", "canary"),
+        ("canary/key", "canary"),
+        ("canary.key", "canary"),
+        ("canary:key", "canary"),
+        ("sk-canary://key", "canary"),
+        ("http://a.example; canary/key", "canary"),
+        ("http://user:canary\N{DOUBLE OBLIQUE HYPHEN}\N{CARE OF}@host", "canary"),
+        ("http://user:[canary]@host", "canary"),
+        ("http://user:canary/x@host", "canary"),
     ],
 )
 def test_what_may_be_secret_in_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str, hidden: str) -> None:

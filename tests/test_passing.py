@@ -74,7 +74,7 @@ def events(*steps: Any) -> Script:
 
 @pytest.fixture
 def proxy(upstream: ScriptedUpstream) -> Iterator[str]:
-    with running_proxy(upstream.url, UPSTREAM_API="messages", UPSTREAM_API_KEY="sk-ours") as address:
+    with running_proxy(upstream.url, UPSTREAM_API="messages", UPSTREAM_API_KEY="sk-ours-0123") as address:
         yield address
 
 
@@ -102,7 +102,7 @@ def test_a_message_goes_both_ways_as_it_is(proxy: str, upstream: ScriptedUpstrea
     sent = upstream.request()
     assert (sent.raw, sent.path) == (REQUEST, "/v1/messages?beta=true")
     expected = {
-        "x-api-key": "sk-ours",
+        "x-api-key": "sk-ours-0123",
         "anthropic-beta": "a, b",
         "anthropic-version": "2023-06-01",
         "accept-encoding": "identity",
@@ -210,7 +210,7 @@ OVERFLOW = (
             "refused the proxy",
         ),
         (403, b'{"type":"error","error":{"type":"permission_error","message":"no"}}', 500, "refused the proxy"),
-        (400, b'{"type":"error","error":{"type":"api_error","message":"I know sk-ours"}}', 400, "I know ***"),
+        (400, b'{"type":"error","error":{"type":"api_error","message":"I know sk-ours-0123"}}', 400, "I know ***"),
         (302, OVERLOADED, 500, "redirects"),
         (200, b"<html>Welcome</html>", 500, "no message"),
     ],
@@ -392,7 +392,11 @@ def test_tokens_are_counted_by_the_upstream(proxy: str, upstream: ScriptedUpstre
     response = post(proxy, REQUEST, "/v1/messages/count_tokens?beta=true")
     assert response.content == b'{"input_tokens": 12,"new":1}'
     sent = upstream.request()
-    assert (sent.path, sent.raw, sent.headers["x-api-key"]) == ("/v1/messages/count_tokens?beta=true", REQUEST, "sk-ours")
+    assert (sent.path, sent.raw, sent.headers["x-api-key"]) == (
+        "/v1/messages/count_tokens?beta=true",
+        REQUEST,
+        "sk-ours-0123",
+    )
     assert post(proxy, REQUEST, "/v1/messages/count_tokens").content == OVERLOADED
 
 

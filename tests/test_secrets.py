@@ -1,17 +1,22 @@
 """Nothing that is secret is told to anyone: canaries are planted wherever a secret can be, and looked for elsewhere."""
 
+import base64
 import contextlib
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote, urlencode
 
 import httpx
 import pytest
 
+from anthropic_proxy.config import ConfigError, load
+from tests.otlp_receiver import Receiver
 from tests.running_command import REQUEST, Command, Running, until
+from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 
 # Not a loopback address by its form, so it stands for a private one; connections to it reach the machine itself.
@@ -134,6 +139,241 @@ def test_the_log(told: tuple[list[str], str, str]) -> None:
     secret = re.compile(r"canary-(?!path)")
     assert [line for line in log.splitlines() if secret.search(line)] == []
     assert log.count("configuration refused") == 4
+
+
+# Each place in which an upstream's secret can be given, with the secret in it.
+QUERY = {"sig": "canary-sig/+", "code": "canary-code", "pwd": "canary pwd", "jwt": "canary.jwt.0123456789", "x": "canary-x"}
+HEADERS = {
+    "X-Sig": "canary-header-sig",
+    "X-Pass": 'canary-"pass',
+    "Ocp-Apim-Subscription": "canary-subscription",
+    "Cookie": "a=b; session=canary-session",
+    "Proxy-Authorization": "Basic " + base64.b64encode(b"me:canary-basic").decode(),
+}
+PLACES = {
+    **{f"query {name}": value for name, value in QUERY.items()},
+    **{f"header {name}": value for name, value in HEADERS.items()},
+    "key": "canary-upstream-key-1",
+    "login": "me:canary-basic",
+    "password": "canary-basic",
+    "encoded login": base64.b64encode(b"me:canary-basic").decode(),
+    "session": "canary-session",
+    "body": "canary-body-key",
+}
+# Each way in which an upstream can repeat it.
+ECHOES: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "percent-encoded": quote,
+    "form-encoded": quote_plus,
+    "quoted": json.dumps,
+    "quoted twice": lambda text: json.dumps(json.dumps(text)),
+    "header": lambda text: f"Authorization:Bearer {text},",
+    "parameter": lambda text: f"http://a.example/?x={quote_plus(text)}&y",
+    "joined": lambda text: f"\n{text}\t",
+}
+APIS = ("chat_completions", "responses", "messages")
+
+
+def _error(api: str, message: str) -> dict[str, Any]:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    return error if api == "messages" else {"error": {"message": message, "type": "server_error", "code": message}}
+
+
+def _event(error: dict[str, Any]) -> bytes:
+    return b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n"
+
+
+def _begun(api: str) -> list[Any]:
+    if api == "messages":
+        start = {"type": "message_start", "message": {"usage": {"input_tokens": 1}}}
+        block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+        return [b"event: message_start\n", start, b"event: content_block_start\n", block]
+    if api == "responses":
+        return [{"type": "response.output_text.delta", "item_id": "a", "output_index": 0, "delta": "fi"}]
+    return text_chunks("fi")[:1]
+
+
+def _echoing(api: str, message: str) -> Iterator[tuple[Script, dict[str, Any]]]:
+    """Answers that repeat a message, each with the fields of the request for it."""
+    failed = _error(api, message)
+    head = {"x-internal": quote(message), "request-id": quote(message), "retry-after": quote(message)}
+    for status in (400, 401, 429, 500):
+        yield answers(failed, status, head), {}
+    yield answers(failed), {}
+    yield answers(message.encode(), 500, {"content-type": "text/plain"}), {}
+    yield answers(failed, 400), {"stream": True}
+    event = _event(failed) if api == "messages" else failed
+    yield streams([event], done=False), {"stream": True}
+    yield streams([*_begun(api), event], done=False), {"stream": True}
+    if api == "messages":
+        yield streams([*_begun(api), event.rstrip(b"\n")], done=False), {"stream": True}
+
+
+@pytest.fixture(scope="module", params=[(form, api) for api in APIS for form in FORMS], ids="-".join)
+def echoed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str, bytes]:
+    """All answers, with their heads; all that was logged; and all spans."""
+    form, api = request.param
+    command = Command(tmp_path_factory.mktemp("echoed"))
+    answered = []
+    with Receiver() as receiver, ScriptedUpstream() as upstream:
+        collector = receiver.url.replace("http://", "http://me:canary-collector-password@")
+        variables = {
+            "UPSTREAM_BASE_URL": f"{upstream.url}/v1?{urlencode(QUERY)}",
+            "UPSTREAM_API": api,
+            "UPSTREAM_API_KEY": PLACES["key"],
+            "UPSTREAM_HEADERS": json.dumps(HEADERS),
+            "UPSTREAM_EXTRA_BODY": json.dumps({"api_key": PLACES["body"]}),
+            "PROXY_API_KEYS": f"alice={CLIENT_KEY};bob=canary.k",
+            "LOG_FORMAT": form,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+            "OTEL_EXPORTER_OTLP_HEADERS": "x-team=canary-collector-header",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        with command.serving("--verbose", **variables) as server:
+            for echo in ECHOES.values():
+                for script, fields in _echoing(api, " ".join(map(echo, PLACES.values()))):
+                    upstream.then(script)
+                    answered.append(_post(server, fields))
+            answered += _asked_with_keys(server)
+            answered.append(_text(httpx.get(f"{server.address}/metrics", trust_env=False, timeout=DEADLINE)))
+            log = server.end()[1]
+        return answered, log, receiver.raw
+
+
+def _asked_with_keys(server: Running) -> Iterator[str]:
+    """Requests that hold keys of clients where none belongs."""
+    for key in (CLIENT_KEY, "canary.k"):
+        for sent in ({"x-api-key": CLIENT_KEY}, {"authorization": f"Bearer {key}"}, {}):
+            for method, path in (("GET", f"/nope/{key}"), ("GET", f"/v1/models?key={key}"), ("GET", f"/v1/models/{key}/x")):
+                answer = httpx.request(
+                    method, server.address + path, headers={"x-request-id": key, **sent}, trust_env=False, timeout=DEADLINE
+                )
+                # The API's error says which model there is none of.
+                yield _text(answer).replace(f"model: {key}/x", "")
+            body = REQUEST | {"model": key, "max_tokens": -1}
+            answer = httpx.post(
+                f"{server.address}/v1/messages", json=body, headers={"x-request-id": key, **sent}, trust_env=False
+            )
+            yield _text(answer)
+        answer = httpx.request(
+            "CANARY", f"{server.address}/v1/messages", headers={"x-api-key": key}, trust_env=False, timeout=DEADLINE
+        )
+        yield _text(answer)
+
+
+def test_no_secret_is_repeated(echoed: tuple[list[str], str, bytes]) -> None:
+    answered, log, spans = echoed
+    assert len(answered) > len(ECHOES) * 9
+    assert [each for each in answered if "canary" in each.lower()] == []
+    assert sum("***" in each for each in answered) > len(ECHOES) * 6
+    encoded = base64.b64encode(b"me:canary-basic").decode().rstrip("=")
+    assert [line for line in log.splitlines() if "canary" in line.lower() or encoded in line] == []
+    assert spans.count(b"url.path") > len(ECHOES) * 9
+    assert b"canary" not in spans.lower()
+    assert not any(encoded in each for each in answered)
+
+
+@pytest.mark.parametrize("key", ["k", "none", "ollama", "tokens", "max"])
+def test_short_keys_leave_words_intact(key: str) -> None:
+    refused = {
+        "error": {"message": "Unsupported parameter: 'max_tokens' is not supported, use none of 'max_completion_tokens'"}
+    }
+    with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_API_KEY=key) as proxy:
+        upstream.then(answers(refused, 400), answers(completion("fine")))
+        url = f"{proxy}/v1/messages"
+        assert httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).status_code == 200
+        sent = [upstream.request().body, upstream.request().body]
+        assert ["max_completion_tokens" in each for each in sent] == [False, True]
+        message = f"bad max tokens: kind none, ollama; api_key={key}"
+        upstream.then(answers({"error": {"message": message}}, 400))
+        told = httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).json()["error"]["message"]
+    assert told == message.removesuffix(key) + "***"
+
+
+def test_refusals_are_learned_from_the_original_text() -> None:
+    """A key may be a word that a rule looks for."""
+    refused = {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model"}}
+    with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_API_KEY="max_tokens") as proxy:
+        upstream.then(answers(refused, 400), answers(completion("fine")))
+        url = f"{proxy}/v1/messages"
+        assert httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).status_code == 200
+
+
+PASSWORDS = (
+    "canary/canary",
+    "canary#canary",
+    "canary?canary",
+    "canary/canary@canary",
+    "canary[canary]",
+    "canary/canary%zz",
+)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("RATE_LIMIT_STORAGE_URL", "redis://:{}@127.0.0.1:1/0"),
+        ("RATE_LIMIT_STORAGE_URL", "rediss://me:{}@127.0.0.1/0"),
+        ("UPSTREAM_BASE_URL", "http://me:{}@127.0.0.1:1/v1"),
+        ("UPSTREAM_BASE_URL", "{}"),
+        ("UPSTREAM_BASE_URL", "sk.{}:1/v1"),
+    ],
+)
+def test_passwords_that_break_a_url(password: str, variable: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
+    monkeypatch.setenv(variable, url.format(password))
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert "canary" not in str(caught.value)
+    assert variable in str(caught.value)
+    hint = (
+        "percent-encode|write %"
+        if variable == "RATE_LIMIT_STORAGE_URL"
+        else "user or password|must start with|must name|parsed"
+    )
+    assert re.search(hint, str(caught.value))
+
+
+@pytest.mark.parametrize("password", ["p@canary", "p:canary", "p%20canary", "p canary"])
+def test_passwords_that_redis_can_read(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
+    monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://:{password}@127.0.0.1:1/0")
+    settings = load(None)
+    assert {password, unquote(password)} <= {each.value for each in settings.secrets}
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_collector_whose_password_breaks_the_url(password: str, tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    collector = f"http://me:{password}@127.0.0.1:1"
+    variables = {"UPSTREAM_BASE_URL": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT": collector}
+    with command.serving(**variables) as server:
+        httpx.get(f"{server.address}/none", trust_env=False, timeout=DEADLINE)
+        log = server.end()[1]
+    assert "percent-encode" in log
+    assert "canary" not in log
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_an_http_proxy_whose_password_breaks_the_url(password: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
+    monkeypatch.setenv(variable, f"http://me:{password}@127.0.0.1:1")
+    with pytest.raises(
+        ConfigError, match=f"{variable}: the given value can't be parsed as a URL: percent-encode"
+    ) as caught:
+        load(None)
+    assert "canary" not in str(caught.value)
+
+
+def test_the_login_of_an_http_proxy(tmp_path: Path) -> None:
+    command, proxy = Command(tmp_path), "http://me:canary-password@127.0.0.1:1"
+    with command.serving("--verbose", UPSTREAM_BASE_URL="http://a.example", http_proxy=proxy) as server:
+        answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, trust_env=False, timeout=DEADLINE)
+        log = server.end()[1]
+    assert answer.status_code >= 500
+    assert "canary" not in answer.text + log
 
 
 def test_the_files(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_endpoints(known: Routing) -> None:
     assert (local.dialect.name, local.dialect.max_tokens_field) == ("openai", "max_tokens")
     assert (local.headers, local.extra_body, local.retries) == ({"X-Team": "blue"}, {"seed": 1}, 3)
     assert local.limits == Limits(concurrency=4, queue=0)
-    assert known.keys == ("sk-1", "sk-2")
+    assert {each.value for each in known.secrets} == {"sk-1", "sk-2", "b", "d", "blue"}
 
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://a.example"}}

@@ -16,6 +16,13 @@ _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
 _VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
 
 
+_NO_LOGIN = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
+_ENCODE_LOGIN = (
+    "can't be parsed as a URL: percent-encode special characters in its user name and password (/ as %2F, # as %23, "
+    "? as %3F, @ as %40, : as %3A, % as %25, a space as %20)"
+)
+
+
 class Address(NamedTuple):
     """base: of the API, without a slash at its end. query: parameters that every request has."""
 
@@ -38,7 +45,7 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`), or names a deployment of Azure's. Of a full
     address what comes before `/chat/completions` counts.
     """
-    parts = urlsplit(url.strip())
+    parts = _split(url.strip())
     _refuse_unusable(parts)
     path = parts.path.rstrip("/")
     ending = next((each for each in _ENDINGS if path.endswith(each)), "")
@@ -52,6 +59,26 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
 
 
+def has_login(url: str) -> bool:
+    """Return whether a URL holds a user or a password. Raises ValueError for what is no URL."""
+    parts = _split(url.strip())
+    return bool(parts.username or parts.password)
+
+
+def check_login(url: str) -> None:
+    """Check that the login in a URL is where parsers find it. Raises ValueError, which shows no part of the URL.
+
+    A `/`, `?`, `#` or `[` in a password ends the login for parsers, whose errors then show its first part as a port.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for what is no number
+    except ValueError:
+        raise ValueError(_ENCODE_LOGIN) from None
+    if parts.netloc and "@" not in parts.netloc and "@" in url:
+        raise ValueError(_ENCODE_LOGIN)
+
+
 def is_deployment(base: str) -> bool:
     """Whether an address is that of one of Azure's deployments, which wants an `api-version`."""
     return bool(_DEPLOYMENT.search(base))
@@ -62,19 +89,29 @@ def without_version(base: str) -> str:
     return _VERSION_SEGMENT.sub("", base)
 
 
+def _split(url: str) -> SplitResult:
+    """Split a URL. Raises ValueError, which shows no part of it: urllib's own errors repeat the login."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        reason = str(error)
+        raise ValueError(reason if reason == "Invalid IPv6 URL" else "can't be parsed as a URL") from None
+
+
 def _refuse_unusable(url: SplitResult) -> None:
     if url.scheme not in ("http", "https"):
         raise ValueError("must start with http:// or https://")
     if not url.hostname or not _is_host(url.hostname):
         raise ValueError("must name a host")
-    if url.fragment:
-        raise ValueError("must not hold a fragment")
-    if url.username or url.password:
-        raise ValueError("must not hold a user or password: put the key into UPSTREAM_API_KEY")
     try:
         url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
     except ValueError:
-        raise ValueError("must have a port from 0 to 65535") from None
+        # What a parser takes for a port may be the beginning of a password with `/`, `?` or `#`.
+        raise ValueError(_NO_LOGIN if "@" in url.geturl() else "must have a port from 0 to 65535") from None
+    if url.fragment:
+        raise ValueError("must not hold a fragment")
+    if url.username or url.password:
+        raise ValueError(_NO_LOGIN)
 
 
 def _is_host(name: str) -> bool:

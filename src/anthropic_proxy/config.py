@@ -6,6 +6,7 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +22,12 @@ from pydantic import (
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from anthropic_proxy import variables
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.observe_settings import ObserveSettings
+from anthropic_proxy.redaction import Secret, url_secrets
 from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 
@@ -32,6 +35,9 @@ from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 _MAX_ENV_BYTES = 1024 * 1024
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
+
+# In lower case: variables of the environment that name proxies, perhaps with logins.
+_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 
 class ConfigError(Exception):
@@ -106,6 +112,16 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
 
     @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text may repeat, besides the credentials of upstreams."""
+        secrets = (self.signature_secret, self.tls_key_password)
+        proxies = (value for name, value in self._environment.items() if name.lower() in _PROXY_VARIABLES)
+        return (
+            *(Secret(each.get_secret_value()) for each in secrets if each is not None),
+            *chain.from_iterable(map(url_secrets, (self.limit_storage, *proxies))),
+        )
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """The variables of the environment, and of the `.env` file."""
         return self._environment
@@ -146,6 +162,7 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
     settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
+    _check_proxies(settings.environment)
     return settings
 
 
@@ -171,6 +188,20 @@ def _length(atom: Atom, lengths: Mapping[str, int]) -> int:
     if isinstance(atom, Variable):
         return max(lengths.get(atom.name, 0), len(atom.default or ""))
     return len(atom.resolve({}))
+
+
+def _check_proxies(environment: Mapping[str, str]) -> None:
+    """Check the addresses of HTTP proxies, which the HTTP client reads itself: its errors repeat a part of a password.
+
+    Raises ConfigError.
+    """
+    for name, address in environment.items():
+        if name.lower() not in _PROXY_VARIABLES:
+            continue
+        try:
+            check_login(address)
+        except ValueError as error:
+            raise ConfigError(f"{name}: the given value {error}") from None
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:

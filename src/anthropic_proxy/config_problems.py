@@ -7,13 +7,17 @@ from typing import Any
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
+from anthropic_proxy.redaction import is_key_like
+
 # Errors that say all there is to say.
 _WHOLE_SENTENCES = ("missing_upstream", "excluded")
 # Variables, by their fields, that may hold keys, and those that hold addresses.
 _HIDDEN = ("upstream_headers", "upstream_extra_body")
 _ADDRESSES = ("upstream_base_url",)
 
-_KEY_LENGTH = 20
+# What is certainly meant as an address: a URL, a name or number of this machine, or something too short for a key. Keys may
+# hold any of the characters `/`, `.` and `:`, so nothing else without a scheme is shown.
+_ADDRESS = re.compile(r"[a-z]{2,5}://.*|(?:localhost|[\d.]{7,15})(?::\d+)?(?:/.*)?|.{0,7}", re.DOTALL | re.IGNORECASE)
 _URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
@@ -32,13 +36,12 @@ def _names(alias: Any) -> list[str]:
 
 
 def _shown(given: str, name: str, field: FieldInfo) -> str:
-    """What was given, without what may be secret in it: whole keys, and the user, password and query of a URL."""
-    is_url = name in _ADDRESSES
-    if field.annotation == SecretStr | None or name in _HIDDEN or (is_url and _looks_secret(given)):
+    """Return what was given, without what may be secret in it: whole keys, and the user, password and query of a URL."""
+    if field.annotation == SecretStr | None or name in _HIDDEN or is_key_like(given):
         return "the given value"
-    return repr(_URL_SECRETS.sub("***", given) if is_url else given)
-
-
-def _looks_secret(url: str) -> bool:
-    """A key in the place of the URL, or a password in what is no URL."""
-    return "://" not in url and ("@" in url or (len(url) >= _KEY_LENGTH and not re.search(r"[.:/]", url)))
+    if name not in _ADDRESSES:
+        return repr(given)
+    is_shown = all(_ADDRESS.fullmatch(url.strip()) for url in re.split(r"[;\n]", given)) and (
+        "://" in given or "@" not in given
+    )
+    return repr(_URL_SECRETS.sub("***", given)) if is_shown else "the given value"

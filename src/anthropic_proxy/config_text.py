@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from anthropic_proxy.config import ConfigError
+from anthropic_proxy.redaction import MASK, is_key_like
 
 # Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
 MAX_CHARACTERS = 1024 * 1024
@@ -117,12 +118,18 @@ def _yaml(text: str, name: str) -> Source:
         value = None if node is None else _Builder(places).build(node, (), ())
     except yaml.MarkedYAMLError as error:
         place = _place(error.problem_mark or error.context_mark)
-        reason = ", ".join(filter(None, (error.context, error.problem)))
+        reason = _ALIAS.sub(r"\1", ", ".join(filter(None, (error.context, error.problem))))
         raise ConfigError(f"{located(name, place)}: {reason}") from None
     except yaml.YAMLError as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise ConfigError(f"{name}: {reason}") from None
     return Source(value, {(): Place(1, 1)} | places)
+
+
+# A key that begins with `!` looks like a tag, so no other tag than YAML's own is shown.
+_NO_TAGS = "the tag is not taken; put a text that begins with ! into quotes"
+# A key that begins with `*` or `&` looks like an alias or an anchor to YAML, whose errors repeat it.
+_ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
 
 class _Builder:
@@ -155,7 +162,8 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal(key, "a key must be a text")
             if key.value in lines:
-                raise _refusal(key, f"the key {key.value!r} stands in line {lines[key.value]} already")
+                shown = MASK if is_key_like(key.value) else repr(key.value)
+                raise _refusal(key, f"the key {shown} stands in line {lines[key.value]} already")
             lines[key.value] = key.start_mark.line + 1
             self._places[*path, key.value] = _place(key.start_mark)
             yield key.value, value
@@ -163,11 +171,12 @@ class _Builder:
 
 def _scalar(node: yaml.Node) -> Any:
     if node.tag not in _SCALARS:
-        raise _refusal(node, f"the tag {node.tag.replace(_TAG, '!!')} is not taken")
+        is_own = node.tag.startswith(_TAG)
+        raise _refusal(node, f"the tag {node.tag.replace(_TAG, '!!')} is not taken" if is_own else _NO_TAGS)
     try:
         return _SCALARS[node.tag](node.value)
     except (KeyError, ValueError):
-        raise _refusal(node, f"{node.value!r} is no {node.tag.removeprefix(_TAG)}") from None
+        raise _refusal(node, f"the value is no {node.tag.removeprefix(_TAG)}") from None
 
 
 def _refusal(node: yaml.Node, reason: str) -> yaml.MarkedYAMLError:

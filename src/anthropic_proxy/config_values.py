@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Annotated, Any, cast
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo
 
-from anthropic_proxy.addresses import api_address
+from anthropic_proxy.addresses import api_address, has_login
 from anthropic_proxy.dialects import DIALECTS, GENERIC
 from anthropic_proxy.variables import extra_body, header_name, header_value
 
@@ -78,7 +77,7 @@ def _unique_name(name: str, info: ValidationInfo) -> str:
 
 
 def _usable_url(url: str) -> str:
-    if urlsplit(url).username or urlsplit(url).password:
+    if has_login(url):
         raise ValueError("must not hold a user or password: put the key into `key`")
     api_address(url)
     return url.strip()

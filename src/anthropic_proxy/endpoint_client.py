@@ -152,10 +152,9 @@ class EndpointClient:
 
     @property
     def source(self) -> Source:
-        """Whose answers these are, and what no text may repeat."""
-        own = (self.client.key,) if self.endpoint.key_passthrough else ()
-        keys = tuple(filter(None, (*own, *self.endpoint.masked)))
-        return Source(self.endpoint.name, keys, is_clients_key=self.endpoint.key_passthrough)
+        """The upstream as errors name it, and what no text may repeat."""
+        client_key = self.client.key if self.endpoint.key_passthrough else None
+        return Source(self.endpoint.name, self.endpoint.redactor, client_key)
 
     @property
     def is_left_alone(self) -> bool:

@@ -5,10 +5,10 @@ Records only. Nothing here knows whether an upstream is up; what is learned of i
 
 import contextlib
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from functools import cached_property
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -16,11 +16,8 @@ from urllib.parse import urlencode, urlsplit
 from anthropic_proxy.addresses import api_address, host_of, is_deployment, without_version
 from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
+from anthropic_proxy.redaction import Redactor, Secret, field_secrets, header_secrets, parameter_secrets
 from anthropic_proxy.upstream_settings import Api
-
-# Names of headers and parameters that carry a credential, which has at least that many characters.
-_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-_CREDENTIAL_LENGTH = 8
 
 # Dialects that were found out by asking, by the endpoint's name.
 Found = Mapping[str, Dialect]
@@ -100,19 +97,23 @@ class Endpoint:
         return urlsplit(self.base).netloc
 
     @property
-    def masked(self) -> tuple[str, ...]:
-        """What no text may tell to clients: the secrets, and an address that the name does not tell either."""
-        if self.name.startswith(self.address):
-            return self.secrets
-        # A host without a dot may be any word.
-        return (*self.secrets, self.base.partition("://")[2], self.address, *([self.host] if "." in self.host else []))
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text may repeat: the keys, and the values of the headers, of the query and of credentials in the body."""
+        return (
+            *map(Secret, self.keys),
+            *chain.from_iterable(header_secrets(name, value) for name, value in self.headers.items()),
+            *chain.from_iterable(parameter_secrets(name, value) for name, value in self.query.items()),
+            *field_secrets(self.extra_body),
+        )
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What no text may tell: the keys, and credentials among the headers and parameters, without their schemes."""
-        given = {**self.query, **self.headers}.items()
-        values = (value.split()[-1] for name, value in given if _CREDENTIAL.search(name) and value.strip())
-        return (*self.keys, *(value for value in values if len(value) >= _CREDENTIAL_LENGTH))
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Removes from texts for clients what they must not learn: the secrets, and addresses that the name hides."""
+        if self.name.startswith(self.address):
+            return Redactor(self.secrets)
+        # A host without a dot may be any word.
+        host = [self.host] if "." in self.host else []
+        return Redactor(self.secrets, [self.base.partition("://")[2], self.address, *host])
 
     def _with_query(self, url: str, query: str = "") -> str:
         whole = "&".join(filter(None, (urlencode(self.query), query)))

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anthropic_proxy import client_keys, storage_url, variables
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.client_keys import KeyLimits
 
 _NUMBER = "a number from 1 on, for each key that has none of its own"
@@ -67,6 +68,7 @@ class KeySettings(BaseSettings):
             if not _STORAGE.fullmatch(value.get_secret_value()):
                 raise ValueError("no storage of counters")
             storage_url.check(value.get_secret_value())
+            check_login(value.get_secret_value())
         return value
 
     @property

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config import ConfigError
 
 # Seconds to wait for another process's write.
@@ -137,7 +138,7 @@ class Opened:
 
 def open_storage(url: str) -> Opened:
     """The storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss, redis+unix). Raises ConfigError."""
-    return _OPENERS[urlsplit(url).scheme](url)
+    return _OPENERS[url.partition(":")[0].lower()](url)
 
 
 def _memory(_: str) -> Opened:
@@ -159,6 +160,7 @@ def _redis(url: str) -> Opened:
         hint = "pip install 'anthropic-proxy[redis]'"
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
     try:
+        check_login(url)
         address = url.replace("redis+unix:", "unix:", 1)
         pool = BlockingConnectionPool.from_url(
             address,
@@ -175,6 +177,7 @@ def _redis(url: str) -> Opened:
         # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
         return Opened(RedisStorage("async+redis://", **options), pool.aclose)
     except (ValueError, RedisError) as error:
+        # It is about the value of an option: the login was found to be where it belongs.
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 

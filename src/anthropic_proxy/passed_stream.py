@@ -15,7 +15,9 @@ from anthropic_proxy.answer_stream import FIRST_CONTENT, SILENCE
 from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import native
+from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.wire import events
+from anthropic_proxy.wire.codec import loads_object
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode
 
 # An empty line, after which an event is whole; lines end in LF, CRLF or CR.
@@ -43,17 +45,18 @@ class PassedStream:
     def __init__(
         self,
         reply: Call,
-        host: str,
+        source: Source,
         request_id: str,
         *,
         on_read: Callable[[bytes], None] | None,
         on_end: Callable[["PassedStream"], None],
     ) -> None:
-        """host: as errors name the upstream. on_read: sees what it sent. on_end: sees the stream, once, when it is over."""
+        """on_read: sees what the upstream sent. on_end: sees the stream, once, when it is over."""
         self.error: ApiError | None = None
         self._reply = reply
-        self._host = host
+        self._host = source.name
         self._request_id = request_id
+        self._redact = source.redact_whole
         self._on_read = on_read
         self._on_end: Callable[[PassedStream], None] | None = on_end
         self._out = b""
@@ -175,6 +178,7 @@ class PassedStream:
             raise ApiError(500, f"The upstream {self._host} sent an event of more than {MAX_EVENT_BYTES} bytes")
 
     def _pass_on(self, whole: bytes) -> None:
+        whole = self._without_secrets(whole)
         self._out += whole
         if b'"usage"' in whole and len(self._told_usage) < MAX_EVENT_BYTES:
             self._told_usage += whole
@@ -186,6 +190,20 @@ class PassedStream:
             self._size += len(whole)
         self._tail = whole[-_TAIL:] if len(whole) >= _TAIL else (self._tail + whole)[-_TAIL:]
 
+    def _without_secrets(self, whole: bytes) -> bytes:
+        """Return events without the secrets that errors among them repeat. Raises ApiError when that would break JSON."""
+        # No other event has this outside of a text, where quotes are escaped.
+        if b'"error"' not in whole:
+            return whole
+        text = whole.decode("utf-8", "surrogateescape")
+        redacted = self._redact(text)
+        if redacted == text:
+            return whole
+        redacted_events = redacted.encode("utf-8", "surrogateescape")
+        if None in map(loads_object, Decoder().feed(redacted_events)):
+            raise ApiError(500, f"The upstream {self._host} sent an error that repeats a secret")
+        return redacted_events
+
     def _close(self) -> None:
         """The upstream has ended its answer. Raises ApiError when its last event says that there is more."""
         if not _ENDED.search(self._tail + self._held):
@@ -193,7 +211,7 @@ class PassedStream:
         self._finish()
 
     def _finish(self) -> None:
-        self._out += self._held
+        self._out += self._without_secrets(bytes(self._held))
         self._over = True
 
     def _fill_silence(self) -> None:

@@ -5,6 +5,7 @@ told as with any upstream; and so is the refusal of a key that is the proxy's.
 """
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
 from anthropic_proxy.answer_stream import opened
@@ -47,9 +48,9 @@ class Passing:
         if reply.status >= 300:
             raise self._failed(client, reply, await self._read(reply, asked.request_id))
         asked.progress.status = reply.status
-        asked.progress.headers |= native.response_headers(reply.headers)
+        asked.progress.headers |= native.response_headers(_headers(client, reply))
         if asked.request.get("stream"):
-            stream = await opened(self._stream(asked.progress.observation, chosen, reply))
+            stream = await opened(self._stream(asked.progress.observation, client, reply))
             if not native.tells_input(native.stream_usage(stream.told_usage)[0]):
                 stream.input_estimate = self._input_estimate(asked, chosen)
             asked.progress.observation.content_begins()
@@ -57,6 +58,7 @@ class Passing:
         raw = await self._read(reply, asked.request_id)
         if not raw.lstrip().startswith(b"{"):
             raise ApiError(500, f"The upstream {endpoint.name} answered {reply.status} with something that is no message")
+        _refuse_secrets(client, reply, raw)
         asked.progress.observation.answered(*native.message_usage(raw))
         return raw
 
@@ -77,7 +79,7 @@ class Passing:
             await reply.aclose()
             return self._estimated(asked, chosen)
         raw = await self.good(client, reply, asked.request_id)
-        asked.progress.headers |= native.response_headers(reply.headers)
+        asked.progress.headers |= native.response_headers(_headers(client, reply))
         return raw
 
     async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
@@ -85,6 +87,7 @@ class Passing:
         raw = await self._read(reply, request_id)
         if reply.status >= 300:
             raise self._failed(client, reply, raw)
+        _refuse_secrets(client, reply, raw)
         return raw
 
     def estimate(self, request: JsonObject, chosen: Route) -> int:  # noqa: ARG002 - as Serving has it
@@ -100,11 +103,11 @@ class Passing:
             raise asked.refusal
         return {"input_tokens": self.estimate(asked.request, chosen)}
 
-    def _stream(self, observation: Observation, chosen: Route, reply: Call) -> PassedStream:
+    def _stream(self, observation: Observation, client: EndpointClient, reply: Call) -> PassedStream:
         # It lasts: the request, which may have megabytes, must not be within its reach.
         seen = partial(self._log.body, "upstream read", observation.request_id) if self._log.verbose else None
         ended = partial(self._stream_ended, observation)
-        return PassedStream(reply, chosen.endpoint.name, observation.request_id, on_read=seen, on_end=ended)
+        return PassedStream(reply, client.source, observation.request_id, on_read=seen, on_end=ended)
 
     def _stream_ended(self, observation: Observation, stream: PassedStream) -> None:
         if stream.error is not None:
@@ -131,9 +134,25 @@ class Passing:
         """What the client is told of an answer that is none."""
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
-        tells_a_secret = any(hidden.encode() in raw for hidden in endpoint.masked)
-        if not tells_a_secret and (endpoint.key_passthrough or not is_about_key):
-            as_it_came = native.error_of(reply.status, reply.headers, raw)
+        if not _repeats_secret(client, raw) and (endpoint.key_passthrough or not is_about_key):
+            as_it_came = native.error_of(reply.status, _headers(client, reply), raw)
             if as_it_came is not None:
                 return as_it_came
         return told(failure.read(reply.status, reply.headers, raw, client.source))
+
+
+def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:
+    """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
+    source = client.source
+    return {name: value for name, value in reply.headers.items() if source.redact_whole(value) == value}
+
+
+def _refuse_secrets(client: EndpointClient, reply: Call | Reply, raw: bytes) -> None:
+    """Raise ApiError for an error with a good status that repeats a secret."""
+    if native.is_error(raw) and _repeats_secret(client, raw):
+        raise told(failure.read(500, reply.headers, raw, client.source))
+
+
+def _repeats_secret(client: EndpointClient, raw: bytes) -> bool:
+    text = raw.decode("utf-8", "surrogateescape")
+    return client.source.redact_whole(text) != text

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.redaction import Secret
 from anthropic_proxy.wire.codec import JsonObject
 
 # With these the client wants the model to think. "disabled" and "between_tools" (progress notes only) are not among them.
@@ -87,9 +88,9 @@ class Routing:
     aliases: Mapping[str, Groups] = field(default_factory=dict)
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys and other credentials of all endpoints, which nothing may tell."""
-        return tuple(key for endpoint in self.endpoints for key in endpoint.secrets)
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets of all endpoints."""
+        return tuple(secret for endpoint in self.endpoints for secret in endpoint.secrets)
 
     def groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> Groups:
         """The targets of a checked request."""

@@ -67,7 +67,7 @@ class Sender:
                 change = attempt.refused(error.failure, time.monotonic())
                 if change is None:
                     raise
-                reason, request_id = error.failure.text, outgoing.request_id
+                reason, request_id = error.failure.shown, outgoing.request_id
                 self.metrics.changed(outgoing.client.endpoint.name, change.change)
                 self._log.info(
                     "request changed", request_id=request_id, change=change.change, field=change.field, reason=reason

@@ -14,11 +14,12 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.observe.logs import Log, _Unbreakable, configure, redact
+from anthropic_proxy.observe.logs import Log, _Unbreakable, configure
 from anthropic_proxy.observe_settings import LogFormat
+from anthropic_proxy.redaction import Secret
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
-_KEYS = st.from_regex(r"sk-[A-Za-z0-9]{8,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
+_KEYS = st.from_regex(r"sk-[A-Za-z0-9]{13,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
 _TEXTS = st.text() | st.sampled_from([_IMAGE, "A" * 199, "A" * 300 + "==", "***"])
 
 
@@ -35,8 +36,8 @@ def default_configuration() -> Iterator[None]:
     ("text", "shown"),
     [
         pytest.param("nothing to hide", "nothing to hide", id="plain"),
-        pytest.param("a sk-1 b sk-1", "a *** b ***", id="key-twice"),
-        pytest.param("Bearer sk-1", "Bearer ***", id="header"),
+        pytest.param("a sk-12345 b sk-12345", "a *** b ***", id="key-twice"),
+        pytest.param("Bearer sk-12345", "Bearer ***", id="header"),
         pytest.param("A" * 199, "A" * 199, id="short-data"),
         pytest.param("A" * 200, "A" * 24 + "...[200 base64 characters]", id="long-data"),
         pytest.param("A" * 300 + "==", "A" * 24 + "...[302 base64 characters]", id="padded-data"),
@@ -50,18 +51,18 @@ def default_configuration() -> Iterator[None]:
     ],
 )
 def test_redact(text: str, shown: str) -> None:
-    assert redact(text, ("sk-1",)) == shown
+    assert Log(secrets=[Secret("sk-12345")]).redacted(text) == shown
 
 
-@pytest.mark.parametrize("secret", [None, ""], ids=["none", "empty"])
-def test_without_a_key_only_data_is_cut(secret: str | None) -> None:
-    assert redact("a*b " + "A" * 200, (secret,) if secret else ()) == "a*b " + "A" * 24 + "...[200 base64 characters]"
+@pytest.mark.parametrize("secrets", [[], [Secret("")], [Secret(" ")]], ids=["none", "empty", "blank"])
+def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
+    assert Log(secrets=secrets).redacted("a*b " + "A" * 200) == "a*b " + "A" * 24 + "...[200 base64 characters]"
 
 
 @given(st.lists(_TEXTS), _KEYS)
 @settings(deadline=None)
 def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
-    logged = redact(secret.join(["", *texts, ""]), (secret,))
+    logged = Log(secrets=[Secret(secret)]).redacted(secret.join(["", *texts, ""]))
     assert secret not in logged
     assert not re.search(r"[A-Za-z0-9+/]{200}", logged)
 
@@ -94,11 +95,11 @@ def test_levels(
 
 def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     configure(debug=True, form="console")
-    log = Log(verbose=True, secrets=["canary"])
-    log.info("a", text="1 canary", number=1)
-    log.debug("b", text="2 canary")
-    log.error("c", text="3 canary")
-    log.body("d", "req_1", b'{"key":"canary","data":"' + _IMAGE.encode() + b'"}')
+    log = Log(verbose=True, secrets=[Secret("canary-key")])
+    log.info("a", text="1 canary-key", number=1)
+    log.debug("b", text="2 canary-key")
+    log.error("c", text="3 canary-key")
+    log.body("d", "req_1", b'{"key":"canary-key","data":"' + _IMAGE.encode() + b'"}')
     text = capsys.readouterr().err
     assert text.count("***") == 4
     assert "canary" not in text
@@ -125,8 +126,8 @@ def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each, tracebacks and what libraries log too; the form of what is no terminal."""
     configure(debug=False)
-    log = Log(secrets=["canary-key"])
-    log.hide(["canary-other"])
+    log = Log(secrets=[Secret("canary-key")])
+    log.hide([Secret("canary-other")])
     try:
         int("canary-key canary-other")
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Logs, on standard error: the only structlog import.
 
 There is a line for each request when it is over, and one for what happens on its way and needs an operator's eye. `--debug`
-adds a line when a request begins; `--verbose` adds all bodies that come and go. Whatever is logged has passed `redact`,
-tracebacks too. What libraries log, warnings and worse, comes in the same form.
+adds a line when a request begins; `--verbose` adds all bodies that come and go. Whatever is logged has passed
+`Log.redacted`, tracebacks too. What libraries log, warnings and worse, comes in the same form.
 """
 
 import contextlib
@@ -10,7 +10,8 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 import structlog
@@ -19,6 +20,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe_settings import LogFormat
+from anthropic_proxy.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.quoting import shortened
 
@@ -82,7 +84,7 @@ def _renderer(form: LogFormat) -> Processor:
 
 
 def _configure_libraries(before: list[Processor], renderer: Processor, stream: TextIO) -> None:
-    handler = logging.StreamHandler(stream)
+    handler = _LibraryHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*before, structlog.processors.format_exc_info],
@@ -90,6 +92,15 @@ def _configure_libraries(before: list[Processor], renderer: Processor, stream: T
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _LibraryHandler(logging.StreamHandler[TextIO]):
+    """Writes what libraries log. Their errors may repeat addresses with credentials."""
+
+    redact: Callable[[str], str] = staticmethod(str)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.redact(super().format(record))
 
 
 class _Unbreakable:
@@ -108,29 +119,57 @@ class _Unbreakable:
             self._stream.flush()
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets, and with long base64 data cut."""
-    visible = text
-    for secret in secrets:
-        visible = visible.replace(secret, "***")
-    if len(visible) < _SHORTEST_BASE64:
-        return visible
-    return _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", visible)
+# Removes the credentials of the request that the current task serves. Nothing else knows them.
+_request_redactor: ContextVar[Redactor] = ContextVar("request_redactor", default=NO_SECRETS)
+
+
+def hide_in_this_task(secrets: Iterable[str]) -> None:
+    """Keep secrets out of every line that the current task, and tasks that it starts from now on, may log."""
+    _request_redactor.set(Redactor(map(Secret, secrets)))
+
+
+def _is_no_key(_: str) -> bool:
+    return False
 
 
 class Log:
-    """The process's log. `secrets` are the upstreams' keys, which no line may hold."""
+    """The process's log."""
 
-    def __init__(self, *, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        secrets: Iterable[Secret] = (),
+        is_client_key: Callable[[str], bool] = _is_no_key,
+    ) -> None:
+        """secrets: what no line may hold. is_client_key: whether a text is the key of a client, which no line may hold
+        either.
+        """
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
+        self._redactor = Redactor(self._secrets)
+        self.is_client_key = is_client_key
         self._kinds: set[str] = set()
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
-    def hide(self, secrets: Iterable[str]) -> None:
-        """No line may hold these either, from now on."""
-        # Another one, as other threads may be looking at it.
+    def hide(self, secrets: Iterable[Secret]) -> None:
+        """Let no line hold these either, from now on."""
+        # New objects, because other threads may be using the old ones.
         self._secrets = {**self._secrets, **dict.fromkeys(secrets)}
+        self._redactor = Redactor(self._secrets)
+
+    def cover_libraries(self) -> None:
+        """Redact what libraries log, too."""
+        for handler in logging.root.handlers:
+            if isinstance(handler, _LibraryHandler):
+                handler.redact = self.redacted
+
+    def redacted(self, text: str) -> str:
+        """Return the text without secrets and keys of clients, and with long base64 data cut."""
+        text = _request_redactor.get().redact(self._redactor.redact(text))
+        if len(text) >= _SHORTEST_BASE64:
+            text = _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", text)
+        return text if self.is_client_key is _is_no_key else mask_client_keys(text, self.is_client_key)
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._safe(values))
@@ -169,4 +208,4 @@ class Log:
         if error:
             shown = error if isinstance(error, BaseException) else sys.exc_info()[1]
             values["exception"] = "".join(traceback.format_exception(shown)).rstrip()
-        return {name: redact(value, self._secrets) if isinstance(value, str) else value for name, value in values.items()}
+        return {name: self.redacted(value) if isinstance(value, str) else value for name, value in values.items()}

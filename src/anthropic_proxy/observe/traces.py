@@ -139,7 +139,7 @@ class _Said(logging.Handler):
         if now - self._last.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
             return
         self._last[kind] = now
-        self._log.warning("traces", said=record.getMessage()[:_MOST_CHARACTERS])
+        self._log.warning("traces", said=self._log.redacted(record.getMessage())[:_MOST_CHARACTERS])
 
 
 def _resource() -> Resource:

@@ -5,9 +5,11 @@ where to send them nothing of it is loaded.
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from anthropic_proxy.addresses import check_login
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.redaction import Secret, url_secrets
 
 if TYPE_CHECKING:
     from anthropic_proxy.observe.traces import Traces
@@ -31,6 +33,9 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
         hint = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the port that the collector has for it (4318 as a rule)"
         log.warning("traces are not sent by this protocol", protocol=protocol, hint=hint)
         exporters.remove("otlp")
+    log.hide(_secrets(environment))
+    if "otlp" in exporters and not _has_usable_address(environment, log):
+        exporters.remove("otlp")
     if not exporters:
         return []
     try:
@@ -39,7 +44,6 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
         hint = "pip install 'anthropic-proxy[otel]', or set OTEL_TRACES_EXPORTER=none"
         log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)
         return []
-    log.hide(_secrets(environment))
     return [Traces(exporters, log, quiet, environment)]
 
 
@@ -52,12 +56,23 @@ def _wanted(environment: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys(each.strip() for each in named.split(",")) if name not in ("", "none")]
 
 
-def _secrets(environment: Mapping[str, str]) -> set[str]:
-    """What says to the collector who sends, within the headers and addresses for it: what the SDK says may repeat it."""
-    headers = (pair.partition("=")[2] for name in _HEADERS for pair in environment.get(name, "").split(","))
-    addresses = [urlsplit(environment.get(name, "").strip()) for name in _ENDPOINTS]
-    parts = [part for address in addresses for part in (address.query, address.password) if part]
-    return {form for given in (*headers, *parts) for form in (given.strip(), unquote(given.strip())) if form}
+def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
+    """Return whether the exporter can parse the collector's address. Its own errors would repeat parts of a password."""
+    for name in _ENDPOINTS:
+        try:
+            check_login(environment.get(name, "").strip())
+        except ValueError as error:
+            log.warning("traces can't be sent", reason=f"{name} {error}")
+            return False
+    return True
+
+
+def _secrets(environment: Mapping[str, str]) -> set[Secret]:
+    """Return the credentials for the collector, in the headers and addresses, which the SDK's errors may repeat."""
+    pairs = (pair.partition("=") for name in _HEADERS for pair in environment.get(name, "").split(","))
+    values = {Secret(value.strip(), header.strip()) for header, _, value in pairs}
+    values |= {secret for name in _ENDPOINTS for secret in url_secrets(environment.get(name, "").strip())}
+    return values | {Secret(unquote(secret.value), secret.name) for secret in values}
 
 
 def _first(environment: Mapping[str, str], names: Collection[str]) -> str:

@@ -40,7 +40,9 @@ class Application:
         # The upstreams, and the keys of clients, where they need one.
         self.known = known
         self.keys = keys
-        self.log = Log(verbose=settings.verbose, secrets=known.keys)
+        secrets = (*known.secrets, *settings.secrets)
+        self.log = Log(verbose=settings.verbose, secrets=secrets, is_client_key=self._is_client_key)
+        self.log.cover_libraries()
         # Why the configuration that was found last is not the one in force.
         self.refused: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
@@ -61,16 +63,21 @@ class Application:
             uncounted=ops.PATHS,
         )
         self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
-        self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks())
+        self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log)
         # Probes and metrics, for a port of their own.
-        self.ops = Observed(cast("AsgiApplication", framework.application(self.log, ops.routes(health, exposition))), [])
+        self.ops = Observed(
+            cast("AsgiApplication", framework.application(self.log, ops.routes(health, exposition))), [], self.log
+        )
 
     def reload(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
         self.known = known
         self.keys = keys
-        self.log.hide(known.keys)
+        self.log.hide((*known.secrets, *settings.secrets))
         self._gateways.replace(settings, known)
+
+    def _is_client_key(self, text: str) -> bool:
+        return self.keys is not None and self.keys.knows(text)
 
     async def start(self) -> None:
         await self._quart.startup()

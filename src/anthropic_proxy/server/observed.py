@@ -5,16 +5,23 @@ What only the inside knows, it writes into the observation that travels with the
 
 import re
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from anthropic_proxy.ids import new_id
+from anthropic_proxy.observe.logs import Log, hide_in_this_task
 from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
 from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received
+from anthropic_proxy.redaction import loggable_path
 from anthropic_proxy.server.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
+# Headers in which clients send credentials.
+_CREDENTIAL_HEADERS = frozenset({b"x-api-key", b"api-key", b"authorization", b"proxy-authorization"})
+# RFC 9110, 9.3, and RFC 5789. OpenTelemetry's name for all others, which clients can make up, is `_OTHER`.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+_OTHER_METHOD = "_OTHER"
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
 # Answers are for one client alone, and nothing for a browser to show or to guess the type of.
@@ -27,18 +34,20 @@ _HEADERS = (
 
 class Observed:
     """Tells `sinks` of each request of `app`. Every answer gets the header `request-id`, and those for browsers where it
-    has none of its own.
+    has none of its own. `log` says what is secret: sinks see no key that a client wrote into its path, its request id or
+    the name of a model.
     """
 
-    def __init__(self, app: AsgiApplication, sinks: Sequence[Sink]) -> None:
+    def __init__(self, app: AsgiApplication, sinks: Sequence[Sink], log: Log) -> None:
         self._app = app
         self._sinks = sinks
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        observation = _observation(scope)
+        observation = _observation(scope, self._log)
         scope["state"] = {**scope.get("state", {}), OBSERVATION: observation}
         observed = _ObservedRequest(observation, receive, send)
         for sink in self._sinks:
@@ -47,6 +56,7 @@ class Observed:
             await self._app(scope, observed.receive, observed.send)
         finally:
             observed.ended()
+            _redact(observation, self._log)
             for sink in self._sinks:
                 sink.finished(observation)
 
@@ -85,14 +95,40 @@ class _ObservedRequest:
             observation.outcome = "client_closed"
 
 
-def _observation(scope: Scope) -> Observation:
+def _observation(scope: Scope, log: Log) -> Observation:
+    own = frozenset(_credentials(scope))
+    hide_in_this_task(own)
     told = ((name.lower(), value) for name, value in scope["headers"])
     parent = received((name.decode(), value.decode("latin-1")) for name, value in told if name in _TRACE_HEADERS)
     trace = parent.child(new_span_id()) if parent else new_trace()
-    return Observation(scope["method"], scope["path"], _request_id(scope), scope["scheme"], trace, parent)
+    method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
+    path = loggable_path(scope["path"], lambda text: text in own or log.is_client_key(text))
+    return Observation(method, path, _request_id(scope, log), scope["scheme"], trace, parent)
 
 
-def _request_id(scope: Scope) -> str:
+def _credentials(scope: Scope) -> Iterator[str]:
+    """Yield the credentials that a request came with, without the names of their schemes."""
+    for name, value in scope["headers"]:
+        if name.lower() in _CREDENTIAL_HEADERS and value.strip():
+            yield value.decode("latin-1").split()[-1]
+
+
+def _request_id(scope: Scope, log: Log) -> str:
+    """Return the id that the client gave to its request, unless it holds a secret, else a new one."""
     given = (value for name, value in scope["headers"] if name.lower() in _REQUEST_ID_HEADERS)
-    valid = next((value for value in given if _REQUEST_ID.fullmatch(value)), None)
-    return valid.decode() if valid else new_id("req")
+    valid = next((value.decode() for value in given if _REQUEST_ID.fullmatch(value)), None)
+    return valid if valid and log.redacted(valid) == valid else new_id("req")
+
+
+def _redact(observation: Observation, log: Log) -> None:
+    """Remove secrets from the texts of a request that is over, before sinks see them."""
+    observation.model = _redacted(observation.model, log)
+    observation.upstream_model = _redacted(observation.upstream_model, log)
+    observation.message = _redacted(observation.message, log)
+    observation.stop_reason = _redacted(observation.stop_reason, log)
+    for asked in observation.asked:
+        asked.model = _redacted(asked.model, log)
+
+
+def _redacted(text: str | None, log: Log) -> str | None:
+    return log.redacted(text) if isinstance(text, str) else text

@@ -19,7 +19,7 @@ from typing import Any
 
 from anthropic_proxy.translate.changes import LEVELS, LIMITS, Adjustment
 from anthropic_proxy.translate.conditions import THINKING_FIELDS, Condition, fact, forces_a_call
-from anthropic_proxy.translate.failure import Failure, context_sizes
+from anthropic_proxy.translate.failure import Failure, context_sizes, parse_count
 from anthropic_proxy.translate.refusal_words import REFUSED, mentions, names, param
 from anthropic_proxy.translate.refused_messages import of_messages
 from anthropic_proxy.wire.codec import JsonObject
@@ -203,7 +203,7 @@ def _like(body: JsonObject, field: str) -> tuple[Condition, ...]:
 
 def _number(pattern: re.Pattern[str], text: str) -> int:
     found = pattern.search(_THOUSANDS.sub("", text))
-    return int(next(group for group in found.groups() if group)) if found else 0
+    return parse_count(next(group for group in found.groups() if group)) if found else 0
 
 
 _RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (

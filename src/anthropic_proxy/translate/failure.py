@@ -8,9 +8,11 @@ fits keeps its status.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads
 
@@ -19,6 +21,7 @@ MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 _TEXT_LIMIT = 2000
 _CODE_LIMIT = 200
+_COUNT_DIGITS = 15
 
 # Retrying can't help: without this Claude Code retries a dead credential for three minutes.
 _NO_RETRY = {"x-should-retry": "false"}
@@ -26,27 +29,35 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 @dataclass(frozen=True)
 class Source:
-    """Who answers: its name for clients, and what no text may repeat: keys (some upstreams do), private addresses.
-    is_clients_key: whether it was sent the client's own key.
-    """
+    """The upstream that sent a response."""
 
+    # As clients know it.
     name: str
-    masked: tuple[str, ...] = ()
-    is_clients_key: bool = False
+    redactor: Redactor = NO_SECRETS
+    # The client's own key, where the upstream was sent it in place of the proxy's.
+    client_key: str | None = None
 
-    def told(self, text: str) -> str:
-        """`text` without what is masked, and not too long."""
-        for hidden in self.masked:
-            text = text.replace(hidden, "***")
-        return text[:_TEXT_LIMIT]
+    def redact(self, text: str) -> str:
+        """Return the beginning of a text, without secrets and private addresses."""
+        if self.client_key:
+            text = Redactor([Secret(self.client_key)]).redact_beginning(text)
+        return self.redactor.redact_beginning(text)
+
+    def redact_whole(self, text: str) -> str:
+        """Return the whole text, without secrets and private addresses."""
+        if self.client_key:
+            text = Redactor([Secret(self.client_key)]).redact(text)
+        return self.redactor.redact(text)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What an upstream said went wrong: HTTP status, its words, and its machine-readable error object."""
+    """What an upstream said went wrong. Rules read `text`; clients, logs and spans get `shown`."""
 
     status: int
+    # As the upstream wrote it, with the secrets that it may repeat: its beginning, as `_failure` cuts it.
     text: str
+    # The machine-readable error object.
     error: JsonObject
     headers: Mapping[str, str]
     source: Source
@@ -55,6 +66,11 @@ class Failure:
     def upstream(self) -> str:
         """Its name."""
         return self.source.name
+
+    @cached_property
+    def shown(self) -> str:
+        """The text without secrets, at most _TEXT_LIMIT characters."""
+        return self.source.redact(self.text)[:_TEXT_LIMIT]
 
     @property
     def searched(self) -> str:
@@ -83,8 +99,9 @@ def read(status: int, headers: Mapping[str, str], body: bytes, source: Source) -
         text, error = _words(loads(body))
     except ValueError:
         text, error = _plain_text(body), {}
-    words = source.told(text) or f"The upstream {source.name} answered {status} without a reason"
-    return Failure(status, words, error, headers, source)
+    return _failure(
+        status, text or f"The upstream {source.name} answered {status} without a reason", error, headers, source
+    )
 
 
 def no_completion(source: Source) -> ApiError:
@@ -99,8 +116,13 @@ def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
     text, error = _words(chunk)
     code = str(error.get("code"))
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if error.get("type") in _BAD_REQUEST else 500
-    words = source.told(text) or f"The upstream {source.name} broke off the answer without a reason"
-    return told(Failure(status, words, error, {}, source))
+    words = text or f"The upstream {source.name} broke off the answer without a reason"
+    return told(_failure(status, words, error, {}, source))
+
+
+def _failure(status: int, text: str, error: JsonObject, headers: Mapping[str, str], source: Source) -> Failure:
+    # A character more than is searched shows that the text was cut.
+    return Failure(status, text[: MAX_SEARCHED + 1], error, headers, source)
 
 
 def _words(parsed: Any) -> tuple[str, JsonObject]:
@@ -137,13 +159,13 @@ def told(failure: Failure) -> FailureError:
 
 
 def _as_it_is(failure: Failure) -> ApiError:
-    return ApiError(_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.text)
+    return ApiError(_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.shown)
 
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length|max context length"
     r"|exceeds the (available )?context|prompt (is )?too long|total length of all messages is too long"
-    r"|reduce the length of the messages|input is too long|input token count .* exceeds"
+    r"|reduce the length of the messages|input is too long|input token count .{0,200} exceeds"
     r"|greater than the context length|context length of only"
     r"|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
     re.IGNORECASE,
@@ -193,7 +215,7 @@ def _context_overflow(failure: Failure) -> ApiError | None:
         return ApiError(400, said[0])
     sizes = context_sizes(failure)
     if not sizes.prompt or not sizes.limit:
-        return ApiError(400, f"prompt is too long: {failure.text}")
+        return ApiError(400, f"prompt is too long: {failure.shown}")
     if sizes.completion and sizes.prompt <= sizes.limit:
         sum_ = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, decrease input length or `max_tokens` and try again"
         return ApiError(400, f"input length and `max_tokens` exceed context limit: {sum_}")
@@ -214,7 +236,7 @@ def _bad_image(failure: Failure) -> ApiError | None:
     """In the words on which Claude Code takes the image out of the conversation; others would fail every later turn."""
     if failure.status not in (400, 404, 415, 422, 500) or not _IMAGE.search(failure.searched):
         return None
-    return ApiError(400, f"Could not process image: {failure.text}")
+    return ApiError(400, f"Could not process image: {failure.shown}")
 
 
 def _count(value: Any) -> int:
@@ -223,12 +245,17 @@ def _count(value: Any) -> int:
 
 def _number(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
-    return int(next(group for group in match.groups() if group)) if match else 0
+    return parse_count(next(group for group in match.groups() if group)) if match else 0
+
+
+def parse_count(digits: str) -> int:
+    """Return a number of tokens or the like; 0 for more digits than any has, which `int` may refuse to read."""
+    return int(digits) if len(digits) <= _COUNT_DIGITS else 0
 
 
 def _failed_generation(failure: Failure) -> ApiError | None:
     """Groq's: the model made a call that is none. Not the request is at fault, and another try may go well."""
-    return ApiError(500, failure.text) if failure.error.get("code") == "tool_use_failed" else None
+    return ApiError(500, failure.shown) if failure.error.get("code") == "tool_use_failed" else None
 
 
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)", re.IGNORECASE)
@@ -236,7 +263,7 @@ _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|insufficien
 
 def _spent_quota(failure: Failure) -> ApiError | None:
     spent = failure.status == 402 or (failure.status in (403, 429) and _QUOTA.search(failure.searched))
-    return ApiError(402, failure.text, _NO_RETRY) if spent else None
+    return ApiError(402, failure.shown, _NO_RETRY) if spent else None
 
 
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
@@ -246,11 +273,11 @@ _MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
 def _refused_key(failure: Failure) -> ApiError | None:
     """The proxy's own key: a 401 would send the client, whose key is fine, to log in again. The client's own: just that."""
     if failure.status == 403 and _MODERATION.search(failure.searched):
-        return ApiError(400, failure.text)
+        return ApiError(400, failure.shown)
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
-        if failure.source.is_clients_key:
-            return ApiError(403 if failure.status == 403 else 401, failure.text)
-        text = f"The upstream {failure.upstream} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.text}"
+        if failure.source.client_key is not None:
+            return ApiError(403 if failure.status == 403 else 401, failure.shown)
+        text = f"The upstream {failure.upstream} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.shown}"
         return ApiError(500, text, _NO_RETRY)
     return None
 
@@ -265,15 +292,15 @@ def _redirect(failure: Failure) -> ApiError | None:
 def _not_found(failure: Failure) -> ApiError | None:
     """OpenRouter's "No endpoints found that support tool use" is about the request; clients hide the text of a 404."""
     if failure.status == 404 and failure.text.startswith("No endpoints found that support"):
-        return ApiError(400, failure.text)
+        return ApiError(400, failure.shown)
     return None
 
 
 def _busy(failure: Failure) -> ApiError | None:
     if failure.status == 429:
-        return ApiError(429, failure.text, _retry_after(failure.headers, None))
+        return ApiError(429, failure.shown, _retry_after(failure.headers, None))
     if failure.status in (503, 529) or 520 <= failure.status <= 524:
-        return ApiError(529, failure.text, _retry_after(failure.headers, _OVERLOADED_RETRY_AFTER))
+        return ApiError(529, failure.shown, _retry_after(failure.headers, _OVERLOADED_RETRY_AFTER))
     return None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.failure import Failure
+from anthropic_proxy.translate.failure import Failure, parse_count
 from anthropic_proxy.translate.reasoning import DETAILS
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import string
@@ -78,8 +78,9 @@ def _without_old_reasoning(failure: Failure) -> Adjustment | None:
 
 
 def _shorter(failure: Failure) -> Adjustment | None:
-    most = _MOST.search(failure.text)
-    return Adjustment("at_most", "max_tokens", int(most[1])) if most else None
+    found = _MOST.search(failure.text)
+    most = parse_count(found[1]) if found else 0
+    return Adjustment("at_most", "max_tokens", most) if most else None
 
 
 _RULES: tuple[Callable[[Failure], Adjustment | None], ...] = (
