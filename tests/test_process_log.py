@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from anthropic_proxy.observe.log_writer import MAX_BYTES
-from tests.running_command import Command
+from tests.running_command import Command, until
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream
 
-# It stands in the line of its request. So many requests fill the pipe and a queue.
-_PATH = "/" + "x-" * 15_000
-_ENOUGH = MAX_BYTES // len(_PATH) + 10
+# With --verbose the log has the bodies of requests. So many requests fill the pipe and a queue.
+_BODY = {"model": "m", "messages": [{"role": "user", "content": "x-" * 15_000}]}
+_ENOUGH = MAX_BYTES // 30_000 + 10
 
 
 @pytest.fixture
@@ -27,7 +27,12 @@ def test_a_reader_that_does_not_read(command: Command, upstream: ScriptedUpstrea
     reader, writer = os.pipe()
     socket = command.home / "proxy.sock"
     process = command.popen(
-        stderr=writer, UPSTREAM_BASE_URL=upstream.url, UNIX_SOCKET=str(socket), WORKERS=workers, LOG_FORMAT="json"
+        "--verbose",
+        stderr=writer,
+        UPSTREAM_BASE_URL=upstream.url,
+        UNIX_SOCKET=str(socket),
+        WORKERS=workers,
+        LOG_FORMAT="json",
     )
     os.close(writer)
     received = b""
@@ -36,8 +41,8 @@ def test_a_reader_that_does_not_read(command: Command, upstream: ScriptedUpstrea
             received += os.read(reader, 65536)
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=DEADLINE) as client:
             for _ in range(int(workers) * _ENOUGH):
-                assert client.get(f"http://proxy{_PATH}").status_code == 404
-            assert _dropped(client) > 0
+                assert _refused(client)
+            until(lambda: _dropped(client) > 0, "dropped lines are counted")
         process.send_signal(signal.SIGTERM)
         # Not a byte is read: a worker waits a second for its lines to be written.
         assert process.wait(DEADLINE) == 0
@@ -45,6 +50,11 @@ def test_a_reader_that_does_not_read(command: Command, upstream: ScriptedUpstrea
         process.kill()
         process.wait(DEADLINE)
         os.close(reader)
+
+
+def _refused(client: httpx.Client) -> bool:
+    """Send a request that has no max_tokens."""
+    return client.post("http://proxy/v1/messages", json=_BODY).status_code == 400
 
 
 def _dropped(client: httpx.Client) -> float:
@@ -55,7 +65,9 @@ def _dropped(client: httpx.Client) -> float:
 def test_what_was_dropped_is_reported_once_it_is_read(command: Command, upstream: ScriptedUpstream) -> None:
     reader, writer = os.pipe()
     socket = command.home / "proxy.sock"
-    process = command.popen(stderr=writer, UPSTREAM_BASE_URL=upstream.url, UNIX_SOCKET=str(socket), LOG_FORMAT="json")
+    process = command.popen(
+        "--verbose", stderr=writer, UPSTREAM_BASE_URL=upstream.url, UNIX_SOCKET=str(socket), LOG_FORMAT="json"
+    )
     os.close(writer)
     received = b""
     try:
@@ -63,7 +75,8 @@ def test_what_was_dropped_is_reported_once_it_is_read(command: Command, upstream
             received += os.read(reader, 65536)
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=DEADLINE) as client:
             for _ in range(_ENOUGH):
-                client.get(f"http://proxy{_PATH}")
+                assert _refused(client)
+            until(lambda: _dropped(client) > 0, "dropped lines are counted")
         while b'"event":"log lines dropped"' not in received:
             received = received[-100:] + os.read(reader, 65536)
     finally:

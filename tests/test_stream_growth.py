@@ -11,6 +11,7 @@ from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.jsonanswer import JsonAnswer
 from anthropic_proxy.translate.responses_api.events import ResponsesReader
 from anthropic_proxy.translate.stream import StreamTranslator
@@ -213,7 +214,11 @@ def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
     def prepare(size: int) -> Work:
         async def read_all() -> None:
             stream = PassedStream(
-                cast("Call", _Reply(reads(size))), "up", "req_1", on_read=None, on_end=lambda ended: ended.told_usage
+                cast("Call", _Reply(reads(size))),
+                Source("up"),
+                "req_1",
+                on_read=None,
+                on_end=lambda ended: ended.told_usage,
             )
             try:
                 await stream.start()
@@ -255,7 +260,7 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(monkeypatch: pytest.
             yield read[-1]
 
     async def first() -> bytes:
-        stream = PassedStream(cast("Call", _Reply(comments())), "up", "req_1", on_read=None, on_end=lambda _: None)
+        stream = PassedStream(cast("Call", _Reply(comments())), Source("up"), "req_1", on_read=None, on_end=lambda _: None)
         await stream.start()
         return await anext(stream)
 

@@ -8,6 +8,7 @@ import pytest
 
 from anthropic_proxy.client_keys import ClientKey, hashed
 from anthropic_proxy.keys_file import written
+from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
@@ -99,7 +100,9 @@ def test_models_of_a_key(served: tuple[ScriptedUpstream, str]) -> None:
 
 def test_what_is_refused_is_counted(served: tuple[ScriptedUpstream, str]) -> None:
     assert _get(served[1] + "/v1/models", x_api_key="wrong").status_code == 401
-    assert 'anthropic_proxy_rejected_requests_total{reason="unknown_key"}' in _get(served[1] + "/metrics").text
+    counted = 'anthropic_proxy_rejected_requests_total{reason="unknown_key"}'
+    # An exposition is kept for a second.
+    until(lambda: counted in _get(served[1] + "/metrics").text, "the refusal is counted")
 
 
 def test_a_native_upstream_never_sees_the_key(upstream: ScriptedUpstream) -> None:
