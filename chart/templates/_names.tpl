@@ -2,11 +2,19 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Short enough for what is added to it: "-ollama-model-12345678". */}}
+{{/*
+At most 40 characters, so that suffixes such as "-models-12345678" fit into a label. A name that is cut ends with a hash of
+the whole name: two releases whose names begin with the same 40 characters get different objects.
+*/}}
 {{- define "anthropic-proxy.fullname" -}}
 {{- $name := include "anthropic-proxy.name" . }}
 {{- $own := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
-{{- default $own .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- $whole := default $own .Values.fullnameOverride | trimSuffix "-" }}
+{{- if gt (len $whole) 40 }}
+{{- printf "%s-%s" ($whole | trunc 31 | trimSuffix "-") (sha256sum $whole | trunc 8) }}
+{{- else }}
+{{- $whole }}
+{{- end }}
 {{- end }}
 
 {{- define "anthropic-proxy.serviceAccountName" -}}
@@ -33,11 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{/*
-metadata of an object. Takes root, component, and optionally name, labels, annotations.
+metadata of an object. Takes root, component, and optionally name, namespace, labels, annotations.
 */}}
 {{- define "anthropic-proxy.metadata" -}}
 name: {{ .name | default (include "anthropic-proxy.fullname" .root) }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
 labels:
   {{- $own := include "anthropic-proxy.labels" . | fromYaml }}
   {{- merge $own (.labels | default dict) .root.Values.commonLabels | toYaml | nindent 2 }}
@@ -47,11 +55,24 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* An image's full name. global.imageRegistry takes precedence over the registry of the image. */}}
 {{- define "anthropic-proxy.image" -}}
-{{- $repository := ternary (printf "%s/%s" .image.registry .image.repository) .image.repository (ne .image.registry "") }}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry }}
+{{- $repository := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") }}
 {{- if .image.digest }}
 {{- printf "%s@%s" $repository .image.digest }}
 {{- else }}
 {{- printf "%s:%s" $repository (.image.tag | default .root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* imagePullSecrets of a pod, from global.imagePullSecrets (names or {name: ...}) and imagePullSecrets. */}}
+{{- define "anthropic-proxy.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $secrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -38,7 +38,12 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- $_ := set $own "TLS_CLIENT_CA_FILE" (printf "/etc/anthropic-proxy/client-ca/%s" .key) }}
 {{- end }}{{ end }}
 {{- end }}
-{{- range $name, $value := merge $own .Values.settings (dict "HOST" "0.0.0.0" "LOG_FORMAT" "json") }}
+{{- $defaults := dict "HOST" "0.0.0.0" "LOG_FORMAT" "json" }}
+{{- if and .Values.ingress.enabled (eq .Values.ingress.controller "alb") }}
+{{- /* Longer than the idle time that the preset gives the load balancer, else it reuses a connection that is being closed. */}}
+{{- $_ := set $defaults "KEEPALIVE_TIMEOUT" "3660" }}
+{{- end }}
+{{- range $name, $value := merge $own .Values.settings $defaults }}
 {{ $name }}: {{ include "anthropic-proxy.text" $value }}
 {{- end }}
 {{- end }}
@@ -57,4 +62,18 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- with .Values.tls.clientCA.existingSecret.name }}
 - {name: client-ca, secret: {secretName: {{ . }}}}
 {{- end }}
+{{- end }}
+
+{{/* The value of an environment variable that the values contain as text; empty if there is none. Takes root and name. */}}
+{{- define "anthropic-proxy.valueOf" -}}
+{{- $found := get .root.Values.settings .name | default (get .root.Values.secrets.values .name) }}
+{{- range .root.Values.extraEnv }}
+{{- if eq .name $.name }}{{ $found = .value | default "" }}{{ end }}
+{{- end }}
+{{- $found }}
+{{- end }}
+
+{{/* Whether clients need a key, as far as the values show it. */}}
+{{- define "anthropic-proxy.hasClientKeys" -}}
+{{- if or .Values.clientKeys.existingSecret.name (hasKey .Values.secrets.values "PROXY_API_KEYS") (hasKey .Values.secrets.fromKeys "PROXY_API_KEYS") }}true{{ end }}
 {{- end }}

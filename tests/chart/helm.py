@@ -13,6 +13,10 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "chart"
 CI_VALUES = sorted((CHART / "ci").glob("*.yaml"))
 VERSIONS = ("1.29", "1.33", "1.37")
+# What must be set.
+REQUIRED = yaml.safe_load((CHART / "ci/defaults-values.yaml").read_text())
+# Of a cluster with all operators that the chart knows.
+APIS = ("monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1", "keda.sh/v1alpha1")
 
 _ERROR = 3
 # Where Helm itself splits what it has rendered.
@@ -47,16 +51,33 @@ def package(folder: Path) -> Path:
     return Path(_engine().package(str(CHART), destination=str(folder)))
 
 
-def texts(values: Values | None = None, kubernetes: str = "1.33", name: str = "demo") -> dict[str, str]:
-    """What each template gives. Raises HelmError, also for values that the schema refuses."""
-    return dict(_texts(json.dumps(values or {}), kubernetes, name))
+def texts(
+    values: Values | None = None,
+    kubernetes: str = "1.33",
+    name: str = "demo",
+    apis: tuple[str, ...] = APIS,
+    chart: Path = CHART,
+) -> dict[str, str]:
+    """Return what each template renders, with the values that must be set unless `values` has them. apis: of the cluster,
+    besides Kubernetes' own. Raises HelmError, also for values that the schema rejects.
+    """
+    return dict(_texts(json.dumps(_merged(REQUIRED, values or {})), kubernetes, name, apis, chart))
+
+
+def _merged(below: Values, above: Values) -> Values:
+    """Return both as one; `above` takes precedence."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
 
 
 @lru_cache(maxsize=64)
-def _texts(values: str, kubernetes: str, name: str) -> dict[str, str]:
+def _texts(values: str, kubernetes: str, name: str, apis: tuple[str, ...], path: Path) -> dict[str, str]:
     engine = _engine()
-    options = {"name": name, "namespace": "llm", "kube_version": f"v{kubernetes}.0"}
-    with engine.Chart.load(str(CHART)) as chart:
+    options = {"name": name, "namespace": "llm", "kube_version": f"v{kubernetes}.0", "api_versions": apis}
+    with engine.Chart.load(str(path)) as chart:
         try:
             chart.validate_schema(json.loads(values))
             # The package's own `render` knows no version of Kubernetes.
@@ -67,14 +88,14 @@ def _texts(values: str, kubernetes: str, name: str) -> dict[str, str]:
     return {path.removeprefix("anthropic-proxy/templates/"): text for path, text in found.items()}
 
 
-def objects(values: Values | None = None, kubernetes: str = "1.33", name: str = "demo") -> list[Object]:
-    """All that `helm install` would make, and the pods of `helm test`. Raises HelmError."""
-    rendered = texts(values, kubernetes, name)
+def objects(values: Values | None = None, **options: Any) -> list[Object]:
+    """All that `helm install` would make, and the pods of `helm test`. options: of `texts`. Raises HelmError."""
+    rendered = texts(values, **options)
     parts = [part for path in sorted(rendered) if path != "NOTES.txt" for part in _SEPARATOR.split(rendered[path])]
     return [each for part in parts if (each := yaml.safe_load(part))]
 
 
-def kinds(values: Values | None = None, **options: str) -> dict[str, list[Object]]:
+def kinds(values: Values | None = None, **options: Any) -> dict[str, list[Object]]:
     """The same by kind."""
     found: dict[str, list[Object]] = {}
     for each in objects(values, **options):
@@ -82,7 +103,7 @@ def kinds(values: Values | None = None, **options: str) -> dict[str, list[Object
     return found
 
 
-def one(kind: str, values: Values | None = None, **options: str) -> Object:
+def one(kind: str, values: Values | None = None, **options: Any) -> Object:
     """The only object of a kind."""
     (found,) = kinds(values, **options)[kind]
     return found
@@ -98,7 +119,7 @@ def pods(found: list[Object]) -> list[Object]:
     ]
 
 
-def proxy(values: Values | None = None, **options: str) -> Object:
+def proxy(values: Values | None = None, **options: Any) -> Object:
     """The proxy's own container in the Deployment."""
     return next(
         each

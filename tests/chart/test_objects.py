@@ -10,7 +10,7 @@ import yaml
 from anthropic_proxy.config_file import parse
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.workers import _PATIENCE
-from tests.chart.helm import CI_VALUES, Object, Values, kinds, objects, one, pods, proxy, read, texts
+from tests.chart.helm import CI_VALUES, HelmError, Object, Values, kinds, objects, one, pods, proxy, read, texts
 
 EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 CANARY = "canary"
@@ -109,9 +109,22 @@ def test_secrets_are_in_secrets_alone(path: Any) -> None:
 
 
 def test_values_of_secrets_are_texts() -> None:
-    odd = {"A": 123456789, "B": True, "C": 'a"b\\c\n$d', "D": base64.b64encode(b"\0").decode()}
-    found = one("Secret", {"secrets": {"values": odd}})["stringData"]
-    assert found == {**odd, "A": "123456789", "B": "true"}
+    odd = {
+        "UPSTREAM_API_KEY": "12345678901234567890",
+        "SIGNATURE_SECRET": "0123456789",
+        "PROXY_API_KEYS": "1e10",
+        "TLS_KEY_PASSWORD": 'a"b\\c\n$d',
+        "UPSTREAM_HEADERS": "{{ .Values }}",
+        "OPENROUTER_API_KEY": base64.b64encode(b"\0").decode(),
+    }
+    assert one("Secret", {"secrets": {"values": odd}})["stringData"] == odd
+
+
+@pytest.mark.parametrize("value", [12345678901234567890, 1e10, 0, True])
+def test_values_that_yaml_changes_are_rejected(value: object) -> None:
+    """Helm would write 12345678901234567890 as 12345678901234567000."""
+    with pytest.raises(HelmError, match=r"secrets\.values\.UPSTREAM_API_KEY is not text.*quote it"):
+        objects({"secrets": {"values": {"UPSTREAM_API_KEY": value}}})
 
 
 def test_secrets_of_one_s_own() -> None:

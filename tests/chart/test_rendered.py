@@ -29,7 +29,7 @@ def _is_of(groups: tuple[str, ...], each: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 def test_kubernetes_knows_it(path: Path, kubernetes: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
-    own = [each for each in objects(read(path), kubernetes) if not _is_of(OTHERS, each)]
+    own = [each for each in objects(read(path), kubernetes=kubernetes) if not _is_of(OTHERS, each)]
     assert {"Deployment", "Service", "ConfigMap"} <= {each["kind"] for each in own}
     for each in own:
         validate.validate(each, kubernetes, strict=True)
@@ -62,7 +62,7 @@ def _checked(found: list[dict[str, Any]]) -> dict[str, str | None]:
 @pytest.mark.skipif(not (CRDS / "node_modules").is_dir(), reason="`npm ci` was not run in tests/chart/crds")
 def test_operators_know_it() -> None:
     found = list(_operators())
-    kinds = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute")
+    kinds = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "BackendTLSPolicy")
     assert _checked(found) == dict.fromkeys(kinds)
     wrong = next(each for each in found if each["kind"] == "HTTPRoute")
     wrong["spec"]["rules"][0]["backendRefs"][0]["port"] = "http"

@@ -73,6 +73,58 @@ def test_streams_have_no_limit() -> None:
     assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == "1g"
 
 
+def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
+    """It never sends a request again whose bytes have gone out, so that no answer is paid for twice."""
+    annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"]["annotations"]
+    assert not [name for name in annotations if "next-upstream" in name]
+
+
+@pytest.mark.parametrize(
+    ("controller", "name", "value"),
+    [
+        ("nginx", "nginx.ingress.kubernetes.io/backend-protocol", "HTTPS"),
+        ("haproxy", "haproxy.org/server-ssl", "true"),
+        ("alb", "alb.ingress.kubernetes.io/backend-protocol", "HTTPS"),
+    ],
+)
+def test_controllers_speak_https_to_pods_that_do(controller: str, name: str, value: str) -> None:
+    ingress = {"enabled": True, "controller": controller}
+    annotations = one("Ingress", {"ingress": ingress, "tls": {"existingSecret": "a"}})["metadata"]["annotations"]
+    assert annotations[name] == value
+    assert name not in one("Ingress", {"ingress": ingress})["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha3"])
+def test_gateways_speak_https_to_pods_that_do(version: str) -> None:
+    route = {"enabled": True, "parentRefs": [{"name": "a"}]}
+    tls = {"hostname": "claude.internal", "version": version}
+    values = {"tls": {"existingSecret": "a"}, "httpRoute": {**route, "backendTLS": tls}}
+    policy = one("BackendTLSPolicy", values)
+    assert policy["apiVersion"] == f"gateway.networking.k8s.io/{version}"
+    assert policy["spec"]["targetRefs"][0]["name"] == one("Service", values)["metadata"]["name"]
+    assert policy["spec"]["validation"] == {"hostname": "claude.internal", "wellKnownCACertificates": "System"}
+    assert "BackendTLSPolicy" not in kinds({"httpRoute": {**route, "backendTLS": tls}})
+
+
+def test_connections_outlive_the_idle_time_of_the_load_balancer() -> None:
+    """Else it reuses a connection that the pod is closing, and its client gets 502."""
+
+    def both(settings: Values) -> tuple[float, float]:
+        values = {"ingress": {"enabled": True, "controller": "alb"}, "settings": settings}
+        attributes = one("Ingress", values)["metadata"]["annotations"]["alb.ingress.kubernetes.io/load-balancer-attributes"]
+        return float(_settings(values)["KEEPALIVE_TIMEOUT"]), float(attributes.partition("=")[2])
+
+    ours, theirs = both({})
+    assert ours > theirs
+    assert both({"KEEPALIVE_TIMEOUT": 9})[0] == 9
+    assert "KEEPALIVE_TIMEOUT" not in _settings({"ingress": {"enabled": True, "controller": "nginx"}})
+    assert "KEEPALIVE_TIMEOUT" not in _settings({"ingress": {"controller": "alb"}})
+
+
+def _settings(values: Values) -> Values:
+    return next(each["data"] for each in kinds(values)["ConfigMap"] if "PORT" in each["data"])
+
+
 def _egress_ports(values: Values) -> list[list[int]]:
     spec = one("NetworkPolicy", {"networkPolicy": {"enabled": True}, **values})["spec"]
     return [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
@@ -100,8 +152,46 @@ def test_what_pods_reach() -> None:
     assert _egress_ports(several) == [[53, 53], [443, 80, 8000], [443]]
     traced = {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}}
     assert _egress_ports(traced) == [[53, 53], [11434], [4318], [443]]
+    for text in (
+        {"secrets": {"values": {"HTTPS_PROXY": "a:3128"}}},
+        {"extraEnv": [{"name": "https_proxy", "value": "a:3128"}]},
+    ):
+        assert _egress_ports(text) == [[53, 53], [11434], [3128], [443]]
     policy = one("NetworkPolicy", {"networkPolicy": {"enabled": True, "egress": {"enabled": False}}})["spec"]
     assert (policy["policyTypes"], "egress" in policy) == (["Ingress"], False)
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("redis://redis", [[6379]]),
+        ("redis://redis/0", [[6379]]),
+        ("redis://user:pass@redis:6380/0", [[6380]]),
+        ("redis://:a@b:c/d#e?f:9@redis:1/0", [[6379]]),
+        ("rediss://[fd00::1]:6390/0?ssl_cert_reqs=none", [[6390]]),
+        ("redis://[fd00::1]", [[6379]]),
+        ("redis+unix:///run/redis.sock", []),
+        ("sqlite:////data/limits.db", []),
+        ("memory://", []),
+    ],
+)
+def test_pods_reach_where_limits_are_counted(url: str, ports: list[list[int]]) -> None:
+    """Without it limits are not applied, and nothing fails."""
+    values = {"secrets": {"values": {"RATE_LIMIT_STORAGE_URL": url}}}
+    assert _egress_ports(values) == [[53, 53], [11434], *ports, [443]]
+
+
+def test_pods_reach_collectors_and_redis_at_a_time() -> None:
+    values = {
+        "settings": {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"},
+        "secrets": {"values": {"RATE_LIMIT_STORAGE_URL": "redis://redis:6379"}},
+        "extraEnv": [
+            {"name": "HTTP_PROXY", "value": "http://web:3128"},
+            {"name": "HTTPS_PROXY", "value": "http://web:3128"},
+            {"name": "OTHER", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
+    }
+    assert _egress_ports(values) == [[53, 53], [11434], [4318, 6379, 3128], [443]]
 
 
 def test_who_reaches_ollama() -> None:
@@ -132,6 +222,47 @@ def test_monitors_find_their_port_and_the_rules_their_job(kind: str, key: str, e
     assert labels[spec["jobLabel"]] == "anthropic-proxy"
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "endpoints", "targets"),
+    [
+        ("ServiceMonitor", "serviceMonitor", "endpoints", "targetLabels"),
+        ("PodMonitor", "podMonitor", "podMetricsEndpoints", "podTargetLabels"),
+    ],
+)
+def test_monitors_of_another_namespace(kind: str, key: str, endpoints: str, targets: str) -> None:
+    given = {"enabled": True, "namespace": "monitoring", "honorLabels": True, "targetLabels": ["team"]}
+    found = one(kind, {"metrics": {key: given}})
+    assert found["metadata"]["namespace"] == "monitoring"
+    assert found["spec"]["namespaceSelector"] == {"matchNames": ["llm"]}
+    assert found["spec"][targets] == ["team"]
+    assert found["spec"][endpoints][0]["honorLabels"] is True
+    plain = one(kind, {"metrics": {key: {"enabled": True}}})
+    assert plain["metadata"]["namespace"] == "llm"
+    assert not {"namespaceSelector", targets} & set(plain["spec"])
+
+
+@pytest.mark.parametrize(("kind", "key"), [("PrometheusRule", "prometheusRule"), ("ConfigMap", "dashboard")])
+def test_rules_and_dashboard_of_another_namespace(kind: str, key: str) -> None:
+    for namespace, expected in (("monitoring", "monitoring"), ("", "llm")):
+        found = kinds({"metrics": {key: {"enabled": True, "namespace": namespace}}})[kind]
+        assert expected in [each["metadata"]["namespace"] for each in found]
+
+
+def test_keda_counts_the_requests_of_its_own_release() -> None:
+    def query(labels: Values) -> str:
+        values = {"keda": {"enabled": True, "prometheusAddress": "http://p", "labels": labels}}
+        return str(one("ScaledObject", values)["spec"]["triggers"][0]["metadata"]["query"])
+
+    assert query({}) == 'sum(anthropic_proxy_requests_in_flight{namespace="llm"})'
+    assert query({"service": "a"}) == 'sum(anthropic_proxy_requests_in_flight{service="a"})'
+
+
+def test_ollama_listens_on_ipv6_as_well() -> None:
+    """Go listens on all addresses of both families where an address has no host."""
+    (container,) = one("StatefulSet", {"ollama": {"enabled": True}})["spec"]["template"]["spec"]["containers"]
+    assert {"name": "OLLAMA_HOST", "value": ":11434"} in container["env"]
+
+
 def test_ollama_holds_models_and_a_gpu() -> None:
     values = {"ollama": {"enabled": True, "models": ["a", "b"], "gpu": {"count": 2}}}
     (container,) = one("StatefulSet", values)["spec"]["template"]["spec"]["containers"]
@@ -149,22 +280,58 @@ def test_the_pod_for_tests_is_our_own() -> None:
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     (container,) = pod["spec"]["containers"]
     assert container["image"] == proxy()["image"]
-    assert container["args"] == ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/health"]
+    assert container["args"] == ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/v1/models"]
     assert "Pod" not in kinds({"tests": {"enabled": False}})
+
+
+KEYS: Values = {"clientKeys": {"existingSecret": {"name": "a"}}}
+LIMITS: Values = {"settings": {"KEY_TOKENS_PER_MINUTE": 1}}
+POLICY: Values = {"networkPolicy": {"enabled": True}}
+REDIS: Values = {"secrets": {"fromKeys": {"RATE_LIMIT_STORAGE_URL": {"name": "a", "key": "b"}}}}
+TLS: Values = {"tls": {"existingSecret": "a"}}
+ROUTE: Values = {"enabled": True, "parentRefs": [{"name": "a"}]}
 
 
 @pytest.mark.parametrize(
     ("values", "warning"),
     [
         ({}, "clients need no key"),
-        ({"clientKeys": {"existingSecret": {"name": "a"}}, "settings": {"KEY_TOKENS_PER_MINUTE": 1}}, "each pod counts"),
-        ({"clientKeys": {"existingSecret": {"name": "a"}}}, None),
-        ({"secrets": {"existingSecret": "a"}, "settings": {"KEY_TOKENS_PER_MINUTE": 1}}, None),
+        (KEYS | LIMITS, "each pod counts"),
+        (KEYS, None),
+        ({"secrets": {"existingSecret": "a"}} | LIMITS, None),
+        (KEYS | POLICY | REDIS, "does not know the addresses in RATE_LIMIT_STORAGE_URL"),
+        (POLICY | LIMITS | {"secrets": {"existingSecret": "a"}}, "does not know the addresses in secrets.existingSecret"),
+        (KEYS | REDIS | {"networkPolicy": {"enabled": True, "egress": {"extra": [{"ports": []}]}}}, None),
+        (KEYS | REDIS, None),
+        (KEYS | TLS | {"ingress": {"enabled": True}}, "Set ingress.controller"),
+        (KEYS | TLS | {"ingress": {"enabled": True, "controller": "nginx"}}, None),
+        (KEYS | TLS | {"httpRoute": ROUTE}, "Set httpRoute.backendTLS.hostname"),
+        (KEYS | TLS | {"httpRoute": {**ROUTE, "backendTLS": {"hostname": "a"}}}, None),
     ],
 )
 def test_notes(values: Values, warning: str | None) -> None:
     notes = texts(values)["NOTES.txt"]
-    assert "http://demo-anthropic-proxy.llm.svc" in notes
+    scheme = "https" if "tls" in values else "http"
+    assert f"{scheme}://demo-anthropic-proxy.llm.svc" in notes
     assert "port-forward service/demo-anthropic-proxy 3000:80" in notes
     assert ("WARNING" in notes) == (warning is not None)
     assert warning is None or warning in notes
+
+
+@pytest.mark.parametrize(
+    ("values", "command"),
+    [
+        ({}, "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none claude --model MODEL"),
+        (KEYS, "ANTHROPIC_AUTH_TOKEN=YOUR_KEY claude --model MODEL"),
+        (TLS, "ANTHROPIC_BASE_URL=https://localhost:3000 "),
+        ({"ollama": {"enabled": True}}, "ANTHROPIC_AUTH_TOKEN=none claude --model qwen3:4b\n"),
+        ({"ollama": {"enabled": True, "models": ["a", "b"]}}, "claude --model a\n"),
+        ({"ollama": {"enabled": True, "models": []}}, "claude --model MODEL\n"),
+    ],
+)
+def test_notes_have_a_command_that_works(values: Values, command: str) -> None:
+    """With ANTHROPIC_API_KEY Claude Code asks whether to use the key, and recommends not to."""
+    notes = texts(values)["NOTES.txt"]
+    assert command in notes
+    assert "ANTHROPIC_API_KEY" not in notes
+    assert ("MODEL is a name" in notes) == ("--model MODEL" in notes)

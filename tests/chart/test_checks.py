@@ -1,0 +1,186 @@
+"""Values that would make a release that does not work are rejected, with a sentence that says what to set."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.config import Settings
+from tests.chart.helm import HelmError, Values, kinds, objects, one, texts
+from tests.chart.test_values import MANAGED, SETTINGS
+
+# Own variables for which a file that the operator mounts is a reason.
+BY_FILE = {"CONFIG_FILE", "PROXY_API_KEYS_FILE"}
+OWN = sorted((MANAGED - BY_FILE) | {"HOST"})
+
+
+def _error(values: Values, **options: Any) -> str:
+    with pytest.raises(HelmError) as caught:
+        objects(values, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"image": {"repository": ""}}, "set image.repository"),
+        ({"upstream": {"url": ""}}, "set upstream.url to an OpenAI-compatible server, or configFile, or ollama.enabled"),
+    ],
+)
+def test_what_must_be_set(values: Values, hint: str) -> None:
+    assert hint in _error(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ollama": {"enabled": True}},
+        {"configFile": {"content": "upstreams: {}"}},
+        {"configFile": {"existingConfigMap": {"name": "mine"}}},
+        {"extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}]},
+    ],
+)
+def test_what_takes_the_place_of_an_upstream(values: Values) -> None:
+    settings = next(each["data"] for each in kinds({"upstream": {"url": ""}, **values})["ConfigMap"])
+    assert "http://ollama:11434" not in settings.values()
+
+
+@pytest.mark.parametrize(("name", "is_secret"), SETTINGS.items())
+def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> None:  # noqa: FBT001 - of a table
+    values = {"secrets": {"values": {name: "a"}}}
+    if is_secret:
+        assert one("Secret", values)["stringData"] == {name: "a"}
+    elif name not in {"UPSTREAM_HEADERS", "UPSTREAM_EXTRA_BODY"}:
+        assert name in _error(values)
+
+
+@pytest.mark.parametrize("place", ["values", "fromKeys"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("UPSTREAM_APIKEY", "did you mean UPSTREAM_API_KEY?"),
+        ("upstream_api_key", "did you mean UPSTREAM_API_KEY?"),
+        ("UPSTREAM_API_KEYS", "did you mean UPSTREAM_API_KEY?"),
+        ("PROXY_API_KEY", "did you mean PROXY_API_KEYS?"),
+        ("SIGNATURE", "did you mean SIGNATURE_SECRET?"),
+        ("SECRET", "Known are UPSTREAM_API_KEY, "),
+        ("MODEL_MAP", "belongs into settings"),
+    ],
+)
+def test_unknown_names_of_secrets(place: str, name: str, hint: str) -> None:
+    value = "canary" if place == "values" else {"name": "a", "key": "canary"}
+    error = _error({"secrets": {place: {name: value}}})
+    assert f"secrets.{place}.{name}" in error
+    assert hint in error
+    assert "canary" not in error
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "HTTPS_PROXY", "no_proxy", "UPSTREAM_EXTRA_BODY"])
+def test_other_names_of_secrets(name: str) -> None:
+    assert one("Secret", {"secrets": {"values": {name: "a"}}})["stringData"] == {name: "a"}
+
+
+@pytest.mark.parametrize("content", ["{key: '${OPENAI_KEY}'}", "{key: '${OPENAI_KEY:-none}'}"])
+def test_secrets_that_the_configuration_file_uses(content: str) -> None:
+    values = {"configFile": {"content": content}, "secrets": {"values": {"OPENAI_KEY": "a"}}}
+    assert one("Secret", values)["stringData"] == {"OPENAI_KEY": "a"}
+    for other in ({"content": "{key: '${OPENAI_KEY_2}'}"}, {"content": "OPENAI_KEY"}):
+        assert "secrets.values.OPENAI_KEY" in _error({**values, "configFile": other})
+    hidden = {"configFile": {"existingConfigMap": {"name": "mine"}}, "secrets": values["secrets"]}
+    assert one("Secret", hidden)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_the_chart_sets_itself(name: str) -> None:
+    """A port or an address of its own would leave green pods behind a Service that reaches none of them."""
+    places: list[Values] = [
+        {"secrets": {"values": {name: "8080"}}},
+        {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},
+        {"extraEnv": [{"name": name, "value": "8080"}]},
+        {"extraEnv": [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+    ]
+    for values in places:
+        assert f"the chart sets {name} itself: use " in _error(values)
+
+
+@pytest.mark.parametrize("argument", ["--port=8080", "--port", "-p8080", "--host", "--daemon"])
+def test_arguments_that_do_not_fit_a_pod(argument: str) -> None:
+    assert f"extraArgs: {argument} does not fit a pod" in _error({"extraArgs": [argument]})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_addresses_that_the_service_does_not_reach(host: str) -> None:
+    assert "HOST" in _error({"settings": {"HOST": host}})
+
+
+def test_the_own_variables_are_settings() -> None:
+    names = {str(name) for name in SETTINGS}
+    assert set(OWN) <= names
+    assert len(names) >= len(Settings.model_fields)
+
+
+@pytest.mark.parametrize("key", ["extraEnv", "ollama"])
+@pytest.mark.parametrize("value", [1, True, None, {"a": "b"}])
+def test_environment_variables_are_text(key: str, value: object) -> None:
+    variables = [{"name": "A", "value": value}]
+    values = {"extraEnv": variables} if key == "extraEnv" else {"ollama": {"enabled": True, "extraEnv": variables}}
+    assert "extraEnv/0/value" in _error(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"autoscaling": {"enabled": True, "minReplicas": 12}}, "minReplicas is 12, which is more than"),
+        (
+            {"keda": {"enabled": True, "minReplicas": 12, "prometheusAddress": "http://p"}},
+            "keda.minReplicas is 12, which is more than keda.maxReplicas: 10",
+        ),
+        ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "set resources.requests.cpu"),
+        ({"service": {"port": 9090}}, "service.port and metrics.port are both 9090"),
+        (
+            {"drain": {"timeoutSeconds": 7200}, "ingress": {"enabled": True, "controller": "alb"}},
+            "must not exceed that",
+        ),
+        ({"global": {"imageRegistyr": "a"}}, "global.imageRegistyr is not known"),
+    ],
+)
+def test_values_that_do_not_fit_together(values: Values, hint: str) -> None:
+    assert hint in _error(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}, "limits": {"cpu": 1}}},
+        {"autoscaling": {"enabled": True, "minReplicas": 10}},
+        {"service": {"type": "LoadBalancer", "port": 9090}},
+        {"drain": {"timeoutSeconds": 7200}, "ingress": {"enabled": True}},
+    ],
+)
+def test_values_that_fit_together(values: Values) -> None:
+    assert objects(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "api"),
+    [
+        ({"metrics": {"serviceMonitor": {"enabled": True}}}, "metrics.serviceMonitor.enabled", "monitoring.coreos.com/v1"),
+        ({"metrics": {"podMonitor": {"enabled": True}}}, "metrics.podMonitor.enabled", "monitoring.coreos.com/v1"),
+        ({"metrics": {"prometheusRule": {"enabled": True}}}, "metrics.prometheusRule.enabled", "monitoring.coreos.com/v1"),
+        ({"keda": {"enabled": True, "prometheusAddress": "http://p"}}, "keda.enabled", "keda.sh/v1alpha1"),
+        (
+            {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}},
+            "httpRoute.enabled",
+            "gateway.networking.k8s.io/v1",
+        ),
+    ],
+)
+def test_kinds_that_the_cluster_does_not_have(values: Values, path: str, api: str) -> None:
+    error = _error(values, apis=())
+    assert f"{path} needs " in error
+    assert f"the cluster does not have {api}" in error
+    assert objects(values, apis=(api,))
+    assert objects({**values, "disableCrdChecks": True}, apis=())
+
+
+def test_nothing_is_needed_of_a_cluster_by_default() -> None:
+    assert texts(apis=())
