@@ -109,8 +109,9 @@ judges:
 check-containers: judges
 	$(LINT)/bin/hadolint Dockerfile container/ollama/Dockerfile
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --file Dockerfile
-	$(COMPOSE) --profile observability config --quiet
-	$(COMPOSE) -f docker-compose.yml -f docker-compose.gpu.yml config --quiet
+	COMPOSE_PROFILES=ollama,observability $(COMPOSE) config --quiet
+	COMPOSE_PROFILES=ollama $(COMPOSE) -f docker-compose.yml -f docker-compose.gpu.yml config --quiet
+	UPSTREAM_BASE_URL=https://example.com $(COMPOSE) config --quiet
 
 # The chart's README and package, and what the judge of Kubernetes' objects has to say: nothing, else this fails.
 chart: $(VENV)/.dev judges

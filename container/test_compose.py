@@ -31,6 +31,7 @@ class Stack:
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self._variables = {"ANTHROPIC_PROXY_PORT": str(port), "COMPOSE_PROJECT_NAME": "anthropic-proxy-test"}
+        self._variables["COMPOSE_PROFILES"] = "ollama"
 
     def compose(self, *arguments: str) -> str:
         command = [DOCKER, "compose", *arguments]
