@@ -219,6 +219,15 @@ def test_the_dashboard(served: Served, query: str) -> None:
     assert bool(found) is not bool(reasons), reasons or "no data"
 
 
+def test_colours_of_the_dashboard_mean_something() -> None:
+    """Without thresholds of its own a panel of Grafana is red from 80 on, whatever it shows."""
+    panels = {each["title"]: each for each in DASHBOARD["panels"] if each["type"] == "stat"}
+    coloured = {title: each for title, each in panels.items() if each["options"]["colorMode"] != "none"}
+    assert set(coloured) == {"Failed"}
+    steps = coloured["Failed"]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [(each["color"], each["value"]) for each in steps] == [("green", None), ("yellow", 0.01), ("red", 0.05)]
+
+
 def test_the_variables_of_the_dashboard(served: Served) -> None:
     """Grafana asks for the values of a label of a metric's series."""
     asked = [each["definition"] for each in DASHBOARD["templating"]["list"] if "definition" in each]
