@@ -106,6 +106,7 @@ def _serving(upstreams: str, workers: int) -> Iterator[Server]:
         "UPSTREAM_IDLE_TIMEOUT": "2",
         "WORKERS": str(workers),
         "HOST": "127.0.0.1",
+        "HEADER_TIMEOUT": "5",
         "KEEPALIVE_TIMEOUT": "5",
         "LOG_FORMAT": "json",
     }

@@ -120,7 +120,10 @@ def test_changed_answers(served: tuple[str, _Repeating], data: st.DataObject) ->
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[str]:
-    with _Repeating() as upstream, running_proxy(upstream.url, KEEPALIVE_TIMEOUT=0.3, BODY_TIMEOUT=0.3) as proxy:
+    with (
+        _Repeating() as upstream,
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.3, KEEPALIVE_TIMEOUT=0.3, BODY_TIMEOUT=0.3) as proxy,
+    ):
         yield proxy
 
 

@@ -255,6 +255,8 @@ def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
 
 # Connections that are idle.
 
+# GET /\xff, as HPACK writes it.
+_NOT_ASCII = b"\x82\x86\x04\x02/\xff\x01\x01a"
 
 IDLE = {
     "nothing": b"",
@@ -264,6 +266,9 @@ IDLE = {
     "half a frame": PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize()[:5],
     "a frame without its content": PREFACE + SettingsFrame(0).serialize() + b"\x00\x40\x00\x01",
     "headers without an end": PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"\x82").serialize(),
+    "a request with a path that is not ASCII": PREFACE
+    + SettingsFrame(0).serialize()
+    + HeadersFrame(1, _NOT_ASCII, flags=["END_HEADERS", "END_STREAM"]).serialize(),
     "pings": PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize() * 3,
     "an upgrade": b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
     b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
@@ -272,7 +277,7 @@ IDLE = {
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[str]:
-    with running_proxy("http://127.0.0.1:1", KEEPALIVE_TIMEOUT=0.2) as proxy:
+    with running_proxy("http://127.0.0.1:1", HEADER_TIMEOUT=0.2, KEEPALIVE_TIMEOUT=0.2) as proxy:
         yield proxy
 
 

@@ -1,5 +1,7 @@
 """The protocols that are served. What a process does is tested in tests/test_cli.py, how it ends in tests/test_drain.py."""
 
+import contextlib
+import select
 import shutil
 import socket
 import ssl
@@ -12,6 +14,7 @@ import pytest
 import trustme
 
 from anthropic_proxy.serve import loop_factory
+from tests.raw_client import exchange
 from tests.running_command import REQUEST, until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
@@ -86,11 +89,27 @@ def _answered_in_both_ways(upstream: ScriptedUpstream, client: httpx.Client, pro
     assert (streamed.http_version, streamed.text.count("event: message_stop")) == (version, 1)
 
 
-def test_clear_text_to_a_tls_port(upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path]) -> None:
+def test_clear_text_to_a_tls_port(
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The log says so once: a front proxy that does not connect by HTTPS answers 502, and says nothing of the reason."""
     with running_proxy(upstream.url, **tls) as proxy:
-        with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(proxy.replace("https:", "http:"), trust_env=False)
+        for method in ("GET", "POST", "HEAD"):
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.request(method, proxy.replace("https:", "http:"), trust_env=False)
         assert httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False).text == "OK"
+    logged = "".join(capfd.readouterr())
+    assert logged.count("plain HTTP request on the TLS port rejected") == 1
+    assert "this port takes HTTPS only" in logged
+
+
+def test_other_bytes_to_a_tls_port(
+    upstream: ScriptedUpstream, tls: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running_proxy(upstream.url, **tls) as proxy:
+        for sent in (b"\x00" * 64, b"HELLO\r\n\r\n", b"GET"):
+            assert exchange(proxy, sent)[:5] != b"HTTP/"
+    assert "TLS port" not in "".join(capfd.readouterr())
 
 
 def test_clients_must_show_a_certificate(
@@ -185,11 +204,53 @@ def test_a_body_that_does_not_come(upstream: ScriptedUpstream) -> None:
 
 def test_a_head_that_does_not_come(upstream: ScriptedUpstream) -> None:
     with (
-        running_proxy(upstream.url, KEEPALIVE_TIMEOUT=0.05) as proxy,
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.05) as proxy,
         socket.create_connection(_place(proxy), DEADLINE) as slow,
     ):
         slow.sendall(b"GET / HTTP/1.1\r\nHost:")
         assert slow.recv(65536) == b""
+
+
+_GET = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def test_the_head_of_a_later_request_has_the_same_limit(upstream: ScriptedUpstream) -> None:
+    """However long connections may be idle, as behind a load balancer."""
+    with (
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.1, KEEPALIVE_TIMEOUT=3600) as proxy,
+        socket.create_connection(_place(proxy), DEADLINE) as slow,
+    ):
+        for begin in (0, 1):
+            slow.sendall(_GET[begin:])
+            received = b""
+            while not received.endswith(b"OK"):
+                received += slow.recv(65536)
+            slow.sendall(_GET[:1])
+        sent = 1
+        with contextlib.suppress(ConnectionError):
+            while not select.select([slow], [], [], 0.01)[0] and sent < len(_GET) - 1:
+                slow.sendall(_GET[sent : sent + 1])
+                sent += 1
+            assert slow.recv(65536) == b""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("http2", [True, False])
+def test_idle_connections_outlive_the_limit_for_heads(upstream: ScriptedUpstream, times: int, *, http2: bool) -> None:
+    """Another connection, which sends no head, is closed meanwhile."""
+    with (
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.1, KEEPALIVE_TIMEOUT=3600) as proxy,
+        httpx.Client(http1=not http2, http2=http2, trust_env=False, timeout=DEADLINE) as client,
+    ):
+        ports = set()
+        for _ in range(times):
+            response = client.get(f"{proxy}/livez")
+            ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            with socket.create_connection(_place(proxy), DEADLINE) as silent:
+                assert silent.recv(1) == b""
+        response = client.get(f"{proxy}/livez")
+        ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+        assert len(ports) == 1
 
 
 _BIG = {"choices": [{"index": 0, "delta": {"content": "x" * 65536}}]}

@@ -33,7 +33,7 @@ class Connections:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._config = _config(settings)
-        self._context = Context(None)
+        self._context = Context(settings.header_timeout)
         self._servers: dict[socket.socket, asyncio.Server] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
 

@@ -51,6 +51,11 @@ class Context(WorkerContext):
 
     draining = False
 
+    def __init__(self, header_seconds: float) -> None:
+        """header_seconds: that a client may take to send the head of a request."""
+        super().__init__(None)
+        self.header_seconds = header_seconds
+
 
 class Connection(TCPServer):
     """One connection of a client. Await it to serve requests until either side closes it.
@@ -59,13 +64,14 @@ class Connection(TCPServer):
     long; and it waits without a limit for the last bytes to be read by the client.
     """
 
+    context: Context
     protocol: "_Protocol"  # type: ignore[assignment]  # has the methods of Hypercorn's class that are called here
     idle_task: "_IdleTimer"
     _is_over = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.idle_task = _IdleTimer(self.config.keep_alive_timeout, self.context)
+        self.idle_task = _IdleTimer(self.context.header_seconds, self.config.keep_alive_timeout, self.context)
 
     async def run(self) -> None:
         socket = self.writer.get_extra_info("socket")
@@ -78,7 +84,7 @@ class Connection(TCPServer):
                 state = ConnectionState({**self.state, ABORT: self.writer.transport.abort})
                 shared = (self.app, self.config, self.context, self._task_group, state)
                 peers = (tls is not None, client, server)
-                self.protocol = _Protocol((*shared, *peers, self.protocol_send), self.writer)
+                self.protocol = _Protocol((*shared, *peers, self.protocol_send), self.writer, self.idle_task)
                 if tls is not None and tls.selected_alpn_protocol() == "h2":
                     await self.protocol.start_http2()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
@@ -107,26 +113,45 @@ class Connection(TCPServer):
 
 
 class _IdleTimer(AsyncioSingleTask):
-    """Closes a connection that has been idle for so many seconds, or at once when the server closes.
+    """Closes a connection that waits too long for the head of a request, or at once when the server closes.
+
+    The first head must be complete `header_seconds` after the connection began. A later head must begin within
+    `idle_seconds`, and be complete `header_seconds` after that.
 
     Hypercorn's class starts and cancels two tasks for each request: a twelfth of the cost of a request.
     """
 
-    def __init__(self, seconds: float, context: WorkerContext) -> None:
+    def __init__(self, header_seconds: float, idle_seconds: float, context: WorkerContext) -> None:
         super().__init__()
-        self._seconds = seconds
+        self._header_seconds = header_seconds
+        self._idle_seconds = idle_seconds
         self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._head_deadline: float | None = self._loop.time() + header_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._close: Callable[[], None] = lambda: None
 
     async def restart(self, task_group: Any, action: Callable[[], Awaitable[None]]) -> None:
-        await self.stop()
+        self._cancel()
         self._close = partial(task_group.spawn, action)
-        seconds = 0 if self._context.terminated.is_set() else self._seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.ring)
+        now = self._loop.time()
+        deadline = now + self._idle_seconds if self._head_deadline is None else self._head_deadline
+        self._timer = self._loop.call_at(now if self._context.terminated.is_set() else deadline, self.ring)
 
     async def stop(self) -> None:
+        self._head_deadline = None
         self._cancel()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection waits for the first bytes of a later head."""
+        return self._timer is not None and self._head_deadline is None
+
+    def begin_head(self) -> None:
+        """Limit the time for the rest of a head, whose first bytes have come. Further bytes do not extend it."""
+        if self._cancel():
+            self._head_deadline = self._loop.time() + self._header_seconds
+            self._timer = self._loop.call_at(self._head_deadline, self.ring)
 
     def ring(self) -> None:
         """Close the connection, if it is idle."""
@@ -146,10 +171,11 @@ class _Protocol:
     of its first request).
     """
 
-    def __init__(self, arguments: tuple[Any, ...], writer: asyncio.StreamWriter) -> None:
+    def __init__(self, arguments: tuple[Any, ...], writer: asyncio.StreamWriter, idle_timer: _IdleTimer) -> None:
         """arguments: of Hypercorn's protocol classes."""
         self._arguments = arguments
         self._writer = writer
+        self._idle_timer = idle_timer
         self._current: Http1Protocol | Http2Protocol = Http1Protocol(*arguments)
 
     async def handle(self, event: Event) -> None:
@@ -162,6 +188,8 @@ class _Protocol:
         except H2CProtocolRequiredError as switch:
             await self.start_http2(switch.headers, switch.settings)
             await self._current.handle(RawData(switch.data))
+        if self._idle_timer.is_idle and isinstance(self._current, Http1Protocol) and self._current.has_partial_head:
+            self._idle_timer.begin_head()
 
     async def start_http2(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
         """Switch to HTTP/2. headers, settings: of the HTTP/1.1 request that asks for the upgrade."""
@@ -189,6 +217,11 @@ class Http1Protocol(H11Protocol):
     Hypercorn's class accepts any version, starts websockets, fails on malformed settings of an upgrade to HTTP/2, passes
     on targets that no URL parser accepts, and sends errors without a body.
     """
+
+    @property
+    def has_partial_head(self) -> bool:
+        """Whether some bytes of the next request have come, but not all of its head. Copies them."""
+        return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
 
     async def _handle_events(self) -> None:
         try:
@@ -332,6 +365,9 @@ class Http2Protocol(H2Protocol):
                 await self._drop_stream(event.stream_id)
             elif not isinstance(event, h2.events.PriorityUpdated):
                 await super()._handle_events([event])
+            if isinstance(event, h2.events.RequestReceived) and self.idle:
+                # Its stream was reset at once, and yet Hypercorn's class has stopped the idle timer.
+                await self.send(Updated(idle=True))
         await self._flush()
 
     async def _receive_body(self, event: h2.events.DataReceived) -> None:

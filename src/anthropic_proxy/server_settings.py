@@ -57,6 +57,7 @@ class ServerSettings(BaseSettings):
     )
     body_timeout: float = Field(default=600, gt=0, validation_alias="BODY_TIMEOUT", description=_SECONDS)
     write_timeout: float = Field(default=300, gt=0, validation_alias="WRITE_TIMEOUT", description=_SECONDS)
+    header_timeout: float = Field(default=75, gt=0, validation_alias="HEADER_TIMEOUT", description=_SECONDS)
     # Longer than clients keep theirs (five to sixty), so that none is closed just when it is used again.
     keepalive_timeout: float = Field(default=75, gt=0, validation_alias="KEEPALIVE_TIMEOUT", description=_SECONDS)
     drain_timeout: float = Field(

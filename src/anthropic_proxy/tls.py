@@ -1,12 +1,54 @@
 """TLS towards clients: the server's certificate, and the ones that clients must show."""
 
 import ssl
+import time
 
 from anthropic_proxy.config import ConfigError
+from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.server_settings import ServerSettings
 
 # RFC 9113, 9.2: what HTTP/2 asks for, without the suites of TLS 1.2 that it forbids.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+# Seconds between two log lines about clients that do not speak TLS.
+_PAUSE = 60
+_NO_TLS = (
+    "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
+)
+
+
+class _PlainHttpReporter:
+    """Logs, once a minute, that a client sent an HTTP request without TLS.
+
+    The handshake fails then, and event loops log nothing. A front proxy that does not connect by HTTPS answers 502 to every
+    request, and only this side knows why.
+    """
+
+    def __init__(self) -> None:
+        self._log = Log()
+        self._next = 0.0
+
+    def report(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PAUSE
+            self._log.warning("plain HTTP request on the TLS port rejected", hint=_NO_TLS)
+
+    def ssl_object_class(self) -> type[ssl.SSLObject]:
+        """Return a class for `SSLContext.sslobject_class`."""
+        report = self.report
+
+        class Handshake(ssl.SSLObject):
+            def do_handshake(self) -> None:
+                try:
+                    super().do_handshake()
+                except ssl.SSLError as error:
+                    if error.reason == "HTTP_REQUEST":
+                        report()
+                    raise
+
+        return Handshake
 
 
 class Certificates:
@@ -15,6 +57,7 @@ class Certificates:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self.context = _context(settings)
+        self.context.sslobject_class = _PlainHttpReporter().ssl_object_class()
 
     def reload(self) -> None:
         """Read the server's certificate again, for the connections to come. Raises ConfigError, and keeps the old one. The
