@@ -13,6 +13,7 @@ import httpx
 import pytest
 import trustme
 
+from anthropic_proxy import hypercorn_protocols
 from anthropic_proxy.serve import loop_factory
 from tests.raw_client import exchange
 from tests.running_command import REQUEST, until
@@ -209,6 +210,40 @@ def test_a_head_that_does_not_come(upstream: ScriptedUpstream) -> None:
     ):
         slow.sendall(b"GET / HTTP/1.1\r\nHost:")
         assert slow.recv(65536) == b""
+
+
+TOO_LARGE = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n"
+
+
+def _answered_early(connection: socket.socket) -> bytes:
+    connection.sendall(TOO_LARGE)
+    received = b""
+    while read := connection.recv(65536):
+        received += read
+    return received
+
+
+def test_a_client_that_still_sends_when_it_is_answered(proxy: str) -> None:
+    """Its connection is not reset, as it would lose the response then, which it may read when it has sent everything."""
+    with socket.create_connection(_place(proxy), DEADLINE) as connection:
+        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+        for _ in range(100):
+            connection.sendall(b"x" * 65536)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_sends_on_and_on(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypercorn_protocols, "_LINGER_SECONDS", 0.05)
+    with socket.create_connection(_place(proxy), DEADLINE) as connection:
+        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionError):
+            _send_on_and_on(connection)
+
+
+def _send_on_and_on(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x" * 65536)
 
 
 _GET = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"

@@ -35,7 +35,8 @@ from anthropic_proxy.http2_frames import FrameBudget, FrameReader, SendBuffer
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.server.asgi import ABORT
 
-# Seconds in which the last bytes must reach the client of an idle connection before it is cut.
+# Seconds in which the last bytes must reach the client before the connection is cut: of an idle connection, or of one whose
+# client still sends a body that nobody reads.
 _LINGER_SECONDS = 5
 
 _ERROR_TEXTS = {
@@ -44,6 +45,10 @@ _ERROR_TEXTS = {
     505: "The HTTP version of the request is not supported: use HTTP/1.1 or HTTP/2.",
 }
 _MALFORMED = "The HTTP request is malformed."
+
+
+class _ResponseEndedFirst(Event):
+    """The response is complete, and the client still sends the body of its request."""
 
 
 class Context(WorkerContext):
@@ -97,8 +102,20 @@ class Connection(TCPServer):
             await self.protocol.drain()
 
     async def protocol_send(self, event: Event) -> None:
-        if not (self._is_over and isinstance(event, Updated)):
+        if isinstance(event, _ResponseEndedFirst):
+            self._linger()
+        elif not (self._is_over and isinstance(event, Updated)):
             await super().protocol_send(event)
+
+    def _linger(self) -> None:
+        """End the sending side only, for some seconds, in which the read loop discards what comes (RFC 9112, 9.6).
+
+        The operating system resets a connection that is closed with unread bytes, and a front proxy that is still sending
+        responds with 502 then, in place of the response.
+        """
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.writer.transport.abort)
 
     async def _read_data(self) -> None:
         try:
@@ -215,8 +232,25 @@ class Http1Protocol(H11Protocol):
     """HTTP/1.0 and HTTP/1.1.
 
     Hypercorn's class accepts any version, starts websockets, fails on malformed settings of an upgrade to HTTP/2, passes
-    on targets that no URL parser accepts, and sends errors without a body.
+    on targets that no URL parser accepts, sends errors without a body, and resets connections whose client still sends when
+    the response has ended.
     """
+
+    _is_lingering = False
+
+    async def handle(self, event: Event) -> None:
+        if not (self._is_lingering and isinstance(event, RawData)):
+            await super().handle(event)
+
+    async def _maybe_recycle(self) -> None:
+        is_complete = self.connection.our_state in {h11.DONE, h11.MUST_CLOSE}
+        if not is_complete or self.connection.their_state is not h11.SEND_BODY or self.context.terminated.is_set():
+            await super()._maybe_recycle()
+            return
+        self._is_lingering = True
+        await self._close_stream()
+        await self.can_read.set()
+        await self.send(_ResponseEndedFirst())
 
     @property
     def has_partial_head(self) -> bool:

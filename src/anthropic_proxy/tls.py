@@ -13,9 +13,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 # Seconds between two log lines about clients that do not speak TLS.
 _PAUSE = 60
-_NO_TLS = (
-    "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
-)
+_NO_TLS = "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
 
 
 class _PlainHttpReporter:
