@@ -17,7 +17,7 @@ from tests.scripted_upstream import DEADLINE
 
 ROOT = Path(__file__).parents[1]
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-OLLAMA = "ollama/ollama:0.12.6"
+OLLAMA = "ollama/ollama:0.32.4"
 MODEL = "qwen3:4b"
 ASK = {"model": MODEL, "max_tokens": 60, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
 PLACE = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
@@ -58,7 +58,7 @@ def stack() -> Iterator[Stack]:
 
 
 def test_the_version_is_the_one_that_is_asked_for() -> None:
-    assert COMPOSITION["services"]["ollama"]["image"] == "ollama/ollama:${OLLAMA_VERSION:-0.12.6}"
+    assert COMPOSITION["services"]["ollama"]["image"] == "ollama/ollama:${OLLAMA_VERSION:-0.32.4}"
 
 
 def test_it_answers_and_calls_tools(stack: Stack) -> None:
