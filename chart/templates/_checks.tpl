@@ -16,12 +16,16 @@
 {{- if not .Values.image.repository }}
 {{- fail "there is no public image: build one (make image), push it to a registry, and set image.repository (and image.registry)" }}
 {{- end }}
-{{- $hasFile := include "anthropic-proxy.configMapName" . }}
-{{- range .Values.extraEnv }}
-{{- if eq .name "CONFIG_FILE" }}{{ $hasFile = "true" }}{{ end }}
-{{- end }}
-{{- if not (or (include "anthropic-proxy.upstreamUrl" .) $hasFile) }}
+{{- if not (or (include "anthropic-proxy.upstreamUrl" .) .Values.configFile.content (include "anthropic-proxy.hasForeignFile" .)) }}
 {{- fail "there is no upstream: set upstream.url to an OpenAI-compatible server, or configFile, or ollama.enabled" }}
+{{- end }}
+{{- end }}
+
+{{/* Whether there is a configuration file whose content the chart does not know. */}}
+{{- define "anthropic-proxy.hasForeignFile" -}}
+{{- if .Values.configFile.existingConfigMap.name }}true{{ end }}
+{{- range .Values.extraEnv }}
+{{- if eq .name "CONFIG_FILE" }}true{{ end }}
 {{- end }}
 {{- end }}
 
@@ -87,14 +91,14 @@ UPSTREAM_BASE_URL: upstream.url
 {{- $known := include "anthropic-proxy.secretNames" . | fromYamlArray }}
 {{- $isOther := regexMatch "^(OTEL_[A-Z0-9_]+|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy)$" .name }}
 {{- $isInFile := regexMatch (printf "\\$\\{%s(:-[^}]*)?\\}" .name) .root.Values.configFile.content }}
-{{- if not (or (has .name $known) $isOther $isInFile .root.Values.configFile.existingConfigMap.name) }}
+{{- if not (or (has .name $known) $isOther $isInFile (include "anthropic-proxy.hasForeignFile" .root)) }}
 {{- $plain := .name | replace "_" "" | upper }}
 {{- $guess := "" }}
 {{- range $known }}
 {{- $other := . | replace "_" "" }}
 {{- if or (hasPrefix $plain $other) (hasPrefix $other $plain) }}{{ $guess = printf "did you mean %s? " . }}{{ end }}
 {{- end }}
-{{- fail (printf "%s is no secret that this chart knows: %sKnown are %s, OTEL_*, HTTPS_PROXY and its like, and names that configFile.content uses as ${NAME}. What is not secret belongs into settings" .path $guess (join ", " $known)) }}
+{{- fail (printf "%s is no secret that this chart knows: %sKnown are %s, OTEL_*, HTTPS_PROXY and its like, and names that configFile.content uses as ${NAME}. What is not secret belongs in settings" .path $guess (join ", " $known)) }}
 {{- end }}
 {{- end }}
 

@@ -10,7 +10,7 @@ from anthropic_proxy.client import Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 
-_NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_API_KEY"
+_NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_AUTH_TOKEN"
 
 # How a key is sent: headers, and what stands before it there.
 _KEY_HEADERS: Mapping[str, Mapping[str, str]] = {

@@ -63,7 +63,7 @@ def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> 
         ("PROXY_API_KEY", "did you mean PROXY_API_KEYS?"),
         ("SIGNATURE", "did you mean SIGNATURE_SECRET?"),
         ("SECRET", "Known are UPSTREAM_API_KEY, "),
-        ("MODEL_MAP", "belongs into settings"),
+        ("MODEL_MAP", "belongs in settings"),
     ],
 )
 def test_unknown_names_of_secrets(place: str, name: str, hint: str) -> None:
@@ -87,6 +87,8 @@ def test_secrets_that_the_configuration_file_uses(content: str) -> None:
         assert "secrets.values.OPENAI_KEY" in _error({**values, "configFile": other})
     hidden = {"configFile": {"existingConfigMap": {"name": "mine"}}, "secrets": values["secrets"]}
     assert one("Secret", hidden)
+    mounted = {"extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}], "secrets": values["secrets"]}
+    assert one("Secret", mounted)
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -135,6 +137,7 @@ def test_environment_variables_are_text(key: str, value: object) -> None:
             "keda.minReplicas is 12, which is more than keda.maxReplicas: 10",
         ),
         ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "set resources.requests.cpu"),
+        ({"autoscaling": {"enabled": True}, "resources": None}, "set resources.requests.cpu"),
         ({"service": {"port": 9090}}, "service.port and metrics.port are both 9090"),
         (
             {"drain": {"timeoutSeconds": 7200}, "ingress": {"enabled": True, "controller": "alb"}},
