@@ -356,7 +356,8 @@ class Http2Protocol(H2Protocol):
         It is not sent earlier: clients built on the h2 library, httpx among them, give up all open streams when they
         receive it, also those that RFC 9113 (6.8) lets continue.
         """
-        if self.context.draining and self.idle and not self.closed:
+        # A stream whose application has ended may still have frames to send, END_STREAM at least. None follow GOAWAY.
+        if self.context.draining and self.idle and not self.stream_buffers and not self.closed:
             await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
 
     async def abort_stream(self, stream_id: int) -> None:
@@ -485,6 +486,7 @@ class Http2Protocol(H2Protocol):
             await buffer.close()
         if self.stream_buffers.pop(stream_id, None) is not None:
             self.priority.remove_stream(stream_id)
+            await self.close_if_drained()
 
 
 def _has_valid_settings(request: h11.Request) -> bool:
