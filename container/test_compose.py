@@ -45,7 +45,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def stack(docker_compose: None) -> Iterator[Stack]:  # noqa: ARG001 - it skips
     docker("build", "--network=host", "--tag", OLLAMA, "--file", str(ROOT / "container/ollama/Dockerfile"), str(ROOT))
     docker("tag", IMAGE, "anthropic-proxy:0.1.0")
     with socket.create_server(("127.0.0.1", 0)) as free:

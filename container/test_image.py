@@ -34,6 +34,9 @@ HARDENED = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("docker_engine")
+
+
 def docker(*arguments: str) -> str:
     done = subprocess.run([DOCKER, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

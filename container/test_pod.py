@@ -5,8 +5,6 @@ Services, probes and volumes of claims are Kubernetes' own; the pod has the host
 
 import base64
 import json
-import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -20,29 +18,27 @@ import httpx
 import pytest
 import yaml
 
+from container.engines import podman_environment
 from container.test_image import DOCKER, IMAGE, PATIENCE
 from tests.chart.helm import Object, objects
 from tests.running_command import until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
 
-PODMAN = shutil.which("podman")
 NAME = "demo-anthropic-proxy"
 KEY = "a-key-of-a-client"
 
-pytestmark = pytest.mark.skipif(PODMAN is None, reason="podman is not installed")
+pytestmark = pytest.mark.usefixtures("docker_engine", "podman_pods")
 
 
 def podman(*arguments: str) -> str:
-    # Those of the engine beside it are not podman's.
-    environment = {name: value for name, value in os.environ.items() if name not in ("DOCKER_CONFIG", "DOCKER_HOST")}
-    command = [str(PODMAN), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command = ["podman", *arguments]
+    done = subprocess.run(command, env=podman_environment(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def image() -> None:
+def image(docker_engine: None, podman_pods: None) -> None:  # noqa: ARG001 - they skip
     """The image of the engine that has built it."""
     with tempfile.TemporaryDirectory() as folder:
         saved = f"{folder}/image.tar"
