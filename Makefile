@@ -25,6 +25,9 @@ INSTALL_WITH = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(
 INSTALL_LOCKED = $(call INSTALL_WITH,--require-hashes -r $(1))
 INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 
+# What `make test` measures; empty for none.
+COVERAGE = --cov --cov-report=term:skip-covered
+
 # Of the soak test.
 SECONDS = 600
 WORKERS = 1
@@ -33,30 +36,35 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
+.PHONY: demo test t npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
 
 test: $(VENV)/.dev
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest --no-cov tests/e2e/test_sdk*.py
+	$(BIN)/python -m pytest $(COVERAGE)
+	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest tests/e2e/test_sdk*.py
+
+# One file, folder or test, without coverage: make t T=tests/test_dialects.py
+t: $(VENV)/.dev
+	$(if $(T),,$(error T names what to run: make t T=tests/test_dialects.py))
+	$(BIN)/python -m pytest -q $(T)
 
 npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package-lock.json
 
 test-claude-code: $(VENV)/.dev $(CLAUDE_CODE)/node_modules/.package-lock.json
 	CLAUDE_CODE_BINARY=$$(ls $(CURDIR)/$(CLAUDE_CODE)/node_modules/@anthropic-ai/claude-code-*/claude | head -n 1) \
-	$(BIN)/python -m pytest --no-cov tests/claude_code
+	$(BIN)/python -m pytest tests/claude_code
 
 test-upstreams:
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.dev
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.servers || echo "Ollama can't be installed: it is skipped"
-	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest --no-cov -rfE tests/upstreams
+	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest -rfE tests/upstreams
 
 test-fronts: $(VENV)/.dev
 	@$(MAKE) --no-print-directory VENV=$(FRONTS) $(FRONTS)/.fronts
-	FRONTS=$(CURDIR)/$(FRONTS)/bin $(BIN)/python -m pytest --no-cov tests/fronts
+	FRONTS=$(CURDIR)/$(FRONTS)/bin $(BIN)/python -m pytest tests/fronts
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests bench container
@@ -100,7 +108,7 @@ image:
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
 
 container-test: $(VENV)/.dev
-	IMAGE=$(IMAGE) $(BIN)/python -m pytest --no-cov container
+	IMAGE=$(IMAGE) $(BIN)/python -m pytest container
 
 judges:
 	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges
