@@ -51,6 +51,12 @@ def test_headers_are_the_errors_own() -> None:
     assert ApiError(400, "no").headers == {}
 
 
+def test_a_refused_key_is_not_sent_again() -> None:
+    assert ApiError(401, "no").headers == {"x-should-retry": "false"}
+    assert ApiError(401, "no", {"retry-after": "3"}).headers == {"x-should-retry": "false", "retry-after": "3"}
+    assert ApiError(401, "no", {"x-should-retry": "true"}).headers == {"x-should-retry": "true"}
+
+
 def test_invalid_request() -> None:
     error = invalid_request("no")
     assert (error.status, error.message) == (400, "no")

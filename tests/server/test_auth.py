@@ -58,6 +58,7 @@ def test_all_others_need_one(served: tuple[ScriptedUpstream, str], method: str, 
     told = httpx.request(method, served[1] + path, trust_env=False)
     assert told.status_code == 401
     assert told.json()["error"] == {"type": "authentication_error", "message": "x-api-key header is required"}
+    assert told.headers["x-should-retry"] == "false"
     assert told.headers["request-id"] == told.json()["request_id"]
 
 
