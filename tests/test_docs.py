@@ -58,6 +58,43 @@ def test_each_option_is_documented() -> None:
         assert f"anthropic-proxy {command}" in section
 
 
+# Instructions that do harm, with a line that each must find.
+HARMFUL = {
+    "The log is written across the screen of the program in the same terminal.": (
+        re.compile(r"\banthropic-proxy\b[^\n]*\s&(?=\s*(?:`|#|$))", re.MULTILINE),
+        "UPSTREAM_BASE_URL=http://localhost:1 anthropic-proxy --port 1 &  # in the background",
+    ),
+    "Claude Code asks whether to use such a key, and recommends not to: ANTHROPIC_AUTH_TOKEN.": (
+        re.compile(r"\bANTHROPIC_API_KEY="),
+        "`ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_API_KEY=none claude`",
+    ),
+    "No package of this name is published; anybody could take it: pip install '.[redis]'.": (
+        re.compile(
+            r"(?:\bpipx? install|\buv (?:pip|tool) install|\buv add|\buvx)\b[^\n`]*?(?<![\w/.-])anthropic-proxy(?![\w/])"
+        ),
+        "hint: pip install 'anthropic-proxy[otel]'",
+    ),
+}
+TEXTS = [
+    path
+    for pattern in ("*.md", "*.yml", ".env.example", "docs/**/*", "deploy/**/*", "chart/**/*", "container/**/*", "src/**/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file() and "__pycache__" not in path.parts and path.name != "CHANGELOG.md"
+]
+
+
+@pytest.mark.parametrize("reason", HARMFUL)
+def test_harmful_instructions_are_found(reason: str) -> None:
+    pattern, example = HARMFUL[reason]
+    assert pattern.search(example)
+
+
+@pytest.mark.parametrize("reason", HARMFUL)
+def test_no_text_gives_harmful_instructions(reason: str) -> None:
+    pattern, _ = HARMFUL[reason]
+    assert {str(path.relative_to(ROOT)) for path in TEXTS if pattern.search(path.read_text(errors="replace"))} == set()
+
+
 def test_the_tests_that_hold_the_promises_are_there() -> None:
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "security.md").read_text()))
     assert len(named) > 15

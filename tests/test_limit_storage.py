@@ -127,7 +127,7 @@ def test_no_storage(tmp_path: Path) -> None:
     assert "canary" not in str(caught.value)
     with (
         mock.patch.dict(sys.modules, {"redis.asyncio": None}),
-        pytest.raises(ConfigError, match=r"pip install 'anthropic-proxy\[redis\]'"),
+        pytest.raises(ConfigError, match=r"pip install '\.\[redis\]' in the checkout"),
     ):
         open_storage("redis://localhost")
 

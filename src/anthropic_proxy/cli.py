@@ -55,8 +55,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Proxy Anthropic API requests to OpenAI-compatible endpoints.
 
-    Anthropic clients (Claude Code, Claude Desktop, the SDKs) talk to it as to the real API; it forwards to any server
-    that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
+    Anthropic clients (Claude Code, the SDKs) talk to it as to the real API; it forwards to any server that speaks
+    OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
     """
     if context.invoked_subcommand is not None:
         early_signals.release()

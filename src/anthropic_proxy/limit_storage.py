@@ -157,7 +157,7 @@ def _redis(url: str) -> Opened:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError:
-        hint = "pip install 'anthropic-proxy[redis]'"
+        hint = "pip install '.[redis]' in the checkout"
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
     try:
         check_login(url)

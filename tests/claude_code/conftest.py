@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Without the CLI its scenarios are deselected; the summary says so."""
     if claude.BINARY:
         return
-    scenarios = [item for item in items if "scene" in getattr(item, "fixturenames", ())]
+    scenarios = [item for item in items if "claude_binary" in getattr(item, "fixturenames", ())]
     config.stash[_DESELECTED] = len(scenarios)
     config.hook.pytest_deselected(items=scenarios)
     items[:] = [item for item in items if item not in scenarios]
@@ -61,7 +61,13 @@ StartScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def scene(tmp_path: Path, record_property: Callable[[str, object], None]) -> Iterator[StartScene]:
+def claude_binary() -> str:
+    """The path of the CLI; a test that wants it is deselected where there is none."""
+    return claude.BINARY
+
+
+@pytest.fixture
+def scene(claude_binary: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> Iterator[StartScene]:
     """Start a scene: `scene(script, accent="openai", extra_fields=())`."""
     with contextlib.ExitStack() as stack:
 

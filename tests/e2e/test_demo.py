@@ -28,7 +28,7 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
     assert "1. A streamed answer" in done.stdout
     structured = next(line for line in done.stdout.splitlines() if line.startswith('  {"name"'))
     assert set(json.loads(structured)) == {"name", "age", "city"}
-    assert run.CLAUDE_CODE in done.stdout
+    assert run.claude_code() in done.stdout
     for figure in ("time to first token", "tokens per second", "the proxy adds"):
         assert figure in done.stdout
     assert "sk-secret" not in done.stdout + done.stderr

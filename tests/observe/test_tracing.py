@@ -36,5 +36,5 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     log = mock.create_autospec(Log, instance=True)
     assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []
-    hint = "pip install 'anthropic-proxy[otel]', or set OTEL_TRACES_EXPORTER=none"
+    hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
     log.warning.assert_called_once_with("traces can't be sent without OpenTelemetry", missing="opentelemetry", hint=hint)

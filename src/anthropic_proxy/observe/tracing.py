@@ -41,7 +41,7 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
     try:
         from anthropic_proxy.observe.traces import Traces  # an extra, and half a second of the start
     except ImportError as error:
-        hint = "pip install 'anthropic-proxy[otel]', or set OTEL_TRACES_EXPORTER=none"
+        hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
         log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)
         return []
     return [Traces(exporters, log, quiet, environment)]

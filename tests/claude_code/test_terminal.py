@@ -1,0 +1,126 @@
+"""The README's quick start in a terminal, with the real Claude Code and a person's keys."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.claude_code.accents import Said
+from tests.claude_code.strict_upstream import Conversation, Refused, StrictUpstream
+from tests.readme import Place, quick_start, section
+from tests.running_command import Command
+
+if sys.platform != "win32":
+    from tests.claude_code.terminal import shell
+
+QUESTION = "What is the capital of France?"
+CLAUDE_PROMPT = "❯"  # noqa: RUF001 - as it is drawn
+ANSWER = "The capital of France is Paris, on the Seine."
+
+# The first start of Claude Code asks for a theme, and in each new folder whether to trust it.
+_ANSWERED = {"hasCompletedOnboarding": True, "theme": "dark"}
+_QUIET = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+
+
+@pytest.fixture
+def place(claude_binary: str, tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    place.install("claude", f"exec '{claude_binary}' \"$@\"")
+    config = {**_ANSWERED, "projects": {str(place.work): {"hasTrustDialogAccepted": True}}}
+    (place.home / ".claude.json").write_text(json.dumps(config))
+    yield place
+    place.clean()
+
+
+def _answer(asked: Conversation) -> Said:
+    assert QUESTION in asked.text
+    return Said(ANSWER)
+
+
+def test_the_quick_start(place: Place) -> None:
+    """Server, Claude Code and stop, typed into one terminal: the answer is on the screen, and no line of the log."""
+    (block,) = [block for block in quick_start() if block.name == "OpenRouter"]
+    with (
+        StrictUpstream(_answer, "openai", ()).running() as upstream,
+        shell(place.work, {**place.environment, **_QUIET}) as terminal,
+    ):
+        start, use, stop = (place.here(command, upstream.url) for command in block.commands)
+        terminal.wait_for_prompt()
+        terminal.enter(start)
+        terminal.wait_for(f"Daemon started, listening on {place.address}")
+        terminal.wait_for_prompt()
+        terminal.enter(use)
+        terminal.wait_for(CLAUDE_PROMPT)
+        terminal.enter(QUESTION)
+        terminal.wait_for(ANSWER)
+        shown = terminal.screen.text
+        terminal.enter("/exit")
+        terminal.wait_for_prompt()
+        terminal.enter(stop)
+        terminal.wait_for("Daemon stopped")
+    (place.folder / "screen.txt").write_text(shown)
+    assert upstream.problems == []
+    lines = place.log.read_text().splitlines()
+    requests = [line for line in lines if "operation" in line]
+    assert requests, "the request is in the log"
+    assert "operation" not in shown
+    assert b"operation" not in terminal.raw
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A mistake, and what Claude Code shows of it. variables: of Claude Code; a value of None unsets one."""
+
+    id: str
+    text: str
+    variables: dict[str, str | None] = field(default_factory=dict)
+    proxy: dict[str, str] = field(default_factory=dict)
+    asks: bool = True
+
+
+NOT_LOGGED_IN = "Not logged in · Please run /login"
+UNKNOWN_MODEL = "There's an issue with the selected model (...). It may not exist or you may not have access to it."
+TROUBLES = [
+    Trouble("no-token", NOT_LOGGED_IN, {"ANTHROPIC_AUTH_TOKEN": None}),
+    Trouble("unknown-token", NOT_LOGGED_IN, proxy={"PROXY_API_KEYS": "alice=a-key-of-alice", "HOST": "127.0.0.1"}),
+    Trouble(
+        "api-key",
+        "Detected a custom API key in your environment",
+        {"ANTHROPIC_AUTH_TOKEN": None, "ANTHROPIC_API_KEY": "none"},
+        asks=False,
+    ),
+    Trouble("unknown-model", UNKNOWN_MODEL),
+    Trouble("window", 'Model "..." isn\'t recognized · context assumed to be 1m tokens', asks=False),
+    Trouble(
+        "no-proxy",
+        "API Error: Connection refused",
+        {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "CLAUDE_CODE_MAX_RETRIES": "0"},
+    ),
+]
+
+
+def _refuse(_: Conversation) -> Refused:
+    return Refused(404, "The model does not exist")
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.id)
+def test_the_texts_of_the_troubleshooting_table(place: Place, trouble: Trouble) -> None:
+    """The table names what is really on the screen."""
+    assert f"| `{trouble.text}` in Claude Code |" in section("Troubleshooting")
+    with (
+        StrictUpstream(_refuse, "openai", ()).running() as upstream,
+        Command(place.folder).serving(UPSTREAM_BASE_URL=upstream.url, **trouble.proxy) as proxy,
+    ):
+        variables = {"ANTHROPIC_BASE_URL": proxy.address, "ANTHROPIC_AUTH_TOKEN": "any-value", **trouble.variables}
+        given = {name: value for name, value in variables.items() if value is not None}
+        with shell(place.work, {**place.environment, **_QUIET, **given}) as terminal:
+            terminal.wait_for_prompt()
+            terminal.enter("claude --model qwen/qwen3-coder")
+            if trouble.asks:
+                terminal.wait_for(CLAUDE_PROMPT)
+                terminal.enter(QUESTION)
+            for part in trouble.text.split("..."):
+                terminal.wait_for(part)
