@@ -88,6 +88,8 @@ def test_the_checkout_is_cloned_and_has_an_environment(place: Place) -> None:
     (install,) = [block for block in BLOCKS if block.name == "install"]
     *commands, last = [command.replace("<address of this repository>", f"'{ROOT}'") for command in install.commands]
     assert last == "pip install ."
+    # The checkout may belong to another user.
+    (place.home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
     done = _run(place, [*commands, "command -v pip", "ls"])
     assert done.returncode == 0, done.stderr
     pip, *files = done.stdout.splitlines()

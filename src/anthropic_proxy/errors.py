@@ -11,8 +11,8 @@ from anthropic_proxy.wire.quoting import shortened
 # Characters. What other servers said is cut to half of it; lists of a client's names may be longer.
 _LONGEST_MESSAGE = 4000
 
-# The same key is refused again. Without this header Claude Code sends a request with a wrong key ten times in three minutes,
-# before it shows the error.
+# The same key is refused again. Without this header Claude Code sends a request with a wrong key ten times in three
+# minutes before it shows the error.
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
 
 # What a server says to a path that it does not have.
