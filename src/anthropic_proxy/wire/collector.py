@@ -11,11 +11,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Collect nothing within the block, which must be short. Memory that reference counts free is freed as always."""
-    was_enabled = gc.isenabled()
+    """Collect nothing within the block, which must be short. Memory that reference counts free is freed as always.
+
+    The collector is enabled afterwards in any case. Two threads may be here at once, and if each restored what it had
+    found, the last one could leave it disabled for ever.
+    """
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()
