@@ -118,6 +118,10 @@ REFUSED = {
     "an old version": (b"GET /health HTTP/0.9\r\nhost: a\r\n\r\n", 505),
     "a version to come, without a body": (b"HEAD /health HTTP/3.0\r\nhost: a\r\n\r\n", 505),
     "half an IPv6 address": (b"POST http://[::1/v1/messages HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "half an IPv6 address in an upgrade": (
+        b"GET http://[::1/ HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+        400,
+    ),
     "half of another scheme's": (b"GET mailto://[x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "a request that is none": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
     "endless headers": (AMBIGUOUS["endless headers"], 431),
@@ -156,6 +160,13 @@ SERVED = {
 @pytest.mark.parametrize("case", SERVED)
 def test_upgrades_are_ignored_and_urls_understood(proxy: str, case: str) -> None:
     assert _statuses(exchange(proxy, SERVED[case])) == [200]
+
+
+@pytest.mark.parametrize("key", [b"", b"\xa0", b"\x85 \xa0", b"\x1c"])
+def test_keys_of_white_space_are_none(proxy: str, key: bytes) -> None:
+    """Also of characters that are white space in Latin-1 alone."""
+    sent = b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: " + key + b"\r\n\r\n"
+    assert _statuses(exchange(proxy, sent)) == [401]
 
 
 @pytest.mark.parametrize("target", [b"*", b"a:443", b"nothing", b"//[::1/x", b"//a]b/%zz%ff", b"/%00"])

@@ -109,8 +109,8 @@ def _observation(scope: Scope, log: Log) -> Observation:
 def _credentials(scope: Scope) -> Iterator[str]:
     """Yield the credentials that a request came with, without the names of their schemes."""
     for name, value in scope["headers"]:
-        if name.lower() in _CREDENTIAL_HEADERS and value.strip():
-            yield value.decode("latin-1").split()[-1]
+        if name.lower() in _CREDENTIAL_HEADERS:
+            yield from value.decode("latin-1").split()[-1:]
 
 
 def _request_id(scope: Scope, log: Log) -> str:
