@@ -266,7 +266,7 @@ class Http1Protocol(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         # An upgrade that cannot be made is ignored (RFC 9110, 7.8).
-        if _has_valid_settings(event):
+        if _has_valid_settings(event) and _is_valid_target(event.target):
             await super()._check_protocol(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
@@ -498,6 +498,14 @@ def _has_valid_settings(request: h11.Request) -> bool:
                 scratch.initiate_upgrade_connection(value)
             except Exception:  # noqa: BLE001 - base64, hyperframe and h2 have errors of their own for it
                 return False
+    return True
+
+
+def _is_valid_target(target: bytes) -> bool:
+    try:
+        _origin_form(target)
+    except ValueError:
+        return False
     return True
 
 
