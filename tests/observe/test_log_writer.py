@@ -103,6 +103,21 @@ def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
     assert sorted(text.splitlines()[1:]) == [b"child", b"parent", b"the end"]
 
 
+def test_a_forked_process_counts_its_own_drops(pipe: tuple[int, int]) -> None:
+    """Not those of its parent, whose thread may hold the lock during the fork."""
+    writer = _writer(pipe[1])
+    writer._total = 3
+    with writer._changed:
+        child = os.fork()
+        if child == 0:
+            counted: list[int] = []
+            counting = threading.Thread(target=writer.count_drops, args=[counted.append], daemon=True)
+            counting.start()
+            counting.join(DEADLINE)
+            os._exit(counting.is_alive() or len(counted))
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_the_thread_does_not_hold_up_the_end_of_the_process(pipe: tuple[int, int]) -> None:
     writer = _writer(pipe[1])
     writer.write("x" * 70_000 + "\n")

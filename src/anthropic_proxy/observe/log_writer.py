@@ -32,9 +32,7 @@ class LogWriter:
     def write(self, text: str) -> int:
         """Queue a line, or drop it when the queue is full. Never waits."""
         line = text.encode(self._encoding, "backslashreplace")
-        if self._pid != os.getpid():
-            # The lines before the fork are the parent's, and so is the thread.
-            self._begin()
+        self._begin_after_fork()
         with self._changed:
             is_full = self._is_full = not self._has_room(len(line))
             if not is_full:
@@ -54,11 +52,17 @@ class LogWriter:
             self._changed.wait_for(lambda: not (self._lines or self._is_writing), seconds)
 
     def count_drops(self, count: Callable[[int], object]) -> None:
-        """Call `count` with the number of lines dropped so far, and with each further number."""
+        """Call `count` with the number of lines that this process has dropped so far, and with each further number."""
+        self._begin_after_fork()
         with self._changed:
             self._count, total = count, self._total
         if total:
             count(total)
+
+    def _begin_after_fork(self) -> None:
+        """Begin anew in a forked process: lines and thread are its parent's, and the lock may have been held then."""
+        if self._pid != os.getpid():
+            self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
