@@ -100,6 +100,17 @@ def test_workers_outlive_a_hangup_of_the_terminal(command: Command, upstream: Sc
         assert "worker died" not in server.end()[1]
 
 
+def test_commands_under_nohup_ignore_hangups() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+    try:
+        early_signals.hold()
+        early_signals.release()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_handlers() -> None:
     before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
     try:

@@ -12,10 +12,11 @@ from typing import NoReturn
 
 
 class _Hangup:
-    """A handler that remembers whether it was called."""
+    """A handler that remembers whether it was called, and the handler that it replaces."""
 
     def __init__(self) -> None:
         self.called = False
+        self.before = signal.getsignal(signal.SIGHUP)
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         self.called = True
@@ -29,9 +30,12 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Let SIGHUP and SIGTERM end the process again, as is usual for commands."""
-    if sys.platform != "win32" and isinstance(signal.getsignal(signal.SIGHUP), _Hangup):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Handle SIGHUP and SIGTERM as is usual for commands: both end the process, but not SIGHUP under `nohup`."""
+    if sys.platform == "win32":
+        return
+    held = signal.getsignal(signal.SIGHUP)
+    if isinstance(held, _Hangup):
+        signal.signal(signal.SIGHUP, held.before)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
