@@ -60,12 +60,12 @@ class PdfReader:
         """Return what a reading process wrote, and its exit code; None when its time was over."""
         if self._closed:
             return b"", None
-        environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", __name__, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment
-        )
+        process = await _start()
         self._processes.add(process)
         try:
+            if self._closed:
+                # While it was started.
+                return b"", None
             async with asyncio.timeout(MAX_SECONDS):
                 written, _ = await process.communicate(data.encode())
         except TimeoutError:
@@ -76,6 +76,19 @@ class PdfReader:
             _kill(process)
             await process.wait()
             self._processes.discard(process)
+
+
+async def _start() -> Process:
+    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    # In a session of its own: Ctrl-C in a terminal lets the server finish its open requests, and so their documents.
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", __name__),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _kill(process: Process) -> None:
@@ -91,12 +104,13 @@ def _pages(written: bytes, code: int | None) -> list[str]:
         return list(map(str, told["pages"]))
     if "problem" in told:
         raise ApiError(400, str(told["problem"]))
-    is_late = code is None or (sys.platform != "win32" and code == -signal.SIGXCPU)
-    raise invalid_pdf(_TOO_SLOW if is_late else "it can't be read (out of memory?)")
+    raise invalid_pdf(_TOO_SLOW if code is None else "it can't be read (out of memory?)")
 
 
 def main() -> None:
     """Read one PDF: base64 on standard input, and its pages, or what is wrong with it, as JSON on standard output."""
+    # A service manager sends it to all processes of a service. The server ends this one when it is no longer needed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _limit_resources()
     data = sys.stdin.buffer.read().decode()
     try:
