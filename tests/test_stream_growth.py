@@ -1,9 +1,12 @@
-"""The cost of hostile streams grows in proportion to their length, however they are cut into reads."""
+"""The cost of hostile streams grows in proportion to their length, however they are cut into reads.
+
+The cost of what their events say is measured in translate/test_linear_cost.py.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -12,8 +15,6 @@ from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.translate.failure import Source
-from anthropic_proxy.translate.jsonanswer import JsonAnswer
-from anthropic_proxy.translate.responses_api.events import ResponsesReader
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import Decoder
@@ -40,25 +41,6 @@ class _Reply:
 
 def _reads(text: bytes, size: int) -> list[bytes]:
     return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-def _answer(deltas: Iterable[dict[str, Any]], request: dict[str, Any] | None = None) -> Work:
-    """Return the translation of an answer with these deltas."""
-    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-
-    def work() -> None:
-        translator = StreamTranslator(answer_spec(request))
-        for chunk in chunks:
-            translator.feed(chunk)
-        translator.close(done=True)
-
-    return work
-
-
-def _tool_call(index: int | None = 0, call_id: str | None = None, **function: str) -> dict[str, Any]:
-    place = {} if index is None else {"index": index}
-    named = {} if call_id is None else {"id": call_id}
-    return {"tool_calls": [{**place, **named, "function": function}]}
 
 
 def _decoded(make: Callable[[int], bytes], read: int) -> Callable[[int], Work]:
@@ -127,87 +109,6 @@ def _saying(text: bytes) -> bytes:
 )
 def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
     assert_linear_cpu(_translated(events), 500)
-
-
-@pytest.mark.parametrize(
-    "deltas",
-    [
-        pytest.param(
-            lambda size: [_tool_call(name="f"), _tool_call(arguments="{}"), *[_tool_call(arguments=" ")] * size],
-            id="space-behind-an-empty-object",
-        ),
-        pytest.param(
-            lambda size: (
-                [_tool_call(call_id="a", name="f", arguments='{"a":"')]
-                + [_tool_call(call_id="a", name="f", arguments="x" * 1000)] * size
-            ),
-            id="id-and-name-in-each-fragment",
-        ),
-        pytest.param(
-            lambda size: (
-                [_tool_call(name="f", arguments='{"a":1}' + "</" + "a" * size)] + [_tool_call(arguments="a")] * size
-            ),
-            id="a-long-tag-behind-the-arguments",
-        ),
-        pytest.param(
-            lambda size: (_tool_call(None, f"call_{number}", name="f", arguments="{") for number in range(4 * size)),
-            id="open-calls-by-id",
-        ),
-        pytest.param(
-            lambda size: [
-                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "x" * 200}]} for _ in range(size)
-            ],
-            id="one-detail-in-pieces",
-        ),
-        pytest.param(lambda size: [{"refusal": "x" * 100} for _ in range(size)], id="a-refusal-in-pieces"),
-    ],
-)
-def test_deltas(deltas: Callable[[int], Iterable[dict[str, Any]]]) -> None:
-    assert_linear_cpu(lambda size: _answer(deltas(size)), 1000)
-
-
-def test_many_tools_and_a_name_in_many_pieces() -> None:
-    """The tools offered do not multiply with the fragments."""
-
-    def prepare(size: int) -> Work:
-        tools = [{"name": f"tool_{number}", "input_schema": {"type": "object"}} for number in range(size)]
-        return _answer([_tool_call(name=name) for name in ("a", "b")] * size, {"tools": tools})
-
-    assert_linear_cpu(prepare, 200)
-
-
-def test_the_name_of_a_language_without_end() -> None:
-    def prepare(size: int) -> Work:
-        def work() -> None:
-            answer = JsonAnswer()
-            answer.feed("```")
-            for _ in range(size):
-                answer.feed("a" * 20)
-
-        return work
-
-    assert_linear_cpu(prepare, 500)
-
-
-def test_the_end_of_a_text_announced_again_and_again() -> None:
-    delta = {
-        "type": "response.output_text.delta",
-        "item_id": "m",
-        "output_index": 0,
-        "content_index": 0,
-        "delta": "x" * 100,
-    }
-    end = {"type": "response.output_text.done", "item_id": "m", "output_index": 0, "content_index": 0, "text": ""}
-
-    def prepare(size: int) -> Work:
-        def work() -> None:
-            reader = ResponsesReader()
-            for event in [*[delta] * size, *[end] * size]:
-                reader.feed(event)
-
-        return work
-
-    assert_linear_cpu(prepare, 200)
 
 
 def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:

@@ -21,7 +21,6 @@ from anthropic_proxy.translate.responses_api.events import ResponsesReader
 from anthropic_proxy.translate.stops import StopScanner
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.textcalls import TextCalls
-from anthropic_proxy.wire.sse import Decoder
 from tests.scaling import Prepare, assert_linear_cpu, assert_linear_lines
 from tests.translate.answer_specs import answer_spec
 
@@ -205,11 +204,18 @@ def feed_each(feed: Callable[[Any], object], pieces: list[Any]) -> None:
         feed(piece)
 
 
-def responses_events(number: int) -> list[dict[str, Any]]:
+def ended_calls(number: int) -> list[dict[str, Any]]:
     """A call in many pieces, said to be whole many times over."""
     kind = "response.function_call_arguments"
     delta, done = {"type": f"{kind}.delta", "delta": "a" * BLOB}, {"type": f"{kind}.done", "arguments": "{}"}
     return [*[delta] * number, *[done] * number]
+
+
+def ended_texts(number: int) -> list[dict[str, Any]]:
+    """A text in many pieces, said to be whole many times over."""
+    kind, place = "response.output_text", {"item_id": "m", "output_index": 0, "content_index": 0}
+    delta, done = {"type": f"{kind}.delta", "delta": "a" * BLOB}, {"type": f"{kind}.done", "text": ""}
+    return [*[delta | place] * number, *[done | place] * number]
 
 
 def stop_sequences(size: int) -> list[str]:
@@ -261,11 +267,12 @@ WORKS: dict[str, Prepare] = {
     "repair, comments": lambda size: partial(repaired, "{" + "/* " * size),
     "repair, words": lambda size: partial(repaired, "{" + "a " * size),
     "repair, tokens": lambda size: partial(repaired, "{'a':[" + "1," * size + "]}"),
-    "event in many reads": lambda size: partial(feed_each, Decoder().feed, [b"a" * BLOB * size] + [b"a"] * size),
-    "event in many reads, line breaks": lambda size: partial(
-        feed_each, Decoder().feed, [b"a" * BLOB * size] + [b"a\r\n"] * size
+    "Responses API, the same end of a call again": lambda size: partial(
+        feed_each, ResponsesReader().feed, ended_calls(size)
     ),
-    "Responses API, the same end again": lambda size: partial(feed_each, ResponsesReader().feed, responses_events(size)),
+    "Responses API, the same end of a text again": lambda size: partial(
+        feed_each, ResponsesReader().feed, ended_texts(size)
+    ),
     "code of an error": lambda size: partial(
         stream_error,
         {"error": {"message": "a", "code": "input token count " * size, "type": "image_url" * size}},
