@@ -1,4 +1,4 @@
-"""The process runs out of file descriptors or ports: said clearly, logged once, and held against no upstream."""
+"""The process runs out of file descriptors or buffers: said clearly, logged once, and held against no upstream."""
 
 import asyncio
 import contextlib

@@ -17,7 +17,7 @@ from typing import Literal
 
 from anthropic_proxy import variables
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.redaction import MASK, is_key_like
+from anthropic_proxy.redaction import shown_name
 from anthropic_proxy.wire.quoting import shortened
 
 Reason = Literal[
@@ -92,9 +92,9 @@ class ClientKeys:
         self._by_name: dict[str, ClientKey] = {}
         for key in keys:
             if key.name in self._by_name:
-                raise ValueError(f"the name {_shown(key.name)} is given twice")
+                raise ValueError(f"the name {shown_name(key.name)} is given twice")
             if key.sha256 in self._by_hash:
-                raise ValueError(f"{_shown(key.name)} has the same key as {_shown(self._by_hash[key.sha256].name)}")
+                raise ValueError(f"{shown_name(key.name)} has the same key as {shown_name(self._by_hash[key.sha256].name)}")
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 
@@ -116,11 +116,6 @@ class ClientKeys:
     def named(self, name: str) -> ClientKey | None:
         """The key with a name."""
         return self._by_name.get(name)
-
-
-def _shown(name: str) -> str:
-    """Return a name for an error; somebody may have written a key in its place."""
-    return MASK if is_key_like(name) else repr(name)
 
 
 def hashed(secret: str) -> str:

@@ -28,14 +28,13 @@ from anthropic_proxy.config_entries import (
 )
 from anthropic_proxy.config_text import Path, Source, located, parse_text
 from anthropic_proxy.config_values import Around, suggestion
-from anthropic_proxy.redaction import MASK, is_key_like
+from anthropic_proxy.redaction import MASK, is_key_like, shown_url
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?P<inside>[^}]*)(?P<end>\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _SECRETS = frozenset({"key", "keys", "key_file", "keys_file", "headers", "query", "extra_body"})
 # The start of a URL; a key may hold `://`, too.
 _URL = re.compile(r"[a-z]{2,5}://", re.IGNORECASE)
-_URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _shown(path: Path, given: Any) -> str:
     if path[:1] == ("upstreams",) and not _SECRETS.isdisjoint(path[2:]):
         return "the given value"
     if path[:1] == ("upstreams",) and path[2:] == ("url",) and isinstance(given, str):
-        return repr(_URL_SECRETS.sub("***", given)) if _URL.match(given) else "the given value"
+        return shown_url(given) if _URL.match(given) else "the given value"
     words = {dict: "a mapping", list: "a list", type(None): "nothing"}
     return words.get(type(given)) or (str(given).lower() if isinstance(given, bool) else repr(given))
 

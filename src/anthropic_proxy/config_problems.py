@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
-from anthropic_proxy.redaction import is_key_like
+from anthropic_proxy.redaction import is_key_like, shown_url
 
 # Errors that say all there is to say.
 _WHOLE_SENTENCES = ("missing_upstream", "excluded")
@@ -18,7 +18,6 @@ _ADDRESSES = ("upstream_base_url",)
 # What is certainly meant as an address: a URL, a name or number of this machine, or something too short for a key. Keys may
 # hold any of the characters `/`, `.` and `:`, so nothing else without a scheme is shown.
 _ADDRESS = re.compile(r"[a-z]{2,5}://.*|(?:localhost|[\d.]{7,15})(?::\d+)?(?:/.*)?|.{0,7}", re.DOTALL | re.IGNORECASE)
-_URL_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
 def problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
@@ -44,4 +43,4 @@ def _shown(given: str, name: str, field: FieldInfo) -> str:
     is_shown = all(_ADDRESS.fullmatch(url.strip()) for url in re.split(r"[;\n]", given)) and (
         "://" in given or "@" not in given
     )
-    return repr(_URL_SECRETS.sub("***", given)) if is_shown else "the given value"
+    return shown_url(given) if is_shown else "the given value"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from anthropic_proxy.config import ConfigError
-from anthropic_proxy.redaction import MASK, is_key_like
+from anthropic_proxy.redaction import shown_name
 
 # Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
 MAX_CHARACTERS = 1024 * 1024
@@ -162,8 +162,7 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal(key, "a key must be a text")
             if key.value in lines:
-                shown = MASK if is_key_like(key.value) else repr(key.value)
-                raise _refusal(key, f"the key {shown} stands in line {lines[key.value]} already")
+                raise _refusal(key, f"the key {shown_name(key.value)} stands in line {lines[key.value]} already")
             lines[key.value] = key.start_mark.line + 1
             self._places[*path, key.value] = _place(key.start_mark)
             yield key.value, value

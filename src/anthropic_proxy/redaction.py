@@ -160,6 +160,17 @@ def is_key_like(text: str) -> bool:
     return bool(_KEY_LIKE.fullmatch(text))
 
 
+def shown_name(text: str) -> str:
+    """Return a name for an error message, in quotes; masked if it looks like a key that was written in its place."""
+    return MASK if is_key_like(text) else repr(text)
+
+
+def shown_url(text: str) -> str:
+    """Return a URL for an error message, in quotes, with its login and its query masked."""
+    return repr(_LOGIN_OR_QUERY.sub(MASK, text))
+
+
+_LOGIN_OR_QUERY = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 # The usual prefixes of keys, or a long run with letters and digits.
 _KEY_LIKE = re.compile(r"(?:sk|pk|rk|gsk|xai|hf|ghp|nvapi)[-_].*|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+=-]{20,}", re.DOTALL)
 
