@@ -23,7 +23,7 @@ class SlowEnd:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"all of it", "more_body": True})
         await self.is_read.wait()
-        await self._connections.drain()
+        self._connections.drain()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -344,3 +344,22 @@ def test_draining_sends_goaway_when_no_stream_is_open(tmp_path: Path, upstream: 
         assert busy.body(stream).endswith(b'data: {"type":"message_stop"}\n\n')
         assert busy.goodbyes()[0] == 0
         assert server.process.wait(DEADLINE) == 0
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """Nothing can be sent on its connection, not even GOAWAY."""
+    upstream.then(streams([BIG] * 600))
+    with (
+        Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url) as server,
+        Http2Client(server.address) as client,
+    ):
+        client.connection.increment_flow_control_window(2**30)
+        client.connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+        stream = client.request("POST", "/v1/messages", STREAM)
+        request = upstream.request()
+        # The sockets between the proxy and its client are full when the proxy reads no more.
+        assert not request.gone.wait(1)
+        client.connection.reset_stream(stream)
+        client.flush()
+        assert request.gone.wait(DEADLINE)
+        assert server.end()[0] == 0

@@ -49,11 +49,11 @@ class Connections:
         """Close `listener`; the connections that are open go on."""
         self._servers.pop(listener).close()
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Ask clients to send no more requests on the connections that are open."""
         self._context.draining = True
-        for connection in list(self._open.values()):
-            await connection.drain()
+        for connection in self._open.values():
+            connection.drain()
 
     async def close(self) -> None:
         """Close everything: idle connections at once, the others when their last bytes are written."""

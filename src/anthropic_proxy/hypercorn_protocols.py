@@ -96,10 +96,13 @@ class Connection(TCPServer):
                 await self._read_data()
         await self._close()
 
-    async def drain(self) -> None:
-        """Ask the client to send no more requests on this connection, where the protocol can say that."""
-        if hasattr(self, "protocol"):
-            await self.protocol.drain()
+    def drain(self) -> None:
+        """Ask the client to send no more requests on this connection, where the protocol can say that.
+
+        Nothing waits for it: a client that does not read can't be sent anything.
+        """
+        if hasattr(self, "protocol") and not self._is_over:
+            self._task_group.spawn(self.protocol.drain)
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, _ResponseEndedFirst):

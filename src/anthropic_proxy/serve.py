@@ -139,7 +139,7 @@ async def serve(
             await control.stop.wait()
         application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
         connections.refuse(listeners.main)
-        await connections.drain()
+        connections.drain()
         await application.drain(settings.drain_timeout)
     await connections.close()
     await application.aclose()
