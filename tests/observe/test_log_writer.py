@@ -84,6 +84,16 @@ def test_a_stream_that_fails(pipe: tuple[int, int], *, closed: bool) -> None:
     os.close(descriptor)
 
 
+def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    writer = _writer(pipe[1])
+    lines = [letter * 50_000 + "\n" for letter in "abc"]
+    for line in lines:
+        writer.write(line)
+    writer.drain(0.01)
+    assert _read(pipe[0], b"c") == "".join(lines).encode()
+
+
 def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
     """In a child that is forked while a line of the parent waits, the child's lines are written, and the parent's once."""
     writer = _writer(pipe[1])

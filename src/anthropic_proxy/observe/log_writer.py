@@ -6,6 +6,7 @@ in one call: other processes share it, and a lock of a buffered stream could be 
 """
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -134,7 +135,16 @@ class LogWriter:
         """Write a line. False when that fails: the reader has gone (`2>&1 | head`), or the disk is full."""
         try:
             while line:
-                line = line[os.write(self._descriptor, line) :]
-        except OSError:
+                line = line[self._written(line) :]
+        except (OSError, ValueError):  # ValueError: `select` takes no descriptor that is closed or very large
             return False
         return True
+
+    def _written(self, line: bytes) -> int:
+        """Write the beginning of a line; return its size. Waits until the descriptor takes it. Raises OSError."""
+        try:
+            return os.write(self._descriptor, line)
+        except BlockingIOError:
+            # Another process that shares the terminal or pipe has made it non-blocking, as Node.js does.
+            select.select([], [self._descriptor], [])
+            return 0
