@@ -190,3 +190,25 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
     with command.serving() as server:
         assert server.address.startswith("http://0.0.0.0:")
         assert "only this machine" not in server.end()[1]
+
+
+def test_the_last_key_does_not_go_where_all_addresses_are_served(command: Command, upstream: ScriptedUpstream) -> None:
+    key = "PROXY_API_KEYS=a-key-that-is-long-enough"
+    _env(command, upstream, key)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        address = server.address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as it is logged
+        _env(command, upstream)
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "listens on all addresses since its start")
+        assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401
+        _env(command, upstream, "HOST=0.0.0.0")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration reloaded")
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        _env(command, upstream, key)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.log.read_text().count("configuration reloaded") == 1, "it has a key")
+        _env(command, upstream)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.log.read_text().count("configuration reloaded") == 2, "it has none, as at its start")

@@ -19,6 +19,11 @@ from anthropic_proxy.topology import text_of
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
 _FIXED = tuple(sorted({**ServerSettings.model_fields, **ObserveSettings.model_fields}))
 
+_EXPOSED = (
+    "without keys of clients everybody could use this server, as it listens on all addresses since its start: "
+    "restart it, or set HOST=0.0.0.0 to open it without keys"
+)
+
 _Signature = tuple[int, int, int] | None
 
 
@@ -72,7 +77,7 @@ class Reloader:
         settings: the ones in force. files: the ones that they were read from. on_end: told why a configuration was
         refused, or None when it is in force.
         """
-        self._settings = settings
+        self._started = self._settings = settings
         self._files = files
         self._note(settings)
         while True:
@@ -96,6 +101,7 @@ class Reloader:
         try:
             settings = self._load()
             self._note(settings)
+            self._refuse_exposure(settings)
             if self._certificates is not None:
                 self._certificates.reload()
             await self._apply(settings, self._files)
@@ -106,6 +112,21 @@ class Reloader:
         self._settings = settings
         self._log.info("configuration reloaded")
         return None
+
+    def _refuse_exposure(self, settings: Settings) -> None:
+        """Raise ConfigError for settings whose last key is gone, unless they name the address to listen on.
+
+        Without HOST a server with keys listens on all addresses, and one without on this machine alone. Where it listens is
+        decided at the start.
+        """
+        loses_keys = self._settings.needs_key and not settings.needs_key
+        is_closed = (
+            self._started.listen_host == settings.listen_host
+            or self._started.unix_socket is not None
+            or self._started.tls_client_ca_file is not None
+        )
+        if loses_keys and settings.host is None and not is_closed:
+            raise ConfigError(_EXPOSED)
 
     def _note(self, settings: Settings) -> None:
         self._files.note([settings.env_file, settings.config_file, settings.tls_cert_file, settings.tls_key_file])
