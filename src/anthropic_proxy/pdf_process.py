@@ -32,7 +32,7 @@ _TOO_SLOW = f"it takes more than {MAX_SECONDS} s to read; send the pages that ma
 
 
 class PdfReader:
-    """Reads PDFs, few at a time. `aclose` ends all reading."""
+    """Reads PDFs, few at a time. `close` ends all reading."""
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(_AT_ONCE)
