@@ -21,9 +21,10 @@ _CONTINUATION = 0x9
 # Control frames that a client may send at once, and for each second.
 _BURST = 1000
 _PER_SECOND = 100
-# Control frames for each request and for each frame of data that the client receives: it acknowledges what it reads on the
-# stream and on the connection.
+# Control frames for each frame of data that the client receives: it acknowledges what it reads, on the stream and on the
+# connection. A request earns none, so requests that are reset at once are limited as well.
 _EARNED = 4
+_MOST_EARNED = 50_000
 
 
 class SendBuffer:
@@ -127,7 +128,7 @@ class FrameReader:
 class FrameBudget:
     """Bounds the control frames of a connection (RFC 9113, 10.5).
 
-    A client may send some at any time, and more for what it requests and receives.
+    A client may send some at any time, and more for what it receives.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -138,8 +139,8 @@ class FrameBudget:
         self._earned = 0
 
     def earn(self) -> None:
-        """Allow frames for a request, or for a frame of data that the client receives."""
-        self._earned += _EARNED
+        """Allow frames for a frame of data that the client receives."""
+        self._earned = min(self._earned + _EARNED, _MOST_EARNED)
 
     def spend(self, frames: int) -> bool:
         """Count frames; return whether they are within the budget."""

@@ -454,7 +454,6 @@ class Http2Protocol(H2Protocol):
         self.stream_buffers[stream_id] = SendBuffer()  # type: ignore[assignment]  # has the methods of Hypercorn's class
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
-        self._budget.earn()
         abort = partial(self.task_group.spawn, self.abort_stream, stream_id)
         await stream.handle(
             Request(
