@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -71,7 +72,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, process: Process, monkeypatch
     assert _numbers() == before | {"busy": 1}
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\x00\x00\x00" * 4], ids=["empty", "cut"])
+# As prometheus_client writes it: how much is used, and an entry, whose key is no UTF-8 here.
+_NO_TEXT = struct.pack("<ii", 40, 0) + struct.pack("<i", 12) + b"\xff" * 12 + bytes(16)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00\x00\x00" * 4, _NO_TEXT], ids=["empty", "cut", "no text"])
 def test_a_file_that_was_not_finished_stops_nothing(tmp_path: Path, process: Process, content: bytes) -> None:
     process(1)
     (tmp_path / "counter_1.db").write_bytes(content)

@@ -85,8 +85,9 @@ def died(pid: int) -> None:
     directory = os.environ[_DIRECTORY]
     with _lock_file(directory) as lock:
         if _is_locked(lock):
-            # Where the disk is full, or the process ended while it made a file, its files stay, and count as before.
-            with contextlib.suppress(OSError, RuntimeError, struct.error):
+            # Where the disk is full, or the process ended while it made a file (half of one is no text either), its files
+            # stay, and count as before.
+            with contextlib.suppress(OSError, RuntimeError, ValueError, struct.error):
                 _merge(Path(directory), pid)
 
 
