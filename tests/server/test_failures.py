@@ -86,6 +86,14 @@ def test_too_many_values(upstream: ScriptedUpstream, api: str) -> None:
 LONG = "n" * 1_000_000
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
+    body = json.dumps({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]})
+    answer = httpx.post(f"{proxy}/v1/messages", content=body.encode(encoding), trust_env=False)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
 @pytest.mark.parametrize(
     "fields",
     [

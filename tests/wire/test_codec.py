@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.codec import dumps, loads, loads_begun, without_lone_surrogates
+from anthropic_proxy.wire.codec import (
+    dumps,
+    loads,
+    loads_begun,
+    loads_object,
+    loads_received,
+    without_lone_surrogates,
+)
 
 # Any code point, halves of surrogate pairs among them.
 _ANY_TEXT = st.text(st.characters())
@@ -153,3 +160,23 @@ def test_the_beginning_of_a_document(text: str, expected: Any) -> None:
 def test_no_beginning_of_a_document() -> None:
     with pytest.raises(ValueError, match="column"):
         loads_begun("{'a': 1}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_json_is_utf_8(encoding: str) -> None:
+    """RFC 8259, 8.1. Values of other encodings could not be counted."""
+    with pytest.raises(ValueError, match=r"utf-8|Expecting"):
+        loads('{"a":"\\"","b":["\u225b"]}'.encode(encoding))
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
+
+
+def test_received_documents_have_a_bound_for_values() -> None:
+    most = b"[" + b",".join([b"[]"] * 999_999) + b"]"
+    assert len(loads_received(most)) == 999_999
+    with pytest.raises(ValueError, match="more than 1000000 values"):
+        loads_received(most[:-1] + b",[]]")
+    assert loads_received(b'["' + b"," * 2_000_000 + b'"]') == ["," * 2_000_000]
+    assert loads_object(b'{"a":' + most + b"}") is None

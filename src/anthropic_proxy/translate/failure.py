@@ -14,7 +14,7 @@ from typing import Any
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+from anthropic_proxy.wire.codec import JsonObject, dumps, loads_received
 
 # Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
 MAX_RETRY_AFTER = 60
@@ -96,7 +96,7 @@ def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: S
 def read(status: int, headers: Mapping[str, str], body: bytes, source: Source) -> Failure:
     """What an HTTP answer of `status` >= 300 says went wrong."""
     try:
-        text, error = _words(loads(body))
+        text, error = _words(loads_received(body))
     except ValueError:
         text, error = _plain_text(body), {}
     return _failure(

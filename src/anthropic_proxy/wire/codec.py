@@ -12,6 +12,11 @@ from typing import Any
 import orjson
 from pydantic_core import from_json
 
+from anthropic_proxy.wire.json_values import has_more_values
+
+# Values of a document that a peer sent. No real response has a hundredth of them.
+_MOST_RECEIVED = 1_000_000
+
 # A JSON object in the wire's own shape. What is inside was checked at the door (see wire/anthropic.py) or is read with
 # `.get`, as upstreams leave out, add and rename fields.
 JsonObject = dict[str, Any]
@@ -26,7 +31,9 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
         return loads_whole(data, allow_nan=allow_nan)
     except ValueError:
         try:
-            return json.loads(data, parse_constant=None if allow_nan else _refuse_constant)
+            # The standard library would guess the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
+            text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
+            return json.loads(text, parse_constant=None if allow_nan else _refuse_constant)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
@@ -70,10 +77,19 @@ def loads_begun(text: str) -> Any:
         return from_json(text, allow_partial=True)
 
 
+def loads_received(data: bytes) -> Any:
+    """As `loads`, for what a peer sent: a document with more than a million values is an error, too, as each of them takes
+    dozens of bytes of memory.
+    """
+    if len(data) > _MOST_RECEIVED and has_more_values(data, _MOST_RECEIVED):
+        raise ValueError(f"more than {_MOST_RECEIVED} values")
+    return loads(data)
+
+
 def loads_object(data: bytes) -> JsonObject | None:
-    """The object that `data` is the JSON of; None when it is something else."""
+    """The object that `data` is the JSON of, as `loads_received` reads it; None when it is something else."""
     try:
-        value = loads(data)
+        value = loads_received(data)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
