@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -74,6 +75,21 @@ def test_a_whole_response_that_is_not_read(upstream: ScriptedUpstream) -> None:
         client.read_until(lambda each: each.has_ended(stream))
         assert client.of(stream, h2.events.StreamReset)
         assert not client.is_closed
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz", "/metrics", "/openapi.json", "/"])
+@pytest.mark.parametrize("port", ["main", "metrics"])
+def test_probes_that_are_not_read_are_reset(upstream: ScriptedUpstream, tmp_path: Path, path: str, port: str) -> None:
+    """They are exempt from the limit of open requests, and not from the time for reading."""
+    with Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url, WRITE_TIMEOUT="0.2", METRICS_PORT="0") as server:
+        metrics = re.search(r"address=(\S+)/metrics", server.log.read_text())
+        assert metrics is not None
+        address = server.address if port == "main" else metrics[1]
+        with Http2Client(address, acknowledges=False) as client:
+            client.connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+            stream = client.request("GET", path)
+            client.read_until(lambda each: each.has_ended(stream))
+            assert client.of(stream, h2.events.StreamReset)
 
 
 def test_many_streams_that_are_not_read_leave_others_alone(upstream: ScriptedUpstream) -> None:

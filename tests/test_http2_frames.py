@@ -90,3 +90,20 @@ def test_a_closed_buffer_lets_its_writers_go() -> None:
         assert await buffer.pop(10) == b""
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bytes_come_out_as_they_went_in(seed: int) -> None:
+    async def check() -> None:
+        chance = random.Random(seed)  # noqa: S311 - no secret
+        pieces = [bytes([number]) * chance.randrange(50) for number in range(100)]
+        buffer = SendBuffer()
+        for piece in pieces:
+            await buffer.push(piece)
+        buffer.set_complete()
+        received = b""
+        while not buffer.complete:
+            received += await buffer.pop(chance.randrange(70))
+        assert received == b"".join(pieces)
+
+    asyncio.run(check())

@@ -1,6 +1,7 @@
 """Flow control for HTTP/2 connections (RFC 9113): the bytes that wait to be sent, and the work that a client may cause."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -31,11 +32,15 @@ class SendBuffer:
     """The bytes of one stream that wait to be sent.
 
     It has the interface of Hypercorn's StreamBuffer, whose writers never wait: that class takes a pop of no bytes, as with
-    a flow control window that is used up, for a sign that the buffer is empty.
+    a flow control window that is used up, for a sign that the buffer is empty. Bytes are kept as they come, so that many
+    streams can wait to send the same body.
     """
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._pieces: deque[bytes] = deque()
+        # Bytes of the first piece that were sent, and of all pieces that were not.
+        self._sent = 0
+        self._length = 0
         self._is_complete = False
         self._is_empty = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -43,27 +48,38 @@ class SendBuffer:
     @property
     def complete(self) -> bool:
         """Whether all bytes were sent, and no more will come."""
-        return self._is_complete and not self._data
+        return self._is_complete and not self._length
 
     async def push(self, data: bytes) -> None:
         """Append bytes, and wait while there are too many. Bytes for a closed buffer are dropped: its client has left."""
-        if self._is_complete:
+        if self._is_complete or not data:
             return
-        self._data += data
+        self._pieces.append(data)
+        self._length += len(data)
         self._is_empty.clear()
-        if len(self._data) >= _HIGH_WATER:
+        if self._length >= _HIGH_WATER:
             self._has_room.clear()
             await self._has_room.wait()
 
     async def pop(self, max_length: int) -> bytes:
         """Return, and remove, the first bytes."""
-        data = bytes(self._data[:max_length])
-        del self._data[:max_length]
-        if len(self._data) < _LOW_WATER:
+        taken: list[bytes] = []
+        room = max_length
+        while room and self._pieces:
+            first = self._pieces[0]
+            part = first[self._sent : self._sent + room]
+            taken.append(part)
+            room -= len(part)
+            self._sent += len(part)
+            if self._sent == len(first):
+                self._pieces.popleft()
+                self._sent = 0
+        self._length -= max_length - room
+        if self._length < _LOW_WATER:
             self._has_room.set()
-        if not self._data:
+        if not self._length:
             self._is_empty.set()
-        return data
+        return b"".join(taken)
 
     async def drain(self) -> None:
         """Wait until all bytes were sent."""
@@ -76,7 +92,8 @@ class SendBuffer:
     async def close(self) -> None:
         """Drop all bytes, and let writers continue."""
         self._is_complete = True
-        self._data.clear()
+        self._pieces.clear()
+        self._length = self._sent = 0
         self._has_room.set()
         self._is_empty.set()
 

@@ -134,7 +134,7 @@ async def serve(
     gc.freeze()
     _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
     _tell_openness(application, settings, listeners)
-    async with _background(application.requests.watch(), application.keep_states()):
+    async with _background(application.watch(), application.keep_states()):
         async with _background(reloader.run(settings, files, application.reloaded)):
             await control.stop.wait()
         application.log.info("stopping", hint="open answers are finished first; a second signal ends them")

@@ -65,9 +65,11 @@ class Application:
         self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
         self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log)
         # Probes and metrics, for a port of their own.
-        self.ops = Observed(
-            cast("AsgiApplication", framework.application(self.log, ops.routes(health, exposition))), [], self.log
+        operations = framework.application(self.log, ops.routes(health, exposition))
+        self._ops_requests = OpenRequests(
+            cast("AsgiApplication", operations), write_seconds=settings.write_timeout, uncounted=ops.PATHS
         )
+        self.ops = Observed(self._ops_requests, [], self.log)
 
     def reload(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
@@ -98,6 +100,10 @@ class Application:
         """Let open requests end, for so many seconds."""
         self.metrics.drains()
         await self.requests.drain(seconds)
+
+    async def watch(self) -> None:
+        """End the requests whose clients read nothing. Runs until cancelled."""
+        await asyncio.gather(self.requests.watch(), self._ops_requests.watch())
 
     async def keep_states(self) -> None:
         """Keep what the metrics say of the upstreams up to date, for whichever process is asked, and report it when file

@@ -24,7 +24,8 @@ _CROWDED = "This server has as many requests as it may take at a time; try again
 
 class OpenRequests:
     """The open requests of one application. most: how many there may be at a time, of those that are counted (None: no
-    limit). write_seconds: how long a client may take no bytes. uncounted: paths that are always answered.
+    limit). write_seconds: how long a client may take no bytes. uncounted: paths that are always answered, and that a drain
+    does not wait for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class OpenRequests:
         self._write_seconds = write_seconds
         self._uncounted = frozenset(uncounted)
         self._open: set[_OpenRequest] = set()
+        self._uncounted_open: set[_OpenRequest] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
         self.draining = False
@@ -49,10 +51,14 @@ class OpenRequests:
         return len(self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._uncounted:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        request = _OpenRequest(scope, receive, send, closes=self._closes)
+        elif scope["path"] in self._uncounted:
+            await self._serve_uncounted(_OpenRequest(scope, receive, send, closes=lambda: False), scope)
+        else:
+            await self._serve(_OpenRequest(scope, receive, send, closes=self._closes), scope)
+
+    async def _serve(self, request: "_OpenRequest", scope: Scope) -> None:
         if self._is_over or len(self._open) >= self._most:
             request.end(_overloaded(_STOPPING if self._is_over else _CROWDED))
             await request.told()
@@ -66,6 +72,13 @@ class OpenRequests:
             self._open.discard(request)
             if not self._open:
                 self._none_open.set()
+
+    async def _serve_uncounted(self, request: "_OpenRequest", scope: Scope) -> None:
+        self._uncounted_open.add(request)
+        try:
+            await self._app(scope, request.receive, request.send)
+        finally:
+            self._uncounted_open.discard(request)
 
     async def drain(self, seconds: float) -> None:
         """Wait until no request is open, `seconds` at most; what is left is told an error, and ended."""
@@ -85,9 +98,10 @@ class OpenRequests:
         loop = asyncio.get_running_loop()
         while self._write_seconds < math.inf:
             await asyncio.sleep(self._write_seconds / 4)
-            stuck = [each for each in self._open if each.sending_since < loop.time() - self._write_seconds]
-            for request in stuck:
-                request.abandon()
+            latest = loop.time() - self._write_seconds
+            for request in (*self._open, *self._uncounted_open):
+                if request.sending_since < latest:
+                    request.abandon()
 
     async def _ended(self, seconds: float) -> bool:
         try:
