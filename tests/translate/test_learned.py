@@ -102,11 +102,20 @@ def test_a_model_is_not_remembered_without_end() -> None:
     assert fields == [f"field{number}" for number in range(8, 40)]
 
 
-def test_a_request_is_not_changed_without_end() -> None:
-    """A server that takes turns in what it calls the limit."""
+def test_a_request_is_not_sent_twice() -> None:
+    """The upstream refuses two names of the limit, each in favour of the other."""
     attempt = Attempt(Learned(), CHAT, BODY, 10, 0)
-    names = ("max_tokens", "max_completion_tokens")
-    made = [attempt.refused(refusal(f"unknown field: {names[turn % 2]}"), 0) for turn in range(9)]
+    assert attempt.refused(refusal("unknown field: max_tokens"), 0) is not None
+    assert attempt.refused(refusal("unknown field: max_completion_tokens"), 0) is None
+    assert "max_completion_tokens" in attempt.body
+
+
+def test_a_request_is_not_changed_without_end() -> None:
+    sampling = ("temperature", "top_p", "top_k")
+    others = ("user", "parallel_tool_calls", "service_tier", "reasoning_effort", "prompt_cache_key", "stream_options")
+    fields = (*sampling, *others)
+    attempt = Attempt(Learned(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
+    made = [attempt.refused(refusal(f"unknown field: {field}"), 0) for field in fields]
     assert [each is not None for each in made] == [True] * 8 + [False]
 
 

@@ -106,6 +106,7 @@ class Attempt:
         self.body = known.adjusted(body, prompt, now)
         self._known = known
         self._made: list[Adjustment] = []
+        self._sent = [self.body]
 
     def refused(self, failure: Failure, now: float) -> Adjustment | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
@@ -113,9 +114,15 @@ class Attempt:
         if self._known.api is None and self._api is APIS["chat_completions"] and wants_responses(failure):
             return None
         change = self._change(failure) if len(self._made) < _MOST_CHANGES else None
-        if change is not None:
-            self._made.append(change)
-            self.body = change.apply(self.body)
+        if change is None:
+            return None
+        changed = change.apply(self.body)
+        if changed in self._sent:
+            # Two refusals contradict each other: the upstream has refused this request already.
+            return None
+        self._made.append(change)
+        self._sent.append(changed)
+        self.body = changed
         return change
 
     def _change(self, failure: Failure) -> Adjustment | None:
