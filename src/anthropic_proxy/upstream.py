@@ -27,6 +27,9 @@ MAX_BYTES = 64 * 1024 * 1024
 _HEADERS = {"user-agent": "anthropic-proxy", "accept": "*/*", "accept-encoding": "identity"}
 _JSON = {**_HEADERS, "content-type": "application/json"}
 
+# Bytes that are read before other tasks get their turn: an upstream that sends faster than it is read never makes one wait.
+_TURN_BYTES = 64 * 1024
+
 # A malformed body closes its connection without a word to who waits for more; who asks again is told.
 _LOOK_SECONDS = 10
 
@@ -69,6 +72,7 @@ class Reply:
         self._max_bytes = max_bytes
         self._left = math.inf
         self._idle_until: float | None = None
+        self._read_in_turn = 0
         self._alarm = Alarm()
         self._loop = asyncio.get_running_loop()
         body: _Body = response.extensions.get("body") or _Iterated(response)
@@ -80,6 +84,9 @@ class Reply:
         `until` (time of the event loop), after which the next bytes can be asked for again. Raises UpstreamError.
         """
         now = self._loop.time()
+        if self._read_in_turn >= _TURN_BYTES:
+            self._read_in_turn = 0
+            await asyncio.sleep(0)
         last = min(now + self._timeouts.idle if self._idle_until is None else self._idle_until, self._ends)
         while now < last:
             try:
@@ -94,6 +101,7 @@ class Reply:
                 raise _told(error, self._name, "body") from error
             else:
                 self._idle_until = None
+                self._read_in_turn += len(received)
                 self._left -= len(received)
                 if self._left < 0:
                     raise _failed(500, self._name, f"sent an answer of more than {self._max_bytes} bytes", "body")

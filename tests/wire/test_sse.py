@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.wire import sse
-from anthropic_proxy.wire.sse import Decoder, EventTooLargeError, encode
+from anthropic_proxy.wire.sse import Decoder, EventTooLargeError, encode, payload_of
 
 # Everything that means something to the decoder, and a character of several bytes.
 _PIECES = st.sampled_from(
@@ -144,3 +144,13 @@ def test_an_event_of_many_lines_has_a_bound_too(monkeypatch: pytest.MonkeyPatch)
     assert decoder.feed(b"data: " + b"x" * 60 + b"\n") == []
     with pytest.raises(EventTooLargeError):
         decoder.feed(b"data: " + b"x" * 60 + b"\n")
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 65536])
+def test_blank_lines_are_no_events(blank: bytes, size: int) -> None:
+    sent = blank * 20_000 + b"data: a" + blank * 1_000 + b"data: b\ndata: c" + blank * 3
+    decoder = Decoder()
+    events = [event for at in range(0, len(sent), size) for event in decoder.events(sent[at : at + size])]
+    assert [payload for payload in map(payload_of, events) if payload is not None] == [b"a", b"b\nc"]
+    assert size < 100 or len(events) < 10

@@ -15,6 +15,7 @@ DONE = b"[DONE]"
 # How the data begins of nearly all events.
 DATA = b"data: "
 _END = b"\n\n"
+_BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
 _BOM = b"\xef\xbb\xbf"
@@ -55,6 +56,9 @@ class Decoder:
             received = self._without_bom(received)
         if self._after_cr or b"\r" in received:
             received = self._normalise(received)
+        if b"\n\n\n" in received:
+            # Else each pair of blank lines would be an event.
+            received = _BLANK_LINES.sub(_END, received)
         if self._long:
             if not self._ends_within(received):
                 self._long += received
