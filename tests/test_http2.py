@@ -16,6 +16,7 @@ import httpx
 import pytest
 from hyperframe.frame import (
     DataFrame,
+    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     PriorityFrame,
@@ -277,6 +278,37 @@ def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
         probe = client.request("GET", "/health")
         assert client.read_until(lambda each: each.has_ended(probe)).status(probe) == 200
         assert not any(map(client.has_ended, open_streams))
+
+
+# The end of a connection.
+
+
+@pytest.mark.parametrize("cut", [1, 5, 17])
+def test_a_client_that_opens_no_more_streams_gets_the_open_ones(served: tuple[str, ScriptedUpstream], cut: int) -> None:
+    """RFC 9113, 6.8. Its GOAWAY arrives in two parts, and the connection ends with the last stream."""
+    proxy, upstream = served
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    goaway = GoAwayFrame(0, last_stream_id=0, error_code=0).serialize()
+    with Http2Client(proxy) as client:
+        stream = client.request("POST", "/v1/messages", STREAM)
+        client.read_until(lambda each: b"Hel" in each.body(stream))
+        client.send(goaway[:cut])
+        assert pause.reached.wait(DEADLINE)
+        client.send(goaway[cut:])
+        client.send(WindowUpdateFrame(0, window_increment=1000).serialize())
+        pause.go.set()
+        client.read_until(lambda each: each.is_closed)
+        assert client.body(stream).endswith(b'data: {"type":"message_stop"}\n\n')
+        assert client.goodbyes() == [0]
+
+
+def test_a_client_that_leaves_without_a_stream(proxy: str) -> None:
+    with Http2Client(proxy) as client:
+        client.send(GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye").serialize())
+        client.read_until(lambda each: each.is_closed)
+        assert client.goodbyes() == [0]
 
 
 # Connections that are idle.

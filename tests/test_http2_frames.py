@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
 
 from anthropic_proxy.http2_frames import FrameBudget, FrameReader, SendBuffer
 
@@ -28,6 +28,16 @@ def test_frames_are_found_however_they_are_cut(size: int, seed: int) -> None:
     turns = [turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])]
     assert b"".join(turn.data for turn in turns) == sent
     assert sum(turn.control_frames for turn in turns) == sum(count for _, count in chosen)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_goaway_is_left_out(size: int) -> None:
+    ping = PingFrame(0, b"12345678").serialize()
+    sent = PREFACE + ping + GoAwayFrame(0, 0, 0, additional_data=b"x" * 40).serialize() + ping
+    reader = FrameReader()
+    turns = [turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])]
+    assert b"".join(turn.data for turn in turns) == PREFACE + ping + ping
+    assert reader.client_is_leaving
 
 
 def test_a_turn_has_few_frames() -> None:

@@ -17,6 +17,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER_LENGTH = 9
 _DATA = 0x0
 _HEADERS = 0x1
+_GOAWAY = 0x7
 _CONTINUATION = 0x9
 
 # Control frames that a client may send at once, and for each second.
@@ -106,35 +107,55 @@ class Turn(NamedTuple):
 
 
 class FrameReader:
-    """Finds where the frames of a connection begin, without looking at their content."""
+    """Finds where the frames of a connection begin, without looking at their content.
+
+    GOAWAY frames are left out of what is passed on, because h2 gives up all open streams when it receives one. A client
+    sends GOAWAY when it will open no more streams, and RFC 9113 (6.8) lets the open ones continue.
+    """
 
     def __init__(self) -> None:
+        # Whether the client has sent GOAWAY.
+        self.client_is_leaving = False
         # Bytes until the next frame header, and what has come of that.
         self._skip = len(_PREFACE)
         self._header = b""
+        self._is_left_out = False
 
     def turns(self, data: bytes) -> Iterator[Turn]:
-        """Split the next bytes from the client: a turn has a bounded number of frames."""
-        start = at = 0
-        frames = control_frames = 0
+        """Split the next bytes from the client: a turn has a bounded number of frames. The beginning of a frame header is
+        held until the rest of it arrives.
+        """
+        passed: list[bytes] = []
+        at = frames = control_frames = 0
         while at < len(data):
-            skipped = min(self._skip, len(data) - at)
-            self._skip -= skipped
-            at += skipped
-            part = data[at : at + _HEADER_LENGTH - len(self._header)]
-            self._header += part
+            if self._skip:
+                part = data[at : at + self._skip]
+                self._skip -= len(part)
+                if not self._is_left_out:
+                    passed.append(part)
+            else:
+                part = data[at : at + _HEADER_LENGTH - len(self._header)]
+                self._header += part
             at += len(part)
             if len(self._header) < _HEADER_LENGTH:
-                break
-            self._skip = int.from_bytes(self._header[:3], "big")
+                continue
+            self._begin_frame(passed)
             control_frames += self._is_control_frame()
             self._header = b""
             frames += 1
             if frames == _FRAMES_PER_TURN:
-                yield Turn(data[start:at], control_frames)
-                start = at
+                yield Turn(b"".join(passed), control_frames)
+                passed = []
                 frames = control_frames = 0
-        yield Turn(data[start:], control_frames)
+        yield Turn(b"".join(passed), control_frames)
+
+    def _begin_frame(self, passed: list[bytes]) -> None:
+        self._skip = int.from_bytes(self._header[:3], "big")
+        self._is_left_out = self._header[3] == _GOAWAY
+        if self._is_left_out:
+            self.client_is_leaving = True
+        else:
+            passed.append(self._header)
 
     def _is_control_frame(self) -> bool:
         """Whether the frame costs work and carries nothing of a request. HEADERS and CONTINUATION are limited by h2."""

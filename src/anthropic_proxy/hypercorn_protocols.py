@@ -354,14 +354,18 @@ class Http2Protocol(H2Protocol):
             await buffer.close()
 
     async def close_if_drained(self) -> None:
-        """Send GOAWAY if the server is draining and no stream is open.
+        """Send GOAWAY if no stream is open and no more are wanted: the server is draining, or the client has sent GOAWAY.
 
         It is not sent earlier: clients built on the h2 library, httpx among them, give up all open streams when they
         receive it, also those that RFC 9113 (6.8) lets continue.
         """
+        is_wanted = not (self.context.draining or self._frames.client_is_leaving)
         # A stream whose application has ended may still have frames to send, END_STREAM at least. None follow GOAWAY.
-        if self.context.draining and self.idle and not self.stream_buffers and not self.closed:
-            await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
+        if is_wanted or not self.idle or self.stream_buffers or self.closed:
+            return
+        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
+        if self._frames.client_is_leaving:
+            await self.send(Closed())
 
     async def abort_stream(self, stream_id: int) -> None:
         """End a stream whose client does not read it. The other streams of the connection continue."""
@@ -386,6 +390,7 @@ class Http2Protocol(H2Protocol):
                 await self.send(Closed())
                 return
             await super().handle(RawData(turn.data))
+            await self.close_if_drained()
             # The other connections get their turn.
             await asyncio.sleep(0)
 
