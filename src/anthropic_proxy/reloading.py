@@ -62,8 +62,8 @@ class Reloader:
         log: Log,
         certificates: Certificates | None = None,
     ) -> None:
-        """load: reads the settings, in a thread; raises ConfigError. apply: puts them in force, and reads the files that they
-        name; raises ConfigError. certificates: of the server, read again as well.
+        """load: reads the settings, in a thread; raises ConfigError. apply: puts them in force, and reads the files that
+        they name; raises ConfigError. certificates: of the server, read again as well.
         """
         self._load = load
         self._apply = apply
