@@ -1,7 +1,6 @@
 """An answer under way, without a network: read by read it gives what its chunks give one after the other."""
 
 import asyncio
-import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -9,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.answer_stream import AnswerStream, translate_whole
+from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import dumps
 from tests import grammar
 from tests.cases import cases
@@ -43,7 +43,7 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
 
     async def events() -> list[list[Json]]:
         reply, translator = cast("Call", Reply(reads)), StreamTranslator(answer_spec(request))
-        stream = AnswerStream(reply, translator, "req_1", on_read=None, on_end=lambda _: None)
+        stream = AnswerStream(reply, translator, "req_1", threads=TranslationThreads(), on_read=None, on_end=lambda _: None)
         await stream.start()
         return [batch async for batch in stream]
 
@@ -114,9 +114,3 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     told = [event for batch in streamed([wire([saying("a")], done=False), rest]) for event in batch]
     assert [event["delta"]["text"] for event in told if _is_text(event)] == ["a", "bc"]
     assert told[-1]["type"] == "error"
-
-
-@pytest.mark.parametrize(("size", "is_in_loop"), [(1_000, True), (1_000_000, False)])
-def test_a_large_whole_response_is_translated_in_a_thread(size: int, *, is_in_loop: bool) -> None:
-    thread = asyncio.run(translate_whole(b"a" * size, threading.get_ident))
-    assert (thread == threading.get_ident()) == is_in_loop

@@ -1,17 +1,20 @@
 """Requests with files, end to end: what the upstream gets of them, and that reading them holds up nobody."""
 
 import asyncio
+import errno
 import gc
 import json
 import os
 import re
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -28,6 +31,7 @@ from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.pdf import read_pages
 from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.signatures import UNSIGNED
+from anthropic_proxy.translation_threads import TranslationThreads
 from tests.pdfs import base64_of, pdf, slow
 from tests.running_command import until
 from tests.running_proxy import running_proxy
@@ -105,7 +109,7 @@ def _readers() -> list[Path]:
 
 def test_reading_holds_up_nobody_and_ends_with_its_client() -> None:
     async def main() -> None:
-        reader = PdfReader()
+        reader = PdfReader(mock.Mock())
         slow_ones = [asyncio.create_task(reader.read(SLOW, "")) for _ in range(3)]
         await _reached(lambda: len(_readers()) == 2)
         waiting = asyncio.create_task(reader.read(base64_of(pdf("Inside.")), ""))
@@ -124,7 +128,7 @@ def test_reading_holds_up_nobody_and_ends_with_its_client() -> None:
 
 def test_a_caller_has_one_document_read_at_a_time() -> None:
     async def main() -> None:
-        reader = PdfReader()
+        reader = PdfReader(mock.Mock())
         slow_ones = [asyncio.create_task(reader.read(SLOW, "a")) for _ in range(3)]
         await _reached(lambda: len(_readers()) == 1)
         assert await reader.read(base64_of(pdf("Inside.")), "b") == ["Inside."]
@@ -132,7 +136,8 @@ def test_a_caller_has_one_document_read_at_a_time() -> None:
         reader.close()
         for told in await asyncio.gather(*slow_ones, return_exceptions=True):
             assert isinstance(told, ApiError)
-            assert "The PDF specified was not valid" in told.message
+            assert (told.status, told.headers) == (529, {"retry-after": "1"})
+            assert "This server is stopping" in told.message
         assert _readers() == []
 
     asyncio.run(main())
@@ -140,13 +145,15 @@ def test_a_caller_has_one_document_read_at_a_time() -> None:
 
 def test_a_reader_that_starts_while_the_server_ends() -> None:
     async def main() -> None:
-        reader = PdfReader()
+        reader = PdfReader(mock.Mock())
         reading = asyncio.create_task(reader.read(SLOW, ""))
         # The process is being started.
         await asyncio.sleep(0)
         reader.close()
-        with pytest.raises(ApiError):
+        with pytest.raises(ApiError, match=r"^529 .* is stopping"):
             await asyncio.wait_for(reading, DEADLINE)
+        with pytest.raises(ApiError, match=r"^529 .* is stopping"):
+            await reader.read(SLOW, "")
         assert _readers() == []
 
     asyncio.run(main())
@@ -156,7 +163,7 @@ def test_signals_to_all_processes_do_not_end_a_reader() -> None:
     """Ctrl-C in a terminal goes to the server's process group, SIGTERM of a service manager to each process."""
 
     async def main() -> None:
-        reader = PdfReader()
+        reader = PdfReader(mock.Mock())
         reading = asyncio.create_task(reader.read(SLOW, ""))
         ignores_term = 1 << (signal.SIGTERM - 1)
         await _reached(lambda: bool(_readers()) and bool(_ignored_signals(_readers()[0]) & ignores_term))
@@ -178,30 +185,72 @@ def _ignored_signals(process: Path) -> int:
 def test_a_document_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf_process, "MAX_SECONDS", 0.1)
     with pytest.raises(ApiError, match=r"^400 .* was not valid: it takes more than 120 s to read"):
-        asyncio.run(PdfReader().read(SLOW, ""))
+        asyncio.run(PdfReader(mock.Mock()).read(SLOW, ""))
     assert _readers() == []
 
 
 def test_what_a_reader_says_of_a_document() -> None:
     with pytest.raises(ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: it can't be read"):
-        asyncio.run(PdfReader().read(base64_of(b"%PDF-"), ""))
+        asyncio.run(PdfReader(mock.Mock()).read(base64_of(b"%PDF-"), ""))
 
 
-@pytest.mark.parametrize("code", [-signal.SIGKILL, 1])
-def test_a_reader_that_dies(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    async def dies(*_: Any) -> tuple[bytes, int]:
-        return b"", code
+_NO_CORE = "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
 
-    monkeypatch.setattr(PdfReader, "_run", dies)
-    with pytest.raises(ApiError, match=r"^400 .* was not valid: it can't be read"):
-        asyncio.run(PdfReader().read(SLOW, ""))
+
+@pytest.mark.parametrize(
+    ("program", "code", "error", "logged"),
+    [
+        ("os.kill(os.getpid(), 9)", -9, r"^400 .* was not valid: it takes too much memory", ""),
+        ("raise MemoryError", 1, r"^400 .* was not valid: it takes too much memory", "MemoryError"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", -24, r"^400 .* was not valid: it takes more than 120 s", ""),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -15, r"^500 api_error: This server failed to read a PDF", ""),
+        ("raise SystemError('MemoryError')", 1, r"^500 api_error: This server failed", "SystemError: MemoryError"),
+        ("sys.exit(0)", 0, r"^500 api_error: This server failed", ""),
+        ("print('{\"pages\"')", 0, r"^500 api_error: This server failed", ""),
+        ("sys.stderr.write('x' * 1_000_000 + 'end'); sys.exit(3)", 3, r"^500 api_error: This server failed", "end"),
+        ("os.close(0); sys.exit('unread')", 1, r"^500 api_error: This server failed", "unread"),
+    ],
+    ids=["killed", "memory", "CPU time", "signal", "exception", "no output", "half an output", "many errors", "no input"],
+)
+def test_a_reader_that_dies(tmp_path: Path, program: str, code: int, error: str, logged: str) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!{sys.executable}\nimport os, resource, signal, sys\n{_NO_CORE}\n{program}\n")
+    interpreter.chmod(0o700)
+    log = mock.Mock()
+    with mock.patch.object(sys, "executable", str(interpreter)), pytest.raises(ApiError, match=error):
+        asyncio.run(PdfReader(log).read(SLOW, ""))
+    log.error.assert_called_once_with("PDF reader failed", exit_code=code, stderr=mock.ANY)
+    stderr = log.error.call_args.kwargs["stderr"]
+    assert stderr.rstrip().endswith(logged)
+    assert len(stderr) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("raised", "resource"),
+    [
+        (OSError(errno.EMFILE, "full"), "file descriptors"),
+        (OSError(errno.ENOMEM, "full"), "memory for connections"),
+        (PermissionError(errno.EACCES, "no"), None),
+    ],
+    ids=repr,
+)
+def test_a_reader_that_can_not_be_started(raised: OSError, resource: str | None) -> None:
+    reported: list[str] = []
+    reader = PdfReader(mock.Mock(), on_shortage=reported.append)
+    start = mock.patch.object(pdf_process.asyncio, "create_subprocess_exec", side_effect=raised)
+    with start, pytest.raises(OSError if resource is None else ApiError) as caught:
+        asyncio.run(reader.read(SLOW, ""))
+    assert reported == ([] if resource is None else [resource])
+    if isinstance(caught.value, ApiError):
+        assert caught.value.message == f"This server has run out of {resource}, so it can't read a PDF. Try again in 1 s."
+        assert (caught.value.status, caught.value.headers) == (500, {"retry-after": "1"})
 
 
 def test_a_reader_has_limits_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAM_API_KEY", "canary")
 
     async def main() -> None:
-        reader = PdfReader()
+        reader = PdfReader(mock.Mock())
         reading = asyncio.create_task(reader.read(SLOW, ""))
         await _reached(
             lambda: bool(_readers()) and b"Max cpu time              120 " in (_readers()[0] / "limits").read_bytes()
@@ -225,7 +274,8 @@ def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PdfReader, "read", reading)
 
     async def main() -> None:
-        preparation = Preparation(UNSIGNED, Downloads())
+        threads = TranslationThreads()
+        preparation = Preparation(UNSIGNED, Downloads(), PdfReader(mock.Mock()), threads)
         twice = asking(pdf_source())
         twice["messages"][0]["content"] *= 2
         for _ in range(2):
@@ -233,18 +283,19 @@ def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             assert translated.body["messages"][0]["content"].count(INSIDE) == 2
         await preparation.to_count(twice, ROUTE)
         await preparation.aclose()
+        threads.close()
 
     asyncio.run(main())
     assert read == ["alice"]
 
 
 def test_a_client_that_leaves_ends_the_reading(proxy: str) -> None:
-    body = asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})
-    limit = httpx.Timeout(DEADLINE, read=3)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(lambda: httpx.post(f"{proxy}/v1/messages", json=body, timeout=limit, trust_env=False))
+    body = json.dumps(asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})).encode()
+    url = httpx.URL(proxy)
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
+        connection.sendall(head.encode() + body)
         until(_readers, "it is read")
-    assert isinstance(asked.exception(), httpx.ReadTimeout)
     until(lambda: not _readers(), "the reading has ended")
 
 
@@ -269,11 +320,13 @@ def test_many_parts_are_translated_in_a_thread(monkeypatch: pytest.MonkeyPatch, 
     request = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}], **fields}
 
     async def main() -> Any:
-        preparation = Preparation(UNSIGNED, Downloads())
+        threads = TranslationThreads()
+        preparation = Preparation(UNSIGNED, Downloads(), PdfReader(mock.Mock()), threads)
         try:
             return await preparation.to_answer(request, Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
         finally:
             await preparation.aclose()
+            threads.close()
 
     assert asyncio.run(main()).body["model"] == "m"
     assert threads == [thread]

@@ -1,14 +1,19 @@
 """A changed configuration, in a running server."""
 
+import asyncio
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from unittest import mock
 
 import httpx
 import pytest
 
-from anthropic_proxy.reloading import Files
+from anthropic_proxy import serve
+from anthropic_proxy.config import Settings, load
+from anthropic_proxy.reloading import Files, Reloader
 from tests.running_command import REQUEST, Command, Running, until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
 
@@ -127,6 +132,57 @@ def test_what_needs_a_restart_is_told(command: Command, upstream: ScriptedUpstre
         _logged(server, "configuration reloaded")
         assert "settings changed that need a restart" in server.log.read_text()
         assert "HOST, WORKERS" in server.log.read_text()
+
+
+def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
+    """The event loop goes on meanwhile: only it lets the thread end."""
+    parsing, go_on = threading.Event(), threading.Event()
+    file = tmp_path / "upstreams.yaml"
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic}}")
+    settings = load(None, {"CONFIG_FILE": str(file)})
+    ended: list[str | None] = []
+
+    def read() -> Settings:
+        parsing.set()
+        assert go_on.wait(DEADLINE)
+        return settings
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def on_end(refused: str | None) -> None:
+            ended.append(refused)
+            done.set()
+
+        reloader = Reloader(read, mock.AsyncMock(), mock.Mock())
+        reloader.wanted.set()
+        running = asyncio.create_task(reloader.run(settings, Files(), on_end))
+        assert await asyncio.to_thread(parsing.wait, DEADLINE)
+        go_on.set()
+        await asyncio.wait_for(done.wait(), DEADLINE)
+        running.cancel()
+
+    asyncio.run(main())
+    assert ended == [None]
+
+
+def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic, key_file: key}}")
+    (tmp_path / "key").write_text("secret")
+    (tmp_path / "keys.json").write_text('{"keys": []}')
+    settings = load(None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")})
+    read: dict[str, int] = {}
+
+    class Noting(Files):
+        def read(self, path: PurePath) -> str:
+            read[path.name] = threading.get_ident()
+            return super().read(path)
+
+    known, _ = asyncio.run(serve._read_upstreams_and_keys(settings, Noting()))
+    assert [endpoint.name for endpoint in known.endpoints] == ["a"]
+    assert set(read) == {"upstreams.yaml", "key", "keys.json"}
+    assert threading.get_ident() not in read.values()
 
 
 def test_files(tmp_path: Path) -> None:

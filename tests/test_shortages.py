@@ -148,9 +148,10 @@ def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool)
 
 def test_a_download_that_no_file_descriptor_is_left_for() -> None:
     """It is no fault of the request: an error that clients retry, and not a 400."""
+    reported: list[str] = []
 
     async def main() -> ApiError:
-        downloads = Downloads()
+        downloads = Downloads(on_shortage=reported.append)
         with mock.patch.object(downloads, "_get", side_effect=FULL), pytest.raises(ApiError) as caught:
             await downloads._fetch("http://example.com/a.png", mock.Mock())
         await downloads.aclose()
@@ -158,6 +159,7 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
 
     error = asyncio.run(main())
     assert (error.status, error.headers) == (500, {"retry-after": "1"})
+    assert reported == [FILES]
     assert error.message == "This server has run out of file descriptors, so it can't download a file. Try again in 1 s."
 
 

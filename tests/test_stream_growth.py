@@ -16,6 +16,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import Decoder
 from tests.scaling import assert_linear_cpu
@@ -83,7 +84,12 @@ def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Wor
         async def read_all() -> None:
             translator = StreamTranslator(answer_spec())
             stream = AnswerStream(
-                cast("Call", _Reply([received])), translator, "req_1", on_read=None, on_end=lambda _: None
+                cast("Call", _Reply([received])),
+                translator,
+                "req_1",
+                threads=TranslationThreads(),
+                on_read=None,
+                on_end=lambda _: None,
             )
             await stream.start()
             async for _ in stream:

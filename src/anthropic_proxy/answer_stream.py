@@ -15,6 +15,7 @@ from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response import to_events
 from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import plain_text
@@ -31,27 +32,28 @@ FIRST_CONTENT = 1
 # that is silent for some minutes.
 SILENCE = 10
 
-# Bytes. A whole response takes a few milliseconds for each megabyte, but a hostile one up to a second.
-_LARGE_RESPONSE = 64 * 1024
-
 
 class AnswerStream:
     """An async iterator over the events (a list for each read of the upstream's socket). `aclose` after use."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads, how it translates, and who watches
         self,
         reply: Call,
         translator: StreamTranslator,
         request_id: str,
         *,
+        threads: TranslationThreads,
         on_read: Callable[[bytes], None] | None,
         on_end: Callable[["AnswerStream"], None],
     ) -> None:
-        """on_read: sees what the upstream sent. on_end: sees the stream, once, when it is over."""
+        """threads: translate a large response that is no stream. on_read: sees what the upstream sent. on_end: sees the
+        stream, once, when it is over.
+        """
         self.started = False
         self.error: ApiError | None = None
         self.unforeseen: Exception | None = None
         self._reply = reply
+        self._threads = threads
         self._on_read = on_read
         self._on_end: Callable[[AnswerStream], None] | None = on_end
         self._decoder = Decoder()
@@ -185,7 +187,7 @@ class AnswerStream:
         self._upstream_is_done = True
         if self._on_read is not None:
             self._on_read(raw)
-        self._out += await translate_whole(raw, lambda: to_events(_chunk(raw), self._translator))
+        self._out += await self._threads.run_if_large(raw, lambda: to_events(_chunk(raw), self._translator))
 
     def _end_of_input(self) -> None:
         self._upstream_is_done = True
@@ -198,14 +200,6 @@ class AnswerStream:
         with contextlib.suppress(ApiError):
             while await self._reply.next_read(until):
                 continue
-
-
-_Result = TypeVar("_Result")
-
-
-async def translate_whole(raw: bytes, translate: Callable[[], _Result]) -> _Result:
-    """Return `translate()`, which translates a whole response; a large one in a thread, as other requests must not wait."""
-    return translate() if len(raw) < _LARGE_RESPONSE else await asyncio.to_thread(translate)
 
 
 class _Startable(Protocol):

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.answer_stream import AnswerStream, opened, translate_whole
+from anthropic_proxy.answer_stream import AnswerStream, opened
 from anthropic_proxy.asked import Progress
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import Call, EndpointClient
-from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.sending import Outgoing, Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
@@ -21,6 +20,7 @@ from anthropic_proxy.translate.response import no_tokens, to_message
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.tokens import Estimate
 from anthropic_proxy.translate.tool_limits import missing_tools
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 _Answer = TypeVar("_Answer")
@@ -61,10 +61,11 @@ class _Lesson:
 class Answering:
     """Answers exchanges. What an answer teaches about its model goes to `sender` and `counter`."""
 
-    def __init__(self, sender: Sender, counter: TokenCounter, log: Log) -> None:
+    def __init__(self, sender: Sender, counter: TokenCounter, threads: TranslationThreads) -> None:
         self._sender = sender
         self._counter = counter
-        self._log = log
+        self._threads = threads
+        self._log = sender.log
 
     async def answer(self, request: JsonObject, exchange: Exchange) -> JsonObject | AnswerStream | list[JsonObject]:
         """A message, or the events of one, as the request wants it. Raises ApiError."""
@@ -87,7 +88,7 @@ class Answering:
     async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
         raw = await self._sender.read(reply, exchange.request_id)
         translator = StreamTranslator(exchange.spec)
-        return await translate_whole(raw, lambda: _to_message(raw, translator)), translator
+        return await self._threads.run_if_large(raw, lambda: _to_message(raw, translator)), translator
 
     async def _collected(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
@@ -112,6 +113,7 @@ class Answering:
             reply,
             translator,
             exchange.request_id,
+            threads=self._threads,
             on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
             on_end=partial(self._stream_ended, exchange.lesson, exchange.progress.observation, translator),
         )

@@ -23,7 +23,7 @@ from anthropic_proxy.config import ConfigError
 from anthropic_proxy.redaction import shown_name
 
 # Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
-MAX_CHARACTERS = 1024 * 1024
+MAX_CHARACTERS = 256 * 1024
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
@@ -63,16 +63,24 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library has it
     _depth = 0
+    _values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node as the library does, to a bounded depth."""
+        """Compose a node as the library does, to a bounded depth, and as many values as there may be."""
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        self._values += not is_key
         if self._depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the library has types in part
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark)
+            raise self._error(_TOO_DEEP)
+        if self._values > MAX_VALUES:
+            raise self._error(_TOO_MANY)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def _error(self, problem: str) -> yaml.MarkedYAMLError:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the library has types in part
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 _TOO_DEEP = f"values are nested too deeply, expected at most {MAX_DEPTH} levels"

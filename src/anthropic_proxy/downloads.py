@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from yarl import URL
 
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.download_policy import DownloadPolicy
-from anthropic_proxy.errors import ApiError, invalid_request
+from anthropic_proxy.errors import ApiError, invalid_request, shortage
 from anthropic_proxy.kept_files import File, KeptFiles
 from anthropic_proxy.shortages import shortage_of
 from anthropic_proxy.translate.request.sources import Remote, inlined, remote_sources
@@ -89,8 +90,15 @@ class Downloads:
     """Fetches files, whose `policy` says, and keeps them for a while."""
 
     def __init__(
-        self, policy: DownloadPolicy | None = None, *, seconds: float = _SECONDS, max_bytes: int = MAX_BYTES
+        self,
+        policy: DownloadPolicy | None = None,
+        *,
+        seconds: float = _SECONDS,
+        max_bytes: int = MAX_BYTES,
+        on_shortage: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """on_shortage: called with the name of what this server has run out of, when a connection can't be made."""
+        self._on_shortage = on_shortage
         self._policy = policy or DownloadPolicy()
         self._seconds = seconds
         self._max_bytes = max_bytes
@@ -165,8 +173,8 @@ class Downloads:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             resource = shortage_of(error)
             if resource is not None:
-                text = f"This server has run out of {resource}, so it can't download a file. Try again in 1 s."
-                raise ApiError(500, text, {"retry-after": "1"}) from error
+                self._on_shortage(resource)
+                raise shortage(resource, "download a file") from error
             raise DownloadError(_reason(error)) from error
         raise DownloadError("it redirects too often")
 

@@ -107,3 +107,14 @@ class NativeError(ApiError):
 def invalid_request(message: str) -> ApiError:
     """The client's request can't be served as it is: 400."""
     return ApiError(400, message)
+
+
+def shortage(resource: str, purpose: str) -> ApiError:
+    """Return the error for a request that fails because this server has run out of something, whoever sent it."""
+    text = f"This server has run out of {resource}, so it can't {purpose}. Try again in 1 s."
+    return ApiError(500, text, {"retry-after": "1"})
+
+
+def stopping() -> ApiError:
+    """Return the error for a request that this server does not finish because it stops."""
+    return ApiError(529, "This server is stopping; send the request again", {"retry-after": "1"})

@@ -25,6 +25,7 @@ from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.passing import Passing
+from anthropic_proxy.pdf_process import PdfReader
 from anthropic_proxy.pending_stream import PendingStream, Prepared
 from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route, Routing
@@ -32,6 +33,7 @@ from anthropic_proxy.sending import Sender
 from anthropic_proxy.serving import Serving
 from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.signatures import Signer
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.wire.anthropic import Body
 from anthropic_proxy.wire.codec import JsonObject
@@ -64,11 +66,13 @@ class Parts:
     settings: Settings
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, process: "Process") -> Self:
         """New ones."""
         secret = settings.signature_secret
         signer = Signer(secret.get_secret_value() if secret else None)
-        preparation = Preparation(signer, Downloads(settings.download_policy))
+        report = process.shortages.report
+        downloads = Downloads(settings.download_policy, on_shortage=report)
+        preparation = Preparation(signer, downloads, PdfReader(process.log, on_shortage=report), process.threads)
         return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
 
     def fit(self, settings: Settings) -> bool:
@@ -84,6 +88,8 @@ class Process:
     log: Log
     metrics: Metrics
     upstream: Upstream
+    shortages: ShortageLog
+    threads: TranslationThreads
 
 
 class Gateway:
@@ -181,8 +187,8 @@ class Generations:
 
     def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics, shortages: ShortageLog) -> None:
         upstream = Upstream(max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report)
-        self._process = Process(log, metrics, upstream)
-        self._parts = [Parts.of(settings)]
+        self._process = Process(log, metrics, upstream, shortages, TranslationThreads())
+        self._parts = [Parts.of(settings, self._process)]
         self.current = Gateway(self._parts[-1], known, self._process)
 
     def tell_states(self) -> None:
@@ -196,14 +202,15 @@ class Generations:
     def replace(self, settings: Settings, known: Routing) -> None:
         """Serve the requests to come as another configuration says."""
         if not self._parts[-1].fit(settings):
-            self._parts.append(Parts.of(settings))
+            self._parts.append(Parts.of(settings, self._process))
         self._process.upstream.max_bytes = settings.max_upstream_bytes
         self.current = Gateway(self._parts[-1], known, self._process, self.current)
 
     async def aclose(self) -> None:
-        """Close the connections to the upstreams."""
+        """Close the connections to the upstreams, and end all processes and threads."""
         for parts in self._parts:
             await parts.preparation.aclose()
+        self._process.threads.close()
         await self._process.upstream.aclose()
 
 

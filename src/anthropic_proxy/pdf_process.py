@@ -7,13 +7,17 @@ only their own request. It starts in half a second; what was read is kept for th
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, shortage, stopping
+from anthropic_proxy.shortages import shortage_of
 from anthropic_proxy.translate.pdf import invalid_pdf, read_pages
 from anthropic_proxy.wire.codec import dumps, loads_object
 
@@ -28,13 +32,45 @@ _NICENESS = 10
 # What Python needs of the environment. The keys in it are none of the reader's business.
 _VARIABLES = ("PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
+# What is kept of a process's standard error.
+_MAX_ERROR_BYTES = 4096
+
+# Exit codes of processes that were ended by SIGKILL, as the system does where memory is short, and by SIGXCPU, at the limit
+# of CPU time. Windows has no such signals.
+_KILLED = -9
+_OUT_OF_TIME = -24
+
 _TOO_SLOW = f"it takes more than {MAX_SECONDS} s to read; send the pages that matter"
+_TOO_LARGE = "it takes too much memory to read; send the pages that matter"
+
+
+class _Log(Protocol):
+    def error(self, event: str, **values: object) -> None: ...
+
+
+class _Result(NamedTuple):
+    """What came of a process.
+
+    Attributes:
+        output: all of its standard output.
+        errors: the end of its standard error.
+        code: its exit code; negative for a signal.
+    """
+
+    output: bytes
+    errors: bytes
+    code: int
 
 
 class PdfReader:
     """Reads PDFs, few at a time. `close` ends all reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: _Log, *, on_shortage: Callable[[str], None] = lambda _: None) -> None:
+        """log: gets the failures of processes. on_shortage: called with the name of what this server has run out of,
+        when no process can be started.
+        """
+        self._log = log
+        self._on_shortage = on_shortage
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._processes: set[Process] = set()
@@ -43,52 +79,112 @@ class PdfReader:
     async def read(self, data: str, caller: str) -> list[str]:
         """Return the text of each page of a PDF in base64, after those that came before it.
 
-        caller: has one document read at a time, so that others have their turn; empty when it is not known. Raises ApiError
-        (400). Cancelled, it reads no further.
+        caller: has one document read at a time, so that others have their turn; empty when it is not known. Raises
+        ApiError: 400 when the document is at fault, 500 when this server is, 529 when it stops. Cancelled, it reads no
+        further.
         """
         turns = self._turns.setdefault(caller, asyncio.Semaphore(1 if caller else _AT_ONCE))
         async with turns, self._slots:
-            return _pages(*await self._run(data))
+            result = await self._run(data)
+        return self._pages(result)
 
     def close(self) -> None:
-        """End all reading; those who wait for it get an ApiError."""
+        """End all reading; what waits for it fails with an ApiError (529)."""
         self._closed = True
         for process in self._processes:
             _kill(process)
 
-    async def _run(self, data: str) -> tuple[bytes, int | None]:
-        """Return what a reading process wrote, and its exit code; None when its time was over."""
-        if self._closed:
-            return b"", None
-        process = await _start()
+    async def _run(self, data: str) -> _Result:
+        """Return what came of a process that was given a PDF. Raises ApiError."""
+        self._refuse_when_closed()
+        process = await self._start()
         self._processes.add(process)
         try:
-            if self._closed:
-                # While it was started.
-                return b"", None
+            # It may have been closed while the process was started.
+            self._refuse_when_closed()
             async with asyncio.timeout(MAX_SECONDS):
-                written, _ = await process.communicate(data.encode())
+                return await _communicate(process, data.encode())
         except TimeoutError:
-            return b"", None
-        else:
-            return written, process.returncode
+            raise invalid_pdf(_TOO_SLOW) from None
         finally:
             _kill(process)
             await process.wait()
             self._processes.discard(process)
 
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise stopping()
 
-async def _start() -> Process:
-    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    # In a session of its own: Ctrl-C in a terminal lets the server finish its open requests, and so their documents.
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", __name__),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
+    async def _start(self) -> Process:
+        environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        try:
+            # In a session of its own: Ctrl-C in a terminal lets the server finish its open requests with their documents.
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", __name__),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            resource = shortage_of(error)
+            if resource is None:
+                raise
+            self._on_shortage(resource)
+            raise shortage(resource, "read a PDF") from error
+
+    def _pages(self, result: _Result) -> list[str]:
+        """Return the pages that a process read. Raises ApiError when it read none, or died."""
+        told = loads_object(result.output) or {}
+        if "pages" in told:
+            return list(map(str, told["pages"]))
+        if "problem" in told:
+            raise ApiError(400, str(told["problem"]))
+        self._refuse_when_closed()
+        self._log.error("PDF reader failed", exit_code=result.code, stderr=result.errors.decode("utf-8", "replace"))
+        raise _error_of_death(result)
+
+
+def _error_of_death(result: _Result) -> ApiError:
+    """Return the error for a process that ended without a result."""
+    if result.code == _OUT_OF_TIME:
+        return invalid_pdf(_TOO_SLOW)
+    if result.code == _KILLED or _last_line(result.errors).startswith(b"MemoryError"):
+        return invalid_pdf(_TOO_LARGE)
+    return ApiError(500, "This server failed to read a PDF. Its log has the reason")
+
+
+def _last_line(text: bytes) -> bytes:
+    return text.rstrip().rpartition(b"\n")[2]
+
+
+async def _communicate(process: Process, data: bytes) -> _Result:
+    """Write `data` to a process and wait for its end.
+
+    As `Process.communicate`, but of standard error only the end is kept, however much a document makes the library log.
+    """
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - it was started with pipes
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_write(process.stdin, data))
+        output = group.create_task(process.stdout.read())
+        errors = group.create_task(_read_end(process.stderr))
+    return _Result(output.result(), errors.result(), await process.wait())
+
+
+async def _write(pipe: asyncio.StreamWriter, data: bytes) -> None:
+    # A process that dies early does not read it; its exit code says more.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        pipe.write(data)
+        await pipe.drain()
+    pipe.close()
+
+
+async def _read_end(pipe: asyncio.StreamReader) -> bytes:
+    end = b""
+    while piece := await pipe.read(_MAX_ERROR_BYTES):
+        end = (end + piece)[-_MAX_ERROR_BYTES:]
+    return end
 
 
 def _kill(process: Process) -> None:
@@ -97,20 +193,12 @@ def _kill(process: Process) -> None:
             process.kill()
 
 
-def _pages(written: bytes, code: int | None) -> list[str]:
-    """Return the pages that a process read. Raises ApiError when it read none, or died."""
-    told = loads_object(written) or {}
-    if "pages" in told:
-        return list(map(str, told["pages"]))
-    if "problem" in told:
-        raise ApiError(400, str(told["problem"]))
-    raise invalid_pdf(_TOO_SLOW if code is None else "it can't be read (out of memory?)")
-
-
 def main() -> None:
     """Read one PDF: base64 on standard input, and its pages, or what is wrong with it, as JSON on standard output."""
     # A service manager sends it to all processes of a service. The server ends this one when it is no longer needed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The library logs every flaw of a document, in the document's own words.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     _limit_resources()
     data = sys.stdin.buffer.read().decode()
     try:

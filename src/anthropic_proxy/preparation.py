@@ -5,9 +5,7 @@ translated in a thread, so that other requests go on meanwhile. PDFs are read in
 what was read is kept for the next turns.
 """
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from anthropic_proxy.downloads import Downloads
@@ -17,7 +15,7 @@ from anthropic_proxy.translate.pdf import PdfPages
 from anthropic_proxy.translate.request import Translated, to_openai
 from anthropic_proxy.translate.request.sources import count_blocks, has_pdfs
 from anthropic_proxy.translate.signatures import Signer
-from anthropic_proxy.wire import collector
+from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 # Whose documents are read to be counted: all counts share one turn.
@@ -28,14 +26,17 @@ _MANY_PARTS = 4000
 
 
 class Preparation:
-    """Makes Chat Completions requests of checked requests. `aclose` ends its processes, thread and connections."""
+    """Makes Chat Completions requests of checked requests. `aclose` ends its processes and connections.
 
-    def __init__(self, signer: Signer, downloads: Downloads) -> None:
+    threads: those that translate large requests; the caller closes them.
+    """
+
+    def __init__(self, signer: Signer, downloads: Downloads, reader: PdfReader, threads: TranslationThreads) -> None:
+        self.threads = threads
         self._signer = signer
         self._downloads = downloads
         self._pdf_pages = PdfPages()
-        self._reader = PdfReader()
-        self._translator = ThreadPoolExecutor(1, "translator")
+        self._reader = reader
 
     async def to_answer(self, request: JsonObject, route: Route, caller: str = "") -> Translated:
         """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
@@ -49,7 +50,6 @@ class Preparation:
 
     async def aclose(self) -> None:
         self._reader.close()
-        self._translator.shutdown(wait=False, cancel_futures=True)
         await self._downloads.aclose()
 
     async def _translated(self, request: JsonObject, route: Route, caller: str) -> Translated:
@@ -57,7 +57,7 @@ class Preparation:
         if has_pdfs(request):
             return await self._with_pdfs(translate, caller)
         if _parts(request) > _MANY_PARTS:
-            return await self._in_thread(translate)
+            return await self.threads.run(translate)
         return translate()
 
     async def _with_pdfs(self, translate: Callable[..., Translated], caller: str) -> Translated:
@@ -73,21 +73,13 @@ class Preparation:
                 known[data] = pages
             return pages or [""]
 
-        translated = await self._in_thread(partial(translate, pages_of))
+        translated = await self.threads.run(partial(translate, pages_of))
         if not missing:
             return translated
         for data in missing:
             known[data] = await self._reader.read(data, caller)
             self._pdf_pages.remember(data, known[data])
-        return await self._in_thread(partial(translate, known.__getitem__))
-
-    async def _in_thread(self, translate: Callable[[], Translated]) -> Translated:
-        return await asyncio.get_running_loop().run_in_executor(self._translator, _without_collection, translate)
-
-
-def _without_collection(translate: Callable[[], Translated]) -> Translated:
-    with collector.held_back():
-        return translate()
+        return await self.threads.run(partial(translate, known.__getitem__))
 
 
 def _parts(request: JsonObject) -> int:

@@ -62,8 +62,8 @@ class Reloader:
         log: Log,
         certificates: Certificates | None = None,
     ) -> None:
-        """load: reads the settings; raises ConfigError. apply: puts them in force, and reads the files that they name;
-        raises ConfigError. certificates: of the server, read again as well.
+        """load: reads the settings, in a thread; raises ConfigError. apply: puts them in force, and reads the files that
+        they name; raises ConfigError. certificates: of the server, read again as well.
         """
         self._load = load
         self._apply = apply
@@ -99,7 +99,8 @@ class Reloader:
         before, self._files = self._files, Files()
         self._files.note(before.paths)
         try:
-            settings = self._load()
+            # In a thread, as a large file takes seconds to parse. Open streams go on meanwhile.
+            settings = await asyncio.to_thread(self._load)
             self._note(settings)
             self._refuse_exposure(settings)
             if self._certificates is not None:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from anthropic_proxy import __version__
+from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.connections import Connections
 from anthropic_proxy.dialects import Dialect
@@ -119,7 +120,8 @@ async def serve(
     asyncio.get_running_loop().set_exception_handler(_unforeseen)
     certificates = _certificates(settings)
     files = Files()
-    application = Application(settings, await _known(settings, files), configured_keys(settings, files.read))
+    known, keys = await _read_upstreams_and_keys(settings, files)
+    application = Application(settings, known, keys)
     if control.log_writer is not None:
         control.log_writer.count_drops(application.metrics.log_lines_dropped)
     reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
@@ -186,14 +188,21 @@ def _certificates(settings: Settings) -> Certificates | None:
     return Certificates(settings) if settings.tls_cert_file else None
 
 
-async def _known(settings: Settings, files: Files) -> Routing:
-    """The upstreams, with what the servers say of themselves that nothing else tells of. Raises ConfigError."""
-    return configured(settings, await _found(configured(settings, read=files.read)))
+async def _read_upstreams_and_keys(settings: Settings, files: Files) -> tuple[Routing, ClientKeys | None]:
+    """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
+
+    Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
+    """
+    keys = await asyncio.to_thread(configured_keys, settings, files.read)
+    known = await asyncio.to_thread(configured, settings, read=files.read)
+    found = await _found(known)
+    if found:
+        known = await asyncio.to_thread(configured, settings, found, files.read)
+    return known, keys
 
 
 async def _apply(application: Application, settings: Settings, files: Files) -> None:
-    keys = configured_keys(settings, files.read)
-    application.reload(settings, await _known(settings, files), keys)
+    application.reload(settings, *await _read_upstreams_and_keys(settings, files))
 
 
 async def _found(known: Routing) -> dict[str, Dialect]:

@@ -64,7 +64,7 @@ class Serving:
         self._log = sender.log
         self._calls_in_text = calls_in_text
         self._counter = TokenCounter(preparation.to_count)
-        self._answering = Answering(sender, self._counter, sender.log)
+        self._answering = Answering(sender, self._counter, preparation.threads)
 
     async def answer(self, asked: Asked, chosen: Route) -> Content:
         """The answer of the chosen model, asked by the API that it takes. Raises ApiError."""

@@ -17,7 +17,7 @@ import httpx
 from anthropic_proxy.aiohttp_transport import AiohttpTransport
 from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, shortage
 from anthropic_proxy.observe.observation import UpstreamRequest
 from anthropic_proxy.shortages import shortage_of
 
@@ -50,9 +50,9 @@ class OwnShortageError(UpstreamError):
     """This server has run out of something that a connection needs. The upstream has no part in it."""
 
     def __init__(self, name: str, resource: str) -> None:
-        text = f"This server has run out of {resource}, so it can't connect to the upstream {name}. Try again in 1 s."
-        super().__init__(500, text, "connect")
-        self.headers["retry-after"] = "1"
+        error = shortage(resource, f"connect to the upstream {name}")
+        super().__init__(error.status, error.message, "connect")
+        self.headers.update(error.headers)
 
 
 class Reply:

@@ -103,8 +103,8 @@ def test_no_request_at_all(raw: bytes, text: str) -> None:
         ("stop_sequences", [1], "stop_sequences.0: Input should be a valid string"),
         (
             "stop_sequences",
-            ["a" * 65_536, "b"],
-            "stop_sequences: at most 65536 characters are permitted in all sequences together",
+            ["a" * 16_384, "b"],
+            "stop_sequences: at most 16384 characters are permitted in all sequences together",
         ),
         ("temperature", 1.1, "temperature: Input should be less than or equal to 1"),
         ("temperature", -0.1, "temperature: Input should be greater than or equal to 0"),

@@ -1,6 +1,7 @@
 """How many values a JSON document holds, on its text."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +46,42 @@ def test_any_bytes_are_counted(document: bytes) -> None:
 
 def test_commas_in_a_text_are_no_values() -> None:
     assert not has_more_values(json.dumps({"a": '[]{},\\",' * 100_000}).encode(), 2)
+
+
+@pytest.mark.parametrize(
+    "unit", [b'"",', b"[],", b"[]", b'{"a":1},', b'"a,"', b"[", b'"\\","', b","], ids=lambda unit: unit.decode()
+)
+def test_counting_stops_at_the_limit(unit: bytes) -> None:
+    """Which is in the first piece, so that the rest is only searched for separators."""
+    examined: list[int] = []
+
+    def pieces(document: bytes) -> Iterator[bytes]:
+        for piece in all_pieces(document):
+            examined.append(len(piece))
+            yield piece
+
+    all_pieces = json_values._pieces
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_values, "_pieces", pieces)
+        assert has_more_values(b"[" + unit * 1_000_000, 1000)
+    assert len(examined) == 1
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 1000])
+@pytest.mark.parametrize(
+    ("document", "count"),
+    [
+        (b'["' + b"\\" * 50 + b'", 1]', 3),
+        (b'["' + b'\\"' * 50 + b'", 1]', 3),
+        (b'[[ ], { }, "", "' + b"x" * 50 + b'"]', 5),
+        (b'{"' + b"x" * 50 + b'": {}}', 2),
+    ],
+    ids=["backslashes", "quotation marks", "empty containers", "long name"],
+)
+def test_pieces_end_anywhere(monkeypatch: pytest.MonkeyPatch, document: bytes, count: int, piece: int) -> None:
+    monkeypatch.setattr(json_values, "_PIECE", piece)
+    assert has_more_values(document, count - 1)
+    assert not has_more_values(document, count)
 
 
 @pytest.mark.parametrize("unit", [b"[],", b'"",', b'"\\\\\\"",', b"{ },", b'","', b"\\\\", b'"a":[{"b":1}],'])

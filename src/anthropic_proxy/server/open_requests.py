@@ -10,16 +10,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, stopping
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.server.asgi import ABORT, OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.wire.sse import encode
 
 # Seconds for the last events to reach their clients.
 _LAST_SECONDS = 5
-
-_STOPPING = "This server is stopping; send the request again"
-_CROWDED = "This server has as many requests as it may take at a time; try again in a moment"
 
 
 class OpenRequests:
@@ -60,7 +57,7 @@ class OpenRequests:
 
     async def _serve(self, request: "_OpenRequest", scope: Scope) -> None:
         if self._is_over or len(self._open) >= self._most:
-            request.end(_overloaded(_STOPPING if self._is_over else _CROWDED))
+            request.end(stopping() if self._is_over else _crowded())
             await request.told()
             return
         self._open.add(request)
@@ -91,7 +88,7 @@ class OpenRequests:
         """End all requests, and those to come, with an error that says that the server stops."""
         self._is_over = True
         for request in self._open:
-            request.end(_overloaded(_STOPPING))
+            request.end(stopping())
 
     async def watch(self) -> None:
         """End the requests whose clients take nothing. Runs until it is cancelled."""
@@ -194,7 +191,8 @@ class _OpenRequest:
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _overloaded(message: str) -> ApiError:
+def _crowded() -> ApiError:
+    message = "This server has as many requests as it may take at a time; try again in a moment"
     return ApiError(529, message, {"retry-after": "1"})
 
 

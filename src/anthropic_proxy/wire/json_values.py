@@ -1,36 +1,67 @@
 """How many values a JSON document holds, counted on its text: parsed, each of them takes dozens of bytes of memory.
 
-A value is an object, an array, a string, a number or a literal; names of members are not values. Whoever counts parses
-nothing and needs no valid document: what a parser reads before it finds an error has no more values than were counted.
+A value is an object, an array, a string, a number or a literal; names of members are not values. Counting parses nothing
+and needs no valid document: what a parser reads before it finds an error has no more values than were counted.
 """
 
 from collections.abc import Iterator
 
-_PIECE = 1024 * 1024
+# Bytes that are examined at a time. Counting stops after the piece in which the limit is exceeded.
+_PIECE = 64 * 1024
 _SPACE = b" \t\r\n"
 
 
 def has_more_values(document: bytes, most: int) -> bool:
-    """Return whether the document has more than `most` values."""
+    """Return whether the document has more than `most` values.
+
+    In a valid document every string and container is a value or the name of one, so more than two of them for each value
+    allowed exceed the limit, too.
+    """
     # Commas within strings count here, and empty containers twice: nearly all documents need no closer look.
-    if _most_values(document) <= most:
+    if 1 + _separators(document) <= most:
         return False
-    structure = b"".join(_structure(document))
-    empty = structure.count(b"[]") + structure.count(b"{}")
-    return _most_values(structure) - empty > most
+    values, parts, last = 1, 0, b""
+    for structure in _structure(document):
+        joined = last + structure
+        parts += _beginnings(structure)
+        values += _separators(structure) - joined.count(b"[]") - joined.count(b"{}")
+        last = joined[-1:]
+        # The next piece may show that a container that begins at the end of this one is empty.
+        may_be_empty = last in (b"[", b"{")
+        if values - may_be_empty > most or parts > 2 * most:
+            return True
+    return values > most
 
 
-def _most_values(text: bytes) -> int:
-    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
+def _separators(text: bytes) -> int:
+    """Return how many values begin after a comma or a bracket, where no container is empty."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _beginnings(structure: bytes) -> int:
+    """Return how many strings and containers begin."""
+    return structure.count(b'"') + structure.count(b"[") + structure.count(b"{")
 
 
 def _structure(document: bytes) -> Iterator[bytes]:
-    """Yield the text without white space, with a quotation mark in place of each string."""
-    # Without escapes, each quotation mark begins or ends a string.
-    text = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    """Yield the text piece by piece, without white space and with a quotation mark in place of each string."""
     within_string = False
-    for start in range(0, len(text), _PIECE):
-        pieces = text[start : start + _PIECE].split(b'"')
-        outside = b'"'.join(pieces[within_string::2])
-        yield (b'"' + outside if within_string else outside).translate(None, _SPACE)
-        within_string ^= len(pieces) % 2 == 0
+    for text in _pieces(document):
+        # Without escapes, each quotation mark begins or ends a string.
+        parts = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b'"'.join(parts[within_string::2])
+        ends_string = within_string and len(parts) > 1
+        yield (b'"' + outside if ends_string else outside).translate(None, _SPACE)
+        within_string ^= len(parts) % 2 == 0
+
+
+def _pieces(document: bytes) -> Iterator[bytes]:
+    """Yield the document in pieces that do not end within an escape."""
+    start = 0
+    while start < len(document):
+        piece = document[start : start + _PIECE]
+        backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        if backslashes % 2:
+            piece = document[start : start + len(piece) + 1]
+        yield piece
+        start += len(piece)
