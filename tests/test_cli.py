@@ -160,11 +160,11 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
     assert [line.split("] ")[-1].split()[0] for line in log.splitlines()[2:]] == [
         "listening",
         "upstream",
-        "request",
+        "m",
         "stopping",
     ]
     assert log.startswith("📄 Loaded config from: .env\n✓ Starting proxy in foreground mode\n")
-    assert "key=1" in log
+    assert "key=set" in log
     assert "canary" not in log
 
 

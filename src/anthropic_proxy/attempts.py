@@ -55,7 +55,7 @@ class Attempts:
                 if len(errors) < len(routes):
                     observation.failovers += 1
                     self._metrics.failed_over(route.endpoint.name)
-                what = "asked elsewhere" if len(errors) < len(routes) else "given up"
+                what = "failed over" if len(errors) < len(routes) else "given up"
                 self._told(route, error, observation.request_id, what)
         raise errors[0]
 
@@ -74,7 +74,7 @@ class Attempts:
                     raise
                 observation.retries += 1
                 self._metrics.asked_again(route.endpoint.name)
-                self._told(route, error, observation.request_id, "asked again")
+                self._told(route, error, observation.request_id, "sent again")
                 attempt += 1
                 await asyncio.sleep(delay)
 
@@ -94,10 +94,12 @@ class Attempts:
         return delay if self._budget.take() else None
 
     def _told(self, route: Route, error: ApiError, request_id: str, what: str) -> None:
-        self._log.info(
-            f"upstream failed, {what}",
+        self._log.warning(
+            "upstream request failed",
+            action=what,
             request_id=request_id,
             upstream=route.endpoint.name,
+            url=route.endpoint.base,
             status=_status(error),
             reason=error.message,
         )

@@ -216,8 +216,21 @@ async def _found(known: Routing) -> dict[str, Dialect]:
 
 
 def _summary(endpoint: Endpoint) -> dict[str, str]:
-    keys = "the client's" if endpoint.key_passthrough else str(len(endpoint.keys)) if endpoint.keys else "not set"
-    return {"name": endpoint.name, "url": endpoint.base, "api": endpoint.api, "dialect": endpoint.dialect.name, "key": keys}
+    return {
+        "name": endpoint.name,
+        "url": endpoint.base,
+        "api": endpoint.api,
+        "dialect": endpoint.dialect.name,
+        "key": _key_summary(endpoint),
+    }
+
+
+def _key_summary(endpoint: Endpoint) -> str:
+    if endpoint.key_passthrough:
+        return "the client's"
+    if len(endpoint.keys) > 1:
+        return f"{len(endpoint.keys)} keys"
+    return "set" if endpoint.keys else "not set"
 
 
 @contextlib.asynccontextmanager

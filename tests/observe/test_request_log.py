@@ -38,7 +38,7 @@ def logged(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]
         _, log = server.end()
     assert "canary" not in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == "request"]
+    return [line for line in lines if line["event"] == "request finished"]
 
 
 def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:

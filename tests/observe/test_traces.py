@@ -232,7 +232,7 @@ def test_each_worker_sends_its_own(command: Command) -> None:
 
             until(asked, "both workers have sent spans")
             code, log = server.end()
-        lines = [json.loads(line) for line in log.splitlines() if '"event":"request"' in line]
+        lines = [json.loads(line) for line in log.splitlines() if '"event":"request finished"' in line]
         assert code == 0
         own = {(each.trace_id.hex(), each.span_id.hex()) for each in receiver.spans if each.kind == Span.SPAN_KIND_SERVER}
         assert own == {(line["trace_id"], line["span_id"]) for line in lines}

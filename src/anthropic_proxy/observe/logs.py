@@ -6,18 +6,21 @@ adds a line when a request begins; `--verbose` adds all bodies that come and go.
 """
 
 import contextlib
+import io
 import logging
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observe.console import ConsoleRenderer
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
@@ -46,7 +49,7 @@ def configure(*, debug: bool, form: LogFormat = "auto", in_thread: bool = False)
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer = _renderer(form)
+    renderer = _renderer(form, details=debug)
     writer = _writer(before, renderer) if in_thread else None
     stream = cast("TextIO", writer or _Unbreakable(sys.stderr))
     _configure_libraries(before, renderer, stream)
@@ -63,7 +66,7 @@ def _writer(before: list[Processor], renderer: Processor) -> LogWriter | None:
     if sys.platform == "win32":
         return None
     try:
-        descriptor, encoding = sys.stderr.fileno(), sys.stderr.encoding
+        descriptor = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):  # there is none, it is closed, or only in memory
         return None
 
@@ -73,14 +76,30 @@ def _writer(before: list[Processor], renderer: Processor) -> LogWriter | None:
             line = processor(None, "warning", line)
         return f"{line}\n"
 
-    return LogWriter(descriptor, encoding, note)
+    # JSON is UTF-8, whatever the locale says (RFC 8259, 8.1).
+    return LogWriter(descriptor, "utf-8", note)
 
 
-def _renderer(form: LogFormat) -> Processor:
-    is_terminal = sys.stderr.isatty()
-    if form == "json" or (form == "auto" and not is_terminal):
+def is_json(form: LogFormat) -> bool:
+    """Return whether the log has this form's JSON lines."""
+    return form == "json" or (form == "auto" and not is_terminal())
+
+
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def json_line(level: str, event: str, **values: object) -> str:
+    """Return a line of the JSON log, for what is reported before and after there is a log."""
+    line = {**values, "event": event, "level": level, "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
+    return dumps(line).decode()
+
+
+def _renderer(form: LogFormat, *, details: bool) -> Processor:
+    if is_json(form):
         return structlog.processors.JSONRenderer(serializer=lambda line, **_: dumps(line).decode())
-    return structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)
+    return ConsoleRenderer(is_terminal=is_terminal(), details=details)
 
 
 def _configure_libraries(before: list[Processor], renderer: Processor, stream: TextIO) -> None:
@@ -104,14 +123,21 @@ class _LibraryHandler(logging.StreamHandler[TextIO]):
 
 
 class _Unbreakable:
-    """What the logger writes to: a stream whose reader may go (`2>&1 | head`), with which no request must fail."""
+    """What the logger writes to: a stream whose reader may go (`2>&1 | head`), with which no request must fail. Lines are
+    UTF-8, as JSON has to be, whatever the locale says.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._buffer = getattr(stream, "buffer", None) if sys.platform != "win32" else None
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            self._stream.write(text)
+            if isinstance(self._buffer, io.BufferedIOBase):
+                self._stream.flush()
+                self._buffer.write(text.encode("utf-8", "backslashreplace"))
+            else:
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:

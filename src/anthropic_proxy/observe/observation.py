@@ -87,6 +87,8 @@ class Observation:
     status: int | None = None
     error_type: str | None = None
     message: str | None = None
+    # For the operator: what to do about the failure.
+    hint: str | None = None
     began: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
     ended: float | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+from anthropic_proxy.observe.console import REQUEST_FINISHED
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
 
@@ -19,8 +20,25 @@ class RequestLog:
 
     def finished(self, observation: Observation) -> None:
         """Log it."""
-        tell = self._log.debug if observation.path in self._quiet and observation.status == 200 else self._log.info
-        tell("request", **{name: value for name, value in _line(observation).items() if value not in (None, 0, False)})
+        values = {name: value for name, value in _line(observation).items() if value not in (None, 0, False)}
+        if observation.path in self._quiet and observation.status == 200:
+            self._log.debug(REQUEST_FINISHED, **values)
+        elif _has_failed(observation):
+            self._log.error(REQUEST_FINISHED, **values)
+        elif observation.status in _OPERATORS_MATTER:
+            self._log.warning(REQUEST_FINISHED, **values)
+        else:
+            self._log.info(REQUEST_FINISHED, **values)
+
+
+# Keys, budgets, permissions and rate limits: the operator can do something about these. Other 4xx are the client's mistakes.
+_OPERATORS_MATTER = frozenset({401, 402, 403, 429})
+_FAILED = frozenset({"upstream_error", "truncated", "error"})
+
+
+def _has_failed(observation: Observation) -> bool:
+    """Return whether the server or an upstream failed, also within a stream that began with status 200."""
+    return observation.outcome in _FAILED or (observation.status or 0) >= 500
 
 
 def _line(observation: Observation) -> dict[str, Any]:
@@ -47,6 +65,7 @@ def _line(observation: Observation) -> dict[str, Any]:
         "failovers": observation.failovers,
         "error_type": observation.error_type,
         "message": observation.message,
+        "hint": observation.hint,
     }
 
 
