@@ -36,8 +36,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _invoke(*arguments: str, **variables: str) -> Result:
-    """The command within this process: only for what ends before a server starts."""
-    return CliRunner().invoke(main, arguments, env=variables)
+    """The command within this process: only for what ends before a server starts. Its texts are those for people."""
+    return CliRunner().invoke(main, arguments, env={"LOG_FORMAT": "console"} | variables)
 
 
 def _post(address: str, **fields: Any) -> httpx.Response:

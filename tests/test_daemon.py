@@ -58,7 +58,7 @@ def _start(command: Command, upstream: ScriptedUpstream) -> str:
     address, pid_file, log_file = re.fullmatch(
         r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n", done.stdout
     ).groups()
-    assert (pid_file, log_file) == (str(command.pid_file), "/tmp/anthropic-proxy.log")  # noqa: S108 - the documented place
+    assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
     return address
 
 
@@ -72,6 +72,11 @@ def _run(command: Command, subcommand: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def _log(command: Command) -> Path:
+    """The default place of the log, for a user with this home."""
+    return command.home / ".local" / "state" / "anthropic-proxy" / "anthropic-proxy.log"
+
+
 def _pid(command: Command) -> int:
     return int(command.pid_file.read_text())
 
@@ -83,7 +88,18 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
     assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
     pid = _pid(command)
     assert os.getsid(pid) not in (pid, os.getsid(0)), "it is not detached"
-    assert _run(command, "status") == (0, f"✓ Daemon is running (PID: {pid})\n  PID file: {command.pid_file}\n", "")
+    code, shown, _ = _run(command, "status")
+    assert (code, re.sub(r"for: \S+ s\n", "for: 1 s\n", shown).splitlines()) == (
+        0,
+        [
+            f"✓ Daemon is running (PID: {pid})",
+            f"  PID file: {command.pid_file}",
+            f"  Listening on: {address}",
+            f"  Upstream: {upstream.url}/v1",
+            "  Running for: 1 s",
+            f"  Log file: {_log(command)}",
+        ],
+    )
     assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
     assert not command.pid_file.exists()
     assert refuses_connections(address)
@@ -106,7 +122,7 @@ def test_the_log_is_continued(command: Command, upstream: ScriptedUpstream) -> N
         addresses.append(_start(command, upstream))
         pid = _pid(command)
         assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
-    log = daemon.LOG_FILE.read_text(errors="replace")
+    log = _log(command).read_text(errors="replace")
     first, second = (log.rindex(f"address={address} ") for address in addresses)
     assert first < log.index(" stopping", first) < second < log.index(" stopping", second)
 
@@ -119,7 +135,7 @@ def test_an_address_in_use(command: Command) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith(reason)
     assert not command.pid_file.exists()
-    assert reason in daemon.LOG_FILE.read_text(errors="replace")
+    assert reason in _log(command).read_text(errors="replace")
 
 
 def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstream) -> None:

@@ -1,5 +1,6 @@
 """Sockets to listen on."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def test_who_reaches_it(host: str, *, expected: bool) -> None:
 def test_a_port_in_use() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ListenError, match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use$"):
+        with pytest.raises(
+            ListenError, match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; PID {os.getpid()} "
+        ):
             listen("127.0.0.1", port)
 
 

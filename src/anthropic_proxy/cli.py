@@ -3,7 +3,9 @@
 Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line itself is wrong.
 """
 
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,9 +13,11 @@ from typing import NoReturn
 import click
 
 from anthropic_proxy import __version__, daemon, early_signals, keys_cli
-from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.config import ConfigError, Settings, export_network_variables, find_env_file, load
+from anthropic_proxy.config_text import CONFIG_ENDINGS
 from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import ListenError
+from anthropic_proxy.start_messages import StartMessages, log_form
 from anthropic_proxy.topology import configured, text_of
 from anthropic_proxy.workers import WorkerError
 
@@ -23,7 +27,8 @@ _STOP_TIMEOUT_SECONDS = 330
 _PID_FILE = click.option(
     "--pid-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"PID file of the background server.  [default: {daemon.PID_FILE}]",
+    help="PID file of the background server.  [default: anthropic-proxy.pid in $XDG_RUNTIME_DIR, else in /tmp with your "
+    "user id]",
 )
 
 
@@ -33,12 +38,29 @@ _PID_FILE = click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     metavar="FILE",
-    help="Read this .env file instead of looking for one.",
+    help="Read this .env file instead of ./.env, ~/.anthropic-proxy.env or /etc/anthropic-proxy/.env. A .yaml, .yml or "
+    ".toml file is taken as CONFIG_FILE.",
 )
-@click.option("-d", "--debug", is_flag=True, default=None, help="Log a summary of each request.")
+@click.option(
+    "-d",
+    "--debug",
+    is_flag=True,
+    default=None,
+    help="Log when each request begins as well, and all details of its line: ids, upstream, outcome.",
+)
 @click.option("-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut.")
-@click.option("-p", "--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on (0: any free one).")
-@click.option("--host", metavar="H", help="Address to listen on.")
+@click.option(
+    "-p",
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port to listen on (0: any free one).  [default: PORT, else 3000]",
+)
+@click.option(
+    "--host",
+    metavar="H",
+    help="Address to listen on.  [default: HOST, else 127.0.0.1, or with client keys 0.0.0.0]",
+)
 @click.option("--daemon", "background", is_flag=True, help="Run in the background (Unix).")
 @_PID_FILE
 @click.version_option(__version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s")
@@ -63,29 +85,40 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
         _refuse_options_of_the_server(context)
         return
     flags: dict[str, object] = {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host}
-    settings = _settings(config, flags)
+    if config is not None and config.suffix.lower() in CONFIG_ENDINGS:
+        flags["CONFIG_FILE"], config = config, None
+    env_file = find_env_file(config)
+    # A command that ends at once speaks to the person who typed it; a server speaks to whatever reads its log.
+    messages = StartMessages(log_form(env_file), is_server=not background)
+    settings = _settings(env_file, flags, messages)
 
     def again() -> Settings:
         return load(find_env_file(config), flags)
 
     if background:
-        _start(settings, pid_file or daemon.PID_FILE, again)
+        _start(settings, pid_file, again)
     else:
-        click.echo("✓ Starting proxy in foreground mode", err=True)
-        _foreground(settings, again)
+        messages.info("starting", "✓ Starting proxy in foreground mode", version=__version__)
+        _foreground(settings, again, messages)
 
 
 @main.command()
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
-    """Tell whether the background server runs."""
+    """Show whether the background server runs, where it listens, its upstream, uptime and log file."""
     _unix_only("status")
     pid_file = _chosen(context, pid_file)
     found = _state(pid_file)
     if found.running is None:
         _fail("Daemon is not running", _why_not_running(found, pid_file))
     click.echo(f"✓ Daemon is running (PID: {found.running})\n  PID file: {pid_file}")
+    details = daemon.Details.read(pid_file, found.running)
+    if details is not None:
+        click.echo(f"  Listening on: {details.address}")
+        click.echo(f"  Upstream: {', '.join(details.upstreams)}")
+        click.echo(f"  Running for: {_duration(time.time() - details.started)}")
+        click.echo(f"  Log file: {details.log}")
 
 
 @main.command()
@@ -129,29 +162,41 @@ def _refuse_options_of_the_server(context: click.Context) -> None:
 def _chosen(context: click.Context, pid_file: Path | None) -> Path:
     """`--pid-file` may stand before the command or after it."""
     before: Path | None = context.parent.params["pid_file"] if context.parent else None
-    return pid_file or before or daemon.PID_FILE
+    return pid_file or before or daemon.find_pid_file(os.environ)
 
 
-def _settings(config: Path | None, flags: dict[str, object]) -> Settings:
-    env_file = find_env_file(config)
-    if env_file is None:
-        click.echo("ℹ️  No .env file found, using environment variables only", err=True)  # noqa: RUF001 - as it is known
-    else:
-        click.echo(f"📄 Loaded config from: {env_file}", err=True)
+def _duration(seconds: float) -> str:
+    """Return a time span in its two largest units."""
+    left = max(int(seconds), 0)
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMessages) -> Settings:
+    messages.env_file(env_file)
     try:
         settings = load(env_file, flags)
         configured(settings)
         configured_keys(settings, text_of)
     except ConfigError as error:
-        _fail(str(error))
+        messages.notices(env_file, None)
+        messages.failed(str(error))
+        sys.exit(1)
+    messages.notices(env_file, settings.config_file)
+    export_network_variables(settings)
     return settings
 
 
-def _foreground(settings: Settings, again: Callable[[], Settings]) -> None:
+def _foreground(settings: Settings, again: Callable[[], Settings], messages: StartMessages) -> None:
     try:
         _serve(settings, lambda _: None, again)
     except (ConfigError, ListenError, WorkerError) as error:
-        _fail(str(error))
+        messages.failed(str(error))
+        sys.exit(1)
 
 
 def _serve(settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]) -> None:
@@ -161,13 +206,29 @@ def _serve(settings: Settings, on_ready: Callable[[str], None], again: Callable[
     run(settings, on_ready, again)
 
 
-def _start(settings: Settings, pid_file: Path, again: Callable[[], Settings]) -> None:
+def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settings]) -> None:
     _unix_only("mode")
+    chosen = pid_file or _free_pid_file()
+    log_file = daemon.log_file(os.environ)
+    upstreams = [endpoint.base for endpoint in configured(settings).endpoints]
+    # In the background all that is written goes to the log.
+    messages = StartMessages(settings.log_format, is_server=True)
     try:
-        address = daemon.start(lambda ready: _serve(settings, ready, again), pid_file, daemon.LOG_FILE)
+        address = daemon.start(
+            lambda ready: _serve(settings, ready, again), chosen, log_file, upstreams, report=messages.failed
+        )
     except daemon.DaemonError as error:
         _fail(str(error))
-    click.echo(f"✓ Daemon started, listening on {address}\n  PID file: {pid_file}\n  Log file: {daemon.LOG_FILE}")
+    click.echo(f"✓ Daemon started, listening on {address}\n  PID file: {chosen}\n  Log file: {log_file}")
+
+
+def _free_pid_file() -> Path:
+    """Return the default PID file, unless a server of this user runs with it or one of the other default places."""
+    found = daemon.find_pid_file(os.environ)
+    running = _state(found).running
+    if running is not None:
+        _fail(f"Daemon is already running (PID: {running}) with PID file {found}")
+    return daemon.pid_files(os.environ)[0]
 
 
 def _state(pid_file: Path) -> daemon.Status:

@@ -4,8 +4,10 @@ Order, strongest first: command-line flags, variables of the environment, the fi
 `./.env`, `~/.anthropic-proxy.env`, `/etc/anthropic-proxy/.env`), defaults. An empty variable counts as not set.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,12 +34,23 @@ from anthropic_proxy.server_settings import ServerSettings
 from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 
 # Of the `.env` file, and of each of its values.
-_MAX_ENV_BYTES = 1024 * 1024
+MAX_ENV_BYTES = 1024 * 1024
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
 
 # In lower case: variables of the environment that name proxies, perhaps with logins.
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
+# In lower case: what libraries read from the environment of the process: the HTTP proxies, and the authorities whose
+# certificates are trusted.
+NETWORK_VARIABLES = (*sorted(_PROXY_VARIABLES), "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+
+# Variables of other programs for what UPSTREAM_BASE_URL and UPSTREAM_API_KEY are.
+_OPENAI_URL = "OPENAI_BASE_URL is set but not read here; if it is the upstream: UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
+_OPENAI_KEY = (
+    "OPENAI_API_KEY is set but not read here; if OpenAI is the upstream: UPSTREAM_BASE_URL=https://api.openai.com "
+    "UPSTREAM_API_KEY=$OPENAI_API_KEY"
+)
 
 
 class ConfigError(Exception):
@@ -152,18 +165,39 @@ def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Setti
     Raises ConfigError.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
+    # It warns of each line that it cannot parse, without the file's name and each time; see `env_file`.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     try:
         _check_size(env_file)
         settings = Settings(_env_file=env_file, **given)
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(problem(each, Settings.model_fields) for each in error.errors(include_url=False))
-        ) from None
+        raise ConfigError("\n".join(_problems(error, _variables(env_file)))) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} can't be read: {error}") from None
     settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
     _check_proxies(settings.environment)
+    _check_authorities(settings.environment)
     return settings
+
+
+def _problems(error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        yield problem(each, Settings.model_fields)
+        if each["type"] == "missing_upstream":
+            if environment.get("OPENAI_BASE_URL"):
+                yield f"  {_OPENAI_URL}"
+            elif environment.get("OPENAI_API_KEY"):
+                yield f"  {_OPENAI_KEY}"
+
+
+def export_network_variables(settings: Settings) -> None:
+    """Put the variables of a `.env` file that libraries read into the environment of the process, which wins over the
+    file. To be called before these libraries are imported.
+    """
+    present = {name.lower() for name, value in os.environ.items() if value}
+    for name, value in settings.environment.items():
+        if name.lower() in NETWORK_VARIABLES and name.lower() not in present:
+            os.environ[name.upper()] = value
 
 
 def _check_size(env_file: Path | None) -> None:
@@ -173,13 +207,13 @@ def _check_size(env_file: Path | None) -> None:
     """
     if env_file is None:
         return
-    if env_file.stat().st_size > _MAX_ENV_BYTES:
-        raise ConfigError(f"{env_file}: the file is too large, expected at most {_MAX_ENV_BYTES} bytes")
+    if env_file.stat().st_size > MAX_ENV_BYTES:
+        raise ConfigError(f"{env_file}: the file is too large, expected at most {MAX_ENV_BYTES} bytes")
     lengths = {name: len(value) for name, value in os.environ.items()}
     for name, value in dotenv_values(env_file, encoding="utf-8", interpolate=False).items():
         length = sum(_length(atom, lengths) for atom in parse_variables(value or ""))
-        if length > _MAX_ENV_BYTES:
-            raise ConfigError(f"{env_file}: {name}: the value is too long, expected at most {_MAX_ENV_BYTES} characters")
+        if length > MAX_ENV_BYTES:
+            raise ConfigError(f"{env_file}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters")
         lengths[name] = max(length, lengths.get(name, 0))
 
 
@@ -202,6 +236,27 @@ def _check_proxies(environment: Mapping[str, str]) -> None:
             check_login(address)
         except ValueError as error:
             raise ConfigError(f"{name}: the given value {error}") from None
+
+
+def _check_authorities(environment: Mapping[str, str]) -> None:
+    """Check SSL_CERT_FILE and SSL_CERT_DIR: OpenSSL ignores what it cannot read, and then trusts no certificate.
+
+    Raises ConfigError.
+    """
+    given = {name.upper(): value for name, value in environment.items() if value}
+    file, directory = given.get("SSL_CERT_FILE"), given.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        except ssl.SSLError:
+            raise ConfigError(f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"SSL_CERT_FILE: {file!r} can't be read: {reason}") from None
+    # OpenSSL takes several directories.
+    for each in (directory or "").split(os.pathsep):
+        if each and not Path(each).is_dir():
+            raise ConfigError(f"SSL_CERT_DIR: {each!r} is not a directory")
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:

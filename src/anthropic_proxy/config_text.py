@@ -310,3 +310,4 @@ def located(name: str, place: Place) -> str:
 
 
 _READERS: Mapping[str, Callable[[str, str], Source]] = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+CONFIG_ENDINGS = frozenset(_READERS)

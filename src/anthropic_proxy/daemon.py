@@ -7,12 +7,14 @@ start went, so that it returns success only when connections are accepted.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,8 +23,12 @@ if sys.platform != "win32":
 
     from daemon import DaemonContext
 
-PID_FILE = Path("/tmp/anthropic-proxy.pid")  # noqa: S108 - documented default; opened without following links
-LOG_FILE = Path("/tmp/anthropic-proxy.log")  # noqa: S108 - the same
+_NAME = "anthropic-proxy"
+# For users without directories of their own. Files are opened without following links.
+_SHARED_DIRECTORY = Path("/tmp")  # noqa: S108 - see above
+# Where the PID file of every user was before.
+_OLD_PID_FILE = _SHARED_DIRECTORY / f"{_NAME}.pid"
+_LONGEST_DETAILS = 64 * 1024
 
 _UMASK = 0o027
 _POLL_SECONDS = 0.05
@@ -46,6 +52,76 @@ class Status:
     running: int | None = None
     stale: int | None = None
     invalid: str | None = None
+
+
+def pid_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the places of the PID file where none is given: the one that is written first, then those that are read."""
+    of_user = _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.pid"
+    runtime = Path(environment.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and runtime.is_dir():
+        return (runtime / f"{_NAME}.pid", of_user, _OLD_PID_FILE)
+    return (of_user, _OLD_PID_FILE)
+
+
+def log_file(environment: Mapping[str, str]) -> Path:
+    """Return the place of the log, whose directory is made: `~/.local/state`, or another one of the user's."""
+    given = Path(environment.get("XDG_STATE_HOME", ""))
+    try:
+        state = given if given.is_absolute() else Path.home() / ".local" / "state"
+        directory = state / _NAME
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_usable = os.access(directory, os.W_OK)
+    except (OSError, RuntimeError):  # a user without a home, as containers have them
+        is_usable = False
+    return directory / f"{_NAME}.log" if is_usable else _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.log"
+
+
+def find_pid_file(environment: Mapping[str, str]) -> Path:
+    """Return the first of `pid_files` whose server runs, else the first that there is, else the one that is written."""
+    existing: list[Path] = []
+    for path in pid_files(environment):
+        try:
+            found = status(path)
+        except DaemonError:  # another user's
+            continue
+        if found.running is not None:
+            return path
+        if found != Status():
+            existing.append(path)
+    return next(iter([*existing, *pid_files(environment)]))
+
+
+@dataclass(frozen=True)
+class Details:
+    """What `status` shows of a server besides its PID. started: seconds since 1970."""
+
+    pid: int
+    address: str
+    upstreams: tuple[str, ...]
+    log: str
+    started: float
+
+    def write(self, pid_file: Path) -> None:
+        """Write them beside the PID file. Nothing depends on them, so a full disk is no error."""
+        with contextlib.suppress(OSError, DaemonError):
+            descriptor = _open(_details_path(pid_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(asdict(self), file)
+
+    @classmethod
+    def read(cls, pid_file: Path, pid: int) -> "Details | None":
+        """Return those of the server with a PID; None where there are none."""
+        try:
+            with os.fdopen(_open(_details_path(pid_file), os.O_RDONLY), encoding="utf-8") as file:
+                found = json.loads(file.read(_LONGEST_DETAILS))
+            details = cls(**{**found, "upstreams": tuple(map(str, found["upstreams"]))})
+        except (DaemonError, OSError, ValueError, TypeError, KeyError):
+            return None
+        return details if details.pid == pid else None
+
+
+def _details_path(pid_file: Path) -> Path:
+    return pid_file.with_name(f"{pid_file.name}.json")
 
 
 class PidFile:
@@ -78,16 +154,24 @@ class PidFile:
         os.pwrite(self.descriptor, f"{pid}\n".encode(), 0)
 
     def release(self) -> None:
-        """Remove the file, then give up the lock."""
+        """Remove the file and the details beside it, then give up the lock."""
+        _details_path(self.path).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
 
 
-def start(serve: Callable[[Callable[[str], None]], None], pid_path: Path, log_path: Path) -> str:
+def start(
+    serve: Callable[[Callable[[str], None]], None],
+    pid_path: Path,
+    log_path: Path,
+    upstreams: Sequence[str] = (),
+    report: Callable[[str], object] = lambda reason: print(f"✗ {reason}", file=sys.stderr, flush=True),
+) -> str:
     """Run `serve` in the background; return the address that it listens on, once it does.
 
     `serve` gets a function that it calls with this address when it accepts connections, and runs until the server
-    stops. Raises DaemonError with the reason when it ends before that.
+    stops. upstreams: addresses, for `status`. report: writes to the log why the server failed. Raises DaemonError with the
+    reason when it ends before it listens.
     """
     log = _open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     pid_file = PidFile.acquire(pid_path)
@@ -95,7 +179,13 @@ def start(serve: Callable[[Callable[[str], None]], None], pid_path: Path, log_pa
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _detached(serve, pid_file, log, writer)
+
+        def ready(address: str) -> None:
+            Details(os.getpid(), address, tuple(upstreams), str(log_path), time.time()).write(pid_path)
+            os.write(writer, f"ready {address}".encode())
+            os.close(writer)
+
+        _detached(partial(serve, ready), pid_file, log, writer, report)
     os.close(writer)
     os.close(log)
     os.close(pid_file.descriptor)
@@ -107,13 +197,10 @@ def start(serve: Callable[[Callable[[str], None]], None], pid_path: Path, log_pa
     return text
 
 
-def _detached(serve: Callable[[Callable[[str], None]], None], pid_file: PidFile, log: int, writer: int) -> NoReturn:
+def _detached(
+    serve: Callable[[], None], pid_file: PidFile, log: int, writer: int, report: Callable[[str], object]
+) -> NoReturn:
     """The child's side of `start`; its own parent is gone when python-daemon returns."""
-
-    def ready(address: str) -> None:
-        os.write(writer, f"ready {address}".encode())
-        os.close(writer)
-
     log_stream = os.fdopen(log, "a", buffering=1, encoding="utf-8")
     context = DaemonContext(
         working_directory=Path.cwd(),
@@ -127,10 +214,10 @@ def _detached(serve: Callable[[Callable[[str], None]], None], pid_file: PidFile,
     try:
         context.open()
         pid_file.write(os.getpid())
-        serve(ready)
+        serve()
     except BaseException as error:  # noqa: BLE001 - the parent waits to be told, whatever it was
         code = 1
-        log_stream.write(f"✗ {error}\n")
+        report(str(error))
         with contextlib.suppress(OSError):  # closed when the server listened already
             os.write(writer, f"failed {error}".encode())
     pid_file.release()

@@ -1,34 +1,81 @@
 """Sockets that the server listens on: TCP over IPv4, IPv6 or both, and Unix sockets."""
 
 import errno
+import http.client
 import ipaddress
 import os
 import socket
 import stat
 from pathlib import Path
 
+from anthropic_proxy import port_owner
+
 # Connections that wait to be accepted.
 BACKLOG = 1024
+
+# The line of /readyz that says that a server is about to end.
+DRAINING = "[-]draining failed"
+_PROBE_SECONDS = 2
+_PROBE_BYTES = 64 * 1024
 
 
 class ListenError(Exception):
     """The address can't be listened on; the text says why."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+class AddressInUseError(ListenError):
+    """Another socket is on the address."""
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening TCP socket on `host` (a name or an IPv4 or IPv6 address) and `port` (0: any free one). On `::`, which
-    stands for all addresses, it takes IPv4 as well. Raises ListenError.
+    stands for all addresses, it takes IPv4 as well. shared: beside another socket of this user that is on the address and
+    allows it. Raises ListenError.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
         place = (str(address[0]), int(address[1]))
-        listener = socket.create_server(place, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        listener = socket.create_server(place, family=family, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
-        raise ListenError(f"can't listen on {host}:{port}: {_reason(error)}") from error
+        text = f"can't listen on {host}:{port}: {_reason(error)}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(f"{text}; {port_owner.hint(port)}") from error
+        raise ListenError(text) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)  # noqa: FBT003 - the standard library's own form
     return listener
+
+
+def listen_for_metrics(host: str, port: int) -> tuple[socket.socket, bool]:
+    """A listening socket for probes and metrics, and whether it shares the port with a server that is draining.
+
+    A server answers probes until its last request has ended, so its successor would have to wait for that; meanwhile each
+    of them gets some of the connections. Raises ListenError.
+    """
+    is_shared = False
+    try:
+        listener = listen(host, port)
+    except AddressInUseError:
+        if not hasattr(socket, "SO_REUSEPORT") or not _is_draining(host, port):
+            raise
+        listener, is_shared = listen(host, port, shared=True), True
+    if hasattr(socket, "SO_REUSEPORT"):
+        # For the successor. Not before it listens, as it would then not notice a server that is not draining.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return listener, is_shared
+
+
+def _is_draining(host: str, port: int) -> bool:
+    """Return whether an anthropic-proxy answers on the port that is about to end."""
+    connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return DRAINING in connection.getresponse().read(_PROBE_BYTES).decode("utf-8", "replace").splitlines()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def listen_on_path(path: Path) -> socket.socket:

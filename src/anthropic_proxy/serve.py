@@ -27,7 +27,7 @@ from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
 from anthropic_proxy.keys_file import configured_keys
-from anthropic_proxy.listening import address_of, is_loopback, listen, listen_on_path
+from anthropic_proxy.listening import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
 from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe.logs import Log, configure
@@ -95,7 +95,7 @@ class Listeners:
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[Listeners]:
     """The sockets of the settings. Raises ListenError."""
-    ops = None if settings.metrics_port is None else listen(settings.listen_host, settings.metrics_port)
+    ops = None if settings.metrics_port is None else _metrics_listener(settings.listen_host, settings.metrics_port)
     if settings.unix_socket is None:
         yield Listeners(listen(settings.listen_host, settings.port), ops)
         return
@@ -105,6 +105,14 @@ def listening(settings: Settings) -> Iterator[Listeners]:
         yield Listeners(listener, ops)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _metrics_listener(host: str, port: int) -> socket.socket:
+    listener, is_shared = listen_for_metrics(host, port)
+    if is_shared:
+        hint = "until it has ended, each of the two gets some of the scrapes and probes"
+        Log().warning("metrics port shared with a server that is draining", port=port, hint=hint)
+    return listener
 
 
 async def serve(
@@ -259,14 +267,20 @@ async def _until_signal(
             serving.cancel()
         control.stop.set()
 
+    def on_hangup() -> None:
+        if held.means_end():
+            on_signal()
+        else:
+            control.reload.set()
+
     # Windows has no such handlers; Ctrl-C ends the process there.
     if sys.platform != "win32":
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
-        loop.add_signal_handler(signal.SIGHUP, control.reload.set)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     if held.came:
-        control.reload.set()
+        on_hangup()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 

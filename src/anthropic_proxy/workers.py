@@ -90,6 +90,7 @@ class Supervisor:
         self._was_ready = False
         self._failed = False
         self._kill_at: float | None = None
+        self._held = HeldHangup()
         self._selector = selectors.DefaultSelector()
         self._signals, self._wakeup = socket.socketpair()
 
@@ -114,10 +115,9 @@ class Supervisor:
         for end in (self._signals, self._wakeup):
             end.setblocking(False)  # noqa: FBT003 - the standard library's own form
         signal.set_wakeup_fd(self._wakeup.fileno())
-        held = HeldHangup()
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
-        if held.came:
+        if self._held.came:
             self._wakeup.send(bytes([signal.SIGHUP]))
 
     def _start_due(self) -> None:
@@ -167,7 +167,7 @@ class Supervisor:
         for number in numbers:
             if number == signal.SIGCHLD:
                 self._reap()
-            elif number == signal.SIGHUP:
+            elif number == signal.SIGHUP and not self._held.means_end():
                 self._order(Order.RELOAD)
             else:
                 self._stop()

@@ -1,0 +1,70 @@
+"""What the command reports before the server has a log: texts for people, or lines of the JSON log."""
+
+import os
+import sys
+from pathlib import Path
+
+from anthropic_proxy import env_file as env_files
+from anthropic_proxy.config import MAX_ENV_BYTES
+from anthropic_proxy.observe.logs import is_json, json_line
+from anthropic_proxy.observe_settings import LogFormat
+
+_FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
+
+
+def log_form(env_file: Path | None) -> LogFormat:
+    """Return LOG_FORMAT before the settings are checked; `auto` where it cannot be used, which is reported later."""
+    given = env_files.variable(_text(env_file), "LOG_FORMAT", os.environ)
+    return next((form for form in _FORMS if form == given), "auto")
+
+
+class StartMessages:
+    """Reports on standard error."""
+
+    def __init__(self, form: LogFormat, *, is_server: bool) -> None:
+        """form: of the log. is_server: whether this process serves, so that a program may read what it reports."""
+        self._is_json = is_server and is_json(form)
+
+    def info(self, event: str, text: str, **values: object) -> None:
+        """Report an event: as `text` to people, with `values` to programs."""
+        self._write("info", event, text, values)
+
+    def env_file(self, path: Path | None) -> None:
+        """Report which `.env` file is read."""
+        if path is None:
+            text = "ℹ️  No .env file found, using environment variables only"  # noqa: RUF001 - as it is known
+            self.info("no .env file found", text)
+        else:
+            self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
+
+    def notices(self, env_file: Path | None, config_file: Path | None) -> None:
+        """Report lines and names of the `.env` file that have no effect."""
+        if env_file is None:
+            return
+        for notice in env_files.notices(env_file, _text(env_file), _text(config_file)):
+            values = {"file": str(env_file), "line": notice.line, "reason": notice.problem}
+            self._write("warning", "setting ignored", f"! {notice}", values)
+
+    def failed(self, reason: str) -> None:
+        """Report why the server cannot start."""
+        self._write("error", "start failed", f"✗ {reason}", {"reason": reason})
+
+    def _write(self, level: str, event: str, text: str, values: dict[str, object]) -> None:
+        if sys.stderr is None:
+            return
+        print(json_line(level, event, **values) if self._is_json else text, file=sys.stderr, flush=True)
+
+
+def _text(path: Path | None) -> str:
+    """Return the text of a file of a usual size; empty where it cannot be read, which is reported by what has to read it.
+
+    A pipe can be read only once, so it is left to that as well.
+    """
+    if path is None:
+        return ""
+    try:
+        path = path.expanduser()
+        is_usual = path.is_file() and path.stat().st_size <= MAX_ENV_BYTES
+        return path.read_text(encoding="utf-8") if is_usual else ""
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        return ""
