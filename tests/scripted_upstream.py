@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from anthropic_proxy.probing import USER_AGENT
+
 DEADLINE = 20  # seconds that anything may take before a test gives up on it
 
 
@@ -95,9 +97,13 @@ def completion(text: str | None = "Hello", **choice: Any) -> dict[str, Any]:
 
 
 class ScriptedUpstream:
-    """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next."""
+    """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next. The proxy's probes at its
+    start take no script: `on_probe` is their answer, and they are kept in `probes`.
+    """
 
     def __init__(self) -> None:
+        self.on_probe = answers({}, 404)
+        self.probes: queue.Queue[Received] = queue.Queue()
         self.requests: list[Received] = []
         self.arrived: queue.Queue[Received] = queue.Queue()
         self.port = 0
@@ -158,6 +164,10 @@ class ScriptedUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             received = await _read_request(reader)
+            if received.headers.get("user-agent") == USER_AGENT:
+                self.probes.put(received)
+                await self._play(self.on_probe, writer)
+                return
             self.requests.append(received)
             self.arrived.put(received)
             watcher = asyncio.ensure_future(_watch(reader, received.gone))

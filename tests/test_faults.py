@@ -61,10 +61,11 @@ def test_a_closed_reply_is_at_its_end() -> None:
 
 
 BROKE = (500, "broke the connection before the answer was complete")
+CLOSED = (500, f"{BROKE[1]}; if its port takes TLS, the address has to begin with https://")
 
 FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
-    "closed before the head": ([READ], SLOW, "head", *BROKE),
-    "reset before the head": ([READ, RESET], SLOW, "head", *BROKE),
+    "closed before the head": ([READ], SLOW, "head", *CLOSED),
+    "reset before the head": ([READ, RESET], SLOW, "head", *CLOSED),
     "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
     "no HTTP": ([READ, b"\x16\x03\x01 hello\r\n\r\n"], SLOW, "head", 500, "sent something that is no HTTP answer"),
     "silent before the head": (

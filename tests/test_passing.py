@@ -224,10 +224,16 @@ def test_other_errors_are_translated(
     assert text in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("kind", ["text/html", "application/json; charset=utf-8"])
-def test_a_stream_that_is_none(proxy: str, upstream: ScriptedUpstream, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("text/html", "answered text/html: that is no OpenAI-compatible API"),
+        ("application/json; charset=utf-8", "no stream of events"),
+    ],
+)
+def test_a_stream_that_is_none(proxy: str, upstream: ScriptedUpstream, kind: str, text: str) -> None:
     upstream.then(answers(b"\n\n", headers={"content-type": kind}))
-    assert "no stream of events" in post(proxy, STREAM).json()["error"]["message"]
+    assert text in post(proxy, STREAM).json()["error"]["message"]
 
 
 UNAUTHORIZED = b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}'

@@ -69,6 +69,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         body = Body(response)
         return httpx.Response(response.status, headers=_decoded(response), stream=body, extensions={"body": body})
 
+    def uses_proxy(self, url: httpx.URL) -> bool:
+        """Return whether requests to `url` go through an HTTP proxy of the environment."""
+        return bool(self._proxies.options(url))
+
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()

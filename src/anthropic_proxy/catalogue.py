@@ -10,6 +10,7 @@ from anthropic_proxy.passing import Passing
 from anthropic_proxy.resilience import Repeats
 from anthropic_proxy.routing import Route, Routing, routes
 from anthropic_proxy.serving import Serving
+from anthropic_proxy.translate.failure import is_page, no_api
 from anthropic_proxy.translate.models import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.wire.codec import JsonObject, loads
 from anthropic_proxy.wire.quoting import shortened
@@ -96,6 +97,8 @@ class Catalogue:
         else:
             offered = _infos(await serving.good(asking, reply, observation.request_id))
         if offered is None:
+            if is_page(reply.headers):
+                raise no_api(asking.source)
             raise ApiError(500, f"The upstream {endpoint.name} answered 200 with something that is no list of models")
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
 

@@ -116,8 +116,12 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         """
         if self.host is not None:
             return self.host
-        is_protected = self.needs_key or self.tls_client_ca_file is not None
-        return "0.0.0.0" if is_protected else "127.0.0.1"  # noqa: S104 - see above
+        return "0.0.0.0" if self.is_protected else "127.0.0.1"  # noqa: S104 - see above
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether clients have to show a key or a certificate."""
+        return self.needs_key or self.tls_client_ca_file is not None
 
     @property
     def download_policy(self) -> DownloadPolicy:

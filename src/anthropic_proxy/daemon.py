@@ -7,7 +7,6 @@ start went, so that it returns success only when connections are accepted.
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
+
+from anthropic_proxy.wire.codec import dumps, loads
 
 if sys.platform != "win32":
     import fcntl
@@ -105,15 +106,15 @@ class Details:
         """Write them beside the PID file. Nothing depends on them, so a full disk is no error."""
         with contextlib.suppress(OSError, DaemonError):
             descriptor = _open(_details_path(pid_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(asdict(self), file)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(dumps(asdict(self)))
 
     @classmethod
     def read(cls, pid_file: Path, pid: int) -> "Details | None":
         """Return those of the server with a PID; None where there are none."""
         try:
-            with os.fdopen(_open(_details_path(pid_file), os.O_RDONLY), encoding="utf-8") as file:
-                found = json.loads(file.read(_LONGEST_DETAILS))
+            with os.fdopen(_open(_details_path(pid_file), os.O_RDONLY), "rb") as file:
+                found = loads(file.read(_LONGEST_DETAILS))
             details = cls(**{**found, "upstreams": tuple(map(str, found["upstreams"]))})
         except (DaemonError, OSError, ValueError, TypeError, KeyError):
             return None
@@ -165,7 +166,7 @@ def start(
     pid_path: Path,
     log_path: Path,
     upstreams: Sequence[str] = (),
-    report: Callable[[str], object] = lambda reason: print(f"✗ {reason}", file=sys.stderr, flush=True),
+    report: Callable[[str], object] = lambda reason: sys.stderr.write(f"✗ {reason}\n"),
 ) -> str:
     """Run `serve` in the background; return the address that it listens on, once it does.
 

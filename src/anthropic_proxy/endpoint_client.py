@@ -154,7 +154,8 @@ class EndpointClient:
     def source(self) -> Source:
         """The upstream as errors name it, and what no text may repeat."""
         client_key = self.client.key if self.endpoint.key_passthrough else None
-        return Source(self.endpoint.name, self.endpoint.redactor, client_key)
+        url = self.endpoint.base if self.endpoint.is_open else ""
+        return Source(self.endpoint.name, self.endpoint.redactor, client_key, url)
 
     @property
     def is_left_alone(self) -> bool:

@@ -106,10 +106,15 @@ class Endpoint:
             *field_secrets(self.extra_body),
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether clients may see its address, which is its name then."""
+        return self.name.startswith(self.address)
+
     @cached_property
     def redactor(self) -> Redactor:
         """Removes from texts for clients what they must not learn: the secrets, and addresses that the name hides."""
-        if self.name.startswith(self.address):
+        if self.is_open:
             return Redactor(self.secrets)
         # A host without a dot may be any word.
         host = [self.host] if "." in self.host else []
@@ -123,10 +128,14 @@ class Endpoint:
 def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tuple[Endpoint, ...]:
     """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port, where
     these tell nothing of a network that clients need not know of, else by its place.
+
+    A single upstream of a server that anybody may use is named by its address as well: its clients are as a rule the
+    person who set it. Of several the names are in the ids of models, and stay the same when clients get keys.
     """
+    is_own = len(settings.upstream_urls) == 1 and not settings.is_protected
     made: dict[str, Endpoint] = {}
     for number, url in enumerate(settings.upstream_urls, 1):
-        address = urlsplit(url).netloc if _may_be_told(url) else f"private-{number}"
+        address = urlsplit(url).netloc if is_own or _may_be_told(url) else f"private-{number}"
         name = next(each for each in _names(address) if each not in made)
         made[name] = _of_url(name, url, settings, found)
     return tuple(made.values())

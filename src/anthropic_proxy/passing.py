@@ -16,7 +16,7 @@ from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.routing import Route
-from anthropic_proxy.sending import told
+from anthropic_proxy.sending import raise_for_page, told
 from anthropic_proxy.translate import failure, native
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.tokens import estimate_untranslated
@@ -46,18 +46,25 @@ class Passing:
         asked.progress.begins(chosen)
         reply = await client.post(endpoint.url("/messages", asked.client.query), payload)
         if reply.status >= 300:
-            raise self._failed(client, reply, await self._read(reply, asked.request_id))
+            raise self._failed(client, reply, await self._read(reply, asked.request_id), "/messages")
         asked.progress.status = reply.status
         asked.progress.headers |= native.response_headers(_headers(client, reply))
         if asked.request.get("stream"):
-            stream = await opened(self._stream(asked.progress.observation, client, reply))
+            try:
+                stream = await opened(self._stream(asked.progress.observation, client, reply))
+            except ApiError as error:
+                raise_for_page(client, reply, error)
+                raise
             if not native.tells_input(native.stream_usage(stream.told_usage)[0]):
                 stream.input_estimate = self._input_estimate(asked, chosen)
             asked.progress.observation.content_begins()
             return stream
         raw = await self._read(reply, asked.request_id)
         if not raw.lstrip().startswith(b"{"):
-            raise ApiError(500, f"The upstream {endpoint.name} answered {reply.status} with something that is no message")
+            text = f"The upstream {endpoint.name} answered {reply.status} with something that is no message"
+            unusable = ApiError(500, text)
+            raise_for_page(client, reply, unusable)
+            raise unusable
         _refuse_secrets(client, reply, raw)
         asked.progress.observation.answered(*native.message_usage(raw))
         return raw
@@ -130,7 +137,7 @@ class Passing:
         self._log.body("upstream answer", request_id, raw)
         return raw
 
-    def _failed(self, client: EndpointClient, reply: Call | Reply, raw: bytes) -> ApiError:
+    def _failed(self, client: EndpointClient, reply: Call | Reply, raw: bytes, path: str = "") -> ApiError:
         """What the client is told of an answer that is none."""
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
@@ -138,7 +145,7 @@ class Passing:
             as_it_came = native.error_of(reply.status, _headers(client, reply), raw)
             if as_it_came is not None:
                 return as_it_came
-        return told(failure.read(reply.status, reply.headers, raw, client.source))
+        return told(failure.read(reply.status, reply.headers, raw, client.source, path))
 
 
 def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:

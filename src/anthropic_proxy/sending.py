@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anthropic_proxy.endpoint_client import Call, EndpointClient
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.translate import failure, ratelimits
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.learned import Attempt, Learned
-from anthropic_proxy.upstream import Reply
+from anthropic_proxy.upstream import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 _MOST_MODELS = 256
@@ -84,11 +85,12 @@ class Sender:
         self._log.body("upstream request", request_id, payload)
         reply = await client.post(client.endpoint.url(api.path), payload)
         if reply.status >= 300:
-            raise told(await self._failure(client, reply, request_id))
+            raise told(await self._failure(client, reply, request_id, api.path))
         try:
             return await read(reply, body)
-        except BaseException:
+        except BaseException as error:
             await reply.aclose()
+            raise_for_page(client, reply, error)
             raise
 
     async def good(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> bytes:
@@ -106,8 +108,20 @@ class Sender:
         self._log.body("upstream answer", request_id, raw)
         return raw
 
-    async def _failure(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> failure.Failure:
-        return failure.read(reply.status, reply.headers, await self.read(reply, request_id), client.source)
+    async def _failure(
+        self, client: EndpointClient, reply: Call | Reply, request_id: str, path: str = ""
+    ) -> failure.Failure:
+        return failure.read(reply.status, reply.headers, await self.read(reply, request_id), client.source, path)
+
+
+def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseException) -> None:
+    """Raise ApiError that says so where a reply of a good status could not be read because it is a web page.
+
+    The media type alone decides nothing: some servers give a wrong one to a right answer.
+    """
+    is_about_content = isinstance(error, ApiError) and not isinstance(error, failure.FailureError | UpstreamError)
+    if is_about_content and failure.is_page(reply.headers):
+        raise failure.no_api(client.source) from error
 
 
 def told(failed: failure.Failure) -> failure.FailureError:

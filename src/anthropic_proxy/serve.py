@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from anthropic_proxy import __version__
+from anthropic_proxy.banner import banner, key_summary
 from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.connections import Connections
@@ -30,7 +31,7 @@ from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
 from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.log_writer import LogWriter
-from anthropic_proxy.observe.logs import Log, configure
+from anthropic_proxy.observe.logs import Log, configure, is_json, is_terminal
 from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server.app import Application
@@ -77,7 +78,13 @@ def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None,
             _run_loop(_until_signal(settings, listeners, on_ready, load, log_writer))
             return
         address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
-        told = Told(ready=partial(on_ready, address), stopping=listeners.main.close, died=processes.died)
+
+        def ready() -> None:
+            if _has_banner(settings):
+                Log().banner(banner(settings, configured(settings), address))
+            on_ready(address)
+
+        told = Told(ready=ready, stopping=listeners.main.close, died=processes.died)
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
             processes.share(directory)
             work = partial(_work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer)
@@ -142,10 +149,10 @@ async def serve(
     await connections.accept(listeners.main, application.asgi, certificates.context if certificates else None)
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
-    _tell(application, address_of(listeners.main, tls=certificates is not None), on_ready)
-    _tell_openness(application, settings, listeners)
+    _report_start(application, settings, listeners)
+    on_ready(address_of(listeners.main, tls=certificates is not None))
     async with _background(application.watch(), application.keep_states()):
-        async with _background(reloader.run(settings, files, application.reloaded)):
+        async with _background(reloader.run(settings, files, application.reloaded), application.prober.run()):
             await control.stop.wait()
         application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
         connections.refuse(listeners.main)
@@ -174,21 +181,27 @@ def _run_loop(main: Any) -> None:
         runner.run(main)
 
 
-def _tell(application: Application, address: str, on_ready: Callable[[str], None]) -> None:
-    application.log.info("listening", address=address, version=__version__)
+def _report_start(application: Application, settings: Settings, listeners: Listeners) -> None:
+    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes."""
+    address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
+    log = application.log
+    has_banner = _has_banner(settings)
+    write = log.debug if has_banner else log.info
+    write("listening", address=address, version=__version__)
     for endpoint in application.known.endpoints:
-        application.log.info("upstream", **_summary(endpoint))
-    on_ready(address)
-
-
-def _tell_openness(application: Application, settings: Settings, listeners: Listeners) -> None:
-    """Log who may use the server, where it has no keys."""
-    if settings.needs_key or settings.tls_client_ca_file is not None:
+        write("upstream", **_summary(endpoint))
+    if has_banner and settings.workers == 1:
+        log.banner(banner(settings, application.known, address))
+    if settings.is_protected:
         return
     if not is_loopback(listeners.main):
-        application.log.warning("everybody may use this server", hint=_NO_KEYS)
+        log.warning("everybody may use this server", hint=_NO_KEYS)
     elif settings.host is None and settings.unix_socket is None:
-        application.log.info("only this machine is served", hint=_THIS_MACHINE)
+        write("only this machine is served", hint=_THIS_MACHINE)
+
+
+def _has_banner(settings: Settings) -> bool:
+    return is_terminal() and not is_json(settings.log_format)
 
 
 def _certificates(settings: Settings) -> Certificates | None:
@@ -229,16 +242,8 @@ def _summary(endpoint: Endpoint) -> dict[str, str]:
         "url": endpoint.base,
         "api": endpoint.api,
         "dialect": endpoint.dialect.name,
-        "key": _key_summary(endpoint),
+        "key": key_summary(endpoint),
     }
-
-
-def _key_summary(endpoint: Endpoint) -> str:
-    if endpoint.key_passthrough:
-        return "the client's"
-    if len(endpoint.keys) > 1:
-        return f"{len(endpoint.keys)} keys"
-    return "set" if endpoint.keys else "not set"
 
 
 @contextlib.asynccontextmanager

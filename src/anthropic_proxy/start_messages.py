@@ -1,5 +1,6 @@
 """What the command reports before the server has a log: texts for people, or lines of the JSON log."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -52,7 +53,10 @@ class StartMessages:
     def _write(self, level: str, event: str, text: str, values: dict[str, object]) -> None:
         if sys.stderr is None:
             return
-        print(json_line(level, event, **values) if self._is_json else text, file=sys.stderr, flush=True)
+        # The reader may have gone (`2>&1 | head`), with which no server must fail.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{json_line(level, event, **values) if self._is_json else text}\n")
+            sys.stderr.flush()
 
 
 def _text(path: Path | None) -> str:

@@ -214,9 +214,10 @@ class _Attempt:
             async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
                 return await transport.handle_async_request(request)
         except TimeoutError as error:
-            raise _late(self._name, self._phase, self._timeouts, ended=self._is_over()) from error
+            late = _late(self._name, self._phase, self._timeouts, ended=self._is_over())
+            raise _explained(late, error, request.url, transport) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise self._error_for(error) from error
+            raise _explained(self._error_for(error), error, request.url, transport) from error
         finally:
             self._limit = None
 
@@ -261,6 +262,7 @@ class _Iterated:
 
 
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
+_PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
 _BROKEN = "broke the connection before the answer was complete"
 
 _LATE: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
@@ -273,10 +275,15 @@ _LATE: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
 # First match wins. Those of httpx are for other transports than ours.
 _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (aiohttp.ClientConnectorDNSError, 500, "has no address (its name can't be resolved)"),
-    (aiohttp.ClientConnectorCertificateError, 500, "has a TLS certificate that can't be trusted"),
+    (
+        aiohttp.ClientConnectorCertificateError,
+        500,
+        "has a TLS certificate that can't be trusted: SSL_CERT_FILE can name a PEM file with its authority",
+    ),
     (aiohttp.ClientConnectorSSLError, 500, "can't be reached over TLS"),
+    (aiohttp.ClientProxyConnectionError, 500, f"can't be reached: {_PROXY} refuses connections; NO_PROXY can exempt it"),
     (aiohttp.ClientConnectorError, 500, _UNREACHABLE),
-    (aiohttp.ClientHttpProxyError, 500, "can't be reached: the HTTP proxy that the environment names refuses it"),
+    (aiohttp.ClientHttpProxyError, 500, f"can't be reached: {_PROXY} refuses it"),
     (aiohttp.ClientResponseError, 500, "sent something that is no HTTP answer"),
     (httpx.ConnectTimeout, 504, "did not accept a connection in time"),
     (httpx.TimeoutException, 504, "did not answer in time"),
@@ -291,6 +298,31 @@ def _told(error: Exception, name: str, phase: Phase) -> UpstreamError:
     if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
         phase = "head"
     return _failed(status, name, text, phase)
+
+
+def _explained(
+    failed: UpstreamError, cause: Exception, url: httpx.URL, transport: httpx.AsyncBaseTransport
+) -> UpstreamError:
+    """Add to a failure what may be behind it: an HTTP proxy on the way, or TLS on one side alone."""
+    is_proxied = isinstance(transport, AiohttpTransport) and transport.uses_proxy(url)
+    if isinstance(failed, OwnShortageError) or _PROXY in failed.message:
+        return failed
+    if is_proxied:
+        # The proxy's name is the only one that is resolved here.
+        is_unknown = isinstance(cause, aiohttp.ClientConnectorDNSError)
+        addition = f": that is {_PROXY}" if is_unknown else f" (through {_PROXY})"
+    elif failed.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
+        addition = "; if its port takes TLS, the address has to begin with https://"
+    elif isinstance(cause, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+        addition = "; if its port takes no TLS, the address has to begin with http://"
+    else:
+        return failed
+    return UpstreamError(failed.status, failed.message + addition, failed.phase)
+
+
+def _may_be_tls(cause: Exception) -> bool:
+    """Return whether a server closed the connection without a byte, as those for TLS do when they read something else."""
+    return isinstance(cause, aiohttp.ServerDisconnectedError) and isinstance(cause.message, str)
 
 
 def _was_idle(error: BaseException | None) -> bool:

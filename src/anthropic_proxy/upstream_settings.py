@@ -12,7 +12,7 @@ from anthropic_proxy import dialects, variables
 from anthropic_proxy.addresses import api_address
 from anthropic_proxy.wire.codec import JsonObject
 
-MISSING_URL = """UPSTREAM_BASE_URL is required, in the environment or in ./.env: the address of an OpenAI-compatible server. Examples:
+MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
   OpenRouter  UPSTREAM_BASE_URL=https://openrouter.ai/api
   OpenAI      UPSTREAM_BASE_URL=https://api.openai.com
   Ollama      UPSTREAM_BASE_URL=http://localhost:11434"""

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any
 
 REQUEST_FINISHED = "request finished"
+# An event whose `text` is shown as it is.
+BANNER = "started"
 
 _COLORS = {"error": "\033[31m", "critical": "\033[31m", "warning": "\033[33m", "debug": "\033[2m"}
 _END = "\033[0m"
@@ -21,8 +23,11 @@ _SHOWN_OF_ID = 8
 
 # Fields that the short line of a request has in a form of its own. With `--debug` the whole id is shown as well.
 _SHORT = frozenset(
-    "event level timestamp model method path status seconds first_token_seconds input_tokens output_tokens "
-    "cache_read_tokens cache_creation_tokens stop_reason retries failovers error_type message hint".split()
+    {
+        *("event", "level", "timestamp", "model", "method", "path", "status", "seconds", "first_token_seconds"),
+        *("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "stop_reason"),
+        *("retries", "failovers", "error_type", "message", "hint"),
+    }
 )
 
 
@@ -37,6 +42,8 @@ class ConsoleRenderer:
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
         """Return the line, without its end."""
+        if event["event"] == BANNER and "text" in event:
+            return str(event["text"])
         level = str(event.get("level", "info"))
         is_request = event["event"] == REQUEST_FINISHED
         exception = event.pop("exception", None)

@@ -20,7 +20,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.observe.console import ConsoleRenderer
+from anthropic_proxy.observe.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
@@ -199,6 +199,10 @@ class Log:
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._safe(values))
+
+    def banner(self, text: str) -> None:
+        """Write lines for a person at a terminal, where the log has its form for people."""
+        self._logger.info(BANNER, text=self.redacted(text))
 
     def debug(self, event: str, **values: object) -> None:
         if self._logger.is_enabled_for(logging.DEBUG):

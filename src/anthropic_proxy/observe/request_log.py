@@ -31,7 +31,7 @@ class RequestLog:
             self._log.info(REQUEST_FINISHED, **values)
 
 
-# Keys, budgets, permissions and rate limits: the operator can do something about these. Other 4xx are the client's mistakes.
+# Keys, budgets, permissions and rate limits are for the operator to look at. Other 4xx are mistakes of the client.
 _OPERATORS_MATTER = frozenset({401, 402, 403, 429})
 _FAILED = frozenset({"upstream_error", "truncated", "error"})
 

@@ -15,6 +15,7 @@ from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Sink
 from anthropic_proxy.observe.request_log import RequestLog
+from anthropic_proxy.probing import Prober
 from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server import framework, models, openapi, ops
@@ -50,6 +51,7 @@ class Application:
         self._shortages = ShortageLog(self.log)
         self._gateways = Generations(settings, known, self.log, self.metrics, self._shortages)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
+        self.prober = Prober(self.log, lambda: self.known.endpoints)
         health = self._health(settings)
         exposition = Exposition(self.metrics, self._tell_states)
         has_port = settings.metrics_port is not None
@@ -77,6 +79,7 @@ class Application:
         self.keys = keys
         self.log.hide((*known.secrets, *settings.secrets))
         self._gateways.replace(settings, known)
+        self.prober.wanted.set()
 
     def _is_client_key(self, text: str) -> bool:
         return self.keys is not None and self.keys.knows(text)
@@ -132,6 +135,7 @@ class Application:
         return ops.Health(
             draining=lambda: self.requests.draining,
             upstreams=self._gateways.upstreams,
+            probed=self.prober.outcomes,
             refused=lambda: self.refused,
             required=settings.ready_requires,
         )

@@ -1,12 +1,13 @@
 """Routes for whoever runs or probes the server. None needs a key, and none asks an upstream anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from quart import Blueprint, Response, request
 
 from anthropic_proxy import __version__
 from anthropic_proxy.observe.exposition import Exposition, Format
+from anthropic_proxy.probing import Probe
 from anthropic_proxy.server_settings import Required
 from anthropic_proxy.wire.codec import dumps
 
@@ -15,12 +16,14 @@ PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz", "/metrics",
 
 @dataclass(frozen=True)
 class Health:
-    """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. refused: why
-    a changed configuration was refused, if it was. required: what else must be well for the server to count as ready.
+    """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. probed: what
+    they answered when they were probed. refused: why a changed configuration was refused, if it was. required: what else
+    must be well for the server to count as ready.
     """
 
     draining: Callable[[], bool]
     upstreams: Callable[[], dict[str, bool]]
+    probed: Callable[[], Mapping[str, Probe]]
     refused: Callable[[], str | None]
     required: frozenset[Required]
 
@@ -29,15 +32,33 @@ class Health:
         own checks.
         """
         upstreams = self.upstreams()
+        probed = self.probed()
+        # Only an upstream that cannot be reached is none. One that refuses the key, or has no list of models, answers.
+        usable = {name: is_well and _is_reachable(probed.get(name)) for name, is_well in upstreams.items()}
         checks = [
             ("draining", not self.draining(), True),
             ("config", self.refused() is None, "config" in self.required),
-            *((f"upstream {name}", is_well, False) for name, is_well in upstreams.items()),
-            ("upstreams", any(upstreams.values()), "upstream" in self.required),
+            ("upstreams", any(usable.values()), "upstream" in self.required),
         ]
-        lines = [f"[{'+' if is_well else '-'}]{name} {'ok' if is_well else 'failed'}" for name, is_well, _ in checks]
+        lines = [_line(name, is_well=is_well) for name, is_well, _ in checks]
+        lines[-1:-1] = [_upstream_line(name, probed.get(name), is_well=is_well) for name, is_well in upstreams.items()]
         is_ready = all(is_well or not matters for _, is_well, matters in checks)
         return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
+
+
+def _is_reachable(probe: Probe | None) -> bool:
+    return probe is None or probe.is_reachable
+
+
+def _line(name: str, *, is_well: bool) -> str:
+    return f"[+]{name} ok" if is_well else f"[-]{name} failed"
+
+
+def _upstream_line(name: str, probe: Probe | None, *, is_well: bool) -> str:
+    """Return the line of an upstream; what a probe found at the start is of no interest once it has failed since."""
+    if not is_well or probe is None:
+        return _line(f"upstream {name}", is_well=is_well)
+    return f"{_line(f'upstream {name}', is_well=probe.is_good)}: {probe.summary}"
 
 
 def routes(health: Health, metrics: Exposition | None) -> Blueprint:

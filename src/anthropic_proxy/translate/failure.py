@@ -7,10 +7,11 @@ fits keeps its status.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from anthropic_proxy.addresses import without_version
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.translate.waits import retry_after
@@ -36,6 +37,8 @@ class Source:
     redactor: Redactor = NO_SECRETS
     # The client's own key, where the upstream was sent it in place of the proxy's.
     client_key: str | None = None
+    # The base URL of its API; empty where clients must not see it.
+    url: str = ""
 
     def redact(self, text: str) -> str:
         """Return the beginning of a text, without secrets and private addresses."""
@@ -61,6 +64,10 @@ class Failure:
     error: JsonObject
     headers: Mapping[str, str]
     source: Source
+    # To which a conversation was sent, below the base URL; empty for other requests.
+    path: str = ""
+    # Whether the upstream said anything.
+    has_reason: bool = True
 
     @property
     def upstream(self) -> str:
@@ -93,15 +100,25 @@ def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: S
     return told(read(status, headers, body, source))
 
 
-def read(status: int, headers: Mapping[str, str], body: bytes, source: Source) -> Failure:
-    """What an HTTP answer of `status` >= 300 says went wrong."""
+def read(status: int, headers: Mapping[str, str], body: bytes, source: Source, path: str = "") -> Failure:
+    """What an HTTP answer of `status` >= 300 says went wrong. path: as in Failure."""
     try:
         text, error = _words(loads_received(body))
     except ValueError:
         text, error = _plain_text(body), {}
-    return _failure(
-        status, text or f"The upstream {source.name} answered {status} without a reason", error, headers, source
-    )
+    shown = text or f"The upstream {source.name} answered {status} without a reason"
+    return replace(_failure(status, shown, error, headers, source), path=path, has_reason=bool(text))
+
+
+def is_page(headers: Mapping[str, str]) -> bool:
+    """Return whether an answer is a page for browsers, which no API has."""
+    return bool(re.match(r"\s*(?:text/html|application/xhtml\+xml)\b", headers.get("content-type", ""), re.IGNORECASE))
+
+
+def no_api(source: Source) -> ApiError:
+    """Return the error for an answer of status 200 that is a page."""
+    text = f"The upstream {source.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"
+    return ApiError(500, text, _NO_RETRY)
 
 
 def no_completion(source: Source) -> ApiError:
@@ -146,10 +163,20 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value).decode()
 
 
+# The words of nginx, Go and Apache, in this order, for a request without TLS on a port for TLS.
+_TLS_PORT = re.compile(
+    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)|plain HTTP to an SSL-enabled server port", re.IGNORECASE
+)
+_PAGE_SEARCHED = 4096
+
+
 def _plain_text(body: bytes) -> str:
     """A plain text answer; a page of HTML says nothing that a client could use."""
     text = body.decode("utf-8", "replace").strip()
-    return "" if text.startswith("<") else text
+    if not text.startswith("<"):
+        return text
+    wants_tls = _TLS_PORT.search(text[:_PAGE_SEARCHED])
+    return wants_tls[0] if wants_tls else ""
 
 
 def told(failure: Failure) -> FailureError:
@@ -289,6 +316,36 @@ def _redirect(failure: Failure) -> ApiError | None:
     return ApiError(500, text, _NO_RETRY)
 
 
+def _plain_http(failure: Failure) -> ApiError | None:
+    if failure.status != 400 or not _TLS_PORT.search(failure.text[:_PAGE_SEARCHED]):
+        return None
+    text = f"The upstream {failure.upstream} takes TLS only (400): UPSTREAM_BASE_URL has to begin with https://"
+    return ApiError(500, text, _NO_RETRY)
+
+
+# What servers and frameworks say of a path that they do not have: Go, FastAPI, Spring, llama.cpp, OpenAI. Of a model that
+# they do not have they say its name.
+_NO_SUCH_PATH = re.compile(
+    r"\s*(?:404\b[:\s]*)?(?:the )?(?:requested )?(?:(?:page|file|path|route|url|resource|endpoint) )?(?:was )?"
+    r"not found[.!]?\s*"
+    r"|invalid url\b.{0,200}|cannot (?:post|get) /.{0,200}",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _missing_path(failure: Failure) -> ApiError | None:
+    """A wrong base URL. Clients take a 404 for a model that does not exist, and hide its text."""
+    # What an upstream lacks besides, such as a list of models, is no fault of the address.
+    if failure.status != 404 or not failure.path or (failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text)):
+        return None
+    base = failure.source.url
+    root = without_version(base)
+    place = f" under {root}" if root else ""
+    path = f"{base.removeprefix(root)}{failure.path}"
+    text = f"The upstream {failure.upstream} has no {path}{place} (404): check UPSTREAM_BASE_URL"
+    return ApiError(500, text, _NO_RETRY)
+
+
 def _not_found(failure: Failure) -> ApiError | None:
     """OpenRouter's "No endpoints found that support tool use" is about the request; clients hide the text of a 404."""
     if failure.status == 404 and failure.text.startswith("No endpoints found that support"):
@@ -312,12 +369,14 @@ def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, s
 
 _RULES: tuple[Callable[[Failure], ApiError | None], ...] = (
     _redirect,
+    _plain_http,
     _context_overflow,
     _bad_image,
     _failed_generation,
     _spent_quota,
     _refused_key,
     _not_found,
+    _missing_path,
     _busy,
 )
 

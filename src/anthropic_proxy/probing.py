@@ -1,0 +1,238 @@
+"""What the operator wants to know at the start: whether each upstream can be reached, and takes the key.
+
+Each upstream is asked for its list of models, with each of its keys. Nothing waits for that: the server listens already,
+and an upstream that is down is asked again until it is up. Clients' requests do not depend on the outcome.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from anthropic_proxy.client import NOBODY
+from anthropic_proxy.dialects import GENERIC
+from anthropic_proxy.endpoints import Endpoint, Timeouts
+from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.request_headers import headers_for
+from anthropic_proxy.translate.failure import is_page
+from anthropic_proxy.translate.models import to_model_infos
+from anthropic_proxy.upstream import OwnShortageError, Upstream, UpstreamError
+from anthropic_proxy.wire.codec import loads
+
+# Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
+USER_AGENT = "anthropic-proxy (start-up probe)"
+
+_TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
+# Seconds after which upstreams that were not reached are asked again.
+_AGAIN_SECONDS = 10.0
+# Where a key is checked on servers whose list of models needs none.
+_KEY_PATHS = {"openrouter": "/key"}
+_MOST_NAMES = 3
+_LONGEST_NAME = 60
+
+KeyState = Literal["accepted", "rejected", "missing", "not needed", "the client's", "not checked"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The outcome for one upstream."""
+
+    # Whether it answered, or at least accepted a connection.
+    is_reachable: bool
+    # Why it gave no list of models: without the name of the upstream.
+    reason: str = ""
+    key: KeyState = "not checked"
+    # Numbers, from 1, of the keys that were rejected, where there are several.
+    rejected: tuple[int, ...] = ()
+    # The kind of server, where it is known.
+    server: str = ""
+    # Names; None where it has no list.
+    models: tuple[str, ...] | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is nothing that the operator has to do."""
+        return self.is_reachable and self.key not in ("rejected", "missing") and not self.reason
+
+    @property
+    def summary(self) -> str:
+        """One line, for the log and for `/readyz`."""
+        if not self.is_reachable:
+            return self.reason
+        parts = ["reachable", self._key_text(), self.reason, self.server, self._models_text()]
+        return ", ".join(filter(None, parts))
+
+    def _key_text(self) -> str:
+        if self.key == "missing":
+            return "no key is set, but one is needed"
+        return self._rejected_text() if self.key == "rejected" else f"key {self.key}"
+
+    def _rejected_text(self) -> str:
+        if not self.rejected:
+            return "key rejected"
+        return f"key {', '.join(map(str, self.rejected))} rejected"
+
+    def _models_text(self) -> str:
+        if self.models is None:
+            return "" if self.reason or self.key in ("rejected", "missing") else "no list of models"
+        return f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
+
+
+class Prober:
+    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed."""
+
+    def __init__(self, log: Log, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
+        """endpoints: returns the upstreams that are configured now."""
+        self._log = log
+        self._endpoints = endpoints
+        self._outcomes: dict[str, tuple[Endpoint, Probe]] = {}
+        self.wanted = asyncio.Event()
+
+    def outcomes(self) -> Mapping[str, Probe]:
+        """Return the outcomes so far, by the names of the upstreams."""
+        return {name: probe for name, (_, probe) in self._outcomes.items()}
+
+    async def run(self) -> None:
+        """Probe all upstreams once, and those that were not reached again and again. Runs until it is cancelled."""
+        upstream = Upstream()
+        try:
+            while True:
+                self.wanted.clear()
+                all_reached = await self._probe_due(upstream)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if all_reached else _AGAIN_SECONDS):
+                        await self.wanted.wait()
+        finally:
+            await upstream.aclose()
+
+    async def _probe_due(self, upstream: Upstream) -> bool:
+        """Probe the upstreams that are new, or were not reached; return whether all are reached."""
+        endpoints = self._endpoints()
+        self._outcomes = {each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)}
+        due = [
+            each for each in endpoints if each.name not in self._outcomes or not self._outcomes[each.name][1].is_reachable
+        ]
+        await asyncio.gather(*(self._probe(each, upstream) for each in due))
+        return all(probe.is_reachable for _, probe in self._outcomes.values())
+
+    def _is_known(self, endpoint: Endpoint) -> bool:
+        known = self._outcomes.get(endpoint.name)
+        return known is not None and known[0] == endpoint
+
+    async def _probe(self, endpoint: Endpoint, upstream: Upstream) -> None:
+        began = time.perf_counter()
+        try:
+            found = await probe(endpoint, upstream)
+        except Exception as error:  # noqa: BLE001 - a flaw here must not end a server whose requests do not depend on it
+            self._log.error("internal error", exc_info=error)
+            found = Probe(is_reachable=True, reason="could not be probed")
+        before = self._outcomes.get(endpoint.name)
+        self._outcomes[endpoint.name] = (endpoint, found)
+        if before is None or before[1].summary != found.summary:
+            self._report(endpoint, found, round(time.perf_counter() - began, 3))
+
+    def _report(self, endpoint: Endpoint, found: Probe, seconds: float) -> None:
+        values = {
+            "result": found.summary,
+            "name": endpoint.name,
+            "url": endpoint.base,
+            "reachable": found.is_reachable,
+            "key": found.key,
+            "server": found.server,
+            "models": None if found.models is None else len(found.models),
+            "first_models": ", ".join(found.models[:_MOST_NAMES]) if found.models else "",
+            "seconds": seconds,
+            "hint": _hint(found),
+        }
+        write = self._log.info if found.is_good else self._log.warning
+        write("upstream probed", **{name: value for name, value in values.items() if value not in (None, "")})
+
+
+async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:
+    """Ask an upstream for its models with each of its keys. Raises no ApiError."""
+    keys: tuple[str | None, ...] = (None,) if endpoint.key_passthrough else endpoint.keys or (None,)
+    outcomes = await asyncio.gather(*(_probe_key(endpoint, key, upstream) for key in keys))
+    best = next((each for each in outcomes if each.is_good), outcomes[0])
+    rejected = tuple(number for number, each in enumerate(outcomes, 1) if each.key == "rejected")
+    if not rejected or len(keys) == 1:
+        return best
+    return replace(best, key="rejected", rejected=rejected)
+
+
+async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) -> Probe:
+    try:
+        status, headers, raw = await _get(endpoint, "/models", key, upstream)
+        found = _read(endpoint, key, status, headers, raw)
+        path = _KEY_PATHS.get(endpoint.dialect.name)
+        if path is None or key is None:
+            return found
+        # Its list of models is open to all.
+        return replace(found, key=_key_state(endpoint, key, (await _get(endpoint, path, key, upstream))[0]))
+    except ApiError as error:
+        is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
+        is_own = isinstance(error, OwnShortageError)
+        reason = error.message.removeprefix(f"The upstream {endpoint.name} ")
+        return Probe(is_reachable=is_own or not is_unreachable, reason=reason)
+
+
+async def _get(endpoint: Endpoint, path: str, key: str | None, upstream: Upstream) -> tuple[int, Mapping[str, str], bytes]:
+    headers = headers_for(replace(endpoint, key_passthrough=False), key, NOBODY)
+    reply = await upstream.get(endpoint.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, endpoint.name)
+    try:
+        return reply.status, reply.headers, await reply.read()
+    finally:
+        await reply.aclose()
+
+
+def _read(endpoint: Endpoint, key: str | None, status: int, headers: Mapping[str, str], raw: bytes) -> Probe:
+    """Return what an answer to a request for the list of models says."""
+    found = Probe(is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers))
+    if status == 200:
+        models = _models(raw)
+        if models is not None:
+            return replace(found, models=models)
+        is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
+        kind = "a web page: that is no OpenAI-compatible API" if is_web_page else "200 without a list of models"
+        return replace(found, reason=f"answered {kind}", key="not checked")
+    if status in (401, 403) or status in NOT_THERE:
+        return found
+    return replace(found, reason=f"answered {status} to a request for its models")
+
+
+def _key_state(endpoint: Endpoint, key: str | None, status: int) -> KeyState:
+    if status == 200:
+        return "accepted" if key else "not needed"
+    if status not in (401, 403):
+        return "not checked"
+    if key:
+        return "rejected"
+    return "the client's" if endpoint.key_passthrough else "missing"
+
+
+def _models(raw: bytes) -> tuple[str, ...] | None:
+    try:
+        infos = to_model_infos(loads(raw))
+    except ValueError:
+        return None
+    return None if infos is None else tuple(str(info["id"])[:_LONGEST_NAME] for info in infos)
+
+
+def _server(endpoint: Endpoint, headers: Mapping[str, str]) -> str:
+    """Return the kind of server: the one that was configured or found out, else what it calls itself."""
+    if endpoint.dialect is not GENERIC and endpoint.dialect.name != GENERIC.name:
+        return endpoint.dialect.name
+    name = headers.get("server", "")
+    is_name = bool(re.fullmatch(r"[A-Za-z0-9 ./_()-]{1,40}", name))
+    return f"server {name}" if is_name and endpoint.redactor.redact(name) == name else ""
+
+
+def _hint(found: Probe) -> str:
+    if not found.is_reachable:
+        return "check that it runs, and UPSTREAM_BASE_URL; it is probed again every 10 s"
+    if found.key in ("rejected", "missing"):
+        return "set UPSTREAM_API_KEY"
+    return "check UPSTREAM_BASE_URL" if found.reason else ""
