@@ -21,7 +21,7 @@ def ready():
         os.kill(worker, signal.SIGKILL)
         os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
 
-def died(pid):
+def died(pid, _):
     dead.append(pid)
     if len(dead) == 3:
         os.kill(os.getpid(), signal.SIGTERM)

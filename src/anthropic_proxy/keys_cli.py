@@ -23,6 +23,19 @@ _PREFIX = "sk-ant-proxy-"
 _BYTES = 32
 _LIMIT = click.IntRange(min=1)
 
+
+class _Time(click.DateTime):
+    """A date or a time, whose formats an error shows by examples."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a day as 2026-12-31, or a time as 2026-12-31T18:00:00", param, ctx)
+
+
 _FILE = click.option(
     "--file",
     "path",
@@ -39,7 +52,12 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may ask for.  [default: all]")
-@click.option("--expires", type=click.DateTime(), help="When it expires, in UTC.  [default: never]")
+@click.option(
+    "--expires",
+    type=_Time(),
+    metavar="TIME",
+    help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  [default: never]",
+)
 @click.option("--requests-per-minute", type=_LIMIT, help="How many requests it may send in a minute.  [default: any]")
 @click.option("--tokens-per-minute", type=_LIMIT, help="How many tokens it may use in a minute.  [default: any]")
 @click.option("--tokens-per-month", type=_LIMIT, help="How many tokens it may use in a calendar month.  [default: any]")
@@ -67,6 +85,7 @@ def list_keys(path: Path | None) -> None:
         known = keys_file.parse_file(text_of(path), str(path))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         _fail(str(error))
+    click.echo("NAME\tMODELS\tEXPIRES\tLIMITS")
     for key in known:
         click.echo(f"{key.name}\t{', '.join(key.models) or '*'}\t{_end(key)}\t{_limits(key)}")
 

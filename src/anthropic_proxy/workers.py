@@ -64,12 +64,12 @@ class _Worker:
 @dataclass(frozen=True)
 class Told:
     """Who is told of what. ready: all workers serve. stopping: nothing more is accepted. died: the worker with a PID has
-    ended.
+    ended, and had taken so many seconds of CPU time.
     """
 
     ready: Callable[[], None]
     stopping: Callable[[], None]
-    died: Callable[[int], None] = lambda _: None
+    died: Callable[[int, float], None] = lambda _, __: None
 
 
 class Supervisor:
@@ -203,18 +203,18 @@ class Supervisor:
 
     def _reap(self) -> None:
         while self._workers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             worker = self._workers.pop(pid, None)
             if worker is not None:
-                self._died(worker, os.waitstatus_to_exitcode(status))
+                self._died(worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
-    def _died(self, worker: _Worker, code: int) -> None:
+    def _died(self, worker: _Worker, code: int, cpu_seconds: float) -> None:
         if worker.orders in self._selector.get_map():
             self._selector.unregister(worker.orders)
         worker.orders.close()
-        self._told.died(worker.pid)
+        self._told.died(worker.pid, cpu_seconds)
         if self._kill_at is not None:
             return
         if not self._was_ready:

@@ -32,7 +32,7 @@ def told(response: httpx.Response) -> tuple[int, str, str]:
     [
         ("GET", "/nope", 404, "not_found_error"),
         ("POST", "/v1/complete", 404, "not_found_error"),
-        ("GET", "/v1/messages/", 404, "not_found_error"),
+        ("GET", "/v1/messages/", 405, "invalid_request_error"),
         ("DELETE", "/v1/organizations/me", 404, "not_found_error"),
         ("GET", "/v1/messages", 405, "invalid_request_error"),
         ("PUT", "/v1/messages/count_tokens", 405, "invalid_request_error"),

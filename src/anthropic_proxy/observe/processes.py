@@ -29,6 +29,10 @@ _DEAD = "dead"
 _LEAST_BYTES = 1 << 16
 _ENTRY_BYTES = 32
 
+# The file with the CPU time of processes that have ended, and the name of the metric, which has `_total` in its samples.
+_DEAD_CPU = "dead_cpu_seconds"
+_CPU = "process_cpu_seconds"
+
 _LOCK_TRIES = 50
 _LOCK_PAUSE = 0.01
 
@@ -79,16 +83,36 @@ def reading() -> Iterator[None]:
         yield
 
 
-def died(pid: int) -> None:
-    """A process that shared its numbers has ended: what it counted stays, what it had open is gone."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has types in part
+def died(pid: int, cpu_seconds: float = 0.0) -> None:
+    """A process that shared its numbers has ended: what it counted stays, what it had open is gone. cpu_seconds: that it
+    took; without them the CPU time of all processes would fall, which is a restart to Prometheus.
+    """
     directory = os.environ[_DIRECTORY]
+    _add_cpu_seconds(Path(directory), cpu_seconds)
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has types in part
     with _lock_file(directory) as lock:
         if _is_locked(lock):
             # Where the disk is full, or the process ended while it made a file (half of one is no text either), its files
             # stay, and count as before.
             with contextlib.suppress(OSError, RuntimeError, ValueError, struct.error):
                 _merge(Path(directory), pid)
+
+
+def _add_cpu_seconds(directory: Path, seconds: float) -> None:
+    """Add to the CPU time of processes that have ended. Only the process that starts the others does so, without a lock."""
+    new = directory / f"{_DEAD_CPU}.new"
+    # Where the disk is full, the time is missing.
+    with contextlib.suppress(OSError):
+        new.write_text(f"{_dead_cpu_seconds(directory) + seconds!r}\n", encoding="ascii")
+        new.replace(directory / _DEAD_CPU)
+
+
+def _dead_cpu_seconds(directory: Path) -> float:
+    """Return the CPU time of processes that have ended."""
+    try:
+        return float(Path(directory, _DEAD_CPU).read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0.0
 
 
 def _lock_file(directory: str) -> IO[bytes]:
@@ -150,15 +174,16 @@ class _Processes(Collector):
             for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
                 found.setdefault(metric.name, []).append(metric)
         for metrics in found.values():
-            yield _joined(metrics)
+            is_cpu = metrics[0].name == _CPU
+            yield _joined(metrics, _dead_cpu_seconds(self._directory) if is_cpu else 0.0)
 
 
 _LEAST = frozenset({"process_max_fds", "process_start_time_seconds"})
 
 
-def _joined(metrics: list[Metric]) -> Metric:
+def _joined(metrics: list[Metric], addition: float = 0.0) -> Metric:
     first = metrics[0]
     numbers = [sample.value for metric in metrics for sample in metric.samples]
-    value = min(numbers) if first.name in _LEAST else sum(numbers)
+    value = min(numbers) if first.name in _LEAST else sum(numbers) + addition
     first.samples = [first.samples[0]._replace(value=value)]
     return first

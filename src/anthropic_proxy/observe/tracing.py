@@ -59,10 +59,14 @@ def _wanted(environment: Mapping[str, str]) -> list[str]:
 def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
     """Return whether the exporter can parse the collector's address. Its own errors would repeat parts of a password."""
     for name in _ENDPOINTS:
+        address = environment.get(name, "").strip()
         try:
-            check_login(environment.get(name, "").strip())
+            check_login(address)
         except ValueError as error:
             log.warning("traces can't be sent", reason=f"{name} {error}")
+            return False
+        if address and not address.lower().startswith(("http://", "https://")):
+            log.warning("traces can't be sent", reason=f"{name} must begin with http:// or https://")
             return False
     return True
 

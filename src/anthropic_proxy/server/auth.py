@@ -4,10 +4,12 @@ Probes and metrics need no key; every other path does, also those that don't exi
 to upstreams are headers that hold none (request_headers), and keys of clients exclude that clients' keys are passed on.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from anthropic_proxy.client_keys import ClientKeys
+from anthropic_proxy.client import Client
+from anthropic_proxy.client_keys import ClientKeys, RefusedError
 from anthropic_proxy.rate_limits import RateLimits
 from anthropic_proxy.server.request import Request
 
@@ -22,11 +24,33 @@ class Access:
     def check(self, request: Request) -> None:
         """Give a request its key. Raises RefusedError (401) when it came without a good one."""
         known = self._keys()
-        if known is not None:
+        if known is None:
+            return
+        try:
             request.key = known.allowed(request.client.key, datetime.now(UTC))
-            request.observation.client_key = request.key.name
+        except RefusedError:
+            request.observation.hint = _hint(request.client)
+            raise
+        request.observation.client_key = request.key.name
 
     async def admit(self, request: Request) -> None:
         """Count a request for its key. Raises RefusedError (429)."""
         # Instead of those of an upstream, which are the proxy's own.
         request.limit_headers = await self._limits.admit(request.key, datetime.now(UTC))
+
+
+_SET_KEY = "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
+
+# Beginnings that all keys of a kind share, so they say where a key is from and nothing of its secret.
+_KINDS = re.compile(r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-")
+
+
+def _hint(client: Client) -> str:
+    """Return what the operator can do about a client whose key is not one of the configured ones."""
+    if not client.key:
+        return f"the client sent no key: {_SET_KEY}"
+    header = "x-api-key" if client.headers.get("x-api-key") else "authorization"
+    kind = _KINDS.match(client.key)
+    shown = f"{kind[0]}…" if kind else "…"
+    sent = f"{header}: {shown}, {len(client.key)} characters"
+    return f"the client sent an unknown key ({sent}): {_SET_KEY}"

@@ -35,7 +35,7 @@ class Endpoints:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        endpoint = self._endpoint_at(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None:
             await self._app(scope, receive, send)
             return
@@ -51,6 +51,10 @@ class Endpoints:
             response = refused or await self._answered(endpoint, request)
             response.headers.update(request.limit_headers)
             await response.send(send)
+
+    def _endpoint_at(self, path: str) -> Endpoint | None:
+        """Return what answers a path; base URLs that end in a slash make clients add one."""
+        return self._endpoints.get(path) or self._endpoints.get(path.removesuffix("/"))
 
     async def _read(self, request: Request, receive: Receive) -> None:
         """Look at the key, and read the body. Raises ApiError, and ClientLeftError."""

@@ -1,5 +1,7 @@
 """Every failure, of whatever part and on whatever path, becomes an error in Anthropic's envelope with a request id."""
 
+import re
+
 from anthropic_proxy.client_keys import RefusedError
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
@@ -9,12 +11,37 @@ from anthropic_proxy.server.response import Response
 from anthropic_proxy.upstream import UpstreamError
 from anthropic_proxy.wire.anthropic import InvalidRequestError
 
+_NOT_FOUND = "Not found: this server has no such path"
+
 TEXTS = {
-    404: "Not found: this server has no such path",
+    404: _NOT_FOUND,
     405: "Method not allowed on this path",
     413: TOO_LARGE,
 }
 """What is told of a status, where the framework has its own words for it."""
+
+
+# Paths of APIs that this server does not have, and what to do instead. First match wins.
+_OTHER_APIS = (
+    (
+        re.compile(r"/(?:chat/completions|completions|responses|embeddings)/?|/api/(?:chat|generate|embed)"),
+        "this server speaks the Messages API: POST /v1/messages",
+    ),
+    (
+        re.compile(r"/messages/batches(?:/.*)?"),
+        "this server has no Message Batches API; send each request to POST /v1/messages",
+    ),
+    (re.compile(r"/files(?:/.*)?"), "this server has no Files API; send images and documents within the messages"),
+    (re.compile(r"/complete/?"), "this server has no Text Completions API; use POST /v1/messages"),
+)
+_VERSION = re.compile(r"(?:/v1){0,2}(?=/)")
+
+
+def not_found(path: str) -> str:
+    """Return the text for a path that this server does not have."""
+    rest = _VERSION.sub("", path, count=1)
+    text = next((text for pattern, text in _OTHER_APIS if pattern.fullmatch(rest)), None)
+    return f"Not found: {text}" if text else _NOT_FOUND
 
 
 def response(error: Exception, request: Request, log: Log) -> Response:

@@ -53,7 +53,8 @@ def _answer_errors(app: Quart, log: Log) -> None:
     async def http(error: HTTPException) -> QuartResponse:
         status = error.code or 500
         headers = {"allow": ", ".join(getattr(error, "valid_methods", None) or ())} if status == 405 else {}
-        return await told(ApiError(status, failures.TEXTS.get(status, error.description or error.name), headers))
+        text = failures.TEXTS.get(status, error.description or error.name)
+        return await told(ApiError(status, failures.not_found(request.path) if status == 404 else text, headers))
 
     @app.errorhandler(Exception)
     async def told(error: Exception) -> QuartResponse:

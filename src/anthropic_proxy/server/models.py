@@ -48,7 +48,7 @@ def routes(gateways: Generations) -> Blueprint:
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:
-        blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models)
+        blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models, strict_slashes=False)
         blueprint.add_url_rule(f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", model)
     return blueprint
 

@@ -6,6 +6,8 @@ URL ends in `/v1`, are left out.
 """
 
 import functools
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +70,7 @@ _ANSWERS = {
         first_id=_or_null(_STRING),
         last_id=_or_null(_STRING),
     ),
+    "Hello": _object(message=_one_of("hello")),
     "Server": _object(name=_one_of("anthropic-proxy"), version=_STRING),
 }
 
@@ -88,6 +91,30 @@ class _Operation:
     statuses: tuple[int, ...] = ()
     unready: bool = False
 
+    @property
+    def id(self) -> str:
+        """Its name in generated clients, such as `post_v1_messages`."""
+        words = re.findall(r"\w+", self.path) or ["root"]
+        return "_".join([self.method, *(word.replace(".", "_") for word in words)])
+
+    @property
+    def tag(self) -> str:
+        if not self.path.startswith("/v1/"):
+            return "Operations"
+        return "Models" if self.path.startswith("/v1/models") else "Messages"
+
+
+_TAGS = {
+    "Messages": "Conversations with models",
+    "Models": "The models that can be asked for",
+    "Operations": "Probes, metrics and this description; none needs a key",
+}
+_EXAMPLE: JsonObject = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello"}]}
+_EXAMPLES: Mapping[str, JsonObject] = {
+    "MessagesRequest": {**_EXAMPLE, "max_tokens": 1024},
+    "CountTokensRequest": _EXAMPLE,
+}
+
 
 def _parameter(name: str, description: str, schema: JsonObject = _STRING, place: str = "query") -> JsonObject:
     return {"name": name, "in": place, "description": description, "required": place == "path", "schema": schema}
@@ -100,6 +127,7 @@ _WELL = {_TEXT: _STRING}
 
 _OPERATIONS = (
     _Operation("get", "/", "Name and version", {_JSON: _ref("Server")}),
+    _Operation("get", "/api/hello", "Whether a client is connected", {_JSON: _ref("Hello")}),
     _Operation("get", "/health", "Whether the process answers", _WELL),
     _Operation("get", "/livez", "Whether the process answers", _WELL),
     _Operation("get", "/startupz", "Whether the server has started", _WELL),
@@ -183,6 +211,8 @@ def description(*, has_metrics: bool) -> JsonObject:
             "summary": "The Messages API, in front of servers that speak another one",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "this server"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": {**_with_any_of(schemas(_REFS)), **_ANSWERS},
@@ -200,11 +230,17 @@ def _described(operation: _Operation) -> JsonObject:
         answers["503"] = {"description": "Not now", "content": _content(operation.answers)}
     for status in operation.statuses:
         answers[str(status)] = {"description": TYPE_BY_STATUS[status], "content": _content({_JSON: _ref("Error")})}
-    told: JsonObject = {"summary": operation.summary, "responses": answers}
+    told: JsonObject = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": answers,
+    }
     if operation.parameters:
         told["parameters"] = list(operation.parameters)
     if operation.asks:
-        told["requestBody"] = {"required": True, "content": _content({_JSON: _ref(operation.asks)})}
+        body = {"schema": _ref(operation.asks), "example": _EXAMPLES[operation.asks]}
+        told["requestBody"] = {"required": True, "content": {_JSON: body}}
     # The empty one: a server may have no keys of its own.
     told["security"] = [{"key": []}, {"token": []}, {}] if operation.needs_key else []
     return told

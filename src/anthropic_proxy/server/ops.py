@@ -11,7 +11,7 @@ from anthropic_proxy.probing import Probe
 from anthropic_proxy.server_settings import Required
 from anthropic_proxy.wire.codec import dumps
 
-PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"})
+PATHS = frozenset({"/", "/api/hello", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"})
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
     # listens when it has started, and not before.
     for path in ("/health", "/livez", "/startupz"):
         blueprint.add_url_rule(path, path.strip("/"), _well)
+
+    @blueprint.get("/api/hello")
+    async def hello() -> Response:
+        """Answer Claude Code's check that it is connected, as Anthropic's server does."""
+        return Response(dumps({"message": "hello"}), content_type="application/json")
 
     @blueprint.get("/readyz")
     async def readyz() -> Response:
