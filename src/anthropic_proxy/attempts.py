@@ -56,7 +56,7 @@ class Attempts:
                     observation.failovers += 1
                     self._metrics.failed_over(route.endpoint.name)
                 what = "failed over" if len(errors) < len(routes) else "given up"
-                self._told(route, error, observation.request_id, what)
+                self._told(route, error, observation.request_id, what, is_only=len(routes) == 1)
         raise errors[0]
 
     async def _by_one(
@@ -93,8 +93,10 @@ class Attempts:
             return None
         return delay if self._budget.take() else None
 
-    def _told(self, route: Route, error: ApiError, request_id: str, what: str) -> None:
-        self._log.warning(
+    def _told(self, route: Route, error: ApiError, request_id: str, what: str, *, is_only: bool = False) -> None:
+        # Where nothing else was tried, the line of the request says the same.
+        write = self._log.debug if what == "given up" and is_only else self._log.warning
+        write(
             "upstream request failed",
             action=what,
             request_id=request_id,

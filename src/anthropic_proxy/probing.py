@@ -16,6 +16,7 @@ from anthropic_proxy.client import NOBODY
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.endpoints import Endpoint, Timeouts
 from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.observe.console import UPSTREAM_PROBED
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.request_headers import headers_for
 from anthropic_proxy.translate.failure import is_page
@@ -149,7 +150,7 @@ class Prober:
             "hint": _hint(found),
         }
         write = self._log.info if found.is_good else self._log.warning
-        write("upstream probed", **{name: value for name, value in values.items() if value not in (None, "")})
+        write(UPSTREAM_PROBED, **{name: value for name, value in values.items() if value not in (None, "")})
 
 
 async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:

@@ -32,7 +32,7 @@ def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "anthropic_proxy.observe.traces")
+    monkeypatch.delitem(sys.modules, "anthropic_proxy.observe.traces", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     log = mock.create_autospec(Log, instance=True)
     assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []

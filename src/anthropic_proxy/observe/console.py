@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 REQUEST_FINISHED = "request finished"
+UPSTREAM_PROBED = "upstream probed"
 # An event whose `text` is shown as it is.
 BANNER = "started"
 
@@ -26,7 +27,7 @@ _SHORT = frozenset(
     {
         *("event", "level", "timestamp", "model", "method", "path", "status", "seconds", "first_token_seconds"),
         *("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "stop_reason"),
-        *("retries", "failovers", "error_type", "message", "hint"),
+        *("retries", "failovers", "error_type", "message", "upstream_url", "hint"),
     }
 )
 
@@ -47,7 +48,7 @@ class ConsoleRenderer:
         level = str(event.get("level", "info"))
         is_request = event["event"] == REQUEST_FINISHED
         exception = event.pop("exception", None)
-        text = self._request(event) if is_request else _any_event(event)
+        text = self._request(event) if is_request else self._other_event(event)
         line = f"{self._prefix(event, level, is_request=is_request)}{text}"
         if self._has_colors and level in _COLORS:
             line = f"{_COLORS[level]}{line}{_END}"
@@ -59,6 +60,14 @@ class ConsoleRenderer:
             return f"{timestamp} [{level:<9}] "
         time = f"{datetime.fromisoformat(timestamp).astimezone():%H:%M:%S}  "
         return time if is_request else f"{time}[{level}] "
+
+    def _other_event(self, event: Mapping[str, Any]) -> str:
+        if event["event"] != UPSTREAM_PROBED or self._details:
+            return _any_event(event)
+        hint = f"; {event['hint']}" if event.get("hint") else ""
+        models = f" ({event['first_models']})" if event.get("first_models") else ""
+        text = f"{event['url']}: {event['result']}{models}{hint}"
+        return f"{UPSTREAM_PROBED}  {_one_line(text)}"
 
     def _request(self, event: Mapping[str, Any]) -> str:
         line = "  ".join(filter(None, _request_columns(event)))
@@ -127,8 +136,9 @@ def _failure(event: Mapping[str, Any]) -> str:
     kind, message = event.get("error_type"), str(event.get("message") or "")
     if not kind:
         return ""
-    hint = f" ({_one_line(str(event['hint']))})" if event.get("hint") else ""
-    return f"{_shown(str(kind))}: {_one_line(message)[:_LONGEST_MESSAGE]}{hint}"
+    additions = [str(event[name]) for name in ("upstream_url", "hint") if event.get(name)]
+    addition = f" ({_one_line('; '.join(additions))})" if additions else ""
+    return f"{_shown(str(kind))}: {_one_line(message)[:_LONGEST_MESSAGE]}{addition}"
 
 
 def _short_id(request_id: str) -> str:
