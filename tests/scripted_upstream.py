@@ -101,12 +101,12 @@ class ScriptedUpstream:
     start take no script: `on_probe` is their answer, and they are kept in `probes`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.on_probe = answers({}, 404)
         self.probes: queue.Queue[Received] = queue.Queue()
         self.requests: list[Received] = []
         self.arrived: queue.Queue[Received] = queue.Queue()
-        self.port = 0
+        self.port = port
         self._scripts: queue.Queue[Script] = queue.Queue()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -155,7 +155,7 @@ class ScriptedUpstream:
 
     async def _listen(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
