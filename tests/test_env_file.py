@@ -31,7 +31,7 @@ _IGNORED = "expected NAME=value; the line is ignored"
         ("\ufeffPORT=1\r\n", []),
         ("sk-ant-canary=1\nU" + "PSTREAM_" * 20 + "=1", []),
     ],
-)  # fmt: skip
+)
 def test_notices(text: str, told: list[str]) -> None:
     found = [str(each) for each in notices(Path(".env"), text, "key: ${UPSTREAM_FROM_FILE}")]
     assert found == [f".env line {each}" for each in told]

@@ -11,7 +11,7 @@ import pytest
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
-from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked
+from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked, completion
 
 HEADERS = {"authorization": "Bearer sk-secret"}
 
@@ -146,3 +146,41 @@ def test_what_the_client_library_raises(raised: Exception, status: int, text: st
     error = failure("http://up:1/v1", httpx.MockTransport(handler))
     assert error.status == status
     assert error.message.startswith(f"The upstream up:1 {text}")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("proxy", "text"),
+    [
+        ("http://127.0.0.1:9", "refuses connections; NO_PROXY can exempt it"),
+        ("http://no-such-host.invalid:1", "has no address (its name can't be resolved): that is the HTTP proxy"),
+    ],
+)
+def test_the_http_proxy_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str, proxy: str, text: str) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    error = failure(f"{scheme}://192.0.2.1/v1")
+    assert text in error.message
+    assert "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)" in error.message
+
+
+def test_an_http_proxy_that_breaks_off(monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstream) -> None:
+    upstream.then(Script(None, [RESET]))
+    monkeypatch.setenv("HTTP_PROXY", upstream.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert "before the answer was complete (through the HTTP proxy" in failure("http://192.0.2.1/v1").message
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_page_of_a_good_status(proxy: str, upstream: ScriptedUpstream, *, stream: bool) -> None:
+    upstream.then(answers(b"<html>Welcome</html>", headers={"content-type": "text/html"}))
+    body = {"model": "m", "max_tokens": 1, "stream": stream, "messages": [{"role": "user", "content": "a"}]}
+    answer = httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False)
+    assert (answer.status_code, "answered text/html: that is no OpenAI-compatible API" in answer.text) == (500, True)
+
+
+def test_a_right_answer_of_a_wrong_type(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion("Hi"), headers={"content-type": "text/html"}))
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
+    assert httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False).json()["content"][0]["text"] == "Hi"

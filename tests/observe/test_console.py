@@ -26,19 +26,25 @@ _OTHER = {"operation": "other", "method": "GET", "path": "/x", "model": None}
     ("values", "line"),
     [
         (_USED, "qwen3:4b  200  0.9 s  9.6k in (9.5k cached) 34 out  tool_use  req_d488…"),
-        (_USED | {"first_token_seconds": 0.2}, "qwen3:4b  200  0.9 s (first 0.2)  9.6k in (9.5k cached) 34 out  tool_use  req_d488…"),
+        (
+            _USED | {"first_token_seconds": 0.2},
+            "qwen3:4b  200  0.9 s (first 0.2)  9.6k in (9.5k cached) 34 out  tool_use  req_d488…",
+        ),
         ({"input_tokens": 250_000, "output_tokens": 1, "seconds": 123.4}, "qwen3:4b  200  123 s  250k in 1 out  req_d488…"),
         ({"operation": "count_tokens", "input_tokens": 7}, "qwen3:4b (count_tokens)  200  0.9 s  7 in  req_d488…"),
         (_OTHER | {"status": 404}, "GET /x  404  0.9 s  req_d488…"),
         (_FAILED | {"message": "a\n b"}, "qwen3:4b  500  0.9 s  api_error: a b  req_d488…"),
         (_FAILED | {"message": "a", "hint": "do b"}, "qwen3:4b  500  0.9 s  api_error: a (do b)  req_d488…"),
-        (_FAILED | {"message": "a", "upstream_url": "http://b"}, "qwen3:4b  500  0.9 s  api_error: a (http://b)  req_d488…"),
+        (
+            _FAILED | {"message": "a", "upstream_url": "http://b"},
+            "qwen3:4b  500  0.9 s  api_error: a (http://b)  req_d488…",
+        ),
         ({"outcome": "client_closed", "status": None}, "qwen3:4b  no response  0.9 s  client left  req_d488…"),
         ({"retries": 2, "failovers": 1}, "qwen3:4b  200  0.9 s  2 retries, 1 failovers  req_d488…"),
         ({"model": "a\x1b[2Jb", "request_id": "mine"}, r"'a\x1b[2Jb'  200  0.9 s  mine"),
         ({"model": "m" * 999}, "m" * 60 + "  200  0.9 s  req_d488…"),
     ],
-)  # fmt: skip
+)
 def test_requests(values: dict[str, Any], line: str) -> None:
     event: dict[str, Any] = {**_TIME, **_CHAT, **values}
     rendered = ConsoleRenderer(is_terminal=False, details=False)(None, "", event)
@@ -77,9 +83,12 @@ def test_colors(monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, be
         ({"event": "a b", "x": "1", "y": "c d", "z": ""}, "a b  x=1 y='c d' z=''"),
         ({"event": "a\nb"}, "a b"),
         ({"event": "a", "x": "\x1b[31m"}, r"a  x='\x1b[31m'"),
-        ({"event": "upstream probed", "url": "http://u", "result": "reachable", "hint": "h"}, "upstream probed  http://u: reachable; h"),
+        (
+            {"event": "upstream probed", "url": "http://u", "result": "reachable", "hint": "h"},
+            "upstream probed  http://u: reachable; h",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_events(event: dict[str, Any], line: str) -> None:
     rendered = ConsoleRenderer(is_terminal=False, details=False)(None, "", {**_TIME, "level": "info", **event})
     assert rendered == f"{_TIME['timestamp']} [info     ] {line}"

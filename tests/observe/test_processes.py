@@ -112,3 +112,19 @@ def test_a_reader_that_does_not_end_stops_nothing(
     os.close(reader)
     processes.died(1)
     assert "counter_1.db" not in _files(tmp_path)
+
+
+def test_cpu_time_outlives_its_process(process: Process) -> None:
+    """Else its sum would fall, which Prometheus takes for a restart."""
+
+    def cpu() -> float:
+        text = generate_latest(processes.all_metrics(CollectorRegistry())).decode()
+        (line,) = (line for line in text.splitlines() if line.startswith("process_cpu_seconds_total "))
+        return float(line.split()[1])
+
+    process(os.getpid())
+    process(1)
+    processes.died(1, 1000.5)
+    processes.died(2, 0.25)
+    assert cpu() >= 1000.75
+    assert cpu() < 2000

@@ -17,6 +17,10 @@ from anthropic_proxy.observe.tracing import traces
         pytest.param({"OTEL_SERVICE_NAME": "a"}, [], id="a-name-alone"),
         pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "True"}, [], id="disabled"),
         pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_TRACES_EXPORTER": "none"}, [], id="none"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, ["traces can't be sent"], id="no-scheme"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "a/v1/traces"}, ["traces can't be sent"], id="no-scheme-either"
+        ),
         pytest.param({"OTEL_TRACES_EXPORTER": "zipkin"}, ["no such exporter of traces"], id="unknown"),
         pytest.param(
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.redaction import MAX_SEARCHED, Redactor, Secret
-from anthropic_proxy.translate.failure import Source, stream_error, to_api_error
+from anthropic_proxy.translate.failure import Source, is_page, read, stream_error, to_api_error, told
 from tests.cases import cases
 from tests.scaling import assert_linear_cpu
 
@@ -69,3 +69,74 @@ def test_a_number_of_any_length_is_read(digits: int) -> None:
     text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
     error = to_api_error(400, {}, text.encode(), SOURCE)
     assert error.message.startswith("prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum"))
+
+
+_HAS_NO_PATH = "The upstream up:1 has no /v1/chat/completions under http://up:1 (404): check UPSTREAM_BASE_URL"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_path"),
+    [
+        (b"<html><h1>404 Not Found</h1></html>", True),
+        (b"", True),
+        (b"{}", True),
+        (b"404 page not found", True),
+        (b"Not Found", True),
+        (b'{"detail": "Not Found"}', True),
+        (b'{"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}', True),
+        (b'{"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}', True),
+        (b'{"error": {"message": "Invalid URL (POST /v1/v1/chat/completions)"}}', True),
+        (b"Cannot POST /chat/completions", True),
+        (b'{"error": {"message": "model \'x\' not found", "type": "api_error"}}', False),
+        (b'{"error": "model x not found, try pulling it first"}', False),
+        (b'{"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}', False),
+        (b"no such model", False),
+    ],
+)
+def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> None:
+    """Claude Code shows a 404 as a model that does not exist, and hides its text."""
+    error = told(read(404, {}, body, Source("up:1", url="http://up:1/v1"), "/chat/completions"))
+    assert (error.status == 500, error.message == _HAS_NO_PATH) == (is_path, is_path)
+    assert error.headers == ({"x-should-retry": "false"} if is_path else {})
+    hidden = told(read(404, {}, body, Source("private-1"), "/chat/completions"))
+    assert not is_path or hidden.message == "The upstream private-1 has no /chat/completions (404): check UPSTREAM_BASE_URL"
+    # Other paths, such as the list of models, may be missing.
+    assert told(read(404, {}, body, Source("up:1"))).status == 404
+
+
+@pytest.mark.parametrize("text", ["not found " * 9999, " " * 99_999 + "x", "404 " * 9999, "cannot get /" * 9999])
+def test_a_hostile_404(text: str) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        return lambda: told(read(404, {}, text[:size].encode(), SOURCE, "/x"))
+
+    assert_linear_cpu(prepare, 4000)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_tls"),
+    [
+        (400, b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", True),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", True),
+        (400, b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>", True),
+        (400, b"<html>no</html>", False),
+        (500, b"Client sent an HTTP request to an HTTPS server.\n", False),
+    ],
+)
+def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
+    error = to_api_error(status, {}, body, SOURCE)
+    assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text/html", True),
+        ("Text/HTML; charset=utf-8", True),
+        ("application/xhtml+xml", True),
+        ("text/htmlx", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_pages(kind: str, *, expected: bool) -> None:
+    assert is_page({"content-type": kind}) is expected
