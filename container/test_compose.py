@@ -83,7 +83,7 @@ def _call(client: anthropic.Anthropic) -> anthropic.types.ToolUseBlock | None:
 def test_an_upstream_that_is_gone_and_comes_back(stack: Stack) -> None:
     stack.compose("kill", "ollama")
     with stack.client() as client:
-        with pytest.raises(anthropic.InternalServerError, match="private-1"):
+        with pytest.raises(anthropic.InternalServerError, match="ollama:11434"):
             client.messages.create(**ASK)
         assert httpx.get(f"{stack.address}/livez", trust_env=False).status_code == 200
         stack.compose("up", "--no-build", "--detach", "--wait", "ollama")

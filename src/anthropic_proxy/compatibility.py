@@ -105,9 +105,20 @@ upstream to another is in [upstreams.md](upstreams.md).
 """
 
 
+ENDPOINTS: Mapping[str, str] = {
+    "POST /v1/messages": "answered",
+    "POST /v1/messages/count_tokens": "answered; see the README",
+    "GET /v1/models": "answered, also `/v1/models/{id}`",
+    "/v1/messages/batches": "404: there is no Message Batches API here",
+    "/v1/files": "404: there is no Files API here",
+    "/v1/complete": "404: there is no Text Completions API here",
+}
+
+
 def page() -> str:
     """The whole page, in Markdown."""
     sections = (
+        _table("Endpoints", ("Path", "What becomes of it"), _named(ENDPOINTS)),
         _table("Fields of requests", ("Field", "What becomes of it"), _named(FIELDS)),
         _table("Content blocks of requests", ("Block", "What becomes of it"), _named(BLOCKS)),
         _table("Tools", ("Type", "What becomes of it"), ((f"`{name}{_star(name)}`", text) for name, text in TOOLS.items())),
