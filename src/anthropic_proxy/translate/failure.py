@@ -342,7 +342,8 @@ def _missing_path(failure: Failure) -> ApiError | None:
     root = without_version(base)
     place = f" under {root}" if root else ""
     path = f"{base.removeprefix(root)}{failure.path}"
-    text = f"The upstream {failure.upstream} has no {path}{place} (404): check UPSTREAM_BASE_URL"
+    said = f": {failure.shown}" if failure.has_reason else ""
+    text = f"The upstream {failure.upstream} has no {path}{place} (404{said}): check UPSTREAM_BASE_URL"
     return ApiError(500, text, _NO_RETRY)
 
 
