@@ -49,6 +49,12 @@ class Reading:
     why: str = ""
 
     @property
+    def lacks_path(self) -> bool:
+        """Whether the server has no such path, as it says in words of its own: the base URL is wrong, not the request."""
+        words = {"404 page not found", "File Not Found", "Not Found"}
+        return self.status == 404 and self.error.strip() in words
+
+    @property
     def says_nothing(self) -> bool:
         return not (self.text or self.thinking or self.refusal or self.calls)
 

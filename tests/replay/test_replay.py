@@ -120,8 +120,8 @@ def test_whole(client: anthropic.Anthropic, name: str) -> None:
 
 
 def _status(reading: Reading) -> int:
-    """The status that the client gets; a missing path is no missing model."""
-    if reading.error == "404 page not found":
+    """The status that the client gets."""
+    if reading.lacks_path:
         return 500
     return STATUS.get(reading.status, reading.status if reading.error else 500)
 
