@@ -19,7 +19,7 @@ RECORDINGS = {name: each for name, each in recordings().items() if f"/{NATIVE}" 
 # mended.
 NOT_STRICT = "llama-server/native-tool-stream"
 
-TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+TYPES = {400: "invalid_request_error", 404: "not_found_error", 500: "api_error"}
 
 pytestmark = pytest.mark.skipif(not BESIDE.is_dir(), reason=f"there is no {BESIDE}")
 
