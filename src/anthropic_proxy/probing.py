@@ -22,7 +22,7 @@ from anthropic_proxy.request_headers import headers_for
 from anthropic_proxy.translate.failure import is_page
 from anthropic_proxy.translate.models import to_model_infos
 from anthropic_proxy.upstream import OwnShortageError, Upstream, UpstreamError
-from anthropic_proxy.wire.codec import loads
+from anthropic_proxy.wire.codec import loads_received
 
 # Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
 USER_AGENT = "anthropic-proxy (start-up probe)"
@@ -216,7 +216,7 @@ def _key_state(endpoint: Endpoint, key: str | None, status: int) -> KeyState:
 
 def _models(raw: bytes) -> tuple[str, ...] | None:
     try:
-        infos = to_model_infos(loads(raw))
+        infos = to_model_infos(loads_received(raw))
     except ValueError:
         return None
     return None if infos is None else tuple(str(info["id"])[:_LONGEST_NAME] for info in infos)
