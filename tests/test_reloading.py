@@ -220,16 +220,16 @@ def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
         path.write_bytes(good)
         assert command.run("keys", "revoke", "alice").returncode == 0
         until(lambda: status(server) == 401, "the key is revoked")
-        assert "everybody may use this server" not in server.log.read_text()
+        assert "server open to other hosts without keys" not in server.log.read_text()
 
 
 def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -> None:
     _env(command, upstream)
     with command.serving(HOST="::") as server:
-        _logged(server, "everybody may use this server")
+        _logged(server, "server open to other hosts without keys")
     with command.serving(HOST="127.0.0.1") as server:
         _, log = server.end()
-        assert "everybody may use" not in log
+        assert "server open to other hosts" not in log
 
 
 def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
@@ -238,7 +238,7 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
     with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
         assert server.address.startswith("http://127.0.0.1:")
         assert "http://127.0.0.1:" in next(line for line in server.log.read_text().splitlines() if "/metrics" in line)
-        _logged(server, "only this machine is served")
+        _logged(server, "server open to this host only")
         _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
         server.process.send_signal(signal.SIGHUP)
         _logged(server, "settings changed that need a restart")

@@ -195,9 +195,9 @@ def _report_start(application: Application, settings: Settings, listeners: Liste
     if settings.is_protected:
         return
     if not is_loopback(listeners.main):
-        log.warning("everybody may use this server", hint=_NO_KEYS)
+        log.warning("server open to other hosts without keys", hint=_NO_KEYS)
     elif settings.host is None and settings.unix_socket is None:
-        write("only this machine is served", hint=_THIS_MACHINE)
+        write("server open to this host only", hint=_THIS_MACHINE)
 
 
 def _has_banner(settings: Settings) -> bool:
