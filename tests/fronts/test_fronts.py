@@ -114,7 +114,7 @@ class Replicas:
         command = Command(self._folder / f"replica-{self._begun}")
         command.home.mkdir()
         self._begun += 1
-        server = command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=self._upstream)
+        server = command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=self._upstream, LOG_FORMAT="json")
         self.running.append(self._stack.enter_context(server))
 
 
@@ -137,5 +137,5 @@ def test_replicas_are_replaced_under_load(front: Front, replicas: Replicas) -> N
             front.route_to(replicas.ports)
             code, log = leaving.end(signal.SIGTERM)
             assert code == 0, log
-            assert "outcome=complete" in log
+            assert '"outcome":"complete"' in log
         load.wait_for_more()
