@@ -16,16 +16,6 @@ README = (ROOT / "README.md").read_text()
 _BLOCK = re.compile(r"(?P<before>.*?)^```sh\n(?P<commands>.*?)^```$", re.DOTALL | re.MULTILINE)
 _UPSTREAM = re.compile(r"\bUPSTREAM_BASE_URL=\S+")
 
-# The paths of the background server are fixed; tests that run at the same time must not share them.
-_COMMAND = """\
-import sys
-from pathlib import Path
-from anthropic_proxy import daemon
-daemon.PID_FILE, daemon.LOG_FILE = Path({pid_file!r}), Path({log!r})
-from anthropic_proxy.__main__ import main
-sys.exit(main())
-"""
-
 
 @dataclass(frozen=True)
 class Block:
@@ -57,15 +47,13 @@ class Place:
         self.home = folder / "home"
         self.work = folder / "work"
         self.programs = folder / "bin"
-        self.pid_file = folder / "proxy.pid"
-        self.log = folder / "proxy.log"
+        self.pid_file = folder / "anthropic-proxy.pid"
+        self.log = self.home / ".local" / "state" / "anthropic-proxy" / "anthropic-proxy.log"
         for each in (self.home, self.work, self.programs):
             each.mkdir()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
-        command = folder / "anthropic_proxy_command.py"
-        command.write_text(_COMMAND.format(pid_file=str(self.pid_file), log=str(self.log)))
-        self.install("anthropic-proxy", f"exec '{sys.executable}' '{command}' \"$@\"")
+        self.install("anthropic-proxy", f"exec '{sys.executable}' -m anthropic_proxy \"$@\"")
 
     @property
     def address(self) -> str:
@@ -79,6 +67,7 @@ class Place:
             "PATH": os.pathsep.join(path),
             "HOME": str(self.home),
             "TMPDIR": str(self.folder),
+            "XDG_RUNTIME_DIR": str(self.folder),
             "LANG": "C.UTF-8",
             "PORT": str(self.port),
         }
