@@ -279,17 +279,7 @@ class Http1Protocol(H11Protocol):
             target = _origin_form(request.target)
         except ValueError:
             raise _RefusedError(400, request.method) from None
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
+        self.stream = _http_stream(self, STREAM_ID)
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
@@ -445,17 +435,7 @@ class Http2Protocol(H2Protocol):
         except ValueError:
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
-        stream = self.streams[stream_id] = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            stream_id,
-        )
+        stream = self.streams[stream_id] = _http_stream(self, stream_id)
         self.stream_buffers[stream_id] = SendBuffer()  # type: ignore[assignment]  # has the methods of Hypercorn's class
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
@@ -494,6 +474,21 @@ class Http2Protocol(H2Protocol):
         if self.stream_buffers.pop(stream_id, None) is not None:
             self.priority.remove_stream(stream_id)
             await self.close_if_drained()
+
+
+def _http_stream(protocol: H11Protocol | H2Protocol, stream_id: int) -> HTTPStream:
+    """Return the stream of one request, which starts the application when it handles that."""
+    return HTTPStream(
+        protocol.app,
+        protocol.config,
+        protocol.context,
+        protocol.task_group,
+        protocol.ssl,
+        protocol.client,
+        protocol.server,
+        protocol.stream_send,
+        stream_id,
+    )
 
 
 def _has_valid_settings(request: h11.Request) -> bool:
