@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from anthropic_proxy import config
 from anthropic_proxy.addresses import api_address
-from anthropic_proxy.config import ConfigError, Settings, find_env_file, load
+from anthropic_proxy.config import Settings, find_env_file, load
 from anthropic_proxy.download_policy import DownloadPolicy
+from anthropic_proxy.errors import ConfigError
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"

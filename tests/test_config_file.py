@@ -7,9 +7,9 @@ from textwrap import dedent
 
 import pytest
 
-from anthropic_proxy.config import ConfigError
 from anthropic_proxy.config_entries import TargetEntry
 from anthropic_proxy.config_file import ConfigFile, parse
+from anthropic_proxy.errors import ConfigError
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"```(yaml|toml)\n(.*?)```", DOCUMENT, re.DOTALL)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy import config_text
-from anthropic_proxy.config import ConfigError
 from anthropic_proxy.config_text import MAX_CHARACTERS, Place, parse_text
+from anthropic_proxy.errors import ConfigError
 from tests.scaling import assert_linear_cpu
 
 

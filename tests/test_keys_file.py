@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.client_keys import ClientKey, KeyLimits, hashed
-from anthropic_proxy.config import ConfigError, load
+from anthropic_proxy.config import load
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.keys_file import change, configured_keys, parse_file, written
 from anthropic_proxy.topology import text_of

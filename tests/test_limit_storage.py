@@ -13,7 +13,7 @@ import pytest
 from limits.aio.storage import Storage
 
 from anthropic_proxy import limit_storage
-from anthropic_proxy.config import ConfigError
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.limit_storage import open_storage
 from tests.redis_server import running_redis
 from tests.scripted_upstream import DEADLINE

@@ -13,7 +13,8 @@ from urllib.parse import quote, quote_plus, unquote, urlencode
 import httpx
 import pytest
 
-from anthropic_proxy.config import ConfigError, load
+from anthropic_proxy.config import load
+from anthropic_proxy.errors import ConfigError
 from tests.otlp_receiver import Receiver
 from tests.running_command import REQUEST, Command, Running, until
 from tests.running_proxy import running_proxy

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.config import ConfigError, load
+from anthropic_proxy.config import load
 from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Limits, Timeouts
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.topology import configured, text_of
 

@@ -13,8 +13,9 @@ from typing import NoReturn
 import click
 
 from anthropic_proxy import __version__, daemon, early_signals, keys_cli
-from anthropic_proxy.config import ConfigError, Settings, export_network_variables, find_env_file, load
+from anthropic_proxy.config import Settings, export_network_variables, find_env_file, load
 from anthropic_proxy.config_text import CONFIG_ENDINGS
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import ListenError
 from anthropic_proxy.start_messages import StartMessages, log_form

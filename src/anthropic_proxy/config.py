@@ -27,6 +27,7 @@ from anthropic_proxy import variables
 from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config_problems import problem
 from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.redaction import Secret, url_secrets
@@ -51,10 +52,6 @@ _OPENAI_KEY = (
     "OPENAI_API_KEY is set but not read here; if OpenAI is the upstream: UPSTREAM_BASE_URL=https://api.openai.com "
     "UPSTREAM_API_KEY=$OPENAI_API_KEY"
 )
-
-
-class ConfigError(Exception):
-    """The configuration can't be used; the text says which variable, what was given and what is expected."""
 
 
 class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):

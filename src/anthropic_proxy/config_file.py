@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from anthropic_proxy.config import ConfigError
 from anthropic_proxy.config_entries import (
     FactsEntry,
     FileEntry,
@@ -28,6 +27,7 @@ from anthropic_proxy.config_entries import (
 )
 from anthropic_proxy.config_text import Path, Source, located, parse_text
 from anthropic_proxy.config_values import Around, suggestion
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.redaction import MASK, is_key_like, shown_url
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?P<inside>[^}]*)(?P<end>\})?")

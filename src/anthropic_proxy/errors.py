@@ -34,6 +34,10 @@ TYPE_BY_STATUS: Mapping[int, str] = {
 }
 
 
+class ConfigError(Exception):
+    """The configuration can't be used; the text says which variable, what was given and what is expected."""
+
+
 class ApiError(Exception):
     """What the client is told: HTTP `status`, `message`, response `headers` such as `retry-after` (seconds), and `details`,
     whose `error_code` some clients act on. upstream_status: what an upstream answered, where that is behind it.

@@ -15,7 +15,8 @@ import click
 
 from anthropic_proxy import keys_file
 from anthropic_proxy.client_keys import ClientKey, KeyLimits, checked_name, hashed
-from anthropic_proxy.config import ConfigError, find_env_file
+from anthropic_proxy.config import find_env_file
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.topology import text_of
 

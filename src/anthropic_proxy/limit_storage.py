@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
 from anthropic_proxy.addresses import check_login
-from anthropic_proxy.config import ConfigError
+from anthropic_proxy.errors import ConfigError
 
 # Seconds to wait for another process's write.
 _BUSY_SECONDS = 5.0

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePath
 
-from anthropic_proxy.config import ConfigError, Settings
+from anthropic_proxy.config import Settings
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server_settings import ServerSettings

@@ -3,7 +3,7 @@
 import ssl
 import time
 
-from anthropic_proxy.config import ConfigError
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.server_settings import ServerSettings
 

@@ -6,10 +6,11 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 
 from anthropic_proxy import endpoints, routing
-from anthropic_proxy.config import ConfigError, Settings
+from anthropic_proxy.config import Settings
 from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
 from anthropic_proxy.config_file import ConfigFile, parse
 from anthropic_proxy.endpoints import Endpoint, Found, Limits, Timeouts
+from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.routing import Routing, Rule, Target
 
 Read = Callable[[PurePath], str]

@@ -92,7 +92,8 @@ def test_workers_share_what_they_count(command: Command, upstream: ScriptedUpstr
 
 @pytest.mark.parametrize("url", [None, "memory://", "sqlite:///:memory:"])
 def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
-    from anthropic_proxy.config import ConfigError, Settings
+    from anthropic_proxy.config import Settings
+    from anthropic_proxy.errors import ConfigError
     from anthropic_proxy.keys_file import configured_keys
 
     month = {"PROXY_API_KEYS": "a=a", "KEY_TOKENS_PER_MONTH": 10, "RATE_LIMIT_STORAGE_URL": url}
