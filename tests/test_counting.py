@@ -11,8 +11,9 @@ import pytest
 from anthropic_proxy.config import Settings
 from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import endpoint_client
-from anthropic_proxy.endpoints import Endpoint, of_settings
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.routing import Route
+from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.translate.request import Translated, to_openai
 from anthropic_proxy.translate.tokens import Estimate
 from anthropic_proxy.upstream import Upstream
@@ -68,7 +69,7 @@ class Counting(TokenCounter):
 
 
 def chosen(base: str) -> Endpoint:
-    return of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=base))[0]
+    return upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=base))[0]
 
 
 async def translate(request: Json, route: Route) -> Translated:

@@ -10,8 +10,9 @@ import pytest
 from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import GENERIC, named
 from anthropic_proxy.endpoint_client import endpoint_client
-from anthropic_proxy.endpoints import Endpoint, of_settings
+from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import PATHS, identify, may_be_asked
+from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstream import Upstream
 from tests.raw_server import READ, WHOLE, RawServer
 from tests.running_proxy import running_proxy
@@ -89,7 +90,7 @@ def test_a_server_is_asked_for_nobody() -> None:
     async def main() -> tuple[int, bytes] | None:
         upstream = Upstream()
         async with RawServer([[READ, WHOLE]]).running() as server:
-            (endpoint,) = of_settings(Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True))
+            (endpoint,) = upstreams_from_settings(Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True))
             try:
                 return await endpoint_client(endpoint, upstream).look("/version")
             finally:

@@ -17,7 +17,7 @@ from anthropic_proxy.banner import banner
 from anthropic_proxy.cli import main
 from anthropic_proxy.config import Settings
 from anthropic_proxy.listening import AddressInUseError, listen, listen_for_metrics
-from anthropic_proxy.topology import configured
+from anthropic_proxy.topology import load_routing
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
@@ -210,7 +210,7 @@ def test_levels(command: Command, upstream: ScriptedUpstream, script: Any, body:
 )
 def test_who_sees_the_address_of_an_upstream(*, variables: dict[str, str], is_shown: bool) -> None:
     settings = Settings(_env_file=None, **{"UPSTREAM_BASE_URL": "http://gpu.internal:8000"} | variables)
-    first = configured(settings).endpoints[0]
+    first = load_routing(settings).endpoints[0]
     assert first.name == ("gpu.internal:8000" if is_shown else "private-1")
     assert first.is_open is is_shown
 
@@ -243,7 +243,7 @@ def test_the_log_has_the_address_that_clients_do_not_see(command: Command) -> No
 )
 def test_the_banner(variables: dict[str, Any], address: str, lines: list[str]) -> None:
     settings = Settings(_env_file=None, **{"UPSTREAM_BASE_URL": "http://a:1"} | variables)
-    text = banner(settings, configured(settings), address)
+    text = banner(settings, load_routing(settings), address)
     assert [line for line in lines if line not in text] == []
     assert "http://a:1/v1, key" in text
     assert ("Claude Code" in text) is address.startswith("http")

@@ -8,9 +8,9 @@ import pytest
 
 from anthropic_proxy import probing
 from anthropic_proxy.config import Settings
-from anthropic_proxy.endpoints import of_settings
 from anthropic_proxy.probing import Probe
 from anthropic_proxy.server.ops import Health
+from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstream import Upstream
 from tests.running_command import until
 from tests.running_proxy import running_proxy
@@ -23,7 +23,7 @@ _HTML = {"content-type": "text/html"}
 
 
 def _probe(url: str, **variables: Any) -> Probe:
-    (endpoint,) = of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables))
+    (endpoint,) = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables))
 
     async def main() -> Probe:
         upstream = Upstream()

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.config import Settings
-from anthropic_proxy.endpoints import of_settings as endpoints_of
-from anthropic_proxy.routing import Route, of_settings, routes, wants_thinking
+from anthropic_proxy.routing import Route, routes, wants_thinking
+from anthropic_proxy.topology import routing_from_settings, upstreams_from_settings
 
 _THINKER = {"REASONING_MODEL": "thinker"}
 _WRITER = {"COMPLETION_MODEL": "writer"}
@@ -17,7 +17,9 @@ def _settings(**variables: str) -> Settings:
 
 
 def route(request: dict[str, Any], settings: Settings) -> Route:
-    groups = of_settings(settings, endpoints_of(settings)).groups({"messages": [], **request}, lambda: 0)
+    groups = routing_from_settings(settings, upstreams_from_settings(settings)).groups(
+        {"messages": [], **request}, lambda: 0
+    )
     return routes(groups[0], request["model"])[0]
 
 

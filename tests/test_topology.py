@@ -10,7 +10,7 @@ from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Limits, Timeouts
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.topology import configured, text_of
+from anthropic_proxy.topology import load_routing, text_of
 
 FILE = """
 upstreams:
@@ -50,7 +50,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     (tmp_path / "key").write_text("sk-2\n")
     (tmp_path / "file.yaml").write_text(FILE)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n")
-    return configured(load(tmp_path / ".env"))
+    return load_routing(load(tmp_path / ".env"))
 
 
 def test_endpoints(known: Routing) -> None:
@@ -112,7 +112,7 @@ def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
         (tmp_path / "file.yaml").write_bytes(text)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     with pytest.raises(ConfigError, match=message):
-        configured(load(tmp_path / ".env"))
+        load_routing(load(tmp_path / ".env"))
 
 
 def test_both_ways_are_refused(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ upstreams:
     (tmp_path / "file.yaml").write_text(file)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     settings = load(tmp_path / ".env")
-    assert [each.is_guessed for each in configured(settings).endpoints] == [True, False, True, False]
+    assert [each.is_guessed for each in load_routing(settings).endpoints] == [True, False, True, False]
     found = dict.fromkeys("abd", named("vllm"))
-    dialects = [each.dialect for each in configured(settings, found).endpoints]
+    dialects = [each.dialect for each in load_routing(settings, found).endpoints]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
     assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
 
@@ -150,7 +150,7 @@ def test_keys_of_clients_are_not_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_
     for name, value in {"PROXY_API_KEYS": "k", **given}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH"):
-        configured(load(None))
+        load_routing(load(None))
 
 
 def test_a_file_without_end() -> None:

@@ -7,7 +7,7 @@ import pytest
 from anthropic_proxy import upstreams_page
 from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import NAMES, named
-from anthropic_proxy.endpoints import of_settings
+from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstreams_page import GUIDES
 
 PAGE = Path(__file__).parent.parent / "docs" / "upstreams.md"
@@ -27,7 +27,9 @@ def test_every_kind_is_told() -> None:
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_two_lines_work(name: str) -> None:
     url = GUIDES[name].url.replace("NAME", "name").replace("HOST", "host.example")
-    (endpoint,) = of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].key))
+    (endpoint,) = upstreams_from_settings(
+        Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].key)
+    )
     assert endpoint.dialect.name == ("generic" if name in _ONES_OWN else name)
     if name not in _ONES_OWN:
         assert endpoint.base.endswith(named(name).api_path)

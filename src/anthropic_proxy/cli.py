@@ -19,7 +19,7 @@ from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.listening import ListenError
 from anthropic_proxy.start_messages import StartMessages, log_form
-from anthropic_proxy.topology import configured, text_of
+from anthropic_proxy.topology import load_routing, text_of
 from anthropic_proxy.workers import WorkerError
 
 # Longer than the drain of open streams.
@@ -181,7 +181,7 @@ def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMe
     messages.env_file(env_file)
     try:
         settings = load(env_file, flags)
-        configured(settings)
+        load_routing(settings)
         configured_keys(settings, text_of)
     except ConfigError as error:
         messages.notices(env_file, None)
@@ -211,7 +211,7 @@ def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settin
     _unix_only("mode")
     chosen = pid_file or _free_pid_file()
     log_file = daemon.log_file(os.environ)
-    upstreams = [endpoint.base for endpoint in configured(settings).endpoints]
+    upstreams = [endpoint.base for endpoint in load_routing(settings).endpoints]
     # In the background all that is written goes to the log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 
-from anthropic_proxy import variables
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.redaction import shown_name
 from anthropic_proxy.wire.quoting import shortened
@@ -25,8 +24,6 @@ Reason = Literal[
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-# In base64 = stands at the end of a key, where it can't be what divides it from its name.
-_NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 
 
 class RefusedError(ApiError):
@@ -128,29 +125,3 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
     return name
-
-
-def parse(text: str) -> tuple[ClientKey, ...]:
-    """The keys of a variable: `name=key`, keys alone, which are named by their places, or a JSON object of names and keys.
-
-    Raises ValueError, which shows no key.
-    """
-    if text.lstrip().startswith("{"):
-        given = list((variables.pairs(text) or {}).items())
-    else:
-        given = [_name_and_key(number, part) for number, part in enumerate(variables.parts(text), 1)]
-    if not given:
-        raise ValueError("it holds no key")
-    keys = tuple(_client_key(name, secret) for name, secret in given)
-    ClientKeys(keys)
-    return keys
-
-
-def _name_and_key(number: int, part: str) -> tuple[str, str]:
-    named = _NAMED.fullmatch(part)
-    return (named["name"].strip(), named["key"].strip()) if named else (f"key-{number}", part)
-
-
-def _client_key(name: str, secret: str) -> ClientKey:
-    # A name that is none may be a part of a key.
-    return ClientKey(checked_name(name), hashed(variables.header_value(secret)))

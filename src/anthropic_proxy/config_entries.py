@@ -31,7 +31,7 @@ from anthropic_proxy.config_values import (
     Url,
 )
 from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.upstream_settings import Api
+from anthropic_proxy.endpoints import Api
 
 # Of these an upstream has one, or none.
 _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")

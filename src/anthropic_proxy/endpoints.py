@@ -3,24 +3,19 @@
 Records only. Nothing here knows whether an upstream is up; what is learned of it while running lives in sending.
 """
 
-import contextlib
-import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, count
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
-from anthropic_proxy.addresses import api_address, host_of, is_deployment, without_version
-from anthropic_proxy.config import Settings
-from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
+from anthropic_proxy.addresses import without_version
+from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.redaction import Redactor, Secret, field_secrets, header_secrets, parameter_secrets
-from anthropic_proxy.upstream_settings import Api
 
-# Dialects that were found out by asking, by the endpoint's name.
-Found = Mapping[str, Dialect]
+# What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
+Api = Literal["chat_completions", "responses", "messages"]
 
 
 @dataclass(frozen=True)
@@ -123,87 +118,3 @@ class Endpoint:
     def _with_query(self, url: str, query: str = "") -> str:
         whole = "&".join(filter(None, (urlencode(self.query), query)))
         return f"{url}?{whole}" if whole else url
-
-
-def of_settings(settings: Settings, found: Found = MappingProxyType({})) -> tuple[Endpoint, ...]:
-    """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port, where
-    these tell nothing of a network that clients need not know of, else by its place.
-
-    A single upstream of a server that anybody may use is named by its address as well: its clients are as a rule the
-    person who set it. Of several the names are in the ids of models, and stay the same when clients get keys.
-    """
-    is_own = len(settings.upstream_urls) == 1 and not settings.is_protected
-    made: dict[str, Endpoint] = {}
-    for number, url in enumerate(settings.upstream_urls, 1):
-        address = urlsplit(url).netloc if is_own or _may_be_told(url) else f"private-{number}"
-        name = next(each for each in _names(address) if each not in made)
-        made[name] = _of_url(name, url, settings, found)
-    return tuple(made.values())
-
-
-def _of_url(name: str, url: str, settings: Settings, found: Found) -> Endpoint:
-    place = placed(url, settings.upstream_dialect, settings.upstream_facts or {}, found.get(name))
-    return Endpoint(
-        name=name,
-        **place._asdict(),
-        api=settings.upstream_api,
-        keys=settings.upstream_keys,
-        key_passthrough=settings.upstream_api_key_passthrough,
-        headers=settings.upstream_headers or {},
-        extra_body=settings.upstream_extra_body or {},
-        timeouts=Timeouts(
-            settings.upstream_connect_timeout,
-            settings.upstream_first_byte_timeout,
-            settings.upstream_idle_timeout,
-            settings.upstream_total_timeout,
-        ),
-        limits=Limits(settings.upstream_concurrency, settings.upstream_queue, settings.upstream_queue_timeout),
-        retries=settings.upstream_retries,
-    )
-
-
-class Place(NamedTuple):
-    """What a URL says of an upstream: the fields of its `Endpoint` of these names."""
-
-    base: str
-    query: Mapping[str, str]
-    dialect: Dialect
-    is_guessed: bool
-
-
-def placed(
-    url: str,
-    dialect: str | None,
-    facts: Mapping[str, Any],
-    found: Dialect | None,
-    query: Mapping[str, str] = MappingProxyType({}),
-) -> Place:
-    """Where the API at `url` is, and how it is spoken to, with the parameters that this kind of server wants and those
-    given. dialect: the name of one, where it is configured. found: the one that was found out. Raises ValueError.
-    """
-    chosen = _chosen(url, dialect, found)
-    spoken = with_facts(chosen or GENERIC, facts)
-    base, own = api_address(url, spoken.api_path)
-    wanted = {"api-version": spoken.api_version} if spoken.api_version and is_deployment(base) else {}
-    return Place(base, {**wanted, **own, **query}, spoken, is_guessed=chosen is None)
-
-
-def _chosen(url: str, name: str | None, found: Dialect | None) -> Dialect | None:
-    """The dialect of that name, else the one of the URL's host, else the one that was found; None when nothing tells."""
-    if name:
-        return named(name)
-    dialect = dialect_of(host_of(url))
-    return found if dialect is GENERIC else dialect
-
-
-def _may_be_told(url: str) -> bool:
-    """Whether it is a provider that everybody knows, or a server on the machine itself."""
-    host = host_of(url)
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or dialect_of(host) is not GENERIC
-
-
-def _names(address: str) -> Iterator[str]:
-    yield address
-    yield from (f"{address}-{number}" for number in count(2))

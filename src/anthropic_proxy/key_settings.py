@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy import client_keys, storage_url, variables
+from anthropic_proxy import api_keys_variable, storage_url, variables
 from anthropic_proxy.addresses import check_login
 from anthropic_proxy.client_keys import KeyLimits
 
@@ -97,7 +97,7 @@ class KeySettings(BaseSettings):
     @classmethod
     def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            client_keys.parse(value.get_secret_value())
+            api_keys_variable.parse(value.get_secret_value())
         return value
 
     @property

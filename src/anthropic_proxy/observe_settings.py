@@ -1,11 +1,9 @@
 """Settings of what the server tells of itself: logs and metrics."""
 
-from typing import Literal
-
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-LogFormat = Literal["auto", "console", "json"]
+from anthropic_proxy.observe.logs import LogFormat
 
 
 class ObserveSettings(BaseSettings):

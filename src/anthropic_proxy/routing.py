@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.redaction import Secret
@@ -69,7 +68,7 @@ class Rule:
         """Whether a checked request is one for this rule; `input_tokens` is only called when its size matters."""
         model = request["model"]
         return (
-            (not self.models or any(_is_named(model, pattern) for pattern in self.models))
+            (not self.models or any(_istargets_named(model, pattern) for pattern in self.models))
             and (not self.tiers or tier_of(model) in self.tiers)
             and self.thinking in (None, wants_thinking(request))
             and (self.images is None or self.images == has_images(request))
@@ -95,7 +94,7 @@ class Routing:
     def groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> Groups:
         """The targets of a checked request."""
         model = request["model"]
-        known = self.aliases.get(model) or _named(self.endpoints, model)
+        known = self.aliases.get(model) or targets_named(self.endpoints, model)
         if known:
             return known
         fitting = next((rule.groups for rule in self.rules if rule.fits(request, input_tokens)), None)
@@ -111,20 +110,6 @@ class Routing:
 def routes(targets: Sequence[Target], model: str) -> list[Route]:
     """The routes of a request for `model` to targets, in their order."""
     return [Route(target.endpoint, target.model or model) for target in targets]
-
-
-def of_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -> Routing:
-    """The routing of the simple variables: MODEL_ALIASES, then MODEL_MAP (exact names before patterns, and tiers last),
-    then REASONING_MODEL with thinking and COMPLETION_MODEL without.
-    """
-    mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
-    rules = [_mapped(source, _groups(endpoints, model)) for source, model in mapped]
-    if settings.reasoning_model:
-        rules.append(Rule(_groups(endpoints, settings.reasoning_model), thinking=True))
-    if settings.completion_model:
-        rules.append(Rule(_groups(endpoints, settings.completion_model), thinking=False))
-    aliases = {alias: _groups(endpoints, model) for alias, model in (settings.model_aliases or {}).items()}
-    return Routing(endpoints, tuple(rules), aliases)
 
 
 def tier_of(model: str) -> str | None:
@@ -151,12 +136,7 @@ def _holds_image(content: object) -> bool:
     )
 
 
-def _groups(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
-    """Each upstream in turn; or, where the model's name says which, that one alone."""
-    return _named(endpoints, model) or tuple((Target(each, model),) for each in endpoints)
-
-
-def _named(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
+def targets_named(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
     """The target of `upstream/model`, the form in which the models of several upstreams are listed."""
     name, _, rest = model.partition("/")
     if len(endpoints) == 1 or not rest:
@@ -164,18 +144,6 @@ def _named(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
     return tuple((Target(each, rest),) for each in endpoints if each.name == name)
 
 
-def _is_named(model: str, pattern: str) -> bool:
+def _istargets_named(model: str, pattern: str) -> bool:
     """A name may hold what is a glob to others: `claude-opus-4-6[1m]`."""
     return model == pattern or fnmatch.fnmatchcase(model, pattern)
-
-
-def _generality(source: str) -> int:
-    if source.lower() in TIERS:
-        return 2
-    return 1 if re.search(r"[*?\[]", source) else 0
-
-
-def _mapped(source: str, groups: Groups) -> Rule:
-    if source.lower() in TIERS:
-        return Rule(groups, tiers=frozenset({source.lower()}))
-    return Rule(groups, models=(source,))

@@ -37,7 +37,7 @@ from anthropic_proxy.routing import Routing
 from anthropic_proxy.server.app import Application
 from anthropic_proxy.shortages import is_out_of_files
 from anthropic_proxy.tls import Certificates
-from anthropic_proxy.topology import configured
+from anthropic_proxy.topology import load_routing
 from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.workers import Order, Supervisor, Told
 
@@ -81,7 +81,7 @@ def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None,
 
         def ready() -> None:
             if _has_banner(settings):
-                Log().banner(banner(settings, configured(settings), address))
+                Log().banner(banner(settings, load_routing(settings), address))
             on_ready(address)
 
         told = Told(ready=ready, stopping=listeners.main.close, died=processes.died)
@@ -215,10 +215,10 @@ async def _read_upstreams_and_keys(settings: Settings, files: Files) -> tuple[Ro
     Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
     """
     keys = await asyncio.to_thread(configured_keys, settings, files.read)
-    known = await asyncio.to_thread(configured, settings, read=files.read)
+    known = await asyncio.to_thread(load_routing, settings, read=files.read)
     found = await _found(known)
     if found:
-        known = await asyncio.to_thread(configured, settings, found, files.read)
+        known = await asyncio.to_thread(load_routing, settings, found, files.read)
     return known, keys
 
 

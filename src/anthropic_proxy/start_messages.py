@@ -7,8 +7,7 @@ from pathlib import Path
 
 from anthropic_proxy import env_file as env_files
 from anthropic_proxy.config import MAX_ENV_BYTES
-from anthropic_proxy.observe.logs import is_json, json_line
-from anthropic_proxy.observe_settings import LogFormat
+from anthropic_proxy.observe.logs import LogFormat, is_json, json_line
 
 _FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from anthropic_proxy import dialects, variables
 from anthropic_proxy.addresses import api_address
+from anthropic_proxy.endpoints import Api
 from anthropic_proxy.wire.codec import JsonObject
 
 MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
@@ -25,9 +26,6 @@ _TWO_SOURCES = (
     "UPSTREAM_BASE_URL and CONFIG_FILE exclude each other: with CONFIG_FILE all upstreams stand in the file, and the "
     "variables that begin with UPSTREAM_ don't apply"
 )
-
-# What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
-Api = Literal["chat_completions", "responses", "messages"]
 
 Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 

@@ -16,8 +16,8 @@ import pytest
 from anthropic_proxy import counting
 from anthropic_proxy.config import Settings
 from anthropic_proxy.demo import embedded
-from anthropic_proxy.endpoints import of_settings
 from anthropic_proxy.routing import Route
+from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.translate.request import to_openai
 from tests.running_proxy import running_proxy
 
@@ -179,7 +179,7 @@ def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
 @pytest.mark.parametrize("way", [counting._by_input_tokens, counting._by_template])
 def test_ways_to_count(model: str, way: Any) -> None:
     """Both that this server has, since older ones have the second alone; and neither takes it for a vLLM."""
-    endpoint = of_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
+    endpoint = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
     body = to_openai(COUNTED["tool result"], Route(endpoint, "m")).body
 
     async def counted(way: Any) -> Any:

@@ -14,8 +14,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.observe.logs import Log, _Unbreakable, configure
-from anthropic_proxy.observe_settings import LogFormat
+from anthropic_proxy.observe.logs import Log, LogFormat, _Unbreakable, configure
 from anthropic_proxy.redaction import Secret
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()

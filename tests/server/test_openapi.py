@@ -11,7 +11,7 @@ from anthropic_proxy import __version__
 from anthropic_proxy.config import Settings
 from anthropic_proxy.server.app import Application
 from anthropic_proxy.server.openapi import description
-from anthropic_proxy.topology import configured
+from anthropic_proxy.topology import load_routing
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 
@@ -37,7 +37,7 @@ def document(served: tuple[str, ScriptedUpstream]) -> dict[str, Any]:
 @pytest.mark.parametrize("port", [None, 0])
 def test_all_routes_are_described_and_no_others(port: int | None) -> None:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port)
-    application = Application(settings, configured(settings))
+    application = Application(settings, load_routing(settings))
     rules = {
         (re.sub(r"<[^:>]*:?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in application._quart.url_map.iter_rules()

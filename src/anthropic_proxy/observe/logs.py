@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -22,10 +22,12 @@ from structlog.typing import FilteringBoundLogger, Processor
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observe.log_writer import LogWriter
-from anthropic_proxy.observe_settings import LogFormat
 from anthropic_proxy.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.quoting import shortened
+
+# console: for humans. json: one object per line. auto: console on a terminal.
+LogFormat = Literal["auto", "console", "json"]
 
 # Images and documents: only their beginning tells anything.
 _SHORTEST_BASE64 = 200
