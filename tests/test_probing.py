@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from anthropic_proxy import probing
+from anthropic_proxy.api.health import Health
 from anthropic_proxy.config import Settings
 from anthropic_proxy.probing import Probe
-from anthropic_proxy.server.ops import Health
 from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstream import Upstream
 from tests.running_command import until

@@ -16,9 +16,9 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, LifespanState
 
+from anthropic_proxy.api.asgi import WRITER, AsgiApplication
 from anthropic_proxy.hypercorn_protocols import Connection, Context
 from anthropic_proxy.listening import BACKLOG
-from anthropic_proxy.server.asgi import WRITER, AsgiApplication
 from anthropic_proxy.server.chunked_writes import chunked_writes
 from anthropic_proxy.server_settings import ServerSettings
 

@@ -30,10 +30,10 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import filter_pseudo_headers, parse_socket_addr
 from priority.priority import PriorityTree
 
+from anthropic_proxy.api.asgi import ABORT
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.http2_frames import FrameBudget, FrameReader, SendBuffer
 from anthropic_proxy.ids import new_id
-from anthropic_proxy.server.asgi import ABORT
 
 # Seconds in which the last bytes must reach the client before the connection is cut: of an idle connection, or of one whose
 # client still sends a body that nobody reads.

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from anthropic_proxy import __version__
+from anthropic_proxy.api.app import Application
 from anthropic_proxy.banner import banner, key_summary
 from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
@@ -34,7 +35,6 @@ from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe.logs import Log, configure, is_json, is_terminal
 from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server.app import Application
 from anthropic_proxy.shortages import is_out_of_files
 from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import load_routing

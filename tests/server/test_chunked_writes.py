@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.server.asgi import WRITER, Message
+from anthropic_proxy.api.asgi import WRITER, Message
 from anthropic_proxy.server.chunked_writes import chunked_writes
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}

@@ -11,7 +11,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from anthropic_proxy.server.openapi import description
+from anthropic_proxy.api.openapi import description
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 

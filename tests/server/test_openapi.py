@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from anthropic_proxy import __version__
+from anthropic_proxy.api.app import Application
+from anthropic_proxy.api.openapi import description
 from anthropic_proxy.config import Settings
-from anthropic_proxy.server.app import Application
-from anthropic_proxy.server.openapi import description
 from anthropic_proxy.topology import load_routing
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.api.asgi import OBSERVATION, Message, Receive
+from anthropic_proxy.api.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
+from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.server.asgi import OBSERVATION, Message, Receive
-from anthropic_proxy.server.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
-from anthropic_proxy.server.response import Response
 
 LEFT = {"type": "http.disconnect"}
 

@@ -1,1 +1,1 @@
-"""HTTP: routes, limits and error answers. The only Quart imports."""
+"""The server process: Hypercorn, sockets, TLS, worker supervision, reload, daemon."""

@@ -7,7 +7,7 @@ head and the end of the answer take that way, so that the connection is in the s
 
 import asyncio
 
-from anthropic_proxy.server.asgi import WRITER, AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.api.asgi import WRITER, AsgiApplication, Message, Receive, Scope, Send
 
 
 def chunked_writes(app: AsgiApplication) -> AsgiApplication:

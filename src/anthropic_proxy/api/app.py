@@ -5,6 +5,15 @@ from typing import cast
 
 from quart import Blueprint, Quart
 
+from anthropic_proxy.api import health as ops
+from anthropic_proxy.api import models, openapi, quart_app
+from anthropic_proxy.api.asgi import AsgiApplication
+from anthropic_proxy.api.auth import Access
+from anthropic_proxy.api.messages import Messages
+from anthropic_proxy.api.messages_app import Endpoints
+from anthropic_proxy.api.middleware.cors import cors
+from anthropic_proxy.api.middleware.in_flight import OpenRequests
+from anthropic_proxy.api.middleware.observation import Observed
 from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import Generations
@@ -18,14 +27,6 @@ from anthropic_proxy.observe.request_log import RequestLog
 from anthropic_proxy.probing import Prober
 from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.server import framework, models, openapi, ops
-from anthropic_proxy.server.asgi import AsgiApplication
-from anthropic_proxy.server.auth import Access
-from anthropic_proxy.server.cors import cors
-from anthropic_proxy.server.endpoints import Endpoints
-from anthropic_proxy.server.messages import Messages
-from anthropic_proxy.server.observed import Observed
-from anthropic_proxy.server.open_requests import OpenRequests
 from anthropic_proxy.shortages import ShortageLog, open_files
 
 # Between two looks at the slots and breakers of the upstreams.
@@ -67,7 +68,7 @@ class Application:
         self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
         self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log)
         # Probes and metrics, for a port of their own.
-        operations = framework.application(self.log, ops.routes(health, exposition))
+        operations = quart_app.application(self.log, ops.routes(health, exposition))
         self._ops_requests = OpenRequests(
             cast("AsgiApplication", operations), write_seconds=settings.write_timeout, uncounted=ops.PATHS
         )
@@ -123,8 +124,8 @@ class Application:
 
     def _made(self, settings: Settings, operations: Blueprint, access: Access) -> Quart:
         described = openapi.routes(has_metrics=settings.metrics_port is None)
-        app = framework.application(self.log, operations, models.routes(self._gateways), described)
-        framework.protect(app, access, ops.PATHS)
+        app = quart_app.application(self.log, operations, models.routes(self._gateways), described)
+        quart_app.protect(app, access, ops.PATHS)
         return app
 
     def _sinks(self) -> list[Sink]:

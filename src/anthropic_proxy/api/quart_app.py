@@ -7,12 +7,12 @@ from quart import Blueprint, Quart, g, request
 from quart import Response as QuartResponse
 from werkzeug.exceptions import HTTPException
 
+from anthropic_proxy.api import errors, models
+from anthropic_proxy.api.asgi import Scope
+from anthropic_proxy.api.auth import Access
+from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.server import failures, models
-from anthropic_proxy.server.asgi import Scope
-from anthropic_proxy.server.auth import Access
-from anthropic_proxy.server.request import Request
 
 
 def application(log: Log, *routes: Blueprint) -> Quart:
@@ -53,10 +53,10 @@ def _answer_errors(app: Quart, log: Log) -> None:
     async def http(error: HTTPException) -> QuartResponse:
         status = error.code or 500
         headers = {"allow": ", ".join(getattr(error, "valid_methods", None) or ())} if status == 405 else {}
-        text = failures.TEXTS.get(status, error.description or error.name)
-        return await told(ApiError(status, failures.not_found(request.path) if status == 404 else text, headers))
+        text = errors.TEXTS.get(status, error.description or error.name)
+        return await told(ApiError(status, errors.not_found(request.path) if status == 404 else text, headers))
 
     @app.errorhandler(Exception)
     async def told(error: Exception) -> QuartResponse:
-        answer = failures.response(error, g.received, log)
+        answer = errors.response(error, g.received, log)
         return QuartResponse(answer.content, answer.status, answer.headers)

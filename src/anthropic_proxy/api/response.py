@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from anthropic_proxy.server.asgi import Send
+from anthropic_proxy.api.asgi import Send
 
 
 class Reads(Protocol):

@@ -7,13 +7,13 @@ leave.
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from anthropic_proxy.api import errors
+from anthropic_proxy.api.asgi import AsgiApplication, Receive, Scope, Send
+from anthropic_proxy.api.auth import Access
+from anthropic_proxy.api.request import ClientLeftError, Request, WhileClientStays
+from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.server import failures
-from anthropic_proxy.server.asgi import AsgiApplication, Receive, Scope, Send
-from anthropic_proxy.server.auth import Access
-from anthropic_proxy.server.request import ClientLeftError, Request, WhileClientStays
-from anthropic_proxy.server.response import Response
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 """Answers a request whose body was read. Raises whatever is an error to be told."""
@@ -46,7 +46,7 @@ class Endpoints:
         except ClientLeftError:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told an error
-            refused = failures.response(error, request, self._log)
+            refused = errors.response(error, request, self._log)
         async with WhileClientStays(receive):
             response = refused or await self._answered(endpoint, request)
             response.headers.update(request.limit_headers)
@@ -61,11 +61,11 @@ class Endpoints:
         request.check_framing()
         self._access.check(request)
         if request.method != "POST":
-            raise ApiError(405, failures.TEXTS[405], {"allow": "POST"})
+            raise ApiError(405, errors.TEXTS[405], {"allow": "POST"})
         await request.read(receive, self._body_seconds)
 
     async def _answered(self, endpoint: Endpoint, request: Request) -> Response:
         try:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001 - as above
-            return failures.response(error, request, self._log)
+            return errors.response(error, request, self._log)

@@ -7,12 +7,12 @@ import re
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
+from anthropic_proxy.api.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.ids import new_id
 from anthropic_proxy.observe.logs import Log, hide_in_this_task
 from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
 from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received
 from anthropic_proxy.redaction import loggable_path
-from anthropic_proxy.server.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Collection
 from functools import partial
 
-from anthropic_proxy.server.asgi import AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.api.asgi import AsgiApplication, Message, Receive, Scope, Send
 
 # Seconds for which a browser may remember what it was allowed.
 _MAX_AGE = b"600"

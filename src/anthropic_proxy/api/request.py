@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from anthropic_proxy.api.asgi import OBSERVATION, Receive, Scope
 from anthropic_proxy.client import Client
 from anthropic_proxy.client_keys import EVERYTHING
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.server.asgi import OBSERVATION, Receive, Scope
 from anthropic_proxy.wire.quoting import shortened
 
 # The Messages API's own limit.

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from anthropic_proxy.api.request import Request
 from anthropic_proxy.client import Client
 from anthropic_proxy.client_keys import ClientKeys, RefusedError
 from anthropic_proxy.rate_limits import RateLimits
-from anthropic_proxy.server.request import Request
 
 
 class Access:

@@ -1,0 +1,1 @@
+"""HTTP: routes, limits and error answers. The only Quart imports."""

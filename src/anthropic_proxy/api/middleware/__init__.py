@@ -1,0 +1,1 @@
+"""ASGI middleware: request observation, requests in flight, CORS."""
