@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-_WORDS = 'The quick brown fox reads src/anthropic_proxy/serve.py, finds 3 problems, and says: "it\'s done".\n'
+_WORDS = 'The quick brown fox reads src/anthropic_proxy/server/main.py, finds 3 problems, and says: "it\'s done".\n'
 _IMAGE = base64.b64encode(bytes(range(256)) * 300).decode()
 
 

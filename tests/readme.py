@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from anthropic_proxy import daemon
+from anthropic_proxy.server import daemon
 from tests.scripted_upstream import DEADLINE
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from anthropic_proxy import serve
 from anthropic_proxy.config import Settings
+from anthropic_proxy.server import main as serve
 from tests.scripted_upstream import DEADLINE
 
 

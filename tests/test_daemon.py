@@ -14,9 +14,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from anthropic_proxy import daemon
 from anthropic_proxy.cli import main
-from anthropic_proxy.daemon import DaemonError, PidFile, Status
+from anthropic_proxy.server import daemon
+from anthropic_proxy.server.daemon import DaemonError, PidFile, Status
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
 

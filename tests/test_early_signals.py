@@ -11,8 +11,8 @@ from subprocess import Popen
 import httpx
 import pytest
 
-from anthropic_proxy import early_signals
-from anthropic_proxy.early_signals import HeldHangup
+from anthropic_proxy.server import early_signals
+from anthropic_proxy.server.early_signals import HeldHangup
 from tests.running_command import Command, until
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream
 

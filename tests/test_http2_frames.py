@@ -6,7 +6,7 @@ import random
 import pytest
 from hyperframe.frame import ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
 
-from anthropic_proxy.http2_frames import FrameBudget, FrameReader, SendBuffer
+from anthropic_proxy.server.http2_frames import FrameBudget, FrameReader, SendBuffer
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAMES = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.listening import ListenError, address_of, is_loopback, listen, listen_on_path
+from anthropic_proxy.server.sockets import ListenError, address_of, is_loopback, listen, listen_on_path
 
 
 @pytest.mark.parametrize(

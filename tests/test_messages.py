@@ -12,11 +12,11 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from anthropic_proxy import daemon, port_owner
-from anthropic_proxy.banner import banner
 from anthropic_proxy.cli import main
 from anthropic_proxy.config import Settings
-from anthropic_proxy.listening import AddressInUseError, listen, listen_for_metrics
+from anthropic_proxy.server import daemon, port_owner
+from anthropic_proxy.server.banner import banner
+from anthropic_proxy.server.sockets import AddressInUseError, listen, listen_for_metrics
 from anthropic_proxy.topology import load_routing
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.running_proxy import running_proxy

@@ -11,9 +11,9 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy import serve
 from anthropic_proxy.config import Settings, load
-from anthropic_proxy.reloading import Files, Reloader
+from anthropic_proxy.server import main as serve
+from anthropic_proxy.server.reload import Files, Reloader
 from tests.running_command import REQUEST, Command, Running, until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
 

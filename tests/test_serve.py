@@ -13,8 +13,8 @@ import httpx
 import pytest
 import trustme
 
-from anthropic_proxy import hypercorn_protocols
-from anthropic_proxy.serve import loop_factory
+from anthropic_proxy.server import hypercorn_protocols
+from anthropic_proxy.server.main import loop_factory
 from tests.raw_client import exchange
 from tests.running_command import REQUEST, until
 from tests.running_proxy import running_proxy

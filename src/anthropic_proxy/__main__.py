@@ -1,6 +1,6 @@
 """The command `anthropic-proxy`, also as `python -m anthropic_proxy`."""
 
-from anthropic_proxy import early_signals
+from anthropic_proxy.server import early_signals
 
 
 def main() -> None:

@@ -12,15 +12,16 @@ from typing import NoReturn
 
 import click
 
-from anthropic_proxy import __version__, daemon, early_signals, keys_cli
+from anthropic_proxy import __version__, keys_cli
 from anthropic_proxy.config import Settings, export_network_variables, find_env_file, load
 from anthropic_proxy.config_text import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.keys_file import configured_keys
-from anthropic_proxy.listening import ListenError
+from anthropic_proxy.server import daemon, early_signals
+from anthropic_proxy.server.sockets import ListenError
+from anthropic_proxy.server.supervisor import WorkerError
 from anthropic_proxy.start_messages import StartMessages, log_form
 from anthropic_proxy.topology import load_routing, text_of
-from anthropic_proxy.workers import WorkerError
 
 # Longer than the drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330
@@ -202,7 +203,7 @@ def _foreground(settings: Settings, again: Callable[[], Settings], messages: Sta
 
 def _serve(settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]) -> None:
     """Listen and serve; `on_ready` is told the address, `again` reads the settings. Raises what `serve.run` does."""
-    from anthropic_proxy.serve import run  # takes most of a second to import, which no other command should wait for
+    from anthropic_proxy.server.main import run  # takes most of a second to import, which no other command should wait for
 
     run(settings, on_ready, again)
 

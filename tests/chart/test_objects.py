@@ -9,7 +9,7 @@ import yaml
 
 from anthropic_proxy.config_file import parse
 from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.workers import _PATIENCE
+from anthropic_proxy.server.supervisor import _PATIENCE
 from tests.chart.helm import CI_VALUES, HelmError, Object, Values, kinds, objects, one, pods, proxy, read, texts
 
 EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)

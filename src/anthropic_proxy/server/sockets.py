@@ -8,7 +8,7 @@ import socket
 import stat
 from pathlib import Path
 
-from anthropic_proxy import port_owner
+from anthropic_proxy.server import port_owner
 
 # Connections that wait to be accepted.
 BACKLOG = 1024

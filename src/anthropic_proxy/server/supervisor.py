@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
-from anthropic_proxy.early_signals import HeldHangup
 from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.server.early_signals import HeldHangup
 
 # Seconds after which a worker that died is replaced. They double while workers die as soon as they have begun.
 _PAUSE = 0.5

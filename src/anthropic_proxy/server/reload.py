@@ -13,8 +13,8 @@ from anthropic_proxy.config import Settings
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe_settings import ObserveSettings
+from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.server_settings import ServerSettings
-from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import text_of
 
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.

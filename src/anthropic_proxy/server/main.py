@@ -19,27 +19,27 @@ from typing import Any
 
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
-from anthropic_proxy.banner import banner, key_summary
 from anthropic_proxy.client_keys import ClientKeys
 from anthropic_proxy.config import Settings
-from anthropic_proxy.connections import Connections
 from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.early_signals import HeldHangup
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.identify import identify, may_be_asked
 from anthropic_proxy.keys_file import configured_keys
-from anthropic_proxy.listening import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
 from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe.logs import Log, configure, is_json, is_terminal
-from anthropic_proxy.reloading import Files, Reloader
 from anthropic_proxy.routing import Routing
+from anthropic_proxy.server.banner import banner, key_summary
+from anthropic_proxy.server.early_signals import HeldHangup
+from anthropic_proxy.server.hypercorn_server import Connections
+from anthropic_proxy.server.reload import Files, Reloader
+from anthropic_proxy.server.sockets import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
+from anthropic_proxy.server.supervisor import Order, Supervisor, Told
+from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.shortages import is_out_of_files
-from anthropic_proxy.tls import Certificates
 from anthropic_proxy.topology import load_routing
 from anthropic_proxy.upstream import Upstream
-from anthropic_proxy.workers import Order, Supervisor, Told
 
 Load = Callable[[], Settings]
 
