@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic_proxy.probing import USER_AGENT
+from anthropic_proxy.gateway.upstream_probe import USER_AGENT
 
 DEADLINE = 20  # seconds that anything may take before a test gives up on it
 

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import answer_stream, catalogue, endpoint_client, pending_stream
+from anthropic_proxy import endpoint_client
 from anthropic_proxy.breaker import BreakerConfig
+from anthropic_proxy.gateway import model_list
+from anthropic_proxy.gateway.streams import deferred, translated
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
     DEADLINE,
@@ -92,7 +94,7 @@ def test_a_stream_that_dies_before_its_content_is_not_seen(dying: Script) -> Non
 
 def test_while_the_next_upstream_thinks_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one had accepted the request; the second one's status is still an HTTP status."""
-    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
     pause = Pause()
     with proxy_of(2) as (proxy, (first, second)), ThreadPoolExecutor(1) as pool:
         first.then(chunked(RESET))
@@ -316,7 +318,7 @@ def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch
 
 def test_an_upstream_that_does_not_hang_up_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures between answers whose end is left to the client are not in a row."""
-    monkeypatch.setattr(answer_stream, "_DRAIN_TIMEOUT", 0.001)
+    monkeypatch.setattr(translated, "_DRAIN_TIMEOUT", 0.001)
     with proxy_of(1) as (proxy, (only,)):
         for _ in range(6):
             only.then(failing(503), chunked(*text_chunks("Hello"), b"data: [DONE]\n\n", Pause()))
@@ -356,7 +358,7 @@ def test_who_leaves_gives_the_slot_back() -> None:
 
 
 def test_a_list_that_does_not_come_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_PATIENCE", 0.2)
+    monkeypatch.setattr(model_list, "_PATIENCE", 0.2)
     with proxy_of(2) as (proxy, (first, second)):
         first.then(Script(None, [Pause()]), Script(None, [Pause()]))
         second.then(answers({"object": "list", "data": [{"id": "m"}]}), failing(500))

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from anthropic_proxy.config import Settings
-from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing import Route
 from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.translate.request import Translated, to_openai
@@ -201,7 +201,7 @@ def test_another_server_at_the_same_address() -> None:
 
 
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.counting._TIMEOUT", 0)
+    monkeypatch.setattr("anthropic_proxy.gateway.token_counting._TIMEOUT", 0)
     server = Server()
     server.answers = {INPUT_TOKENS: lambda _: asyncio.Event().wait()}
 

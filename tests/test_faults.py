@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy import answer_stream, pending_stream
 from anthropic_proxy.endpoints import Timeouts
+from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
 from tests.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
 from tests.running_proxy import running_proxy
@@ -303,7 +303,7 @@ def test_a_gateway_without_json(proxy: str, upstream: ScriptedUpstream, body: di
 
 
 def test_a_stream_that_falls_silent(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(translated, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause]))
     with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
@@ -315,8 +315,8 @@ def test_a_stream_that_falls_silent(upstream: ScriptedUpstream, monkeypatch: pyt
 
 
 def test_a_stream_that_stays_silent_from_its_beginning(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0.01)
-    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(streams([pause]))
     with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from anthropic_proxy.ids import new_id
+from anthropic_proxy.gateway.ids import new_id
 
 # OpenAI takes at most 40 characters in a tool call's id; Anthropic's SDKs and Claude Code take these characters.
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,40}")

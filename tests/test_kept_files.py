@@ -1,6 +1,6 @@
 """Files that are kept: for how long, and how many."""
 
-from anthropic_proxy.kept_files import File, KeptFiles
+from anthropic_proxy.gateway.download_cache import File, KeptFiles
 from anthropic_proxy.translate.request.sources import Remote
 
 

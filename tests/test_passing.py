@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import passed_stream, pending_stream
+from anthropic_proxy.gateway.streams import deferred, passthrough
 from anthropic_proxy.translate.reasoning import Thought
 from anthropic_proxy.translate.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens import estimate_untranslated
@@ -326,8 +326,8 @@ def test_a_stream_that_begins_with_an_error_is_one(proxy: str, upstream: Scripte
 
 
 def test_pings_stand_between_events(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passed_stream, "SILENCE", 0.01)
-    monkeypatch.setattr(passed_stream, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(passthrough, "SILENCE", 0.01)
+    monkeypatch.setattr(passthrough, "FIRST_CONTENT", 0.01)
     before, within = Pause(), Pause()
     upstream.then(events(START, before, BLOCK, DELTA[:30], within, DELTA[30:], STOP))
     pings = 0
@@ -346,7 +346,7 @@ def test_pings_stand_between_events(proxy: str, upstream: ScriptedUpstream, monk
 
 
 def test_an_upstream_that_does_not_hang_up(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passed_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(passthrough, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(chunked(*EVENTS, pause))
     assert post(proxy, STREAM).content == b"".join(EVENTS)
@@ -355,7 +355,7 @@ def test_an_upstream_that_does_not_hang_up(proxy: str, upstream: ScriptedUpstrea
 
 
 def test_an_endless_event(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passed_stream, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(passthrough, "MAX_EVENT_BYTES", 100)
     pause = Pause()
     upstream.then(chunked(START + BLOCK, b"data: ", b"x" * 101, pause))
     assert b"an event of more than 100 bytes" in post(proxy, STREAM).content
@@ -364,8 +364,8 @@ def test_an_endless_event(proxy: str, upstream: ScriptedUpstream, monkeypatch: p
 
 def test_who_waits_long_gets_pings_first(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """And then the stream as it is, with its own beginning."""
-    monkeypatch.setattr(pending_stream, "PATIENCE", 0.01)
-    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE", 0.01)
     silent, failing = Pause(), Pause()
     upstream.then(events(silent, *EVENTS))
     script = answers(OVERLOADED, 529)

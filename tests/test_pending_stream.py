@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy import pending_stream
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.pending_stream import PendingStream
+from anthropic_proxy.gateway.streams import deferred
+from anthropic_proxy.gateway.streams.deferred import PendingStream
 
 OPENING: list[dict[str, Any]] = [{"type": "message_start"}, {"type": "ping"}]
 REST: list[dict[str, Any]] = [{"type": "message_stop"}]
@@ -19,10 +19,10 @@ Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[Any]]
 @pytest.fixture(params=["PATIENCE", "FIRST_CONTENT"])
 def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The limit that is over at once; the other one never is."""
-    monkeypatch.setattr(pending_stream, "SILENCE", 0)
+    monkeypatch.setattr(deferred, "SILENCE", 0)
     limits = {"PATIENCE": 3600, "FIRST_CONTENT": 3600, request.param: 0}
     for name, seconds in limits.items():
-        monkeypatch.setattr(pending_stream, name, seconds)
+        monkeypatch.setattr(deferred, name, seconds)
     return str(request.param)
 
 
@@ -76,7 +76,7 @@ def test_quick_failures_are_raised(accepts: bool) -> None:  # noqa: FBT001 - a p
 
 
 def test_slow_work_is_waited_for_until_it_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_stream, "FIRST_CONTENT", 0)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0)
 
     async def work(go: asyncio.Event, accepted: asyncio.Event) -> list[dict[str, Any]]:
         await asyncio.sleep(0)

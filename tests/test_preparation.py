@@ -19,19 +19,19 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy import pdf_process
-from anthropic_proxy import preparation as preparation_module
 from anthropic_proxy.dialects import GENERIC
-from anthropic_proxy.downloads import Downloads
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.pdf_process import PdfReader
-from anthropic_proxy.preparation import Preparation
+from anthropic_proxy.gateway import pdf_process
+from anthropic_proxy.gateway import request_preparation as preparation_module
+from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.gateway.pdf_process import PdfReader
+from anthropic_proxy.gateway.request_preparation import Preparation
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.pdf import read_pages
 from anthropic_proxy.translate.request import to_openai
 from anthropic_proxy.translate.signatures import UNSIGNED
-from anthropic_proxy.translation_threads import TranslationThreads
 from tests.pdfs import base64_of, pdf, slow
 from tests.running_command import until
 from tests.running_proxy import running_proxy

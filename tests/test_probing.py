@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import probing
 from anthropic_proxy.api.health import Health
 from anthropic_proxy.config import Settings
-from anthropic_proxy.probing import Probe
+from anthropic_proxy.gateway import upstream_probe
+from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstream import Upstream
 from tests.running_command import until
@@ -28,7 +28,7 @@ def _probe(url: str, **variables: Any) -> Probe:
     async def main() -> Probe:
         upstream = Upstream()
         try:
-            return await probing.probe(endpoint, upstream)
+            return await upstream_probe.probe(endpoint, upstream)
         finally:
             await upstream.aclose()
 
@@ -129,7 +129,7 @@ def test_readiness(*, probed: dict[str, Probe], well: bool, is_ready: bool, line
 
 def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is probed again; until then the server listens, and is not ready where it requires an upstream."""
-    monkeypatch.setattr(probing, "_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
     with ScriptedUpstream() as gone:
         port = gone.port
     variables = {"READY_REQUIRES": "upstream"}

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import attempts
+from anthropic_proxy.gateway import failover
 from anthropic_proxy.resilience import Repeats, Retry, most_repeats
 from tests.running_command import REQUEST
 from tests.running_proxy import running_proxy
@@ -23,7 +23,7 @@ CONTENT = answered(text_chunks("Hel")[0]).steps[0]
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_RECONNECT", Retry(base=0, longest=0))
+    monkeypatch.setattr(failover, "_RECONNECT", Retry(base=0, longest=0))
 
 
 class Upstream(ThreadingHTTPServer):

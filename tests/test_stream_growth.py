@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import Decoder
 from tests.scaling import assert_linear_cpu
@@ -152,13 +152,13 @@ _USAGE = b"event: message_delta\ndata: " + dumps({"type": "message_delta", "usag
     ],
 )
 def test_passed_streams(reads: Callable[[int], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.passed_stream.FIRST_CONTENT", 600)
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 600)
     assert_linear_cpu(_passed(reads), 500)
 
 
 def test_an_upstream_that_never_pauses_is_passed_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever comes without an end before any content, the client hears of it when its time has come."""
-    monkeypatch.setattr("anthropic_proxy.passed_stream.FIRST_CONTENT", 0)
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 0)
     read: list[bytes] = []
 
     def comments() -> Iterator[bytes]:

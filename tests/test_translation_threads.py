@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from anthropic_proxy.translation_threads import LARGE_RESPONSE, TranslationThreads
+from anthropic_proxy.gateway.translation_threads import LARGE_RESPONSE, TranslationThreads
 from tests.scripted_upstream import DEADLINE
 
 

@@ -7,7 +7,7 @@ import anthropic
 import httpx
 import pytest
 
-from anthropic_proxy import pending_stream
+from anthropic_proxy.gateway.streams import deferred
 from anthropic_proxy.translate import collect
 from tests import grammar, openai_shapes
 from tests.running_proxy import running_proxy
@@ -197,8 +197,8 @@ def test_a_failure_of_the_summary_keeps_its_status(
 def test_a_slow_summary_is_waited_for(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, summary: Script, end: str
 ) -> None:
-    monkeypatch.setattr(pending_stream, "PATIENCE", 0.01)
-    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(Script(None, [pause, summary.head, *summary.steps]), streams(text_chunks("Hello")))
     body = {**LONG, "stream": True, "context_management": {"edits": [COMPACT]}}
@@ -240,8 +240,8 @@ def test_what_can_not_be_compacted(client: anthropic.Anthropic, params: Any, cod
 def test_the_client_may_leave_while_the_summary_is_made(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending_stream, "PATIENCE", 0.01)
-    monkeypatch.setattr(pending_stream, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(Script(None, [pause]))
     with (

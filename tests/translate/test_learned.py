@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.gateway.model_memory import Attempt, Learned
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.changes import Adjustment
 from anthropic_proxy.translate.failure import Failure
-from anthropic_proxy.translate.learned import Attempt, Learned
 
 CHAT = APIS["chat_completions"]
 

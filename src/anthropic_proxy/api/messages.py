@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
-from anthropic_proxy.answer_stream import AnswerStream
 from anthropic_proxy.api.auth import Access
 from anthropic_proxy.api.messages_app import Endpoint
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.gateway import Answer, Generations
+from anthropic_proxy.gateway.gateway import Answer, Generations
+from anthropic_proxy.gateway.streams.deferred import Events, PendingStream
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.passed_stream import PassedStream
-from anthropic_proxy.pending_stream import Events, PendingStream
 from anthropic_proxy.wire.anthropic import Body, count_tokens_body, messages_body
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.json_values import has_more_values

@@ -32,7 +32,7 @@ from priority.priority import PriorityTree
 
 from anthropic_proxy.api.asgi import ABORT
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.ids import new_id
+from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.server.http2_frames import FrameBudget, FrameReader, SendBuffer
 
 # Seconds in which the last bytes must reach the client before the connection is cut: of an idle connection, or of one whose

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from anthropic_proxy.api.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
-from anthropic_proxy.ids import new_id
+from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observe.logs import Log, hide_in_this_task
 from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
 from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received

@@ -10,30 +10,30 @@ from functools import partial
 from typing import Any, Self, cast
 
 from anthropic_proxy import resilience, routing
-from anthropic_proxy.answer_stream import AnswerStream, opened
-from anthropic_proxy.asked import Asked, Progress
-from anthropic_proxy.attempts import Attempts
-from anthropic_proxy.catalogue import Catalogue
 from anthropic_proxy.client import Client
 from anthropic_proxy.config import Settings
-from anthropic_proxy.downloads import Downloads
 from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.adaptive_sender import Sender
+from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.gateway.failover import Attempts
+from anthropic_proxy.gateway.model_list import Catalogue
+from anthropic_proxy.gateway.passthrough_backend import Passing
+from anthropic_proxy.gateway.pdf_process import PdfReader
+from anthropic_proxy.gateway.request_context import Asked, Progress
+from anthropic_proxy.gateway.request_preparation import Preparation
+from anthropic_proxy.gateway.streams.deferred import PendingStream, Prepared
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
+from anthropic_proxy.gateway.translating_backend import Serving
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.passed_stream import PassedStream
-from anthropic_proxy.passing import Passing
-from anthropic_proxy.pdf_process import PdfReader
-from anthropic_proxy.pending_stream import PendingStream, Prepared
-from anthropic_proxy.preparation import Preparation
 from anthropic_proxy.routing import Route, Routing
-from anthropic_proxy.sending import Sender
-from anthropic_proxy.serving import Serving
 from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.signatures import Signer
-from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.upstream import Upstream
 from anthropic_proxy.wire.anthropic import Body
 from anthropic_proxy.wire.codec import JsonObject

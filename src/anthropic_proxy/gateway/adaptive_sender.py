@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.model_memory import Attempt, Learned
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.translate import failure, ratelimits
 from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.translate.learned import Attempt, Learned
 from anthropic_proxy.upstream import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject, dumps
 

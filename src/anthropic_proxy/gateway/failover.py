@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from anthropic_proxy.asked import Progress
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.request_context import Progress
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.resilience import Repeats, Retry, RetryBudget, fails_over, is_passing

@@ -6,7 +6,7 @@ from functools import partial
 
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.ids import new_id
+from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.resilience import Repeats
 from anthropic_proxy.routing import Route

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.answer_stream import AnswerStream, opened
-from anthropic_proxy.asked import Progress
-from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import Call, EndpointClient
+from anthropic_proxy.gateway.adaptive_sender import Outgoing, Sender, rate_limits
+from anthropic_proxy.gateway.request_context import Progress
+from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
+from anthropic_proxy.gateway.token_counting import TokenCounter
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.sending import Outgoing, Sender, rate_limits
 from anthropic_proxy.translate import collect, failure
 from anthropic_proxy.translate.answer_spec import AnswerSpec
 from anthropic_proxy.translate.names import client_name
@@ -20,7 +21,6 @@ from anthropic_proxy.translate.response import no_tokens, to_message
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.tokens import Estimate
 from anthropic_proxy.translate.tool_limits import missing_tools
-from anthropic_proxy.translation_threads import TranslationThreads
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 _Answer = TypeVar("_Answer")

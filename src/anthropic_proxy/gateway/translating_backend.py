@@ -7,16 +7,17 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from anthropic_proxy.answer_stream import AnswerStream
-from anthropic_proxy.answering import Answering, Exchange
-from anthropic_proxy.asked import Asked
-from anthropic_proxy.counting import TokenCounter
 from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.errors import NOT_THERE
-from anthropic_proxy.ids import new_id
-from anthropic_proxy.preparation import Preparation
+from anthropic_proxy.gateway.adaptive_sender import Sender
+from anthropic_proxy.gateway.exchange import Answering, Exchange
+from anthropic_proxy.gateway.ids import new_id
+from anthropic_proxy.gateway.model_memory import Learned
+from anthropic_proxy.gateway.request_context import Asked
+from anthropic_proxy.gateway.request_preparation import Preparation
+from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing import Route
-from anthropic_proxy.sending import Sender
 from anthropic_proxy.translate import collect, compaction
 from anthropic_proxy.translate.answer_spec import (
     AnswerSpec,
@@ -30,7 +31,6 @@ from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.context import apply_edits
 from anthropic_proxy.translate.failure import Failure, FailureError, Source
 from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.learned import Learned
 from anthropic_proxy.translate.notes import unavailable_header
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.request.parameters import output_format

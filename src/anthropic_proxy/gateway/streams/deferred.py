@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from anthropic_proxy.answer_stream import FIRST_CONTENT, SILENCE, AnswerStream
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.passed_stream import PassedStream
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT, SILENCE, AnswerStream
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 

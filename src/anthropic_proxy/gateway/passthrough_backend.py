@@ -8,15 +8,15 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from anthropic_proxy.answer_stream import opened
-from anthropic_proxy.asked import Asked
 from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.gateway.adaptive_sender import raise_for_page, told
+from anthropic_proxy.gateway.request_context import Asked
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import opened
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.passed_stream import PassedStream
 from anthropic_proxy.routing import Route
-from anthropic_proxy.sending import raise_for_page, told
 from anthropic_proxy.translate import failure, native
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.tokens import estimate_untranslated

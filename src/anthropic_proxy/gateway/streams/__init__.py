@@ -1,0 +1,1 @@
+"""Streams from an upstream to a client: translated, passed through, deferred."""
