@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from quart import Quart, Response, request
 
-from anthropic_proxy.aiohttp_transport import AiohttpTransport
+from anthropic_proxy.upstream.transport import AiohttpTransport
 
 _NO_LIMIT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 

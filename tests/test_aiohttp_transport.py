@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.aiohttp_transport import AiohttpTransport, EnvironmentProxies
+from anthropic_proxy.upstream.transport import AiohttpTransport, EnvironmentProxies
 from tests.scripted_upstream import ScriptedUpstream, answers
 
 

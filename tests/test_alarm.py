@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.alarm import Alarm
+from anthropic_proxy.upstream.read_deadline import Alarm
 
 
 def run(work: Callable[[Alarm, asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:

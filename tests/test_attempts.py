@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy import endpoint_client
-from anthropic_proxy.breaker import BreakerConfig
 from anthropic_proxy.gateway import model_list
 from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.upstream import client as endpoint_client
+from anthropic_proxy.upstream.circuit_breaker import BreakerConfig
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (
     DEADLINE,

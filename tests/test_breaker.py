@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
+from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
 
 
 class Told:

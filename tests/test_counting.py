@@ -9,14 +9,14 @@ import httpx
 import pytest
 
 from anthropic_proxy.config import Settings
-from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing import Route
 from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.translate.request import Translated, to_openai
 from anthropic_proxy.translate.tokens import Estimate
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream.client import endpoint_client
+from anthropic_proxy.upstream.http_client import Upstream
 
 Json = dict[str, Any]
 TOOL = {"name": "a", "input_schema": {"type": "object"}}

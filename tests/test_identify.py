@@ -9,11 +9,11 @@ import pytest
 
 from anthropic_proxy.config import Settings
 from anthropic_proxy.dialects import GENERIC, named
-from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.identify import PATHS, identify, may_be_asked
 from anthropic_proxy.topology import upstreams_from_settings
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream.client import endpoint_client
+from anthropic_proxy.upstream.detection import PATHS, identify, may_be_asked
+from anthropic_proxy.upstream.http_client import Upstream
 from tests.raw_server import READ, WHOLE, RawServer
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
@@ -102,7 +102,7 @@ def test_a_server_is_asked_for_nobody() -> None:
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.identify._PATIENCE", 0)
+    monkeypatch.setattr("anthropic_proxy.upstream.detection._PATIENCE", 0)
 
     async def ask(_: str) -> tuple[int, bytes] | None:
         await asyncio.Event().wait()
@@ -112,7 +112,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.identify._PATIENCE", 0.05)
+    monkeypatch.setattr("anthropic_proxy.upstream.detection._PATIENCE", 0.05)
 
     async def ask(path: str) -> tuple[int, bytes] | None:
         if path != "/v1/models":

@@ -11,7 +11,7 @@ from anthropic_proxy.config import Settings
 from anthropic_proxy.gateway import upstream_probe
 from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.topology import upstreams_from_settings
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream.http_client import Upstream
 from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway import failover
-from anthropic_proxy.resilience import Repeats, Retry, most_repeats
+from anthropic_proxy.upstream.retry import Repeats, Retry, most_repeats
 from tests.running_command import REQUEST
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, completion, text_chunks

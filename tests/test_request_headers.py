@@ -9,7 +9,7 @@ from anthropic_proxy.client import Client
 from anthropic_proxy.dialects import dialect_of
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.request_headers import headers_for
+from anthropic_proxy.upstream.headers import headers_for
 
 CLIENT = Client(
     {

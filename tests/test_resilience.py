@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.resilience import (
+from anthropic_proxy.upstream.retry import (
     BudgetConfig,
     KeyRing,
     Retry,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from anthropic_proxy.slots import BusyError, QueueFullError, QueueTimeoutError, Slot, Slots
+from anthropic_proxy.upstream.concurrency import BusyError, QueueFullError, QueueTimeoutError, Slot, Slots
 
 
 async def queued(slots: Slots, number: int = 1) -> list["asyncio.Task[Slot]"]:

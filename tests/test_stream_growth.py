@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import Decoder
 from tests.scaling import assert_linear_cpu

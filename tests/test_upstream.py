@@ -10,7 +10,7 @@ import pytest
 
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.upstream import Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked, completion
 
 HEADERS = {"authorization": "Bearer sk-secret"}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.endpoints import Timeouts
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream.http_client import Upstream
 from anthropic_proxy.wire import sse
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks

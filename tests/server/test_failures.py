@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream.http_client import Upstream
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, streams, text_chunks
 

@@ -8,7 +8,7 @@ from anthropic_proxy.client_keys import RefusedError
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Outcome
-from anthropic_proxy.upstream import UpstreamError
+from anthropic_proxy.upstream.http_client import UpstreamError
 from anthropic_proxy.wire.anthropic import InvalidRequestError
 
 _NOT_FOUND = "Not found: this server has no such path"

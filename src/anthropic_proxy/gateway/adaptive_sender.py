@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import Attempt, Learned
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.translate import failure, ratelimits
 from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.upstream import Reply, UpstreamError
+from anthropic_proxy.upstream.client import Call, EndpointClient
+from anthropic_proxy.upstream.http_client import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject, dumps
 
 _MOST_MODELS = 256

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.gateway.adaptive_sender import Outgoing, Sender, rate_limits
 from anthropic_proxy.gateway.request_context import Progress
 from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
@@ -21,6 +20,7 @@ from anthropic_proxy.translate.response import no_tokens, to_message
 from anthropic_proxy.translate.stream import StreamTranslator
 from anthropic_proxy.translate.tokens import Estimate
 from anthropic_proxy.translate.tool_limits import missing_tools
+from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 _Answer = TypeVar("_Answer")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 
-from anthropic_proxy import resilience, routing
+from anthropic_proxy import routing
 from anthropic_proxy.client import Client
 from anthropic_proxy.config import Settings
-from anthropic_proxy.endpoint_client import endpoint_client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.adaptive_sender import Sender
@@ -34,7 +33,9 @@ from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.routing import Route, Routing
 from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.signatures import Signer
-from anthropic_proxy.upstream import Upstream
+from anthropic_proxy.upstream import retry
+from anthropic_proxy.upstream.client import endpoint_client
+from anthropic_proxy.upstream.http_client import Upstream
 from anthropic_proxy.wire.anthropic import Body
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -161,7 +162,7 @@ class Gateway:
     def _routes(self, asked: Asked) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
         groups = self._routing.groups(asked.request, partial(self._input_tokens, asked))
-        found = routing.routes(resilience.ordered(groups, random.random), asked.request["model"])
+        found = routing.routes(retry.ordered(groups, random.random), asked.request["model"])
         if asked.refusal is not None:
             if not _is_native(found[0]):
                 raise asked.refusal

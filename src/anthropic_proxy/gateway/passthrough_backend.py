@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from anthropic_proxy.endpoint_client import Call, EndpointClient
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.gateway.adaptive_sender import raise_for_page, told
 from anthropic_proxy.gateway.request_context import Asked
@@ -20,7 +19,8 @@ from anthropic_proxy.routing import Route
 from anthropic_proxy.translate import failure, native
 from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.tokens import estimate_untranslated
-from anthropic_proxy.upstream import Reply, UpstreamError
+from anthropic_proxy.upstream.client import Call, EndpointClient
+from anthropic_proxy.upstream.http_client import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject
 
 # Seconds. Clients wait for a count before they ask.

@@ -8,11 +8,11 @@ from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.resilience import Repeats
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate.answer_spec import diagnostics
 from anthropic_proxy.translate.notes import header_text
 from anthropic_proxy.translate.usage import to_usage
+from anthropic_proxy.upstream.retry import Repeats
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject
 

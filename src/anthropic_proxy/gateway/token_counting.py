@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.routing import Route
@@ -21,6 +20,7 @@ from anthropic_proxy.translate.history import without_compaction_blocks
 from anthropic_proxy.translate.ratios import TokenRatios
 from anthropic_proxy.translate.request import Translated
 from anthropic_proxy.translate.tokens import Estimate, estimate_request, estimate_untranslated
+from anthropic_proxy.upstream.client import EndpointClient
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
 
 # Seconds for one count. Claude Code asks for 30 at once and shows nothing until they are there.

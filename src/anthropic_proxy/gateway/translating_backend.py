@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from anthropic_proxy.endpoint_client import EndpointClient
 from anthropic_proxy.errors import NOT_THERE
 from anthropic_proxy.gateway.adaptive_sender import Sender
 from anthropic_proxy.gateway.exchange import Answering, Exchange
@@ -39,7 +38,8 @@ from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.translate.signatures import Signer
 from anthropic_proxy.translate.tokens import estimate_request
-from anthropic_proxy.upstream import Reply
+from anthropic_proxy.upstream.client import EndpointClient
+from anthropic_proxy.upstream.http_client import Reply
 from anthropic_proxy.wire.codec import JsonObject
 
 # The Responses API, and back.

@@ -11,11 +11,11 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable
 
-from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT, SILENCE
 from anthropic_proxy.translate import native
 from anthropic_proxy.translate.failure import Source
+from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import loads_object
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode

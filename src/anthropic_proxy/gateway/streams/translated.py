@@ -11,11 +11,11 @@ import math
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
-from anthropic_proxy.endpoint_client import Call
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response import to_events
 from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import plain_text

@@ -14,12 +14,12 @@ from typing import Literal, Protocol
 import aiohttp
 import httpx
 
-from anthropic_proxy.aiohttp_transport import AiohttpTransport
-from anthropic_proxy.alarm import Alarm
 from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError, shortage
 from anthropic_proxy.observe.observation import UpstreamRequest
 from anthropic_proxy.shortages import shortage_of
+from anthropic_proxy.upstream.read_deadline import Alarm
+from anthropic_proxy.upstream.transport import AiohttpTransport
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
 MAX_BYTES = 64 * 1024 * 1024

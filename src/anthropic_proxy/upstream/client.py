@@ -11,18 +11,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
-from anthropic_proxy.breaker import Breaker, BreakerConfig, Permit
 from anthropic_proxy.client import NOBODY, Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.request_headers import headers_for
-from anthropic_proxy.resilience import Key, KeyRing, Repeats, cooling, is_outage
-from anthropic_proxy.slots import BusyError, Slot, Slots
 from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.upstream import OwnShortageError, Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
+from anthropic_proxy.upstream.concurrency import BusyError, Slot, Slots
+from anthropic_proxy.upstream.headers import headers_for
+from anthropic_proxy.upstream.http_client import OwnShortageError, Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.retry import Key, KeyRing, Repeats, cooling, is_outage
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 
