@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire.codec import dumps
 from tests import grammar

@@ -9,10 +9,10 @@ from anthropic.types import beta
 from anthropic.types.beta import beta_tool_result_block_param, message_create_params
 
 from anthropic_proxy import compatibility
-from anthropic_proxy.translate.request import content, server_history, toolsets, typed_tools
-from anthropic_proxy.translate.request.fields import FIELDS
+from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
+from anthropic_proxy.translate.request.field_table import FIELDS
 from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGES
-from anthropic_proxy.translate.stops import STOP_REASONS
+from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "compatibility.md"
 
@@ -46,7 +46,7 @@ def test_every_block_of_the_sdk_is_told(union: Any) -> None:
 
 
 def test_every_block_of_the_translation_is_told() -> None:
-    translated = {*content._PARTS, *server_history._TEXTS, *server_history.SILENT, *TOOL_CHANGES}
+    translated = {*content._PARTS, *server_tool_blocks._TEXTS, *server_tool_blocks.SILENT, *TOOL_CHANGES}
     assert translated <= compatibility.BLOCKS.keys()
 
 
@@ -57,7 +57,7 @@ def test_every_tool_of_the_sdk_is_told() -> None:
 
 
 def test_every_tool_of_the_translation_is_told() -> None:
-    known = {f"{family}_" for family in typed_tools._FAMILIES} | {f"{family}_toolset_" for family in toolsets._FAMILIES}
+    known = {f"{family}_" for family in builtin_tools._FAMILIES} | {f"{family}_toolset_" for family in toolsets._FAMILIES}
     assert known <= compatibility.TOOLS.keys()
 
 

@@ -13,8 +13,8 @@ from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing import Route
 from anthropic_proxy.topology import upstreams_from_settings
-from anthropic_proxy.translate.request import Translated, to_openai
-from anthropic_proxy.translate.tokens import Estimate
+from anthropic_proxy.translate.request.chat_request import Translated, to_openai
+from anthropic_proxy.translate.tokens.estimate import Estimate
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.http_client import Upstream
 

@@ -1,7 +1,7 @@
 """Files that are kept: for how long, and how many."""
 
 from anthropic_proxy.gateway.download_cache import File, KeptFiles
-from anthropic_proxy.translate.request.sources import Remote
+from anthropic_proxy.translate.request.media_sources import Remote
 
 
 def remote(name: str) -> Remote:

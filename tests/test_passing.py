@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import deferred, passthrough
-from anthropic_proxy.translate.reasoning import Thought
-from anthropic_proxy.translate.signatures import UNSIGNED
-from anthropic_proxy.translate.tokens import estimate_untranslated
+from anthropic_proxy.translate.reasoning.fields import Thought
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
+from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from tests.observe.test_metrics import read
 from tests.running_command import until
 from tests.running_proxy import running_proxy

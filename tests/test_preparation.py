@@ -29,9 +29,9 @@ from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.request_preparation import Preparation
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.pdf import read_pages
-from anthropic_proxy.translate.request import to_openai
-from anthropic_proxy.translate.signatures import UNSIGNED
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.pdf import read_pages
 from tests.pdfs import base64_of, pdf, slow
 from tests.running_command import until
 from tests.running_proxy import running_proxy

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate import collect
-from anthropic_proxy.translate.failure import Source, to_api_error
-from anthropic_proxy.translate.response import to_message
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.upstream_errors import Source, to_api_error
 from anthropic_proxy.wire.codec import loads
 from tests import grammar
 from tests.cases import CASES

@@ -14,8 +14,8 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.translate.failure import Source
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.sse import Decoder

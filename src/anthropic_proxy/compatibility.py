@@ -7,8 +7,8 @@ tables, so that neither a new part of the API nor a change of ours can go unment
 from collections.abc import Iterable, Mapping
 
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.translate.request.fields import FIELDS
-from anthropic_proxy.translate.stops import STOP_REASONS
+from anthropic_proxy.translate.request.field_table import FIELDS
+from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 
 # Content blocks of requests, by type.
 BLOCKS: Mapping[str, str] = {

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import deferred
-from anthropic_proxy.translate import collect
+from anthropic_proxy.translate.response import collect
 from tests import grammar, openai_shapes
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, Script, ScriptedUpstream, answers, completion, streams, text_chunks

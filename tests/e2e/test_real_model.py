@@ -18,7 +18,7 @@ from anthropic_proxy.demo import embedded
 from anthropic_proxy.gateway import token_counting
 from anthropic_proxy.routing import Route
 from anthropic_proxy.topology import upstreams_from_settings
-from anthropic_proxy.translate.request import to_openai
+from anthropic_proxy.translate.request.chat_request import to_openai
 from tests.running_proxy import running_proxy
 
 DEADLINE = 120  # seconds; a busy machine computes slowly

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import deferred, translated
-from anthropic_proxy.translate.names import upstream_name
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.tool_names import upstream_name
 from tests import grammar
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import (

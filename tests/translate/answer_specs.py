@@ -3,11 +3,11 @@
 import itertools
 from typing import Any
 
-from anthropic_proxy.translate.answer_spec import AnswerSpec, offered_tools, reasoning_display
-from anthropic_proxy.translate.failure import Source
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.tools import takes_one_call, to_tools, tool_names
+from anthropic_proxy.translate.response.spec import AnswerSpec, offered_tools, reasoning_display
+from anthropic_proxy.translate.upstream_errors import Source
 
 
 def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> AnswerSpec:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.adjustments import adjustment_for
-from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.failure import Source, read
+from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.adaptation.rules import adjustment_for
+from anthropic_proxy.translate.upstream_errors import Source, read
 from anthropic_proxy.wire.codec import dumps
 from tests import openai_shapes
 from tests.cases import cases

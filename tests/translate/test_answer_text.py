@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from anthropic_proxy.translate.answer_text import AnswerText
+from anthropic_proxy.translate.response.text_filters import AnswerText
 from tests.translate.answer_specs import answer_spec
 
 

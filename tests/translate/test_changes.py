@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.translate.changes import Adjustment
+from anthropic_proxy.translate.adaptation.changes import Adjustment
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("max", "high"), ("xhigh", "high"), ("minimal", "low"), ("low", "low")])

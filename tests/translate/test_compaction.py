@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate import collect
-from anthropic_proxy.translate.answer_spec import Compaction
 from anthropic_proxy.translate.compaction import Wanted, alone, continued, made, summary_request, wanted
-from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.translate.usage import no_usage
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.spec import Compaction
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.usage import no_usage
 from tests import grammar
 from tests.translate.answer_specs import answer_spec
 

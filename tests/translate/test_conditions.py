@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.conditions import thinking_of
+from anthropic_proxy.translate.adaptation.conditions import thinking_of
 
 
 @pytest.mark.parametrize(

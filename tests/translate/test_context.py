@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.context import apply_edits, ignored_edits
+from anthropic_proxy.translate.context_edits import apply_edits, ignored_edits
 from anthropic_proxy.wire.anthropic import messages_request
 from anthropic_proxy.wire.codec import dumps
 from tests.cases import cases

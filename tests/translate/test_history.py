@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from anthropic_proxy.translate.history import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 
 _CHANGE = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "read"}}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.json_format import ANSWER_FORMATS, as_json_object, in_words
+from anthropic_proxy.translate.request.response_format import ANSWER_FORMATS, as_json_object, in_words
 
 USER = {"role": "user", "content": "Hi"}
 SCHEMA = {"type": "object"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from anthropic_proxy.translate.jsonscan import JsonScanner
+from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

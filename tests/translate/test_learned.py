@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.gateway.model_memory import Attempt, Learned
+from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.failure import Failure
+from anthropic_proxy.translate.upstream_errors import Failure
 
 CHAT = APIS["chat_completions"]
 

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from anthropic_proxy.translate.callformats import BARE, FORMATS
-from anthropic_proxy.translate.failure import Source, stream_error
-from anthropic_proxy.translate.jsonanswer import JsonAnswer
-from anthropic_proxy.translate.ratelimits import to_headers
-from anthropic_proxy.translate.repair import repaired
-from anthropic_proxy.translate.responses_api.events import ResponsesReader
-from anthropic_proxy.translate.stops import StopScanner
-from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.translate.textcalls import TextCalls
+from anthropic_proxy.translate.rate_limit_headers import to_headers
+from anthropic_proxy.translate.response.json_text import JsonAnswer
+from anthropic_proxy.translate.response.stop_reasons import StopScanner
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.responses_api.stream import ResponsesReader
+from anthropic_proxy.translate.tool_calls.json_repair import repaired
+from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS
+from anthropic_proxy.translate.tool_calls.text_parser import TextCalls
+from anthropic_proxy.translate.upstream_errors import Source, stream_error
 from tests.scaling import Prepare, assert_linear_cpu, assert_linear_lines
 from tests.translate.answer_specs import answer_spec
 

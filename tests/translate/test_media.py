@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from anthropic_proxy.translate.media import image_tokens, pdf_tokens
+from anthropic_proxy.translate.tokens.media import image_tokens, pdf_tokens
 
 
 def png(width: int, height: int) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from anthropic.types import ModelCapabilities
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.models import page, to_model_infos, with_aliases
+from anthropic_proxy.translate.model_list import page, to_model_infos, with_aliases
 
 
 @pytest.mark.parametrize(

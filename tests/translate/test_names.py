@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.names import ToolName, client_name, client_names, upstream_name
+from anthropic_proxy.translate.tool_names import ToolName, client_name, client_names, upstream_name
 
 LONG = "mcp__a_server_with_a_long_name__and_a_tool_whose_name_is_even_longer_than_that"
 

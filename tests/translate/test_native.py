@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate import native
-from anthropic_proxy.translate.reasoning import Thought
-from anthropic_proxy.translate.signatures import Signer
+from anthropic_proxy.translate import passthrough
+from anthropic_proxy.translate.reasoning.fields import Thought
+from anthropic_proxy.translate.reasoning.signatures import Signer
 
 OURS = Signer("secret").sign(Thought("reasoning", ["Hm"], []), "Hm")
 THEIRS = {"type": "thinking", "thinking": "Hm", "signature": "EqQBCgIYAhIM"}
@@ -21,14 +21,14 @@ def assistant(*blocks: Any) -> dict[str, Any]:
 
 def sent(messages: Any, model: str = "m", **extra: Any) -> Any:
     request = {"messages": messages, "model": "m", "temperature": 1.0}
-    return json.loads(native.payload(json.dumps(request).encode(), request, model, extra))
+    return json.loads(passthrough.payload(json.dumps(request).encode(), request, model, extra))
 
 
 def test_a_body_stays_as_it_is() -> None:
     raw = b' {"model" : "m","messages":[ ], "x": 1.50 , "text": "anthropic-proxy.1" }\n'
-    assert native.payload(raw, json.loads(raw), "m", {}) is raw
-    assert native.payload(raw, json.loads(raw), "n", {}) == raw.replace(b'"m"', b'"n"')
-    assert native.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(b"1.50", b"2").replace(
+    assert passthrough.payload(raw, json.loads(raw), "m", {}) is raw
+    assert passthrough.payload(raw, json.loads(raw), "n", {}) == raw.replace(b'"m"', b'"n"')
+    assert passthrough.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(b"1.50", b"2").replace(
         b" }\n", b' ,"y":{}}\n'
     )
 
@@ -75,7 +75,7 @@ def test_headers_of_answers() -> None:
         "x-should-retry": "true",
     }
     dropped = {"anthropic-organization-id": "o", "set-cookie": "a=b", "content-length": "2", "date": "x", "server": "y"}
-    passed = native.response_headers(kept | dropped | {"request-id": "req_theirs"})
+    passed = passthrough.response_headers(kept | dropped | {"request-id": "req_theirs"})
     assert passed == kept | {"anthropic-proxy-upstream-request-id": "req_theirs"}
 
 
@@ -92,23 +92,23 @@ def test_headers_of_answers() -> None:
     ],
 )
 def test_errors(raw: bytes, kind: str | None) -> None:
-    error = native.error_of(529, {"retry-after": "1"}, raw)
+    error = passthrough.error_of(529, {"retry-after": "1"}, raw)
     if kind is None:
         assert error is None
-        assert native.stream_error(raw) is None
+        assert passthrough.stream_error(raw) is None
         return
     assert error is not None
     assert (error.status, error.upstream_status, error.type, error.headers) == (529, 529, kind, {"retry-after": "1"})
     assert error.written("req_ours") == raw
     assert error.body("req_ours") == json.loads(raw)
     assert str(error).startswith(f"529 {kind}: ")
-    told = native.stream_error(raw)
+    told = passthrough.stream_error(raw)
     assert told is not None
     assert told.status == {"overloaded_error": 529}.get(kind, 500)
 
 
 def test_an_answer_below_400_is_no_error() -> None:
-    assert native.error_of(302, {}, b'{"type":"error","error":{"type":"api_error"}}') is None
+    assert passthrough.error_of(302, {}, b'{"type":"error","error":{"type":"api_error"}}') is None
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_an_answer_below_400_is_no_error() -> None:
     ],
 )
 def test_usage_of_what_has_come(told: dict[str, Any], so_far: dict[str, Any]) -> None:
-    assert native.usage_so_far(told, 70, 5) == so_far
+    assert passthrough.usage_so_far(told, 70, 5) == so_far

@@ -5,8 +5,8 @@ from pypdf import PageObject, PdfReader
 from pypdf.errors import DependencyError
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate import pdf as pdf_module
-from anthropic_proxy.translate.pdf import MAX_PAGES, PdfPages, read_pages
+from anthropic_proxy.translate.request import pdf as pdf_module
+from anthropic_proxy.translate.request.pdf import MAX_PAGES, PdfPages, read_pages
 from tests.pdfs import base64_of, encrypted, pdf, repeated
 
 ONE, TWO, SIX = (base64_of(pdf(text)) for text in ("One.", "Two.", "Six."))

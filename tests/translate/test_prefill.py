@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.prefill import Prefill, PrefillStripper
-from anthropic_proxy.translate.request import Translated, to_openai
+from anthropic_proxy.translate.request.chat_request import Translated, to_openai
+from anthropic_proxy.translate.request.prefill import Prefill, PrefillStripper
 
 BEGUN = "Red, green and"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.translate.ratelimits import to_headers
+from anthropic_proxy.translate.rate_limit_headers import to_headers
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

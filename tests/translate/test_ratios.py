@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from anthropic_proxy.translate.ratios import TokenRatios
-from anthropic_proxy.translate.tokens import Estimate
+from anthropic_proxy.translate.tokens.calibration import TokenRatios
+from anthropic_proxy.translate.tokens.estimate import Estimate
 
 LEARNED = 5  # requests
 

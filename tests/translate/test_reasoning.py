@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.reasoning import DETAILS, IN_TEXT, PARTS, Piece, Thought, reasoning_of
+from anthropic_proxy.translate.reasoning.fields import DETAILS, IN_TEXT, PARTS, Piece, Thought, reasoning_of
 
 A, B = {"text": "a"}, {"summary": "b"}
 

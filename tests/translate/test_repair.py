@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.repair import repaired
+from anthropic_proxy.translate.tool_calls.json_repair import repaired
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from anthropic_proxy.translate.arguments import Arguments
-from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.tool_calls.arguments import Arguments
+from anthropic_proxy.translate.tool_calls.assembler import Assembler
 
 
 @pytest.mark.parametrize(

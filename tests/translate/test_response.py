@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.response import to_message
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import to_message
 from tests.cases import cases
 from tests.translate.answer_specs import answer_spec
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.reasoning import DETAILS, IN_TEXT, PARTS, Thought
-from anthropic_proxy.translate.signatures import UNSIGNED, Signer
+from anthropic_proxy.translate.reasoning.fields import DETAILS, IN_TEXT, PARTS, Thought
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.wire.codec import dumps
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.stops import STOP_REASONS, StopScanner, to_stop
+from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS, StopScanner, to_stop
 
 
 @pytest.mark.parametrize("finish_reason", STOP_REASONS)

@@ -1,6 +1,6 @@
 """The system prompt's place; most of it is in tests/cases/refusals."""
 
-from anthropic_proxy.translate.system_prompt import without_system_role
+from anthropic_proxy.translate.request.system_prompt import without_system_role
 
 
 def test_what_comes_last_is_a_message_of_its_own() -> None:

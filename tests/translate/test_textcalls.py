@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.callformats import BARE, FORMATS, Format, TextCall
-from anthropic_proxy.translate.textcalls import MOST_CALLS, TextCalls
+from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS, Format, TextCall
+from anthropic_proxy.translate.tool_calls.text_parser import MOST_CALLS, TextCalls
 from tests.translate.test_jsonscan import cut
 
 TOOLS: dict[str, Any] = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.thinktags import ThinkSplitter
+from anthropic_proxy.translate.response.think_tags import ThinkSplitter
 
 
 def split(pieces: list[str]) -> tuple[str, str]:

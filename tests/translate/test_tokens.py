@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tokens import estimate_request, estimate_text, estimate_untranslated
+from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_text, estimate_untranslated
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.tool_choice import TOOL_CHOICES
+from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICES
 
 USER = {"role": "user", "content": "Hi"}
 

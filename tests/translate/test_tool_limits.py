@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_limits import fewer_tools, missing_tools, shorter_descriptions
+from anthropic_proxy.translate.adaptation.tool_limits import fewer_tools, missing_tools, shorter_descriptions
 
 Json = dict[str, Any]
 

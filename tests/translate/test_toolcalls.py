@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.toolcalls import Assembler
+from anthropic_proxy.translate.tool_calls.assembler import Assembler
 
 
 def assembled(*fragments: dict[str, Any]) -> list[tuple[str, str]]:

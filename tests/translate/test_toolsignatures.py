@@ -8,11 +8,11 @@ import pytest
 from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate import collect
-from anthropic_proxy.translate.request import to_openai
-from anthropic_proxy.translate.signatures import UNSIGNED, Signer
-from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.translate.toolsignatures import without_signatures
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
+from anthropic_proxy.translate.reasoning.tool_call_signatures import without_signatures
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.stream import StreamTranslator
 from tests.cases import cases
 from tests.translate.answer_specs import answer_spec
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.usage import to_tiers, to_usage
+from anthropic_proxy.translate.response.usage import to_tiers, to_usage
 
 
 @pytest.mark.parametrize(

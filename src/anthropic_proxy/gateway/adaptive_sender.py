@@ -13,7 +13,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import Attempt, Learned
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.translate import failure, ratelimits
+from anthropic_proxy.translate import rate_limit_headers, upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.upstream.http_client import Reply, UpstreamError
@@ -64,7 +64,7 @@ class Sender:
         while True:
             try:
                 answer = await self._once(outgoing, attempt.body, read)
-            except failure.FailureError as error:
+            except upstream_errors.FailureError as error:
                 change = attempt.refused(error.failure, time.monotonic())
                 if change is None:
                     raise
@@ -110,8 +110,8 @@ class Sender:
 
     async def _failure(
         self, client: EndpointClient, reply: Call | Reply, request_id: str, path: str = ""
-    ) -> failure.Failure:
-        return failure.read(reply.status, reply.headers, await self.read(reply, request_id), client.source, path)
+    ) -> upstream_errors.Failure:
+        return upstream_errors.read(reply.status, reply.headers, await self.read(reply, request_id), client.source, path)
 
 
 def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseException) -> None:
@@ -119,18 +119,18 @@ def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseExcep
 
     The media type alone decides nothing: some servers give a wrong one to a right answer.
     """
-    is_about_content = isinstance(error, ApiError) and not isinstance(error, failure.FailureError | UpstreamError)
-    if is_about_content and failure.is_page(reply.headers):
-        raise failure.no_api(client.source) from error
+    is_about_content = isinstance(error, ApiError) and not isinstance(error, upstream_errors.FailureError | UpstreamError)
+    if is_about_content and upstream_errors.is_page(reply.headers):
+        raise upstream_errors.no_api(client.source) from error
 
 
-def told(failed: failure.Failure) -> failure.FailureError:
+def told(failed: upstream_errors.Failure) -> upstream_errors.FailureError:
     """What the client is told of a failure, with the upstream's rate limits."""
-    error = failure.told(failed)
+    error = upstream_errors.told(failed)
     error.headers = rate_limits(failed.headers) | error.headers
     return error
 
 
 def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
     """The API's rate limit headers for those of an upstream's answer."""
-    return ratelimits.to_headers(headers, time.time())
+    return rate_limit_headers.to_headers(headers, time.time())

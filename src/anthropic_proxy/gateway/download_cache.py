@@ -7,7 +7,7 @@ The clock is the caller's.
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from anthropic_proxy.translate.request.sources import Remote
+from anthropic_proxy.translate.request.media_sources import Remote
 from anthropic_proxy.wire.codec import JsonObject
 
 # Bytes of base64.

@@ -25,7 +25,7 @@ from anthropic_proxy.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, shortage
 from anthropic_proxy.gateway.download_cache import File, KeptFiles
 from anthropic_proxy.shortages import shortage_of
-from anthropic_proxy.translate.request.sources import Remote, inlined, remote_sources
+from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
 from anthropic_proxy.wire.codec import JsonObject
 
 # What all files of one request may have together: the API's own limit for a request with the files in it.

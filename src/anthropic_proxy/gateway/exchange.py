@@ -11,15 +11,16 @@ from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.translate import collect, failure
-from anthropic_proxy.translate.answer_spec import AnswerSpec
-from anthropic_proxy.translate.names import client_name
+from anthropic_proxy.translate import upstream_errors
+from anthropic_proxy.translate.adaptation.tool_limits import missing_tools
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header
 from anthropic_proxy.translate.request.thinking import forbids_thinking
-from anthropic_proxy.translate.response import no_tokens, to_message
-from anthropic_proxy.translate.stream import StreamTranslator
-from anthropic_proxy.translate.tokens import Estimate
-from anthropic_proxy.translate.tool_limits import missing_tools
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.spec import AnswerSpec
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import no_tokens, to_message
+from anthropic_proxy.translate.tokens.estimate import Estimate
+from anthropic_proxy.translate.tool_names import client_name
 from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
@@ -167,5 +168,5 @@ class Answering:
 def _to_message(raw: bytes, translator: StreamTranslator) -> JsonObject:
     answer = loads_object(raw)
     if answer is None:
-        raise failure.no_completion(translator.spec.source)
+        raise upstream_errors.no_completion(translator.spec.source)
     return to_message(answer, translator)

@@ -32,7 +32,7 @@ from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.routing import Route, Routing
 from anthropic_proxy.shortages import ShortageLog
-from anthropic_proxy.translate.signatures import Signer
+from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.http_client import Upstream

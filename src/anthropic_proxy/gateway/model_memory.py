@@ -6,12 +6,12 @@ upstream that has changed is found out: it costs one refused request. The clock 
 
 from dataclasses import dataclass, field
 
-from anthropic_proxy.translate.adjustments import adjustment_for
+from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.adaptation.conditions import Condition
+from anthropic_proxy.translate.adaptation.rules import adjustment_for
 from anthropic_proxy.translate.apis import APIS, Api
-from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.conditions import Condition
-from anthropic_proxy.translate.failure import Failure, context_sizes
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
+from anthropic_proxy.translate.upstream_errors import Failure, context_sizes
 from anthropic_proxy.wire.codec import JsonObject
 
 # Seconds.

@@ -16,9 +16,9 @@ from anthropic_proxy.gateway.streams.translated import opened
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate import failure, native
-from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.tokens import estimate_untranslated
+from anthropic_proxy.translate import passthrough, upstream_errors
+from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.upstream.http_client import Reply, UpstreamError
 from anthropic_proxy.wire.codec import JsonObject
@@ -40,7 +40,7 @@ class Passing:
             self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
             chosen.endpoint,
         )
-        payload = native.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
+        payload = passthrough.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
         self._log.debug("begun", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
         self._log.body("upstream request", asked.request_id, payload)
         asked.progress.begins(chosen)
@@ -48,14 +48,14 @@ class Passing:
         if reply.status >= 300:
             raise self._failed(client, reply, await self._read(reply, asked.request_id), "/messages")
         asked.progress.status = reply.status
-        asked.progress.headers |= native.response_headers(_headers(client, reply))
+        asked.progress.headers |= passthrough.response_headers(_headers(client, reply))
         if asked.request.get("stream"):
             try:
                 stream = await opened(self._stream(asked.progress.observation, client, reply))
             except ApiError as error:
                 raise_for_page(client, reply, error)
                 raise
-            if not native.tells_input(native.stream_usage(stream.told_usage)[0]):
+            if not passthrough.tells_input(passthrough.stream_usage(stream.told_usage)[0]):
                 stream.input_estimate = self._input_estimate(asked, chosen)
             asked.progress.observation.content_begins()
             return stream
@@ -66,7 +66,7 @@ class Passing:
             raise_for_page(client, reply, unusable)
             raise unusable
         _refuse_secrets(client, reply, raw)
-        asked.progress.observation.answered(*native.message_usage(raw))
+        asked.progress.observation.answered(*passthrough.message_usage(raw))
         return raw
 
     async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
@@ -75,7 +75,7 @@ class Passing:
             self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
             chosen.endpoint,
         )
-        payload = native.payload(asked.raw, asked.request, chosen.model, {})
+        payload = passthrough.payload(asked.raw, asked.request, chosen.model, {})
         asked.progress.begins(chosen)
         try:
             async with asyncio.timeout(_COUNT_SECONDS):
@@ -86,7 +86,7 @@ class Passing:
             await reply.aclose()
             return self._estimated(asked, chosen)
         raw = await self.good(client, reply, asked.request_id)
-        asked.progress.headers |= native.response_headers(_headers(client, reply))
+        asked.progress.headers |= passthrough.response_headers(_headers(client, reply))
         return raw
 
     async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
@@ -120,9 +120,9 @@ class Passing:
         if stream.error is not None:
             self._log.broken_off(observation.request_id, stream.error)
             observation.broken_off(stream.error)
-        usage, stop_reason = native.stream_usage(stream.told_usage)
+        usage, stop_reason = passthrough.stream_usage(stream.told_usage)
         if stream.started and stop_reason is None:
-            usage = native.usage_so_far(usage, stream.input_estimate, stream.output_estimate)
+            usage = passthrough.usage_so_far(usage, stream.input_estimate, stream.output_estimate)
         observation.answered(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, asked: Asked, chosen: Route) -> int:
@@ -142,10 +142,10 @@ class Passing:
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
         if not _repeats_secret(client, raw) and (endpoint.key_passthrough or not is_about_key):
-            as_it_came = native.error_of(reply.status, _headers(client, reply), raw)
+            as_it_came = passthrough.error_of(reply.status, _headers(client, reply), raw)
             if as_it_came is not None:
                 return as_it_came
-        return told(failure.read(reply.status, reply.headers, raw, client.source, path))
+        return told(upstream_errors.read(reply.status, reply.headers, raw, client.source, path))
 
 
 def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:
@@ -156,8 +156,8 @@ def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:
 
 def _refuse_secrets(client: EndpointClient, reply: Call | Reply, raw: bytes) -> None:
     """Raise ApiError for an error with a good status that repeats a secret."""
-    if native.is_error(raw) and _repeats_secret(client, raw):
-        raise told(failure.read(500, reply.headers, raw, client.source))
+    if passthrough.is_error(raw) and _repeats_secret(client, raw):
+        raise told(upstream_errors.read(500, reply.headers, raw, client.source))
 
 
 def _repeats_secret(client: EndpointClient, raw: bytes) -> bool:

@@ -9,9 +9,9 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.answer_spec import diagnostics
 from anthropic_proxy.translate.notes import header_text
-from anthropic_proxy.translate.usage import to_usage
+from anthropic_proxy.translate.response.spec import diagnostics
+from anthropic_proxy.translate.response.usage import to_usage
 from anthropic_proxy.upstream.retry import Repeats
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject

@@ -15,11 +15,11 @@ from functools import partial
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.context import apply_edits
-from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.ratios import TokenRatios
-from anthropic_proxy.translate.request import Translated
-from anthropic_proxy.translate.tokens import Estimate, estimate_request, estimate_untranslated
+from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.context_edits import apply_edits
+from anthropic_proxy.translate.request.chat_request import Translated
+from anthropic_proxy.translate.tokens.calibration import TokenRatios
+from anthropic_proxy.translate.tokens.estimate import Estimate, estimate_request, estimate_untranslated
 from anthropic_proxy.upstream.client import EndpointClient
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
 

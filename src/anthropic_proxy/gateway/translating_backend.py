@@ -17,8 +17,18 @@ from anthropic_proxy.gateway.request_preparation import Preparation
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate import collect, compaction
-from anthropic_proxy.translate.answer_spec import (
+from anthropic_proxy.translate import compaction
+from anthropic_proxy.translate.apis import APIS, Api
+from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.context_edits import apply_edits
+from anthropic_proxy.translate.notes import unavailable_header
+from anthropic_proxy.translate.reasoning.signatures import Signer
+from anthropic_proxy.translate.request.chat_request import Translated
+from anthropic_proxy.translate.request.parameters import output_format
+from anthropic_proxy.translate.request.thinking import forbids_thinking
+from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.spec import (
     AnswerSpec,
     Reasoning,
     credit,
@@ -26,18 +36,9 @@ from anthropic_proxy.translate.answer_spec import (
     offered_tools,
     reasoning_display,
 )
-from anthropic_proxy.translate.apis import APIS, Api
-from anthropic_proxy.translate.context import apply_edits
-from anthropic_proxy.translate.failure import Failure, FailureError, Source
-from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.notes import unavailable_header
-from anthropic_proxy.translate.request import Translated
-from anthropic_proxy.translate.request.parameters import output_format
-from anthropic_proxy.translate.request.thinking import forbids_thinking
-from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
-from anthropic_proxy.translate.signatures import Signer
-from anthropic_proxy.translate.tokens import estimate_request
+from anthropic_proxy.translate.tokens.estimate import estimate_request
+from anthropic_proxy.translate.upstream_errors import Failure, FailureError, Source
 from anthropic_proxy.upstream.client import EndpointClient
 from anthropic_proxy.upstream.http_client import Reply
 from anthropic_proxy.wire.codec import JsonObject

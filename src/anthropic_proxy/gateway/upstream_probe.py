@@ -18,8 +18,8 @@ from anthropic_proxy.endpoints import Endpoint, Timeouts
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observe.console import UPSTREAM_PROBED
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.translate.failure import is_page
-from anthropic_proxy.translate.models import to_model_infos
+from anthropic_proxy.translate.model_list import to_model_infos
+from anthropic_proxy.translate.upstream_errors import is_page
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
 from anthropic_proxy.wire.codec import loads_received

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Protocol
 
 from anthropic_proxy.dialects import Dialect, for_responses
-from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.failure import Failure
-from anthropic_proxy.translate.responses_api.answer import to_completion
-from anthropic_proxy.translate.responses_api.events import ResponsesReader
+from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, responses_adjustment
 from anthropic_proxy.translate.responses_api.request import to_responses
+from anthropic_proxy.translate.responses_api.response import to_completion
+from anthropic_proxy.translate.responses_api.stream import ResponsesReader
+from anthropic_proxy.translate.upstream_errors import Failure
 from anthropic_proxy.wire.codec import JsonObject
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.answer_spec import AnswerSpec, Compaction
-from anthropic_proxy.translate.blocks import BlockWriter
-from anthropic_proxy.translate.context import Count, edits_of
-from anthropic_proxy.translate.history import without_compaction_blocks
-from anthropic_proxy.translate.usage import no_usage, to_iteration
+from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.context_edits import Count, edits_of
+from anthropic_proxy.translate.response.block_writer import BlockWriter
+from anthropic_proxy.translate.response.spec import AnswerSpec, Compaction
+from anthropic_proxy.translate.response.usage import no_usage, to_iteration
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.anthropic import NOTHING_TO_SUMMARIZE
 from anthropic_proxy.wire.codec import JsonObject

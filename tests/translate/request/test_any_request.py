@@ -10,10 +10,10 @@ from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate.pdf import PdfPages
-from anthropic_proxy.translate.request import to_openai
-from anthropic_proxy.translate.request.sources import Remote, inlined, remote_sources
-from anthropic_proxy.translate.signatures import UNSIGNED
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
+from anthropic_proxy.translate.request.pdf import PdfPages
 from anthropic_proxy.wire.anthropic import messages_request
 from anthropic_proxy.wire.codec import dumps
 from tests import openai_shapes

@@ -7,7 +7,7 @@ import pytest
 from anthropic.types.beta import message_create_params as beta
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
-from anthropic_proxy.translate.request.fields import FIELDS, ignored_fields
+from anthropic_proxy.translate.request.field_table import FIELDS, ignored_fields
 from anthropic_proxy.wire.anthropic import MessagesRequest
 
 

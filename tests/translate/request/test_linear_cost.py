@@ -15,11 +15,11 @@ from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing import Route
-from anthropic_proxy.translate import compaction, native
-from anthropic_proxy.translate.context import apply_edits
-from anthropic_proxy.translate.request import to_openai
-from anthropic_proxy.translate.system_prompt import without_system_role
-from anthropic_proxy.translate.tokens import estimate_request, estimate_untranslated
+from anthropic_proxy.translate import compaction, passthrough
+from anthropic_proxy.translate.context_edits import apply_edits
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.system_prompt import without_system_role
+from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_untranslated
 from anthropic_proxy.wire.anthropic import InvalidRequestError, messages_body, messages_request
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from tests.scaling import Prepare, assert_linear_cpu
@@ -305,6 +305,6 @@ def test_bodies_that_are_passed_through(document: Callable[[int], bytes]) -> Non
         said = [{"type": "text", "text": "b"}] * size
         raw = document(size) % dumps([{"role": "assistant", "content": [block, *said]}])
         body = messages_body(raw)
-        return lambda: native.payload(body.raw, body.request, "b", {})
+        return lambda: passthrough.payload(body.raw, body.request, "b", {})
 
     assert_linear(prepare, 200)

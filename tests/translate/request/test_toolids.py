@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.request.toolids import ToolIds
+from anthropic_proxy.translate.request.tool_ids import ToolIds
 
 IDS = st.lists(st.sampled_from(["a", "b", "", "a b", "é", "x" * 41, "x" * 40, ToolIds().upstream_id("a b")]), max_size=12)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.names import ToolName
 from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.tool_names import ToolName
 
 LONG = "mcp__server__a_tool_with_a_name_that_is_longer_than_sixty_four_characters"
 

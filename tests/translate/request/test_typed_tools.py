@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from anthropic.types.beta import beta_memory_tool_20250818_command as memory
 
-from anthropic_proxy.translate.request.typed_tools import is_known, with_schema
+from anthropic_proxy.translate.request.builtin_tools import is_known, with_schema
 
 SIZE = {"display_width_px": 1024, "display_height_px": 768}
 KNOWN = (

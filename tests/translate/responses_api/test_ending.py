@@ -5,8 +5,8 @@ from typing import Any, get_args
 import pytest
 from openai.types.responses import ResponseError
 
-from anthropic_proxy.translate.failure import Source, stream_error
-from anthropic_proxy.translate.responses_api.ending import error_chunk
+from anthropic_proxy.translate.responses_api.finish import error_chunk
+from anthropic_proxy.translate.upstream_errors import Source, stream_error
 
 _SERVERS = {"server_error": 500, "vector_store_timeout": 500, "rate_limit_exceeded": 429}
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate import collect
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.response import to_message
-from anthropic_proxy.translate.responses_api.answer import to_completion
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.responses_api.response import to_completion
 from anthropic_proxy.wire.codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, Decoder
 from tests import grammar, responses_shapes

@@ -5,10 +5,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate import collect
-from anthropic_proxy.translate.responses_api.events import ResponsesReader
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.responses_api.request import to_responses
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from tests import responses_shapes
 from tests.translate.answer_specs import answer_spec
 from tests.translate.responses_api.test_request import chat_body

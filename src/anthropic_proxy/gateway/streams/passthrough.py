@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable
 
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT, SILENCE
-from anthropic_proxy.translate import native
-from anthropic_proxy.translate.failure import Source
+from anthropic_proxy.translate import passthrough
+from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import loads_object
@@ -124,7 +124,7 @@ class PassedStream:
     def _told(self, begun: bytes) -> ApiError:
         """Return the error that the stream begins with."""
         payloads = Decoder().feed(begun)
-        told = next(filter(None, map(native.stream_error, payloads)), None)
+        told = next(filter(None, map(passthrough.stream_error, payloads)), None)
         return told or ApiError(500, f"The upstream {self._host} broke off its answer with an error")
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.translate.response import to_events
-from anthropic_proxy.translate.stream import StreamTranslator
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import to_events
 from anthropic_proxy.upstream.client import Call
 from anthropic_proxy.wire import events
 from anthropic_proxy.wire.codec import JsonObject, loads_object

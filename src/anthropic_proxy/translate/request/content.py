@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anthropic_proxy.translate.names import upstream_name
+from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.translate.request.documents import document_parts, image_part
-from anthropic_proxy.translate.request.target import Target
+from anthropic_proxy.translate.tool_names import upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.tools import TOOL_CHANGES

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.request.target import Target
+from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.quoting import shortened

@@ -8,14 +8,14 @@ is written.
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.names import upstream_name
-from anthropic_proxy.translate.prefill import to_prefill
+from anthropic_proxy.translate.reasoning.tool_call_signatures import signed, unsigned
 from anthropic_proxy.translate.request.content import blocks_of, cache_mark, to_parts, to_tool_content, to_tool_text
+from anthropic_proxy.translate.request.context import Target
+from anthropic_proxy.translate.request.prefill import to_prefill
 from anthropic_proxy.translate.request.server_tools import unavailable_note
-from anthropic_proxy.translate.request.target import Target
-from anthropic_proxy.translate.request.toolids import ToolIds
+from anthropic_proxy.translate.request.tool_ids import ToolIds
 from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_TEXT, to_turns
-from anthropic_proxy.translate.toolsignatures import signed, unsigned
+from anthropic_proxy.translate.tool_names import upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.notes import Notes
-from anthropic_proxy.translate.request import toolsets, typed_tools
+from anthropic_proxy.translate.request import builtin_tools, toolsets
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.quoting import shortened
 
@@ -87,7 +87,7 @@ def unavailable_note(notes: Notes) -> str:
 
 
 def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
-    if kind == "custom" or toolsets.family_of(kind) or typed_tools.is_known(kind):
+    if kind == "custom" or toolsets.family_of(kind) or builtin_tools.is_known(kind):
         return False
     # A type that we have never heard of, but that says its name and schema, can be offered like any other function.
     return kind.startswith(_SERVER_TOOLS) or not (tool.get("name") and isinstance(tool.get("input_schema"), dict))

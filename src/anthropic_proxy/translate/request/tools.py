@@ -8,11 +8,11 @@ Anthropic can run is left out, and said so (server_tools).
 from collections import Counter
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.names import ToolName, client_names, upstream_name
 from anthropic_proxy.translate.notes import Notes
-from anthropic_proxy.translate.request import server_tools, toolsets, typed_tools
+from anthropic_proxy.translate.request import builtin_tools, server_tools, toolsets
 from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
 from anthropic_proxy.translate.request.tool_changes import effective_tools
+from anthropic_proxy.translate.tool_names import ToolName, client_names, upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened
@@ -86,7 +86,7 @@ def _is_offered(tool: JsonObject) -> bool:
 
 def _expanded(tool: JsonObject) -> list[JsonObject]:
     members = toolsets.members(tool)
-    return [typed_tools.with_schema(tool)] if members is None else members
+    return [builtin_tools.with_schema(tool)] if members is None else members
 
 
 def _refuse_same_names(tools: list[JsonObject]) -> None:
@@ -103,7 +103,7 @@ def _same_names() -> ApiError:
 def _refuse_many_of_a_type(tools: list[JsonObject]) -> None:
     """Raise ApiError (400) for more tools of one dated type than clients have: each becomes kilobytes of description."""
     kinds = (tool.get("type") or "" for tool in tools)
-    families = Counter(kind.rpartition("_")[0] for kind in kinds if typed_tools.is_known(kind))
+    families = Counter(kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_known(kind))
     for family, count in families.items():
         if count > _MOST_OF_A_TYPE:
             raise invalid_request(f"tools: at most {_MOST_OF_A_TYPE} tools may have the type {family}")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anthropic_proxy.translate.request.toolset_members import BROWSER, COMPUTER, Member
+from anthropic_proxy.translate.request.toolset_schemas import BROWSER, COMPUTER, Member
 from anthropic_proxy.wire.codec import JsonObject
 
 _FAMILIES: Mapping[str, Mapping[str, Member]] = {"computer": COMPUTER, "browser": BROWSER}

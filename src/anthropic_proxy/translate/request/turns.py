@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.request import server_history
+from anthropic_proxy.translate.request import server_tool_blocks
 from anthropic_proxy.translate.request.content import blocks_of, to_tool_text
-from anthropic_proxy.translate.request.target import Target
+from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.tools import TOOL_CHANGES
 
@@ -20,7 +20,7 @@ TOLD_TEXT: Any = object()
 
 THINKING = frozenset({"thinking", "redacted_thinking"})
 
-_SILENT = server_history.SILENT.union(TOOL_CHANGES)
+_SILENT = server_tool_blocks.SILENT.union(TOOL_CHANGES)
 _IN_WORDS = frozenset({"image", "document", "search_result", "tool_reference", "browser_state"})
 
 
@@ -74,8 +74,8 @@ def _blocks(message: JsonObject, number: int, target: Target) -> list[JsonObject
 
 
 def _asked(block: JsonObject, target: Target) -> JsonObject:
-    if server_history.is_server_block(block):
-        return {"type": "text", "text": server_history.to_text(block, target)}
+    if server_tool_blocks.is_server_block(block):
+        return {"type": "text", "text": server_tool_blocks.to_text(block, target)}
     return block
 
 
@@ -97,13 +97,13 @@ def _words(block: JsonObject, target: Target) -> str:
     words, they would be imitated.
     """
     kind = block["type"]
-    if server_history.is_server_block(block):
-        return server_history.to_text(block, target)
+    if server_tool_blocks.is_server_block(block):
+        return server_tool_blocks.to_text(block, target)
     if kind == "container_upload":
         return f"[file {block.get('file_id')} in the container]"
     if kind == "tool_result":
         return to_tool_text(block, "a result", target.without_files())[0]
-    return server_history.as_words(block, target) if kind in _IN_WORDS else ""
+    return server_tool_blocks.as_words(block, target) if kind in _IN_WORDS else ""
 
 
 def _refuse_uploads(content: Any, number: int) -> None:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from anthropic_proxy.translate.changes import Adjustment
-from anthropic_proxy.translate.failure import Failure, parse_count
-from anthropic_proxy.translate.reasoning import DETAILS
+from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.upstream_errors import Failure, parse_count
 from anthropic_proxy.wire.codec import JsonObject
 from anthropic_proxy.wire.openai import string
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from anthropic_proxy.translate.responses_api import details
+from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.wire.codec import JsonObject
 
 
@@ -32,7 +32,7 @@ TEXTS: Mapping[str, Text] = {
         "summary_text",
         "text",
         "summary_index",
-        lambda place, part, piece: details.delta(details.summary_detail(place, part, piece)),
+        lambda place, part, piece: reasoning.delta(reasoning.summary_detail(place, part, piece)),
     ),
     "response.reasoning_text.delta": Text(
         "reasoning",
@@ -40,7 +40,7 @@ TEXTS: Mapping[str, Text] = {
         "reasoning_text",
         "text",
         "content_index",
-        lambda place, _, piece: details.delta(details.text_detail(place, piece)),
+        lambda place, _, piece: reasoning.delta(reasoning.text_detail(place, piece)),
     ),
     "response.output_text.delta": Text(
         "message", "content", "output_text", "text", "content_index", lambda _, __, piece: {"content": piece}

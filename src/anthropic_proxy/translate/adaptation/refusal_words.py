@@ -1,0 +1,44 @@
+"""The words of a refusal: whether it refuses a field, and which one."""
+
+import re
+from typing import Any
+
+from anthropic_proxy.translate.upstream_errors import Failure
+
+# Other names for fields in refusals.
+_ALIASES = {
+    "reasoning_effort": ("think", "thinking", "reasoning", "reasoningEffort"),
+    "chat_template_kwargs": ("enable_thinking",),
+}
+
+# Many refusals speak of users and their messages, and few of the field.
+_USER_FIELD = re.compile(r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE)
+
+REFUSED = re.compile(
+    r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|not permitted"
+    r"|(does|do) not support|do(es)?n't support|not allowed|no endpoints found that (support|can handle)|isn't supported"
+    r"|may only be set|must be unset|only [\w.=]+ is allowed|is deprecated|cannot be disabled|only works in"
+    r"|is restricted to|requires adaptive thinking|must be a positive integer and not greater than|not enabled for",
+    re.IGNORECASE,
+)
+
+
+def param(failure: Failure) -> Any:
+    """The field that an OpenAI-shaped error names, None where it names none."""
+    return failure.error.get("param")
+
+
+def names(failure: Failure, field: str) -> bool:
+    """Whether the refusal is about `field`, and says so: by its `param`, or by the field's own name."""
+    if param(failure) == field:
+        return True
+    return bool(_USER_FIELD.search(failure.searched)) if field == "user" else _says(failure, field)
+
+
+def mentions(failure: Failure, field: str) -> bool:
+    """Whether the refusal is about `field`, by whatever name."""
+    return names(failure, field) or any(_says(failure, name) for name in _ALIASES.get(field, ()))
+
+
+def _says(failure: Failure, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searched, re.IGNORECASE))

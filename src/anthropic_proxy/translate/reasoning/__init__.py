@@ -1,0 +1,1 @@
+"""Reasoning fields of upstreams, thinking blocks and their signatures."""

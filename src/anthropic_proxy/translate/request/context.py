@@ -1,0 +1,27 @@
+"""What the translation of messages depends on besides the request itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.reasoning.signatures import Signer
+
+# The texts of a PDF's pages, for the PDF in base64. Raises ApiError (400).
+PdfPages = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """dialect: of the upstream. notes: takes what is left out. signer: reads the signatures of thinking blocks.
+    pdf_pages: reads PDFs for upstreams that don't.
+    """
+
+    dialect: Dialect
+    notes: Notes
+    signer: Signer
+    pdf_pages: PdfPages
+
+    def without_files(self) -> "Target":
+        """For places that hold no file, whatever the upstream takes elsewhere."""
+        return replace(self, dialect=replace(self.dialect, takes_files=False))

@@ -1,0 +1,1 @@
+"""Chat Completions to Messages: whole responses and streams."""

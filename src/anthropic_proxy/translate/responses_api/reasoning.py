@@ -1,0 +1,92 @@
+"""Reasoning items <-> `reasoning_details`, the form in which reasoning travels through the client and back.
+
+An item becomes a detail for each part of its summary and one for its encrypted content, which also holds the item's id:
+without it there is nothing to send back, as nothing is stored at the upstream. OpenAI wants each reasoning item before the
+very item that came of it, and a message of Chat Completions has no order of such things; so the detail also says how much
+was said before it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.openai import string
+
+# OpenRouter's name for it; the encrypted parts of other formats mean nothing to OpenAI.
+FORMAT = "openai-responses-v1"
+
+_SUMMARY = "reasoning.summary"
+_TEXT = "reasoning.text"
+_ENCRYPTED = "reasoning.encrypted"
+
+# Between the parts of reasoning. It stands at the beginning of a part's text, so that the texts add up to what is shown.
+SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A reasoning item to be sent back.
+
+    said_before: how much was said before it: the number of calls, and one for text. phase: of the message after it.
+    """
+
+    item: JsonObject
+    said_before: int
+    phase: str
+
+
+def summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
+    """A piece of one part of the item's summary."""
+    return {"type": _SUMMARY, "summary": text, "format": FORMAT, "index": index, "summary_index": summary_index}
+
+
+def text_detail(index: int, text: str) -> JsonObject:
+    """A piece of the reasoning itself, which open models show. It is not sent back."""
+    return {"type": _TEXT, "text": text, "format": FORMAT, "index": index}
+
+
+def encrypted_detail(index: int, item: JsonObject, said_before: int) -> JsonObject:
+    """What it takes to send the item back."""
+    detail = {"type": _ENCRYPTED, "data": item["encrypted_content"], "format": FORMAT, "index": index}
+    named = {"id": item["id"]} if item.get("id") else {}
+    return {**detail, **named, "said_before": said_before}
+
+
+def phase_detail(index: int, phase: str) -> JsonObject:
+    """The `phase` of the message that follows the item: it is added to the item's encrypted detail."""
+    return {"type": _ENCRYPTED, "index": index, "phase": phase}
+
+
+def delta(detail: JsonObject) -> JsonObject:
+    """The delta of a chunk with one detail."""
+    return {DETAILS: [detail]}
+
+
+def replayed(details: Any) -> list[Replayed]:
+    """The reasoning items that an assistant message's `reasoning_details` stand for, in order."""
+    found: list[Replayed] = []
+    summary: list[JsonObject] = []
+    index: Any = None
+    for detail in _of_this_format(details):
+        if detail.get("index") != index:
+            index, summary = detail.get("index"), []
+        if detail.get("type") == _SUMMARY and string(detail.get("summary")):
+            summary.append({"type": "summary_text", "text": detail["summary"].removeprefix(SEPARATOR)})
+        elif detail.get("type") == _ENCRYPTED and string(detail.get("data")):
+            said_before = detail.get("said_before")
+            place = said_before if isinstance(said_before, int) else 0
+            found.append(Replayed(_item(detail, summary), place, string(detail.get("phase"))))
+            summary = []
+    return found
+
+
+def _item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
+    item: JsonObject = {"type": "reasoning", "summary": summary, "encrypted_content": detail["data"]}
+    return {"id": detail["id"], **item} if string(detail.get("id")) else item
+
+
+def _of_this_format(details: Any) -> Iterable[JsonObject]:
+    known = details if isinstance(details, list) else ()
+    return (each for each in known if isinstance(each, dict) and each.get("format") == FORMAT)

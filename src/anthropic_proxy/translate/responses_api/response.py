@@ -1,0 +1,35 @@
+"""A whole Responses answer -> a whole Chat Completions answer, by way of the stream's events: so the two can't differ."""
+
+from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.responses_api.stream import ResponsesReader
+from anthropic_proxy.wire.codec import JsonObject
+
+_TEXTS = ("content", "refusal")
+_LISTS = (DETAILS, "tool_calls")
+
+
+def to_completion(response: JsonObject) -> JsonObject:
+    """The completion for the JSON of an answer with status 200, or `{"error": ...}`. What is no response becomes a
+    completion without choices, and an answer that has not ended (`in_progress`, `cancelled`) has no finish reason.
+    """
+    status = "failed" if response.get("error") else response.get("status")
+    if status is None:
+        return {"choices": []}
+    message: JsonObject = {"role": "assistant", "content": None}
+    completion: JsonObject = {"choices": [{"index": 0, "message": message, "finish_reason": None}]}
+    for chunk in ResponsesReader().feed({"type": f"response.{status}", "response": response}):
+        if "error" in chunk:
+            return chunk
+        choice, completion = chunk["choices"][0], {**chunk, "choices": completion["choices"]}
+        completion["choices"][0]["finish_reason"] = choice.get("finish_reason")
+        _add(message, choice["delta"])
+    return completion
+
+
+def _add(message: JsonObject, delta: JsonObject) -> None:
+    for name in _TEXTS:
+        if name in delta:
+            message[name] = (message.get(name) or "") + delta[name]
+    for name in _LISTS:
+        if name in delta:
+            message.setdefault(name, []).extend(delta[name])
