@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import ScriptedUpstream
 from tests.variables import names

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.server import main as serve
 from tests.scripted_upstream import DEADLINE
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = shutil.which("docker-compose", path=f"{ROOT}/.venv-lint/bin{os.pathsep}{os.environ['PATH']}")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from anthropic_proxy import config
 from anthropic_proxy.addresses import api_address
-from anthropic_proxy.config import Settings, find_env_file, load
-from anthropic_proxy.download_policy import DownloadPolicy
+from anthropic_proxy.config import settings as config
+from anthropic_proxy.config.download_policy import DownloadPolicy
+from anthropic_proxy.config.settings import Settings, find_env_file, load
 from anthropic_proxy.errors import ConfigError
 
 _URL = "https://upstream.example"

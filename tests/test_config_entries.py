@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from anthropic_proxy.config_entries import (
+from anthropic_proxy.config.file_models import (
     FactsEntry,
     FileEntry,
     LimitsEntry,

@@ -7,8 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from anthropic_proxy.config_entries import TargetEntry
-from anthropic_proxy.config_file import ConfigFile, parse
+from anthropic_proxy.config.file import ConfigFile, parse
+from anthropic_proxy.config.file_models import TargetEntry
 from anthropic_proxy.errors import ConfigError
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy import config_text
-from anthropic_proxy.config_text import MAX_CHARACTERS, Place, parse_text
+from anthropic_proxy.config import yaml_toml
+from anthropic_proxy.config.yaml_toml import MAX_CHARACTERS, Place, parse_text
 from anthropic_proxy.errors import ConfigError
 from tests.scaling import assert_linear_cpu
 
@@ -220,13 +220,13 @@ def test_what_is_too_much_is_refused(name: str, text: str, told: str) -> None:
 )
 def test_composing_stops_at_too_many_values(monkeypatch: pytest.MonkeyPatch, text: str, line: int) -> None:
     """The broken end of the text is not reached."""
-    monkeypatch.setattr(config_text, "MAX_VALUES", 10)
+    monkeypatch.setattr(yaml_toml, "MAX_VALUES", 10)
     with pytest.raises(ConfigError, match=rf"^f.yaml:{line}:\d+: too many values"):
         parse_text(text + "]}", "f.yaml")
 
 
 def test_keys_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_text, "MAX_VALUES", 3)
+    monkeypatch.setattr(yaml_toml, "MAX_VALUES", 3)
     assert parse_text("{a: b, c: d}", "f.yaml").value == {"a": "b", "c": "d"}
 
 
@@ -262,7 +262,7 @@ def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
 )
 def test_the_cost_grows_with_the_text(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[int], str]) -> None:
     # What is fast must be longer to be measured.
-    monkeypatch.setattr(config_text, "MAX_CHARACTERS", 8 * MAX_CHARACTERS)
+    monkeypatch.setattr(yaml_toml, "MAX_CHARACTERS", 8 * MAX_CHARACTERS)
 
     def prepare(size: int) -> Callable[[], object]:
         text = make(size)

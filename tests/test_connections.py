@@ -5,7 +5,7 @@ from typing import Any
 
 import h2.events
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.server.hypercorn_server import Connections
 from anthropic_proxy.server.sockets import address_of, listen
 from tests.http2_client import Http2Client

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from anthropic_proxy.cli import main
-from anthropic_proxy.config import ENV_FILES, NETWORK_VARIABLES, Settings, load
+from anthropic_proxy.config.settings import ENV_FILES, NETWORK_VARIABLES, Settings, load
 from tests.variables import names
 
 ROOT = Path(__file__).parent.parent

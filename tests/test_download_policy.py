@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.download_policy import DownloadPolicy, parse_hosts
+from anthropic_proxy.config.download_policy import DownloadPolicy, parse_hosts
 
 
 @pytest.mark.parametrize(

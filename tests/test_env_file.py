@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.env_file import known_names, notices, variable
+from anthropic_proxy.config.env_file import known_names, notices, variable
 from tests.scaling import assert_linear_cpu
 
 _ROOT = Path(__file__).parent.parent

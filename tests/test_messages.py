@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from anthropic_proxy.cli import main
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.server import daemon, port_owner
 from anthropic_proxy.server.banner import banner
 from anthropic_proxy.server.sockets import AddressInUseError, listen, listen_for_metrics
-from anthropic_proxy.topology import load_routing
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from anthropic_proxy.api.health import Health
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway import upstream_probe
 from anthropic_proxy.gateway.upstream_probe import Probe
-from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.upstream.http_client import Upstream
 from tests.running_command import until
 from tests.running_proxy import running_proxy

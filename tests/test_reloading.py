@@ -11,7 +11,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy.config import Settings, load
+from anthropic_proxy.config.settings import Settings, load
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.server.reload import Files, Reloader
 from tests.running_command import REQUEST, Command, Running, until

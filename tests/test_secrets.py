@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus, unquote, urlencode
 import httpx
 import pytest
 
-from anthropic_proxy.config import load
+from anthropic_proxy.config.settings import load
 from anthropic_proxy.errors import ConfigError
 from tests.otlp_receiver import Receiver
 from tests.running_command import REQUEST, Command, Running, until

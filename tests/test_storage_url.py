@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy import storage_url
+from anthropic_proxy.config import storage_url
 from tests.running_command import Command
 
 

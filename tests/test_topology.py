@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.config import load
+from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.upstreams import load_routing, text_of
 from anthropic_proxy.dialects import named
 from anthropic_proxy.endpoints import Limits, Timeouts
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.routing import Routing
-from anthropic_proxy.topology import load_routing, text_of
 
 FILE = """
 upstreams:

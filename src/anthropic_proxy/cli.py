@@ -13,15 +13,15 @@ from typing import NoReturn
 import click
 
 from anthropic_proxy import __version__, keys_cli
-from anthropic_proxy.config import Settings, export_network_variables, find_env_file, load
-from anthropic_proxy.config_text import CONFIG_ENDINGS
+from anthropic_proxy.config.keys_file import configured_keys
+from anthropic_proxy.config.settings import Settings, export_network_variables, find_env_file, load
+from anthropic_proxy.config.upstreams import load_routing, text_of
+from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.server import daemon, early_signals
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
 from anthropic_proxy.start_messages import StartMessages, log_form
-from anthropic_proxy.topology import load_routing, text_of
 
 # Longer than the drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 import click
 
-from anthropic_proxy import keys_file
 from anthropic_proxy.client_keys import ClientKey, KeyLimits, checked_name, hashed
-from anthropic_proxy.config import find_env_file
+from anthropic_proxy.config import keys_file
+from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.settings import find_env_file
+from anthropic_proxy.config.upstreams import text_of
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.key_settings import KeySettings
-from anthropic_proxy.topology import text_of
 
 _PREFIX = "sk-ant-proxy-"
 _BYTES = 32

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from tests.chart.helm import HelmError, Values, kinds, objects, one, texts
 from tests.chart.test_values import MANAGED, SETTINGS
 

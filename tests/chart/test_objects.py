@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anthropic_proxy.config_file import parse
+from anthropic_proxy.config.file import parse
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.server.supervisor import _PATIENCE
 from tests.chart.helm import CI_VALUES, HelmError, Object, Values, kinds, objects, one, pods, proxy, read, texts

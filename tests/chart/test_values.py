@@ -10,7 +10,7 @@ import yaml
 from pydantic import AliasChoices, SecretStr
 
 from anthropic_proxy import __version__
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from tests.chart import readme
 from tests.chart.helm import CHART, CI_VALUES, HelmError, lint, objects, package, read
 

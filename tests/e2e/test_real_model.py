@@ -13,11 +13,11 @@ import anthropic
 import httpx
 import pytest
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.demo import embedded
 from anthropic_proxy.gateway import token_counting
 from anthropic_proxy.routing import Route
-from anthropic_proxy.topology import upstreams_from_settings
 from anthropic_proxy.translate.request.chat_request import to_openai
 from tests.running_proxy import running_proxy
 

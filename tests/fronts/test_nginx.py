@@ -13,7 +13,7 @@ import anthropic
 import httpx
 import pytest
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks

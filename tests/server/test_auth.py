@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.client_keys import ClientKey, hashed
-from anthropic_proxy.keys_file import written
+from anthropic_proxy.config.keys_file import written
 from tests.running_command import until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion

@@ -92,9 +92,9 @@ def test_workers_share_what_they_count(command: Command, upstream: ScriptedUpstr
 
 @pytest.mark.parametrize("url", [None, "memory://", "sqlite:///:memory:"])
 def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
-    from anthropic_proxy.config import Settings
+    from anthropic_proxy.config.keys_file import configured_keys
+    from anthropic_proxy.config.settings import Settings
     from anthropic_proxy.errors import ConfigError
-    from anthropic_proxy.keys_file import configured_keys
 
     month = {"PROXY_API_KEYS": "a=a", "KEY_TOKENS_PER_MONTH": 10, "RATE_LIMIT_STORAGE_URL": url}
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1", **month)
@@ -105,7 +105,7 @@ def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
 
 def test_several_processes_share_what_they_count(tmp_path: Path) -> None:
     """Each has the file of all, without a setting."""
-    from anthropic_proxy.config import Settings
+    from anthropic_proxy.config.settings import Settings
 
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1")
     assert settings.limit_storage == "memory://"

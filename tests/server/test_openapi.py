@@ -10,8 +10,8 @@ import pytest
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.api.openapi import description
-from anthropic_proxy.config import Settings
-from anthropic_proxy.topology import load_routing
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import load_routing
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
 

@@ -3,9 +3,9 @@
 from typing import get_args
 
 from anthropic_proxy.addresses import CHAT_COMPLETIONS
+from anthropic_proxy.config.upstream_settings import Api
 from anthropic_proxy.dialects import DIALECTS
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.upstream_settings import Api
 
 
 def test_each_api_that_needs_a_translation_has_a_row() -> None:

@@ -15,7 +15,7 @@ from anthropic_proxy.api.middleware.cors import cors
 from anthropic_proxy.api.middleware.in_flight import OpenRequests
 from anthropic_proxy.api.middleware.observation import Observed
 from anthropic_proxy.client_keys import ClientKeys
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.gateway import Generations
 from anthropic_proxy.gateway.upstream_probe import Prober
 from anthropic_proxy.limit_storage import open_storage

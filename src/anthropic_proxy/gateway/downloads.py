@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, shortage
 from anthropic_proxy.gateway.download_cache import File, KeptFiles
 from anthropic_proxy.shortages import shortage_of

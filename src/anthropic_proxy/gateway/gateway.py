@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 
 from anthropic_proxy import routing
 from anthropic_proxy.client import Client
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.adaptive_sender import Sender

@@ -1,7 +1,7 @@
 """What a person who starts the server on a terminal sees first: where it listens, its upstream, and how to use it."""
 
 from anthropic_proxy import __version__
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.routing import Routing
 

@@ -17,10 +17,10 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, LifespanState
 
 from anthropic_proxy.api.asgi import WRITER, AsgiApplication
+from anthropic_proxy.config.server_settings import ServerSettings
 from anthropic_proxy.server.chunked_writes import chunked_writes
 from anthropic_proxy.server.hypercorn_protocols import Connection, Context
 from anthropic_proxy.server.sockets import BACKLOG
-from anthropic_proxy.server_settings import ServerSettings
 
 # Seconds in which a client has to complete its TLS handshake.
 _HANDSHAKE_SECONDS = 30

@@ -20,10 +20,11 @@ from typing import Any
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.client_keys import ClientKeys
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.keys_file import configured_keys
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.keys_file import configured_keys
 from anthropic_proxy.observe import processes
 from anthropic_proxy.observe.log_writer import LogWriter
 from anthropic_proxy.observe.logs import Log, configure, is_json, is_terminal
@@ -36,7 +37,6 @@ from anthropic_proxy.server.sockets import address_of, is_loopback, listen, list
 from anthropic_proxy.server.supervisor import Order, Supervisor, Told
 from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.shortages import is_out_of_files
-from anthropic_proxy.topology import load_routing
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.detection import identify, may_be_asked
 from anthropic_proxy.upstream.http_client import Upstream

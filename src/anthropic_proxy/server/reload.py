@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePath
 
-from anthropic_proxy.config import Settings
+from anthropic_proxy.config.observability_settings import ObserveSettings
+from anthropic_proxy.config.server_settings import ServerSettings
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import text_of
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.server.tls import Certificates
-from anthropic_proxy.server_settings import ServerSettings
-from anthropic_proxy.topology import text_of
 
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
 _FIXED = tuple(sorted({**ServerSettings.model_fields, **ObserveSettings.model_fields}))

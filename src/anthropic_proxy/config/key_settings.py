@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy import api_keys_variable, storage_url, variables
 from anthropic_proxy.addresses import check_login
 from anthropic_proxy.client_keys import KeyLimits
+from anthropic_proxy.config import api_keys, env_values, storage_url
 
 _NUMBER = "a number from 1 on, for each key that has none of its own"
 # The storages of `limits` that work without a server or with Redis.
@@ -55,7 +55,7 @@ class KeySettings(BaseSettings):
     @field_validator("cors_allowed_origins", mode="before")
     @classmethod
     def _are_origins(cls, value: Any) -> Any:
-        origins = variables.parts(value) if isinstance(value, str) else value
+        origins = env_values.parts(value) if isinstance(value, str) else value
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin: it has a scheme and a host, and no path")
@@ -97,7 +97,7 @@ class KeySettings(BaseSettings):
     @classmethod
     def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            api_keys_variable.parse(value.get_secret_value())
+            api_keys.parse(value.get_secret_value())
         return value
 
     @property

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from anthropic_proxy.addresses import api_address, host_of, is_deployment
-from anthropic_proxy.config import Settings
-from anthropic_proxy.config_entries import RouteEntry, TargetEntry, UpstreamEntry
-from anthropic_proxy.config_file import ConfigFile, parse
+from anthropic_proxy.config.file import ConfigFile, parse
+from anthropic_proxy.config.file_models import RouteEntry, TargetEntry, UpstreamEntry
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
 from anthropic_proxy.endpoints import Endpoint, Limits, Timeouts
 from anthropic_proxy.errors import ConfigError

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from anthropic_proxy.config_entries import (
+from anthropic_proxy.config.file_models import (
     FactsEntry,
     FileEntry,
     LimitsEntry,
@@ -25,8 +25,8 @@ from anthropic_proxy.config_entries import (
     TimeoutsEntry,
     UpstreamEntry,
 )
-from anthropic_proxy.config_text import Path, Source, located, parse_text
-from anthropic_proxy.config_values import Around, suggestion
+from anthropic_proxy.config.file_values import Around, suggestion
+from anthropic_proxy.config.yaml_toml import Path, Source, located, parse_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.redaction import MASK, is_key_like, shown_url
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from anthropic_proxy.config_values import (
+from anthropic_proxy.config.file_values import (
     AsList,
     DialectName,
     Fields,

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from anthropic_proxy.api_keys_variable import parse
 from anthropic_proxy.client_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
-from anthropic_proxy.config_text import parse_text
+from anthropic_proxy.config.api_keys import parse
+from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.key_settings import KeySettings
 from anthropic_proxy.wire.codec import dumps, loads
 
 _VARIABLE = "PROXY_API_KEYS_FILE"

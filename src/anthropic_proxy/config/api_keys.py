@@ -2,8 +2,8 @@
 
 import re
 
-from anthropic_proxy import variables
 from anthropic_proxy.client_keys import ClientKey, ClientKeys, checked_name, hashed
+from anthropic_proxy.config import env_values
 
 # In base64 = stands at the end of a key, where it can't be what divides it from its name.
 _NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
@@ -15,9 +15,9 @@ def parse(text: str) -> tuple[ClientKey, ...]:
     Raises ValueError, which shows no key.
     """
     if text.lstrip().startswith("{"):
-        given = list((variables.pairs(text) or {}).items())
+        given = list((env_values.pairs(text) or {}).items())
     else:
-        given = [_name_and_key(number, part) for number, part in enumerate(variables.parts(text), 1)]
+        given = [_name_and_key(number, part) for number, part in enumerate(env_values.parts(text), 1)]
     if not given:
         raise ValueError("it holds no key")
     keys = tuple(_client_key(name, secret) for name, secret in given)
@@ -32,4 +32,4 @@ def _name_and_key(number: int, part: str) -> tuple[str, str]:
 
 def _client_key(name: str, secret: str) -> ClientKey:
     # A name that is none may be a part of a key.
-    return ClientKey(checked_name(name), hashed(variables.header_value(secret)))
+    return ClientKey(checked_name(name), hashed(env_values.header_value(secret)))

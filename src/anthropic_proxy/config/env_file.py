@@ -14,7 +14,7 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 from pydantic import AliasChoices
 
-from anthropic_proxy.config import NETWORK_VARIABLES, Settings
+from anthropic_proxy.config.settings import NETWORK_VARIABLES, Settings
 
 # Names that begin like this are ours, however they go on.
 _PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode
 
-from anthropic_proxy import variables
+from anthropic_proxy.config import env_values
 
 Required = Literal["upstream", "config"]
 
@@ -73,7 +73,7 @@ class ServerSettings(BaseSettings):
     @field_validator("ready_requires", mode="before")
     @classmethod
     def _are_parts(cls, value: Any) -> Any:
-        return variables.parts(value, r"[;,\n]") if isinstance(value, str) else value
+        return env_values.parts(value, r"[;,\n]") if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _tls_fits_together(self) -> Self:

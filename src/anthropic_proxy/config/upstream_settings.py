@@ -8,8 +8,9 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_valid
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode
 
-from anthropic_proxy import dialects, variables
+from anthropic_proxy import dialects
 from anthropic_proxy.addresses import api_address
+from anthropic_proxy.config import env_values
 from anthropic_proxy.endpoints import Api
 from anthropic_proxy.wire.codec import JsonObject
 
@@ -103,9 +104,9 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_base_url")
     @classmethod
     def _url_is_usable(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if not variables.parts(value or "") and not info.data.get("config_file"):
+        if not env_values.parts(value or "") and not info.data.get("config_file"):
             raise PydanticCustomError("missing_upstream", "{text}", {"text": MISSING_URL})
-        for url in variables.parts(value or ""):
+        for url in env_values.parts(value or ""):
             api_address(url)
         return value
 
@@ -113,7 +114,7 @@ class UpstreamSettings(BaseSettings):
     @classmethod
     def _key_is_usable(cls, value: SecretStr | None) -> SecretStr | None:
         """Mounted secrets end with a newline; what else can't stand in a header is a mistake."""
-        keys = variables.parts(value.get_secret_value(), ";") if value else ()
+        keys = env_values.parts(value.get_secret_value(), ";") if value else ()
         if not all(key.isascii() and key.isprintable() for key in keys):
             raise ValueError("must be printable ASCII characters")
         return SecretStr(";".join(keys)) if keys else None
@@ -126,12 +127,12 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_facts", mode="before")
     @classmethod
     def _are_pairs(cls, value: Any) -> Any:
-        return variables.pairs(value) if isinstance(value, str) else value
+        return env_values.pairs(value) if isinstance(value, str) else value
 
     @field_validator("upstream_headers", mode="before")
     @classmethod
     def _are_headers(cls, value: Any) -> Any:
-        return variables.headers(value) if isinstance(value, str) else value
+        return env_values.headers(value) if isinstance(value, str) else value
 
     @field_validator("upstream_facts")
     @classmethod
@@ -142,7 +143,7 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_extra_body", mode="before")
     @classmethod
     def _is_object(cls, value: Any) -> Any:
-        return variables.extra_body(variables.json_object(value)) if isinstance(value, str) else value
+        return env_values.extra_body(env_values.json_object(value)) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -155,9 +156,9 @@ class UpstreamSettings(BaseSettings):
     @property
     def upstream_urls(self) -> tuple[str, ...]:
         """The base URLs, in their order."""
-        return variables.parts(self.upstream_base_url or "")
+        return env_values.parts(self.upstream_base_url or "")
 
     @property
     def upstream_keys(self) -> tuple[str, ...]:
         """The keys themselves."""
-        return variables.parts(self.upstream_api_key.get_secret_value(), ";") if self.upstream_api_key else ()
+        return env_values.parts(self.upstream_api_key.get_secret_value(), ";") if self.upstream_api_key else ()

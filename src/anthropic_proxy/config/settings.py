@@ -23,16 +23,16 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from anthropic_proxy import variables
 from anthropic_proxy.addresses import check_login
-from anthropic_proxy.config_problems import problem
-from anthropic_proxy.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.config import env_values
+from anthropic_proxy.config.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.config.env_errors import problem
+from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.observability_settings import ObserveSettings
+from anthropic_proxy.config.server_settings import ServerSettings
+from anthropic_proxy.config.upstream_settings import Pairs, UpstreamSettings
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.key_settings import KeySettings
-from anthropic_proxy.observe_settings import ObserveSettings
 from anthropic_proxy.redaction import Secret, url_secrets
-from anthropic_proxy.server_settings import ServerSettings
-from anthropic_proxy.upstream_settings import Pairs, UpstreamSettings
 
 # Of the `.env` file, and of each of its values.
 MAX_ENV_BYTES = 1024 * 1024
@@ -98,7 +98,7 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
     def _models_are_pairs(cls, value: Any) -> Any:
-        return variables.models(value) if isinstance(value, str) else value
+        return env_values.models(value) if isinstance(value, str) else value
 
     @field_validator("download_allowed_hosts", mode="before")
     @classmethod

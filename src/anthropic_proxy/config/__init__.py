@@ -1,0 +1,1 @@
+"""Environment, configuration file and keys file, read into one validated configuration."""
