@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from anthropic_proxy.client_keys import EVERYTHING, ClientKey, ClientKeys, RefusedError, hashed
+from anthropic_proxy.auth.api_keys import EVERYTHING, ClientKey, ClientKeys, RefusedError, hashed
 from anthropic_proxy.config.api_keys import parse
 
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from anthropic_proxy.auth.api_keys import hashed
 from anthropic_proxy.cli import main
-from anthropic_proxy.client_keys import hashed
 
 
 @pytest.fixture

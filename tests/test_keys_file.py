@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.client_keys import ClientKey, KeyLimits, hashed
+from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, hashed
 from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.keys_file import change, configured_keys, parse_file, written
 from anthropic_proxy.config.settings import load

@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 from limits.aio.storage import Storage
 
-from anthropic_proxy import limit_storage
+from anthropic_proxy.auth import sqlite_storage
+from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.limit_storage import open_storage
 from tests.redis_server import running_redis
 from tests.scripted_upstream import DEADLINE
 
@@ -62,7 +62,7 @@ def test_counting(url: str) -> None:
 
 def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
     path = f"sqlite:///{tmp_path}/limits.db"
-    now = limit_storage.time.time()
+    now = sqlite_storage.time.time()
 
     async def count(counters: Storage) -> None:
         assert await counters.incr("month", 100) == 1
@@ -75,7 +75,7 @@ def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
         assert (await counters.get_expiry("minute"), await counters.get_expiry("month")) == (now + 30, now + 100)
 
     for after, work in ((0, count), (20, count_later)):
-        with mock.patch.object(limit_storage.time, "time", return_value=now + after):
+        with mock.patch.object(sqlite_storage.time, "time", return_value=now + after):
             _with(path, work)
 
 
@@ -99,7 +99,7 @@ def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     # The storage works in a thread of its own.
     released = threading.Event()
-    with mock.patch.object(limit_storage.time, "sleep", side_effect=lambda _: released.set()) as paused:
+    with mock.patch.object(sqlite_storage.time, "sleep", side_effect=lambda _: released.set()) as paused:
         with ThreadPoolExecutor(1) as thread:
             opened = thread.submit(open_storage, f"sqlite:///{path}")
             assert released.wait(DEADLINE)
@@ -114,7 +114,7 @@ def test_a_file_that_stays_locked(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "limits.db", isolation_level=None)
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
-    with mock.patch.object(limit_storage, "_BUSY_SECONDS", 0), pytest.raises(ConfigError, match="database is locked"):
+    with mock.patch.object(sqlite_storage, "_BUSY_SECONDS", 0), pytest.raises(ConfigError, match="database is locked"):
         open_storage(f"sqlite:///{tmp_path}/limits.db")
     other.close()
 
@@ -156,5 +156,5 @@ def test_addresses_of_redis(url: str) -> None:
 
 
 def test_paths() -> None:
-    assert limit_storage.sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
-    assert limit_storage.sqlite_path("sqlite:///b.db") == Path("b.db")
+    assert sqlite_storage.sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
+    assert sqlite_storage.sqlite_path("sqlite:///b.db") == Path("b.db")

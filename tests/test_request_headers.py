@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.client import Client
+from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.dialects import dialect_of
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError

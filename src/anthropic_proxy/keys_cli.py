@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from anthropic_proxy.client_keys import ClientKey, KeyLimits, checked_name, hashed
+from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, checked_name, hashed
 from anthropic_proxy.config import keys_file
 from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.settings import find_env_file

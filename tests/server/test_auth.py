@@ -6,7 +6,7 @@ import anthropic
 import httpx
 import pytest
 
-from anthropic_proxy.client_keys import ClientKey, hashed
+from anthropic_proxy.auth.api_keys import ClientKey, hashed
 from anthropic_proxy.config.keys_file import written
 from tests.running_command import until
 from tests.running_proxy import running_proxy

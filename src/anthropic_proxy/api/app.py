@@ -14,18 +14,18 @@ from anthropic_proxy.api.messages_app import Endpoints
 from anthropic_proxy.api.middleware.cors import cors
 from anthropic_proxy.api.middleware.in_flight import OpenRequests
 from anthropic_proxy.api.middleware.observation import Observed
-from anthropic_proxy.client_keys import ClientKeys
+from anthropic_proxy.auth.api_keys import ClientKeys
+from anthropic_proxy.auth.rate_limits import Charges, RateLimits
+from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.gateway import Generations
 from anthropic_proxy.gateway.upstream_probe import Prober
-from anthropic_proxy.limit_storage import open_storage
 from anthropic_proxy.observe import tracing
 from anthropic_proxy.observe.exposition import Exposition
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.metrics import Metrics
 from anthropic_proxy.observe.observation import Sink
 from anthropic_proxy.observe.request_log import RequestLog
-from anthropic_proxy.rate_limits import Charges, RateLimits
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.shortages import ShortageLog, open_files
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from anthropic_proxy.api.request import Request
-from anthropic_proxy.client import Client
-from anthropic_proxy.client_keys import ClientKeys, RefusedError
-from anthropic_proxy.rate_limits import RateLimits
+from anthropic_proxy.auth.api_keys import ClientKeys, RefusedError
+from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.rate_limits import RateLimits
 
 
 class Access:

@@ -4,7 +4,7 @@ import re
 
 from anthropic_proxy.api.request import TOO_LARGE, Request
 from anthropic_proxy.api.response import Response
-from anthropic_proxy.client_keys import RefusedError
+from anthropic_proxy.auth.api_keys import RefusedError
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Outcome

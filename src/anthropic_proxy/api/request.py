@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from anthropic_proxy.api.asgi import OBSERVATION, Receive, Scope
-from anthropic_proxy.client import Client
-from anthropic_proxy.client_keys import EVERYTHING
+from anthropic_proxy.auth.api_keys import EVERYTHING
+from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observe.observation import Observation
 from anthropic_proxy.wire.quoting import shortened

@@ -2,7 +2,7 @@
 
 import re
 
-from anthropic_proxy.client_keys import ClientKey, ClientKeys, checked_name, hashed
+from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, checked_name, hashed
 from anthropic_proxy.config import env_values
 
 # In base64 = stands at the end of a key, where it can't be what divides it from its name.

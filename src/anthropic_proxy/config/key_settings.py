@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anthropic_proxy.addresses import check_login
-from anthropic_proxy.client_keys import KeyLimits
+from anthropic_proxy.auth.api_keys import KeyLimits
 from anthropic_proxy.config import api_keys, env_values, storage_url
 
 _NUMBER = "a number from 1 on, for each key that has none of its own"

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from anthropic_proxy.client_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
+from anthropic_proxy.auth.api_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
 from anthropic_proxy.config.api_keys import parse
 from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Self, cast
 
 from anthropic_proxy import routing
-from anthropic_proxy.client import Client
+from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError

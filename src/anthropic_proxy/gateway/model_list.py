@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from anthropic_proxy.client import Client
+from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.gateway.passthrough_backend import Passing
 from anthropic_proxy.gateway.translating_backend import Serving

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.client import NOBODY, Client
+from anthropic_proxy.auth.caller import NOBODY, Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observe.observation import Observation

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from anthropic_proxy.client import NOBODY
+from anthropic_proxy.auth.caller import NOBODY
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.endpoints import Endpoint, Timeouts
 from anthropic_proxy.errors import NOT_THERE, ApiError

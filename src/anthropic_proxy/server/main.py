@@ -19,7 +19,7 @@ from typing import Any
 
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
-from anthropic_proxy.client_keys import ClientKeys
+from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.config.keys_file import configured_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing

@@ -6,7 +6,7 @@ who asks. All others are between the client and this proxy.
 
 from collections.abc import Mapping
 
-from anthropic_proxy.client import Client
+from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 

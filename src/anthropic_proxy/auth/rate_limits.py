@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerMonth, WindowStats
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from anthropic_proxy.client_keys import ClientKey, ClientKeys, Reason, RefusedError
-from anthropic_proxy.limit_storage import Opened
+from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, Reason, RefusedError
+from anthropic_proxy.auth.sqlite_storage import Opened
 from anthropic_proxy.observe.logs import Log
 from anthropic_proxy.observe.observation import Observation
 
