@@ -8,7 +8,7 @@ from typing import Self
 import httpx
 import pytest
 
-from anthropic_proxy.observe.log_writer import MAX_BYTES
+from anthropic_proxy.observability.log_writer import MAX_BYTES
 from tests.running_command import Command, until
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream
 

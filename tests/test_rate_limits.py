@@ -17,8 +17,8 @@ from anthropic_proxy.auth import rate_limits
 from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, KeyLimits, RefusedError
 from anthropic_proxy.auth.rate_limits import Charges, RateLimits
 from anthropic_proxy.auth.sqlite_storage import Opened, open_storage
-from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
 from tests.redis_server import Redis, running_redis, silent_server
 from tests.scripted_upstream import DEADLINE
 

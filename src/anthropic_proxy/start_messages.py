@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anthropic_proxy.config import env_file as env_files
 from anthropic_proxy.config.settings import MAX_ENV_BYTES
-from anthropic_proxy.observe.logs import LogFormat, is_json, json_line
+from anthropic_proxy.observability.logs import LogFormat, is_json, json_line
 
 _FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
 

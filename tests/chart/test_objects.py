@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from anthropic_proxy.config.file import parse
-from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.server.supervisor import _PATIENCE
 from tests.chart.helm import CI_VALUES, HelmError, Object, Values, kinds, objects, one, pods, proxy, read, texts
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.observe.console import BANNER, REQUEST_FINISHED, ConsoleRenderer
+from anthropic_proxy.observability.console import BANNER, REQUEST_FINISHED, ConsoleRenderer
 
 _TIME = {"timestamp": "2026-11-30T07:14:10.000000Z"}
 _CHAT = {

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import values
 
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.observe import processes
-from anthropic_proxy.observe.exposition import Exposition, Format
-from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability import multiprocess
+from anthropic_proxy.observability.exposition import Exposition, Format
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
 from tests.scripted_upstream import DEADLINE
 
 # As docs/observability.md has it.
@@ -65,7 +65,7 @@ def test_the_number_of_series_is_bounded() -> None:
 def test_the_number_of_series_of_several_processes_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    processes.share(str(tmp_path))
+    multiprocess.share(str(tmp_path))
     metrics = Metrics(most_models=100)
     _worst_traffic(metrics)
     assert len(_series(metrics)) < MOST_SERIES

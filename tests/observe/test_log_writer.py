@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from anthropic_proxy.observe import log_writer as module
-from anthropic_proxy.observe.log_writer import LogWriter
+from anthropic_proxy.observability import log_writer as module
+from anthropic_proxy.observability.log_writer import LogWriter
 from tests.scripted_upstream import DEADLINE
 
 

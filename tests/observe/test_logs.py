@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.observe.logs import Log, LogFormat, _Unbreakable, configure
+from anthropic_proxy.observability.logs import Log, LogFormat, _Unbreakable, configure
 from anthropic_proxy.redaction import Secret
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()

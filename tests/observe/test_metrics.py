@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
 from tests.running_command import REQUEST, Command, until
 from tests.running_proxy import running_proxy
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.exposition import generate_latest
 
-from anthropic_proxy.observe import processes
+from anthropic_proxy.observability import multiprocess
 
 Process = Callable[[int], None]
 
@@ -26,7 +26,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     def run(pid: int) -> None:
         monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))
         registry = CollectorRegistry()
-        histogram, counter, gauge = processes.kinds(registry)
+        histogram, counter, gauge = multiprocess.kinds(registry)
         counter("requests", "Requests.", ("model",)).labels(f"m{pid % 2}").inc(3)
         histogram("seconds", "Seconds.", buckets=(1, 2)).observe(1.5)
         gauge("busy", "Busy.").set(1)
@@ -35,8 +35,8 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
 
 
 def _numbers() -> dict[str, float]:
-    with processes.reading():
-        text = generate_latest(processes.all_metrics(CollectorRegistry())).decode()
+    with multiprocess.reading():
+        text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if re.match("requests|seconds|busy", line)]
     return {name: float(value) for name, value in lines}
 
@@ -53,13 +53,13 @@ def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, proces
     assert (before['seconds_bucket{le="1.0"}'], before["seconds_count"], before["seconds_sum"]) == (0, 20, 30)
     assert before["busy"] == 20
     for pid in range(1, 20):
-        processes.died(pid)
+        multiprocess.died(pid)
     assert _numbers() == before | {"busy": 1}
     assert _files(tmp_path) == {f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")} | {
         "gauge_livesum_20.db"
     }
-    processes.died(20)
-    processes.died(21)
+    multiprocess.died(20)
+    multiprocess.died(21)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
 
 
@@ -67,8 +67,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, process: Process, monkeypatch
     for pid in (1, 2):
         process(pid)
     before = _numbers()
-    monkeypatch.setattr(processes.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
-    processes.died(1)
+    monkeypatch.setattr(multiprocess.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    multiprocess.died(1)
     assert _numbers() == before | {"busy": 1}
 
 
@@ -80,7 +80,7 @@ _NO_TEXT = struct.pack("<ii", 40, 0) + struct.pack("<i", 12) + b"\xff" * 12 + by
 def test_a_file_that_was_not_finished_stops_nothing(tmp_path: Path, process: Process, content: bytes) -> None:
     process(1)
     (tmp_path / "counter_1.db").write_bytes(content)
-    processes.died(1)
+    multiprocess.died(1)
     assert (tmp_path / "counter_1.db").exists()
 
 
@@ -90,10 +90,10 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
         process(pid)
         registry = CollectorRegistry()
         for number in range(100):
-            processes.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(labels).inc()
+            multiprocess.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(labels).inc()
     before = _numbers()
-    processes.died(1)
-    processes.died(2)
+    multiprocess.died(1)
+    multiprocess.died(2)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
     assert len(before) > 100
 
@@ -101,16 +101,16 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
 def test_a_reader_that_does_not_end_stops_nothing(
     tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_LOCK_PAUSE", 0)
+    monkeypatch.setattr(multiprocess, "_LOCK_PAUSE", 0)
     process(1)
     before = _numbers()
     reader = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(reader, fcntl.LOCK_SH)
-    processes.died(1)
+    multiprocess.died(1)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
     assert "counter_1.db" in _files(tmp_path)
     os.close(reader)
-    processes.died(1)
+    multiprocess.died(1)
     assert "counter_1.db" not in _files(tmp_path)
 
 
@@ -118,13 +118,13 @@ def test_cpu_time_outlives_its_process(process: Process) -> None:
     """Else its sum would fall, which Prometheus takes for a restart."""
 
     def cpu() -> float:
-        text = generate_latest(processes.all_metrics(CollectorRegistry())).decode()
+        text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
         (line,) = (line for line in text.splitlines() if line.startswith("process_cpu_seconds_total "))
         return float(line.split()[1])
 
     process(os.getpid())
     process(1)
-    processes.died(1, 1000.5)
-    processes.died(2, 0.25)
+    multiprocess.died(1, 1000.5)
+    multiprocess.died(2, 0.25)
     assert cpu() >= 1000.75
     assert cpu() < 2000

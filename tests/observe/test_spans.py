@@ -7,8 +7,8 @@ import pytest
 
 from anthropic_proxy.dialects import GENERIC, named
 from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.observe import spans
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.observability.tracing import spans
 
 ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
 

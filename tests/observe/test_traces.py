@@ -11,8 +11,8 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.traces import _Said
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.tracing.exporter import _Said
 from tests.otlp_receiver import Receiver, attributes
 from tests.running_command import REQUEST, Command, until
 from tests.running_proxy import running_proxy

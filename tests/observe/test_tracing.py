@@ -5,8 +5,8 @@ from unittest import mock
 
 import pytest
 
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.tracing import traces
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.tracing.setup import traces
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "anthropic_proxy.observe.traces", raising=False)
+    monkeypatch.delitem(sys.modules, "anthropic_proxy.observability.tracing.exporter", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     log = mock.create_autospec(Log, instance=True)
     assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []

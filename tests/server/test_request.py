@@ -10,7 +10,7 @@ from anthropic_proxy.api.asgi import OBSERVATION, Message, Receive
 from anthropic_proxy.api.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.observation import Observation
 
 LEFT = {"type": "http.disconnect"}
 

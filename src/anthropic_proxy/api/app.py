@@ -20,12 +20,12 @@ from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.gateway import Generations
 from anthropic_proxy.gateway.upstream_probe import Prober
-from anthropic_proxy.observe import tracing
-from anthropic_proxy.observe.exposition import Exposition
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Sink
-from anthropic_proxy.observe.request_log import RequestLog
+from anthropic_proxy.observability.exposition import Exposition
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Sink
+from anthropic_proxy.observability.request_log import RequestLog
+from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.shortages import ShortageLog, open_files
 
@@ -65,7 +65,7 @@ class Application:
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
-        self._traces = tracing.traces(settings.environment, self.log, ops.PATHS)
+        self._traces = setup.traces(settings.environment, self.log, ops.PATHS)
         self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log)
         # Probes and metrics, for a port of their own.
         operations = quart_app.application(self.log, ops.routes(health, exposition))

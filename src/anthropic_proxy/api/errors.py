@@ -6,8 +6,8 @@ from anthropic_proxy.api.request import TOO_LARGE, Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.auth.api_keys import RefusedError
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.observation import Outcome
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Outcome
 from anthropic_proxy.upstream.http_client import UpstreamError
 from anthropic_proxy.wire.anthropic import InvalidRequestError
 

@@ -13,7 +13,7 @@ from anthropic_proxy.api.auth import Access
 from anthropic_proxy.api.request import ClientLeftError, Request, WhileClientStays
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 """Answers a request whose body was read. Raises whatever is an error to be told."""

@@ -12,7 +12,7 @@ from anthropic_proxy.api.asgi import Scope
 from anthropic_proxy.api.auth import Access
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 
 
 def application(log: Log, *routes: Blueprint) -> Quart:

@@ -9,7 +9,7 @@ from anthropic_proxy.api.asgi import OBSERVATION, Receive, Scope
 from anthropic_proxy.auth.api_keys import EVERYTHING
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.quoting import shortened
 
 # The Messages API's own limit.

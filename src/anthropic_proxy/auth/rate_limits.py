@@ -18,8 +18,8 @@ from limits.aio.strategies import FixedWindowRateLimiter
 
 from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, Reason, RefusedError
 from anthropic_proxy.auth.sqlite_storage import Opened
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 
 # Seconds until counters count as out of reach.
 _SECONDS = 2.0

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from anthropic_proxy.observe.logs import LogFormat
+from anthropic_proxy.observability.logs import LogFormat
 
 
 class ObserveSettings(BaseSettings):

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import Attempt, Learned
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.translate import rate_limit_headers, upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.upstream.client import Call, EndpointClient

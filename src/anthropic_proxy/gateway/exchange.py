@@ -10,7 +10,7 @@ from anthropic_proxy.gateway.request_context import Progress
 from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import missing_tools
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header

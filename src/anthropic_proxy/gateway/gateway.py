@@ -27,9 +27,9 @@ from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
 from anthropic_proxy.gateway.translating_backend import Serving
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.metrics import Metrics
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import Route, Routing
 from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.reasoning.signatures import Signer

@@ -13,8 +13,8 @@ from anthropic_proxy.gateway.adaptive_sender import raise_for_page, told
 from anthropic_proxy.gateway.request_context import Asked
 from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import opened
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import Route
 from anthropic_proxy.translate import passthrough, upstream_errors
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks

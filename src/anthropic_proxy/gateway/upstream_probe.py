@@ -16,8 +16,8 @@ from anthropic_proxy.auth.caller import NOBODY
 from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.endpoints import Endpoint, Timeouts
 from anthropic_proxy.errors import NOT_THERE, ApiError
-from anthropic_proxy.observe.console import UPSTREAM_PROBED
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.console import UPSTREAM_PROBED
+from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_page
 from anthropic_proxy.upstream.headers import headers_for

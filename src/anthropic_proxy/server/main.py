@@ -25,9 +25,9 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.dialects import Dialect
 from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.observe import processes
-from anthropic_proxy.observe.log_writer import LogWriter
-from anthropic_proxy.observe.logs import Log, configure, is_json, is_terminal
+from anthropic_proxy.observability import multiprocess
+from anthropic_proxy.observability.log_writer import LogWriter
+from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
 from anthropic_proxy.routing import Routing
 from anthropic_proxy.server.banner import banner, key_summary
 from anthropic_proxy.server.early_signals import HeldHangup
@@ -84,9 +84,9 @@ def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None,
                 Log().banner(banner(settings, load_routing(settings), address))
             on_ready(address)
 
-        told = Told(ready=ready, stopping=listeners.main.close, died=processes.died)
+        told = Told(ready=ready, stopping=listeners.main.close, died=multiprocess.died)
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
-            processes.share(directory)
+            multiprocess.share(directory)
             work = partial(_work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer)
             Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 

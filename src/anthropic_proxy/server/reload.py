@@ -14,7 +14,7 @@ from anthropic_proxy.config.server_settings import ServerSettings
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import text_of
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
 
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.

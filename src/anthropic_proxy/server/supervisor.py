@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.early_signals import HeldHangup
 
 # Seconds after which a worker that died is replaced. They double while workers die as soon as they have begun.

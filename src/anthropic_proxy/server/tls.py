@@ -5,7 +5,7 @@ import time
 
 from anthropic_proxy.config.server_settings import ServerSettings
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 
 # RFC 9113, 9.2: what HTTP/2 asks for, without the suites of TLS 1.2 that it forbids.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

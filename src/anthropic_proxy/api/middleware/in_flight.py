@@ -12,7 +12,7 @@ from typing import Any
 
 from anthropic_proxy.api.asgi import ABORT, OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.errors import ApiError, stopping
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.sse import encode
 
 # Seconds for the last events to reach their clients.

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from anthropic_proxy.api.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
 from anthropic_proxy.gateway.ids import new_id
-from anthropic_proxy.observe.logs import Log, hide_in_this_task
-from anthropic_proxy.observe.observation import Observation, Sink, new_span_id, new_trace
-from anthropic_proxy.observe.trace_context import TRACEPARENT, TRACESTATE, received
+from anthropic_proxy.observability.logs import Log, hide_in_this_task
+from anthropic_proxy.observability.observation import Observation, Sink, new_span_id, new_trace
+from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, received
 from anthropic_proxy.redaction import loggable_path
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Any
 
-from anthropic_proxy.observe.console import REQUEST_FINISHED
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.observation import Observation
+from anthropic_proxy.observability.console import REQUEST_FINISHED
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 
 
 class RequestLog:

@@ -21,10 +21,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from anthropic_proxy import __version__
-from anthropic_proxy.observe import spans
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.observe.trace_context import RANDOM, TraceContext
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.observability.trace_context import RANDOM, TraceContext
+from anthropic_proxy.observability.tracing import spans
 
 # Seconds that the last spans may take at the server's end.
 _FLUSH_SECONDS = 5

@@ -8,7 +8,7 @@ count it twice. Nothing here is a prompt, an answer, a key, or the text of an er
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anthropic_proxy.observe.observation import Observation, UpstreamRequest
+from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 
 Attributes = dict[str, str | int | float | bool | Sequence[str]]
 

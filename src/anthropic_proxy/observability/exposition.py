@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anthropic_proxy.observe.metrics import Metrics
+from anthropic_proxy.observability.metrics import Metrics
 
 _KEPT_SECONDS = 1.0
 _GZIP_LEVEL = 5

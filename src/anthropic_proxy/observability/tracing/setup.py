@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from anthropic_proxy.addresses import check_login
-from anthropic_proxy.observe.logs import Log
+from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.redaction import Secret, url_secrets
 
 if TYPE_CHECKING:
-    from anthropic_proxy.observe.traces import Traces
+    from anthropic_proxy.observability.tracing.exporter import Traces
 
 _EXPORTERS = ("otlp", "console")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -39,7 +39,7 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
     if not exporters:
         return []
     try:
-        from anthropic_proxy.observe.traces import Traces  # an extra, and half a second of the start
+        from anthropic_proxy.observability.tracing.exporter import Traces  # an extra, and half a second of the start
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
         log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)

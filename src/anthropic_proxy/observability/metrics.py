@@ -17,9 +17,9 @@ from prometheus_client.exposition import choose_encoder
 
 from anthropic_proxy import __version__
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.observe import buckets, processes
-from anthropic_proxy.observe.observation import Observation
-from anthropic_proxy.observe.processes import kinds
+from anthropic_proxy.observability import buckets, multiprocess
+from anthropic_proxy.observability.multiprocess import kinds
+from anthropic_proxy.observability.observation import Observation
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name")
 _MODEL = ("model", "upstream")
@@ -164,8 +164,8 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type, as an `Accept` header selects it. May be called in any thread."""
         encode, content_type = choose_encoder(accept)
-        with processes.reading():
-            return encode(processes.all_metrics(self._registry)), content_type
+        with multiprocess.reading():
+            return encode(multiprocess.all_metrics(self._registry)), content_type
 
     def _model_label(self, observation: Observation, upstream: str) -> str:
         name = observation.model
