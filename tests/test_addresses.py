@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.addresses import CHAT_COMPLETIONS, api_address, host_of, without_version
+from anthropic_proxy.providers.base_url import CHAT_COMPLETIONS, api_address, host_of, without_version
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from anthropic_proxy.addresses import api_address
 from anthropic_proxy.config import settings as config
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.config.settings import Settings, find_env_file, load
 from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.providers.base_url import api_address
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"

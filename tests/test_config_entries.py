@@ -18,9 +18,9 @@ from anthropic_proxy.config.file_models import (
     TimeoutsEntry,
     UpstreamEntry,
 )
-from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.endpoints import Limits, Timeouts
-from anthropic_proxy.routing import TIERS
+from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.routing.router import TIERS
+from anthropic_proxy.routing.upstream import Limits, Timeouts
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
 

@@ -10,9 +10,9 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.gateway.token_counting import TokenCounter
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.tokens.estimate import Estimate
 from anthropic_proxy.upstream.client import endpoint_client

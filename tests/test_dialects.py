@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC, NAMES, Dialect, dialect_of, for_responses, named, with_facts
+from anthropic_proxy.providers.profiles import (
+    DIALECTS,
+    GENERIC,
+    NAMES,
+    Dialect,
+    dialect_of,
+    for_responses,
+    named,
+    with_facts,
+)
 
 
 @pytest.mark.parametrize(

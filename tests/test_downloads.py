@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
-from anthropic_proxy.dialects import GENERIC
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway import downloads as downloads_module
 from anthropic_proxy.gateway.downloads import MAX_FILES, Downloads, is_public
+from anthropic_proxy.providers.profiles import GENERIC
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers
 
 Json = dict[str, Any]

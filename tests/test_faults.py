@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
 from tests.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
 from tests.running_proxy import running_proxy

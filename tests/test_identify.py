@@ -9,8 +9,8 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.dialects import GENERIC, named
-from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.providers.profiles import GENERIC, named
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.detection import PATHS, identify, may_be_asked
 from anthropic_proxy.upstream.http_client import Upstream

@@ -19,8 +19,6 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy.dialects import GENERIC
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway import pdf_process
 from anthropic_proxy.gateway import request_preparation as preparation_module
@@ -28,7 +26,9 @@ from anthropic_proxy.gateway.downloads import Downloads
 from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.request_preparation import Preparation
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import GENERIC
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.pdf import read_pages

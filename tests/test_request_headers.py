@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.auth.caller import Client
-from anthropic_proxy.dialects import dialect_of
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.providers.profiles import dialect_of
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.upstream.headers import headers_for
 
 CLIENT = Client(

@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import routing_from_settings, upstreams_from_settings
-from anthropic_proxy.routing import Route, routes, wants_thinking
+from anthropic_proxy.routing.router import Route, routes, wants_thinking
 
 _THINKER = {"REASONING_MODEL": "thinker"}
 _WRITER = {"COMPLETION_MODEL": "writer"}

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from anthropic_proxy import shortages
-from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.shortages import FILES, OpenFiles, ShortageLog, open_files, shortage_of
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError

@@ -7,10 +7,10 @@ import pytest
 
 from anthropic_proxy.config.settings import load
 from anthropic_proxy.config.upstreams import load_routing, text_of
-from anthropic_proxy.dialects import named
-from anthropic_proxy.endpoints import Limits, Timeouts
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.routing import Routing
+from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.routing.router import Routing
+from anthropic_proxy.routing.upstream import Limits, Timeouts
 
 FILE = """
 upstreams:

@@ -8,8 +8,8 @@ import aiohttp
 import httpx
 import pytest
 
-from anthropic_proxy.endpoints import Timeouts
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
 from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked, completion
 

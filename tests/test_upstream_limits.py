@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.endpoints import Timeouts
+from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Upstream
 from anthropic_proxy.wire import sse
 from tests.running_proxy import running_proxy

@@ -7,7 +7,7 @@ import pytest
 from anthropic_proxy import upstreams_page
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.dialects import NAMES, named
+from anthropic_proxy.providers.profiles import NAMES, named
 from anthropic_proxy.upstreams_page import GUIDES
 
 PAGE = Path(__file__).parent.parent / "docs" / "upstreams.md"

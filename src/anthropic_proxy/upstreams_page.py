@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from anthropic_proxy.dialect import FACTS
-from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.providers.provider_profile import FACTS
 
 
 class Guide(NamedTuple):

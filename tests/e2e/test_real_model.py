@@ -17,7 +17,7 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.demo import embedded
 from anthropic_proxy.gateway import token_counting
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.request.chat_request import to_openai
 from tests.running_proxy import running_proxy
 

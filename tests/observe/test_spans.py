@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import GENERIC, named
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.observability.tracing import spans
+from anthropic_proxy.providers.profiles import GENERIC, named
+from anthropic_proxy.routing.upstream import Endpoint
 
 ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
 

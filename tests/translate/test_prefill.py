@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.dialects import GENERIC
-from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import GENERIC
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.request.prefill import Prefill, PrefillStripper
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import named
-from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.reasoning.tool_call_signatures import without_signatures
 from anthropic_proxy.translate.request.chat_request import to_openai

@@ -26,7 +26,7 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Sink
 from anthropic_proxy.observability.request_log import RequestLog
 from anthropic_proxy.observability.tracing import setup
-from anthropic_proxy.routing import Routing
+from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.shortages import ShortageLog, open_files
 
 # Between two looks at the slots and breakers of the upstreams.

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
-from anthropic_proxy.addresses import check_login
 from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.providers.base_url import check_login
 
 # Seconds to wait for another process's write.
 _BUSY_SECONDS = 5.0

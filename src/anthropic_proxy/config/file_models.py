@@ -30,8 +30,8 @@ from anthropic_proxy.config.file_values import (
     UpstreamName,
     Url,
 )
-from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.endpoints import Api
+from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.routing.upstream import Api
 
 # Of these an upstream has one, or none.
 _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")

@@ -13,9 +13,9 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo
 
-from anthropic_proxy.addresses import api_address, has_login
 from anthropic_proxy.config.env_values import extra_body, header_name, header_value
-from anthropic_proxy.dialects import DIALECTS, GENERIC
+from anthropic_proxy.providers.base_url import api_address, has_login
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIALECTS = tuple(each.name for each in (*DIALECTS, GENERIC))

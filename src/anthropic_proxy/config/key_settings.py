@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy.addresses import check_login
 from anthropic_proxy.auth.api_keys import KeyLimits
 from anthropic_proxy.config import api_keys, env_values, storage_url
+from anthropic_proxy.providers.base_url import check_login
 
 _NUMBER = "a number from 1 on, for each key that has none of its own"
 # The storages of `limits` that work without a server or with Redis.

@@ -23,7 +23,6 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from anthropic_proxy.addresses import check_login
 from anthropic_proxy.config import env_values
 from anthropic_proxy.config.download_policy import DownloadPolicy, Fetched, parse_hosts
 from anthropic_proxy.config.env_errors import problem
@@ -32,6 +31,7 @@ from anthropic_proxy.config.observability_settings import ObserveSettings
 from anthropic_proxy.config.server_settings import ServerSettings
 from anthropic_proxy.config.upstream_settings import Pairs, UpstreamSettings
 from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.providers.base_url import check_login
 from anthropic_proxy.redaction import Secret, url_secrets
 
 # Of the `.env` file, and of each of its values.

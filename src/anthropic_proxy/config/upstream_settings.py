@@ -8,10 +8,10 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_valid
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode
 
-from anthropic_proxy import dialects
-from anthropic_proxy.addresses import api_address
 from anthropic_proxy.config import env_values
-from anthropic_proxy.endpoints import Api
+from anthropic_proxy.providers import profiles
+from anthropic_proxy.providers.base_url import api_address
+from anthropic_proxy.routing.upstream import Api
 from anthropic_proxy.wire.codec import JsonObject
 
 MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
@@ -122,7 +122,7 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_dialect")
     @classmethod
     def _dialect_is_known(cls, value: str | None) -> str | None:
-        return dialects.named(value).name if value else None
+        return profiles.named(value).name if value else None
 
     @field_validator("upstream_facts", mode="before")
     @classmethod
@@ -137,7 +137,7 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_facts")
     @classmethod
     def _facts_are_known(cls, value: Mapping[str, str] | None) -> Mapping[str, str] | None:
-        dialects.with_facts(dialects.GENERIC, value or {})
+        profiles.with_facts(profiles.GENERIC, value or {})
         return value
 
     @field_validator("upstream_extra_body", mode="before")

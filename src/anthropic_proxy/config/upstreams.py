@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from anthropic_proxy.addresses import api_address, host_of, is_deployment
 from anthropic_proxy.config.file import ConfigFile, parse
 from anthropic_proxy.config.file_models import RouteEntry, TargetEntry, UpstreamEntry
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.dialects import GENERIC, Dialect, dialect_of, named, with_facts
-from anthropic_proxy.endpoints import Endpoint, Limits, Timeouts
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.routing import TIERS, Groups, Routing, Rule, Target, targets_named
+from anthropic_proxy.providers.base_url import api_address, host_of, is_deployment
+from anthropic_proxy.providers.profiles import GENERIC, Dialect, dialect_of, named, with_facts
+from anthropic_proxy.routing.router import TIERS, Groups, Routing, Rule, Target, targets_named
+from anthropic_proxy.routing.upstream import Endpoint, Limits, Timeouts
 
 # Dialects of self-hosted servers that answered a probe, by the name of the upstream.
 DetectedProfiles = Mapping[str, Dialect]

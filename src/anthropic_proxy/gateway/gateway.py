@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 
-from anthropic_proxy import routing
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.adaptive_sender import Sender
 from anthropic_proxy.gateway.downloads import Downloads
@@ -30,7 +28,9 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing import Route, Routing
+from anthropic_proxy.routing import router
+from anthropic_proxy.routing.router import Route, Routing
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
@@ -162,7 +162,7 @@ class Gateway:
     def _routes(self, asked: Asked) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
         groups = self._routing.groups(asked.request, partial(self._input_tokens, asked))
-        found = routing.routes(retry.ordered(groups, random.random), asked.request["model"])
+        found = router.routes(retry.ordered(groups, random.random), asked.request["model"])
         if asked.refusal is not None:
             if not _is_native(found[0]):
                 raise asked.refusal

@@ -8,7 +8,7 @@ from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.gateway.passthrough_backend import Passing
 from anthropic_proxy.gateway.translating_backend import Serving
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing import Route, Routing, routes
+from anthropic_proxy.routing.router import Route, Routing, routes
 from anthropic_proxy.translate.model_list import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.translate.upstream_errors import is_page, no_api
 from anthropic_proxy.upstream.retry import Repeats

@@ -15,7 +15,7 @@ from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import opened
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import passthrough, upstream_errors
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated

@@ -8,7 +8,7 @@ from anthropic_proxy.auth.caller import NOBODY, Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.notes import header_text
 from anthropic_proxy.translate.response.spec import diagnostics
 from anthropic_proxy.translate.response.usage import to_usage

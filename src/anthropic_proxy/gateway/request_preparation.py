@@ -11,7 +11,7 @@ from functools import partial
 from anthropic_proxy.gateway.downloads import Downloads
 from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import NOT_THERE, ApiError
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import Translated

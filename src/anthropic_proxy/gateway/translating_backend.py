@@ -16,7 +16,7 @@ from anthropic_proxy.gateway.request_context import Asked
 from anthropic_proxy.gateway.request_preparation import Preparation
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
-from anthropic_proxy.routing import Route
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks

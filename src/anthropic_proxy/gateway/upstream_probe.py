@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from anthropic_proxy.auth.caller import NOBODY
-from anthropic_proxy.dialects import GENERIC
-from anthropic_proxy.endpoints import Endpoint, Timeouts
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observability.console import UPSTREAM_PROBED
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.providers.profiles import GENERIC
+from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_page
 from anthropic_proxy.upstream.headers import headers_for

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.observability.trace_context import TraceContext, begun
+from anthropic_proxy.routing.upstream import Endpoint
 
 Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
 """complete: the client got its whole answer. client_closed: it left before the end. upstream_error, truncated: a begun

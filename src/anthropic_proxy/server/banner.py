@@ -2,8 +2,8 @@
 
 from anthropic_proxy import __version__
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.endpoints import Endpoint
-from anthropic_proxy.routing import Routing
+from anthropic_proxy.routing.router import Routing
+from anthropic_proxy.routing.upstream import Endpoint
 
 _ALL_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened on
 

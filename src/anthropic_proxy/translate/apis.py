@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from anthropic_proxy.dialects import Dialect, for_responses
+from anthropic_proxy.providers.profiles import Dialect, for_responses
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, responses_adjustment
 from anthropic_proxy.translate.responses_api.request import to_responses

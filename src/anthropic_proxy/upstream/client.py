@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 from anthropic_proxy.auth.caller import NOBODY, Client
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit

@@ -10,8 +10,8 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from anthropic_proxy.dialects import Dialect, named
-from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.providers.profiles import Dialect, named
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 # Seconds; the server starts to listen only then.

@@ -7,8 +7,8 @@ who asks. All others are between the client and this proxy.
 from collections.abc import Mapping
 
 from anthropic_proxy.auth.caller import Client
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing.upstream import Endpoint
 
 _NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_AUTH_TOKEN"
 

@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources

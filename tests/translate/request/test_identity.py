@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anthropic_proxy.dialects import DIALECTS
+from anthropic_proxy.providers.profiles import DIALECTS
 from anthropic_proxy.translate.request.identity import to_identity
 from tests.scaling import assert_linear_cpu
 

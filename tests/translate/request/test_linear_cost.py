@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC, Dialect
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate import compaction, passthrough
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import to_openai

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.dialects import named
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.wire.anthropic import messages_request
 from anthropic_proxy.wire.codec import dumps

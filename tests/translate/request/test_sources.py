@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-from anthropic_proxy.dialects import GENERIC
+from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.translate.request.media_sources import Remote, has_pdfs, inlined, remote_sources
 
 Json = dict[str, Any]

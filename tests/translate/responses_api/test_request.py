@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.dialects import DIALECTS, GENERIC
-from anthropic_proxy.endpoints import Endpoint
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai

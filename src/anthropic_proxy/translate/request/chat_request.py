@@ -6,8 +6,8 @@ same bytes and upstream prefix caches hold.
 
 from dataclasses import dataclass
 
-from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.routing import Route
+from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 from anthropic_proxy.translate.context_edits import ignored_edits
 from anthropic_proxy.translate.notes import Notes

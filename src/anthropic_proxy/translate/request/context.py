@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.reasoning.signatures import Signer
 

@@ -7,7 +7,7 @@ It holds the session as well, which changes while the user stays the same; reque
 import hashlib
 import re
 
-from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.wire.codec import JsonObject, loads_object
 
 # Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed without being parsed.

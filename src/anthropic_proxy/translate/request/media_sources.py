@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.wire.codec import JsonObject
 
 

@@ -1,6 +1,6 @@
 """Sampling, limits and output format: top-level fields -> top-level fields."""
 
-from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.request.schemas import fits_strict
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.codec import JsonObject

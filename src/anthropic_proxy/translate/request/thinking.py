@@ -7,7 +7,7 @@ that can't think, a level that it doesn't know) is learned from its refusal; see
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anthropic_proxy.dialects import Dialect
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.wire.codec import JsonObject
 
 _ON = frozenset({"enabled", "adaptive"})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from anthropic_proxy.routing import wants_thinking
+from anthropic_proxy.routing.router import wants_thinking
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.tool_names import ToolName

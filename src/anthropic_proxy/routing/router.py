@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from anthropic_proxy.dialects import Dialect
-from anthropic_proxy.endpoints import Endpoint
+from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.redaction import Secret
+from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.wire.codec import JsonObject
 
 # With these the client wants the model to think. "disabled" and "between_tools" (progress notes only) are not among them.

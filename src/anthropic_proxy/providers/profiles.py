@@ -6,7 +6,7 @@ here and a recorded case in the tests.
 
 from dataclasses import replace
 
-from anthropic_proxy.dialect import Dialect, with_facts
+from anthropic_proxy.providers.provider_profile import Dialect, with_facts
 
 __all__ = ["DIALECTS", "GENERIC", "NAMES", "Dialect", "dialect_of", "for_responses", "named", "with_facts"]
 

@@ -1,0 +1,1 @@
+"""Differences between upstream servers: one record type, one table, base URLs."""

@@ -1,0 +1,1 @@
+"""Which upstream and model serve a request."""
