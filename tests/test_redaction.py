@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.redaction import (
+from anthropic_proxy.errors.redaction import (
     MAX_SEARCHED,
     Redactor,
     Secret,

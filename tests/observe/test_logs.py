@@ -14,8 +14,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.observability.logs import Log, LogFormat, _Unbreakable, configure
-from anthropic_proxy.redaction import Secret
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
 _KEYS = st.from_regex(r"sk-[A-Za-z0-9]{13,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.redaction import MAX_SEARCHED, Redactor, Secret
+from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import Source, is_page, read, stream_error, to_api_error, told
 from tests.cases import cases
 from tests.scaling import assert_linear_cpu

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.redaction import shown_name
+from anthropic_proxy.errors.redaction import shown_name
 from anthropic_proxy.wire.quoting import shortened
 
 Reason = Literal[

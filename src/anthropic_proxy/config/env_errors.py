@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
-from anthropic_proxy.redaction import is_key_like, shown_url
+from anthropic_proxy.errors.redaction import is_key_like, shown_url
 
 # Errors that say all there is to say.
 _WHOLE_SENTENCES = ("missing_upstream", "excluded")

@@ -28,7 +28,7 @@ from anthropic_proxy.config.file_models import (
 from anthropic_proxy.config.file_values import Around, suggestion
 from anthropic_proxy.config.yaml_toml import Path, Source, located, parse_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.redaction import MASK, is_key_like, shown_url
+from anthropic_proxy.errors.redaction import MASK, is_key_like, shown_url
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?P<inside>[^}]*)(?P<end>\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)

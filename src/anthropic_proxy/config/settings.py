@@ -31,8 +31,8 @@ from anthropic_proxy.config.observability_settings import ObserveSettings
 from anthropic_proxy.config.server_settings import ServerSettings
 from anthropic_proxy.config.upstream_settings import Pairs, UpstreamSettings
 from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.errors.redaction import Secret, url_secrets
 from anthropic_proxy.providers.base_url import check_login
-from anthropic_proxy.redaction import Secret, url_secrets
 
 # Of the `.env` file, and of each of its values.
 MAX_ENV_BYTES = 1024 * 1024

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.redaction import shown_name
+from anthropic_proxy.errors.redaction import shown_name
 
 # Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
 MAX_CHARACTERS = 256 * 1024

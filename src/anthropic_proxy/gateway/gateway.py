@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors.shortages import ShortageLog
 from anthropic_proxy.gateway.adaptive_sender import Sender
 from anthropic_proxy.gateway.downloads import Downloads
 from anthropic_proxy.gateway.failover import Attempts
@@ -31,7 +32,6 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.shortages import ShortageLog
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
 from anthropic_proxy.upstream.client import endpoint_client

@@ -20,9 +20,9 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
 from anthropic_proxy.observability.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observability.log_writer import LogWriter
-from anthropic_proxy.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
 from anthropic_proxy.wire.codec import dumps
 from anthropic_proxy.wire.quoting import shortened
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.redaction import Secret
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.wire.codec import JsonObject
 

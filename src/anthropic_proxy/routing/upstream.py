@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
+from anthropic_proxy.errors.redaction import Redactor, Secret, field_secrets, header_secrets, parameter_secrets
 from anthropic_proxy.providers.base_url import without_version
 from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.redaction import Redactor, Secret, field_secrets, header_secrets, parameter_secrets
 
 # What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
 Api = Literal["chat_completions", "responses", "messages"]

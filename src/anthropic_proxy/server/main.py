@@ -23,6 +23,7 @@ from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.config.keys_file import configured_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
+from anthropic_proxy.errors.shortages import is_out_of_files
 from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
@@ -36,7 +37,6 @@ from anthropic_proxy.server.reload import Files, Reloader
 from anthropic_proxy.server.sockets import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
 from anthropic_proxy.server.supervisor import Order, Supervisor, Told
 from anthropic_proxy.server.tls import Certificates
-from anthropic_proxy.shortages import is_out_of_files
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.detection import identify, may_be_asked
 from anthropic_proxy.upstream.http_client import Upstream

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.providers.base_url import without_version
-from anthropic_proxy.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.wire.codec import JsonObject, dumps, loads_received
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from anthropic_proxy.api.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.errors.redaction import loggable_path
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.logs import Log, hide_in_this_task
 from anthropic_proxy.observability.observation import Observation, Sink, new_span_id, new_trace
 from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, received
-from anthropic_proxy.redaction import loggable_path
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from anthropic_proxy.errors.redaction import Secret, url_secrets
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.providers.base_url import check_login
-from anthropic_proxy.redaction import Secret, url_secrets
 
 if TYPE_CHECKING:
     from anthropic_proxy.observability.tracing.exporter import Traces
