@@ -12,7 +12,7 @@ from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.upstream.client import Call
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 from tests import grammar
 from tests.cases import cases
 from tests.translate.answer_specs import answer_spec

@@ -15,7 +15,7 @@ from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_message
 from anthropic_proxy.translate.upstream_errors import Source, to_api_error
-from anthropic_proxy.wire.codec import loads
+from anthropic_proxy.wire.json_codec import loads
 from tests import grammar
 from tests.cases import CASES
 from tests.translate.answer_specs import answer_spec

@@ -22,7 +22,7 @@ from anthropic_proxy.errors.redaction import (
     parameter_secrets,
     url_secrets,
 )
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 from tests.scaling import assert_linear_cpu
 
 LONG = "sk-or-v1-0123456789abcdef"

@@ -17,7 +17,7 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.client import Call
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 from anthropic_proxy.wire.sse import Decoder
 from tests.scaling import assert_linear_cpu
 from tests.translate.answer_specs import answer_spec

@@ -7,7 +7,7 @@ import pytest
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.adaptation.rules import adjustment_for
 from anthropic_proxy.translate.upstream_errors import Source, read
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 from tests import openai_shapes
 from tests.cases import cases
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tool_calls.arguments import Arguments, parse_arguments
-from anthropic_proxy.wire.codec import loads_begun
+from anthropic_proxy.wire.json_codec import loads_begun
 from tests.translate.test_jsonscan import cut, values
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.context_edits import apply_edits, ignored_edits
-from anthropic_proxy.wire.anthropic import messages_request
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.json_codec import dumps
 from tests.cases import cases
 
 Json = dict[str, Any]

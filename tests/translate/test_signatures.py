@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS, IN_TEXT, PARTS, Thought
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DETAIL = st.fixed_dictionaries(

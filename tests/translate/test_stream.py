@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.wire.codec import dumps, loads
+from anthropic_proxy.wire.json_codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, Decoder
 from tests import grammar
 from tests.cases import cases

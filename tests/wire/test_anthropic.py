@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.wire.anthropic import (
+from anthropic_proxy.wire.anthropic.request import (
     NOTHING_TO_SUMMARIZE,
     InvalidRequestError,
     count_tokens_request,

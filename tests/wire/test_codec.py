@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.codec import (
-    dumps,
-    loads,
-    loads_begun,
-    loads_object,
-    loads_received,
-    without_lone_surrogates,
-)
+from anthropic_proxy.wire.json_codec import dumps, loads, loads_begun, loads_object, loads_received, without_lone_surrogates
 
 # Any code point, halves of surrogate pairs among them.
 _ANY_TEXT = st.text(st.characters())

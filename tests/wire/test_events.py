@@ -7,7 +7,7 @@ from anthropic.types import ContentBlock, Message, RawMessageStreamEvent
 from anthropic.types.beta import BetaRawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from anthropic_proxy.wire import events
+from anthropic_proxy.wire.anthropic import events
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 _BLOCK: TypeAdapter[Any] = TypeAdapter(ContentBlock)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.members import with_members
+from anthropic_proxy.wire.json_edit import with_members
 
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 _NAMES = st.sampled_from(["model", "mode", 'mo"del', "\\", "messages", ""]) | st.text(max_size=3)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from anthropic_proxy.wire import anthropic
+from anthropic_proxy.wire.anthropic import request as anthropic
 from tests.translate.request.strategies import REQUEST
 
 Json = dict[str, Any]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.codec import loads
+from anthropic_proxy.wire.chunk_template import Repeats
+from anthropic_proxy.wire.json_codec import loads
 from anthropic_proxy.wire.openai import plain_text
-from anthropic_proxy.wire.repeats import Repeats
 
 # What could be taken for the place of the text, or for its end.
 _MARKS = st.sampled_from(

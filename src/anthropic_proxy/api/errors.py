@@ -9,7 +9,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Outcome
 from anthropic_proxy.upstream.http_client import UpstreamError
-from anthropic_proxy.wire.anthropic import InvalidRequestError
+from anthropic_proxy.wire.anthropic.request import InvalidRequestError
 
 _NOT_FOUND = "Not found: this server has no such path"
 

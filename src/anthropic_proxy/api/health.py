@@ -9,7 +9,7 @@ from anthropic_proxy import __version__
 from anthropic_proxy.config.server_settings import Required
 from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.observability.exposition import Exposition, Format
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 
 PATHS = frozenset({"/", "/api/hello", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"})
 

@@ -14,8 +14,8 @@ from anthropic_proxy.gateway.streams.deferred import Events, PendingStream
 from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import AnswerStream
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.wire.anthropic import Body, count_tokens_body, messages_body
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.anthropic.request import Body, count_tokens_body, messages_body
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.json_values import has_more_values
 from anthropic_proxy.wire.sse import encode
 

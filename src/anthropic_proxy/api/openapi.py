@@ -15,8 +15,8 @@ from quart import Blueprint, Response
 
 from anthropic_proxy import __version__
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.wire.anthropic import schemas
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.anthropic.request import schemas
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 PATH = "/openapi.json"
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.json_codec import JsonObject, loads
 
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

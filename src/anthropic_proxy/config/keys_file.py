@@ -22,7 +22,7 @@ from anthropic_proxy.config.api_keys import parse
 from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.wire.codec import dumps, loads
+from anthropic_proxy.wire.json_codec import dumps, loads
 
 _VARIABLE = "PROXY_API_KEYS_FILE"
 _Limit = Annotated[int | None, Field(ge=1)]

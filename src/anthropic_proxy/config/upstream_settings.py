@@ -12,7 +12,7 @@ from anthropic_proxy.config import env_values
 from anthropic_proxy.providers import profiles
 from anthropic_proxy.providers.base_url import api_address
 from anthropic_proxy.routing.upstream import Api
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
   OpenRouter  UPSTREAM_BASE_URL=https://openrouter.ai/api

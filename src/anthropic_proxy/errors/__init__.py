@@ -5,7 +5,7 @@ Source: the Anthropic API's error page and the official SDK's status classes.
 
 from collections.abc import Mapping
 
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened
 
 # Characters. What other servers said is cut to half of it; lists of a client's names may be longer.

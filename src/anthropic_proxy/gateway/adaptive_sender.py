@@ -17,7 +17,7 @@ from anthropic_proxy.translate import rate_limit_headers, upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.upstream.http_client import Reply, UpstreamError
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _MOST_MODELS = 256
 

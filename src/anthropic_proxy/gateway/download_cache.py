@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from anthropic_proxy.translate.request.media_sources import Remote
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Bytes of base64.
 MAX_BYTES = 64 * 1024 * 1024

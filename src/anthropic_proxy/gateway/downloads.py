@@ -26,7 +26,7 @@ from anthropic_proxy.errors.shortages import shortage_of
 from anthropic_proxy.gateway.download_cache import File, KeptFiles
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # What all files of one request may have together: the API's own limit for a request with the files in it.
 MAX_BYTES = 32 * 1024 * 1024

@@ -22,7 +22,7 @@ from anthropic_proxy.translate.response.whole import no_tokens, to_message
 from anthropic_proxy.translate.tokens.estimate import Estimate
 from anthropic_proxy.translate.tool_names import client_name
 from anthropic_proxy.upstream.client import Call, EndpointClient
-from anthropic_proxy.wire.codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 _Answer = TypeVar("_Answer")
 

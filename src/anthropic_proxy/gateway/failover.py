@@ -17,9 +17,9 @@ from anthropic_proxy.gateway.request_context import Progress
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream.http_client import OwnShortageError, UpstreamError
 from anthropic_proxy.upstream.retry import Repeats, Retry, RetryBudget, fails_over, is_passing
+from anthropic_proxy.wire.retry_after import retry_after
 
 _Answer = TypeVar("_Answer")
 

@@ -36,8 +36,8 @@ from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.http_client import Upstream
-from anthropic_proxy.wire.anthropic import Body
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.anthropic.request import Body
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Of a request that nobody here understands; rather too many tokens.
 _BYTES_PER_TOKEN = 4

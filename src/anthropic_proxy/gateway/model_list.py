@@ -12,7 +12,7 @@ from anthropic_proxy.routing.router import Route, Routing, routes
 from anthropic_proxy.translate.model_list import MAX_LIMIT, configured_models, to_model_infos, with_aliases
 from anthropic_proxy.translate.upstream_errors import is_page, no_api
 from anthropic_proxy.upstream.retry import Repeats
-from anthropic_proxy.wire.codec import JsonObject, loads
+from anthropic_proxy.wire.json_codec import JsonObject, loads
 from anthropic_proxy.wire.quoting import shortened
 
 # Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.

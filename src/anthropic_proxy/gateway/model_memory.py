@@ -12,7 +12,7 @@ from anthropic_proxy.translate.adaptation.rules import adjustment_for
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.translate.upstream_errors import Failure, context_sizes
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds.
 _KEPT = 3600.0

@@ -21,7 +21,7 @@ from anthropic_proxy.translate.compaction_blocks import without_compaction_block
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import Call, EndpointClient
 from anthropic_proxy.upstream.http_client import Reply, UpstreamError
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds. Clients wait for a count before they ask.
 _COUNT_SECONDS = 10

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from anthropic_proxy.errors import ApiError, shortage, stopping
 from anthropic_proxy.errors.shortages import shortage_of
 from anthropic_proxy.translate.request.pdf import invalid_pdf, read_pages
-from anthropic_proxy.wire.codec import dumps, loads_object
+from anthropic_proxy.wire.json_codec import dumps, loads_object
 
 # For one document. The longest real ones take half of it.
 MAX_SECONDS = 120

@@ -13,8 +13,8 @@ from anthropic_proxy.translate.notes import header_text
 from anthropic_proxy.translate.response.spec import diagnostics
 from anthropic_proxy.translate.response.usage import to_usage
 from anthropic_proxy.upstream.retry import Repeats
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import JsonObject
 
 UPSTREAM_HEADER = "anthropic-proxy-upstream"
 MODEL_HEADER = "anthropic-proxy-model"

@@ -16,7 +16,7 @@ from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
 from anthropic_proxy.translate.request.pdf import PdfPages
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Whose documents are read to be counted: all counts share one turn.
 _COUNTING = "count_tokens"

@@ -21,7 +21,7 @@ from anthropic_proxy.translate.request.chat_request import Translated
 from anthropic_proxy.translate.tokens.calibration import TokenRatios
 from anthropic_proxy.translate.tokens.estimate import Estimate, estimate_request, estimate_untranslated
 from anthropic_proxy.upstream.client import EndpointClient
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
 # Seconds for one count. Claude Code asks for 30 at once and shows nothing until they are there.
 _TIMEOUT = 2

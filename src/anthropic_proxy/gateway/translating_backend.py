@@ -41,7 +41,7 @@ from anthropic_proxy.translate.tokens.estimate import estimate_request
 from anthropic_proxy.translate.upstream_errors import Failure, FailureError, Source
 from anthropic_proxy.upstream.client import EndpointClient
 from anthropic_proxy.upstream.http_client import Reply
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # The Responses API, and back.
 _MOST_APIS = 2

@@ -22,7 +22,7 @@ from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_page
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
-from anthropic_proxy.wire.codec import loads_received
+from anthropic_proxy.wire.json_codec import loads_received
 
 # Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
 USER_AGENT = "anthropic-proxy (start-up probe)"

@@ -23,7 +23,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
 from anthropic_proxy.observability.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observability.log_writer import LogWriter
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.json_codec import dumps
 from anthropic_proxy.wire.quoting import shortened
 
 # console: for humans. json: one object per line. auto: console on a terminal.

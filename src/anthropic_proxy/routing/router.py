@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # With these the client wants the model to think. "disabled" and "between_tools" (progress notes only) are not among them.
 _THINKING_TYPES = frozenset({"enabled", "adaptive"})

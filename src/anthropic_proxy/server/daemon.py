@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from anthropic_proxy.wire.codec import dumps, loads
+from anthropic_proxy.wire.json_codec import dumps, loads
 
 if sys.platform != "win32":
     import fcntl

@@ -16,7 +16,7 @@ from anthropic_proxy.translate.responses_api.request import to_responses
 from anthropic_proxy.translate.responses_api.response import to_completion
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from anthropic_proxy.translate.upstream_errors import Failure
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class Reader(Protocol):

@@ -17,10 +17,10 @@ from anthropic_proxy.translate.context_edits import Count, edits_of
 from anthropic_proxy.translate.response.block_writer import BlockWriter
 from anthropic_proxy.translate.response.spec import AnswerSpec, Compaction
 from anthropic_proxy.translate.response.usage import no_usage, to_iteration
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.anthropic import NOTHING_TO_SUMMARIZE
-from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.anthropic.request import NOTHING_TO_SUMMARIZE
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _INSTRUCTIONS = """\
 Write a summary of the conversation above, so that somebody who has only the summary can go on with it: all that came \

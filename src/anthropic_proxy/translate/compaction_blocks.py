@@ -5,8 +5,8 @@ A block without content is a compaction that failed; it means nothing. What the 
 within the range becomes a system message of those changes, the form in which a conversation has them.
 """
 
-from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _INTRODUCTION = "The conversation so far was replaced by this summary of it. Go on from where it ends.\n\n"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Estimates the input tokens of a request.
 Count = Callable[[JsonObject], int]

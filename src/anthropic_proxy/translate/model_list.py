@@ -11,7 +11,7 @@ from typing import Any
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.context_edits import KNOWN_EDITS
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 from anthropic_proxy.wire.quoting import shortened
 

@@ -12,8 +12,8 @@ from typing import Any
 from anthropic_proxy.errors import TYPE_BY_STATUS, NativeError
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 from anthropic_proxy.translate.reasoning.signatures import MARK, is_ours
-from anthropic_proxy.wire.codec import JsonObject, loads_object
-from anthropic_proxy.wire.members import with_members
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_edit import with_members
 from anthropic_proxy.wire.sse import Decoder
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"

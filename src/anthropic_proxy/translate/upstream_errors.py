@@ -14,8 +14,8 @@ from typing import Any
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.providers.base_url import without_version
-from anthropic_proxy.translate.waits import retry_after
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads_received
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
+from anthropic_proxy.wire.retry_after import retry_after
 
 # Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
 MAX_RETRY_AFTER = 60

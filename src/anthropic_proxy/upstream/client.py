@@ -17,12 +17,12 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.upstream_errors import Source
-from anthropic_proxy.translate.waits import retry_after
 from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
 from anthropic_proxy.upstream.concurrency import BusyError, Slot, Slots
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Reply, Upstream, UpstreamError
 from anthropic_proxy.upstream.retry import Key, KeyRing, Repeats, cooling, is_outage
+from anthropic_proxy.wire.retry_after import retry_after
 
 _Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from anthropic_proxy.providers.profiles import Dialect, named
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.wire.codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 # Seconds; the server starts to listen only then.
 _PATIENCE = 2

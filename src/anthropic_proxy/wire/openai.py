@@ -5,7 +5,7 @@ Source: the request types of the `openai` package (3.51); the tests check what i
 
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Of a delta: what may stand beside nothing.
 _PLAIN = frozenset(("content", "role"))

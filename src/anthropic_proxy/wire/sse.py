@@ -8,7 +8,7 @@ split between two reads never matters.
 
 import re
 
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 DONE = b"[DONE]"
 

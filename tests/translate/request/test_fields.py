@@ -8,7 +8,7 @@ from anthropic.types.beta import message_create_params as beta
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
 from anthropic_proxy.translate.request.field_table import FIELDS, ignored_fields
-from anthropic_proxy.wire.anthropic import MessagesRequest
+from anthropic_proxy.wire.anthropic.request import MessagesRequest
 
 
 @pytest.mark.parametrize("params", [MessagesRequest, MessageCreateParamsBase, beta.MessageCreateParamsBase])

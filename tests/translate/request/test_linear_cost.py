@@ -20,8 +20,8 @@ from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.system_prompt import without_system_role
 from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_untranslated
-from anthropic_proxy.wire.anthropic import InvalidRequestError, messages_body, messages_request
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.anthropic.request import InvalidRequestError, messages_body, messages_request
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from tests.scaling import Prepare, assert_linear_cpu
 
 Json = dict[str, Any]

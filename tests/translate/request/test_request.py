@@ -9,8 +9,8 @@ from anthropic_proxy.providers.profiles import named
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.wire.anthropic import messages_request
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.json_codec import dumps
 from tests import openai_shapes
 from tests.cases import cases
 

@@ -13,7 +13,7 @@ from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_message
 from anthropic_proxy.translate.responses_api.response import to_completion
-from anthropic_proxy.wire.codec import dumps, loads
+from anthropic_proxy.wire.json_codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, Decoder
 from tests import grammar, responses_shapes
 from tests.cases import cases

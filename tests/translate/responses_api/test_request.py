@@ -15,8 +15,8 @@ from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.pdf import PdfPages
 from anthropic_proxy.translate.responses_api.request import to_responses
-from anthropic_proxy.wire.anthropic import messages_request
-from anthropic_proxy.wire.codec import dumps
+from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.json_codec import dumps
 from tests import responses_shapes
 from tests.cases import cases
 from tests.translate.request.strategies import REQUEST

@@ -13,8 +13,8 @@ from typing import Any
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.passthrough import PassedStream
 from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT, SILENCE, AnswerStream
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds without a status from any upstream. Reverse proxies cut a response without headers after 60 s (nginx and load
 # balancers, as they come); Claude Code itself would wait for 600 s.

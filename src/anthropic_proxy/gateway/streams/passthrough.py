@@ -16,8 +16,8 @@ from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT, SILENCE
 from anthropic_proxy.translate import passthrough
 from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.client import Call
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import loads_object
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import loads_object
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode
 
 # An empty line, after which an event is whole; lines end in LF, CRLF or CR.

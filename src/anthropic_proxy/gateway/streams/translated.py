@@ -16,10 +16,10 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_events
 from anthropic_proxy.upstream.client import Call
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject, loads_object
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.chunk_template import Repeats
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import plain_text
-from anthropic_proxy.wire.repeats import Repeats
 from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError, payload_of
 
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.

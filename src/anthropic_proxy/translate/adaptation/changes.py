@@ -15,7 +15,7 @@ from anthropic_proxy.translate.request.response_format import as_json_object, in
 from anthropic_proxy.translate.request.system_prompt import without_system_role
 from anthropic_proxy.translate.request.tool_choice import any_of_one
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # The two names for the token limit.
 LIMITS = ("max_tokens", "max_completion_tokens")

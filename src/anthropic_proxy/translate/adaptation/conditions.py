@@ -7,7 +7,7 @@ that is remembered comes with facts about the request that was refused, and is m
 from collections.abc import Callable
 from typing import Any, Literal
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # A fact's name, and what it was.
 Condition = tuple[str, Any]

@@ -11,7 +11,7 @@ from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.reasoning.tool_call_signatures import has_signature
 from anthropic_proxy.translate.upstream_errors import Failure
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _NO_REASONING = re.compile(
     r"reasoning_content.{0,60}(must be passed back|(is|are) missing)|(missing|requires) .{0,20}reasoning_content",

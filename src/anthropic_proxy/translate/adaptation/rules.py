@@ -22,7 +22,7 @@ from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS, Con
 from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions, names, param
 from anthropic_proxy.translate.adaptation.refused_messages import of_messages
 from anthropic_proxy.translate.upstream_errors import Failure, context_sizes, parse_count
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSALS = frozenset({400, 404, 413, 422, 500, 501})
 

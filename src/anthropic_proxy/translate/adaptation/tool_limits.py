@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request.server_tools import unavailable_note
 from anthropic_proxy.translate.request.system_prompt import with_system_text
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _GOES_ON = " [continued in the system prompt]"
 

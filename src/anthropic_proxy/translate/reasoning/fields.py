@@ -8,7 +8,7 @@ next request, in the form that it came in; what is needed for that travels in th
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 # In order of precedence; a server that fills several of them says the same in each.

@@ -11,7 +11,7 @@ Source: ai.google.dev/gemini-api/docs/thought-signatures; recorded: `extra_conte
 from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS, Piece
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 _TYPE = "tool_call.signature"

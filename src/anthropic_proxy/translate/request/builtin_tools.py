@@ -18,7 +18,7 @@ from anthropic_proxy.translate.request.schema_builders import (
     parameters,
     string,
 )
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _Form = Callable[[JsonObject], JsonObject]
 

@@ -22,7 +22,7 @@ from anthropic_proxy.translate.request.response_format import ANSWER_FORMATS
 from anthropic_proxy.translate.request.thinking import to_reasoning
 from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICES
 from anthropic_proxy.translate.request.tools import to_tools
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.translate.request.documents import document_parts, image_part
 from anthropic_proxy.translate.tool_names import upstream_name
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject, dumps
-from anthropic_proxy.wire.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Reasoning is never told as text, and a summary of the conversation is not the user's.
 _LEFT_OUT = frozenset({"thinking", "redacted_thinking", "compaction"})

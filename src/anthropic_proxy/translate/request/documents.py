@@ -6,7 +6,7 @@ from collections.abc import Callable
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shortened
 
 _PDF = "application/pdf"

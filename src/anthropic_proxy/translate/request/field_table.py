@@ -5,7 +5,7 @@ A field that is not in the table is left out and noted.
 
 from collections.abc import Mapping
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 FIELDS: Mapping[str, str] = {
     "model": "the upstream's model, unless the settings name another one",

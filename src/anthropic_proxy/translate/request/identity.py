@@ -8,7 +8,7 @@ import hashlib
 import re
 
 from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.wire.codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 # Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed without being parsed.
 _LONGEST_PARSED = 256

@@ -17,7 +17,7 @@ from anthropic_proxy.translate.request.tool_ids import ToolIds
 from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_TEXT, to_turns
 from anthropic_proxy.translate.tool_names import upstream_name
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened
 
 # Claude Code's first system block, or the first line where a gateway has joined them. It differs from one conversation to

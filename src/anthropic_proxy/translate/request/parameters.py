@@ -3,7 +3,7 @@
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.request.schemas import fits_strict
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 

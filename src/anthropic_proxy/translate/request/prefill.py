@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 Prefill = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 

@@ -6,7 +6,7 @@ Some servers say that they don't take one, others answer with whatever they like
 from collections.abc import Callable, Mapping
 
 from anthropic_proxy.translate.request.system_prompt import with_system_text
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _FIELD = "response_format"
 

@@ -6,7 +6,7 @@ them together can take far more steps than the schema has parts. Merging therefo
 
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _EITHER = ("anyOf", "oneOf")
 _BRANCHES = ("allOf", *_EITHER)

@@ -1,6 +1,6 @@
 """Short words for the JSON schemas of tables: an object, and the kinds of properties that tools have."""
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def parameters(required: JsonObject, optional: JsonObject | None = None) -> JsonObject:

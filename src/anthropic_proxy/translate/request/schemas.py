@@ -15,7 +15,7 @@ from anthropic_proxy.translate.request.schema_alternatives import (
     own_properties,
     strings_in,
 )
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
     ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "description", "title")

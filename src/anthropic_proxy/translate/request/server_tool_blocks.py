@@ -11,7 +11,7 @@ from typing import Any
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.request.content import blocks_of, to_json, to_parts
 from anthropic_proxy.translate.request.context import Target
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # They tell what a server offered or which model answered: nothing that was said.
 SILENT = frozenset({"mcp_tool_listing", "fallback"})

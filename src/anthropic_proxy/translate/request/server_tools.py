@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.notes import Notes
 from anthropic_proxy.translate.request import builtin_tools, toolsets
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shortened
 
 _SEARCHES = ("tool_search_tool_regex", "tool_search_tool_bm25")

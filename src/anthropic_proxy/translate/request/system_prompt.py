@@ -3,7 +3,7 @@
 from itertools import chain
 
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def with_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _ON = frozenset({"enabled", "adaptive"})
 # "between_tools": no thinking, but short notes between tool calls, which no other API has.

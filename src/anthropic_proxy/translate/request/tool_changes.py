@@ -5,8 +5,8 @@ Source: the API's types of `tool_addition` and `tool_removal` (beta mid-conversa
 
 from collections.abc import Iterable
 
-from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def effective_tools(request: JsonObject) -> list[JsonObject]:

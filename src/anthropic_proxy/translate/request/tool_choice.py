@@ -7,7 +7,7 @@ nor has it for a refusal.
 from collections.abc import Callable, Mapping
 
 from anthropic_proxy.translate.request.system_prompt import with_system_text
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _FIELD = "tool_choice"
 # None of them says anything without tools, and some are refused.

@@ -14,7 +14,7 @@ from anthropic_proxy.translate.request.schemas import fits_strict, legal_paramet
 from anthropic_proxy.translate.request.tool_changes import effective_tools
 from anthropic_proxy.translate.tool_names import ToolName, client_names, upstream_name
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened
 
 # Claude Code's stand-in while real tools are deferred; its description is "never call this tool".

@@ -16,7 +16,7 @@ from anthropic_proxy.translate.request.schema_builders import (
     string,
     strings,
 )
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @dataclass(frozen=True)

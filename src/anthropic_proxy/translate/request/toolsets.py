@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anthropic_proxy.translate.request.toolset_schemas import BROWSER, COMPUTER, Member
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _FAMILIES: Mapping[str, Mapping[str, Member]] = {"computer": COMPUTER, "browser": BROWSER}
 _TOOLSET = re.compile(r"([a-z]+)_toolset_\d+")

@@ -11,8 +11,8 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request import server_tool_blocks
 from anthropic_proxy.translate.request.content import blocks_of, to_tool_text
 from anthropic_proxy.translate.request.context import Target
-from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # The types of a text that came in a system message, and of one that tells what the assistant did. No client can send them.
 SYSTEM_TEXT: Any = object()

@@ -9,8 +9,8 @@ from anthropic_proxy.translate.reasoning.fields import Piece, Thought
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.tool_calls.assembler import Call
 from anthropic_proxy.translate.tool_names import ToolName, client_name
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class BlockWriter:

@@ -7,7 +7,7 @@ told to stop there.
 from collections.abc import Iterable
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject, loads_begun
+from anthropic_proxy.wire.json_codec import JsonObject, loads_begun
 
 _DELTA_FIELDS = {
     "text_delta": "text",

@@ -10,7 +10,7 @@ import re
 from itertools import islice
 
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
-from anthropic_proxy.wire.codec import NoDocumentError, loads_first
+from anthropic_proxy.wire.json_codec import NoDocumentError, loads_first
 
 # The language of a code fence is a short word.
 _OPENING = re.compile(r"\s*+(?:```\w{0,30}+\s*+)?+(?=[{\[])")

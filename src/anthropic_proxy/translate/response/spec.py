@@ -9,7 +9,7 @@ from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.translate.upstream_errors import Source
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class Reasoning(Enum):

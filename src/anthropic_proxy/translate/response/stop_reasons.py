@@ -7,7 +7,7 @@ The scanner is ours because almost no upstream says which sequence it met (vLLM 
 import re
 from collections import deque
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Chat Completions' own words first, then what is met in the field.
 STOP_REASONS = {

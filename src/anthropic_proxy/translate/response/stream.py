@@ -25,8 +25,8 @@ from anthropic_proxy.translate.response.think_tags import ThinkSplitter
 from anthropic_proxy.translate.response.usage import Tally, fills, reported_input, to_iteration, to_tiers, to_usage
 from anthropic_proxy.translate.tool_calls.assembler import Assembler, Call, fragments_of
 from anthropic_proxy.translate.tool_calls.text_parser import Parts, TextCalls
-from anthropic_proxy.wire import events
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import content_text, first_choice, plain_text, string
 
 

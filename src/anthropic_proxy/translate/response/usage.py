@@ -6,7 +6,7 @@ the prompt. No count is ever negative, whatever an upstream reports (Azure's Gro
 
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 

@@ -5,7 +5,7 @@ from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.spec import AnswerSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import opens_unseen
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import content_text, first_choice
 
 

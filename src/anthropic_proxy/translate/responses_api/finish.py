@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 # By the reason of `incomplete_details`. Whatever else it is, such an answer is cut.

@@ -10,7 +10,7 @@ from typing import Any
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api.reasoning import Replayed, replayed
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import content_text
 
 

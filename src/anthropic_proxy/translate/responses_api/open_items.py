@@ -8,7 +8,7 @@ place at all. So an id that is known decides, then the place among the items of 
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 # OpenRouter's name for it; the encrypted parts of other formats mean nothing to OpenAI.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.upstream_errors import Failure, parse_count
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string
 
 # OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the

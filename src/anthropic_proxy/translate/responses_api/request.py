@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anthropic_proxy.translate.responses_api.items import to_items
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Tokens; OpenAI refuses less.
 LEAST_ANSWER = 16

@@ -2,7 +2,7 @@
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _TEXTS = ("content", "refusal")
 _LISTS = (DETAILS, "tool_calls")

@@ -13,7 +13,7 @@ from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.translate.responses_api.finish import error_chunk, finish_chunk
 from anthropic_proxy.translate.responses_api.open_items import Item, OpenItems, told
 from anthropic_proxy.translate.responses_api.texts import TEXTS, Text
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string
 
 Chunks = list[JsonObject]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.translate.tokens.media import image_tokens, pdf_tokens
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _ASCII_CHARACTERS_PER_TOKEN = 3.7
 _OTHER_BYTES_PER_TOKEN = 4.5

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from anthropic_proxy.translate.tool_calls.json_repair import repaired
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads, whole_characters, without_lone_surrogates
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, whole_characters, without_lone_surrogates
 
 INVALID = "INVALID_JSON"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import Arguments
 from anthropic_proxy.translate.tool_names import NamePrefixes
-from anthropic_proxy.wire.codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
-from anthropic_proxy.wire.codec import JsonObject, dumps, loads
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads
 
 _FENCE = re.compile(r"```\w*[ \t\r]*\n")
 _TOKEN = re.compile(

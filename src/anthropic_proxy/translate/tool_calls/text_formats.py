@@ -16,7 +16,7 @@ from typing import Any
 from anthropic_proxy.translate.tool_calls.arguments import parse_arguments
 from anthropic_proxy.translate.tool_calls.json_repair import repaired
 from anthropic_proxy.translate.tool_names import NamePrefixes
-from anthropic_proxy.wire.codec import JsonObject, loads, loads_first
+from anthropic_proxy.wire.json_codec import JsonObject, loads, loads_first
 
 # The offered tools by the names that the upstream knows, with the schemas of their parameters.
 Tools = Mapping[str, JsonObject]

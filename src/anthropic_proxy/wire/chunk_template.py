@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from anthropic_proxy.wire.codec import loads
+from anthropic_proxy.wire.json_codec import loads
 from anthropic_proxy.wire.sse import DATA
 
 _KEY = b'"content":'

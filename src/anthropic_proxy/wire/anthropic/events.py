@@ -4,7 +4,7 @@ Every field that the official SDKs read without a default is always there: `even
 `message_delta`, the empty `text`, `thinking`, `signature` and `input` of a block's start.
 """
 
-from anthropic_proxy.wire.codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def message(

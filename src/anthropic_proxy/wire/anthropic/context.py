@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, Tag
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.shapes import OPEN, Items, by_type
+from anthropic_proxy.wire.anthropic.unions import OPEN, Items, by_type
 
 
 @OPEN

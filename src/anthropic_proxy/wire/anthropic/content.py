@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.codec import JsonObject
-from anthropic_proxy.wire.shapes import OPEN, Items, by_type
-from anthropic_proxy.wire.tools import ToolChangeBlock
+from anthropic_proxy.wire.anthropic.tools import ToolChangeBlock
+from anthropic_proxy.wire.anthropic.unions import OPEN, Items, by_type
+from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @OPEN

@@ -18,12 +18,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire import collector
-from anthropic_proxy.wire.codec import JsonObject, loads_whole, without_lone_surrogates
-from anthropic_proxy.wire.content import Content
-from anthropic_proxy.wire.context import CompactionConfig, ContextManagement
+from anthropic_proxy.wire.anthropic.content import Content
+from anthropic_proxy.wire.anthropic.context import CompactionConfig, ContextManagement
+from anthropic_proxy.wire.anthropic.tools import McpServer, Tool, ToolChoice
+from anthropic_proxy.wire.anthropic.unions import OPEN, SELDOM, Items
+from anthropic_proxy.wire.json_codec import JsonObject, loads_whole, without_lone_surrogates
 from anthropic_proxy.wire.quoting import shortened
-from anthropic_proxy.wire.shapes import OPEN, SELDOM, Items
-from anthropic_proxy.wire.tools import McpServer, Tool, ToolChoice
 
 
 class InvalidRequestError(ValueError):

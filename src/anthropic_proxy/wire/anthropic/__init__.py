@@ -1,0 +1,1 @@
+"""The Anthropic API on the wire: requests, content, tools, events."""
