@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from anthropic_proxy import __version__
-from anthropic_proxy.cli import main
+from anthropic_proxy.cli.main import main
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
 

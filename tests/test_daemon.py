@@ -14,7 +14,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from anthropic_proxy.cli import main
+from anthropic_proxy.cli.main import main
 from anthropic_proxy.server import daemon
 from anthropic_proxy.server.daemon import DaemonError, PidFile, Status
 from tests.running_command import REQUEST, Command, refuses_connections, until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from anthropic_proxy.cli import main
+from anthropic_proxy.cli.main import main
 from anthropic_proxy.config.settings import ENV_FILES, NETWORK_VARIABLES, Settings, load
 from tests.variables import names
 

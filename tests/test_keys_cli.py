@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from anthropic_proxy.auth.api_keys import hashed
-from anthropic_proxy.cli import main
+from anthropic_proxy.cli.main import main
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from anthropic_proxy.server import early_signals
 def main() -> None:
     """Run the command line, with signals handled from the first moment on."""
     early_signals.hold()
-    from anthropic_proxy import cli  # takes some tenths of a second
+    from anthropic_proxy.cli import main as cli  # takes some tenths of a second
 
     cli.main()
 

@@ -12,7 +12,9 @@ from typing import NoReturn
 
 import click
 
-from anthropic_proxy import __version__, keys_cli
+from anthropic_proxy import __version__
+from anthropic_proxy.cli import keys
+from anthropic_proxy.cli.start_messages import StartMessages, log_form
 from anthropic_proxy.config.keys_file import configured_keys
 from anthropic_proxy.config.settings import Settings, export_network_variables, find_env_file, load
 from anthropic_proxy.config.upstreams import load_routing, text_of
@@ -21,7 +23,6 @@ from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.server import daemon, early_signals
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
-from anthropic_proxy.start_messages import StartMessages, log_form
 
 # Longer than the drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330
@@ -151,7 +152,7 @@ def demo(serve: bool) -> None:
     sys.exit(run(serve=serve))
 
 
-main.add_command(keys_cli.keys)
+main.add_command(keys.keys)
 
 
 def _refuse_options_of_the_server(context: click.Context) -> None:
