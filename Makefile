@@ -77,8 +77,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests bench container
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m anthropic_proxy.compatibility > docs/compatibility.md
-	$(BIN)/python -m anthropic_proxy.upstreams_page > docs/upstreams.md
+	$(BIN)/python -m docs.generators.compatibility > docs/compatibility.md
+	$(BIN)/python -m docs.generators.upstreams > docs/upstreams.md
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url
 

@@ -8,11 +8,11 @@ import pytest
 from anthropic.types import beta
 from anthropic.types.beta import beta_tool_result_block_param, message_create_params
 
-from anthropic_proxy import compatibility
 from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
 from anthropic_proxy.translate.request.field_table import FIELDS
 from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGES
 from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
+from docs.generators import compatibility
 
 PAGE = Path(__file__).parent.parent / "docs" / "compatibility.md"
 

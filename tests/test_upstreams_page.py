@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy import upstreams_page
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.providers.profiles import NAMES, named
-from anthropic_proxy.upstreams_page import GUIDES
+from docs.generators import upstreams as upstreams_page
+from docs.generators.upstreams import GUIDES
 
 PAGE = Path(__file__).parent.parent / "docs" / "upstreams.md"
 

@@ -1,0 +1,1 @@
+"""Messages requests to Chat Completions requests."""
