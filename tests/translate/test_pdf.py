@@ -5,8 +5,10 @@ from pypdf import PageObject, PdfReader
 from pypdf.errors import DependencyError
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway import pdf_cache
+from anthropic_proxy.gateway.pdf_cache import PdfPages
 from anthropic_proxy.translate.request import pdf as pdf_module
-from anthropic_proxy.translate.request.pdf import MAX_PAGES, PdfPages, read_pages
+from anthropic_proxy.translate.request.pdf import MAX_PAGES, read_pages
 from tests.pdfs import base64_of, encrypted, pdf, repeated
 
 ONE, TWO, SIX = (base64_of(pdf(text)) for text in ("One.", "Two.", "Six."))
@@ -22,10 +24,20 @@ def test_an_empty_password_is_no_obstacle() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    ["", "a", "not base64!", base64_of(b"%PDF-"), base64_of(pdf("x")[:90]), base64_of(pdf()), ONE[: len(ONE) // 8 * 4]],
+    [
+        "",
+        "a",
+        "not base64!",
+        base64_of(b"%PDF-"),
+        base64_of(pdf("x")[:90]),
+        base64_of(pdf()),
+        ONE[: len(ONE) // 8 * 4],
+    ],
 )
 def test_not_valid(data: str) -> None:
-    with pytest.raises(ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: "):
+    with pytest.raises(
+        ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: "
+    ):
         read_pages(data)
 
 
@@ -50,7 +62,9 @@ def test_too_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
         read_pages(base64_of(pdf("One.", "Two.")))
 
 
-def test_a_page_that_stands_in_the_document_many_times_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_stands_in_the_document_many_times_is_read_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     read = []
     extract = PageObject.extract_text
 
@@ -59,7 +73,10 @@ def test_a_page_that_stands_in_the_document_many_times_is_read_once(monkeypatch:
         return extract(self)
 
     monkeypatch.setattr(PageObject, "extract_text", reading)
-    assert read_pages(base64_of(repeated(pdf("One.", "Two."), MAX_PAGES // 2))) == ["One.", "Two."] * (MAX_PAGES // 2)
+    assert read_pages(base64_of(repeated(pdf("One.", "Two."), MAX_PAGES // 2))) == [
+        "One.",
+        "Two.",
+    ] * (MAX_PAGES // 2)
     assert len(read) == 2
 
 
@@ -72,7 +89,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(data)
         return read_pages(data)
 
-    monkeypatch.setattr(pdf_module, "read_pages", reading)
+    monkeypatch.setattr(pdf_cache, "read_pages", reading)
     return done
 
 

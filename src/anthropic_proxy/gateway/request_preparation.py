@@ -9,13 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.gateway.pdf_cache import PdfPages
 from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
-from anthropic_proxy.translate.request.pdf import PdfPages
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Whose documents are read to be counted: all counts share one turn.

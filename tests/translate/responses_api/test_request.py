@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.pdf_cache import PdfPages
 from anthropic_proxy.providers.profiles import DIALECTS, GENERIC
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.translate.request.pdf import PdfPages
 from anthropic_proxy.translate.responses_api.request import to_responses
 from anthropic_proxy.wire.anthropic.request import messages_request
 from anthropic_proxy.wire.json_codec import dumps

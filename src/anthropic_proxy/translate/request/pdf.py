@@ -1,15 +1,12 @@
 """The text of PDFs, for upstreams that take no files: the only pypdf import.
 
 Reading a page takes milliseconds, a long document many seconds, and a conversation brings its documents again with every
-turn. So what was read is kept for a while, by the hash of the document. A file of some kilobytes can ask for hours of work
-and gigabytes of memory: the server reads in a process with limits of its own (see pdf_process).
+turn: the gateway caches what was read (gateway/pdf_cache). A file of some kilobytes can ask for hours of work and gigabytes
+of memory: the server reads in a process with limits of its own (gateway/pdf_process).
 """
 
 import base64
-import hashlib
-from collections import OrderedDict
 from io import BytesIO
-from threading import Lock
 from typing import Any
 
 from anthropic_proxy.errors import ApiError, invalid_request
@@ -19,9 +16,6 @@ MAX_PAGES = 600
 
 # Of all pages. No model takes so much.
 MAX_TEXT = 16 * 1024 * 1024
-
-_MAX_DOCUMENTS = 64
-_MAX_CHARACTERS = 16 * 1024 * 1024
 
 
 def invalid_pdf(reason: str) -> ApiError:
@@ -76,54 +70,3 @@ def _pages(raw: bytes) -> list[str]:
             raise invalid_pdf(f"it has more than {MAX_TEXT} characters of text; send the pages that matter")
         pages.append(text)
     return pages
-
-
-class PdfPages:
-    """`read_pages` with a memory, bounded by documents and by characters; the least recently used go first.
-
-    May be called from several threads.
-    """
-
-    def __init__(
-        self,
-        *,
-        max_documents: int = _MAX_DOCUMENTS,
-        max_characters: int = _MAX_CHARACTERS,
-    ) -> None:
-        self._max_documents = max_documents
-        self._max_characters = max_characters
-        self._known: OrderedDict[bytes, list[str]] = OrderedDict()
-        self._characters = 0
-        self._lock = Lock()
-
-    def __call__(self, data: str) -> list[str]:
-        """As `read_pages`."""
-        pages = self.known(data)
-        if pages is None:
-            pages = read_pages(data)
-            self.remember(data, pages)
-        return pages
-
-    def known(self, data: str) -> list[str] | None:
-        """Return the pages of a document that was read before; None when there are none."""
-        key = _key(data)
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
-
-    def remember(self, data: str, pages: list[str]) -> None:
-        """Keep the pages of a document."""
-        with self._lock:
-            self._remember(_key(data), pages)
-
-    def _remember(self, key: bytes, pages: list[str]) -> None:
-        self._characters += sum(map(len, pages)) - sum(map(len, self._known.pop(key, ())))
-        self._known[key] = pages
-        while len(self._known) > self._max_documents or self._characters > self._max_characters:
-            _, forgotten = self._known.popitem(last=False)
-            self._characters -= sum(map(len, forgotten))
-
-
-def _key(data: str) -> bytes:
-    return hashlib.sha256(data.encode()).digest()
