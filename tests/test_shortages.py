@@ -17,9 +17,10 @@ import aiohttp
 import httpx
 import pytest
 
-from anthropic_proxy.errors import ApiError, shortages
-from anthropic_proxy.errors.shortages import FILES, OpenFiles, ShortageLog, open_files, shortage_of
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.observability import shortages
+from anthropic_proxy.observability.shortages import FILES, OpenFiles, ShortageLog, open_files, shortage_of
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError

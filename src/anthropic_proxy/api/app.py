@@ -18,7 +18,6 @@ from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.auth.rate_limits import Charges, RateLimits
 from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.errors.shortages import ShortageLog, open_files
 from anthropic_proxy.gateway.gateway import Generations
 from anthropic_proxy.gateway.upstream_probe import Prober
 from anthropic_proxy.observability.exposition import Exposition
@@ -26,6 +25,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Sink
 from anthropic_proxy.observability.request_log import RequestLog
+from anthropic_proxy.observability.shortages import ShortageLog, open_files
 from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing.router import Routing
 

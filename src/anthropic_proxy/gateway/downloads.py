@@ -22,8 +22,8 @@ from yarl import URL
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, shortage
-from anthropic_proxy.errors.shortages import shortage_of
 from anthropic_proxy.gateway.download_cache import File, KeptFiles
+from anthropic_proxy.observability.shortages import shortage_of
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
 from anthropic_proxy.wire.json_codec import JsonObject

@@ -12,7 +12,6 @@ from typing import Any, Self, cast
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.shortages import ShortageLog
 from anthropic_proxy.gateway.adaptive_sender import Sender
 from anthropic_proxy.gateway.downloads import Downloads
 from anthropic_proxy.gateway.failover import Attempts
@@ -29,6 +28,7 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.observability.shortages import ShortageLog
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Endpoint

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from anthropic_proxy.errors import ApiError, shortage, stopping
-from anthropic_proxy.errors.shortages import shortage_of
+from anthropic_proxy.observability.shortages import shortage_of
 from anthropic_proxy.translate.request.pdf import invalid_pdf, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 

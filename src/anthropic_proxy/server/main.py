@@ -23,10 +23,10 @@ from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.config.keys_file import configured_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
-from anthropic_proxy.errors.shortages import is_out_of_files
 from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
+from anthropic_proxy.observability.shortages import is_out_of_files
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Endpoint

@@ -15,8 +15,8 @@ import aiohttp
 import httpx
 
 from anthropic_proxy.errors import ApiError, shortage
-from anthropic_proxy.errors.shortages import shortage_of
 from anthropic_proxy.observability.observation import UpstreamRequest
+from anthropic_proxy.observability.shortages import shortage_of
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.read_deadline import Alarm
 from anthropic_proxy.upstream.transport import AiohttpTransport
