@@ -67,14 +67,14 @@ test-fronts: $(VENV)/.dev
 	FRONTS=$(CURDIR)/$(FRONTS)/bin $(BIN)/python -m pytest tests/fronts
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests bench container
-	$(BIN)/ruff check src tests bench container
+	$(BIN)/ruff format --check src tests bench container docs
+	$(BIN)/ruff check src tests bench container docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests bench container
-	$(BIN)/ruff check --fix src tests bench container
+	$(BIN)/ruff format src tests bench container docs
+	$(BIN)/ruff check --fix src tests bench container docs
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generators.compatibility > docs/compatibility.md

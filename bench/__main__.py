@@ -34,7 +34,9 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
     allow_files(_FILES)
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(program("bench.upstream"))
-        ours = Target("ours", stack.enter_context(proxy(upstream.url)), "/v1/messages", anthropic=True)
+        ours = Target(
+            "ours", stack.enter_context(proxy(upstream.url)), "/v1/messages", anthropic=True
+        )
         baselines = {
             transport: Target(
                 f"pass-through, {transport}",
@@ -45,11 +47,15 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
             for transport in ("aiohttp", "httpx")
         }
         if peers:
-            print(f"peers are measured in front of {upstream.url}/v1 (press return when they are there)")
+            print(
+                f"peers are measured in front of {upstream.url}/v1 (press return when they are there)"
+            )
             sys.stdin.readline()
         for peer in peers:
             name, _, url = peer.partition("=")
-            baselines[name] = Target(name, Measured(_listener(url), url, 0), "/v1/messages", anthropic=True)
+            baselines[name] = Target(
+                name, Measured(_listener(url), url, 0), "/v1/messages", anthropic=True
+            )
         for target in (ours, *baselines.values()):
             load(target.task("requests", "whole", 1, stream=False, requests=20))
         yield Bench(upstream, ours, baselines, seconds)
@@ -66,9 +72,17 @@ def _listener(url: str) -> int:
 
 def _show(row: Row) -> None:
     aim = (
-        "" if row.target is None else f"{'>=' if row.at_least else '<='} {row.target:g}{'' if row.is_met else '  NOT MET'}"
+        ""
+        if row.target is None
+        else f"{'>=' if row.at_least else '<='} {row.target:g}{'' if row.is_met else '  NOT MET'}"
     )
-    value = "skipped" if row.value is None else f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.3g}"
+    value = (
+        "skipped"
+        if row.value is None
+        else f"{row.value:,.0f}"
+        if row.value >= 1000
+        else f"{row.value:.3g}"
+    )
     print(f"{row.case:12} {row.what:55} {value:>10} {row.unit:4} {aim}", flush=True)
 
 
@@ -88,11 +102,15 @@ def main() -> None:
                 _show(row)
                 rows.append(row)
     for what, share in sorted(bench.busiest.items()):
-        print(f"{'busy':12} {what:55} {share:10.2f} CPU  {'it may be what was measured' if share > _BUSY else ''}")
+        print(
+            f"{'busy':12} {what:55} {share:10.2f} CPU  {'it may be what was measured' if share > _BUSY else ''}"
+        )
     if options.json:
         about = {"python": platform.python_version(), "machine": platform.platform()}
         options.json.write_text(
-            json.dumps({**about, "rows": [asdict(row) for row in rows], "busy": bench.busiest}, indent=2)
+            json.dumps(
+                {**about, "rows": [asdict(row) for row in rows], "busy": bench.busiest}, indent=2
+            )
         )
 
 

@@ -10,7 +10,11 @@ _IMAGE = base64.b64encode(bytes(range(256)) * 300).decode()
 
 def small(model: str, *, stream: bool, anthropic: bool) -> str:
     """A short question. The OpenAI form asks for usage, as the proxy does."""
-    body: dict[str, Any] = {"model": model, "max_tokens": 1000, "messages": [{"role": "user", "content": "Say something."}]}
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": 1000,
+        "messages": [{"role": "user", "content": "Say something."}],
+    }
     if stream:
         body["stream"] = True
         if not anthropic:
@@ -20,12 +24,22 @@ def small(model: str, *, stream: bool, anthropic: bool) -> str:
 
 def _tool(number: int) -> dict[str, Any]:
     properties = {f"argument_{n}": {"type": "string", "description": _WORDS} for n in range(5)}
-    schema = {"type": "object", "properties": properties, "required": ["argument_0"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": ["argument_0"],
+        "additionalProperties": False,
+    }
     return {"name": f"tool_{number}", "description": _WORDS * 5, "input_schema": schema}
 
 
 def _turn(number: int, text: str) -> list[dict[str, Any]]:
-    call = {"type": "tool_use", "id": f"toolu_{number}", "name": f"tool_{number % 60}", "input": {"argument_0": text[:200]}}
+    call = {
+        "type": "tool_use",
+        "id": f"toolu_{number}",
+        "name": f"tool_{number % 60}",
+        "input": {"argument_0": text[:200]},
+    }
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": text}
     said = {"type": "text", "text": f"Looking at {number}."}
     return [{"role": "assistant", "content": [said, call]}, {"role": "user", "content": [result]}]
@@ -34,8 +48,14 @@ def _turn(number: int, text: str) -> list[dict[str, Any]]:
 def large(size: int) -> str:
     """About `size` bytes: 60 tools and 300 messages, and an image where there is room for it."""
     tools = [_tool(number) for number in range(60)]
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE}}
-    content: list[dict[str, Any]] = [{"type": "text", "text": "Go on."}, *([image] if size > 10 * len(_IMAGE) // 2 else [])]
+    image = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE},
+    }
+    content: list[dict[str, Any]] = [
+        {"type": "text", "text": "Go on."},
+        *([image] if size > 10 * len(_IMAGE) // 2 else []),
+    ]
     system = [{"type": "text", "text": _WORDS * 20, "cache_control": {"type": "ephemeral"}}]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     body = {

@@ -18,13 +18,17 @@ _SPARE_FILES = 500
 _SHORTEST = 0.5
 
 
-def _against(case: str, what: str, figures: dict[str, float], unit: str, targets: dict[str, float]) -> Iterator[Row]:
+def _against(
+    case: str, what: str, figures: dict[str, float], unit: str, targets: dict[str, float]
+) -> Iterator[Row]:
     """A figure of each, and ours in terms of each baseline's."""
     for name, value in figures.items():
         yield Row(case, f"{what}: {name}", value, unit)
     for name, value in figures.items():
         if name != "ours":
-            yield Row(case, f"{what}: ours / {name}", figures["ours"] / value, "x", targets.get(name))
+            yield Row(
+                case, f"{what}: ours / {name}", figures["ours"] / value, "x", targets.get(name)
+            )
 
 
 def paced(bench: Bench) -> Iterator[Row]:
@@ -35,7 +39,9 @@ def paced(bench: Bench) -> Iterator[Row]:
     count = min(200, max(int(rate * bench.seconds), rate))
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
-        whole, _ = bench.run("paced", target, target.task("streams", f"paced-{count}-{rate}", streams, stream=True))
+        whole, _ = bench.run(
+            "paced", target, target.task("streams", f"paced-{count}-{rate}", streams, stream=True)
+        )
         held = target.task("hold", f"paced-1000000-{rate}", streams, stream=True)
         used, events = bench.watch("paced", target, held, max(seconds, _SHORTEST))
         return whole / (streams * count) * 1e6, used / events * 1e6
@@ -54,7 +60,9 @@ def flooded(bench: Bench) -> Iterator[Row]:
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
         events = max(int(1000 * seconds), 500)
-        used, result = bench.run("flooded", target, target.task("streams", f"flood-{events}", streams, stream=True))
+        used, result = bench.run(
+            "flooded", target, target.task("streams", f"flood-{events}", streams, stream=True)
+        )
         return streams * events / used, streams * events / result["wall"]
 
     for name, (per_cpu, rate) in bench.in_turn(measure).items():
@@ -88,7 +96,9 @@ def latency(bench: Bench) -> Iterator[Row]:
     for clients in (1, 16, 64):
         found = {}
         for target in (bench.direct, bench.ours):
-            task = target.task("requests", "whole", clients, stream=False, seconds=bench.seconds / 2)
+            task = target.task(
+                "requests", "whole", clients, stream=False, seconds=bench.seconds / 2
+            )
             found[target.name] = bench.run("latency", target, task)[1]["whole"]
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
             added = _quantile(found["ours"], share) - _quantile(found["direct"], share)
@@ -104,9 +114,14 @@ def first_token(bench: Bench) -> Iterator[Row]:
             held = target.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)
             with loading(held):
                 task = target.task("requests", "paced-1-1000", 1, stream=True, requests=50)
-                found[target.name] = statistics.median(bench.run("first token", target, task)[1]["first"])
+                found[target.name] = statistics.median(
+                    bench.run("first token", target, task)[1]["first"]
+                )
         yield Row(
-            "first token", f"added with {streams} open streams, median", (found["ours"] - found["direct"]) * 1e3, "ms"
+            "first token",
+            f"added with {streams} open streams, median",
+            (found["ours"] - found["direct"]) * 1e3,
+            "ms",
         )
 
 
@@ -134,7 +149,13 @@ def _long_stream(bench: Bench) -> Iterator[Row]:
         load(ours.task("streams", "flood-20000", 1, stream=True))
         before = server.memory()
         load(ours.task("streams", "flood-180000", 1, stream=True))
-        yield Row("memory", "grown by a stream of 180,000 events", (server.memory() - before) / 1024, "KiB", 1024)
+        yield Row(
+            "memory",
+            "grown by a stream of 180,000 events",
+            (server.memory() - before) / 1024,
+            "KiB",
+            1024,
+        )
 
 
 def inputs(bench: Bench) -> Iterator[Row]:
@@ -154,8 +175,15 @@ def inputs(bench: Bench) -> Iterator[Row]:
         found[size] = used / count * 1e3 / (len(body) / 1e6)
         aim = 12 if size == 1_000_000 else None
         yield Row("inputs", f"CPU for {len(body) / 1e6:.1f} MB", used / count * 1e3, "ms", aim)
-        yield Row("inputs", f"time for {len(body) / 1e6:.1f} MB, median", statistics.median(result["whole"]) * 1e3, "ms")
-    yield Row("inputs", "CPU per byte, 10 MB / 1 MB", found[10_000_000] / found[1_000_000], "x", 1.2)
+        yield Row(
+            "inputs",
+            f"time for {len(body) / 1e6:.1f} MB, median",
+            statistics.median(result["whole"]) * 1e3,
+            "ms",
+        )
+    yield Row(
+        "inputs", "CPU per byte, 10 MB / 1 MB", found[10_000_000] / found[1_000_000], "x", 1.2
+    )
 
 
 def start(bench: Bench) -> Iterator[Row]:
@@ -165,9 +193,15 @@ def start(bench: Bench) -> Iterator[Row]:
         with proxy(bench.upstream.url) as server:
             begun.append(server.started)
     yield Row("start", "until it listens, best of three", min(begun), "s", 1.2)
-    code = "import time; import anthropic_proxy.cli, anthropic_proxy.serve; print(time.process_time())"
+    code = (
+        "import time; import anthropic_proxy.cli, anthropic_proxy.serve; print(time.process_time())"
+    )
     took = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for _ in range(3)
     ]
     yield Row("start", "CPU of Python and its imports, best of three", min(took), "s")
@@ -180,7 +214,11 @@ def workers(bench: Bench) -> Iterator[Row]:
         with proxy(bench.upstream.url, WORKERS=str(count)) as server:
             ours = Target(f"WORKERS={count}", server, "/v1/messages", anthropic=True)
             load(ours.task("requests", "whole", 20, stream=False, seconds=0.5))
-            _, result = bench.run("workers", ours, ours.task("requests", "whole", 40, stream=False, seconds=bench.seconds))
+            _, result = bench.run(
+                "workers",
+                ours,
+                ours.task("requests", "whole", 40, stream=False, seconds=bench.seconds),
+            )
             rates[count] = len(result["whole"]) / result["seconds"]
             yield Row("workers", f"requests per second, WORKERS={count}", rates[count], "/s")
             yield Row("workers", f"memory, WORKERS={count}", server.memory() / 2**20, "MiB")
@@ -197,10 +235,25 @@ def http2(bench: Bench) -> Iterator[Row]:
         body.write(bodies.small("whole", stream=False, anthropic=True))
         body.flush()
         count = int(400 * bench.seconds) + 1
-        command = [program, "-n", str(count), "-c", "4", "-m", "5", "-d", body.name, "-H", "content-type: application/json"]
+        command = [
+            program,
+            "-n",
+            str(count),
+            "-c",
+            "4",
+            "-m",
+            "5",
+            "-d",
+            body.name,
+            "-H",
+            "content-type: application/json",
+        ]
         before, begun = bench.ours.server.cpu(), time.monotonic()
         done = subprocess.run(
-            [*command, f"{bench.ours.server.url}/v1/messages"], capture_output=True, text=True, check=True
+            [*command, f"{bench.ours.server.url}/v1/messages"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert f"{count} 2xx" in done.stdout, done.stdout
         used, took = bench.ours.server.cpu() - before, time.monotonic() - begun

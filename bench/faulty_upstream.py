@@ -8,8 +8,17 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 
-_USAGE = {"prompt_tokens": 120, "completion_tokens": 40, "prompt_tokens_details": {"cached_tokens": 64}}
-_CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "'}}
+_USAGE = {
+    "prompt_tokens": 120,
+    "completion_tokens": 40,
+    "prompt_tokens_details": {"cached_tokens": 64},
+}
+_CALL = {
+    "index": 0,
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "look", "arguments": '{"at": "'},
+}
 
 Answer = Callable[[asyncio.StreamWriter, dict[str, object]], Awaitable[None]]
 
@@ -21,7 +30,11 @@ def _head(status: int, kind: str, length: int | None = None) -> bytes:
 
 def _event(delta: dict[str, object], finish: str | None = None, **more: object) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"id": "c", "model": "m", "choices": [choice], **more}).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps({"id": "c", "model": "m", "choices": [choice], **more}).encode()
+        + b"\n\n"
+    )
 
 
 async def _begin(writer: asyncio.StreamWriter, deltas: list[dict[str, object]]) -> None:
@@ -44,7 +57,9 @@ async def _well(writer: asyncio.StreamWriter, asked: dict[str, object]) -> None:
         writer.write(_head(200, "application/json", len(body)) + body)
         return
     calls = bool(asked.get("tools"))
-    pieces: list[dict[str, object]] = [{"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}] * 40
+    pieces: list[dict[str, object]] = [
+        {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}
+    ] * 40
     await _begin(writer, [{"tool_calls": [_CALL]}, *pieces] if calls else _text())
     if calls:
         writer.write(_event({"tool_calls": [{"index": 0, "function": {"arguments": '"}'}}]}))
@@ -53,7 +68,9 @@ async def _well(writer: asyncio.StreamWriter, asked: dict[str, object]) -> None:
 
 def _status(status: int) -> Answer:
     async def answer(writer: asyncio.StreamWriter, _: dict[str, object]) -> None:
-        body = json.dumps({"error": {"message": f"status {status}", "type": "server_error"}}).encode()
+        body = json.dumps(
+            {"error": {"message": f"status {status}", "type": "server_error"}}
+        ).encode()
         writer.write(_head(status, "application/json", len(body)) + body)
 
     return answer
@@ -117,7 +134,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             lines = head.lower().split(b"\r\n")
-            length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+            length = next(
+                (int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0
+            )
             asked = json.loads(await reader.readexactly(length) or b"{}")
             (answer,) = random.choices([*ANSWERS], [*ANSWERS.values()])
             leaves = asyncio.ensure_future(reader.read(1))

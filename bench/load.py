@@ -172,7 +172,11 @@ async def _main() -> None:
     task = json.loads(sys.stdin.readline())
     begun, cpu = time.perf_counter(), time.process_time()
     result = await TASKS[task["kind"]](task)
-    print(json.dumps({**result, "wall": time.perf_counter() - begun, "cpu": time.process_time() - cpu}))
+    print(
+        json.dumps(
+            {**result, "wall": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+        )
+    )
 
 
 if __name__ == "__main__":

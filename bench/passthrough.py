@@ -22,7 +22,9 @@ _NO_LIMIT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 def _client(transport: str) -> httpx.AsyncClient:
-    options: dict[str, Any] = {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
+    options: dict[str, Any] = (
+        {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
+    )
     return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # noqa: S113 - the machine's own
 
 
@@ -34,7 +36,9 @@ def _application(upstream: str, transport: str) -> Quart:
 
     @app.post("/v1/chat/completions")
     async def passed() -> Response:
-        asked = client.build_request("POST", f"{upstream}/v1/chat/completions", content=await request.get_data())
+        asked = client.build_request(
+            "POST", f"{upstream}/v1/chat/completions", content=await request.get_data()
+        )
         answer = await client.send(asked, stream=True)
         kind = answer.headers["content-type"]
         if kind == "application/json":

@@ -106,7 +106,9 @@ def proxy(upstream: str, **variables: str) -> Iterator[Measured]:
 def load(task: dict[str, Any]) -> dict[str, Any]:
     """What the load generator, a process of its own, has to tell of a task (see `bench.load`)."""
     command = [sys.executable, "-m", "bench.load"]
-    done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=json.dumps(task), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -132,7 +134,9 @@ class Held(Measured):
 def loading(task: dict[str, Any]) -> Iterator[Held]:
     """The same with the task `hold`, while something else is looked at: all its streams have begun."""
     command = [sys.executable, "-m", "bench.load"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(task) + "\n")

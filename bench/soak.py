@@ -33,10 +33,19 @@ _ENOUGH = 60
 _SPARE_FILES = 40
 _SPARE_TASKS = 10
 
-_ASK: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+_ASK: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 _STREAM = _ASK | {"stream": True}
 _TOOLS = _STREAM | {
-    "tools": [{"name": "look", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}]
+    "tools": [
+        {
+            "name": "look",
+            "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}},
+        }
+    ]
 }
 _BIG = _ASK | {"messages": [{"role": "user", "content": "x" * 2_000_000}]}
 
@@ -83,7 +92,10 @@ def _status(pid: int, name: str) -> int:
 
 
 def _gauge(text: str, name: str) -> int:
-    return sum(int(float(value)) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+    return sum(
+        int(float(value))
+        for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+    )
 
 
 @contextmanager
@@ -111,7 +123,9 @@ def _serving(upstreams: str, workers: int) -> Iterator[Server]:
         "LOG_FORMAT": "json",
     }
     command = [sys.executable, "-m", "anthropic_proxy", "-p", "0"]
-    with subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         found = None
         while not found:
@@ -128,7 +142,9 @@ async def _whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) -> str:
     return str((await client.post("/v1/messages", json=body)).status_code)
 
 
-async def _stream(client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, most: float = float("inf")) -> str:
+async def _stream(
+    client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, most: float = float("inf")
+) -> str:
     """most: pieces after which the client leaves."""
     last = ""
     async with client.stream("POST", "/v1/messages", json=body) as answer:
@@ -139,7 +155,9 @@ async def _stream(client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, mos
             last, count = text or last, count + 1
             if count >= most:
                 return "left"
-    return "complete" if "message_stop" in last else "error event" if "event: error" in last else "cut"
+    return (
+        "complete" if "message_stop" in last else "error event" if "event: error" in last else "cut"
+    )
 
 
 async def _leaves(client: httpx.AsyncClient) -> str:
@@ -192,10 +210,14 @@ KINDS: dict[str, tuple[Kind, int]] = {
 }
 
 
-async def _client(address: str, ends: float, seen: Counter[tuple[str, str]], *, http2: bool) -> None:
+async def _client(
+    address: str, ends: float, seen: Counter[tuple[str, str]], *, http2: bool
+) -> None:
     names = [*KINDS]
     while time.monotonic() < ends:
-        async with httpx.AsyncClient(base_url=address, http1=not http2, http2=http2, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=address, http1=not http2, http2=http2, timeout=30, trust_env=False
+        ) as client:
             for name in random.choices(names, [KINDS[name][1] for name in names], k=20):
                 if time.monotonic() >= ends:
                     return
@@ -206,14 +228,17 @@ async def _client(address: str, ends: float, seen: Counter[tuple[str, str]], *, 
                 seen[name, told] += 1
 
 
-async def _soak(server: Server, seconds: float) -> tuple[list[Sample], Sample, Sample, Counter[tuple[str, str]]]:
+async def _soak(
+    server: Server, seconds: float
+) -> tuple[list[Sample], Sample, Sample, Counter[tuple[str, str]]]:
     seen: Counter[tuple[str, str]] = Counter()
     async with httpx.AsyncClient(timeout=30, trust_env=False) as looking:
         await looking.get(f"{server.address}/v1/models")
         before = await server.sample(looking)
         ends = time.monotonic() + seconds
         clients = [
-            asyncio.create_task(_client(server.address, ends, seen, http2=number % 3 == 0)) for number in range(_CLIENTS)
+            asyncio.create_task(_client(server.address, ends, seen, http2=number % 3 == 0))
+            for number in range(_CLIENTS)
         ]
         samples = []
         while time.monotonic() < ends:
@@ -238,7 +263,8 @@ def _held(before: Sample, after: Sample) -> list[str]:
     checks = {
         # The one that asks is one of them.
         f"{after.in_flight} requests are still in flight": after.in_flight > 1,
-        f"{after.files} files are open, {before.files} were": after.files > before.files + _SPARE_FILES,
+        f"{after.files} files are open, {before.files} were": after.files
+        > before.files + _SPARE_FILES,
         f"{after.tasks} tasks run, {before.tasks} did": after.tasks > before.tasks + _SPARE_TASKS,
     }
     return [text for text, is_wrong in checks.items() if is_wrong]
@@ -248,16 +274,25 @@ def _grown(samples: list[Sample]) -> list[str]:
     if len(samples) < _ENOUGH:
         return []
     third = len(samples) // 3
-    middle, last = (statistics.fmean(each.memory for each in part) for part in (samples[third:-third], samples[-third:]))
+    middle, last = (
+        statistics.fmean(each.memory for each in part)
+        for part in (samples[third:-third], samples[-third:])
+    )
     if last <= middle * _GROWTH + _GROWTH_BYTES:
         return []
-    return [f"memory grows: {middle / 2**20:.1f} MiB in the middle third, {last / 2**20:.1f} MiB in the last"]
+    return [
+        f"memory grows: {middle / 2**20:.1f} MiB in the middle third, {last / 2**20:.1f} MiB in the last"
+    ]
 
 
-def _report(samples: list[Sample], before: Sample, after: Sample, seen: Counter[tuple[str, str]]) -> None:
+def _report(
+    samples: list[Sample], before: Sample, after: Sample, seen: Counter[tuple[str, str]]
+) -> None:
     for name in KINDS:
         told = {what: count for (kind, what), count in sorted(seen.items()) if kind == name}
-        print(f"{name:20} {sum(told.values()):7}  {', '.join(f'{what} {count}' for what, count in told.items())}")
+        print(
+            f"{name:20} {sum(told.values()):7}  {', '.join(f'{what} {count}' for what, count in told.items())}"
+        )
     print(f"\n{'':10} {'memory MiB':>10} {'files':>6} {'threads':>7} {'tasks':>6} {'in flight':>9}")
     third = len(samples) // 3
     parts = {
@@ -273,7 +308,9 @@ def _report(samples: list[Sample], before: Sample, after: Sample, seen: Counter[
             memory, files, threads, tasks, in_flight = (
                 statistics.fmean(getattr(each, field) for each in part) for field in fields
             )
-            print(f"{name:10} {memory / 2**20:10.1f} {files:6.0f} {threads:7.0f} {tasks:6.0f} {in_flight:9.0f}")
+            print(
+                f"{name:10} {memory / 2**20:10.1f} {files:6.0f} {threads:7.0f} {tasks:6.0f} {in_flight:9.0f}"
+            )
 
 
 def main() -> None:
@@ -281,7 +318,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    with _upstream() as one, _upstream() as other, _serving(f"{one};{other}", options.workers) as server:
+    with (
+        _upstream() as one,
+        _upstream() as other,
+        _serving(f"{one};{other}", options.workers) as server,
+    ):
         samples, before, after, seen = asyncio.run(_soak(server, options.seconds))
     _report(samples, before, after, seen)
     problems = [*_held(before, after), *_grown(samples)]

@@ -42,9 +42,17 @@ class Target:
     path: str
     anthropic: bool
 
-    def task(self, kind: str, model: str, clients: int, *, stream: bool, **more: Any) -> dict[str, Any]:
+    def task(
+        self, kind: str, model: str, clients: int, *, stream: bool, **more: Any
+    ) -> dict[str, Any]:
         body = bodies.small(model, stream=stream, anthropic=self.anthropic)
-        return {"kind": kind, "url": f"{self.server.url}{self.path}", "body": body, "clients": clients, **more}
+        return {
+            "kind": kind,
+            "url": f"{self.server.url}{self.path}",
+            "body": body,
+            "clients": clients,
+            **more,
+        }
 
 
 @dataclass
@@ -77,19 +85,37 @@ class Bench:
             self._busy(name, result["cpu"], self.upstream.cpu() - upstream_before, result["wall"])
         return used, result
 
-    def watch(self, name: str, target: Target, task: dict[str, Any], seconds: float) -> tuple[float, int]:
+    def watch(
+        self, name: str, target: Target, task: dict[str, Any], seconds: float
+    ) -> tuple[float, int]:
         """Seconds of CPU of the target's processes while streams are open, and the events that have arrived meanwhile: what
         it takes to begin and to end a stream is in neither.
         """
         with loading(task) as held:
-            before = (target.server.cpu(), held.cpu(), self.upstream.cpu(), time.perf_counter(), held.events())
+            before = (
+                target.server.cpu(),
+                held.cpu(),
+                self.upstream.cpu(),
+                time.perf_counter(),
+                held.events(),
+            )
             time.sleep(seconds)
-            after = (target.server.cpu(), held.cpu(), self.upstream.cpu(), time.perf_counter(), held.events())
-        used, load_cpu, upstream_cpu, wall, events = (late - early for early, late in zip(before, after, strict=True))
+            after = (
+                target.server.cpu(),
+                held.cpu(),
+                self.upstream.cpu(),
+                time.perf_counter(),
+                held.events(),
+            )
+        used, load_cpu, upstream_cpu, wall, events = (
+            late - early for early, late in zip(before, after, strict=True)
+        )
         self._busy(name, load_cpu, upstream_cpu, wall)
         return used, int(events)
 
-    def in_turn(self, measure: Callable[[Target, float], tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    def in_turn(
+        self, measure: Callable[[Target, float], tuple[float, ...]]
+    ) -> dict[str, tuple[float, ...]]:
         """Figures of all targets by their names: the medians of rounds in which they take turns, so that whatever else the
         machine does meets them all.
         """
@@ -98,7 +124,10 @@ class Bench:
         for _ in range(rounds):
             for target in self.served:
                 seen[target.name].append(measure(target, self.seconds / rounds))
-        return {name: tuple(map(statistics.median, zip(*figures, strict=True))) for name, figures in seen.items()}
+        return {
+            name: tuple(map(statistics.median, zip(*figures, strict=True)))
+            for name, figures in seen.items()
+        }
 
     def _busy(self, name: str, load_cpu: float, upstream_cpu: float, wall: float) -> None:
         for who, cpu in (("load generator", load_cpu), ("upstream", upstream_cpu)):

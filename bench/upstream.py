@@ -19,8 +19,18 @@ _MANY = 64
 
 def _event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    head = {"id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG", "object": "chat.completion.chunk", "created": 1741570283}
-    chunk = {**head, "model": "gpt-5-mini", "system_fingerprint": "fp_44709d6fcb", "choices": [choice], **more}
+    head = {
+        "id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG",
+        "object": "chat.completion.chunk",
+        "created": 1741570283,
+    }
+    chunk = {
+        **head,
+        "model": "gpt-5-mini",
+        "system_fingerprint": "fp_44709d6fcb",
+        "choices": [choice],
+        **more,
+    }
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
 
 
@@ -48,7 +58,10 @@ _WHOLE = json.dumps(
         "usage": _USAGE,
     }
 ).encode()
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_WHOLE), _WHOLE)
+_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_WHOLE),
+    _WHOLE,
+)
 
 
 class Upstream(asyncio.Protocol):

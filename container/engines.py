@@ -10,7 +10,11 @@ POD = "anthropic-proxy-probe"
 
 def podman_environment() -> dict[str, str]:
     """Return the environment for podman, without the variables of the Docker engine beside it."""
-    return {name: value for name, value in os.environ.items() if name not in ("DOCKER_CONFIG", "DOCKER_HOST")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DOCKER_CONFIG", "DOCKER_HOST")
+    }
 
 
 def failure_of(*command: str, environment: dict[str, str] | None = None) -> str:
@@ -19,7 +23,9 @@ def failure_of(*command: str, environment: dict[str, str] | None = None) -> str:
     if shutil.which(command[0]) is None:
         return f"{command[0]} is not installed"
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"{name} did not end within {SECONDS} s"
     if done.returncode == 0:
@@ -44,5 +50,7 @@ def pod_failure() -> str:
     Creating one is the check: podman finds out then what it lacks, such as `catatonit` for a pod's first process.
     """
     environment = podman_environment()
-    failure = failure_of("podman", "pod", "create", "--replace", "--name", POD, environment=environment)
+    failure = failure_of(
+        "podman", "pod", "create", "--replace", "--name", POD, environment=environment
+    )
     return failure or failure_of("podman", "pod", "rm", "--force", POD, environment=environment)

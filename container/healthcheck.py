@@ -14,7 +14,10 @@ SECONDS = 2
 def main() -> int:
     ops, path = os.environ.get("METRICS_PORT"), os.environ.get("UNIX_SOCKET")
     host = os.environ.get("HOST") or os.environ.get("ANTHROPIC_PROXY_BIND") or "127.0.0.1"
-    address = ("127.0.0.1" if host in ("0.0.0.0", "::", "") else host, int(ops or os.environ.get("PORT") or 3000))
+    address = (
+        "127.0.0.1" if host in ("0.0.0.0", "::", "") else host,
+        int(ops or os.environ.get("PORT") or 3000),
+    )
     try:
         if path and not ops:
             with socket.socket(socket.AF_UNIX) as connection:

@@ -19,8 +19,16 @@ ROOT = Path(__file__).parents[1]
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OLLAMA = "ollama/ollama:0.32.4"
 MODEL = "qwen3:4b"
-ASK = {"model": MODEL, "max_tokens": 60, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
-PLACE = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+ASK = {
+    "model": MODEL,
+    "max_tokens": 60,
+    "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+}
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+}
 # A model this small calls tools most of the times that it must.
 CALL = {"tools": [{"name": "get_weather", "input_schema": PLACE}], "tool_choice": {"type": "any"}}
 
@@ -30,23 +38,44 @@ class Stack:
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
-        self._variables = {"ANTHROPIC_PROXY_PORT": str(port), "COMPOSE_PROJECT_NAME": "anthropic-proxy-test"}
+        self._variables = {
+            "ANTHROPIC_PROXY_PORT": str(port),
+            "COMPOSE_PROJECT_NAME": "anthropic-proxy-test",
+        }
         self._variables["COMPOSE_PROFILES"] = "ollama"
 
     def compose(self, *arguments: str) -> str:
         command = [DOCKER, "compose", *arguments]
         environment = {**os.environ, **self._variables}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def client(self) -> anthropic.Anthropic:
-        return anthropic.Anthropic(base_url=self.address, api_key="none", timeout=DEADLINE, max_retries=0)
+        return anthropic.Anthropic(
+            base_url=self.address, api_key="none", timeout=DEADLINE, max_retries=0
+        )
 
 
 @pytest.fixture(scope="module")
 def stack(docker_compose: None) -> Iterator[Stack]:  # noqa: ARG001 - it skips
-    docker("build", "--network=host", "--tag", OLLAMA, "--file", str(ROOT / "container/ollama/Dockerfile"), str(ROOT))
+    docker(
+        "build",
+        "--network=host",
+        "--tag",
+        OLLAMA,
+        "--file",
+        str(ROOT / "container/ollama/Dockerfile"),
+        str(ROOT),
+    )
     docker("tag", IMAGE, "anthropic-proxy:0.1.0")
     with socket.create_server(("127.0.0.1", 0)) as free:
         stack = Stack(free.getsockname()[1])

@@ -17,7 +17,15 @@ import httpx
 import pytest
 
 from tests.running_command import until
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 IMAGE = os.environ.get("IMAGE", "anthropic-proxy:dev")
 DOCKER = shutil.which("docker") or "docker"
@@ -38,7 +46,9 @@ pytestmark = pytest.mark.usefixtures("docker_engine")
 
 
 def docker(*arguments: str) -> str:
-    done = subprocess.run([DOCKER, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [DOCKER, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -56,7 +66,10 @@ class Container:
 
     def is_well(self) -> bool:
         try:
-            return httpx.get(f"{self.address}/readyz", trust_env=False, timeout=DEADLINE).status_code == 200
+            return (
+                httpx.get(f"{self.address}/readyz", trust_env=False, timeout=DEADLINE).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 
@@ -89,7 +102,9 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 def _client(container: Container) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=container.address, api_key="none", timeout=DEADLINE, max_retries=0)
+    return anthropic.Anthropic(
+        base_url=container.address, api_key="none", timeout=DEADLINE, max_retries=0
+    )
 
 
 def _ask(**more: Any) -> dict[str, Any]:
@@ -110,9 +125,18 @@ def test_it_is_made_of_what_it_should(tmp_path: Path) -> None:
 
 
 def test_there_is_nothing_to_build_with() -> None:
-    found = docker("run", "--rm", "--entrypoint=sh", IMAGE, "-c", "ls /opt; ls /opt/venv/bin; command -v gcc cc make; true")
+    found = docker(
+        "run",
+        "--rm",
+        "--entrypoint=sh",
+        IMAGE,
+        "-c",
+        "ls /opt; ls /opt/venv/bin; command -v gcc cc make; true",
+    )
     assert "builder" not in found
-    assert not {"pip", "gcc", "cc", "make", "hatchling"} & {Path(line).name for line in found.splitlines()}
+    assert not {"pip", "gcc", "cc", "make", "hatchling"} & {
+        Path(line).name for line in found.splitlines()
+    }
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -126,7 +150,11 @@ def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str
         assert "Uid:\t10001\t10001" in status
         assert "CapEff:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status
-        until(lambda: inspected(container.name)["State"]["Health"]["Status"] == "healthy", "it is healthy", PATIENCE)
+        until(
+            lambda: inspected(container.name)["State"]["Health"]["Status"] == "healthy",
+            "it is healthy",
+            PATIENCE,
+        )
         with _client(container) as client, client.messages.stream(**_ask()) as stream:
             next(iter(stream))
             docker("kill", "--signal=TERM", container.name)
@@ -134,7 +162,11 @@ def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str
             assert stream.get_final_text() == "Hello"
         until(lambda: not inspected(container.name)["State"]["Running"], "it has ended", PATIENCE)
         assert inspected(container.name)["State"]["ExitCode"] == 0
-        logged = [json.loads(line) for line in docker("logs", container.name).splitlines() if line.startswith("{")]
+        logged = [
+            json.loads(line)
+            for line in docker("logs", container.name).splitlines()
+            if line.startswith("{")
+        ]
         assert logged == []  # standard output is for nothing
 
 
@@ -147,7 +179,12 @@ def test_any_user_keeps_keys(upstream: ScriptedUpstream, user: str) -> None:
         key = docker("run", "--rm", *keep, IMAGE, "keys", "create", "alice", "--file", file)
         upstream.then(answers(completion()))
         with running(upstream.url, *keep, PROXY_API_KEYS_FILE=file) as container:
-            asked = {"url": f"{container.address}/v1/messages", "json": _ask(), "trust_env": False, "timeout": DEADLINE}
+            asked = {
+                "url": f"{container.address}/v1/messages",
+                "json": _ask(),
+                "trust_env": False,
+                "timeout": DEADLINE,
+            }
             assert httpx.post(**asked, headers={"x-api-key": "wrong"}).status_code == 401
             assert httpx.post(**asked, headers={"x-api-key": key}).status_code == 200
     finally:

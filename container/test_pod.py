@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("docker_engine", "podman_pods")
 
 def podman(*arguments: str) -> str:
     command = ["podman", *arguments]
-    done = subprocess.run(command, env=podman_environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=podman_environment(), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -62,7 +64,10 @@ class Pod:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.ops}/readyz", trust_env=False, timeout=DEADLINE).status_code == 200
+            return (
+                httpx.get(f"{self.ops}/readyz", trust_env=False, timeout=DEADLINE).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 
@@ -91,7 +96,9 @@ def playing(upstream: str, folder: Path) -> Iterator[Pod]:
     values = {
         "replicaCount": 1,
         "image": {"repository": f"docker.io/library/{registry}", "tag": tag},
-        "configFile": {"content": f"upstreams: {{scripted: {{url: '{upstream}', dialect: generic, key: '${{SECRET}}'}}}}"},
+        "configFile": {
+            "content": f"upstreams: {{scripted: {{url: '{upstream}', dialect: generic, key: '${{SECRET}}'}}}}"
+        },
         "secrets": {"values": {"SECRET": "sk-upstream", "PROXY_API_KEYS": f"alice={KEY}"}},
         "metrics": {"port": ops},
     }
@@ -102,7 +109,10 @@ def playing(upstream: str, folder: Path) -> Iterator[Pod]:
     path.write_text(yaml.safe_dump_all(documents))
     pod = Pod(port, ops)
     (secret,) = [each for each in found if each["kind"] == "Secret"]
-    data = {name: base64.b64encode(text.encode()).decode() for name, text in secret["stringData"].items()}
+    data = {
+        name: base64.b64encode(text.encode()).decode()
+        for name, text in secret["stringData"].items()
+    }
     (folder / "secret.json").write_text(json.dumps(data))
     podman("secret", "create", NAME, str(folder / "secret.json"))
     podman("kube", "play", "--replace", "--network=host", str(path))
@@ -126,10 +136,18 @@ def test_the_deployment_runs_and_ends_well(tmp_path: Path) -> None:
             assert "CapEff:\t0000000000000000" in status
             assert "NoNewPrivs:\t1" in status
             written = podman(
-                "exec", pod.container, "sh", "-c", "touch /tmp/a && echo tmp; touch /a 2>/dev/null && echo root; true"
+                "exec",
+                pod.container,
+                "sh",
+                "-c",
+                "touch /tmp/a && echo tmp; touch /a 2>/dev/null && echo root; true",
             )
             assert written.split() == ["tmp"]
-            asked: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+            asked: dict[str, Any] = {
+                "model": "m",
+                "max_tokens": 9,
+                "messages": [{"role": "user", "content": "Hi"}],
+            }
             with _client(pod, "another") as client, pytest.raises(anthropic.AuthenticationError):
                 client.messages.create(**asked)
             with _client(pod, KEY) as client, client.messages.stream(**asked) as stream:

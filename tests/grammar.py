@@ -36,7 +36,10 @@ def check(events: Events) -> None:
     assert kinds.count("message_delta") == (kinds[-1] == "message_stop")
     if kinds[-1] == "message_stop":
         assert open_index is None, "a block is left open"
-    cut = any(event["type"] == "message_delta" and event["delta"]["stop_reason"] in _CUT for event in events)
+    cut = any(
+        event["type"] == "message_delta" and event["delta"]["stop_reason"] in _CUT
+        for event in events
+    )
     for index in [event["index"] for event in events if event["type"] == "content_block_stop"]:
         check_input([event for event in events if event.get("index") == index], cut=cut)
 

@@ -30,7 +30,9 @@ class Http2Client:
         self.events: list[h2.events.Event] = []
         self.is_closed = False
         self.connection = h2.connection.H2Connection(
-            h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+            h2.config.H2Configuration(
+                validate_outbound_headers=False, normalize_outbound_headers=False
+            )
         )
         self._acknowledges = acknowledges
         self._socket = socket.create_connection((url.host, url.port), timeout=DEADLINE)
@@ -43,10 +45,22 @@ class Http2Client:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def request(self, method: str, path: str, body: bytes = b"", *headers: tuple[str, str], ends: bool = True) -> int:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *headers: tuple[str, str],
+        ends: bool = True,
+    ) -> int:
         """Send a request; return the stream's id. ends: whether the request is complete with it."""
         stream_id = self.connection.get_next_available_stream_id()
-        pseudo = [(":method", method), (":scheme", "http"), (":authority", self.authority), (":path", path)]
+        pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", self.authority),
+            (":path", path),
+        ]
         self.connection.send_headers(stream_id, [*pseudo, *headers], end_stream=ends and not body)
         if body:
             self.connection.send_data(stream_id, body, end_stream=ends)
@@ -84,7 +98,11 @@ class Http2Client:
 
     def of(self, stream_id: int, *kinds: type[h2.events.Event]) -> list[Any]:
         """The events of these kinds of one stream."""
-        return [each for each in self.events if isinstance(each, kinds) and getattr(each, "stream_id", 0) == stream_id]
+        return [
+            each
+            for each in self.events
+            if isinstance(each, kinds) and getattr(each, "stream_id", 0) == stream_id
+        ]
 
     def status(self, stream_id: int) -> int | None:
         """The status of a response, once it has come."""
@@ -102,13 +120,19 @@ class Http2Client:
 
     def goodbyes(self) -> list[int]:
         """The error codes of all GOAWAY frames that came."""
-        return [int(each.error_code or 0) for each in self.events if isinstance(each, h2.events.ConnectionTerminated)]
+        return [
+            int(each.error_code or 0)
+            for each in self.events
+            if isinstance(each, h2.events.ConnectionTerminated)
+        ]
 
     def _received(self, events: list[h2.events.Event]) -> None:
         self.events += events
         for event in self._data_of(events):
             with contextlib.suppress(h2.exceptions.ProtocolError):  # the stream has ended
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                self.connection.acknowledge_received_data(
+                    event.flow_controlled_length, event.stream_id
+                )
 
     def _data_of(self, events: list[h2.events.Event]) -> Iterator[Any]:
         if self._acknowledges:

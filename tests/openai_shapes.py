@@ -48,7 +48,10 @@ _FOREIGN = frozenset(
 def plain(body: dict[str, Any]) -> dict[str, Any]:
     """A request as OpenAI would know it, without what is other servers' own."""
     messages = [_plain_message(message) for message in body["messages"]]
-    return {**{name: value for name, value in body.items() if name not in _FOREIGN}, "messages": messages}
+    return {
+        **{name: value for name, value in body.items() if name not in _FOREIGN},
+        "messages": messages,
+    }
 
 
 def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +59,9 @@ def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
     for name in ("content", "tool_calls"):
         if isinstance(known.get(name), list):
             parts = [part for part in known[name] if part["type"] != "thinking"]
-            known[name] = [{key: value for key, value in part.items() if key not in _FOREIGN} for part in parts]
+            known[name] = [
+                {key: value for key, value in part.items() if key not in _FOREIGN} for part in parts
+            ]
     return known
 
 

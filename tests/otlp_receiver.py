@@ -38,7 +38,9 @@ class Receiver:
 
     def _resources(self) -> list[Any]:
         return [
-            resource for _, raw in self._received for resource in ExportTraceServiceRequest.FromString(raw).resource_spans
+            resource
+            for _, raw in self._received
+            for resource in ExportTraceServiceRequest.FromString(raw).resource_spans
         ]
 
     @property
@@ -47,10 +49,14 @@ class Receiver:
 
     @property
     def spans(self) -> list[Span]:
-        return [span for each in self._resources() for scope in each.scope_spans for span in scope.spans]
+        return [
+            span for each in self._resources() for scope in each.scope_spans for span in scope.spans
+        ]
 
     def __enter__(self) -> "Receiver":
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,4 +71,8 @@ def attributes(told: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
-    return [_value(each) for each in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+    return (
+        [_value(each) for each in value.array_value.values]
+        if kind == "array_value"
+        else getattr(value, kind)
+    )

@@ -11,7 +11,10 @@ def pdf(*texts: str) -> bytes:
     """A PDF with these pages, in Helvetica."""
     pages = [f"{3 + 2 * number} 0 R" for number in range(len(texts))]
     font = "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"
-    objects = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Kids[{' '.join(pages)}]/Count {len(texts)}>>"]
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{' '.join(pages)}]/Count {len(texts)}>>",
+    ]
     for number, text in enumerate(texts):
         drawn = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET" if text else ""
         page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]/Contents {4 + 2 * number} 0 R"
@@ -26,9 +29,8 @@ def pdf(*texts: str) -> bytes:
         body += f"{number} 0 obj{content}endobj\n"
     table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
     size = len(objects) + 1
-    trailer = (
-        f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
-    )
+    xref = f"xref\n0 {size}\n0000000000 65535 f \n{table}"
+    trailer = f"{xref}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
     return (body + trailer).encode()
 
 
@@ -58,7 +60,9 @@ def slow(pages: int = 300) -> bytes:
     page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources<</XObject<</X 3 0 R>>>>/Contents {first + pages} 0 R>>"
     objects += [page] * pages
     objects.append("<</Length 5>>stream\n/X Do\nendstream")
-    body = "%PDF-1.4\n" + "".join(f"{number} 0 obj{content}endobj\n" for number, content in enumerate(objects, 1))
+    body = "%PDF-1.4\n" + "".join(
+        f"{number} 0 obj{content}endobj\n" for number, content in enumerate(objects, 1)
+    )
     return (body + f"trailer<</Size {len(objects) + 1}/Root 1 0 R>>\nstartxref\n0\n%%EOF").encode()
 
 

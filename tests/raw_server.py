@@ -54,10 +54,19 @@ class RawServer:
             writer.close()
             await writer.wait_closed()
 
-    async def _do(self, step: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _do(
+        self, step: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if step is READ:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next((line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b"0")
+            length = next(
+                (
+                    line[15:]
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                ),
+                b"0",
+            )
             await reader.readexactly(int(length))
             self.requests += 1
         elif step is STALL:

@@ -35,7 +35,9 @@ def quick_start() -> list[Block]:
     blocks = []
     for found in _BLOCK.finditer(section("Quick start")):
         names = re.findall(r"\*\*(\w+)\*\*", found["before"])
-        blocks.append(Block(names[-1] if names else "install", tuple(found["commands"].splitlines())))
+        blocks.append(
+            Block(names[-1] if names else "install", tuple(found["commands"].splitlines()))
+        )
     return blocks
 
 
@@ -80,7 +82,9 @@ class Place:
 
     def here(self, command: str, upstream: str) -> str:
         """Return a printed command with the address of `upstream` and the port of this place."""
-        return _UPSTREAM.sub(f"UPSTREAM_BASE_URL={upstream}", command).replace(":3000", f":{self.port}")
+        return _UPSTREAM.sub(f"UPSTREAM_BASE_URL={upstream}", command).replace(
+            ":3000", f":{self.port}"
+        )
 
     def is_running(self) -> bool:
         """Whether a background server of this place runs."""

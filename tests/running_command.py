@@ -18,9 +18,15 @@ from tests.scripted_upstream import DEADLINE
 
 _POLL_SECONDS = 0.01
 # In the two forms of the log.
-_LISTENING = re.compile(r'listening +address=(?P<console>\S+)|"address":"(?P<json>[^"]+)","version"')
+_LISTENING = re.compile(
+    r'listening +address=(?P<console>\S+)|"address":"(?P<json>[^"]+)","version"'
+)
 
-REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "hi"}],
+}
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
@@ -78,9 +84,15 @@ class Command:
             check=False,
         )
 
-    def popen(self, *arguments: str, stderr: Any = None, **variables: str) -> subprocess.Popen[bytes]:
+    def popen(
+        self, *arguments: str, stderr: Any = None, **variables: str
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            _command(arguments), cwd=self.home, env=self._environment(variables), stdout=subprocess.DEVNULL, stderr=stderr
+            _command(arguments),
+            cwd=self.home,
+            env=self._environment(variables),
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
         )
 
     @contextlib.contextmanager
@@ -103,7 +115,13 @@ class Command:
 
     def _environment(self, variables: dict[str, str]) -> dict[str, str]:
         # Scripted upstreams are not asked what they are.
-        return {**os.environ, "HOME": str(self.home), "UPSTREAM_DIALECT": "generic", "LOG_FORMAT": "console", **variables}
+        return {
+            **os.environ,
+            "HOME": str(self.home),
+            "UPSTREAM_DIALECT": "generic",
+            "LOG_FORMAT": "console",
+            **variables,
+        }
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:

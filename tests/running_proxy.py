@@ -14,7 +14,11 @@ from tests.scripted_upstream import DEADLINE
 
 @contextlib.contextmanager
 def running_proxy(
-    upstream_url: str | None, *, identifies: bool = False, load: serve.Load | None = None, **variables: Any
+    upstream_url: str | None,
+    *,
+    identifies: bool = False,
+    load: serve.Load | None = None,
+    **variables: Any,
 ) -> Iterator[str]:
     """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
     their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
@@ -33,7 +37,11 @@ def running_proxy(
     async def main() -> None:
         control = serve.Control()
         loops.append((asyncio.get_running_loop(), control))
-        asks = contextlib.nullcontext() if identifies else mock.patch.object(serve, "may_be_asked", return_value=False)
+        asks = (
+            contextlib.nullcontext()
+            if identifies
+            else mock.patch.object(serve, "may_be_asked", return_value=False)
+        )
         with asks, serve.listening(settings) as listeners:
             await serve.serve(settings, listeners, on_ready, control, load)
 

@@ -55,21 +55,37 @@ class Script:
 def answers(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Script:
     """A whole answer: JSON, or bytes as they are."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(raw)), **(headers or {})}
+    fields = {
+        "content-type": "application/json",
+        "content-length": str(len(raw)),
+        **(headers or {}),
+    }
     return Script(_head(status, fields), [raw])
 
 
 def streams(steps: Iterable[Any], *, done: bool = True) -> Script:
     """A stream of server-sent events, ended by the close of the connection: dicts become events."""
-    encoded = [b"data: " + json.dumps(step).encode() + b"\n\n" if isinstance(step, dict) else step for step in steps]
-    return Script(_head(200, {"content-type": "text/event-stream"}), [*encoded, *([b"data: [DONE]\n\n"] if done else [])])
+    encoded = [
+        b"data: " + json.dumps(step).encode() + b"\n\n" if isinstance(step, dict) else step
+        for step in steps
+    ]
+    return Script(
+        _head(200, {"content-type": "text/event-stream"}),
+        [*encoded, *([b"data: [DONE]\n\n"] if done else [])],
+    )
 
 
 def chunked(*steps: Any) -> Script:
     """A stream whose body has a marked end, which only `LAST_CHUNK` sends. dicts become events."""
     head = _head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
     plain = streams(steps, done=False).steps
-    return Script(head, [_chunk(step) if isinstance(step, bytes) and step != LAST_CHUNK else step for step in plain])
+    return Script(
+        head,
+        [
+            _chunk(step) if isinstance(step, bytes) and step != LAST_CHUNK else step
+            for step in plain
+        ],
+    )
 
 
 def _chunk(data: bytes) -> bytes:
@@ -78,9 +94,16 @@ def _chunk(data: bytes) -> bytes:
 
 def text_chunks(*texts: str, finish: str = "stop") -> list[dict[str, Any]]:
     """The chunks of a plain answer with its usage."""
-    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts
+    ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    chunks.append({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": len(texts), "total_tokens": 11}})
+    chunks.append(
+        {
+            "choices": [],
+            "usage": {"prompt_tokens": 11, "completion_tokens": len(texts), "total_tokens": 11},
+        }
+    )
     return chunks
 
 
@@ -198,7 +221,9 @@ async def _read_request(reader: asyncio.StreamReader) -> Received:
     request_line, *lines = head.strip().split("\r\n")
     method, path, _ = request_line.split(" ")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return Received(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+    return Received(
+        method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
+    )
 
 
 async def _watch(reader: asyncio.StreamReader, gone: threading.Event) -> None:
@@ -208,5 +233,9 @@ async def _watch(reader: asyncio.StreamReader, gone: threading.Event) -> None:
 
 
 def _head(status: int, headers: dict[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "connection: close"]
+    lines = [
+        f"HTTP/1.1 {status} Scripted",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "connection: close",
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -2,7 +2,12 @@
 
 import pytest
 
-from anthropic_proxy.providers.base_url import CHAT_COMPLETIONS, api_address, host_of, without_version
+from anthropic_proxy.providers.base_url import (
+    CHAT_COMPLETIONS,
+    api_address,
+    host_of,
+    without_version,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,11 @@ def test_urls(base: str, address: str) -> None:
     [
         ("https://a.example", "/v1beta/openai", "https://a.example/v1beta/openai"),
         ("https://a.example/v1beta/openai/", "/v1beta/openai", "https://a.example/v1beta/openai"),
-        ("https://a.example/v1beta/openai/chat/completions", "/v1beta/openai", "https://a.example/v1beta/openai"),
+        (
+            "https://a.example/v1beta/openai/chat/completions",
+            "/v1beta/openai",
+            "https://a.example/v1beta/openai",
+        ),
         ("https://a.example/v1", "/openai/v1", "https://a.example/v1"),
         ("https://a.example/openai/v1/responses", "/v1", "https://a.example/openai/v1"),
     ],
@@ -46,14 +55,20 @@ def test_a_query_is_for_every_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "host"), [("https://API.openai.com/v1", "api.openai.com"), ("http://[::1]:8080", "::1"), ("http://[::1", "")]
+    ("url", "host"),
+    [
+        ("https://API.openai.com/v1", "api.openai.com"),
+        ("http://[::1]:8080", "::1"),
+        ("http://[::1", ""),
+    ],
 )
 def test_host(url: str, host: str) -> None:
     assert host_of(url) == host
 
 
 @pytest.mark.parametrize(
-    ("base", "root"), [("http://a/v1", "http://a"), ("http://a/b/v4", "http://a/b"), ("http://a", "http://a")]
+    ("base", "root"),
+    [("http://a/v1", "http://a"), ("http://a/b/v4", "http://a/b"), ("http://a", "http://a")],
 )
 def test_the_server_beside_its_version(base: str, root: str) -> None:
     assert without_version(base) == root

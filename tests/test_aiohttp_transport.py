@@ -65,7 +65,9 @@ def test_redirects_are_answers(upstream: ScriptedUpstream) -> None:
     assert run(work) == 302
 
 
-def test_the_environments_proxy_is_used(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_proxy_is_used(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", upstream.url.replace("//", "//user:pass@"))
     monkeypatch.setenv("no_proxy", "localhost,.here.example")
     upstream.then(answers({}))
@@ -78,11 +80,17 @@ def test_the_environments_proxy_is_used(upstream: ScriptedUpstream, monkeypatch:
     assert received.path == "http://there.example/path"
     assert received.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
     proxies = EnvironmentProxies()
-    assert proxies.options(httpx.URL("http://a.here.example/")) == proxies.options(httpx.URL("http://localhost:1/")) == {}
+    assert (
+        proxies.options(httpx.URL("http://a.here.example/"))
+        == proxies.options(httpx.URL("http://localhost:1/"))
+        == {}
+    )
     assert proxies.options(httpx.URL("https://there.example/")) == {}
 
 
-def test_a_netrc_changes_nothing(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_netrc_changes_nothing(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     upstream.then(answers({}))

@@ -33,7 +33,10 @@ def test_what_does_not_come_is_cancelled(seconds: float) -> None:
         never: asyncio.Future[None] = loop.create_future()
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                await alarm.wait(never if not never.cancelled() else asyncio.Event().wait(), loop.time() + seconds)
+                await alarm.wait(
+                    never if not never.cancelled() else asyncio.Event().wait(),
+                    loop.time() + seconds,
+                )
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
@@ -68,7 +71,7 @@ def test_it_does_not_ring_for_who_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("rings", [False, True])
-def test_a_cancellation_from_elsewhere_goes_on(rings: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_cancellation_from_elsewhere_goes_on(rings: bool) -> None:
     """Also when it comes together with the alarm."""
 
     async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> bool:

@@ -16,7 +16,15 @@ from anthropic_proxy.wire.json_codec import dumps
 from tests import grammar
 from tests.cases import cases
 from tests.translate.answer_specs import answer_spec
-from tests.translate.test_stream import LOOK, MARKED, byte_by_byte, random_splits, translated, whole, wire
+from tests.translate.test_stream import (
+    LOOK,
+    MARKED,
+    byte_by_byte,
+    random_splits,
+    translated,
+    whole,
+    wire,
+)
 
 Json = dict[str, Any]
 
@@ -43,7 +51,14 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
 
     async def events() -> list[list[Json]]:
         reply, translator = cast("Call", Reply(reads)), StreamTranslator(answer_spec(request))
-        stream = AnswerStream(reply, translator, "req_1", threads=TranslationThreads(), on_read=None, on_end=lambda _: None)
+        stream = AnswerStream(
+            reply,
+            translator,
+            "req_1",
+            threads=TranslationThreads(),
+            on_read=None,
+            on_end=lambda _: None,
+        )
         await stream.start()
         return [batch async for batch in stream]
 
@@ -71,7 +86,10 @@ def saying(text: str, **fields: Any) -> Json:
     return {"id": "1", "object": "chat.completion.chunk", "choices": [choice], **fields}
 
 
-END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5}}
+END = {
+    "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5},
+}
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
@@ -85,7 +103,9 @@ def test_texts_are_translated_one_by_one_or_together(
     chunks = [saying(text, created=int(is_later)) for text, is_later in pieces]
     raw = wire([*chunks, END], done=True)
     events, _ = translated(whole(raw), request)
-    assert joined(event for batch in streamed(split(raw), request) for event in batch) == joined(events)
+    assert joined(event for batch in streamed(split(raw), request) for event in batch) == joined(
+        events
+    )
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
@@ -102,7 +122,9 @@ def test_case(case: Json, split: Any) -> None:
 
 def test_texts_that_came_together_are_one_delta() -> None:
     words = [saying(" w") for _ in range(100)]
-    batches = streamed([wire(words[:2], done=False), wire(words[2:], done=False), wire([END], done=True)])
+    batches = streamed(
+        [wire(words[:2], done=False), wire(words[2:], done=False), wire([END], done=True)]
+    )
     told = [event["delta"]["text"] for event in batches[1]]
     assert told == [" w" * 98]
     assert batches[-1][-2]["usage"]["output_tokens"] == 100
@@ -110,7 +132,13 @@ def test_texts_that_came_together_are_one_delta() -> None:
 
 def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     broken = dumps(saying("a")).replace(b'"a"', b'"\\x"')
-    rest = wire([saying("b"), saying("c")], done=False) + b"data: " + broken + b"\n\n" + wire([END], done=True)
+    rest = (
+        wire([saying("b"), saying("c")], done=False)
+        + b"data: "
+        + broken
+        + b"\n\n"
+        + wire([END], done=True)
+    )
     told = [event for batch in streamed([wire([saying("a")], done=False), rest]) for event in batch]
     assert [event["delta"]["text"] for event in told if _is_text(event)] == ["a", "bc"]
     assert told[-1]["type"] == "error"

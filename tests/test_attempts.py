@@ -29,7 +29,11 @@ from tests.scripted_upstream import (
 )
 from tests.server.test_messages import events_of, post
 
-REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 STREAM = {**REQUEST, "stream": True}
 
 
@@ -48,7 +52,11 @@ def proxy_of(count: int, **variables: Any) -> Iterator[tuple[str, list[ScriptedU
 def text_of(response: httpx.Response) -> str:
     if response.headers["content-type"].startswith("application/json"):
         return "".join(block["text"] for block in response.json()["content"])
-    deltas = [event["delta"] for event in events_of(response.text) if event["type"] == "content_block_delta"]
+    deltas = [
+        event["delta"]
+        for event in events_of(response.text)
+        if event["type"] == "content_block_delta"
+    ]
     return "".join(delta["text"] for delta in deltas)
 
 
@@ -70,8 +78,16 @@ def test_the_next_upstream_answers(request_: dict[str, Any], status: int) -> Non
     [
         pytest.param(Script(None, [RESET]), id="before-the-head"),
         pytest.param(chunked(RESET), id="before-the-body"),
-        pytest.param(chunked({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}, RESET), id="role"),
-        pytest.param(streams([{"error": {"message": "loading", "code": 503}}], done=False), id="error-in-the-stream"),
+        pytest.param(
+            chunked(
+                {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}, RESET
+            ),
+            id="role",
+        ),
+        pytest.param(
+            streams([{"error": {"message": "loading", "code": 503}}], done=False),
+            id="error-in-the-stream",
+        ),
         pytest.param(streams([b"<html>oops</html>"], done=False), id="no-events"),
         pytest.param(Script(b"garbage\r\n\r\n", []), id="no-http"),
     ],
@@ -92,7 +108,9 @@ def test_a_stream_that_dies_before_its_content_is_not_seen(dying: Script) -> Non
     ]
 
 
-def test_while_the_next_upstream_thinks_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_next_upstream_thinks_nothing_is_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first one had accepted the request; the second one's status is still an HTTP status."""
     monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
     pause = Pause()
@@ -127,7 +145,10 @@ def test_a_prompt_that_is_too_long_is_too_long_whatever_the_status() -> None:
     with proxy_of(2, UPSTREAM_RETRIES=1) as (proxy, (first, second)):
         first.then(answers({"error": {"message": text, "type": "exceed_context_size_error"}}, 500))
         response = post(proxy, REQUEST)
-        assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
+        assert (response.status_code, response.json()["error"]["type"]) == (
+            400,
+            "invalid_request_error",
+        )
         assert (len(first.requests), len(second.requests)) == (1, 0)
 
 
@@ -155,7 +176,12 @@ def test_the_only_upstream_fails_at_once() -> None:
 
 def test_a_broken_connection_is_tried_once_more() -> None:
     with proxy_of(1) as (proxy, (only,)):
-        only.then(Script(None, [RESET]), answers(completion("Hello")), Script(None, [RESET]), Script(None, [RESET]))
+        only.then(
+            Script(None, [RESET]),
+            answers(completion("Hello")),
+            Script(None, [RESET]),
+            Script(None, [RESET]),
+        )
         assert text_of(post(proxy, REQUEST)) == "Hello"
         assert post(proxy, REQUEST).status_code == 500
         assert len(only.requests) == 4
@@ -163,7 +189,11 @@ def test_a_broken_connection_is_tried_once_more() -> None:
 
 def test_retries_are_configured() -> None:
     with proxy_of(1, UPSTREAM_RETRIES=2) as (proxy, (only,)):
-        only.then(failing(503, **{"retry-after": "0"}), failing(429, **{"retry-after": "0"}), answers(completion("Hello")))
+        only.then(
+            failing(503, **{"retry-after": "0"}),
+            failing(429, **{"retry-after": "0"}),
+            answers(completion("Hello")),
+        )
         assert text_of(post(proxy, REQUEST)) == "Hello"
         only.then(failing(503, **{"retry-after": "3600"}))
         assert post(proxy, REQUEST).headers["retry-after"] == "60"
@@ -174,15 +204,25 @@ def test_keys_are_used_in_turn() -> None:
         only.then(*(answers(completion("Hello")) for _ in range(3)))
         for _ in range(3):
             post(proxy, REQUEST)
-        assert [each.headers["authorization"] for each in only.requests] == ["Bearer a", "Bearer b", "Bearer a"]
+        assert [each.headers["authorization"] for each in only.requests] == [
+            "Bearer a",
+            "Bearer b",
+            "Bearer a",
+        ]
 
 
 def test_a_limited_key_is_left_alone() -> None:
     with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
-        only.then(failing(429), answers(completion("Hello")), answers(completion("Hello")), failing(401))
+        only.then(
+            failing(429), answers(completion("Hello")), answers(completion("Hello")), failing(401)
+        )
         assert text_of(post(proxy, REQUEST)) == "Hello"
         assert text_of(post(proxy, REQUEST)) == "Hello"
-        assert [each.headers["authorization"] for each in only.requests] == ["Bearer a", "Bearer b", "Bearer b"]
+        assert [each.headers["authorization"] for each in only.requests] == [
+            "Bearer a",
+            "Bearer b",
+            "Bearer b",
+        ]
         refused, limited = post(proxy, REQUEST), post(proxy, REQUEST)
         assert (refused.status_code, limited.status_code) == (500, 429)
         assert 1 <= int(limited.headers["retry-after"]) <= 10
@@ -192,7 +232,9 @@ def test_a_limited_key_is_left_alone() -> None:
     ("keys", "error", "sent", "status"),
     [
         pytest.param("a;a", failing(401), 1, 500, id="the-same-key-twice"),
-        pytest.param("a;b", failing(429, **{"retry-after": "0"}), 2, 429, id="limits-that-are-over-at-once"),
+        pytest.param(
+            "a;b", failing(429, **{"retry-after": "0"}), 2, 429, id="limits-that-are-over-at-once"
+        ),
     ],
 )
 def test_each_key_is_tried_once(keys: str, error: Script, sent: int, status: int) -> None:
@@ -202,7 +244,9 @@ def test_each_key_is_tried_once(keys: str, error: Script, sent: int, status: int
         assert len(only.requests) == sent
 
 
-@pytest.mark.parametrize(("refused", "status"), [((401, 403), 500), ((402, 402), 402), ((401, 429), 429)])
+@pytest.mark.parametrize(
+    ("refused", "status"), [((401, 403), 500), ((402, 402), 402), ((401, 429), 429)]
+)
 def test_why_no_key_is_left(refused: tuple[int, int], status: int) -> None:
     with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
         only.then(*map(failing, refused))
@@ -221,7 +265,10 @@ def test_where_all_keys_are_refused_the_next_upstream_answers() -> None:
 
 
 def test_credentials_among_the_headers_are_not_told() -> None:
-    with proxy_of(1, UPSTREAM_HEADERS="authorization=Bearer sk-theirs-9;x-api-key-hint=a") as (proxy, (only,)):
+    with proxy_of(1, UPSTREAM_HEADERS="authorization=Bearer sk-theirs-9;x-api-key-hint=a") as (
+        proxy,
+        (only,),
+    ):
         only.then(answers({"error": "a bad key: sk-theirs-9"}, 400))
         assert post(proxy, REQUEST).json()["error"]["message"] == "a bad key: ***"
 
@@ -235,26 +282,44 @@ def test_clients_without_a_key_do_not_count_against_the_upstream() -> None:
 
 def test_the_clients_own_key_is_passed_on() -> None:
     with proxy_of(1, UPSTREAM_API_KEY_PASSTHROUGH=True) as (proxy, (only,)):
-        only.then(answers(completion("Hello")), answers(completion("Hello")), answers({"error": "bad key sk-theirs"}, 400))
+        only.then(
+            answers(completion("Hello")),
+            answers(completion("Hello")),
+            answers({"error": "bad key sk-theirs"}, 400),
+        )
         post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"})
         post(proxy, REQUEST, headers={"authorization": "Bearer sk-theirs"})
         assert {each.headers["authorization"] for each in only.requests} == {"Bearer sk-theirs"}
         assert "sk-theirs" not in post(proxy, REQUEST, headers={"x-api-key": "sk-theirs"}).text
         only.then(failing(401), failing(403))
-        for status, kind in ((401, "authentication_error"), (403, "permission_error"), (401, "authentication_error")):
+        for status, kind in (
+            (401, "authentication_error"),
+            (403, "permission_error"),
+            (401, "authentication_error"),
+        ):
             headers = {"x-api-key": "sk-theirs"} if only.has_scripts else {}
             response = post(proxy, REQUEST, headers=headers)
             assert (response.status_code, response.json()["error"]["type"]) == (status, kind)
 
 
 def test_headers_fields_and_query_are_added() -> None:
-    variables = {"UPSTREAM_HEADERS": "X-Team=blue", "UPSTREAM_EXTRA_BODY": '{"provider": {"order": ["a"]}, "seed": 1}'}
-    with ScriptedUpstream() as only, running_proxy(f"{only.url}/v1?api-version=7", **variables) as proxy:
+    variables = {
+        "UPSTREAM_HEADERS": "X-Team=blue",
+        "UPSTREAM_EXTRA_BODY": '{"provider": {"order": ["a"]}, "seed": 1}',
+    }
+    with (
+        ScriptedUpstream() as only,
+        running_proxy(f"{only.url}/v1?api-version=7", **variables) as proxy,
+    ):
         only.then(answers(completion("Hello")))
         post(proxy, REQUEST)
         sent = only.requests[0]
     assert (sent.path, sent.headers["x-team"]) == ("/v1/chat/completions?api-version=7", "blue")
-    assert (sent.body["provider"], sent.body["seed"], sent.body["model"]) == ({"order": ["a"]}, 1, "m")
+    assert (sent.body["provider"], sent.body["seed"], sent.body["model"]) == (
+        {"order": ["a"]},
+        1,
+        "m",
+    )
 
 
 def test_an_upstream_that_fails_on_and_on_is_left_alone_and_comes_back() -> None:
@@ -283,7 +348,10 @@ def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None
     """Few of a thousand requests reach an upstream that fails; once it is well, it is found by a probe."""
     quick = BreakerConfig(cool_down=0.05, longest=0.05)
     monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
-    with proxy_of(1) as (proxy, (only,)), httpx.Client(base_url=proxy, trust_env=False, timeout=DEADLINE) as client:
+    with (
+        proxy_of(1) as (proxy, (only,)),
+        httpx.Client(base_url=proxy, trust_env=False, timeout=DEADLINE) as client,
+    ):
         only.then(*(failing(503) for _ in range(1000)))
         statuses = [client.post("/v1/messages", json=REQUEST).status_code for _ in range(1000)]
         assert set(statuses) == {529}
@@ -306,7 +374,10 @@ def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch
         only.then(*(failing(503) for _ in range(5)))
         while len(only.requests) < 5:
             post(proxy, REQUEST)
-        only.then(chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK), answers(completion("Hello")))
+        only.then(
+            chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK),
+            answers(completion("Hello")),
+        )
         with httpx.stream("POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False) as probe:
             reads = probe.iter_bytes()
             next(reads)
@@ -331,7 +402,10 @@ def test_who_waits_too_long_or_finds_no_room_is_told() -> None:
     variables = {"UPSTREAM_CONCURRENCY": 1, "UPSTREAM_QUEUE": 1, "UPSTREAM_QUEUE_TIMEOUT": 0.2}
     pause = Pause()
     with proxy_of(1, **variables) as (proxy, (only,)), ThreadPoolExecutor(2) as pool:
-        only.then(chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK), answers(completion("Hello")))
+        only.then(
+            chunked(text_chunks("Hel")[0], pause, *text_chunks("lo"), LAST_CHUNK),
+            answers(completion("Hello")),
+        )
         first = pool.submit(post, proxy, STREAM)
         assert pause.reached.wait(DEADLINE)
         waiting = pool.submit(post, proxy, REQUEST).result(DEADLINE)

@@ -20,7 +20,17 @@ QUICK = ("paced", "flooded", "requests", "inputs")
 
 def test_it_measures(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "bench", "--seconds", "0.2", "--only", ",".join(QUICK), "--json", str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--seconds",
+        "0.2",
+        "--only",
+        ",".join(QUICK),
+        "--json",
+        str(file),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())["rows"]
@@ -36,13 +46,18 @@ def test_large_bodies_are_as_large_as_they_should_be() -> None:
         assert len(json.loads(body)["tools"]) == 60
 
 
-@pytest.mark.parametrize("end", [b"event: message_stop\ndata: {}\n\n", b"data: [DONE]\n\n", b"event: error\ndata: {}\n\n"])
+@pytest.mark.parametrize(
+    "end",
+    [b"event: message_stop\ndata: {}\n\n", b"data: [DONE]\n\n", b"event: error\ndata: {}\n\n"],
+)
 def test_a_stream_that_breaks_off_is_no_result(end: bytes) -> None:
     """The end of a body is not that of a stream."""
 
     async def main() -> None:
         body = b'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n' + end
-        async with RawServer([[READ, CHUNKED, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)]]).running() as server:
+        async with RawServer(
+            [[READ, CHUNKED, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)]]
+        ).running() as server:
             result = await TASKS["streams"]({"url": server.url, "body": "{}", "clients": 1})
         assert len(result["first"]) == 1
 

@@ -23,7 +23,10 @@ class Told:
         if verb == "begin":
             return self._begin(now, name)
         if verb == "fails":
-            return [self._begin(now, "one of them") and self.permits["one of them"].failed(now) for _ in range(int(name))]
+            return [
+                self._begin(now, "one of them") and self.permits["one of them"].failed(now)
+                for _ in range(int(name))
+            ]
         return getattr(self.permits[name], verb)(*([now] if verb == "failed" else []))
 
     def _begin(self, now: float, name: str) -> bool:
@@ -52,7 +55,11 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
     ],
     "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
     "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
-    "a good probe closes it": [*PROBING, (11, "succeeded probe", "closed", 0), (11, "fails 4", "closed", 0)],
+    "a good probe closes it": [
+        *PROBING,
+        (11, "succeeded probe", "closed", 0),
+        (11, "fails 4", "closed", 0),
+    ],
     "a probe whose answer begins closes it": [
         *PROBING,
         (11, "answered probe", "closed", 0),
@@ -102,7 +109,10 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
         *[
             step
             for now, seconds in [(30, 40), (70, 80), (150, 120), (270, 120)]
-            for step in [(now, "begin probe", "half_open", 1), (now, "failed probe", "open", seconds)]
+            for step in [
+                (now, "begin probe", "half_open", 1),
+                (now, "failed probe", "open", seconds),
+            ]
         ],
     ],
     "a good probe brings back the first cool-down": [
@@ -120,7 +130,9 @@ def test_breaker(story: Sequence[tuple[float, str, str, float]]) -> None:
     told = Told()
     for now, what, state, retry_after in story:
         begun = told.line(now, what)
-        assert (told.breaker.state(now), told.breaker.retry_after(now)) == (state, retry_after), what
+        assert (told.breaker.state(now), told.breaker.retry_after(now)) == (state, retry_after), (
+            what
+        )
         if what == "begin refused":
             assert not begun
         elif what.startswith("begin"):
@@ -134,7 +146,10 @@ def test_chance_shortens_the_cool_down() -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["begin", "succeeded", "failed", "abandoned", "wait"]), st.integers(0, 9)), max_size=80
+    st.tuples(
+        st.sampled_from(["begin", "succeeded", "failed", "abandoned", "wait"]), st.integers(0, 9)
+    ),
+    max_size=80,
 )
 
 

@@ -13,14 +13,29 @@ from click.testing import CliRunner, Result
 from anthropic_proxy import __version__
 from anthropic_proxy.cli.main import main
 from tests.running_command import REQUEST, Command, refuses_connections, until
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
 _CANARY = "sk-canary-0123456789"
 _IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
 # The last one: a request that nothing else was tried for, whose own line says the same.
 _SUMMARIES = {"begun", "upstream request failed"}
-_BODIES = {"client request", "upstream request", "upstream answer", "client answer", "upstream read", "client events"}
+_BODIES = {
+    "client request",
+    "upstream request",
+    "upstream answer",
+    "client answer",
+    "upstream read",
+    "client events",
+}
 
 
 @pytest.fixture
@@ -42,13 +57,19 @@ def _invoke(*arguments: str, **variables: str) -> Result:
 
 
 def _post(address: str, **fields: Any) -> httpx.Response:
-    return httpx.post(f"{address}/v1/messages", json=REQUEST | fields, timeout=DEADLINE, trust_env=False)
+    return httpx.post(
+        f"{address}/v1/messages", json=REQUEST | fields, timeout=DEADLINE, trust_env=False
+    )
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_version(command: Command, option: str) -> None:
     done = command.run(option)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"anthropic-proxy {__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"anthropic-proxy {__version__}\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -96,21 +117,37 @@ def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> 
 @pytest.mark.parametrize(
     ("variables", "reasons"),
     [
-        pytest.param({}, ["UPSTREAM_BASE_URL is required", "UPSTREAM_BASE_URL=https://"], id="no-url"),
+        pytest.param(
+            {}, ["UPSTREAM_BASE_URL is required", "UPSTREAM_BASE_URL=https://"], id="no-url"
+        ),
         pytest.param({"UPSTREAM_BASE_URL": ""}, ["UPSTREAM_BASE_URL is required"], id="empty-url"),
-        pytest.param(_URL | {"PORT": "http"}, ["PORT: 'http' is not a number from 0 to 65535"], id="port"),
-        pytest.param(_URL | {"DEBUG": "maybe"}, ["DEBUG: 'maybe' is not true or false"], id="debug"),
         pytest.param(
-            {"UPSTREAM_BASE_URL": "http://canary:canary@localhost"}, ["UPSTREAM_BASE_URL: 'http://***@"], id="password"
+            _URL | {"PORT": "http"}, ["PORT: 'http' is not a number from 0 to 65535"], id="port"
         ),
         pytest.param(
-            {"UPSTREAM_BASE_URL": "http://localhost#canary"}, ["UPSTREAM_BASE_URL: 'http://localhost#***'"], id="fragment"
+            _URL | {"DEBUG": "maybe"}, ["DEBUG: 'maybe' is not true or false"], id="debug"
         ),
-        pytest.param({"UPSTREAM_BASE_URL": "x", "PORT": "y"}, ["UPSTREAM_BASE_URL: 'x'", "PORT: 'y'"], id="two"),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "http://canary:canary@localhost"},
+            ["UPSTREAM_BASE_URL: 'http://***@"],
+            id="password",
+        ),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "http://localhost#canary"},
+            ["UPSTREAM_BASE_URL: 'http://localhost#***'"],
+            id="fragment",
+        ),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "x", "PORT": "y"},
+            ["UPSTREAM_BASE_URL: 'x'", "PORT: 'y'"],
+            id="two",
+        ),
     ],
 )
 @pytest.mark.parametrize("mode", [[], ["--daemon"]], ids=["foreground", "daemon"])
-def test_a_wrong_configuration(here: Path, mode: list[str], variables: dict[str, str], reasons: list[str]) -> None:
+def test_a_wrong_configuration(
+    here: Path, mode: list[str], variables: dict[str, str], reasons: list[str]
+) -> None:
     pid_file = here / "proxy.pid"
     done = _invoke(*mode, "--pid-file", str(pid_file), **{"UPSTREAM_API_KEY": _CANARY} | variables)
     assert done.exit_code == 1
@@ -131,11 +168,15 @@ def test_a_wrong_configuration(here: Path, mode: list[str], variables: dict[str,
         pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="given-at-length"),
     ],
 )
-def test_the_file_in_use_is_told(here: Path, existing: list[str], arguments: list[str], read: str | None) -> None:
+def test_the_file_in_use_is_told(
+    here: Path, existing: list[str], arguments: list[str], read: str | None
+) -> None:
     for name in existing:
         (here / name).write_text(f"PORT={name}\n")
     first, *reasons = _invoke(*arguments).stderr.splitlines()
-    assert first.endswith(f"{read}" if read else "No .env file found, using environment variables only")
+    assert first.endswith(
+        f"{read}" if read else "No .env file found, using environment variables only"
+    )
     assert [line.split(" is not ")[0] for line in reasons if line.startswith("PORT")] == (
         [f"PORT: {read!r}"] if read else []
     )
@@ -176,7 +217,12 @@ def test_an_open_answer_is_finished_first(command: Command, upstream: ScriptedUp
     upstream.then(streams([first, pause, *rest]))
     with (
         command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=upstream.url) as server,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False) as answer,
+        httpx.stream(
+            "POST",
+            f"{server.address}/v1/messages",
+            json=REQUEST | {"stream": True},
+            trust_env=False,
+        ) as answer,
     ):
         lines = answer.iter_lines()
         before = next(line for line in lines if "text_delta" in line)
@@ -210,24 +256,49 @@ def test_an_address_in_use(command: Command) -> None:
     ],
 )
 def test_logs(
-    command: Command, upstream: ScriptedUpstream, arguments: list[str], variables: dict[str, str], events: set[str]
+    command: Command,
+    upstream: ScriptedUpstream,
+    arguments: list[str],
+    variables: dict[str, str],
+    events: set[str],
 ) -> None:
     """One answered request with an image, one streamed, and one whose refusal repeats the key."""
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE}}
-    message = {"role": "user", "content": [{"type": "text", "text": f"the question {_CANARY}"}, image]}
-    refusal = {"error": {"message": f"Incorrect API key provided: {_CANARY}", "code": "invalid_api_key"}}
-    upstream.then(answers(completion("the reply")), streams(text_chunks("the stream")), answers(refusal, 401))
+    image = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE},
+    }
+    message = {
+        "role": "user",
+        "content": [{"type": "text", "text": f"the question {_CANARY}"}, image],
+    }
+    refusal = {
+        "error": {"message": f"Incorrect API key provided: {_CANARY}", "code": "invalid_api_key"}
+    }
+    upstream.then(
+        answers(completion("the reply")), streams(text_chunks("the stream")), answers(refusal, 401)
+    )
     settings = {"UPSTREAM_BASE_URL": upstream.url, "UPSTREAM_API_KEY": _CANARY} | variables
     with command.serving("--host", "127.0.0.1", *arguments, **settings) as server:
-        told = [_post(server.address, messages=[message]), _post(server.address, stream=True), _post(server.address)]
+        told = [
+            _post(server.address, messages=[message]),
+            _post(server.address, stream=True),
+            _post(server.address),
+        ]
         code, log = server.end()
     assert code == 0
     assert [answer.status_code for answer in told] == [200, 200, 500]
     assert _IMAGE in upstream.request().raw.decode()
     assert _CANARY not in log + "".join(answer.text for answer in told)
     assert _IMAGE[:200] not in log
-    assert {line.split("] ")[1].partition("  ")[0] for line in log.splitlines() if "[debug" in line} == events
-    for text in ("the question", "the reply", "the stream", f"{_IMAGE[:24]}...[{len(_IMAGE)} base64 characters]"):
+    assert {
+        line.split("] ")[1].partition("  ")[0] for line in log.splitlines() if "[debug" in line
+    } == events
+    for text in (
+        "the question",
+        "the reply",
+        "the stream",
+        f"{_IMAGE[:24]}...[{len(_IMAGE)} base64 characters]",
+    ):
         assert (text in log) is (events > _SUMMARIES)
     assert "refused the proxy's UPSTREAM_API_KEY (401): Incorrect API key provided: ***" in log
 
@@ -236,8 +307,15 @@ def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedU
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause], done=False))
     with command.serving(UPSTREAM_BASE_URL=upstream.url) as running:
-        body = {"model": "m", "max_tokens": 1, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
-        with httpx.stream("POST", f"{running.address}/v1/messages", json=body, trust_env=False, timeout=20) as response:
+        body = {
+            "model": "m",
+            "max_tokens": 1,
+            "stream": True,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
+        with httpx.stream(
+            "POST", f"{running.address}/v1/messages", json=body, trust_env=False, timeout=20
+        ) as response:
             texts = response.iter_text()
             assert "message_start" in next(texts)
             running.process.send_signal(signal.SIGINT)

@@ -58,11 +58,18 @@ def test_what_is_no_list_of_keys(text: str) -> None:
     ],
 )
 def test_refused(secret: str, reason: str, message: str) -> None:
-    keys = ClientKeys([ClientKey("good", hashed("good")), ClientKey("old", hashed("old"), expires=_NOW)])
+    keys = ClientKeys(
+        [ClientKey("good", hashed("good")), ClientKey("old", hashed("old"), expires=_NOW)]
+    )
     with pytest.raises(RefusedError) as raised:
         keys.allowed(secret, _NOW)
     told = raised.value
-    assert (told.status, told.type, told.reason, told.message) == (401, "authentication_error", reason, message)
+    assert (told.status, told.type, told.reason, told.message) == (
+        401,
+        "authentication_error",
+        reason,
+        message,
+    )
 
 
 def test_allowed() -> None:
@@ -91,7 +98,11 @@ def test_models(models: tuple[str, ...], model: str, *, allowed: bool) -> None:
         return
     with pytest.raises(RefusedError) as raised:
         key.check(model)
-    assert (raised.value.status, raised.value.type, raised.value.reason) == (403, "permission_error", "model")
+    assert (raised.value.status, raised.value.type, raised.value.reason) == (
+        403,
+        "permission_error",
+        "model",
+    )
 
 
 def test_without_keys_everything_is_allowed() -> None:

@@ -26,7 +26,11 @@ def literals(annotation: Any) -> list[str]:
 
 def types_of(union: Any) -> set[str]:
     members = [member for member in typing.get_args(union) if hasattr(member, "__annotations__")]
-    return {kind for member in members for kind in literals(typing.get_type_hints(member, include_extras=True)["type"])}
+    return {
+        kind
+        for member in members
+        for kind in literals(typing.get_type_hints(member, include_extras=True)["type"])
+    }
 
 
 def test_the_page_is_written_from_the_tables() -> None:
@@ -38,7 +42,9 @@ def test_every_field_of_the_sdk_is_told() -> None:
     assert hints.keys() <= FIELDS.keys()
 
 
-@pytest.mark.parametrize("union", [beta.BetaContentBlockParam, beta_tool_result_block_param.Content])
+@pytest.mark.parametrize(
+    "union", [beta.BetaContentBlockParam, beta_tool_result_block_param.Content]
+)
 def test_every_block_of_the_sdk_is_told(union: Any) -> None:
     kinds = types_of(union)
     assert len(kinds) > 5
@@ -46,7 +52,12 @@ def test_every_block_of_the_sdk_is_told(union: Any) -> None:
 
 
 def test_every_block_of_the_translation_is_told() -> None:
-    translated = {*content._PARTS, *server_tool_blocks._TEXTS, *server_tool_blocks.SILENT, *TOOL_CHANGES}
+    translated = {
+        *content._PARTS,
+        *server_tool_blocks._TEXTS,
+        *server_tool_blocks.SILENT,
+        *TOOL_CHANGES,
+    }
     assert translated <= compatibility.BLOCKS.keys()
 
 
@@ -57,7 +68,9 @@ def test_every_tool_of_the_sdk_is_told() -> None:
 
 
 def test_every_tool_of_the_translation_is_told() -> None:
-    known = {f"{family}_" for family in builtin_tools._FAMILIES} | {f"{family}_toolset_" for family in toolsets._FAMILIES}
+    known = {f"{family}_" for family in builtin_tools._FAMILIES} | {
+        f"{family}_toolset_" for family in toolsets._FAMILIES
+    }
     assert known <= compatibility.TOOLS.keys()
 
 

@@ -69,18 +69,38 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
             {"claude-a": "v/m:free", "claude-b": "b=c"},
         ),
         ("MODEL_ALIASES", " ; ", "model_aliases", None),
-        ("MODEL_MAP", "haiku=small;claude-*=big", "model_map", {"haiku": "small", "claude-*": "big"}),
+        (
+            "MODEL_MAP",
+            "haiku=small;claude-*=big",
+            "model_map",
+            {"haiku": "small", "claude-*": "big"},
+        ),
         ("UPSTREAM_API", "responses", "upstream_api", "responses"),
         ("UPSTREAM_DIALECT", "OpenAI", "upstream_dialect", "openai"),
         ("UPSTREAM_FACTS", "prefill=refused", "upstream_facts", {"prefill": "refused"}),
-        ("UPSTREAM_HEADERS", "X-Team=blue;X-Cost = 1", "upstream_headers", {"X-Team": "blue", "X-Cost": "1"}),
+        (
+            "UPSTREAM_HEADERS",
+            "X-Team=blue;X-Cost = 1",
+            "upstream_headers",
+            {"X-Team": "blue", "X-Cost": "1"},
+        ),
         ("UPSTREAM_HEADERS", '{"X-A": "b;c=d"}', "upstream_headers", {"X-A": "b;c=d"}),
         ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', "upstream_extra_body", {"a": {"b": [1]}}),
         ("UPSTREAM_IDLE_TIMEOUT", "1.5", "upstream_idle_timeout", 1.5),
         ("CONFIG_FILE", "upstreams.yaml", "config_file", Path("upstreams.yaml")),
         ("DOWNLOADS", "off", "download_policy", DownloadPolicy("off")),
-        ("DOWNLOAD_ALLOWED_HOSTS", "a.example, .b.example", "download_allowed_hosts", ("a.example", ".b.example")),
-        ("DOWNLOAD_ALLOWED_HOSTS", "10.0.0.1", "download_policy", DownloadPolicy("public", ("10.0.0.1",))),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "a.example, .b.example",
+            "download_allowed_hosts",
+            ("a.example", ".b.example"),
+        ),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "10.0.0.1",
+            "download_policy",
+            DownloadPolicy("public", ("10.0.0.1",)),
+        ),
         ("DEBUG", "1", "debug", True),
         ("DEBUG", "true", "debug", True),
         ("DEBUG", "0", "debug", False),
@@ -91,13 +111,21 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
 )
 @pytest.mark.parametrize("source", ["environment", "file"])
 def test_variables(
-    monkeypatch: pytest.MonkeyPatch, env_file: Path, source: str, variable: str, given: str, field: str, value: Any
+    monkeypatch: pytest.MonkeyPatch,
+    env_file: Path,
+    source: str,
+    variable: str,
+    given: str,
+    field: str,
+    value: Any,
 ) -> None:
     others = {} if field in ("upstream_base_url", "config_file") else {"UPSTREAM_BASE_URL": _URL}
     variables = {**others, variable: given}
     if source == "environment":
         _set(monkeypatch, variables)
-    env_file.write_text("".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else "")
+    env_file.write_text(
+        "".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else ""
+    )
     assert getattr(load(env_file), field) == value
 
 
@@ -108,7 +136,9 @@ def test_variables(
         pytest.param({"OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="alias"),
         pytest.param({"UPSTREAM_API_KEY": "sk-1", "OPENROUTER_API_KEY": "sk-2"}, "sk-1", id="both"),
         pytest.param({"UPSTREAM_API_KEY": ""}, None, id="empty"),
-        pytest.param({"UPSTREAM_API_KEY": "", "OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="empty-and-alias"),
+        pytest.param(
+            {"UPSTREAM_API_KEY": "", "OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="empty-and-alias"
+        ),
     ],
 )
 def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
@@ -118,8 +148,13 @@ def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: st
     assert "sk-" not in f"{settings!r} {settings} {settings.model_dump()}"
 
 
-def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, env_file: Path) -> None:
-    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""})
+def test_an_empty_variable_counts_as_not_set(
+    monkeypatch: pytest.MonkeyPatch, env_file: Path
+) -> None:
+    _set(
+        monkeypatch,
+        {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""},
+    )
     env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
     settings = load(env_file)
     assert (settings.host, settings.port, settings.debug) == (None, 8080, False)
@@ -130,12 +165,32 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, en
     ("file", "environment", "flags", "host"),
     [
         pytest.param("HOST=file", {}, {}, "file", id="file-over-default"),
-        pytest.param("HOST=file", {"HOST": "environment"}, {}, "environment", id="environment-over-file"),
-        pytest.param("HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {}, "alias", id="alias-over-file"),
-        pytest.param("HOST=file", {"HOST": "environment"}, {"HOST": "flag"}, "flag", id="flag-over-both"),
-        pytest.param("HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {"HOST": "flag"}, "flag", id="flag-over-alias"),
-        pytest.param("HOST=file", {"HOST": "environment"}, {"HOST": None}, "environment", id="flag-not-given"),
-        pytest.param("HOST=file", {"HOST": "name", "ANTHROPIC_PROXY_BIND": "alias"}, {}, "name", id="name-over-alias"),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {}, "environment", id="environment-over-file"
+        ),
+        pytest.param(
+            "HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {}, "alias", id="alias-over-file"
+        ),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {"HOST": "flag"}, "flag", id="flag-over-both"
+        ),
+        pytest.param(
+            "HOST=file",
+            {"ANTHROPIC_PROXY_BIND": "alias"},
+            {"HOST": "flag"},
+            "flag",
+            id="flag-over-alias",
+        ),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {"HOST": None}, "environment", id="flag-not-given"
+        ),
+        pytest.param(
+            "HOST=file",
+            {"HOST": "name", "ANTHROPIC_PROXY_BIND": "alias"},
+            {},
+            "name",
+            id="name-over-alias",
+        ),
     ],
 )
 def test_who_wins(
@@ -179,7 +234,11 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     monkeypatch.setattr(config, "ENV_FILES", (*config.ENV_FILES[:2], tmp_path / "etc/.env"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
-    return {"work": Path(".env"), "home": tmp_path / "home/.anthropic-proxy.env", "etc": tmp_path / "etc/.env"}
+    return {
+        "work": Path(".env"),
+        "home": tmp_path / "home/.anthropic-proxy.env",
+        "etc": tmp_path / "etc/.env",
+    }
 
 
 @pytest.mark.parametrize(
@@ -192,7 +251,9 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_the_first_file_that_is_there(places: dict[str, Path], existing: list[str], found: str | None) -> None:
+def test_the_first_file_that_is_there(
+    places: dict[str, Path], existing: list[str], found: str | None
+) -> None:
     for place in existing:
         places[place].touch()
     assert find_env_file(None) == (places[found] if found else None)
@@ -215,7 +276,9 @@ def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
     assert find_env_file(None) == places["etc"]
 
 
-@pytest.mark.parametrize("variables", [{}, *({"UPSTREAM_BASE_URL": each} for each in ("", " ", " ; "))])
+@pytest.mark.parametrize(
+    "variables", [{}, *({"UPSTREAM_BASE_URL": each} for each in ("", " ", " ; "))]
+)
 def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(ConfigError) as raised:
@@ -230,7 +293,11 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
 @pytest.mark.parametrize(
     ("variable", "given", "expected"),
     [
-        ("PORT", "http", "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer"),
+        (
+            "PORT",
+            "http",
+            "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer",
+        ),
         ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
         (
             "DOWNLOAD_ALLOWED_HOSTS",
@@ -242,8 +309,16 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         ),
         ("TOOL_CALL_RECOVERY", "maybe", "auto or off: Input should be 'auto' or 'off'"),
         ("PORT", "-1", "a number from 0 to 65535: Input should be greater than or equal to 0"),
-        ("DEBUG", "maybe", "true or false: Input should be a valid boolean, unable to interpret input"),
-        ("VERBOSE", "2", "true or false: Input should be a valid boolean, unable to interpret input"),
+        (
+            "DEBUG",
+            "maybe",
+            "true or false: Input should be a valid boolean, unable to interpret input",
+        ),
+        (
+            "VERBOSE",
+            "2",
+            "true or false: Input should be a valid boolean, unable to interpret input",
+        ),
         (
             "UPSTREAM_BASE_URL",
             "localhost:1",
@@ -256,14 +331,21 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         ),
     ],
 )
-def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: str) -> None:
+def test_a_bad_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: str
+) -> None:
     unset = {"UPSTREAM_BASE_URL": ""} if variable == "ANTHROPIC_PROXY_BASE_URL" else {}
     name = "UPSTREAM_BASE_URL" if unset else variable
-    assert _problem(monkeypatch, **unset, **{variable: given}) == f"{name}: {given!r} is not {expected}"
+    assert (
+        _problem(monkeypatch, **unset, **{variable: given})
+        == f"{name}: {given!r} is not {expected}"
+    )
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = _problem(monkeypatch, UPSTREAM_BASE_URL="x", PORT="y", DEBUG="z", UPSTREAM_API_KEY="sk-canary").splitlines()
+    lines = _problem(
+        monkeypatch, UPSTREAM_BASE_URL="x", PORT="y", DEBUG="z", UPSTREAM_API_KEY="sk-canary"
+    ).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["UPSTREAM_BASE_URL", "PORT", "DEBUG"]
     assert "sk-canary" not in "".join(lines)
 
@@ -284,7 +366,9 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _FRAGMENT),
     ],
 )
-def test_urls_that_are_refused(monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str) -> None:
+def test_urls_that_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str
+) -> None:
     what = "an http(s) address of an OpenAI-compatible server, or several separated by ;"
     expected = f"UPSTREAM_BASE_URL: {shown!r} is not {what}: {reason}"
     assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
@@ -297,9 +381,12 @@ def test_settings_that_are_made_directly_give_no_secret_away() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"), [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))]
+    ("given", "sent"),
+    [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))],
 )
-def test_a_key_is_stripped(monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]) -> None:
+def test_a_key_is_stripped(
+    monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
     assert load(None).upstream_keys == sent
@@ -333,14 +420,18 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
         ("http://user:canary/x@host", "canary"),
     ],
 )
-def test_what_may_be_secret_in_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str, hidden: str) -> None:
+def test_what_may_be_secret_in_a_url_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, hidden: str
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", url)
     with pytest.raises(ConfigError) as caught:
         load(None)
     assert hidden not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"])
+@pytest.mark.parametrize(
+    "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
+)
 def test_what_is_no_host(url: str) -> None:
     with pytest.raises(ValueError, match=r"must name a host|user or password"):
         api_address(url)
@@ -370,9 +461,19 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
 
 @pytest.mark.parametrize(
     "given",
-    ["Content-Length=5", "X-Key canary", "X=canary;X=canary", "X-Key=can\u00e4ry", "X Key=canary", '{"X": 1}', "{canary"],
+    [
+        "Content-Length=5",
+        "X-Key canary",
+        "X=canary;X=canary",
+        "X-Key=can\u00e4ry",
+        "X Key=canary",
+        '{"X": 1}',
+        "{canary",
+    ],
 )
-def test_headers_that_can_not_be_sent_are_not_shown(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_headers_that_can_not_be_sent_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     problem = _problem(monkeypatch, UPSTREAM_HEADERS=given)
     assert problem.startswith("UPSTREAM_HEADERS: the given value is not a list of name=value")
     assert not re.search("can.ry", problem)
@@ -383,13 +484,17 @@ def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("given", ['{"stream": true}', '{"model": "m", "stream": false}'])
-def test_fields_that_each_request_has_its_own_of(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_fields_that_each_request_has_its_own_of(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     assert "which each request has its own of" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
 
 
 def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
-    expected = "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
+    expected = (
+        "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
+    )
     assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
 
 
@@ -401,7 +506,10 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
             "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
             "A17: the value is too long",
         ),
-        ("A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}", "C: the value is too long, expected at most 1048576"),
+        (
+            "A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}",
+            "C: the value is too long, expected at most 1048576",
+        ),
     ],
     ids=["file", "values of values", "defaults"],
 )
@@ -412,7 +520,9 @@ def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> 
 
 
 def test_variables_within_an_env_file(env_file: Path) -> None:
-    env_file.write_text("HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}")
+    env_file.write_text(
+        "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
+    )
     assert str(load(env_file).upstream_base_url) == "https://up.example/v1"
 
 
@@ -430,7 +540,11 @@ def test_variables_within_an_env_file(env_file: Path) -> None:
     ],
 )
 def test_who_may_reach_the_server(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], host: str | None, *, is_protected: bool
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    host: str | None,
+    *,
+    is_protected: bool,
 ) -> None:
     """Without HOST other machines reach it only where clients show a key or a certificate."""
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))

@@ -51,11 +51,16 @@ def default(field: FieldInfo) -> str:
 def test_every_field_is_documented(section: str) -> None:
     text = DOCUMENT.split(f"\n## {section}\n")[1].split("\n## ")[0]
     documented = [line for line in text.splitlines() if line.startswith("| `")]
-    assert documented == [row(name, field) for name, field in SECTIONS[section].model_fields.items()]
+    assert documented == [
+        row(name, field) for name, field in SECTIONS[section].model_fields.items()
+    ]
 
 
 def test_each_fact_of_a_dialect_may_be_given() -> None:
-    assert set(FactsEntry.model_fields) == {each.name for each in fields(Dialect)} - {"name", "hosts"}
+    assert set(FactsEntry.model_fields) == {each.name for each in fields(Dialect)} - {
+        "name",
+        "hosts",
+    }
 
 
 def test_tiers_are_those_of_the_routing() -> None:

@@ -23,7 +23,12 @@ ENVIRONMENT = {
     "EMPTY": "",
     "WORD": "word",
 }
-FILES = {"/etc/secrets/azure": "azure-key\n", "/etc/many": "# ours\nm1\n\n m2 \n", "~/key": "k", "/run/key": "k2"}
+FILES = {
+    "/etc/secrets/azure": "azure-key\n",
+    "/etc/many": "# ours\nm1\n\n m2 \n",
+    "~/key": "k",
+    "/run/key": "k2",
+}
 FILES |= {"/etc/empty": " \n", "/etc/comment": "# none", "/etc/spaces": "a b"}
 
 
@@ -54,9 +59,26 @@ def test_the_documented_example() -> None:
     file = parsed(EXAMPLES["yaml"])
     upstreams = file.upstreams
     assert list(upstreams) == ["openai", "azure", "router", "local", "claude"]
-    assert [each.keys for each in upstreams.values()] == [("sk-1",), ("azure-key",), ("r1", "r2"), (), ()]
-    assert [each.key_passthrough for each in upstreams.values()] == [False, False, False, False, True]
-    assert upstreams["openai"].timeouts.model_dump() == {"connect": 5, "first_byte": 600, "idle": 600, "total": 3600}
+    assert [each.keys for each in upstreams.values()] == [
+        ("sk-1",),
+        ("azure-key",),
+        ("r1", "r2"),
+        (),
+        (),
+    ]
+    assert [each.key_passthrough for each in upstreams.values()] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert upstreams["openai"].timeouts.model_dump() == {
+        "connect": 5,
+        "first_byte": 600,
+        "idle": 600,
+        "total": 3600,
+    }
     assert upstreams["azure"].query == {"api-version": "2024-10-21"}
     assert upstreams["router"].extra_body == {"provider": {"order": ["deepinfra"]}}
     assert upstreams["local"].facts == {"max_tokens_field": "max_tokens"}
@@ -68,8 +90,14 @@ def test_the_documented_example() -> None:
         ),
         (TargetEntry.model_construct(upstream="local", model="qwen3"),),
     )
-    assert [(each.upstream, each.model) for (each,) in second.targets] == [("router", "google/gemini-2.5-pro")]
-    assert (third.tier, third.thinking, third.targets[0][0].model) == (("opus", "fable"), True, None)
+    assert [(each.upstream, each.model) for (each,) in second.targets] == [
+        ("router", "google/gemini-2.5-pro")
+    ]
+    assert (third.tier, third.thinking, third.targets[0][0].model) == (
+        ("opus", "fable"),
+        True,
+        None,
+    )
     assert file.aliases["claude-local"].model == "qwen3"
 
 
@@ -143,7 +171,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "no upstreams": ("routes: []", "x.yaml:1:1: upstreams: is required"),
     "empty upstreams": ("upstreams: {}", "x.yaml:1:1: upstreams: a mapping should not be empty"),
     "upstreams as a list": ("upstreams: [a]", "x.yaml:1:1: upstreams: a list should be a mapping"),
-    "upstream without content": ("upstreams:\n  a:", "x.yaml:2:3: upstreams.a: nothing should be a mapping"),
+    "upstream without content": (
+        "upstreams:\n  a:",
+        "x.yaml:2:3: upstreams.a: nothing should be a mapping",
+    ),
     "upstream without url": ("upstreams:\n  a: {}", "x.yaml:2:3: upstreams.a.url: is required"),
     "unknown section": (
         HEAD + "route: []",
@@ -173,7 +204,9 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "unknown name in a target": (
         HEAD + "routes:\n  - targets: [{upstream: local, wieght: 1}]",
-        ("x.yaml:5:33: routes[0].targets[0].wieght: is not known; did you mean weight? (known: upstream, model, weight)"),
+        (
+            "x.yaml:5:33: routes[0].targets[0].wieght: is not known; did you mean weight? (known: upstream, model, weight)"
+        ),
     ),
     "unknown name in an alias": (
         HEAD + "aliases: {x: {upstream: local, name: m}}",
@@ -181,7 +214,9 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "name of an upstream": (
         "upstreams:\n  a b: {url: http://a}",
-        ("x.yaml:2:3: upstreams.a b: must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"),
+        (
+            "x.yaml:2:3: upstreams.a b: must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"
+        ),
     ),
     "the same name": (
         "upstreams:\n  a: {url: http://a}\n  A: {url: http://b}",
@@ -256,7 +291,9 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "value of a fact": (
         "upstreams: {a: {url: http://a, facts: {max_tokens_field: x}}}",
-        ("x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be 'max_completion_tokens' or 'max_tokens'"),
+        (
+            "x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be 'max_completion_tokens' or 'max_tokens'"
+        ),
     ),
     "header": (
         "upstreams: {a: {url: http://a, headers: {'a b': c, X-A: 5, X-B: \"\\n\", Connection: close}}}",
@@ -385,7 +422,9 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
 
 def test_a_date_of_toml_is_no_value_of_json() -> None:
     text = "[upstreams.a]\nurl = 'http://a'\nextra_body = {day = 2024-10-21}"
-    assert problem(text, "x.toml") == ("x.toml:3: upstreams.a.extra_body.day: the given value should be a value of JSON")
+    assert problem(text, "x.toml") == (
+        "x.toml:3: upstreams.a.extra_body.day: the given value should be a value of JSON"
+    )
 
 
 def test_entries_do_not_change() -> None:

@@ -98,7 +98,9 @@ w = 3
 
 
 def test_toml_places() -> None:
-    assert {path: place.removesuffix(":0") for path, place in places(TOML, "file.toml").items()} == {
+    assert {
+        path: place.removesuffix(":0") for path, place in places(TOML, "file.toml").items()
+    } == {
         "upstreams": "2",
         "upstreams.a": "2",
         "upstreams.a.url": "3",
@@ -132,14 +134,26 @@ def test_toml_line_ends_make_no_difference() -> None:
     [
         ("x.yaml", "a: 1\nb: 2\na: 3", "x.yaml:3:1: the key 'a' stands in line 1 already"),
         ("x.yaml", "a: b: c", "x.yaml:1:5: mapping values are not allowed here"),
-        ("x.yaml", "a: [1\nb: 2", "x.yaml:2:2: while parsing a flow sequence, expected ',' or ']', but got ':'"),
+        (
+            "x.yaml",
+            "a: [1\nb: 2",
+            "x.yaml:2:2: while parsing a flow sequence, expected ',' or ']', but got ':'",
+        ),
         (
             "x.yaml",
             "a:\n\tb: 1",
             r"x.yaml:2:1: while scanning for the next token, found character '\t' that cannot start any token",
         ),
-        ("x.yaml", "a: !!python/object:os.x {}", "x.yaml:1:4: the tag !!python/object:os.x is not taken"),
-        ("x.yaml", "a: !secret x", "x.yaml:1:4: the tag is not taken; put a text that begins with ! into quotes"),
+        (
+            "x.yaml",
+            "a: !!python/object:os.x {}",
+            "x.yaml:1:4: the tag !!python/object:os.x is not taken",
+        ),
+        (
+            "x.yaml",
+            "a: !secret x",
+            "x.yaml:1:4: the tag is not taken; put a text that begins with ! into quotes",
+        ),
         ("x.yaml", "a: !!set {x}", "x.yaml:1:4: the tag !!set is not taken"),
         ("x.yaml", "a: !!int xy", "x.yaml:1:4: the value is no int"),
         ("x.yaml", "a: !!bool no", "x.yaml:1:4: the value is no bool"),
@@ -185,26 +199,40 @@ def test_any_text_is_read_or_refused(text: str, name: str) -> None:
         assert () in parse_text(text, name).places
 
 
-_LAUGHS = "a0: &a0 lol\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+_LAUGHS = "a0: &a0 lol\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
         ("f.yaml", _LAUGHS, r"f.yaml:\d+:\d+: too many values, expected at most 100000"),
-        ("f.yaml", "[" * 100_000, r"f.yaml:1:52: values are nested too deeply, expected at most 50 levels"),
+        (
+            "f.yaml",
+            "[" * 100_000,
+            r"f.yaml:1:52: values are nested too deeply, expected at most 50 levels",
+        ),
         ("f.yaml", "a: " + "{a: " * 50_000, r"f.yaml:1:\d+: values are nested too deeply"),
         (
             "f.yaml",
             "a: &a [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1 or ''}]\n" for n in range(1, 80)),
             r"f.yaml:.* too deeply",
         ),
-        ("f.yaml", "# " + "x" * MAX_CHARACTERS, r"f.yaml: the file is too long: 262146 characters, expected at most"),
+        (
+            "f.yaml",
+            "# " + "x" * MAX_CHARACTERS,
+            r"f.yaml: the file is too long: 262146 characters, expected at most",
+        ),
         ("f.toml", "a = " + "[" * 100_000, r"f.toml: values are nested too deeply"),
         ("f.toml", "a = " + "[" * 60 + "]" * 60, r"f.toml:1: values are nested too deeply"),
         ("f.toml", "x = 1\n" + "a." * 50_000 + "a = 1", r"f.toml:2: a key has too many parts"),
         ("f.toml", "[" + "'a' . " * 40_000 + "a]", r"f.toml:1: a key has too many parts"),
-        ("f.toml", "a = [" + "1," * 100_000 + "]", r"f.toml:1: too many values, expected at most 100000"),
+        (
+            "f.toml",
+            "a = [" + "1," * 100_000 + "]",
+            r"f.toml:1: too many values, expected at most 100000",
+        ),
         ("f.toml", "#" * (MAX_CHARACTERS + 1), r"f.toml: the file is too long"),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else None,
@@ -216,9 +244,15 @@ def test_what_is_too_much_is_refused(name: str, text: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("[" + "a,\n" * 100, 10), ("a:\n" + "- b\n" * 100, 10), ("".join(f"k{n}: v\n" for n in range(100)), 10)],
+    [
+        ("[" + "a,\n" * 100, 10),
+        ("a:\n" + "- b\n" * 100, 10),
+        ("".join(f"k{n}: v\n" for n in range(100)), 10),
+    ],
 )
-def test_composing_stops_at_too_many_values(monkeypatch: pytest.MonkeyPatch, text: str, line: int) -> None:
+def test_composing_stops_at_too_many_values(
+    monkeypatch: pytest.MonkeyPatch, text: str, line: int
+) -> None:
     """The broken end of the text is not reached."""
     monkeypatch.setattr(yaml_toml, "MAX_VALUES", 10)
     with pytest.raises(ConfigError, match=rf"^f.yaml:{line}:\d+: too many values"):
@@ -257,10 +291,15 @@ def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
         ("f.toml", lambda size: "a = '''\n" + '"""\'\n' * size + "'''"),
         ("f.toml", lambda size: "".join(f"a{number} = {{b = 1}}\n" for number in range(size))),
         ("f.yaml", lambda size: "a:\n" + "- x\n" * size),
-        ("f.yaml", lambda size: "a: &a [x]\n" + "".join(f"a{number}: *a\n" for number in range(size))),
+        (
+            "f.yaml",
+            lambda size: "a: &a [x]\n" + "".join(f"a{number}: *a\n" for number in range(size)),
+        ),
     ],
 )
-def test_the_cost_grows_with_the_text(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[int], str]) -> None:
+def test_the_cost_grows_with_the_text(
+    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[int], str]
+) -> None:
     # What is fast must be longer to be measured.
     monkeypatch.setattr(yaml_toml, "MAX_CHARACTERS", 8 * MAX_CHARACTERS)
 

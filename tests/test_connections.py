@@ -42,7 +42,9 @@ async def _drained_stream() -> list[h2.events.Event]:
     listener = listen("127.0.0.1", 0)
     await connections.accept(listener, app)
     address = address_of(listener)
-    events = await asyncio.wait_for(asyncio.to_thread(_exchange, address, asyncio.get_running_loop(), app), DEADLINE)
+    events = await asyncio.wait_for(
+        asyncio.to_thread(_exchange, address, asyncio.get_running_loop(), app), DEADLINE
+    )
     await connections.close()
     return events
 

@@ -23,7 +23,11 @@ TOOL = {"name": "a", "input_schema": {"type": "object"}}
 REQUEST: Json = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "tools": [TOOL]}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 WITH_IMAGE: Json = {"model": "m", "messages": [{"role": "user", "content": [IMAGE]}]}
-INPUT_TOKENS, TOKENIZE, TEMPLATE = "/v1/chat/completions/input_tokens", "/tokenize", "/apply-template"
+INPUT_TOKENS, TOKENIZE, TEMPLATE = (
+    "/v1/chat/completions/input_tokens",
+    "/tokenize",
+    "/apply-template",
+)
 
 
 class Server:
@@ -43,7 +47,9 @@ class Server:
             answer = await answer
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer) if isinstance(answer, int) else httpx.Response(200, json=answer)
+        return (
+            httpx.Response(answer) if isinstance(answer, int) else httpx.Response(200, json=answer)
+        )
 
     @property
     def paths(self) -> list[str]:
@@ -65,7 +71,9 @@ class Counting(TokenCounter):
         self._client = endpoint_client(endpoint, upstream)
 
     async def counted(self, request: Json) -> Json:
-        return await self.count(self._client, request, Route(self._client.endpoint, request["model"]))
+        return await self.count(
+            self._client, request, Route(self._client.endpoint, request["model"])
+        )
 
 
 def chosen(base: str) -> Endpoint:
@@ -76,7 +84,11 @@ async def translate(request: Json, route: Route) -> Translated:
     return to_openai(request, route)
 
 
-def run(server: Server, play: Callable[[Counting, Clock], Awaitable[None]], base: str = "http://localhost:8000/v1") -> None:
+def run(
+    server: Server,
+    play: Callable[[Counting, Clock], Awaitable[None]],
+    base: str = "http://localhost:8000/v1",
+) -> None:
     async def main() -> None:
         upstream, clock = Upstream(httpx.MockTransport(server)), Clock()
         endpoint = chosen(base)
@@ -96,8 +108,14 @@ def by_prompt(body: Json) -> Json:
     ("answers", "paths"),
     [
         pytest.param({INPUT_TOKENS: {"input_tokens": 7}}, [INPUT_TOKENS], id="llama.cpp"),
-        pytest.param({TOKENIZE: {"count": 7, "max_model_len": 9, "tokens": [1] * 7}}, [TOKENIZE], id="vllm"),
-        pytest.param({TEMPLATE: {"prompt": "P"}, TOKENIZE: by_prompt}, [TEMPLATE, TOKENIZE], id="old-llama.cpp"),
+        pytest.param(
+            {TOKENIZE: {"count": 7, "max_model_len": 9, "tokens": [1] * 7}}, [TOKENIZE], id="vllm"
+        ),
+        pytest.param(
+            {TEMPLATE: {"prompt": "P"}, TOKENIZE: by_prompt},
+            [TEMPLATE, TOKENIZE],
+            id="old-llama.cpp",
+        ),
     ],
 )
 def test_ways(answers: Json, paths: list[str]) -> None:
@@ -129,7 +147,10 @@ def test_one_asks_for_thirty() -> None:
         await asyncio.sleep(0)
         return 404
 
-    server.answers = {INPUT_TOKENS: slow, TOKENIZE: lambda body: {"count": 7} if "messages" in body else 400}
+    server.answers = {
+        INPUT_TOKENS: slow,
+        TOKENIZE: lambda body: {"count": 7} if "messages" in body else 400,
+    }
 
     async def play(counter: Counting, _: Clock) -> None:
         counts = await asyncio.gather(*(counter.counted(REQUEST) for _ in range(30)))
@@ -144,14 +165,20 @@ def test_one_asks_for_thirty() -> None:
     [
         pytest.param(404, 3, 600, id="not-there"),
         pytest.param({"error": "Unexpected endpoint"}, 3, 600, id="something-else"),
-        pytest.param({"input_tokens": True, "count": "7", "prompt": 5, "tokens": {}}, 3, 600, id="no-number"),
-        pytest.param({"input_tokens": 10**400, "count": -7, "prompt": None}, 3, 600, id="absurd-number"),
+        pytest.param(
+            {"input_tokens": True, "count": "7", "prompt": 5, "tokens": {}}, 3, 600, id="no-number"
+        ),
+        pytest.param(
+            {"input_tokens": 10**400, "count": -7, "prompt": None}, 3, 600, id="absurd-number"
+        ),
         pytest.param(503, 3, 30, id="loading"),
         pytest.param(400, 3, 30, id="refused"),
         pytest.param(httpx.ConnectError("refused"), 1, 30, id="unreachable"),
     ],
 )
-def test_a_server_that_does_not_count_is_left_alone(answer: Any, asked_first: int, quiet: int) -> None:
+def test_a_server_that_does_not_count_is_left_alone(
+    answer: Any, asked_first: int, quiet: int
+) -> None:
     server = Server()
     server.answers = dict.fromkeys((INPUT_TOKENS, TOKENIZE, TEMPLATE), answer)
 
@@ -171,7 +198,9 @@ def test_a_server_that_does_not_count_is_left_alone(answer: Any, asked_first: in
     run(server, play)
 
 
-@pytest.mark.parametrize("answer", [500, 400, httpx.ReadError("broken"), {"error": {}}, TimeoutError()])
+@pytest.mark.parametrize(
+    "answer", [500, 400, httpx.ReadError("broken"), {"error": {}}, TimeoutError()]
+)
 def test_a_known_way_that_fails_once(answer: Any) -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: {"input_tokens": 7}}
@@ -247,8 +276,22 @@ def test_images() -> None:
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         {"tools": [], "tool_choice": {"type": "tool", "name": "gone"}},
         {"messages": [{"role": "user", "content": ""}]},
-        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "http://x"}}]}]},
-        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "document", "source": {"type": "url", "url": "http://x"}}],
+                }
+            ]
+        },
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}],
+                }
+            ]
+        },
     ],
 )
 def test_what_can_not_be_sent_is_counted(fields: Json) -> None:
@@ -265,7 +308,9 @@ def test_context_management() -> None:
     async def play(counter: Counting, _: Clock) -> None:
         answer = await counter.counted({**REQUEST, "context_management": {"edits": []}})
         assert answer["context_management"] == {"original_input_tokens": answer["input_tokens"]}
-        assert "context_management" not in await counter.counted({**REQUEST, "context_management": None})
+        assert "context_management" not in await counter.counted(
+            {**REQUEST, "context_management": None}
+        )
 
     run(Server(), play)
 

@@ -18,7 +18,15 @@ from anthropic_proxy.cli.main import main
 from anthropic_proxy.server import daemon
 from anthropic_proxy.server.daemon import DaemonError, PidFile, Status
 from tests.running_command import REQUEST, Command, refuses_connections, until
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 
 @pytest.fixture
@@ -103,7 +111,11 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
     assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
     assert not command.pid_file.exists()
     assert refuses_connections(address)
-    assert _run(command, "status") == (1, "", f"✗ Daemon is not running\n  PID file not found: {command.pid_file}\n")
+    assert _run(command, "status") == (
+        1,
+        "",
+        f"✗ Daemon is not running\n  PID file not found: {command.pid_file}\n",
+    )
 
 
 def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
@@ -111,7 +123,10 @@ def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
     pid = _pid(command)
     second = _daemon(command, upstream.url)
     assert (second.returncode, second.stdout) == (1, "")
-    assert second.stderr.splitlines()[-1] == f"✗ Daemon is already running (PID: {pid}) with PID file {command.pid_file}"
+    assert (
+        second.stderr.splitlines()[-1]
+        == f"✗ Daemon is already running (PID: {pid}) with PID file {command.pid_file}"
+    )
     assert _pid(command) == pid
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
 
@@ -144,7 +159,9 @@ def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstrea
     upstream.then(streams([first, pause, *rest]))
     address = _start(command, upstream)
     with (
-        httpx.stream("POST", f"{address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False) as answer,
+        httpx.stream(
+            "POST", f"{address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False
+        ) as answer,
         command.popen("stop", "--pid-file", str(command.pid_file)) as stop,
     ):
         lines = answer.iter_lines()
@@ -178,7 +195,9 @@ def test_the_number_of_a_foreign_process(command: Command, foreign: int, subcomm
     assert _run(command, subcommand) == (1, "", told)
 
 
-def test_a_start_over_the_number_of_a_foreign_process(command: Command, upstream: ScriptedUpstream, foreign: int) -> None:
+def test_a_start_over_the_number_of_a_foreign_process(
+    command: Command, upstream: ScriptedUpstream, foreign: int
+) -> None:
     command.pid_file.write_text(f"{foreign}\n# and more than a PID takes\n")
     _start(command, upstream)
     pid = _pid(command)
@@ -213,12 +232,22 @@ def test_what_a_file_says(tmp_path: Path, content: bytes | None, found: Status) 
     ("content", "told"),
     [
         pytest.param(None, "✗ Daemon is not running\n  PID file not found: {path}\n", id="missing"),
-        pytest.param("99999999", "✗ Daemon is not running\n  Stale PID file found: {path} (PID: 99999999)\n", id="stale"),
-        pytest.param("abc\n", "✗ Daemon is not running\n  Invalid PID in file: {path} ('abc')\n", id="invalid"),
+        pytest.param(
+            "99999999",
+            "✗ Daemon is not running\n  Stale PID file found: {path} (PID: 99999999)\n",
+            id="stale",
+        ),
+        pytest.param(
+            "abc\n",
+            "✗ Daemon is not running\n  Invalid PID in file: {path} ('abc')\n",
+            id="invalid",
+        ),
         pytest.param("link", "✗ can't open {path}: Too many levels of symbolic links\n", id="link"),
     ],
 )
-def test_files_are_told_apart(tmp_path: Path, content: str | None, told: str, subcommand: str) -> None:
+def test_files_are_told_apart(
+    tmp_path: Path, content: str | None, told: str, subcommand: str
+) -> None:
     path = tmp_path / "proxy.pid"
     if content == "link":
         path.symlink_to(tmp_path / "target")
@@ -248,14 +277,19 @@ def test_the_lock(tmp_path: Path) -> None:
     held.write(42)
     assert path.read_text() == "42\n"
     assert daemon.status(path) == Status(running=42)
-    with pytest.raises(DaemonError, match=rf"^Daemon is already running \(PID: 42\) with PID file {re.escape(str(path))}$"):
+    with pytest.raises(
+        DaemonError,
+        match=rf"^Daemon is already running \(PID: 42\) with PID file {re.escape(str(path))}$",
+    ):
         PidFile.acquire(path)
     held.release()
     assert daemon.status(path) == Status()
     PidFile.acquire(path).release()
 
 
-def test_a_file_that_is_removed_while_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_removed_while_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that ends between our opening of its file and our locking takes the file away."""
     path = tmp_path / "proxy.pid"
     lock = daemon._lock
@@ -276,11 +310,15 @@ def test_a_look_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.Monk
     """Who looks holds the lock for a moment; a start tries again."""
     path = tmp_path / "proxy.pid"
     lock, tries = daemon._lock, iter([False, False])
-    monkeypatch.setattr(daemon, "_lock", lambda descriptor, kind: next(tries, True) and lock(descriptor, kind))
+    monkeypatch.setattr(
+        daemon, "_lock", lambda descriptor, kind: next(tries, True) and lock(descriptor, kind)
+    )
     PidFile.acquire(path).release()
 
 
-def test_a_file_that_goes_while_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_while_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: True)
     assert daemon.status(tmp_path / "gone.pid") == Status()
 
@@ -292,7 +330,9 @@ def test_a_log_that_cannot_be_opened_leaves_no_pid_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_pid_file_may_be_named_before_the_command(command: Command, upstream: ScriptedUpstream) -> None:
+def test_the_pid_file_may_be_named_before_the_command(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     _start(command, upstream)
     before = command.run("--pid-file", str(command.home / "proxy.pid"), "status")
     assert before.returncode == 0
@@ -304,10 +344,13 @@ def test_stop_gives_up_at_last(tmp_path: Path) -> None:
     with _waiting_process() as process:
         held.write(process.pid)
         with pytest.raises(
-            DaemonError, match=rf"^Daemon \(PID: {process.pid}\) is still finishing open requests after 0 s$"
+            DaemonError,
+            match=rf"^Daemon \(PID: {process.pid}\) is still finishing open requests after 0 s$",
         ):
             daemon.stop(held.path, process.pid, 0)
         assert process.wait(DEADLINE) == -signal.SIGTERM
-    with pytest.raises(DaemonError, match=rf"^Failed to stop daemon \(PID: {process.pid}\): No such process$"):
+    with pytest.raises(
+        DaemonError, match=rf"^Failed to stop daemon \(PID: {process.pid}\): No such process$"
+    ):
         daemon.stop(held.path, process.pid, 0)
     held.release()

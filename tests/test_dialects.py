@@ -58,11 +58,19 @@ def test_every_row_can_be_reached(dialect: Dialect) -> None:
 
 
 def test_an_unknown_server_gets_what_every_server_takes() -> None:
-    assert (GENERIC.max_tokens_field, GENERIC.system_anywhere, GENERIC.hosts) == ("max_tokens", False, ())
+    assert (GENERIC.max_tokens_field, GENERIC.system_anywhere, GENERIC.hosts) == (
+        "max_tokens",
+        False,
+        (),
+    )
 
 
 def test_what_servers_of_ones_own_do_not_do_the_proxy_does() -> None:
-    assert (GENERIC.takes_files, GENERIC.fetches_image_urls, GENERIC.prefill) == (False, False, "continued")
+    assert (GENERIC.takes_files, GENERIC.fetches_image_urls, GENERIC.prefill) == (
+        False,
+        False,
+        "continued",
+    )
 
 
 def test_the_defaults_are_openai() -> None:
@@ -81,8 +89,14 @@ def test_names() -> None:
     ("facts", "changed"),
     [
         ({}, {}),
-        ({"max_tokens_field": "max_completion_tokens"}, {"max_tokens_field": "max_completion_tokens"}),
-        ({"sampling_top_k": "false", "takes_files": True}, {"sampling_top_k": False, "takes_files": True}),
+        (
+            {"max_tokens_field": "max_completion_tokens"},
+            {"max_tokens_field": "max_completion_tokens"},
+        ),
+        (
+            {"sampling_top_k": "false", "takes_files": True},
+            {"sampling_top_k": False, "takes_files": True},
+        ),
         ({"headers": [["a", "b"]]}, {"headers": (("a", "b"),)}),
     ],
 )
@@ -95,7 +109,10 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"max_tokens": "x"}, r"'max_tokens' is no fact of a dialect \(known: api_path, auth, .*\)"),
+        (
+            {"max_tokens": "x"},
+            r"'max_tokens' is no fact of a dialect \(known: api_path, auth, .*\)",
+        ),
         ({"name": "x"}, r"'name' is no fact"),
         (
             {"prefill": "x"},
@@ -119,6 +136,10 @@ def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
         ("generic", False, False),
     ],
 )
-def test_files(name: str, chat: bool, responses: bool) -> None:  # noqa: FBT001 - columns of the table
+def test_files(name: str, chat: bool, responses: bool) -> None:
     asked = for_responses(named(name))
-    assert (named(name).takes_files, asked.takes_files, asked.tool_parts) == (chat, responses, responses)
+    assert (named(name).takes_files, asked.takes_files, asked.tool_parts) == (
+        chat,
+        responses,
+        responses,
+    )

@@ -78,7 +78,16 @@ HARMFUL = {
 }
 TEXTS = [
     path
-    for pattern in ("*.md", "*.yml", ".env.example", "docs/**/*", "deploy/**/*", "chart/**/*", "container/**/*", "src/**/*")
+    for pattern in (
+        "*.md",
+        "*.yml",
+        ".env.example",
+        "docs/**/*",
+        "deploy/**/*",
+        "chart/**/*",
+        "container/**/*",
+        "src/**/*",
+    )
     for path in sorted(ROOT.glob(pattern))
     if path.is_file() and "__pycache__" not in path.parts and path.name != "CHANGELOG.md"
 ]
@@ -93,7 +102,11 @@ def test_harmful_instructions_are_found(reason: str) -> None:
 @pytest.mark.parametrize("reason", HARMFUL)
 def test_no_text_gives_harmful_instructions(reason: str) -> None:
     pattern, _ = HARMFUL[reason]
-    assert {str(path.relative_to(ROOT)) for path in TEXTS if pattern.search(path.read_text(errors="replace"))} == set()
+    assert {
+        str(path.relative_to(ROOT))
+        for path in TEXTS
+        if pattern.search(path.read_text(errors="replace"))
+    } == set()
 
 
 def test_the_tests_that_hold_the_promises_are_there() -> None:

@@ -21,7 +21,17 @@ def test_hosts(text: str, hosts: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["https://a.example", "a.example/b", "a.example:80", "a@b", "*.a.example", ".", "a..b", "x" * 64]
+    "text",
+    [
+        "https://a.example",
+        "a.example/b",
+        "a.example:80",
+        "a@b",
+        "*.a.example",
+        ".",
+        "a..b",
+        "x" * 64,
+    ],
 )
 def test_no_hosts(text: str) -> None:
     with pytest.raises(ValueError, match="is no host name"):
@@ -42,7 +52,7 @@ def test_no_hosts(text: str) -> None:
         ("", False),
     ],
 )
-def test_listed(host: str, allowed: bool) -> None:  # noqa: FBT001 - a parameter
+def test_listed(host: str, allowed: bool) -> None:
     assert DownloadPolicy(allowed_hosts=("a.example", ".b.example")).allows(host) is allowed
 
 
@@ -51,4 +61,8 @@ def test_what_decides() -> None:
     assert DownloadPolicy().allows("a.example")
     assert not DownloadPolicy(allowed_hosts=("a.example",)).public_only
     assert not DownloadPolicy("all").public_only
-    assert [DownloadPolicy(fetched).uses_proxy for fetched in ("public", "off", "all")] == [False, False, True]
+    assert [DownloadPolicy(fetched).uses_proxy for fetched in ("public", "off", "all")] == [
+        False,
+        False,
+        True,
+    ]

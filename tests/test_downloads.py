@@ -73,7 +73,9 @@ def source(media_type: str, data: bytes) -> Json:
     ],
 )
 def test_kinds(files: ScriptedUpstream, kind: str, media_type: str, data: bytes) -> None:
-    files.then(answers(data, headers={"content-type": "application/octet-stream", "set-cookie": "a=b"}))
+    files.then(
+        answers(data, headers={"content-type": "application/octet-stream", "set-cookie": "a=b"})
+    )
     assert inlined(asking(block(kind, files.url + "/f?x=1"))) == [source(media_type, data)]
     sent = files.request()
     assert (sent.method, sent.path) == ("GET", "/f?x=1")
@@ -103,7 +105,9 @@ def test_each_is_fetched_once_and_all_at_once(files: ScriptedUpstream) -> None:
         return made
 
     made = asyncio.run(main())
-    assert [each["source"] for each in made["messages"][0]["content"]] == [source("image/png", PNG)] * 3
+    assert [each["source"] for each in made["messages"][0]["content"]] == [
+        source("image/png", PNG)
+    ] * 3
     assert sorted(each.path for each in files.requests) == ["/a", "/b"]
     assert request == before
 
@@ -114,7 +118,11 @@ def test_nothing_to_fetch() -> None:
 
 
 def test_redirects(files: ScriptedUpstream) -> None:
-    steps = [answers(b"", 302, {"location": "/b?c"}), answers(b"", 308, {"location": f"{files.url}/d"}), answers(PNG)]
+    steps = [
+        answers(b"", 302, {"location": "/b?c"}),
+        answers(b"", 308, {"location": f"{files.url}/d"}),
+        answers(PNG),
+    ]
     files.then(*steps)
     assert inlined(asking(block("image", files.url + "/a"))) == [source("image/png", PNG)]
     assert [each.path for each in files.requests] == ["/a", "/b?c", "/d"]
@@ -132,17 +140,37 @@ def test_too_many_redirects(files: ScriptedUpstream) -> None:
         (answers(b"", 302), "image", "the server answered 302"),
         (answers(PDF), "image", "it is no JPEG, PNG, GIF or WebP image"),
         (answers(PNG), "document", "it is no PDF"),
-        (answers(b"<html>", headers={"content-type": "image/png"}), "image", "it is no JPEG, PNG, GIF or WebP image"),
+        (
+            answers(b"<html>", headers={"content-type": "image/png"}),
+            "image",
+            "it is no JPEG, PNG, GIF or WebP image",
+        ),
         (
             answers(PNG, headers={"content-encoding": "gzip"}),
             "image",
             "the server sent it compressed, which was not asked for",
         ),
-        (answers(b"", 302, {"location": "file:///etc/passwd"}), "image", "only http and https addresses are fetched"),
-        (answers(b"", 302, {"location": "http://127.0.0.2/"}), "image", "its host has no public address"),
-        (answers(b"", 302, {"location": "http://[::1]/"}), "image", "its host has no public address"),
+        (
+            answers(b"", 302, {"location": "file:///etc/passwd"}),
+            "image",
+            "only http and https addresses are fetched",
+        ),
+        (
+            answers(b"", 302, {"location": "http://127.0.0.2/"}),
+            "image",
+            "its host has no public address",
+        ),
+        (
+            answers(b"", 302, {"location": "http://[::1]/"}),
+            "image",
+            "its host has no public address",
+        ),
         (Script(None, [RESET]), "image", "the connection to its host failed"),
-        (Script(None, [b"no HTTP\r\n\r\n"]), "image", "it is no usable address, or its host does not speak HTTP"),
+        (
+            Script(None, [b"no HTTP\r\n\r\n"]),
+            "image",
+            "it is no usable address, or its host does not speak HTTP",
+        ),
         (Script(answers(PNG).head, [PNG[:4]]), "image", "the connection to its host failed"),
     ],
     ids=str,
@@ -156,10 +184,21 @@ def test_failures(files: ScriptedUpstream, script: Script, kind: str, reason: st
 
 def test_too_large_together(files: ScriptedUpstream) -> None:
     files.then(answers(PNG), answers(PNG))
-    assert len(inlined(asking(block("image", files.url), block("image", files.url + "/b")), max_bytes=2 * len(PNG))) == 2
+    assert (
+        len(
+            inlined(
+                asking(block("image", files.url), block("image", files.url + "/b")),
+                max_bytes=2 * len(PNG),
+            )
+        )
+        == 2
+    )
     files.then(answers(PNG), answers(PNG))
     with pytest.raises(ApiError, match="files of a request may have 32 MB together"):
-        inlined(asking(block("image", files.url), block("image", files.url + "/b")), max_bytes=2 * len(PNG) - 1)
+        inlined(
+            asking(block("image", files.url), block("image", files.url + "/b")),
+            max_bytes=2 * len(PNG) - 1,
+        )
 
 
 def test_too_large_together_as_often_as_named(files: ScriptedUpstream) -> None:
@@ -167,13 +206,19 @@ def test_too_large_together_as_often_as_named(files: ScriptedUpstream) -> None:
     files.then(answers(PNG))
     assert len(inlined(asking(*often), max_bytes=1000 * len(PNG) + 1000)) == 1000
     files.then(answers(PNG))
-    with pytest.raises(ApiError, match="files named by address may have 0 MB together, counted as often as they are named"):
+    with pytest.raises(
+        ApiError,
+        match="files named by address may have 0 MB together, counted as often as they are named",
+    ):
         inlined(asking(*often), max_bytes=500 * len(PNG))
 
 
 def test_too_many() -> None:
     blocks = [block("image", f"http://127.0.0.1/{number}") for number in range(MAX_FILES + 1)]
-    with pytest.raises(ApiError, match=f"{MAX_FILES + 1} files are named by address, and at most {MAX_FILES} are fetched"):
+    with pytest.raises(
+        ApiError,
+        match=f"{MAX_FILES + 1} files are named by address, and at most {MAX_FILES} are fetched",
+    ):
         inlined(asking(*blocks))
 
 
@@ -189,12 +234,16 @@ def test_too_slow(files: ScriptedUpstream) -> None:
     pause.go.set()
 
 
-@pytest.mark.parametrize("url", ["ftp://example.com/a", "file:///etc/passwd", "", "a", "//example.com", "data:image/x,"])
+@pytest.mark.parametrize(
+    "url", ["ftp://example.com/a", "file:///etc/passwd", "", "a", "//example.com", "data:image/x,"]
+)
 def test_not_http(url: str) -> None:
     assert "only http and https addresses are fetched" in failure(url, "document")
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[", "http://no-such-host.invalid/", "http://a b/", "http://x:99999/"])
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[", "http://no-such-host.invalid/", "http://a b/", "http://x:99999/"]
+)
 def test_no_address(url: str) -> None:
     failure(url)
 
@@ -223,15 +272,21 @@ def test_no_way_around(upstream: ScriptedUpstream, host: str) -> None:
 
 def test_all_hosts(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(PNG))
-    assert inlined(asking(block("image", upstream.url)), policy=DownloadPolicy("all")) == [source("image/png", PNG)]
+    assert inlined(asking(block("image", upstream.url)), policy=DownloadPolicy("all")) == [
+        source("image/png", PNG)
+    ]
 
 
 @pytest.mark.parametrize("fetched", ["public", "all"])
 def test_listed_hosts(upstream: ScriptedUpstream, fetched: Any) -> None:
     """They may be private; others are not fetched, also where a listed one sends us there."""
     policy = DownloadPolicy(fetched, ("127.0.0.1",))
-    upstream.then(answers(PNG), answers(b"", 302, {"location": f"http://localhost:{upstream.port}/"}))
-    assert inlined(asking(block("image", upstream.url)), policy=policy) == [source("image/png", PNG)]
+    upstream.then(
+        answers(PNG), answers(b"", 302, {"location": f"http://localhost:{upstream.port}/"})
+    )
+    assert inlined(asking(block("image", upstream.url)), policy=policy) == [
+        source("image/png", PNG)
+    ]
     refused = "its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS"
     assert refused in failure(upstream.url, policy=policy)
     for url in (
@@ -244,7 +299,8 @@ def test_listed_hosts(upstream: ScriptedUpstream, fetched: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["{here}#@a.invalid/", "{here}\\@a.invalid/", "http://a.invalid@{host}/", "{here}/@a.invalid"]
+    "url",
+    ["{here}#@a.invalid/", "{here}\\@a.invalid/", "http://a.invalid@{host}/", "{here}/@a.invalid"],
 )
 def test_a_host_is_read_as_the_request_is_sent(upstream: ScriptedUpstream, url: str) -> None:
     """Parsers of addresses differ; the one that connects is asked."""
@@ -255,7 +311,9 @@ def test_a_host_is_read_as_the_request_is_sent(upstream: ScriptedUpstream, url: 
 
 def test_no_hosts(upstream: ScriptedUpstream) -> None:
     policy = DownloadPolicy("off", ("127.0.0.1",))
-    assert "fetches no files (DOWNLOADS=off); send it in base64" in failure(upstream.url, policy=policy)
+    assert "fetches no files (DOWNLOADS=off); send it in base64" in failure(
+        upstream.url, policy=policy
+    )
     assert upstream.requests == []
 
 
@@ -272,7 +330,9 @@ def test_addresses_are_passed_on_to_who_fetches_them() -> None:
 def test_the_next_turn(files: ScriptedUpstream) -> None:
     """It brings the address again, and the file is still there, unless its server forbids that."""
     request = asking(block("image", files.url + "/a"), block("image", files.url + "/b"))
-    files.then(answers(PNG), answers(PNG, headers={"cache-control": "private, no-store"}), answers(PNG))
+    files.then(
+        answers(PNG), answers(PNG, headers={"cache-control": "private, no-store"}), answers(PNG)
+    )
 
     async def main() -> list[Json]:
         downloads = Downloads()
@@ -285,7 +345,9 @@ def test_the_next_turn(files: ScriptedUpstream) -> None:
             await downloads.aclose()
 
     (made,) = asyncio.run(main())
-    assert [each["source"] for each in made["messages"][0]["content"]] == [source("image/png", PNG)] * 2
+    assert [each["source"] for each in made["messages"][0]["content"]] == [
+        source("image/png", PNG)
+    ] * 2
     assert [each.path for each in files.requests] == ["/a", "/b", "/b"]
 
 
@@ -296,7 +358,9 @@ def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
         downloads = Downloads(max_bytes=2 * len(PNG) - 1)
         try:
             await downloads.inlined(asking(block("image", files.url)), GENERIC)
-            await downloads.inlined(asking(block("image", files.url), block("image", files.url + "/b")), GENERIC)
+            await downloads.inlined(
+                asking(block("image", files.url), block("image", files.url + "/b")), GENERIC
+            )
         finally:
             await downloads.aclose()
 
@@ -304,7 +368,9 @@ def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
         asyncio.run(main())
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"])
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+)
 def test_public(host: str) -> None:
     assert is_public(host)
 
@@ -322,9 +388,28 @@ def test_public(host: str) -> None:
             "224.0.0.1",
             "255.255.255.255",
         ),
-        *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"),
+        *(
+            "::1",
+            "::",
+            "fe80::1",
+            "fe80::1%eth0",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+        ),
         *("2002:a00:1::1", "127.1", "name"),
-        *("fec0::1", "::7f00:1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "4000::1", "5f00::1", "3fff::1", "2001:0:1::1"),
+        *(
+            "fec0::1",
+            "::7f00:1",
+            "::ffff:0:7f00:1",
+            "64:ff9b:1::7f00:1",
+            "4000::1",
+            "5f00::1",
+            "3fff::1",
+            "2001:0:1::1",
+        ),
         *("192.0.0.192", "168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::c000:c0", "198.18.0.1"),
     ],
 )

@@ -52,14 +52,19 @@ async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list
 
     async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> bytes:
         received = b""
-        with contextlib.suppress(httpx.RemoteProtocolError):  # a stream that was cut ends with what came of it
+        with contextlib.suppress(
+            httpx.RemoteProtocolError
+        ):  # a stream that was cut ends with what came of it
             async with client.stream("POST", f"{address}/v1/messages", json=STREAM) as response:
                 async for data in response.aiter_bytes():
                     received += data
                     begun.set()
         return received
 
-    async with httpx.AsyncClient(limits=limits, timeout=DEADLINE, trust_env=False) as client, asyncio.timeout(DEADLINE):
+    async with (
+        httpx.AsyncClient(limits=limits, timeout=DEADLINE, trust_env=False) as client,
+        asyncio.timeout(DEADLINE),
+    ):
         reading = [asyncio.ensure_future(read(client, begun)) for begun in has_begun]
         for begun in has_begun:
             await begun.wait()
@@ -70,7 +75,10 @@ async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list
 def _http2_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
     """As `_http1_streams`, on one connection."""
     with Http2Client(address) as client:
-        streams = [client.request("POST", "/v1/messages", json.dumps(STREAM).encode()) for _ in range(count)]
+        streams = [
+            client.request("POST", "/v1/messages", json.dumps(STREAM).encode())
+            for _ in range(count)
+        ]
         client.read_until(lambda each: all(map(each.body, streams)))
         meanwhile()
         client.read_until(lambda each: all(map(each.has_ended, streams)))
@@ -107,20 +115,30 @@ def test_what_is_open_when_the_time_is_over_is_told(
     command: Command, upstream: ScriptedUpstream, paused: Pause, protocol: str, workers: str
 ) -> None:
     _answers(upstream, paused, 3)
-    with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers, DRAIN_TIMEOUT="0.1") as server:
-        received = _streams(server.address, protocol, 3, lambda: server.process.send_signal(signal.SIGTERM))
+    with command.serving(
+        UPSTREAM_BASE_URL=upstream.url, WORKERS=workers, DRAIN_TIMEOUT="0.1"
+    ) as server:
+        received = _streams(
+            server.address, protocol, 3, lambda: server.process.send_signal(signal.SIGTERM)
+        )
         assert server.process.wait(DEADLINE) == 0
     for data in received:
-        assert re.search(rb'event: error\ndata: .*"overloaded_error".*stopping.*"request_id":"req_\w+"', data)
+        assert re.search(
+            rb'event: error\ndata: .*"overloaded_error".*stopping.*"request_id":"req_\w+"', data
+        )
         assert data.endswith(b"\n\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_signal_ends_at_once(command: Command, upstream: ScriptedUpstream, paused: Pause, workers: str) -> None:
+def test_a_second_signal_ends_at_once(
+    command: Command, upstream: ScriptedUpstream, paused: Pause, workers: str
+) -> None:
     _answers(upstream, paused, 1)
     with (
         command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as server,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False
+        ) as response,
     ):
         received = response.iter_bytes()
         next(received)
@@ -140,7 +158,9 @@ def test_a_request_on_an_open_connection_is_answered_and_the_connection_closed(
     with (
         command.serving(UPSTREAM_BASE_URL=upstream.url) as server,
         httpx.Client(base_url=server.address, timeout=DEADLINE, trust_env=False) as probing,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False) as response,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False
+        ) as response,
     ):
         received = response.iter_bytes()
         next(received)
@@ -180,13 +200,17 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(
     assert "worker died, another one is started" in log
 
 
-def test_the_workers_end_with_the_first_process(command: Command, upstream: ScriptedUpstream) -> None:
+def test_the_workers_end_with_the_first_process(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
         server.process.kill()
         until(lambda: refuses_connections(server.address), "nobody listens")
 
 
-def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     """What the worker told is not read: then the socket is not at its end, but in error."""
     script = """
 import os, signal, socket, sys

@@ -45,7 +45,9 @@ def _starting(command: Command, text: str, **variables: str) -> Iterator[_Starti
     path, log = command.home / "upstreams.yaml", command.home / "stderr.txt"
     os.mkfifo(path)
     with log.open("wb") as stderr:
-        process = command.popen("-p", "0", "--host", "127.0.0.1", stderr=stderr, CONFIG_FILE=str(path), **variables)
+        process = command.popen(
+            "-p", "0", "--host", "127.0.0.1", stderr=stderr, CONFIG_FILE=str(path), **variables
+        )
     try:
         # Returns when the server has opened it to read.
         yield _Starting(process, log, os.open(path, os.O_WRONLY), path, text)
@@ -69,7 +71,10 @@ def test_a_reload_is_done_once_the_server_runs(command: Command, config: str, wo
     with _starting(command, config, WORKERS=workers, RELOAD_INTERVAL="0") as server:
         server.process.send_signal(signal.SIGHUP)
         server.go_on()
-        until(lambda: server.log.read_text().count("configuration reloaded") == int(workers), "it is read again")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            "it is read again",
+        )
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
 
@@ -93,15 +98,23 @@ def test_the_end_before_it_has_begun(command: Command, config: str, workers: str
         assert "Traceback" not in server.log.read_text()
 
 
-def test_workers_outlive_a_hangup_of_the_terminal(command: Command, upstream: ScriptedUpstream) -> None:
+def test_workers_outlive_a_hangup_of_the_terminal(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     """A terminal sends the signal to all processes."""
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2", HOST="127.0.0.1") as server:
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+            .read_text()
+            .split()
+        )
         assert len(children) == 2
         for child in children:
             os.kill(int(child), signal.SIGHUP)
         os.kill(server.process.pid, signal.SIGHUP)
-        until(lambda: server.log.read_text().count("configuration reloaded") == 2, "both have read it")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2, "both have read it"
+        )
         assert httpx.get(f"{server.address}/health", trust_env=False).text == "OK"
         assert "worker died" not in server.end()[1]
 
@@ -128,7 +141,9 @@ def test_handlers() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         early_signals.release()
         assert (held.came, ended.value.code) == (True, 0)
-        assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == [signal.SIG_DFL] * 2
+        assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == [
+            signal.SIG_DFL
+        ] * 2
         early_signals.release()
         assert not HeldHangup().came
     finally:

@@ -34,13 +34,19 @@ def _install(folder: Path, name: str, script: str) -> None:
     ],
     ids=["usable", "no-catatonit", "no-words", "not-removable"],
 )
-def test_a_pod_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str) -> None:
+def test_a_pod_that_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
     _install(tmp_path, "podman", script)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert engines.pod_failure() == reason
 
 
-@pytest.mark.parametrize("check", [engines.docker_failure, engines.compose_failure, engines.pod_failure])
-def test_an_engine_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[], str]) -> None:
+@pytest.mark.parametrize(
+    "check", [engines.docker_failure, engines.compose_failure, engines.pod_failure]
+)
+def test_an_engine_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[], str]
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check().endswith(" is not installed")

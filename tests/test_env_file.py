@@ -40,7 +40,10 @@ def test_notices(text: str, told: list[str]) -> None:
 
 def test_a_file_of_something_else_is_reported_shortly() -> None:
     found = notices(Path("x.env"), "- a b\n" * 80)
-    assert [str(found[9]), str(found[10])] == [f"x.env line 10: {_IGNORED}", "x.env: 70 more lines like these"]
+    assert [str(found[9]), str(found[10])] == [
+        f"x.env line 10: {_IGNORED}",
+        "x.env: 70 more lines like these",
+    ]
     assert len(found) == 11
 
 
@@ -55,7 +58,9 @@ def test_a_hostile_file_costs_no_more_than_its_length(line: str) -> None:
 
 def test_the_names_of_our_own_files_are_known() -> None:
     """Those of .env.example, also in comments, and those that docker-compose.yml reads."""
-    example = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (_ROOT / ".env.example").read_text(), re.MULTILINE)
+    example = re.findall(
+        r"^#?([A-Z][A-Z0-9_]+)=", (_ROOT / ".env.example").read_text(), re.MULTILINE
+    )
     compose = re.findall(r"\$\{([A-Z0-9_]+)", (_ROOT / "docker-compose.yml").read_text())
     assert len(example) > 40
     assert set(example) <= set(known_names())

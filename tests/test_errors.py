@@ -53,7 +53,10 @@ def test_headers_are_the_errors_own() -> None:
 
 def test_a_refused_key_is_not_sent_again() -> None:
     assert ApiError(401, "no").headers == {"x-should-retry": "false"}
-    assert ApiError(401, "no", {"retry-after": "3"}).headers == {"x-should-retry": "false", "retry-after": "3"}
+    assert ApiError(401, "no", {"retry-after": "3"}).headers == {
+        "x-should-retry": "false",
+        "retry-after": "3",
+    }
     assert ApiError(401, "no", {"x-should-retry": "true"}).headers == {"x-should-retry": "true"}
 
 
@@ -65,14 +68,18 @@ def test_invalid_request() -> None:
 @pytest.mark.parametrize("status", TYPE_BY_STATUS)
 def test_the_sdk_reads_the_envelope(status: int) -> None:
     def answer(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(status, content=json.dumps(ApiError(status, "the reason").body("req_1")))
+        return httpx2.Response(
+            status, content=json.dumps(ApiError(status, "the reason").body("req_1"))
+        )
 
     with (
         httpx2.Client(transport=httpx2.MockTransport(answer)) as http,
         anthropic.Anthropic(api_key="dummy", http_client=http, max_retries=0) as client,
         pytest.raises(anthropic.APIStatusError) as raised,
     ):
-        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+        client.messages.create(
+            model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}]
+        )
     assert raised.value.status_code == status
     assert "the reason" in raised.value.message
     assert raised.value.type == TYPE_BY_STATUS[status]

@@ -21,7 +21,9 @@ SILENCE = 0.01
 NAME = "up:1"
 
 
-def run(work: Callable[[RawServer, Upstream], Awaitable[Any]], *scripts: list[Any], scheme: str = "http") -> Any:
+def run(
+    work: Callable[[RawServer, Upstream], Awaitable[Any]], *scripts: list[Any], scheme: str = "http"
+) -> Any:
     async def main() -> Any:
         upstream = Upstream()
         async with RawServer(scripts).running(scheme) as server:
@@ -33,7 +35,9 @@ def run(work: Callable[[RawServer, Upstream], Awaitable[Any]], *scripts: list[An
     return asyncio.run(main())
 
 
-async def exchange(server: RawServer, upstream: Upstream, timeouts: Timeouts, payload: bytes = b"{}") -> list[bytes]:
+async def exchange(
+    server: RawServer, upstream: Upstream, timeouts: Timeouts, payload: bytes = b"{}"
+) -> list[bytes]:
     """What is read of an answer, with b"" for silence."""
     reply = await upstream.post(server.url, payload, {}, timeouts, NAME)
     try:
@@ -67,7 +71,13 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
     "closed before the head": ([READ], SLOW, "head", *CLOSED),
     "reset before the head": ([READ, RESET], SLOW, "head", *CLOSED),
     "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
-    "no HTTP": ([READ, b"\x16\x03\x01 hello\r\n\r\n"], SLOW, "head", 500, "sent something that is no HTTP answer"),
+    "no HTTP": (
+        [READ, b"\x16\x03\x01 hello\r\n\r\n"],
+        SLOW,
+        "head",
+        500,
+        "sent something that is no HTTP answer",
+    ),
     "silent before the head": (
         [READ, STALL],
         Timeouts(first_byte=0.05),
@@ -84,7 +94,12 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
     ),
     "reset after the head": ([READ, CHUNKED, b"2\r\nok\r\n", NEXT, RESET], SLOW, "body", *BROKE),
     "half a chunk": ([READ, CHUNKED, b"9\r\nok"], SLOW, "body", *BROKE),
-    "less than announced": ([READ, HEAD, b"content-length: 9\r\n\r\n", b"ok"], SLOW, "body", *BROKE),
+    "less than announced": (
+        [READ, HEAD, b"content-length: 9\r\n\r\n", b"ok"],
+        SLOW,
+        "body",
+        *BROKE,
+    ),
     "no chunk": ([READ, CHUNKED, b"2\r\nok\r\n", NEXT, b"zz\r\n", STALL], SLOW, "body", *BROKE),
     "silent in the body": (
         [READ, CHUNKED, b"2\r\nok\r\n", STALL],
@@ -155,7 +170,9 @@ def test_a_connection_that_is_not_accepted() -> None:
     """A TLS handshake without an answer."""
 
     async def work(server: RawServer, upstream: Upstream) -> None:
-        with pytest.raises(UpstreamError, match=r"did not accept a connection within 0\.05 s") as caught:
+        with pytest.raises(
+            UpstreamError, match=r"did not accept a connection within 0\.05 s"
+        ) as caught:
             await exchange(server, upstream, Timeouts(connect=0.05))
         assert (caught.value.phase, caught.value.status) == ("connect", 504)
 
@@ -225,7 +242,9 @@ def test_a_reused_connection_that_ends_is_replaced(end: list[Any]) -> None:
     ],
     ids=["in the head", "in the body"],
 )
-def test_a_reused_connection_that_has_begun_to_answer_is_not(first: list[Any], second: list[Any]) -> None:
+def test_a_reused_connection_that_has_begun_to_answer_is_not(
+    first: list[Any], second: list[Any]
+) -> None:
     async def work(server: RawServer, upstream: Upstream) -> None:
         await exchange(server, upstream, SLOW)
         with pytest.raises(UpstreamError, match="broke the connection"):
@@ -277,7 +296,13 @@ def test_a_read_that_was_cancelled_loses_nothing() -> None:
     ("said", "told"),
     [
         ({"retry-after": "3"}, "3"),
-        ({"retry-after": "Sun, 22 Nov 2026 10:00:30 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, "30"),
+        (
+            {
+                "retry-after": "Sun, 22 Nov 2026 10:00:30 GMT",
+                "date": "Sun, 22 Nov 2026 10:00:00 GMT",
+            },
+            "30",
+        ),
         ({"retry-after-ms": "1500"}, "1.5"),
         ({"retry-after": "99999999999999999999"}, "60"),
         ({"retry-after": "soon"}, None),
@@ -286,7 +311,11 @@ def test_a_read_that_was_cancelled_loses_nothing() -> None:
     ids=str,
 )
 def test_when_to_ask_again(
-    proxy: str, upstream: ScriptedUpstream, said: dict[str, str], told: str | None, body: dict[str, Any]
+    proxy: str,
+    upstream: ScriptedUpstream,
+    said: dict[str, str],
+    told: str | None,
+    body: dict[str, Any],
 ) -> None:
     upstream.then(answers({"error": {"message": "slow down"}}, 429, said))
     response = post(proxy, body)
@@ -295,14 +324,24 @@ def test_when_to_ask_again(
 
 
 @pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
-def test_a_gateway_without_json(proxy: str, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
-    upstream.then(answers(b"<html><body><h1>502 Bad Gateway</h1></body></html>", 502, {"content-type": "text/html"}))
+def test_a_gateway_without_json(
+    proxy: str, upstream: ScriptedUpstream, body: dict[str, Any]
+) -> None:
+    upstream.then(
+        answers(
+            b"<html><body><h1>502 Bad Gateway</h1></body></html>",
+            502,
+            {"content-type": "text/html"},
+        )
+    )
     response = post(proxy, body)
     assert response.status_code == 500
     assert response.json()["error"]["message"].endswith("answered 502 without a reason")
 
 
-def test_a_stream_that_falls_silent(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_falls_silent(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(translated, "SILENCE", 0.01)
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause]))
@@ -314,7 +353,9 @@ def test_a_stream_that_falls_silent(upstream: ScriptedUpstream, monkeypatch: pyt
     assert events[-1]["error"]["message"].endswith("sent nothing more of its answer within 0.3 s")
 
 
-def test_a_stream_that_stays_silent_from_its_beginning(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_stays_silent_from_its_beginning(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
     monkeypatch.setattr(deferred, "SILENCE", 0.01)
     pause = Pause()

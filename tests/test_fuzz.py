@@ -16,16 +16,30 @@ from hypothesis import strategies as st
 from tests.cases import CASES
 from tests.raw_client import exchange
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 FEW = settings(max_examples=25, suppress_health_check=list(HealthCheck))
-REQUESTS: list[Any] = [json.loads(file.read_text())["request"] for file in sorted((CASES / "requests").glob("*.json"))]
+REQUESTS: list[Any] = [
+    json.loads(file.read_text())["request"] for file in sorted((CASES / "requests").glob("*.json"))
+]
 CHUNKS = [json.dumps(chunk) for chunk in text_chunks("<think>a", "</think>b")]
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "text", "content", "source"]), inner)
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "text", "content", "source"]), inner)
     ),
     max_leaves=4,
 )
@@ -57,7 +71,13 @@ def served() -> Iterator[tuple[str, _Repeating]]:
 @st.composite
 def changed(draw: st.DrawFn, value: Any) -> Any:
     """`value` with one part of it, at any depth, gone or another."""
-    parts = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    parts = (
+        list(value)
+        if isinstance(value, dict)
+        else list(range(len(value)))
+        if isinstance(value, list)
+        else []
+    )
     if not parts or draw(st.integers(0, 4)) == 0:
         return draw(VALUES)
     part, copy = draw(st.sampled_from(parts)), value.copy()
@@ -99,7 +119,9 @@ def test_changed_requests(served: tuple[str, _Repeating], data: st.DataObject) -
 @given(st.data())
 def test_cut_requests(served: tuple[str, _Repeating], data: st.DataObject) -> None:
     served[1].said = None
-    told = _post(served[0], data.draw(cut(json.dumps(data.draw(st.sampled_from(REQUESTS))).encode())))
+    told = _post(
+        served[0], data.draw(cut(json.dumps(data.draw(st.sampled_from(REQUESTS))).encode()))
+    )
     assert _is_good(told), told.text
 
 
@@ -111,7 +133,9 @@ def test_changed_answers(served: tuple[str, _Repeating], data: st.DataObject) ->
         served[1].said = answers(data.draw(changed(completion())))
     else:
         body["stream"] = True
-        said = "".join(f"data: {json.dumps(data.draw(changed(json.loads(chunk))))}\n\n" for chunk in CHUNKS)
+        said = "".join(
+            f"data: {json.dumps(data.draw(changed(json.loads(chunk))))}\n\n" for chunk in CHUNKS
+        )
         served[1].said = streams([data.draw(st.just(said.encode()) | cut(said.encode()))])
     told = _post(served[0], json.dumps(body).encode())
     assert "Internal server error" not in told.text
@@ -122,7 +146,9 @@ def test_changed_answers(served: tuple[str, _Repeating], data: st.DataObject) ->
 def impatient() -> Iterator[str]:
     with (
         _Repeating() as upstream,
-        running_proxy(upstream.url, HEADER_TIMEOUT=0.3, KEEPALIVE_TIMEOUT=0.3, BODY_TIMEOUT=0.3) as proxy,
+        running_proxy(
+            upstream.url, HEADER_TIMEOUT=0.3, KEEPALIVE_TIMEOUT=0.3, BODY_TIMEOUT=0.3
+        ) as proxy,
     ):
         yield proxy
 

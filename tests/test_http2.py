@@ -28,7 +28,15 @@ from hyperframe.frame import (
 from tests.http2_client import Http2Client
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 STREAM = json.dumps(REQUEST | {"stream": True}).encode()
 WHOLE = json.dumps(REQUEST).encode()
@@ -55,12 +63,17 @@ def test_a_client_that_reads_nothing_stops_its_upstream(upstream: ScriptedUpstre
     far = Pause()
     # More than the sockets between upstream and proxy hold.
     upstream.then(streams([*[BIG] * 600, far]))
-    with running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy, Http2Client(proxy, acknowledges=False) as client:
+    with (
+        running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
+        Http2Client(proxy, acknowledges=False) as client,
+    ):
         stream = client.request("POST", "/v1/messages", STREAM)
         assert upstream.request().gone.wait(DEADLINE)
         assert not far.reached.is_set()
         client.read_until(lambda each: each.has_ended(stream))
-        assert [reset.error_code for reset in client.of(stream, h2.events.StreamReset)] == [h2.errors.ErrorCodes.CANCEL]
+        assert [reset.error_code for reset in client.of(stream, h2.events.StreamReset)] == [
+            h2.errors.ErrorCodes.CANCEL
+        ]
         assert client.status(stream) == 200
         client.connection.increment_flow_control_window(2**20)
         client.flush()
@@ -71,7 +84,10 @@ def test_a_client_that_reads_nothing_stops_its_upstream(upstream: ScriptedUpstre
 
 def test_a_whole_response_that_is_not_read(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion("x" * 200_000)))
-    with running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy, Http2Client(proxy, acknowledges=False) as client:
+    with (
+        running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
+        Http2Client(proxy, acknowledges=False) as client,
+    ):
         stream = client.request("POST", "/v1/messages", WHOLE)
         client.read_until(lambda each: each.has_ended(stream))
         assert client.of(stream, h2.events.StreamReset)
@@ -80,9 +96,13 @@ def test_a_whole_response_that_is_not_read(upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/readyz", "/metrics", "/openapi.json", "/"])
 @pytest.mark.parametrize("port", ["main", "metrics"])
-def test_probes_that_are_not_read_are_reset(upstream: ScriptedUpstream, tmp_path: Path, path: str, port: str) -> None:
+def test_probes_that_are_not_read_are_reset(
+    upstream: ScriptedUpstream, tmp_path: Path, path: str, port: str
+) -> None:
     """They are exempt from the limit of open requests, and not from the time for reading."""
-    with Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url, WRITE_TIMEOUT="0.2", METRICS_PORT="0") as server:
+    with Command(tmp_path).serving(
+        UPSTREAM_BASE_URL=upstream.url, WRITE_TIMEOUT="0.2", METRICS_PORT="0"
+    ) as server:
         metrics = re.search(r"address=(\S+)/metrics", server.log.read_text())
         assert metrics is not None
         address = server.address if port == "main" else metrics[1]
@@ -96,7 +116,10 @@ def test_probes_that_are_not_read_are_reset(upstream: ScriptedUpstream, tmp_path
 def test_many_streams_that_are_not_read_leave_others_alone(upstream: ScriptedUpstream) -> None:
     count = 30
     upstream.then(*(streams([BIG] * 100) for _ in range(count)))
-    with running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy, Http2Client(proxy, acknowledges=False) as client:
+    with (
+        running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
+        Http2Client(proxy, acknowledges=False) as client,
+    ):
         stuck = [client.request("POST", "/v1/messages", STREAM) for _ in range(count)]
         with Http2Client(proxy) as other:
             probe = other.request("GET", "/health")
@@ -141,7 +164,9 @@ FLOODS = {
     "window updates": WindowUpdateFrame(0, 1).serialize(),
     "window updates of a stream": WindowUpdateFrame(1, 1).serialize(),
     "priorities": PriorityFrame(1, 0, 1).serialize(),
-    "priorities of streams to come": b"".join(PriorityFrame(number, 0, 1).serialize() for number in range(3, 9999, 2)),
+    "priorities of streams to come": b"".join(
+        PriorityFrame(number, 0, 1).serialize() for number in range(3, 9999, 2)
+    ),
     "resets": RstStreamFrame(1).serialize(),
     "unknown frames": UNKNOWN,
     "empty data": DataFrame(1).serialize(),
@@ -177,7 +202,9 @@ def test_ordinary_control_frames_are_no_flood(served: tuple[str, ScriptedUpstrea
                     continue
                 with contextlib.suppress(h2.exceptions.ProtocolError):  # the stream has ended
                     client.connection.increment_flow_control_window(event.flow_controlled_length)
-                    client.connection.increment_flow_control_window(event.flow_controlled_length, stream)
+                    client.connection.increment_flow_control_window(
+                        event.flow_controlled_length, stream
+                    )
                 client.flush()
         assert client.goodbyes() == []
         assert client.body(stream).count(b"word ") == 3000
@@ -232,7 +259,11 @@ def test_connect_is_answered(proxy: str) -> None:
 
 def test_websockets_are_not_offered(proxy: str) -> None:
     with Http2Client(proxy) as client:
-        client.read_until(lambda each: any(isinstance(event, h2.events.RemoteSettingsChanged) for event in each.events))
+        client.read_until(
+            lambda each: any(
+                isinstance(event, h2.events.RemoteSettingsChanged) for event in each.events
+            )
+        )
         assert client.connection.remote_settings.enable_connect_protocol == 0
         stream = client.connection.get_next_available_stream_id()
         pseudo = [
@@ -272,8 +303,13 @@ def test_a_body_that_goes_on_behind_its_response(proxy: str) -> None:
 
 def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
     count = 1100
-    with running_proxy(upstream.url, HTTP2_MAX_CONCURRENT_STREAMS=2000) as proxy, Http2Client(proxy) as client:
-        client.read_until(lambda each: each.connection.max_outbound_frame_size > 0 and bool(each.events))
+    with (
+        running_proxy(upstream.url, HTTP2_MAX_CONCURRENT_STREAMS=2000) as proxy,
+        Http2Client(proxy) as client,
+    ):
+        client.read_until(
+            lambda each: each.connection.max_outbound_frame_size > 0 and bool(each.events)
+        )
         open_streams = [client.request("POST", "/v1/messages", ends=False) for _ in range(count)]
         probe = client.request("GET", "/health")
         assert client.read_until(lambda each: each.has_ended(probe)).status(probe) == 200
@@ -284,7 +320,9 @@ def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 17])
-def test_a_client_that_opens_no_more_streams_gets_the_open_ones(served: tuple[str, ScriptedUpstream], cut: int) -> None:
+def test_a_client_that_opens_no_more_streams_gets_the_open_ones(
+    served: tuple[str, ScriptedUpstream], cut: int
+) -> None:
     """RFC 9113, 6.8. Its GOAWAY arrives in two parts, and the connection ends with the last stream."""
     proxy, upstream = served
     pause = Pause()
@@ -306,7 +344,9 @@ def test_a_client_that_opens_no_more_streams_gets_the_open_ones(served: tuple[st
 
 def test_a_client_that_leaves_without_a_stream(proxy: str) -> None:
     with Http2Client(proxy) as client:
-        client.send(GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye").serialize())
+        client.send(
+            GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye").serialize()
+        )
         client.read_until(lambda each: each.is_closed)
         assert client.goodbyes() == [0]
 
@@ -321,9 +361,13 @@ IDLE = {
     "half a preface": PREFACE[:10],
     "a preface": PREFACE,
     "a preface and settings": PREFACE + SettingsFrame(0).serialize(),
-    "half a frame": PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize()[:5],
+    "half a frame": PREFACE
+    + SettingsFrame(0).serialize()
+    + PingFrame(0, b"12345678").serialize()[:5],
     "a frame without its content": PREFACE + SettingsFrame(0).serialize() + b"\x00\x40\x00\x01",
-    "headers without an end": PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"\x82").serialize(),
+    "headers without an end": PREFACE
+    + SettingsFrame(0).serialize()
+    + HeadersFrame(1, b"\x82").serialize(),
     "a request with a path that is not ASCII": PREFACE
     + SettingsFrame(0).serialize()
     + HeadersFrame(1, _NOT_ASCII, flags=["END_HEADERS", "END_STREAM"]).serialize(),
@@ -378,7 +422,9 @@ def test_a_connection_with_an_open_stream_is_not_idle(impatient: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_draining_sends_goaway_when_no_stream_is_open(tmp_path: Path, upstream: ScriptedUpstream, workers: str) -> None:
+def test_draining_sends_goaway_when_no_stream_is_open(
+    tmp_path: Path, upstream: ScriptedUpstream, workers: str
+) -> None:
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -404,7 +450,9 @@ def test_draining_sends_goaway_when_no_stream_is_open(tmp_path: Path, upstream: 
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_a_client_that_reads_nothing_does_not_hold_up_the_end(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     """Nothing can be sent on its connection, not even GOAWAY."""
     upstream.then(streams([BIG] * 600))
     with (

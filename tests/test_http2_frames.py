@@ -4,7 +4,14 @@ import asyncio
 import random
 
 import pytest
-from hyperframe.frame import ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    SettingsFrame,
+)
 
 from anthropic_proxy.server.http2_frames import FrameBudget, FrameReader, SendBuffer
 
@@ -25,7 +32,9 @@ def test_frames_are_found_however_they_are_cut(size: int, seed: int) -> None:
     chosen = random.Random(seed).choices(FRAMES, k=200)  # noqa: S311 - no secret
     sent = PREFACE + b"".join(frame for frame, _ in chosen)
     reader = FrameReader()
-    turns = [turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])]
+    turns = [
+        turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])
+    ]
     assert b"".join(turn.data for turn in turns) == sent
     assert sum(turn.control_frames for turn in turns) == sum(count for _, count in chosen)
 
@@ -35,7 +44,9 @@ def test_goaway_is_left_out(size: int) -> None:
     ping = PingFrame(0, b"12345678").serialize()
     sent = PREFACE + ping + GoAwayFrame(0, 0, 0, additional_data=b"x" * 40).serialize() + ping
     reader = FrameReader()
-    turns = [turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])]
+    turns = [
+        turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])
+    ]
     assert b"".join(turn.data for turn in turns) == PREFACE + ping + ping
     assert reader.client_is_leaving
 

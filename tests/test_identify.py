@@ -39,11 +39,19 @@ SERVERS: dict[str, list[dict[str, Any]]] = {
         {"/server_info": {"model_path": "qwen/qwen3", "port": 30000}},
     ],
     "lmstudio": [
-        {"/api/v0/models": {"object": "list", "data": [{**MODEL, "compatibility_type": "gguf", "state": "not-loaded"}]}},
+        {
+            "/api/v0/models": {
+                "object": "list",
+                "data": [{**MODEL, "compatibility_type": "gguf", "state": "not-loaded"}],
+            }
+        },
         {"/api/v1/models": {"models": [{"type": "llm", "key": "m", "loaded_instances": []}]}},
     ],
     "litellm": [
-        {"/health/readiness": {"status": "healthy", "litellm_version": "1.109.1"}, "/v1/models": owned_by("openai")}
+        {
+            "/health/readiness": {"status": "healthy", "litellm_version": "1.109.1"},
+            "/v1/models": owned_by("openai"),
+        }
     ],
 }
 
@@ -53,13 +61,19 @@ def asked(answers: dict[str, Any]) -> str | None:
         answer = answers.get(path, 404)
         if isinstance(answer, bytes):
             return 200, answer
-        return (answer, b"{}") if isinstance(answer, int) else answer and (200, json.dumps(answer).encode())
+        return (
+            (answer, b"{}")
+            if isinstance(answer, int)
+            else answer and (200, json.dumps(answer).encode())
+        )
 
     dialect = asyncio.run(identify(ask))
     return dialect.name if dialect else None
 
 
-@pytest.mark.parametrize(("name", "answers"), [(name, each) for name, kinds in SERVERS.items() for each in kinds])
+@pytest.mark.parametrize(
+    ("name", "answers"), [(name, each) for name, kinds in SERVERS.items() for each in kinds]
+)
 def test_servers(name: str, answers: dict[str, Any]) -> None:
     assert asked(answers) == name
 
@@ -90,7 +104,9 @@ def test_a_server_is_asked_for_nobody() -> None:
     async def main() -> tuple[int, bytes] | None:
         upstream = Upstream()
         async with RawServer([[READ, WHOLE]]).running() as server:
-            (endpoint,) = upstreams_from_settings(Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True))
+            (endpoint,) = upstreams_from_settings(
+                Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True)
+            )
             try:
                 return await endpoint_client(endpoint, upstream).look("/version")
             finally:
@@ -136,7 +152,7 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
         ("http://localhost:8080/v1", {"api": "messages"}, False),
     ],
 )
-def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:
     assert may_be_asked(Endpoint("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
 
 
@@ -155,6 +171,8 @@ class Vllm(ScriptedUpstream):
 
 def test_a_server_is_asked_at_the_start() -> None:
     with Vllm() as upstream, running_proxy(upstream.url, identifies=True) as proxy:
-        (model,) = httpx.get(f"{proxy}/v1/models?debug=1", timeout=DEADLINE, trust_env=False).json()["data"]
+        (model,) = httpx.get(
+            f"{proxy}/v1/models?debug=1", timeout=DEADLINE, trust_env=False
+        ).json()["data"]
     assert model["anthropic_proxy"]["targets"][0]["dialect"] == "vllm"
     assert set(PATHS) <= {each.path for each in upstream.requests}

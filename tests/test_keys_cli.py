@@ -28,7 +28,16 @@ def test_create_list_revoke(path: Path) -> None:
     assert secret not in path.read_text()
     assert hashed(secret) in path.read_text()
     other = _keys(
-        "create", "ci", "--model", "claude-*", "--model", "gpt-5", "--expires", "2020-02-03", "--requests-per-minute", "3"
+        "create",
+        "ci",
+        "--model",
+        "claude-*",
+        "--model",
+        "gpt-5",
+        "--expires",
+        "2020-02-03",
+        "--requests-per-minute",
+        "3",
     )
     assert other.stdout.strip() != secret
     listed = _keys("list")

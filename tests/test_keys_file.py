@@ -34,7 +34,12 @@ def _settings(**given: Any) -> KeySettings:
 
 def test_what_is_written_is_read() -> None:
     text = written(_KEYS).decode()
-    assert parse_file(text, "keys.json") == parse_file(text, "keys.yaml") == parse_file(_YAML, "keys.yml") == _KEYS
+    assert (
+        parse_file(text, "keys.json")
+        == parse_file(text, "keys.yaml")
+        == parse_file(_YAML, "keys.yml")
+        == _KEYS
+    )
     assert parse_file(written(()).decode(), "keys.json") == ()
 
 
@@ -48,8 +53,16 @@ def test_what_is_written_is_read() -> None:
         ("{}", "keys.toml", "must end in .json, .yaml or .yml"),
         (f'{{"keys": [{{"name": "a b", "sha256": "{_HASH}"}}]}}', "keys.json", "keys.0.name"),
         ('{"keys": [{"name": "a", "sha256": "canary"}]}', "keys.json", "keys.0.sha256"),
-        (f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "model": []}}]}}', "keys.json", "keys.0.model: Extra inputs"),
-        (f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "models": []}}]}}', "keys.json", "keys.0.models"),
+        (
+            f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "model": []}}]}}',
+            "keys.json",
+            "keys.0.model: Extra inputs",
+        ),
+        (
+            f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "models": []}}]}}',
+            "keys.json",
+            "keys.0.models",
+        ),
         (
             f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "expires": "2027-01-01T00:00:00"}}]}}',
             "keys.json",
@@ -76,13 +89,19 @@ def test_both_sources(tmp_path: Path) -> None:
     assert configured_keys(_settings(), text_of) is None
     keys = configured_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), text_of)
     assert keys is not None
-    assert [keys.allowed(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"] == ["bob", "alice", "ci"]
+    assert [keys.allowed(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"] == [
+        "bob",
+        "alice",
+        "ci",
+    ]
     with pytest.raises(ConfigError, match="the name 'alice' is given twice"):
         configured_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), text_of)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"):
+    with pytest.raises(
+        ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"
+    ):
         configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), text_of)
     with pytest.raises(ConfigError, match="can't be read"):
         configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), text_of)
@@ -99,7 +118,9 @@ def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {key.name for key in parse_file(path.read_text(), path.name)} == {f"k{number}" for number in range(8)}
+    assert {key.name for key in parse_file(path.read_text(), path.name)} == {
+        f"k{number}" for number in range(8)
+    }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert {each.name for each in path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
 
@@ -117,8 +138,14 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(written([ClientKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))]))
-    settings = {"PROXY_API_KEYS": "b=b", "PROXY_API_KEYS_FILE": path, "RATE_LIMIT_STORAGE_URL": "sqlite:///a.db"}
-    keys = configured_keys(_settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), text_of)
+    settings = {
+        "PROXY_API_KEYS": "b=b",
+        "PROXY_API_KEYS_FILE": path,
+        "RATE_LIMIT_STORAGE_URL": "sqlite:///a.db",
+    }
+    keys = configured_keys(
+        _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), text_of
+    )
     assert keys is not None
     found = {name: key.limits for name in "ab" if (key := keys.named(name))}
     assert found == {"a": KeyLimits(5, None, 100), "b": KeyLimits(9, None, 100)}
@@ -144,7 +171,9 @@ def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> Non
         ("KEY_TOKENS_PER_MINUTE", "0", "a number from 1 on"),
     ],
 )
-def test_settings_of_limits(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
+def test_settings_of_limits(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost:1")
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=told):

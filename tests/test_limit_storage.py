@@ -50,7 +50,9 @@ def test_counting(url: str) -> None:
         assert await counters.check()
         assert await counters.get("a") == 0
         assert [await counters.incr("a", SECONDS), await counters.incr("a", SECONDS, 5)] == [1, 6]
-        assert sorted(await asyncio.gather(*(counters.incr("b", SECONDS) for _ in range(20)))) == list(range(1, 21))
+        assert sorted(
+            await asyncio.gather(*(counters.incr("b", SECONDS) for _ in range(20)))
+        ) == list(range(1, 21))
         assert [await counters.get("a"), await counters.get("b")] == [6, 20]
         ends = await counters.get_expiry("a")
         assert await counters.get_expiry("b") >= ends
@@ -72,7 +74,10 @@ def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
         assert await counters.get("minute") == 0
         assert await counters.incr("minute", 10, 3) == 3
         assert await counters.incr("month", 100) == 2
-        assert (await counters.get_expiry("minute"), await counters.get_expiry("month")) == (now + 30, now + 100)
+        assert (await counters.get_expiry("minute"), await counters.get_expiry("month")) == (
+            now + 30,
+            now + 100,
+        )
 
     for after, work in ((0, count), (20, count_later)):
         with mock.patch.object(sqlite_storage.time, "time", return_value=now + after):
@@ -84,7 +89,9 @@ def test_two_share_a_file(tmp_path: Path) -> None:
 
     async def both(one: Storage) -> None:
         opened = open_storage(url)
-        counts = await asyncio.gather(*(each.incr("a", SECONDS) for _ in range(50) for each in (one, opened.storage)))
+        counts = await asyncio.gather(
+            *(each.incr("a", SECONDS) for _ in range(50) for each in (one, opened.storage))
+        )
         assert sorted(counts) == list(range(1, 101))
         await opened.aclose()
 
@@ -99,7 +106,9 @@ def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     # The storage works in a thread of its own.
     released = threading.Event()
-    with mock.patch.object(sqlite_storage.time, "sleep", side_effect=lambda _: released.set()) as paused:
+    with mock.patch.object(
+        sqlite_storage.time, "sleep", side_effect=lambda _: released.set()
+    ) as paused:
         with ThreadPoolExecutor(1) as thread:
             opened = thread.submit(open_storage, f"sqlite:///{path}")
             assert released.wait(DEADLINE)
@@ -114,15 +123,22 @@ def test_a_file_that_stays_locked(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "limits.db", isolation_level=None)
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
-    with mock.patch.object(sqlite_storage, "_BUSY_SECONDS", 0), pytest.raises(ConfigError, match="database is locked"):
+    with (
+        mock.patch.object(sqlite_storage, "_BUSY_SECONDS", 0),
+        pytest.raises(ConfigError, match="database is locked"),
+    ):
         open_storage(f"sqlite:///{tmp_path}/limits.db")
     other.close()
 
 
 def test_no_storage(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"RATE_LIMIT_STORAGE_URL: .*unable to open database file"):
+    with pytest.raises(
+        ConfigError, match=r"RATE_LIMIT_STORAGE_URL: .*unable to open database file"
+    ):
         open_storage(f"sqlite:///{tmp_path}/none/limits.db")
-    with pytest.raises(ConfigError, match="RATE_LIMIT_STORAGE_URL: can't be parsed as a URL: percent-encode") as caught:
+    with pytest.raises(
+        ConfigError, match="RATE_LIMIT_STORAGE_URL: can't be parsed as a URL: percent-encode"
+    ) as caught:
         open_storage("redis://localhost:canary")
     assert "canary" not in str(caught.value)
     with (
@@ -145,7 +161,14 @@ def test_values_of_options_that_redis_does_not_have(url: str, told: str) -> None
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h", "redis://:p@h/3", "redis://[::1]:1?client_name=a&protocol=2", "rediss://h", "redis+unix:///a?db=1"]
+    "url",
+    [
+        "redis://h",
+        "redis://:p@h/3",
+        "redis://[::1]:1?client_name=a&protocol=2",
+        "rediss://h",
+        "redis+unix:///a?db=1",
+    ],
 )
 def test_addresses_of_redis(url: str) -> None:
     """Nothing is connected to until something is counted."""

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.server.sockets import ListenError, address_of, is_loopback, listen, listen_on_path
+from anthropic_proxy.server.sockets import (
+    ListenError,
+    address_of,
+    is_loopback,
+    listen,
+    listen_on_path,
+)
 
 
 @pytest.mark.parametrize(
-    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]"), ("::", "[::]")]
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]"), ("::", "[::]")],
 )
 def test_listen(host: str, shown: str | None) -> None:
     with listen(host, 0) as listener:
@@ -33,7 +40,8 @@ def test_a_port_in_use() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(
-            ListenError, match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; PID {os.getpid()} "
+            ListenError,
+            match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; PID {os.getpid()} ",
         ):
             listen("127.0.0.1", port)
 
@@ -58,7 +66,11 @@ def test_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("file", "File exists"), ("missing/proxy.sock", "No such file or directory"), ("x" * 200, "AF_UNIX path too long")],
+    [
+        ("file", "File exists"),
+        ("missing/proxy.sock", "No such file or directory"),
+        ("x" * 200, "AF_UNIX path too long"),
+    ],
     ids=["file", "no-directory", "long"],
 )
 def test_a_path_that_can_not_be_listened_on(tmp_path: Path, path: str, reason: str) -> None:

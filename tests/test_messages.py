@@ -20,7 +20,15 @@ from anthropic_proxy.server.banner import banner
 from anthropic_proxy.server.sockets import AddressInUseError, listen, listen_for_metrics
 from tests.running_command import REQUEST, Command, refuses_connections, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 
 @pytest.fixture
@@ -49,7 +57,12 @@ _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
     [
         ({}, [], {}, "in ./.env"),
         ({}, [], {"OPENAI_BASE_URL": "http://canary"}, "UPSTREAM_BASE_URL=$OPENAI_BASE_URL"),
-        ({}, [], {"OPENAI_API_KEY": "canary"}, "UPSTREAM_BASE_URL=https://api.openai.com UPSTREAM_API_KEY=$OPENAI_API_KEY"),
+        (
+            {},
+            [],
+            {"OPENAI_API_KEY": "canary"},
+            "UPSTREAM_BASE_URL=https://api.openai.com UPSTREAM_API_KEY=$OPENAI_API_KEY",
+        ),
         ({".env": "OPENAI_API_KEY=canary"}, [], {}, "UPSTREAM_API_KEY=$OPENAI_API_KEY"),
         ({"a.yaml": "upstreams: {}"}, ["-c", "a.yaml"], {}, "a.yaml:1:1: upstreams"),
         ({"a.TOML": "x = 1"}, ["-c", "a.TOML"], {}, "a.TOML"),
@@ -88,9 +101,13 @@ def test_a_wrong_start(
     assert "python-dotenv" not in done.stderr
 
 
-@pytest.mark.parametrize("variables", [{"LOG_FORMAT": "json"}, {"LOG_FORMAT": "auto"}, {"LOG_FORMAT": ""}])
+@pytest.mark.parametrize(
+    "variables", [{"LOG_FORMAT": "json"}, {"LOG_FORMAT": "auto"}, {"LOG_FORMAT": ""}]
+)
 @pytest.mark.parametrize("env_file", ["UPSTREAM_APIKEY=1\n", "LOG_FORMAT=json\nPORT=http\n", None])
-def test_what_fails_in_json_is_json(here: Path, variables: dict[str, str], env_file: str | None) -> None:
+def test_what_fails_in_json_is_json(
+    here: Path, variables: dict[str, str], env_file: str | None
+) -> None:
     """Without a terminal JSON is the form of the log."""
     if env_file is not None:
         (here / ".env").write_text(env_file)
@@ -100,23 +117,34 @@ def test_what_fails_in_json_is_json(here: Path, variables: dict[str, str], env_f
     assert "UPSTREAM_BASE_URL is required" in lines[-1]["reason"]
 
 
-def test_a_server_with_a_configuration_file_by_its_option(command: Command, upstream: ScriptedUpstream) -> None:
-    (command.home / "a.yaml").write_text(f"upstreams: {{a: {{url: '{upstream.url}', dialect: generic}}}}")
+def test_a_server_with_a_configuration_file_by_its_option(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    (command.home / "a.yaml").write_text(
+        f"upstreams: {{a: {{url: '{upstream.url}', dialect: generic}}}}"
+    )
     upstream.then(answers(completion()))
     with command.serving("-c", "a.yaml", LOG_FORMAT="json") as server:
-        assert httpx.post(f"{server.address}/v1/messages", json=REQUEST, trust_env=False).status_code == 200
+        assert (
+            httpx.post(f"{server.address}/v1/messages", json=REQUEST, trust_env=False).status_code
+            == 200
+        )
         _, log = server.end()
     assert all(json.loads(line) for line in log.splitlines())
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_the_log_is_utf_8(command: Command, upstream: ScriptedUpstream, encoding: str, form: str) -> None:
+def test_the_log_is_utf_8(
+    command: Command, upstream: ScriptedUpstream, encoding: str, form: str
+) -> None:
     upstream.then(answers(completion()))
     with command.serving(
         UPSTREAM_BASE_URL=upstream.url, LOG_FORMAT=form, PYTHONIOENCODING=encoding, PYTHONUTF8="0"
     ) as server:
-        httpx.post(f"{server.address}/v1/messages", json=REQUEST | {"model": "modèle-模"}, trust_env=False)
+        httpx.post(
+            f"{server.address}/v1/messages", json=REQUEST | {"model": "modèle-模"}, trust_env=False
+        )
         server.process.terminate()
         server.process.wait(DEADLINE)
         log = server.log.read_bytes().decode("utf-8")
@@ -127,7 +155,9 @@ def test_an_env_file_names_the_http_proxy(command: Command, upstream: ScriptedUp
     """Variables that libraries read count in the file as well."""
     (command.home / ".env").write_text("HTTP_PROXY=http://127.0.0.1:9\n")
     with command.serving(UPSTREAM_BASE_URL="http://192.0.2.1") as server:
-        answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, trust_env=False, timeout=DEADLINE)
+        answer = httpx.post(
+            f"{server.address}/v1/messages", json=REQUEST, trust_env=False, timeout=DEADLINE
+        )
     assert "can't be reached: the HTTP proxy that the environment names (HTTP_PROXY," in answer.text
 
 
@@ -137,8 +167,18 @@ def test_an_env_file_names_the_http_proxy(command: Command, upstream: ScriptedUp
 @pytest.mark.parametrize(
     ("method", "path", "status", "text"),
     [
-        ("POST", "/v1/chat/completions", 404, "this server speaks the Messages API: POST /v1/messages"),
-        ("POST", "/chat/completions", 404, "this server speaks the Messages API: POST /v1/messages"),
+        (
+            "POST",
+            "/v1/chat/completions",
+            404,
+            "this server speaks the Messages API: POST /v1/messages",
+        ),
+        (
+            "POST",
+            "/chat/completions",
+            404,
+            "this server speaks the Messages API: POST /v1/messages",
+        ),
         ("POST", "/v1/responses", 404, "this server speaks the Messages API: POST /v1/messages"),
         ("POST", "/api/chat", 404, "this server speaks the Messages API: POST /v1/messages"),
         ("POST", "/v1/messages/batches", 404, "this server has no Message Batches API"),
@@ -154,13 +194,18 @@ def test_an_env_file_names_the_http_proxy(command: Command, upstream: ScriptedUp
     ],
 )
 def test_paths(proxy: str, method: str, path: str, status: int, text: str) -> None:
-    answer = httpx.request(method, proxy + path, json={} if method == "POST" else None, trust_env=False)
+    answer = httpx.request(
+        method, proxy + path, json={} if method == "POST" else None, trust_env=False
+    )
     assert (answer.status_code, text in answer.text) == (status, True)
 
 
 def test_models_with_a_slash_at_the_end(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"data": [{"id": "a"}]}))
-    assert httpx.get(proxy + "/v1/models/", trust_env=False, timeout=DEADLINE).json()["data"][0]["id"] == "a"
+    assert (
+        httpx.get(proxy + "/v1/models/", trust_env=False, timeout=DEADLINE).json()["data"][0]["id"]
+        == "a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,18 +213,32 @@ def test_models_with_a_slash_at_the_end(proxy: str, upstream: ScriptedUpstream) 
     [
         ({}, "the client sent no key: "),
         ({"x-api-key": "any"}, "an unknown key (x-api-key: …, 3 characters): "),
-        ({"authorization": "Bearer sk-ant-oat01-canary0123456789"}, "(authorization: sk-ant-oat01-…, 29 characters): "),
+        (
+            {"authorization": "Bearer sk-ant-oat01-canary0123456789"},
+            "(authorization: sk-ant-oat01-…, 29 characters): ",
+        ),
         ({"authorization": "Bearer canary0123456789"}, "(authorization: …, 16 characters): "),
     ],
 )
 def test_an_unknown_key_of_a_client(command: Command, headers: dict[str, str], hint: str) -> None:
-    keys = {"PROXY_API_KEYS": "alice=canary-other-key", "HOST": "127.0.0.1", "UPSTREAM_BASE_URL": "http://127.0.0.1:9"}
+    keys = {
+        "PROXY_API_KEYS": "alice=canary-other-key",
+        "HOST": "127.0.0.1",
+        "UPSTREAM_BASE_URL": "http://127.0.0.1:9",
+    }
     with command.serving(LOG_FORMAT="json", **keys) as server:
-        answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, headers=headers, trust_env=False)
+        answer = httpx.post(
+            f"{server.address}/v1/messages", json=REQUEST, headers=headers, trust_env=False
+        )
         _, log = server.end()
-    (line,) = (line for line in map(json.loads, log.splitlines()) if line["event"] == "request finished")
+    (line,) = (
+        line for line in map(json.loads, log.splitlines()) if line["event"] == "request finished"
+    )
     assert (answer.status_code, line["level"]) == (401, "warning")
-    assert hint + "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE" in line["hint"]
+    assert (
+        hint + "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
+        in line["hint"]
+    )
     assert "canary" not in log
 
 
@@ -194,22 +253,34 @@ def test_an_unknown_key_of_a_client(command: Command, headers: dict[str, str], h
         (streams([text_chunks("a")[0]], done=False), {"stream": True}, "error"),
     ],
 )
-def test_levels(command: Command, upstream: ScriptedUpstream, script: Any, body: dict[str, Any], level: str) -> None:
+def test_levels(
+    command: Command, upstream: ScriptedUpstream, script: Any, body: dict[str, Any], level: str
+) -> None:
     if script is not None:
         upstream.then(script)
     with command.serving(LOG_FORMAT="json", UPSTREAM_BASE_URL=upstream.url) as server:
-        httpx.post(f"{server.address}/v1/messages", json=REQUEST | body, trust_env=False, timeout=DEADLINE)
+        httpx.post(
+            f"{server.address}/v1/messages", json=REQUEST | body, trust_env=False, timeout=DEADLINE
+        )
         _, log = server.end()
-    (line,) = (line for line in map(json.loads, log.splitlines()) if line["event"] == "request finished")
+    (line,) = (
+        line for line in map(json.loads, log.splitlines()) if line["event"] == "request finished"
+    )
     assert line["level"] == level
 
 
 @pytest.mark.parametrize(
     ("variables", "is_shown"),
-    [({}, True), ({"PROXY_API_KEYS": "a=k"}, False), ({"UPSTREAM_BASE_URL": "http://a.internal;http://b.internal"}, False)],
+    [
+        ({}, True),
+        ({"PROXY_API_KEYS": "a=k"}, False),
+        ({"UPSTREAM_BASE_URL": "http://a.internal;http://b.internal"}, False),
+    ],
 )
 def test_who_sees_the_address_of_an_upstream(*, variables: dict[str, str], is_shown: bool) -> None:
-    settings = Settings(_env_file=None, **{"UPSTREAM_BASE_URL": "http://gpu.internal:8000"} | variables)
+    settings = Settings(
+        _env_file=None, **{"UPSTREAM_BASE_URL": "http://gpu.internal:8000"} | variables
+    )
     first = load_routing(settings).endpoints[0]
     assert first.name == ("gpu.internal:8000" if is_shown else "private-1")
     assert first.is_open is is_shown
@@ -217,16 +288,32 @@ def test_who_sees_the_address_of_an_upstream(*, variables: dict[str, str], is_sh
 
 def test_the_log_has_the_address_that_clients_do_not_see(command: Command) -> None:
     """Of a name that can't be resolved; with keys clients are told another one."""
-    variables = {"UPSTREAM_BASE_URL": "http://no-such-host.invalid", "PROXY_API_KEYS": "a=k", "HOST": "127.0.0.1"}
+    variables = {
+        "UPSTREAM_BASE_URL": "http://no-such-host.invalid",
+        "PROXY_API_KEYS": "a=k",
+        "HOST": "127.0.0.1",
+    }
     with command.serving(LOG_FORMAT="json", **variables) as server:
         headers = {"x-api-key": "k"}
         answer = httpx.post(
-            f"{server.address}/v1/messages", json=REQUEST, headers=headers, trust_env=False, timeout=DEADLINE
+            f"{server.address}/v1/messages",
+            json=REQUEST,
+            headers=headers,
+            trust_env=False,
+            timeout=DEADLINE,
         )
         _, log = server.end()
-    lines = [line for line in map(json.loads, log.splitlines()) if line.get("level") in ("warning", "error")]
+    lines = [
+        line
+        for line in map(json.loads, log.splitlines())
+        if line.get("level") in ("warning", "error")
+    ]
     assert "The upstream private-1 has no address" in answer.text
-    urls = [line.get("url") or line.get("upstream_url") for line in lines if "has no address" in json.dumps(line)]
+    urls = [
+        line.get("url") or line.get("upstream_url")
+        for line in lines
+        if "has no address" in json.dumps(line)
+    ]
     assert len(urls) >= 2
     assert set(urls) == {"http://no-such-host.invalid/v1"}
 
@@ -234,9 +321,21 @@ def test_the_log_has_the_address_that_clients_do_not_see(command: Command) -> No
 @pytest.mark.parametrize(
     ("variables", "address", "lines"),
     [
-        ({}, "http://127.0.0.1:1", ["http://127.0.0.1:1 (this machine only)", "need no key", "=any claude --model MODEL"]),
-        ({"PROXY_API_KEYS": "a=k"}, "http://0.0.0.0:1", ["http://localhost:1 ANTHROPIC_AUTH_TOKEN=YOUR-KEY", "need a key"]),
-        ({"MODEL_MAP": "*=x", "HOST": "::"}, "http://[::]:1", ["http://localhost:1 ANTHROPIC_AUTH_TOKEN=any claude"]),
+        (
+            {},
+            "http://127.0.0.1:1",
+            ["http://127.0.0.1:1 (this machine only)", "need no key", "=any claude --model MODEL"],
+        ),
+        (
+            {"PROXY_API_KEYS": "a=k"},
+            "http://0.0.0.0:1",
+            ["http://localhost:1 ANTHROPIC_AUTH_TOKEN=YOUR-KEY", "need a key"],
+        ),
+        (
+            {"MODEL_MAP": "*=x", "HOST": "::"},
+            "http://[::]:1",
+            ["http://localhost:1 ANTHROPIC_AUTH_TOKEN=any claude"],
+        ),
         ({"UPSTREAM_API_KEY": "canary1;canary2"}, "unix:/x", ["unix:/x", "key 2 keys"]),
         ({"UPSTREAM_API_KEY_PASSTHROUGH": True}, "unix:/x", ["key the client's"]),
     ],
@@ -260,15 +359,22 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
         pid = server.process.pid
     assert done.returncode == 1
     reason = f"PID {pid} is an anthropic-proxy: end it with `kill {pid}`, or choose another port with --port or PORT"
-    assert done.stderr.splitlines()[-1] == f"✗ can't listen on 127.0.0.1:{port}: Address already in use; {reason}"
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"✗ can't listen on 127.0.0.1:{port}: Address already in use; {reason}"
+    )
 
 
 def test_a_port_of_nobody_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(port_owner, "_PROC", tmp_path)
-    assert port_owner.hint(1).startswith("another program listens there: end it, or choose another port")
+    assert port_owner.hint(1).startswith(
+        "another program listens there: end it, or choose another port"
+    )
 
 
-def test_the_metrics_port_of_a_server_that_drains(command: Command, upstream: ScriptedUpstream) -> None:
+def test_the_metrics_port_of_a_server_that_drains(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     """Its successor starts at once; one beside a server that is not draining does not."""
     pause = Pause()
     upstream.then(streams([text_chunks("a")[0], pause, *text_chunks("b")]))
@@ -277,7 +383,12 @@ def test_the_metrics_port_of_a_server_that_drains(command: Command, upstream: Sc
     variables = {"UPSTREAM_BASE_URL": upstream.url, "METRICS_PORT": str(port), "HOST": "127.0.0.1"}
     with (
         command.serving(**variables) as server,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False) as answer,
+        httpx.stream(
+            "POST",
+            f"{server.address}/v1/messages",
+            json=REQUEST | {"stream": True},
+            trust_env=False,
+        ) as answer,
     ):
         text = answer.iter_text()
         next(text)
@@ -305,12 +416,18 @@ def test_the_metrics_port_of_something_else() -> None:
 
 
 @pytest.mark.parametrize("has_runtime", [True, False])
-def test_places_of_the_background_server(*, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_runtime: bool) -> None:
+def test_places_of_the_background_server(
+    *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_runtime: bool
+) -> None:
     monkeypatch.setattr(daemon, "_SHARED_DIRECTORY", tmp_path / "tmp")
     monkeypatch.setattr(daemon, "_OLD_PID_FILE", tmp_path / "tmp" / "anthropic-proxy.pid")
     (tmp_path / "tmp").mkdir()
     (tmp_path / "run").mkdir()
-    environment = {"XDG_RUNTIME_DIR": str(tmp_path / "run")} if has_runtime else {"XDG_RUNTIME_DIR": "relative"}
+    environment = (
+        {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+        if has_runtime
+        else {"XDG_RUNTIME_DIR": "relative"}
+    )
     of_user = tmp_path / "tmp" / f"anthropic-proxy-{os.getuid()}.pid"
     first = tmp_path / "run" / "anthropic-proxy.pid" if has_runtime else of_user
     assert daemon.pid_files(environment)[0] == daemon.find_pid_file(environment) == first
@@ -328,13 +445,18 @@ def test_places_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     place = daemon.log_file({})
     assert place == tmp_path / ".local/state/anthropic-proxy/anthropic-proxy.log"
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
-    assert daemon.log_file({"XDG_STATE_HOME": str(tmp_path / "s")}) == tmp_path / "s/anthropic-proxy/anthropic-proxy.log"
+    assert (
+        daemon.log_file({"XDG_STATE_HOME": str(tmp_path / "s")})
+        == tmp_path / "s/anthropic-proxy/anthropic-proxy.log"
+    )
     (tmp_path / "file").touch()
     unusable = daemon.log_file({"XDG_STATE_HOME": str(tmp_path / "file")})
     assert unusable.name == f"anthropic-proxy-{os.getuid()}.log"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1, "upstreams": 1}', '{"pid": 7}', "x" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"pid": 1, "upstreams": 1}', '{"pid": 7}', "x" * 100_000]
+)
 def test_details_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.pid"
     (tmp_path / "a.pid.json").write_text(text)

@@ -26,7 +26,9 @@ def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-def run(work: Work, use: Callable[[PendingStream, asyncio.Event], Awaitable[Any]], *, accepts: bool) -> tuple[Any, Any]:
+def run(
+    work: Work, use: Callable[[PendingStream, asyncio.Event], Awaitable[Any]], *, accepts: bool
+) -> tuple[Any, Any]:
     """What `use` gives, and the failures that were told. `work` and `use` share an event."""
     seen: list[Exception] = []
 
@@ -50,7 +52,7 @@ async def kinds(stream: PendingStream) -> list[str]:
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-def test_quick_work_is_told_as_it_is(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+def test_quick_work_is_told_as_it_is(accepts: bool) -> None:
     async def work(*_: asyncio.Event) -> list[dict[str, Any]]:
         return [*OPENING, *REST]
 
@@ -63,7 +65,7 @@ def test_quick_work_is_told_as_it_is(accepts: bool) -> None:  # noqa: FBT001 - a
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-def test_quick_failures_are_raised(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+def test_quick_failures_are_raised(accepts: bool) -> None:
     async def work(*_: asyncio.Event) -> None:
         await asyncio.sleep(0)
         raise ApiError(429, "slow down")
@@ -134,7 +136,7 @@ def test_who_leaves_ends_the_work(soon: str) -> None:
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-def test_who_leaves_at_once_ends_the_work(accepts: bool) -> None:  # noqa: FBT001 - a parameter
+def test_who_leaves_at_once_ends_the_work(accepts: bool) -> None:
     """Cancelled while it is not sure yet what to tell."""
     ended: list[bool] = []
 

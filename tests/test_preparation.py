@@ -64,7 +64,10 @@ def test_a_pdf_is_read(proxy: str, upstream: ScriptedUpstream) -> None:
 def test_an_address_is_fetched(upstream: ScriptedUpstream, kind: str, data: bytes) -> None:
     upstream.then(answers(data), answers(completion()))
     with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret", DOWNLOADS="all") as proxy:
-        assert post(proxy, asking({"type": "url", "url": upstream.url + "/f"}, kind)).status_code == 200
+        assert (
+            post(proxy, asking({"type": "url", "url": upstream.url + "/f"}, kind)).status_code
+            == 200
+        )
     fetched, asked = upstream.request(), upstream.request()
     assert (fetched.method, fetched.path) == ("GET", "/f")
     assert "authorization" not in fetched.headers, "the upstream's key is for the upstream"
@@ -102,7 +105,10 @@ def _readers() -> list[Path]:
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
-            if parent == str(os.getpid()) and b"pdf_process" in (directory / "cmdline").read_bytes():
+            if (
+                parent == str(os.getpid())
+                and b"pdf_process" in (directory / "cmdline").read_bytes()
+            ):
                 found.append(directory)
     return found
 
@@ -119,7 +125,8 @@ def test_reading_holds_up_nobody_and_ends_with_its_client() -> None:
         assert await waiting == ["Inside."]
         slow_ones[1].cancel()
         assert all(
-            isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*slow_ones, return_exceptions=True)
+            isinstance(each, asyncio.CancelledError)
+            for each in await asyncio.gather(*slow_ones, return_exceptions=True)
         )
         assert _readers() == []
 
@@ -166,7 +173,9 @@ def test_signals_to_all_processes_do_not_end_a_reader() -> None:
         reader = PdfReader(mock.Mock())
         reading = asyncio.create_task(reader.read(SLOW, ""))
         ignores_term = 1 << (signal.SIGTERM - 1)
-        await _reached(lambda: bool(_readers()) and bool(_ignored_signals(_readers()[0]) & ignores_term))
+        await _reached(
+            lambda: bool(_readers()) and bool(_ignored_signals(_readers()[0]) & ignores_term)
+        )
         process = int(_readers()[0].name)
         assert os.getpgid(process) == process
         os.kill(process, signal.SIGTERM)
@@ -190,7 +199,10 @@ def test_a_document_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_a_reader_says_of_a_document() -> None:
-    with pytest.raises(ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: it can't be read"):
+    with pytest.raises(
+        ApiError,
+        match=r"^400 invalid_request_error: The PDF specified was not valid: it can't be read",
+    ):
         asyncio.run(PdfReader(mock.Mock()).read(base64_of(b"%PDF-"), ""))
 
 
@@ -202,22 +214,59 @@ _NO_CORE = "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
     [
         ("os.kill(os.getpid(), 9)", -9, r"^400 .* was not valid: it takes too much memory", ""),
         ("raise MemoryError", 1, r"^400 .* was not valid: it takes too much memory", "MemoryError"),
-        ("os.kill(os.getpid(), signal.SIGXCPU)", -24, r"^400 .* was not valid: it takes more than 120 s", ""),
-        ("os.kill(os.getpid(), signal.SIGTERM)", -15, r"^500 api_error: This server failed to read a PDF", ""),
-        ("raise SystemError('MemoryError')", 1, r"^500 api_error: This server failed", "SystemError: MemoryError"),
+        (
+            "os.kill(os.getpid(), signal.SIGXCPU)",
+            -24,
+            r"^400 .* was not valid: it takes more than 120 s",
+            "",
+        ),
+        (
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            -15,
+            r"^500 api_error: This server failed to read a PDF",
+            "",
+        ),
+        (
+            "raise SystemError('MemoryError')",
+            1,
+            r"^500 api_error: This server failed",
+            "SystemError: MemoryError",
+        ),
         ("sys.exit(0)", 0, r"^500 api_error: This server failed", ""),
         ("print('{\"pages\"')", 0, r"^500 api_error: This server failed", ""),
-        ("sys.stderr.write('x' * 1_000_000 + 'end'); sys.exit(3)", 3, r"^500 api_error: This server failed", "end"),
+        (
+            "sys.stderr.write('x' * 1_000_000 + 'end'); sys.exit(3)",
+            3,
+            r"^500 api_error: This server failed",
+            "end",
+        ),
         ("os.close(0); sys.exit('unread')", 1, r"^500 api_error: This server failed", "unread"),
     ],
-    ids=["killed", "memory", "CPU time", "signal", "exception", "no output", "half an output", "many errors", "no input"],
+    ids=[
+        "killed",
+        "memory",
+        "CPU time",
+        "signal",
+        "exception",
+        "no output",
+        "half an output",
+        "many errors",
+        "no input",
+    ],
 )
-def test_a_reader_that_dies(tmp_path: Path, program: str, code: int, error: str, logged: str) -> None:
+def test_a_reader_that_dies(
+    tmp_path: Path, program: str, code: int, error: str, logged: str
+) -> None:
     interpreter = tmp_path / "python"
-    interpreter.write_text(f"#!{sys.executable}\nimport os, resource, signal, sys\n{_NO_CORE}\n{program}\n")
+    interpreter.write_text(
+        f"#!{sys.executable}\nimport os, resource, signal, sys\n{_NO_CORE}\n{program}\n"
+    )
     interpreter.chmod(0o700)
     log = mock.Mock()
-    with mock.patch.object(sys, "executable", str(interpreter)), pytest.raises(ApiError, match=error):
+    with (
+        mock.patch.object(sys, "executable", str(interpreter)),
+        pytest.raises(ApiError, match=error),
+    ):
         asyncio.run(PdfReader(log).read(SLOW, ""))
     log.error.assert_called_once_with("PDF reader failed", exit_code=code, stderr=mock.ANY)
     stderr = log.error.call_args.kwargs["stderr"]
@@ -242,7 +291,10 @@ def test_a_reader_that_can_not_be_started(raised: OSError, resource: str | None)
         asyncio.run(reader.read(SLOW, ""))
     assert reported == ([] if resource is None else [resource])
     if isinstance(caught.value, ApiError):
-        assert caught.value.message == f"This server has run out of {resource}, so it can't read a PDF. Try again in 1 s."
+        assert (
+            caught.value.message
+            == f"This server has run out of {resource}, so it can't read a PDF. Try again in 1 s."
+        )
         assert (caught.value.status, caught.value.headers) == (500, {"retry-after": "1"})
 
 
@@ -253,11 +305,16 @@ def test_a_reader_has_limits_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> Non
         reader = PdfReader(mock.Mock())
         reading = asyncio.create_task(reader.read(SLOW, ""))
         await _reached(
-            lambda: bool(_readers()) and b"Max cpu time              120 " in (_readers()[0] / "limits").read_bytes()
+            lambda: (
+                bool(_readers())
+                and b"Max cpu time              120 " in (_readers()[0] / "limits").read_bytes()
+            )
         )
         directory = _readers()[0]
         assert b"canary" not in (directory / "environ").read_bytes()
-        assert re.search(rf"Max address space +{768 * 1024 * 1024} ", (directory / "limits").read_text())
+        assert re.search(
+            rf"Max address space +{768 * 1024 * 1024} ", (directory / "limits").read_text()
+        )
         reading.cancel()
         await asyncio.wait([reading])
 
@@ -290,7 +347,9 @@ def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_client_that_leaves_ends_the_reading(proxy: str) -> None:
-    body = json.dumps(asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})).encode()
+    body = json.dumps(
+        asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})
+    ).encode()
     url = httpx.URL(proxy)
     head = f"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
@@ -303,13 +362,21 @@ def test_a_client_that_leaves_ends_the_reading(proxy: str) -> None:
     ("fields", "thread"),
     [
         ({"messages": [{"role": "user", "content": "a"}] * 4001}, "translator_0"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 4001}]}, "translator_0"),
-        ({"tools": [{"name": f"t{number}", "input_schema": {}} for number in range(2001)]}, "translator_0"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 4001}]},
+            "translator_0",
+        ),
+        (
+            {"tools": [{"name": f"t{number}", "input_schema": {}} for number in range(2001)]},
+            "translator_0",
+        ),
         ({}, "MainThread"),
     ],
     ids=["messages", "blocks", "tools", "few"],
 )
-def test_many_parts_are_translated_in_a_thread(monkeypatch: pytest.MonkeyPatch, fields: Json, thread: str) -> None:
+def test_many_parts_are_translated_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, fields: Json, thread: str
+) -> None:
     threads: list[str] = []
 
     def translate(request: Json, *arguments: Any) -> Any:
@@ -317,13 +384,20 @@ def test_many_parts_are_translated_in_a_thread(monkeypatch: pytest.MonkeyPatch, 
         return to_openai(request, *arguments)
 
     monkeypatch.setattr(preparation_module, "to_openai", translate)
-    request = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}], **fields}
+    request = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "a"}],
+        **fields,
+    }
 
     async def main() -> Any:
         threads = TranslationThreads()
         preparation = Preparation(UNSIGNED, Downloads(), PdfReader(mock.Mock()), threads)
         try:
-            return await preparation.to_answer(request, Route(Endpoint("up", "http://up/v1", GENERIC), "m"))
+            return await preparation.to_answer(
+                request, Route(Endpoint("up", "http://up/v1", GENERIC), "m")
+            )
         finally:
             await preparation.aclose()
             threads.close()

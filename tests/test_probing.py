@@ -23,7 +23,9 @@ _HTML = {"content-type": "text/html"}
 
 
 def _probe(url: str, **variables: Any) -> Probe:
-    (endpoint,) = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables))
+    (endpoint,) = upstreams_from_settings(
+        Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables)
+    )
 
     async def main() -> Probe:
         upstream = Upstream()
@@ -46,21 +48,46 @@ def _probe(url: str, **variables: Any) -> Probe:
             "reachable, key not needed, server uvicorn, 1 model",
             True,
         ),
-        (answers(_MODELS), {"UPSTREAM_DIALECT": "vllm"}, "reachable, key not needed, vllm, 2 models", True),
+        (
+            answers(_MODELS),
+            {"UPSTREAM_DIALECT": "vllm"},
+            "reachable, key not needed, vllm, 2 models",
+            True,
+        ),
         (answers({"data": None}), {}, "reachable, key not needed, 0 models", True),
         (answers({}, 401), _KEY, "reachable, key rejected", False),
         (answers({}, 403), _KEY, "reachable, key rejected", False),
         (answers({}, 401), {}, "reachable, no key is set, but one is needed", False),
-        (answers({}, 401), {"UPSTREAM_API_KEY_PASSTHROUGH": True}, "reachable, key the client's, no list of models", True),
+        (
+            answers({}, 401),
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            "reachable, key the client's, no list of models",
+            True,
+        ),
         (answers({}, 404), _KEY, "reachable, key not checked, no list of models", True),
         (answers({}, 405), _KEY, "reachable, key not checked, no list of models", True),
-        (answers({}, 500), _KEY, "reachable, key not checked, answered 500 to a request for its models", False),
+        (
+            answers({}, 500),
+            _KEY,
+            "reachable, key not checked, answered 500 to a request for its models",
+            False,
+        ),
         (answers(b"<html>", headers=_HTML), {}, _WEB_PAGE, False),
-        (answers(b"{}"), {}, "reachable, key not checked, answered 200 without a list of models", False),
+        (
+            answers(b"{}"),
+            {},
+            "reachable, key not checked, answered 200 without a list of models",
+            False,
+        ),
     ],
 )
 def test_outcomes(
-    upstream: ScriptedUpstream, *, script: Script, variables: dict[str, Any], summary: str, is_good: bool
+    upstream: ScriptedUpstream,
+    *,
+    script: Script,
+    variables: dict[str, Any],
+    summary: str,
+    is_good: bool,
 ) -> None:
     upstream.on_probe = script
     found = _probe(upstream.url, **variables)
@@ -112,16 +139,27 @@ _GOOD = Probe(is_reachable=True, key="accepted", models=("a",))
     [
         ({}, True, True, "[+]upstream a ok"),
         ({"a": _GOOD}, True, True, "[+]upstream a ok: reachable, key accepted, 1 model"),
-        ({"a": _NO_LIST}, True, True, "[+]upstream a ok: reachable, key not checked, no list of models"),
+        (
+            {"a": _NO_LIST},
+            True,
+            True,
+            "[+]upstream a ok: reachable, key not checked, no list of models",
+        ),
         ({"a": _REJECTED}, True, True, "[-]upstream a failed: reachable, key rejected"),
         ({"a": _DOWN, "b": _GOOD}, True, True, "[-]upstream a failed: refuses connections"),
         ({"a": _DOWN, "b": _DOWN}, True, False, "[-]upstream a failed: refuses connections"),
         ({"a": _GOOD, "b": _GOOD}, False, False, "[-]upstream a failed"),
     ],
 )
-@pytest.mark.parametrize("required", [frozenset({"upstream"}), frozenset()], ids=["required", "not-required"])
-def test_readiness(*, probed: dict[str, Probe], well: bool, is_ready: bool, line: str, required: Any) -> None:
-    health = Health(lambda: False, lambda: {"a": well, "b": well}, lambda: probed, lambda: None, required)
+@pytest.mark.parametrize(
+    "required", [frozenset({"upstream"}), frozenset()], ids=["required", "not-required"]
+)
+def test_readiness(
+    *, probed: dict[str, Probe], well: bool, is_ready: bool, line: str, required: Any
+) -> None:
+    health = Health(
+        lambda: False, lambda: {"a": well, "b": well}, lambda: probed, lambda: None, required
+    )
     ready, text = health.ready()
     assert ready is (is_ready or not required)
     assert line in text.splitlines()
@@ -133,7 +171,10 @@ def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedUpstream() as gone:
         port = gone.port
     variables = {"READY_REQUIRES": "upstream"}
-    with running_proxy(f"http://127.0.0.1:{port}", **variables) as proxy, httpx.Client(trust_env=False) as client:
+    with (
+        running_proxy(f"http://127.0.0.1:{port}", **variables) as proxy,
+        httpx.Client(trust_env=False) as client,
+    ):
         down = until(lambda: _if_probed(client, proxy), "it is probed")
         assert (down.status_code, "[-]upstreams failed" in down.text) == (503, True)
         with ScriptedUpstream(port) as upstream:
@@ -155,5 +196,9 @@ def _if_ready(client: httpx.Client, proxy: str) -> httpx.Response | None:
 def test_a_probe_sends_the_key_and_says_what_it_is(upstream: ScriptedUpstream) -> None:
     _probe(upstream.url, **_KEY)
     sent: Received = upstream.probes.get(timeout=DEADLINE)
-    assert (sent.method, sent.path, sent.headers["authorization"]) == ("GET", "/v1/models", "Bearer canary-key")
+    assert (sent.method, sent.path, sent.headers["authorization"]) == (
+        "GET",
+        "/v1/models",
+        "Bearer canary-key",
+    )
     assert sent.headers["user-agent"] == "anthropic-proxy (start-up probe)"

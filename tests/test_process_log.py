@@ -51,7 +51,9 @@ class _Unread:
     def fill(self) -> None:
         """Send requests until lines of the log are dropped."""
         self.read_until(b'"event":"listening"')
-        with httpx.Client(transport=self._transport, base_url="http://proxy", timeout=DEADLINE) as client:
+        with httpx.Client(
+            transport=self._transport, base_url="http://proxy", timeout=DEADLINE
+        ) as client:
             for _ in range(self._requests):
                 # There is no max_tokens.
                 assert client.post("/v1/messages", json=_BODY).status_code == 400
@@ -66,11 +68,17 @@ class _Unread:
 
 def _dropped(client: httpx.Client) -> float:
     lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("anthropic_proxy_log_lines_dropped_total "))
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("anthropic_proxy_log_lines_dropped_total ")
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_reader_that_does_not_read(command: Command, upstream: ScriptedUpstream, workers: int) -> None:
+def test_a_reader_that_does_not_read(
+    command: Command, upstream: ScriptedUpstream, workers: int
+) -> None:
     """Requests are served on, what could not be written is counted, and the end is not delayed."""
     with _Unread(command, upstream, workers) as server:
         server.fill()
@@ -79,7 +87,9 @@ def test_a_reader_that_does_not_read(command: Command, upstream: ScriptedUpstrea
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_what_was_dropped_is_reported_once_it_is_read(command: Command, upstream: ScriptedUpstream) -> None:
+def test_what_was_dropped_is_reported_once_it_is_read(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     with _Unread(command, upstream, 1) as server:
         server.fill()
         server.read_until(b'"event":"log lines dropped"')

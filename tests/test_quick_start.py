@@ -18,7 +18,9 @@ from tests.claude_code.strict_upstream import StrictUpstream
 from tests.readme import ROOT, Block, Place, quick_start
 from tests.running_command import refuses_connections
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are those of a Unix shell")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the README's commands are those of a Unix shell"
+)
 
 SECONDS = 120
 BLOCKS = quick_start()
@@ -82,11 +84,16 @@ def test_a_server_is_used_and_stopped(place: Place, block: Block) -> None:
     assert refuses_connections(place.address)
 
 
-@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="it clones the checkout with git")
+@pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="it clones the checkout with git",
+)
 def test_the_checkout_is_cloned_and_has_an_environment(place: Place) -> None:
     """The package itself is not installed: that needs the internet."""
     (install,) = [block for block in BLOCKS if block.name == "install"]
-    *commands, last = [command.replace("<address of this repository>", f"'{ROOT}'") for command in install.commands]
+    *commands, last = [
+        command.replace("<address of this repository>", f"'{ROOT}'") for command in install.commands
+    ]
     assert last == "pip install ."
     # The checkout may belong to another user.
     (place.home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")

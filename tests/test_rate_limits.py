@@ -40,7 +40,11 @@ class Ran:
         self.log = mock.Mock()
         self.metrics = mock.Mock(spec=Metrics)
         self.now = 1000.0
-        opened = storage if isinstance(storage, Opened) else Opened(storage or MemoryStorage(), mock.AsyncMock())
+        opened = (
+            storage
+            if isinstance(storage, Opened)
+            else Opened(storage or MemoryStorage(), mock.AsyncMock())
+        )
         self.limits = RateLimits(opened, self.log, self.metrics, lambda: self.now)
 
     async def admit(self, times: int) -> list[dict[str, str]]:
@@ -87,7 +91,11 @@ def test_requests() -> None:
         assert first["anthropic-ratelimit-requests-reset"] == "2026-05-06T07:09:09Z"
         assert (await ran.limits.admit(key, NOW))["anthropic-ratelimit-requests-remaining"] == "0"
         error = await ran.refused(key)
-        assert (error.status, error.type, error.reason) == (429, "rate_limit_error", "requests_per_minute")
+        assert (error.status, error.type, error.reason) == (
+            429,
+            "rate_limit_error",
+            "requests_per_minute",
+        )
         assert error.message.startswith(
             "Your API key may use 2 requests per minute, which are used up; it may be sent again in "
         )
@@ -104,7 +112,10 @@ def test_tokens_are_let_in_until_they_are_used_up() -> None:
         key = _key(tokens_per_minute=100, requests_per_minute=10)
         await ran.limits.charge(key, 99, NOW)
         told = await ran.limits.admit(key, NOW)
-        assert (told["anthropic-ratelimit-tokens-limit"], told["anthropic-ratelimit-tokens-remaining"]) == ("100", "1")
+        assert (
+            told["anthropic-ratelimit-tokens-limit"],
+            told["anthropic-ratelimit-tokens-remaining"],
+        ) == ("100", "1")
         await ran.limits.charge(key, 50, NOW)
         error = await ran.refused(key)
         assert error.reason == "tokens_per_minute"
@@ -126,8 +137,12 @@ def test_a_month_is_the_calendars() -> None:
         assert (error.headers["retry-after"], error.headers["x-should-retry"]) == ("30", "false")
         # The month's, of which nothing is left, and not the minute's.
         assert error.headers["anthropic-ratelimit-tokens-limit"] == "1000"
-        assert error.headers["anthropic-ratelimit-tokens-reset"] == f"{NOW.year + 1}-01-01T00:00:00Z"
-        assert (await ran.limits.admit(key, january))["anthropic-ratelimit-tokens-remaining"] == "1000"
+        assert (
+            error.headers["anthropic-ratelimit-tokens-reset"] == f"{NOW.year + 1}-01-01T00:00:00Z"
+        )
+        assert (await ran.limits.admit(key, january))[
+            "anthropic-ratelimit-tokens-remaining"
+        ] == "1000"
 
     _run(test)
 
@@ -260,11 +275,19 @@ def test_a_redis_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
 def test_answers_are_charged() -> None:
     async def test(ran: Ran) -> None:
         key = _key(tokens_per_minute=1000)
-        charges = Charges(ran.limits, lambda: ClientKeys([key, _key("free", requests_per_minute=10)]))
+        charges = Charges(
+            ran.limits, lambda: ClientKeys([key, _key("free", requests_per_minute=10)])
+        )
         for name in ("alice", "free", "revoked", None):
             seen = Observation("POST", "/v1/messages", client_key=name)
             charges.began(seen)
-            seen.tokens = {"input": 10, "cache_read": 500, "cache_creation": 20, "output": 70, "thinking": 50}
+            seen.tokens = {
+                "input": 10,
+                "cache_read": 500,
+                "cache_creation": 20,
+                "output": 70,
+                "thinking": 50,
+            }
             charges.finished(seen)
         charges.finished(Observation("POST", "/v1/messages", client_key="alice"))
         Charges(ran.limits, lambda: None).finished(Observation("GET", "/", client_key="alice"))

@@ -24,7 +24,8 @@ from tests.translate.test_stream import byte_by_byte, random_splits, translated,
 RECORDED = CASES / "recorded"
 EXPECTED: dict[str, Any] = json.loads((RECORDED / "expected.json").read_text())
 FILES = [
-    pytest.param(file, id=f"{file.parent.name}-{file.name.split('.')[0]}") for file in sorted(RECORDED.glob("*/*.txt"))
+    pytest.param(file, id=f"{file.parent.name}-{file.name.split('.')[0]}")
+    for file in sorted(RECORDED.glob("*/*.txt"))
 ]
 SOURCE = Source("up:1")
 THINKING = {"thinking": {"type": "adaptive"}}
@@ -53,7 +54,10 @@ def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
 def test_recorded_answer(file: Path, split: Any) -> None:
     expected = EXPECTED[f"{file.parent.name}/{file.name.removesuffix('.response.txt')}"]
     request = expected.get("request", {})
-    assert told(file, split, THINKING | request) | ({"request": request} if request else {}) == expected
+    assert (
+        told(file, split, THINKING | request) | ({"request": request} if request else {})
+        == expected
+    )
 
 
 def test_each_expectation_has_its_recording() -> None:

@@ -34,7 +34,9 @@ def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str
     return Redactor([Secret(each, (names or {}).get(each, "")) for each in secrets]).redact(text)
 
 
-@pytest.mark.parametrize("secret", [LONG, MEDIUM, ODD, "-medium-", '"quoted"', "p\u00e4ssw\u00f6rd-\U0001f511"])
+@pytest.mark.parametrize(
+    "secret", [LONG, MEDIUM, ODD, "-medium-", '"quoted"', "p\u00e4ssw\u00f6rd-\U0001f511"]
+)
 @pytest.mark.parametrize(
     "encode",
     [
@@ -42,11 +44,16 @@ def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str
         pytest.param(quote, id="percent"),
         pytest.param(lambda text: quote(text, safe=""), id="percent-all"),
         pytest.param(quote_plus, id="form"),
-        pytest.param(lambda text: quote(text, safe="").replace("%2F", "%2f").replace("%3A", "%3a"), id="small-hex"),
+        pytest.param(
+            lambda text: quote(text, safe="").replace("%2F", "%2f").replace("%3A", "%3a"),
+            id="small-hex",
+        ),
         pytest.param(lambda text: quote(quote(text)), id="percent-twice"),
         pytest.param(lambda text: quote(text, safe="!'()*"), id="javascript"),
         pytest.param(lambda text: dumps(text).decode()[1:-1], id="json"),
-        pytest.param(lambda text: dumps(dumps(text).decode()[1:-1]).decode()[1:-1], id="json-twice"),
+        pytest.param(
+            lambda text: dumps(dumps(text).decode()[1:-1]).decode()[1:-1], id="json-twice"
+        ),
         pytest.param(lambda text: text.encode("ascii", "backslashreplace").decode(), id="python"),
         pytest.param(lambda text: repr(text)[1:-1], id="repr"),
         pytest.param(lambda text: dumps(text).decode()[1:-1].replace("/", r"\/"), id="php"),
@@ -54,7 +61,24 @@ def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str
     ],
 )
 def test_forms(secret: str, encode: Callable[[str], str]) -> None:
-    for around in ("", " ", '"', "'", "=", ":", "/", "&", ",", ".", "(", "\n", r"\n", "%22", "%2522", "\u4f60"):
+    for around in (
+        "",
+        " ",
+        '"',
+        "'",
+        "=",
+        ":",
+        "/",
+        "&",
+        ",",
+        ".",
+        "(",
+        "\n",
+        r"\n",
+        "%22",
+        "%2522",
+        "\u4f60",
+    ):
         assert redact(f"a {around}{encode(secret)}{around} z", secret) == f"a {around}***{around} z"
 
 
@@ -87,7 +111,10 @@ def test_lengths(secret: str, text: str, shown: str) -> None:
 
 def test_a_short_secret_behind_its_own_name() -> None:
     names = {"abc": "x-sig-code"}
-    assert redact("X-Sig-Code: abc, x_sig_code=abc, abc", "abc", names=names) == "X-Sig-Code: ***, x_sig_code=***, abc"
+    assert (
+        redact("X-Sig-Code: abc, x_sig_code=abc, abc", "abc", names=names)
+        == "X-Sig-Code: ***, x_sig_code=***, abc"
+    )
 
 
 def test_a_short_secret_that_begins_a_long_one() -> None:
@@ -106,7 +133,10 @@ def test_addresses() -> None:
         (header_secrets("X-Anything", "value"), {"value"}),
         (header_secrets("HTTP-Referer", "https://a"), set()),
         (header_secrets("Authorization", "Bearer abc"), {"Bearer abc", "abc"}),
-        (header_secrets("Cookie", 'a=b; session="0123456789"'), {'a=b; session="0123456789"', "0123456789"}),
+        (
+            header_secrets("Cookie", 'a=b; session="0123456789"'),
+            {'a=b; session="0123456789"', "0123456789"},
+        ),
         (parameter_secrets("sig", "x"), {"x"}),
         (parameter_secrets("api-version", "2024"), set()),
         (field_secrets({"a": [{"api_key": "x"}], "b": "y", "token": {"c": "z"}}), {"x"}),
@@ -122,7 +152,11 @@ def test_what_is_secret(secrets: object, expected: set[str]) -> None:
 @pytest.mark.parametrize("password", ["plain", "p/q#r?s@t:u", "a%2Fb", "with space", "[x]"])
 def test_the_login_of_a_url(password: str) -> None:
     found = {each.value for each in url_secrets(f"redis://me:{password}@host:1/0")}
-    assert {password, f"me:{password}", base64.b64encode(f"me:{password}".encode()).decode().rstrip("=")} <= found
+    assert {
+        password,
+        f"me:{password}",
+        base64.b64encode(f"me:{password}".encode()).decode().rstrip("="),
+    } <= found
 
 
 def test_the_login_of_the_basic_scheme() -> None:
@@ -142,12 +176,14 @@ def test_the_login_of_the_basic_scheme() -> None:
         ("http://a.example/v1/completions", False),
     ],
 )
-def test_what_looks_like_a_key(text: str, is_key: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_what_looks_like_a_key(text: str, is_key: bool) -> None:
     assert is_key_like(text) == is_key
 
 
 @pytest.mark.parametrize("key", ["canary-key", "canary.key", "canary/key", "canary+key=="])
-@pytest.mark.parametrize("around", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}'])
+@pytest.mark.parametrize(
+    "around", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}']
+)
 def test_keys_that_are_known_by_their_hashes(key: str, around: str) -> None:
     assert mask_client_keys(around.format(key), key.__eq__) == around.format("***")
 
@@ -185,7 +221,11 @@ def test_paths(path: str, shown: str) -> None:
 
 _PRINTABLE = "".join(map(chr, range(32, 127)))
 # A mask beside what is left of a text may look like a secret of stars.
-_SECRETS = st.text(_PRINTABLE.replace("*", ""), min_size=8, max_size=60).map(str.strip).filter(lambda text: len(text) >= 8)
+_SECRETS = (
+    st.text(_PRINTABLE.replace("*", ""), min_size=8, max_size=60)
+    .map(str.strip)
+    .filter(lambda text: len(text) >= 8)
+)
 
 
 @given(st.text(_PRINTABLE), _SECRETS, st.text(_PRINTABLE))
@@ -212,7 +252,9 @@ def test_a_text_without_the_secret_is_unchanged(text: str, secret: str) -> None:
 @settings(deadline=None)
 def test_words_stay_whole(text: str, secret: str) -> None:
     """Without the name of a credential a short secret is a word like any other."""
-    if not re.search(r"key|token|secret|pass|pwd|auth|cookie|sig|bearer|basic|credential", text, re.IGNORECASE):
+    if not re.search(
+        r"key|token|secret|pass|pwd|auth|cookie|sig|bearer|basic|credential", text, re.IGNORECASE
+    ):
         assert redact(f"{text} {secret}", secret) == f"{text} {secret}"
 
 
@@ -247,11 +289,16 @@ def test_the_cost_grows_with_the_text(secret: str, piece: str) -> None:
 def test_the_cost_of_tokens_and_paths(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))
-        return lambda: (mask_client_keys(text, lambda _: False), loggable_path(text, lambda _: False))
+        return lambda: (
+            mask_client_keys(text, lambda _: False),
+            loggable_path(text, lambda _: False),
+        )
 
     assert_linear_cpu(prepare, 20_000)
 
 
 def test_the_beginning_of_a_text_never_ends_within_a_secret() -> None:
     for length in range(MAX_SEARCHED - len(LONG) - 1, MAX_SEARCHED + 2):
-        assert "sk-" not in Redactor([Secret(LONG)]).redact_beginning("x" * length + LONG + "y" * 1000)
+        assert "sk-" not in Redactor([Secret(LONG)]).redact_beginning(
+            "x" * length + LONG + "y" * 1000
+        )

@@ -15,7 +15,15 @@ from anthropic_proxy.config.settings import Settings, load
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.server.reload import Files, Reloader
 from tests.running_command import REQUEST, Command, Running, until
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 
 @pytest.fixture
@@ -30,7 +38,9 @@ def other() -> Iterator[ScriptedUpstream]:
 
 
 def _ask(server: Running) -> str:
-    answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False)
+    answer = httpx.post(
+        f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False
+    )
     return str(answer.json()["content"][0]["text"])
 
 
@@ -39,12 +49,16 @@ def _logged(server: Running, text: str) -> None:
 
 
 def _env(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
-    text = "\n".join([f"UPSTREAM_BASE_URL={upstream.url}", "UPSTREAM_API_KEY=key-of-the-first-upstream", *lines])
+    text = "\n".join(
+        [f"UPSTREAM_BASE_URL={upstream.url}", "UPSTREAM_API_KEY=key-of-the-first-upstream", *lines]
+    )
     (command.home / ".env").write_text(text)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, workers: str) -> None:
+def test_a_signal(
+    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, workers: str
+) -> None:
     """What was begun goes on; what comes is for the new upstream."""
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
@@ -54,13 +68,18 @@ def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedU
     stream = REQUEST | {"stream": True}
     with (
         command.serving(WORKERS=workers, RELOAD_INTERVAL="0") as server,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=stream, timeout=DEADLINE, trust_env=False) as begun,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=stream, timeout=DEADLINE, trust_env=False
+        ) as begun,
     ):
         received = begun.iter_text()
         next(received)
         _env(command, other, "PORT=1")
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: server.log.read_text().count("configuration reloaded") == int(workers), "all have reloaded")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            "all have reloaded",
+        )
         assert [_ask(server) for _ in range(4)] == ["from the other"] * 4
         pause.go.set()
         assert "event: message_stop" in "".join(received)
@@ -68,14 +87,24 @@ def test_a_signal(command: Command, upstream: ScriptedUpstream, other: ScriptedU
     assert "settings changed that need a restart" not in log  # the flag -p is stronger
 
 
-_LAUGHS = "a0: &a0 lol\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+_LAUGHS = "a0: &a0 lol\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
 
 
-@pytest.mark.parametrize("broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"])
-def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"]
+)
+def test_files_that_change(
+    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str
+) -> None:
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
-    texts = [f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}", broken, ""]
+    texts = [
+        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}",
+        broken,
+        "",
+    ]
     texts[2] = texts[0].replace(upstream.url, other.url)
     for directory, text in zip(versions, texts, strict=True):
         directory.mkdir()
@@ -102,7 +131,10 @@ def test_files_that_change(command: Command, upstream: ScriptedUpstream, other: 
         _logged(server, "configuration reloaded")
         assert _ask(server) == "three"
         (versions[2] / "key").write_text("canary-renewed")
-        until(lambda: server.log.read_text().count("configuration reloaded") == 2, "the key is read again")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            "the key is read again",
+        )
         assert _ask(server) == "three again"
         assert "[+]config ok" in httpx.get(f"{server.address}/readyz", trust_env=False).text
         log = server.log.read_text()
@@ -171,7 +203,9 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic, key_file: key}}")
     (tmp_path / "key").write_text("secret")
     (tmp_path / "keys.json").write_text('{"keys": []}')
-    settings = load(None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")})
+    settings = load(
+        None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")}
+    )
     read: dict[str, int] = {}
 
     class Noting(Files):
@@ -209,7 +243,9 @@ def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
     _env(command, upstream, f"PROXY_API_KEYS_FILE={path}")
 
     def status(server: Running) -> int:
-        return httpx.get(f"{server.address}/v1/none", headers={"x-api-key": alice}, trust_env=False).status_code
+        return httpx.get(
+            f"{server.address}/v1/none", headers={"x-api-key": alice}, trust_env=False
+        ).status_code
 
     with command.serving(RELOAD_INTERVAL="0.05", HOST="::") as server:
         assert status(server) == 404
@@ -237,7 +273,9 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
     _env(command, upstream)
     with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
         assert server.address.startswith("http://127.0.0.1:")
-        assert "http://127.0.0.1:" in next(line for line in server.log.read_text().splitlines() if "/metrics" in line)
+        assert "http://127.0.0.1:" in next(
+            line for line in server.log.read_text().splitlines() if "/metrics" in line
+        )
         _logged(server, "server open to this host only")
         _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
         server.process.send_signal(signal.SIGHUP)
@@ -248,7 +286,9 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
         assert "only this machine" not in server.end()[1]
 
 
-def test_the_last_key_does_not_go_where_all_addresses_are_served(command: Command, upstream: ScriptedUpstream) -> None:
+def test_the_last_key_does_not_go_where_all_addresses_are_served(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     key = "PROXY_API_KEYS=a-key-that-is-long-enough"
     _env(command, upstream, key)
     with command.serving(RELOAD_INTERVAL="0") as server:
@@ -267,4 +307,7 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(command: Comman
         until(lambda: server.log.read_text().count("configuration reloaded") == 1, "it has a key")
         _env(command, upstream)
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: server.log.read_text().count("configuration reloaded") == 2, "it has none, as at its start")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            "it has none, as at its start",
+        )

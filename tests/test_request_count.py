@@ -162,7 +162,10 @@ def test_a_refused_connection_is_tried_once_more(body: dict[str, Any]) -> None:
     with running_proxy("http://127.0.0.1:1") as proxy:
         assert _has_failed(_post(proxy, body))
         metrics = httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text
-    assert 'anthropic_proxy_upstream_requests_total{status="connect",upstream="127.0.0.1:1"} 2.0' in metrics
+    assert (
+        'anthropic_proxy_upstream_requests_total{status="connect",upstream="127.0.0.1:1"} 2.0'
+        in metrics
+    )
 
 
 def test_a_resent_request_counts_as_a_retry(flaky: Upstream) -> None:
@@ -171,7 +174,10 @@ def test_a_resent_request_counts_as_a_retry(flaky: Upstream) -> None:
         flaky.failure = "before the head"
         _post(proxy, REQUEST)
         metrics = httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text
-    assert f'anthropic_proxy_upstream_retries_total{{upstream="{flaky.url.removeprefix("http://")}"}} 1.0' in metrics
+    assert (
+        f'anthropic_proxy_upstream_retries_total{{upstream="{flaky.url.removeprefix("http://")}"}} 1.0'
+        in metrics
+    )
 
 
 def test_a_list_of_models_is_requested_at_most_twice(flaky: Upstream) -> None:

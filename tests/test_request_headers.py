@@ -52,7 +52,9 @@ def endpoint(host: str, **more: Any) -> Endpoint:
 @pytest.mark.parametrize(
     ("host", "key", "expected"),
     [
-        pytest.param("api.anthropic.com", "sk-ant-api", {"x-api-key": "sk-ant-api"}, id="anthropic"),
+        pytest.param(
+            "api.anthropic.com", "sk-ant-api", {"x-api-key": "sk-ant-api"}, id="anthropic"
+        ),
         pytest.param(
             "api.anthropic.com",
             "sk-ant-oat01-x",
@@ -60,7 +62,9 @@ def endpoint(host: str, **more: Any) -> Endpoint:
             id="login",
         ),
         pytest.param("localhost", "k", {"x-api-key": "k", "authorization": "Bearer k"}, id="other"),
-        pytest.param("a.services.ai.azure.com", "k", {"x-api-key": "k", "api-key": "k"}, id="foundry"),
+        pytest.param(
+            "a.services.ai.azure.com", "k", {"x-api-key": "k", "api-key": "k"}, id="foundry"
+        ),
         pytest.param("api.anthropic.com", None, {}, id="none"),
     ],
 )
@@ -78,22 +82,34 @@ def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, st
     ids=["key", "bearer", "both"],
 )
 def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
-    sent = headers_for(endpoint("api.anthropic.com", key_passthrough=True), None, Client({"x-odd": "1", **keys}))
+    sent = headers_for(
+        endpoint("api.anthropic.com", key_passthrough=True), None, Client({"x-odd": "1", **keys})
+    )
     assert sent == {"anthropic-version": "2023-06-01", **keys}
 
 
 @pytest.mark.parametrize("api", ["messages", "chat_completions"])
 def test_a_client_without_a_key(api: str) -> None:
     with pytest.raises(ApiError) as caught:
-        headers_for(endpoint("localhost", api=api, key_passthrough=True), None, Client({"authorization": "Basic x"}))
+        headers_for(
+            endpoint("localhost", api=api, key_passthrough=True),
+            None,
+            Client({"authorization": "Basic x"}),
+        )
     assert caught.value.status == 401
 
 
 def test_other_endpoints_get_nothing_of_the_client() -> None:
-    assert headers_for(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {"authorization": "Bearer k"}
+    assert headers_for(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {
+        "authorization": "Bearer k"
+    }
 
 
 def test_configured_headers_win() -> None:
     given = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
     sent = headers_for(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
-    assert sent == PASSED | {"user-agent": "mine", "x-api-key": "other", "anthropic-version": "2026-10-21"}
+    assert sent == PASSED | {
+        "user-agent": "mine",
+        "x-api-key": "other",
+        "anthropic-version": "2026-10-21",
+    }

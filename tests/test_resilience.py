@@ -46,14 +46,23 @@ STATUSES: list[tuple[int, str]] = [
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES)
 def test_statuses(status: int, verdict: str) -> None:
-    checks: dict[str, Callable[[int], bool]] = {"fails over": fails_over, "passing": is_passing, "outage": is_outage}
+    checks: dict[str, Callable[[int], bool]] = {
+        "fails over": fails_over,
+        "passing": is_passing,
+        "outage": is_outage,
+    }
     assert ", ".join(name for name, check in checks.items() if check(status)) == verdict
 
 
 def test_keys_take_turns() -> None:
     ring = KeyRing(["a", "b", "a", "c"])
     keys = [ring.next(0) for _ in range(4)]
-    assert [(key.number, key.value) for key in keys if key] == [(0, "a"), (1, "b"), (2, "c"), (0, "a")]
+    assert [(key.number, key.value) for key in keys if key] == [
+        (0, "a"),
+        (1, "b"),
+        (2, "c"),
+        (0, "a"),
+    ]
     assert "'" not in repr(keys)
 
 
@@ -130,7 +139,9 @@ def test_cooling(status: int, retry_after: float | None, seconds: float | None) 
         (0, 10.5, 0, None),
     ],
 )
-def test_delays(attempt: int, retry_after: float | None, chance: float, seconds: float | None) -> None:
+def test_delays(
+    attempt: int, retry_after: float | None, chance: float, seconds: float | None
+) -> None:
     assert Retry().delay(attempt, retry_after, lambda: chance) == seconds
 
 
@@ -188,7 +199,9 @@ TARGETS = st.builds(Target, st.text(max_size=3), st.floats(0.001, 1000))
 
 
 @given(st.lists(st.lists(TARGETS, max_size=4), max_size=4), st.randoms(use_true_random=False))
-def test_targets_are_shuffled_within_their_groups(groups: list[list[Target]], random: Random) -> None:
+def test_targets_are_shuffled_within_their_groups(
+    groups: list[list[Target]], random: Random
+) -> None:
     order = ordered(groups, random.random)
     for group in groups:
         first, order = order[: len(group)], order[len(group) :]
@@ -203,4 +216,6 @@ def test_weights_are_shares() -> None:
 
 
 def test_no_chance_keeps_the_order() -> None:
-    assert [each.name for each in ordered([[Target("a"), Target("b")], [Target("c")]], lambda: 0)] == ["a", "b", "c"]
+    assert [
+        each.name for each in ordered([[Target("a"), Target("b")], [Target("c")]], lambda: 0)
+    ] == ["a", "b", "c"]

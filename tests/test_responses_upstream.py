@@ -8,9 +8,21 @@ from tests.running_proxy import running_proxy
 from tests.scripted_upstream import ScriptedUpstream, answers, completion, streams, text_chunks
 from tests.server.test_messages import events_of, post
 
-REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
-TOOL = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
-THINKING = {**REQUEST, "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000}, "tools": [TOOL]}
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+TOOL = {
+    "name": "weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+THINKING = {
+    **REQUEST,
+    "max_tokens": 4000,
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "tools": [TOOL],
+}
 
 REASONING = {
     "type": "reasoning",
@@ -33,7 +45,13 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 4},
     "total_tokens": 29,
 }
-ANSWER = {"id": "resp_1", "object": "response", "status": "completed", "output": [REASONING, CALL], "usage": USAGE}
+ANSWER = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "output": [REASONING, CALL],
+    "usage": USAGE,
+}
 
 WANTS_RESPONSES = (
     "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. "
@@ -42,7 +60,10 @@ WANTS_RESPONSES = (
 
 
 def refusal(text: str, status: int = 400) -> Any:
-    return answers({"error": {"message": text, "type": "invalid_request_error", "param": "reasoning_effort"}}, status)
+    return answers(
+        {"error": {"message": text, "type": "invalid_request_error", "param": "reasoning_effort"}},
+        status,
+    )
 
 
 def streamed() -> Any:
@@ -54,7 +75,7 @@ def streamed() -> Any:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_there_and_back_again(upstream: ScriptedUpstream, stream: bool) -> None:  # noqa: FBT001 - a parameter
+def test_there_and_back_again(upstream: ScriptedUpstream, stream: bool) -> None:
     """The reasoning comes back with the next turn, before the call that it led to."""
     upstream.then(streamed() if stream else answers(ANSWER), answers(ANSWER))
     with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
@@ -63,15 +84,24 @@ def test_there_and_back_again(upstream: ScriptedUpstream, stream: bool) -> None:
         assert [block["type"] for block in content] == ["thinking", "tool_use"]
         assert (content[0]["thinking"], content[1]["input"]) == ("I look it up.", {"city": "Oslo"})
         result = {"type": "tool_result", "tool_use_id": content[1]["id"], "content": "Sunny"}
-        following = [*REQUEST["messages"], {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
+        following = [
+            *REQUEST["messages"],
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": [result]},
+        ]
         assert post(proxy, {**THINKING, "messages": following}).status_code == 200
     first, second = upstream.request(), upstream.request()
     assert first.path == second.path == "/v1/responses"
-    assert (first.body["reasoning"], first.body["store"]) == ({"summary": "auto", "effort": "low"}, False)
+    assert (first.body["reasoning"], first.body["store"]) == (
+        {"summary": "auto", "effort": "low"},
+        False,
+    )
     kinds = [item["type"] for item in second.body["input"]]
     assert kinds == ["message", "reasoning", "function_call", "function_call_output"]
     assert second.body["input"][1] == REASONING
-    assert second.body["input"][2]["call_id"] == second.body["input"][3]["call_id"] == content[1]["id"]
+    assert (
+        second.body["input"][2]["call_id"] == second.body["input"][3]["call_id"] == content[1]["id"]
+    )
 
 
 def content_of(text: str) -> list[dict[str, Any]]:
@@ -97,7 +127,11 @@ def test_usage(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(ANSWER))
     with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
         usage = post(proxy, THINKING).json()["usage"]
-    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (15, 5, 9)
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (
+        15,
+        5,
+        9,
+    )
 
 
 def test_the_upstream_says_so(upstream: ScriptedUpstream) -> None:
@@ -106,13 +140,22 @@ def test_the_upstream_says_so(upstream: ScriptedUpstream) -> None:
     with running_proxy(upstream.url) as proxy:
         for _ in range(2):
             assert post(proxy, THINKING).json()["stop_reason"] == "tool_use"
-    assert [upstream.request().path for _ in range(3)] == ["/v1/chat/completions", "/v1/responses", "/v1/responses"]
+    assert [upstream.request().path for _ in range(3)] == [
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/responses",
+    ]
 
 
 def test_an_upstream_that_does_not_have_it(upstream: ScriptedUpstream) -> None:
     """The model is asked without thinking then, as the refusal allows it."""
     words = WANTS_RESPONSES.replace("instead.", "or set reasoning_effort to 'none'.")
-    upstream.then(refusal(words), answers(b"404 page not found", 404), refusal(words), answers(completion("Hello")))
+    upstream.then(
+        refusal(words),
+        answers(b"404 page not found", 404),
+        refusal(words),
+        answers(completion("Hello")),
+    )
     with running_proxy(upstream.url, UPSTREAM_DIALECT="openai") as proxy:
         assert post(proxy, THINKING).json()["content"] == [{"type": "text", "text": "Hello"}]
     paths = [upstream.request() for _ in range(4)]

@@ -35,7 +35,7 @@ def route(request: dict[str, Any], settings: Settings) -> Route:
         pytest.param({"thinking": {"type": "of next month"}}, False, id="unknown"),
     ],
 )
-def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:
     assert wants_thinking({"model": "client", **fields}) is wanted
 
 
@@ -55,13 +55,19 @@ def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:  # noqa: 
     ],
 )
 def test_model(variables: dict[str, str], thinking: str | None, model: str) -> None:
-    request = {"model": "client", "thinking": {"type": thinking}} if thinking else {"model": "client"}
+    request = (
+        {"model": "client", "thinking": {"type": thinking}} if thinking else {"model": "client"}
+    )
     assert route(request, _settings(**variables)).model == model
 
 
 @pytest.mark.parametrize(
     ("asked", "model"),
-    [("claude-opus-4-6[1m]", "large"), ("claude-opus-4-62", "glob"), ("claude-opus-4-6", "claude-opus-4-6")],
+    [
+        ("claude-opus-4-6[1m]", "large"),
+        ("claude-opus-4-62", "glob"),
+        ("claude-opus-4-6", "claude-opus-4-6"),
+    ],
 )
 def test_a_name_that_looks_like_a_glob_is_one_too(asked: str, model: str) -> None:
     settings = _settings(MODEL_MAP="claude-opus-4-6[1m]=large;claude-opus-4-6[0-9]=glob")
@@ -86,7 +92,11 @@ def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
 @pytest.mark.parametrize(
     ("base", "url", "dialect"),
     [
-        ("https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions", "openrouter"),
+        (
+            "https://openrouter.ai/api",
+            "https://openrouter.ai/api/v1/chat/completions",
+            "openrouter",
+        ),
         ("https://API.OpenAI.com/v1", "https://API.OpenAI.com/v1/chat/completions", "openai"),
         ("http://localhost:11434", "http://localhost:11434/v1/chat/completions", "generic"),
     ],

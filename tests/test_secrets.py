@@ -18,7 +18,15 @@ from anthropic_proxy.errors import ConfigError
 from tests.otlp_receiver import Receiver
 from tests.running_command import REQUEST, Command, Running, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 # Not a loopback address by its form, so it stands for a private one; connections to it reach the machine itself.
 HOST = "0.0.0.0"  # noqa: S104 - see above
@@ -61,15 +69,23 @@ def _faults(address: str) -> list[tuple[Script, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module", params=FORMS)
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str, str]:
+def told(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], str, str]:
     """All answers, with their heads; all that was logged; and the upstream's address."""
     command = Command(tmp_path_factory.mktemp("secrets"))
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(ScriptedUpstream())
         address = upstream.url.removeprefix("http://").replace("127.0.0.1", HOST).rstrip("/")
         url = f"http://{address}/canary-path/v1?token=canary-query-value"
-        variables = SECRETS | {"UPSTREAM_BASE_URL": url, "LOG_FORMAT": request.param, "HOST": "127.0.0.1"}
-        (command.home / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        variables = SECRETS | {
+            "UPSTREAM_BASE_URL": url,
+            "LOG_FORMAT": request.param,
+            "HOST": "127.0.0.1",
+        }
+        (command.home / ".env").write_text(
+            "".join(f"{name}={value}\n" for name, value in variables.items())
+        )
         with command.serving("--verbose") as server:
             answered = [*_asked(server, upstream, address)]
             _reload(server, command)
@@ -82,23 +98,47 @@ def _asked(server: Running, upstream: ScriptedUpstream, address: str) -> Iterato
     for script, asked in _faults(address):
         upstream.then(script)
         yield _post(server, asked)
-    for path in ("/", "/health", "/readyz", "/metrics", "/v1/models", "/v1/models?debug=true", "/v1/models/none", "/none"):
+    for path in (
+        "/",
+        "/health",
+        "/readyz",
+        "/metrics",
+        "/v1/models",
+        "/v1/models?debug=true",
+        "/v1/models/none",
+        "/none",
+    ):
         upstream.then(*[answers({"data": [{"id": "m"}]})] * path.startswith("/v1"))
-        yield _text(httpx.get(server.address + path, headers={"x-api-key": CLIENT_KEY}, trust_env=False, timeout=DEADLINE))
+        yield _text(
+            httpx.get(
+                server.address + path,
+                headers={"x-api-key": CLIENT_KEY},
+                trust_env=False,
+                timeout=DEADLINE,
+            )
+        )
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
         for key in (CLIENT_KEY, "wrong", ""):
             for body in (REQUEST, {"model": "m"}):
                 upstream.then(answers(completion("fine")))
                 headers = {"x-api-key": key}
                 yield _text(
-                    httpx.post(server.address + path, json=body, headers=headers, trust_env=False, timeout=DEADLINE)
+                    httpx.post(
+                        server.address + path,
+                        json=body,
+                        headers=headers,
+                        trust_env=False,
+                        timeout=DEADLINE,
+                    )
                 )
 
 
 def _post(server: Running, asked: dict[str, Any]) -> str:
     headers = {"authorization": f"Bearer {CLIENT_KEY}"}
     url = f"{server.address}/v1/messages"
-    return _text(httpx.post(url, json=REQUEST | asked, headers=headers, trust_env=False, timeout=DEADLINE))
+    return _text(
+        httpx.post(url, json=REQUEST | asked, headers=headers, trust_env=False, timeout=DEADLINE)
+    )
 
 
 def _text(answer: httpx.Response) -> str:
@@ -118,7 +158,10 @@ def _reload(server: Running, command: Command) -> None:
     for number, (name, value) in enumerate(wrong, 1):
         env.write_text(re.sub(f"(?m)^{name}=.*$", f"{name}={value}", good))
         server.process.send_signal(signal.SIGHUP)
-        until(lambda count=number: server.log.read_text().count("configuration refused") >= count, f"{name} is refused")
+        until(
+            lambda count=number: server.log.read_text().count("configuration refused") >= count,
+            f"{name} is refused",
+        )
     env.write_text(good)
 
 
@@ -135,7 +178,9 @@ def test_the_log(told: tuple[list[str], str, str]) -> None:
     """The operator is told where the upstream is, once, and nobody its secrets."""
     _, log, address = told
     lines = [line for line in log.splitlines() if "canary" in line or address in line]
-    named = [line for line in lines if "private-1" in line and f"http://{address}/canary-path/v1" in line]
+    named = [
+        line for line in lines if "private-1" in line and f"http://{address}/canary-path/v1" in line
+    ]
     assert len(named) >= 1
     secret = re.compile(r"canary-(?!path)")
     assert [line for line in log.splitlines() if secret.search(line)] == []
@@ -143,7 +188,13 @@ def test_the_log(told: tuple[list[str], str, str]) -> None:
 
 
 # Each place in which an upstream's secret can be given, with the secret in it.
-QUERY = {"sig": "canary-sig/+", "code": "canary-code", "pwd": "canary pwd", "jwt": "canary.jwt.0123456789", "x": "canary-x"}
+QUERY = {
+    "sig": "canary-sig/+",
+    "code": "canary-code",
+    "pwd": "canary pwd",
+    "jwt": "canary.jwt.0123456789",
+    "x": "canary-x",
+}
 HEADERS = {
     "X-Sig": "canary-header-sig",
     "X-Pass": 'canary-"pass',
@@ -177,7 +228,11 @@ APIS = ("chat_completions", "responses", "messages")
 
 def _error(api: str, message: str) -> dict[str, Any]:
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
-    return error if api == "messages" else {"error": {"message": message, "type": "server_error", "code": message}}
+    return (
+        error
+        if api == "messages"
+        else {"error": {"message": message, "type": "server_error", "code": message}}
+    )
 
 
 def _event(error: dict[str, Any]) -> bytes:
@@ -187,17 +242,27 @@ def _event(error: dict[str, Any]) -> bytes:
 def _begun(api: str) -> list[Any]:
     if api == "messages":
         start = {"type": "message_start", "message": {"usage": {"input_tokens": 1}}}
-        block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+        block = {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": ""},
+        }
         return [b"event: message_start\n", start, b"event: content_block_start\n", block]
     if api == "responses":
-        return [{"type": "response.output_text.delta", "item_id": "a", "output_index": 0, "delta": "fi"}]
+        return [
+            {"type": "response.output_text.delta", "item_id": "a", "output_index": 0, "delta": "fi"}
+        ]
     return text_chunks("fi")[:1]
 
 
 def _echoing(api: str, message: str) -> Iterator[tuple[Script, dict[str, Any]]]:
     """Answers that repeat a message, each with the fields of the request for it."""
     failed = _error(api, message)
-    head = {"x-internal": quote(message), "request-id": quote(message), "retry-after": quote(message)}
+    head = {
+        "x-internal": quote(message),
+        "request-id": quote(message),
+        "retry-after": quote(message),
+    }
     for status in (400, 401, 429, 500):
         yield answers(failed, status, head), {}
     yield answers(failed), {}
@@ -210,8 +275,12 @@ def _echoing(api: str, message: str) -> Iterator[tuple[Script, dict[str, Any]]]:
         yield streams([*_begun(api), event.rstrip(b"\n")], done=False), {"stream": True}
 
 
-@pytest.fixture(scope="module", params=[(form, api) for api in APIS for form in FORMS], ids="-".join)
-def echoed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str, bytes]:
+@pytest.fixture(
+    scope="module", params=[(form, api) for api in APIS for form in FORMS], ids="-".join
+)
+def echoed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], str, bytes]:
     """All answers, with their heads; all that was logged; and all spans."""
     form, api = request.param
     command = Command(tmp_path_factory.mktemp("echoed"))
@@ -236,7 +305,9 @@ def echoed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                     upstream.then(script)
                     answered.append(_post(server, fields))
             answered += _asked_with_keys(server)
-            answered.append(_text(httpx.get(f"{server.address}/metrics", trust_env=False, timeout=DEADLINE)))
+            answered.append(
+                _text(httpx.get(f"{server.address}/metrics", trust_env=False, timeout=DEADLINE))
+            )
             log = server.end()[1]
         return answered, log, receiver.raw
 
@@ -245,19 +316,34 @@ def _asked_with_keys(server: Running) -> Iterator[str]:
     """Requests that hold keys of clients where none belongs."""
     for key in (CLIENT_KEY, "canary.k"):
         for sent in ({"x-api-key": CLIENT_KEY}, {"authorization": f"Bearer {key}"}, {}):
-            for method, path in (("GET", f"/nope/{key}"), ("GET", f"/v1/models?key={key}"), ("GET", f"/v1/models/{key}/x")):
+            for method, path in (
+                ("GET", f"/nope/{key}"),
+                ("GET", f"/v1/models?key={key}"),
+                ("GET", f"/v1/models/{key}/x"),
+            ):
                 answer = httpx.request(
-                    method, server.address + path, headers={"x-request-id": key, **sent}, trust_env=False, timeout=DEADLINE
+                    method,
+                    server.address + path,
+                    headers={"x-request-id": key, **sent},
+                    trust_env=False,
+                    timeout=DEADLINE,
                 )
                 # The API's error says which model there is none of.
                 yield _text(answer).replace(f"model: {key}/x", "")
             body = REQUEST | {"model": key, "max_tokens": -1}
             answer = httpx.post(
-                f"{server.address}/v1/messages", json=body, headers={"x-request-id": key, **sent}, trust_env=False
+                f"{server.address}/v1/messages",
+                json=body,
+                headers={"x-request-id": key, **sent},
+                trust_env=False,
             )
             yield _text(answer)
         answer = httpx.request(
-            "CANARY", f"{server.address}/v1/messages", headers={"x-api-key": key}, trust_env=False, timeout=DEADLINE
+            "CANARY",
+            f"{server.address}/v1/messages",
+            headers={"x-api-key": key},
+            trust_env=False,
+            timeout=DEADLINE,
         )
         yield _text(answer)
 
@@ -277,7 +363,9 @@ def test_no_secret_is_repeated(echoed: tuple[list[str], str, bytes]) -> None:
 @pytest.mark.parametrize("key", ["k", "none", "ollama", "tokens", "max"])
 def test_short_keys_leave_words_intact(key: str) -> None:
     refused = {
-        "error": {"message": "Unsupported parameter: 'max_tokens' is not supported, use none of 'max_completion_tokens'"}
+        "error": {
+            "message": "Unsupported parameter: 'max_tokens' is not supported, use none of 'max_completion_tokens'"
+        }
     }
     with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_API_KEY=key) as proxy:
         upstream.then(answers(refused, 400), answers(completion("fine")))
@@ -287,14 +375,21 @@ def test_short_keys_leave_words_intact(key: str) -> None:
         assert ["max_completion_tokens" in each for each in sent] == [False, True]
         message = f"bad max tokens: kind none, ollama; api_key={key}"
         upstream.then(answers({"error": {"message": message}}, 400))
-        told = httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).json()["error"]["message"]
+        told = httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).json()["error"][
+            "message"
+        ]
     assert told == message.removesuffix(key) + "***"
 
 
 def test_refusals_are_learned_from_the_original_text() -> None:
     """A key may be a word that a rule looks for."""
-    refused = {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model"}}
-    with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_API_KEY="max_tokens") as proxy:
+    refused = {
+        "error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model"}
+    }
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, UPSTREAM_API_KEY="max_tokens") as proxy,
+    ):
         upstream.then(answers(refused, 400), answers(completion("fine")))
         url = f"{proxy}/v1/messages"
         assert httpx.post(url, json=REQUEST, trust_env=False, timeout=DEADLINE).status_code == 200
@@ -321,7 +416,9 @@ PASSWORDS = (
         ("UPSTREAM_BASE_URL", "sk.{}:1/v1"),
     ],
 )
-def test_passwords_that_break_a_url(password: str, variable: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_that_break_a_url(
+    password: str, variable: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
     monkeypatch.setenv(variable, url.format(password))
     with pytest.raises(ConfigError) as caught:
@@ -348,7 +445,10 @@ def test_passwords_that_redis_can_read(password: str, monkeypatch: pytest.Monkey
 def test_a_collector_whose_password_breaks_the_url(password: str, tmp_path: Path) -> None:
     command = Command(tmp_path)
     collector = f"http://me:{password}@127.0.0.1:1"
-    variables = {"UPSTREAM_BASE_URL": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT": collector}
+    variables = {
+        "UPSTREAM_BASE_URL": "http://127.0.0.1:1",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+    }
     with command.serving(**variables) as server:
         httpx.get(f"{server.address}/none", trust_env=False, timeout=DEADLINE)
         log = server.end()[1]
@@ -358,7 +458,9 @@ def test_a_collector_whose_password_breaks_the_url(password: str, tmp_path: Path
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_an_http_proxy_whose_password_breaks_the_url(password: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_http_proxy_whose_password_breaks_the_url(
+    password: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
     monkeypatch.setenv(variable, f"http://me:{password}@127.0.0.1:1")
     with pytest.raises(
@@ -370,8 +472,12 @@ def test_an_http_proxy_whose_password_breaks_the_url(password: str, variable: st
 
 def test_the_login_of_an_http_proxy(tmp_path: Path) -> None:
     command, proxy = Command(tmp_path), "http://me:canary-password@127.0.0.1:1"
-    with command.serving("--verbose", UPSTREAM_BASE_URL="http://a.example", http_proxy=proxy) as server:
-        answer = httpx.post(f"{server.address}/v1/messages", json=REQUEST, trust_env=False, timeout=DEADLINE)
+    with command.serving(
+        "--verbose", UPSTREAM_BASE_URL="http://a.example", http_proxy=proxy
+    ) as server:
+        answer = httpx.post(
+            f"{server.address}/v1/messages", json=REQUEST, trust_env=False, timeout=DEADLINE
+        )
         log = server.end()[1]
     assert answer.status_code >= 500
     assert "canary" not in answer.text + log

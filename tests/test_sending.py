@@ -5,10 +5,23 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.scripted_upstream import DEADLINE, Pause, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 from tests.server.test_messages import events_of, post
 
-REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 32000, "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 32000,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 THINKING = {**REQUEST, "thinking": {"type": "enabled", "budget_tokens": 2000}, "temperature": 0.5}
 
 
@@ -17,8 +30,12 @@ def refusal(text: str, **fields: Any) -> Any:
 
 
 NO_EFFORT = refusal("Unrecognized request argument supplied: reasoning_effort")
-NO_TEMPERATURE = refusal("Unsupported parameter: 'temperature' is not supported with this model.", param="temperature")
-TOO_LARGE = refusal("max_tokens is too large: 32000. This model supports at most 16384 completion tokens")
+NO_TEMPERATURE = refusal(
+    "Unsupported parameter: 'temperature' is not supported with this model.", param="temperature"
+)
+TOO_LARGE = refusal(
+    "max_tokens is too large: 32000. This model supports at most 16384 completion tokens"
+)
 OVERFLOW = refusal(
     "This model's maximum context length is 8192 tokens. However, you requested 34000 tokens "
     "(2000 in the messages, 32000 in the completion)."
@@ -26,7 +43,9 @@ OVERFLOW = refusal(
 
 
 def test_a_refused_field_is_left_out_and_stays_out(proxy: str, upstream: ScriptedUpstream) -> None:
-    upstream.then(NO_EFFORT, NO_TEMPERATURE, answers(completion("Hello")), answers(completion("Hello")))
+    upstream.then(
+        NO_EFFORT, NO_TEMPERATURE, answers(completion("Hello")), answers(completion("Hello"))
+    )
     assert post(proxy, THINKING).json()["content"] == [{"type": "text", "text": "Hello"}]
     assert post(proxy, THINKING).status_code == 200
     sent = [upstream.request().body for _ in range(4)]
@@ -52,10 +71,15 @@ def test_a_stream_too(proxy: str, upstream: ScriptedUpstream) -> None:
     assert [upstream.request().body["max_tokens"] for _ in range(2)] == [32000, 16384]
 
 
-def test_a_change_that_does_not_help_is_not_remembered(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_a_change_that_does_not_help_is_not_remembered(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     upstream.then(NO_TEMPERATURE, refusal("roles must alternate"), answers(completion()))
     response = post(proxy, THINKING)
-    assert (response.status_code, response.json()["error"]["message"]) == (400, "roles must alternate")
+    assert (response.status_code, response.json()["error"]["message"]) == (
+        400,
+        "roles must alternate",
+    )
     post(proxy, THINKING)
     assert "temperature" in [upstream.request().body for _ in range(3)][2]
 
@@ -79,7 +103,10 @@ def test_the_answer_gets_what_room_there_is(proxy: str, upstream: ScriptedUpstre
 
 def test_a_context_that_has_grown(proxy: str, upstream: ScriptedUpstream) -> None:
     """As after a restart of the upstream: an answered prompt that is longer than the context shows it."""
-    long = {**completion(), "usage": {"prompt_tokens": 9000, "completion_tokens": 5, "total_tokens": 9005}}
+    long = {
+        **completion(),
+        "usage": {"prompt_tokens": 9000, "completion_tokens": 5, "total_tokens": 9005},
+    }
     upstream.then(OVERFLOW, answers(completion()), answers(long), answers(completion()))
     for _ in range(3):
         post(proxy, REQUEST)
@@ -87,7 +114,9 @@ def test_a_context_that_has_grown(proxy: str, upstream: ScriptedUpstream) -> Non
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_full_context_is_not_a_full_answer(proxy: str, upstream: ScriptedUpstream, *, stream: bool) -> None:
+def test_a_full_context_is_not_a_full_answer(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
     usage = {"prompt_tokens": 8000, "completion_tokens": 192, "total_tokens": 8192}
     full = {**completion("Hel", finish_reason="length"), "usage": usage}
     chunks = [*text_chunks("Hel", finish="length")[:-1], {"choices": [], "usage": usage}]
@@ -99,7 +128,8 @@ def test_a_full_context_is_not_a_full_answer(proxy: str, upstream: ScriptedUpstr
 
 
 @pytest.mark.parametrize(
-    "code", [{"code": 400}, {"type": "invalid_request_error"}, {"type": "BadRequestError", "code": None}]
+    "code",
+    [{"code": 400}, {"type": "invalid_request_error"}, {"type": "BadRequestError", "code": None}],
 )
 @pytest.mark.parametrize(
     ("request_fields", "answer"),
@@ -114,7 +144,9 @@ def test_a_refusal_within_an_answer(
     proxy: str, upstream: ScriptedUpstream, request_fields: Any, answer: Script, code: Any
 ) -> None:
     """Some servers and gateways have answered 200 when they find out that they can't."""
-    error = {"error": {"message": "Unrecognized request argument supplied: reasoning_effort", **code}}
+    error = {
+        "error": {"message": "Unrecognized request argument supplied: reasoning_effort", **code}
+    }
     is_stream = answer.head != answers({}).head and b"event-stream" in (answer.head or b"")
     refused = streams([error], done=False) if is_stream else answers(error)
     upstream.then(refused, answer, answer)
@@ -126,10 +158,17 @@ def test_a_refusal_within_an_answer(
     assert ["reasoning_effort" in each for each in sent] == [True, False, False]
 
 
-def test_what_can_not_be_mended_within_an_answer_has_its_status(proxy: str, upstream: ScriptedUpstream) -> None:
-    upstream.then(streams([{"error": {"message": "roles must alternate", "type": "invalid_request_error"}}]))
+def test_what_can_not_be_mended_within_an_answer_has_its_status(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(
+        streams([{"error": {"message": "roles must alternate", "type": "invalid_request_error"}}])
+    )
     response = post(proxy, {**REQUEST, "stream": True})
-    assert (response.status_code, response.json()["error"]["message"]) == (400, "roles must alternate")
+    assert (response.status_code, response.json()["error"]["message"]) == (
+        400,
+        "roles must alternate",
+    )
 
 
 def test_a_refusal_after_the_first_words_is_told(proxy: str, upstream: ScriptedUpstream) -> None:
@@ -137,7 +176,9 @@ def test_a_refusal_after_the_first_words_is_told(proxy: str, upstream: ScriptedU
     pause = Pause()
     upstream.then(streams([*text_chunks("Hello")[:1], pause, error]))
     asked = {**THINKING, "stream": True}
-    with httpx.stream("POST", f"{proxy}/v1/messages", json=asked, timeout=DEADLINE, trust_env=False) as response:
+    with httpx.stream(
+        "POST", f"{proxy}/v1/messages", json=asked, timeout=DEADLINE, trust_env=False
+    ) as response:
         pause.go.set()
         events = events_of(response.read().decode())
     assert events[-1]["error"]["message"] == "temperature is not supported"
@@ -164,7 +205,10 @@ def test_too_many_tools(proxy: str, upstream: ScriptedUpstream) -> None:
 def test_rate_limits(proxy: str, upstream: ScriptedUpstream) -> None:
     limits = {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "9"}
     late = {**limits, "retry-after": "7"}
-    upstream.then(answers(completion(), headers=limits), answers({"error": {"message": "slow down"}}, 429, late))
+    upstream.then(
+        answers(completion(), headers=limits),
+        answers({"error": {"message": "slow down"}}, 429, late),
+    )
     good, bad = post(proxy, REQUEST), post(proxy, REQUEST)
     assert (good.status_code, bad.status_code, bad.headers["retry-after"]) == (200, 429, "7")
     for response in (good, bad):
@@ -177,14 +221,20 @@ def test_rate_limits_of_a_stream(proxy: str, upstream: ScriptedUpstream) -> None
     assert script.head is not None
     script.head = script.head.replace(b"\r\n\r\n", b"\r\nx-ratelimit-limit-requests: 10\r\n\r\n")
     upstream.then(script)
-    response = httpx.post(f"{proxy}/v1/messages", json={**REQUEST, "stream": True}, timeout=DEADLINE, trust_env=False)
+    response = httpx.post(
+        f"{proxy}/v1/messages", json={**REQUEST, "stream": True}, timeout=DEADLINE, trust_env=False
+    )
     assert response.headers["anthropic-ratelimit-requests-limit"] == "10"
 
 
 @pytest.mark.parametrize("answer", ["Hm\n</think>\n\nYes", "Yes"])
-def test_reasoning_that_a_template_opens(proxy: str, upstream: ScriptedUpstream, answer: str) -> None:
+def test_reasoning_that_a_template_opens(
+    proxy: str, upstream: ScriptedUpstream, answer: str
+) -> None:
     """The first stream shows the closing tag alone; from then on answers are read right, also one without the tag."""
-    upstream.then(streams(text_chunks("Hm\n", "</think>\n\n", "Yes")), streams(text_chunks(*answer)))
+    upstream.then(
+        streams(text_chunks("Hm\n", "</think>\n\n", "Yes")), streams(text_chunks(*answer))
+    )
     request = {**REQUEST, "thinking": {"type": "adaptive"}, "stream": True}
     post(proxy, request)
     events = events_of(post(proxy, request).text)
@@ -193,18 +243,27 @@ def test_reasoning_that_a_template_opens(proxy: str, upstream: ScriptedUpstream,
     assert "".join(delta.get("text", "") for delta in deltas) == "Yes"
 
 
-def test_a_template_that_opens_reasoning_does_not_where_it_is_forbidden(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_a_template_that_opens_reasoning_does_not_where_it_is_forbidden(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     """Claude Code's short requests without thinking stand between those with it, often to the same model."""
-    opened, plain = streams(text_chunks("Hm\n</think>\n\n", "Yes")), streams(text_chunks("A ", "title"))
+    opened, plain = (
+        streams(text_chunks("Hm\n</think>\n\n", "Yes")),
+        streams(text_chunks("A ", "title")),
+    )
     upstream.then(opened, plain, streams(text_chunks("Hm\n</think>\n\n", "Yes")))
     request = {**REQUEST, "stream": True}
     thinking = {**request, "thinking": {"type": "adaptive"}}
     post(proxy, thinking)
     forbidden = events_of(post(proxy, {**request, "thinking": {"type": "disabled"}}).text)
-    texts = [event["delta"]["text"] for event in forbidden if event["type"] == "content_block_delta"]
+    texts = [
+        event["delta"]["text"] for event in forbidden if event["type"] == "content_block_delta"
+    ]
     assert texts == ["A ", "title"]
     again = events_of(post(proxy, thinking).text)
-    assert [event["content_block"]["type"] for event in again if event["type"] == "content_block_start"] == [
+    assert [
+        event["content_block"]["type"] for event in again if event["type"] == "content_block_start"
+    ] == [
         "thinking",
         "text",
     ]

@@ -18,7 +18,14 @@ from anthropic_proxy.server.main import loop_factory
 from tests.raw_client import exchange
 from tests.running_command import REQUEST, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,9 @@ def test_clear_text(upstream: ScriptedUpstream, host: str, *, http2: bool) -> No
 
 
 @pytest.mark.parametrize("http2", [True, False])
-def test_tls(upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], *, http2: bool) -> None:
+def test_tls(
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], *, http2: bool
+) -> None:
     with (
         running_proxy(upstream.url, **tls) as proxy,
         httpx.Client(http2=http2, verify=_trusting(authority), trust_env=False) as client,
@@ -82,23 +91,35 @@ def test_tls(upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, P
         _answered_in_both_ways(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
 
 
-def _answered_in_both_ways(upstream: ScriptedUpstream, client: httpx.Client, proxy: str, version: str) -> None:
+def _answered_in_both_ways(
+    upstream: ScriptedUpstream, client: httpx.Client, proxy: str, version: str
+) -> None:
     upstream.then(answers(completion("Hello")), streams(text_chunks("Hel", "lo")))
     whole = client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
-    assert (whole.http_version, whole.json()["content"]) == (version, [{"type": "text", "text": "Hello"}])
-    streamed = client.post(f"{proxy}/v1/messages", json=REQUEST | {"stream": True}, timeout=DEADLINE)
+    assert (whole.http_version, whole.json()["content"]) == (
+        version,
+        [{"type": "text", "text": "Hello"}],
+    )
+    streamed = client.post(
+        f"{proxy}/v1/messages", json=REQUEST | {"stream": True}, timeout=DEADLINE
+    )
     assert (streamed.http_version, streamed.text.count("event: message_stop")) == (version, 1)
 
 
 def test_clear_text_to_a_tls_port(
-    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], capfd: pytest.CaptureFixture[str]
+    upstream: ScriptedUpstream,
+    authority: trustme.CA,
+    tls: dict[str, Path],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The log says so once: a front proxy that does not connect by HTTPS answers 502, and says nothing of the reason."""
     with running_proxy(upstream.url, **tls) as proxy:
         for method in ("GET", "POST", "HEAD"):
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.request(method, proxy.replace("https:", "http:"), trust_env=False)
-        assert httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False).text == "OK"
+        assert (
+            httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False).text == "OK"
+        )
     logged = "".join(capfd.readouterr())
     assert logged.count("plain HTTP request on the TLS port rejected") == 1
     assert "this port takes HTTPS only" in logged
@@ -156,7 +177,9 @@ def test_a_unix_socket(upstream: ScriptedUpstream, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize(
-    ("option", "version"), [("--http2-prior-knowledge", "2"), ("--http2", "2"), ("--http1.1", "1.1")], ids=str
+    ("option", "version"),
+    [("--http2-prior-knowledge", "2"), ("--http2", "2"), ("--http1.1", "1.1")],
+    ids=str,
 )
 def test_curl(proxy: str, option: str, version: str) -> None:
     """With `--http2` it asks for an upgrade of its first request."""
@@ -186,7 +209,11 @@ def test_more_requests_than_there_may_be(upstream: ScriptedUpstream) -> None:
 def _in_flight(client: httpx.Client) -> float:
     """As the metrics have it, which are always answered."""
     lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("anthropic_proxy_requests_in_flight "))
+    return next(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("anthropic_proxy_requests_in_flight ")
+    )
 
 
 def _place(proxy: str) -> tuple[str, int]:
@@ -271,7 +298,9 @@ def test_the_head_of_a_later_request_has_the_same_limit(upstream: ScriptedUpstre
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("http2", [True, False])
-def test_idle_connections_outlive_the_limit_for_heads(upstream: ScriptedUpstream, times: int, *, http2: bool) -> None:
+def test_idle_connections_outlive_the_limit_for_heads(
+    upstream: ScriptedUpstream, times: int, *, http2: bool
+) -> None:
     """Another connection, which sends no head, is closed meanwhile."""
     with (
         running_proxy(upstream.url, HEADER_TIMEOUT=0.1, KEEPALIVE_TIMEOUT=3600) as proxy,
@@ -311,4 +340,9 @@ def test_a_client_that_reads_nothing_is_left(upstream: ScriptedUpstream, *, http
 def test_headers_that_are_too_long(proxy: str) -> None:
     ok = httpx.get(f"{proxy}/health", headers={"anthropic-beta": "x" * 60_000}, trust_env=False)
     assert ok.status_code == 200
-    assert httpx.get(f"{proxy}/health", headers={"anthropic-beta": "x" * 300_000}, trust_env=False).status_code == 431
+    assert (
+        httpx.get(
+            f"{proxy}/health", headers={"anthropic-beta": "x" * 300_000}, trust_env=False
+        ).status_code
+        == 431
+    )

@@ -20,12 +20,25 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.downloads import Downloads
 from anthropic_proxy.observability import shortages
-from anthropic_proxy.observability.shortages import FILES, OpenFiles, ShortageLog, open_files, shortage_of
+from anthropic_proxy.observability.shortages import (
+    FILES,
+    OpenFiles,
+    ShortageLog,
+    open_files,
+    shortage_of,
+)
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
 from tests.running_command import REQUEST, Command, Running, until
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 KEY: Any = mock.Mock(host="up", port=1, ssl=True)
 FULL = OSError(errno.EMFILE, "Too many open files")
@@ -43,7 +56,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no suc
         (OSError(errno.ENOBUFS, "full"), "buffers for connections"),
         (OSError(errno.ENOMEM, "full"), "memory for connections"),
         (aiohttp.ClientConnectorError(KEY, OSError(errno.EADDRNOTAVAIL, "none")), None),
-        (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(errno.ECONNREFUSED, "refused")), None),
+        (
+            aiohttp.ClientConnectorError(
+                KEY, ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+            ),
+            None,
+        ),
         (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")), None),
         # Numbers of other tables than that of errno.
         (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(errno.ENOMEM, "unknown")), None),
@@ -62,7 +80,9 @@ def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> No
     "error",
     [
         aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")),
-        aiohttp.ClientConnectorError(KEY, OSError("Multiple exceptions: refused, too many open files")),
+        aiohttp.ClientConnectorError(
+            KEY, OSError("Multiple exceptions: refused, too many open files")
+        ),
     ],
     ids=repr,
 )
@@ -104,7 +124,12 @@ def test_the_log_has_one_line_a_minute() -> None:
     reporter.check_files(OpenFiles(100, 100))
     reporter.report(FILES)
     assert log.error.call_count == 1
-    assert log.error.call_args.kwargs | {"hint": ""} == {"resource": FILES, "used": 90, "limit": 100, "hint": ""}
+    assert log.error.call_args.kwargs | {"hint": ""} == {
+        "resource": FILES,
+        "used": 90,
+        "limit": 100,
+        "hint": "",
+    }
     reporter.report("buffers for connections")
     assert log.error.call_count == 2
     now[0] = 60.0
@@ -114,7 +139,11 @@ def test_the_log_has_one_line_a_minute() -> None:
 
 @pytest.mark.parametrize(
     ("raised", "kind"),
-    [(FULL, OwnShortageError), (OSError(errno.ENOBUFS, "x"), OwnShortageError), (OSError("x"), UpstreamError)],
+    [
+        (FULL, OwnShortageError),
+        (OSError(errno.ENOBUFS, "x"), OwnShortageError),
+        (OSError("x"), UpstreamError),
+    ],
     ids=repr,
 )
 def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[UpstreamError]) -> None:
@@ -140,10 +169,14 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
         assert (error.status, error.headers) == (500, {"retry-after": "1"})
 
 
-@pytest.mark.parametrize(("error", "is_logged"), [(FULL, False), (OSError(errno.ENOMEM, "x"), True)], ids=repr)
+@pytest.mark.parametrize(
+    ("error", "is_logged"), [(FULL, False), (OSError(errno.ENOMEM, "x"), True)], ids=repr
+)
 def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool) -> None:
     loop = mock.Mock()
-    serve._unforeseen(loop, {"message": "socket.accept() out of system resource", "exception": error})
+    serve._unforeseen(
+        loop, {"message": "socket.accept() out of system resource", "exception": error}
+    )
     assert loop.default_exception_handler.called is is_logged
 
 
@@ -153,7 +186,10 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
 
     async def main() -> ApiError:
         downloads = Downloads(on_shortage=reported.append)
-        with mock.patch.object(downloads, "_get", side_effect=FULL), pytest.raises(ApiError) as caught:
+        with (
+            mock.patch.object(downloads, "_get", side_effect=FULL),
+            pytest.raises(ApiError) as caught,
+        ):
             await downloads._fetch("http://example.com/a.png", mock.Mock())
         await downloads.aclose()
         return caught.value
@@ -161,7 +197,10 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
     error = asyncio.run(main())
     assert (error.status, error.headers) == (500, {"retry-after": "1"})
     assert reported == [FILES]
-    assert error.message == "This server has run out of file descriptors, so it can't download a file. Try again in 1 s."
+    assert (
+        error.message
+        == "This server has run out of file descriptors, so it can't download a file. Try again in 1 s."
+    )
 
 
 @pytest.fixture
@@ -199,8 +238,13 @@ def test_requests_fail_clearly_and_the_upstream_is_not_blamed(
             for _ in range(6):
                 response = client.post(url, json=body)
                 assert (response.status_code, response.headers["retry-after"]) == (500, "1")
-                assert "This server has run out of file descriptors" in response.json()["error"]["message"]
-        upstream.then(streams(text_chunks("Hello")) if "stream" in body else answers(completion("Hello")))
+                assert (
+                    "This server has run out of file descriptors"
+                    in response.json()["error"]["message"]
+                )
+        upstream.then(
+            streams(text_chunks("Hello")) if "stream" in body else answers(completion("Hello"))
+        )
         assert "Hello" in client.post(url, json=body).text
         metrics = client.get(f"{served.address}/metrics").text
     assert re.search(r'upstream_breaker_state\{state="closed",upstream="[^"]+"\} 1.0', metrics)
@@ -214,5 +258,7 @@ def test_connections_that_can_not_be_accepted_are_logged(served: Running) -> Non
         port = int(served.address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), DEADLINE):
             until(lambda: _lines(served), "it is logged")
-    assert httpx.get(f"{served.address}/health", trust_env=False, timeout=DEADLINE).status_code == 200
+    assert (
+        httpx.get(f"{served.address}/health", trust_env=False, timeout=DEADLINE).status_code == 200
+    )
     assert len(_lines(served)) == 1

@@ -5,7 +5,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from anthropic_proxy.upstream.concurrency import BusyError, QueueFullError, QueueTimeoutError, Slot, Slots
+from anthropic_proxy.upstream.concurrency import (
+    BusyError,
+    QueueFullError,
+    QueueTimeoutError,
+    Slot,
+    Slots,
+)
 
 
 async def queued(slots: Slots, number: int = 1) -> list["asyncio.Task[Slot]"]:
@@ -69,7 +75,9 @@ def test_who_comes_later_does_not_get_ahead() -> None:
 
 @pytest.mark.parametrize(("queue", "error"), [(0, QueueFullError), (1, QueueTimeoutError)])
 @pytest.mark.parametrize(("seconds", "retry_after"), [(0, 1), (0.01, 1)])
-def test_there_is_none(queue: int, error: type[BusyError], seconds: float, retry_after: float) -> None:
+def test_there_is_none(
+    queue: int, error: type[BusyError], seconds: float, retry_after: float
+) -> None:
     async def story() -> None:
         slots = Slots(1, queue, seconds)
         held = await slots.acquire()

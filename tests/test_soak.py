@@ -10,7 +10,9 @@ from bench.soak import KINDS, Sample, _grown, _held
 def test_two_seconds() -> None:
     command = [sys.executable, "-m", "bench.soak", "--seconds", "2"]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [name for name in KINDS if not any(line.startswith(name) for line in lines)] == []
@@ -33,5 +35,7 @@ def test_growth_is_seen() -> None:
         return [Sample(2**27 + number * growth, 17, 5, 9, 1) for number in range(90)]
 
     assert _grown(samples(0)) == []
-    assert _grown(samples(2**20)) == ["memory grows: 172.5 MiB in the middle third, 202.5 MiB in the last"]
+    assert _grown(samples(2**20)) == [
+        "memory grows: 172.5 MiB in the middle third, 202.5 MiB in the last"
+    ]
     assert _grown(samples(2**20)[:30]) == []

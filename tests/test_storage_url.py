@@ -43,8 +43,14 @@ def test_what_can_be_used(url: str) -> None:
         ("redis://:canary@host?client_name", "option client_name has no value"),
         ("redis://:canary@host?db=-1", "option db is not a number"),
         ("redis://:canary@host?db=canary", "option db is not a number"),
-        ("redis://:canary@host?socket_timeout=canary", "option socket_timeout is not a number of seconds"),
-        ("redis://:canary@host?socket_timeout=nan", "option socket_timeout is not a number of seconds"),
+        (
+            "redis://:canary@host?socket_timeout=canary",
+            "option socket_timeout is not a number of seconds",
+        ),
+        (
+            "redis://:canary@host?socket_timeout=nan",
+            "option socket_timeout is not a number of seconds",
+        ),
         ("redis://:canary@host/canary", "database is not a number"),
         ("redis://:canary@host/-1", "database is not a number"),
         ("redis://:canary@host/0/1", "database is not a number"),
@@ -84,7 +90,13 @@ def command(tmp_path: Path) -> Command:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_command_says_so_at_its_start(command: Command, workers: str) -> None:
     url = "redis://:canary-password@127.0.0.1:1/0?x=canary-value"
-    done = command.run("-p", "0", UPSTREAM_BASE_URL="http://127.0.0.1:1", WORKERS=workers, RATE_LIMIT_STORAGE_URL=url)
+    done = command.run(
+        "-p",
+        "0",
+        UPSTREAM_BASE_URL="http://127.0.0.1:1",
+        WORKERS=workers,
+        RATE_LIMIT_STORAGE_URL=url,
+    )
     assert done.returncode == 1
     assert "RATE_LIMIT_STORAGE_URL" in done.stderr
     assert "unknown option x" in done.stderr

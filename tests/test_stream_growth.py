@@ -63,7 +63,9 @@ def _decoded(make: Callable[[int], bytes], read: int) -> Callable[[int], Work]:
     ("make", "read"),
     [
         pytest.param(lambda size: b"data: " + b"x" * (size * 64), 64, id="one-long-line"),
-        pytest.param(lambda size: b"data: " + b"x" * (size * 64) + b"\n\n", 64, id="one-long-line-that-ends"),
+        pytest.param(
+            lambda size: b"data: " + b"x" * (size * 64) + b"\n\n", 64, id="one-long-line-that-ends"
+        ),
         pytest.param(lambda size: b": x\n" * (size * 16), 64, id="comments"),
         pytest.param(lambda size: b"data:\n" * (size * 16), 64, id="lines-of-data"),
         pytest.param(lambda size: b"event: x\r\n" * (size * 8), 64, id="CRLF"),
@@ -79,7 +81,9 @@ def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Wor
     """Return what prepares a translated stream whose events come in one read."""
 
     def prepare(size: int) -> Work:
-        received = b"".join(b"data: " + event + b"\n\n" for event in events(size)) + b"data: [DONE]\n\n"
+        received = (
+            b"".join(b"data: " + event + b"\n\n" for event in events(size)) + b"data: [DONE]\n\n"
+        )
 
         async def read_all() -> None:
             translator = StreamTranslator(answer_spec())
@@ -107,9 +111,12 @@ def _saying(text: bytes) -> bytes:
 @pytest.mark.parametrize(
     "events",
     [
-        pytest.param(lambda size: [_saying(b"a"), *[b""] * size], id="empty-events-behind-a-known-form"),
         pytest.param(
-            lambda size: islice(cycle([_saying(b"a"), _saying(b"b"), _saying(b'c","x":"y')]), size), id="two-strings"
+            lambda size: [_saying(b"a"), *[b""] * size], id="empty-events-behind-a-known-form"
+        ),
+        pytest.param(
+            lambda size: islice(cycle([_saying(b"a"), _saying(b"b"), _saying(b'c","x":"y')]), size),
+            id="two-strings",
         ),
     ],
 )
@@ -140,23 +147,34 @@ def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
 
 
 _BEGINNING = b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n'
-_USAGE = b"event: message_delta\ndata: " + dumps({"type": "message_delta", "usage": {"output_tokens": 1}}) + b"\n\n"
+_USAGE = (
+    b"event: message_delta\ndata: "
+    + dumps({"type": "message_delta", "usage": {"output_tokens": 1}})
+    + b"\n\n"
+)
 
 
 @pytest.mark.parametrize(
     "reads",
     [
-        pytest.param(lambda size: (b": x" * 20 + b"\n\n" for _ in range(size)), id="comments-before-any-content"),
+        pytest.param(
+            lambda size: (b": x" * 20 + b"\n\n" for _ in range(size)),
+            id="comments-before-any-content",
+        ),
         pytest.param(lambda size: iter([_BEGINNING, *[_USAGE] * size]), id="usage-in-each-event"),
         pytest.param(lambda size: iter([_BEGINNING, *[b"x" * 1024] * size]), id="one-long-line"),
     ],
 )
-def test_passed_streams(reads: Callable[[int], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passed_streams(
+    reads: Callable[[int], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 600)
     assert_linear_cpu(_passed(reads), 500)
 
 
-def test_an_upstream_that_never_pauses_is_passed_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upstream_that_never_pauses_is_passed_on_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whatever comes without an end before any content, the client hears of it when its time has come."""
     monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 0)
     read: list[bytes] = []
@@ -167,7 +185,13 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(monkeypatch: pytest.
             yield read[-1]
 
     async def first() -> bytes:
-        stream = PassedStream(cast("Call", _Reply(comments())), Source("up"), "req_1", on_read=None, on_end=lambda _: None)
+        stream = PassedStream(
+            cast("Call", _Reply(comments())),
+            Source("up"),
+            "req_1",
+            on_read=None,
+            on_end=lambda _: None,
+        )
         await stream.start()
         return await anext(stream)
 

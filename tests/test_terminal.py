@@ -21,7 +21,11 @@ from tests.running_command import REQUEST
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
 _MODELS = answers({"object": "list", "data": [{"id": "qwen3:4b", "object": "model"}]})
-_USAGE = {"prompt_tokens": 9600, "completion_tokens": 34, "prompt_tokens_details": {"cached_tokens": 9500}}
+_USAGE = {
+    "prompt_tokens": 9600,
+    "completion_tokens": 34,
+    "prompt_tokens_details": {"cached_tokens": 9500},
+}
 
 
 @dataclass
@@ -86,20 +90,41 @@ def _address(text: str) -> str:
 
 def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     upstream.on_probe = _MODELS
-    upstream.then(answers(completion("Hi") | {"usage": _USAGE}), answers({"error": {"message": "out\x1b[2J"}}, 500))
-    with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key") as terminal:
+    upstream.then(
+        answers(completion("Hi") | {"usage": _USAGE}),
+        answers({"error": {"message": "out\x1b[2J"}}, 500),
+    )
+    with _terminal(
+        tmp_path, UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key"
+    ) as terminal:
         shown = terminal.read_until(r"upstream probed.*\n")
         address = _address(shown)
         for _ in range(2):
-            httpx.post(f"{address}/v1/messages", json=REQUEST | {"model": "qwen3:4b"}, timeout=DEADLINE, trust_env=False)
+            httpx.post(
+                f"{address}/v1/messages",
+                json=REQUEST | {"model": "qwen3:4b"},
+                timeout=DEADLINE,
+                trust_env=False,
+            )
         shown = terminal.read_until(r"api_error.*\n")
-    assert f"  Upstream      {upstream.url}/v1 (generic), key set\n  Clients       need no key\n" in shown
-    assert f"  Claude Code   ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN=any claude --model MODEL\n" in shown
-    assert f"[info] upstream probed  {upstream.url}/v1: reachable, key accepted, 1 model (qwen3:4b)\n" in shown
+    assert (
+        f"  Upstream      {upstream.url}/v1 (generic), key set\n  Clients       need no key\n"
+        in shown
+    )
+    assert (
+        f"  Claude Code   ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN=any claude --model MODEL\n"
+        in shown
+    )
+    assert (
+        f"[info] upstream probed  {upstream.url}/v1: reachable, key accepted, 1 model (qwen3:4b)\n"
+        in shown
+    )
     answered = r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  end_turn  req_[0-9a-f]{4}…\n"
     assert re.search(answered, shown)
     # Red, and without the upstream's control characters.
-    assert re.search(r"\x1b\[31m\d\d:\d\d:\d\d  qwen3:4b  500  [^\n]*api_error: [^\n\x1b]*\x1b\[0m\n", shown)
+    assert re.search(
+        r"\x1b\[31m\d\d:\d\d:\d\d  qwen3:4b  500  [^\n]*api_error: [^\n\x1b]*\x1b\[0m\n", shown
+    )
     assert "\x1b[2J" not in shown
     assert "canary" not in shown
 
@@ -109,13 +134,19 @@ def test_json_on_a_terminal_is_nothing_but_json(tmp_path: Path, upstream: Script
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, LOG_FORMAT="json") as terminal:
         shown = terminal.read_until(r"upstream probed.*\n")
     lines = [json.loads(line) for line in shown.splitlines()]
-    assert [line["event"] for line in lines[:3]] == [".env file read", "setting ignored", "starting"]
+    assert [line["event"] for line in lines[:3]] == [
+        ".env file read",
+        "setting ignored",
+        "starting",
+    ]
     assert lines[1]["reason"] == "UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal(tmp_path: Path, upstream: ScriptedUpstream, workers: str) -> None:
+def test_it_ends_with_the_terminal(
+    tmp_path: Path, upstream: ScriptedUpstream, workers: str
+) -> None:
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as terminal:
         terminal.read_until(r"Claude Code.*\n")
         terminal.close()
@@ -133,7 +164,9 @@ def test_with_nohup_it_does_not(tmp_path: Path, upstream: ScriptedUpstream) -> N
         assert terminal.process.wait(DEADLINE) == 0
 
 
-def test_a_hangup_while_the_terminal_is_there_reloads(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_a_hangup_while_the_terminal_is_there_reloads(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url) as terminal:
         terminal.read_until(r"Claude Code.*\n")
         os.kill(terminal.process.pid, signal.SIGHUP)

@@ -49,13 +49,20 @@ aliases: {claude-local: local/qwen/qwen3}
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     (tmp_path / "key").write_text("sk-2\n")
     (tmp_path / "file.yaml").write_text(FILE)
-    (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n")
+    (tmp_path / ".env").write_text(
+        f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n"
+    )
     return load_routing(load(tmp_path / ".env"))
 
 
 def test_endpoints(known: Routing) -> None:
     openai, local = known.endpoints
-    assert (openai.name, openai.api, openai.keys, openai.dialect.name) == ("openai", "responses", ("sk-1",), "openai")
+    assert (openai.name, openai.api, openai.keys, openai.dialect.name) == (
+        "openai",
+        "responses",
+        ("sk-1",),
+        "openai",
+    )
     assert openai.timeouts == Timeouts(connect=5, total=3600)
     assert (local.url("/x"), local.keys) == ("http://localhost:8080/v1/x?a=b&c=d", ("sk-2",))
     assert (local.dialect.name, local.dialect.max_tokens_field) == ("openai", "max_tokens")
@@ -75,10 +82,19 @@ THINKING: dict[str, Any] = {"thinking": {"type": "adaptive"}}
         ("tiny", THINKING, 9999, [["local/tiny"]]),
         ("claude-haiku-5", {}, 0, [["local/a", "openai/b"], ["openai/None"]]),
         ("m", THINKING, 0, [["openai/thinker"]]),
-        ("m", {**THINKING, "messages": [{"role": "user", "content": [IMAGE]}]}, 0, [["local/eyes"]]),
         (
             "m",
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [IMAGE]}]}]},
+            {**THINKING, "messages": [{"role": "user", "content": [IMAGE]}]},
+            0,
+            [["local/eyes"]],
+        ),
+        (
+            "m",
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "tool_result", "content": [IMAGE]}]}
+                ]
+            },
             0,
             [["local/eyes"]],
         ),
@@ -89,9 +105,13 @@ THINKING: dict[str, Any] = {"thinking": {"type": "adaptive"}}
         ("elsewhere/gemma", {}, 0, [["openai/rest"], ["local/rest"]]),
     ],
 )
-def test_routes(known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]) -> None:
+def test_routes(
+    known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]
+) -> None:
     found = known.groups({"model": model, "messages": [], **fields}, lambda: tokens)
-    assert [[f"{target.endpoint.name}/{target.model}" for target in group] for group in found] == groups
+    assert [
+        [f"{target.endpoint.name}/{target.model}" for target in group] for group in found
+    ] == groups
 
 
 def test_weights(known: Routing) -> None:
@@ -102,9 +122,15 @@ def test_weights(known: Routing) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param(None, r"CONFIG_FILE: .*file.yaml can't be read: No such file or directory", id="missing"),
-        pytest.param(b"\xff", r"CONFIG_FILE: .*file.yaml can't be read: it is not UTF-8", id="no-text"),
-        pytest.param(b"upstreams:\n  a: {url: ftp://x}\n", r"file.yaml:2:\d+: upstreams.a.url: ", id="wrong"),
+        pytest.param(
+            None, r"CONFIG_FILE: .*file.yaml can't be read: No such file or directory", id="missing"
+        ),
+        pytest.param(
+            b"\xff", r"CONFIG_FILE: .*file.yaml can't be read: it is not UTF-8", id="no-text"
+        ),
+        pytest.param(
+            b"upstreams:\n  a: {url: ftp://x}\n", r"file.yaml:2:\d+: upstreams.a.url: ", id="wrong"
+        ),
     ],
 )
 def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
@@ -133,7 +159,12 @@ upstreams:
     (tmp_path / "file.yaml").write_text(file)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     settings = load(tmp_path / ".env")
-    assert [each.is_guessed for each in load_routing(settings).endpoints] == [True, False, True, False]
+    assert [each.is_guessed for each in load_routing(settings).endpoints] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     found = dict.fromkeys("abd", named("vllm"))
     dialects = [each.dialect for each in load_routing(settings, found).endpoints]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
@@ -141,15 +172,24 @@ upstreams:
 
 
 @pytest.mark.parametrize("in_file", [True, False])
-def test_keys_of_clients_are_not_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool) -> None:
+def test_keys_of_clients_are_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool
+) -> None:
     path = tmp_path / "upstreams.yaml"
-    path.write_text("upstreams: {claude: {url: 'https://api.anthropic.com', api: messages, passthrough: true}}")
+    path.write_text(
+        "upstreams: {claude: {url: 'https://api.anthropic.com', api: messages, passthrough: true}}"
+    )
     given = (
-        {"CONFIG_FILE": str(path)} if in_file else {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
+        {"CONFIG_FILE": str(path)}
+        if in_file
+        else {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
     )
     for name, value in {"PROXY_API_KEYS": "k", **given}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH"):
+    with pytest.raises(
+        ConfigError,
+        match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH",
+    ):
         load_routing(load(None))
 
 

@@ -16,7 +16,8 @@ def _where() -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize(
-    ("size", "where"), [(LARGE_RESPONSE - 1, ("MainThread", True)), (LARGE_RESPONSE, ("translator_0", False))]
+    ("size", "where"),
+    [(LARGE_RESPONSE - 1, ("MainThread", True)), (LARGE_RESPONSE, ("translator_0", False))],
 )
 def test_a_large_response_is_translated_in_a_thread(size: int, where: tuple[str, bool]) -> None:
     threads = TranslationThreads()

@@ -11,12 +11,22 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
-from tests.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers, chunked, completion
+from tests.scripted_upstream import (
+    RESET,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    chunked,
+    completion,
+)
 
 HEADERS = {"authorization": "Bearer sk-secret"}
 
 
-def run(work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None) -> object:
+def run(
+    work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None
+) -> object:
     async def main() -> object:
         upstream = Upstream(transport)
         try:
@@ -49,7 +59,10 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
     assert (reply.status, reply.headers["x-thing"], raw) == (418, "y", b'{"a": 1}')
     sent = upstream.request()
     assert (sent.path, sent.raw) == ("/path", b'{"q":1}')
-    assert (sent.headers["authorization"], sent.headers["content-type"]) == ("Bearer sk-secret", "application/json")
+    assert (sent.headers["authorization"], sent.headers["content-type"]) == (
+        "Bearer sk-secret",
+        "application/json",
+    )
     assert sent.headers["accept-encoding"] == "identity"
 
 
@@ -111,7 +124,13 @@ def test_not_tls() -> None:
     async def work(client: Upstream) -> None:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         async with server:
-            await client.post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {}, Timeouts(), "up:1")
+            await client.post(
+                f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/",
+                b"{}",
+                {},
+                Timeouts(),
+                "up:1",
+            )
 
     with pytest.raises(ApiError, match="can't be reached over TLS"):
         run(work)
@@ -135,7 +154,11 @@ def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> No
         (httpx.RemoteProtocolError("x"), 500, "broke the connection"),
         (OSError("x"), 500, "broke the connection"),
         (httpx.ConnectTimeout("x"), 504, "did not accept a connection in time"),
-        (aiohttp.ClientHttpProxyError(None, (), status=407), 500, "can't be reached: the HTTP proxy"),  # type: ignore[arg-type]
+        (
+            aiohttp.ClientHttpProxyError(None, (), status=407),
+            500,
+            "can't be reached: the HTTP proxy",
+        ),  # type: ignore[arg-type]
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
@@ -153,34 +176,60 @@ def test_what_the_client_library_raises(raised: Exception, status: int, text: st
     ("proxy", "text"),
     [
         ("http://127.0.0.1:9", "refuses connections; NO_PROXY can exempt it"),
-        ("http://no-such-host.invalid:1", "has no address (its name can't be resolved): that is the HTTP proxy"),
+        (
+            "http://no-such-host.invalid:1",
+            "has no address (its name can't be resolved): that is the HTTP proxy",
+        ),
     ],
 )
-def test_the_http_proxy_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str, proxy: str, text: str) -> None:
+def test_the_http_proxy_is_named(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, proxy: str, text: str
+) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, proxy)
     monkeypatch.delenv("NO_PROXY", raising=False)
     error = failure(f"{scheme}://192.0.2.1/v1")
     assert text in error.message
-    assert "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)" in error.message
+    assert (
+        "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
+        in error.message
+    )
 
 
-def test_an_http_proxy_that_breaks_off(monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstream) -> None:
+def test_an_http_proxy_that_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstream
+) -> None:
     upstream.then(Script(None, [RESET]))
     monkeypatch.setenv("HTTP_PROXY", upstream.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert "before the answer was complete (through the HTTP proxy" in failure("http://192.0.2.1/v1").message
+    assert (
+        "before the answer was complete (through the HTTP proxy"
+        in failure("http://192.0.2.1/v1").message
+    )
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_web_page_of_a_good_status(proxy: str, upstream: ScriptedUpstream, *, stream: bool) -> None:
+def test_a_web_page_of_a_good_status(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
     upstream.then(answers(b"<html>Welcome</html>", headers={"content-type": "text/html"}))
-    body = {"model": "m", "max_tokens": 1, "stream": stream, "messages": [{"role": "user", "content": "a"}]}
+    body = {
+        "model": "m",
+        "max_tokens": 1,
+        "stream": stream,
+        "messages": [{"role": "user", "content": "a"}],
+    }
     answer = httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False)
-    assert (answer.status_code, "answered text/html: that is no OpenAI-compatible API" in answer.text) == (500, True)
+    assert (
+        answer.status_code,
+        "answered text/html: that is no OpenAI-compatible API" in answer.text,
+    ) == (500, True)
 
 
 def test_a_right_answer_of_a_wrong_type(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion("Hi"), headers={"content-type": "text/html"}))
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
-    assert httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False).json()["content"][0]["text"] == "Hi"
+    assert (
+        httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False).json()["content"][0]["text"]
+        == "Hi"
+    )

@@ -13,10 +13,22 @@ from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Upstream
 from anthropic_proxy.wire import sse
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 LIMIT = 2**20
-REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 STREAM = REQUEST | {"stream": True}
 COLLECTED = REQUEST | {"stop_sequences": ["never"]}
 TOO_LARGE = completion("x" * 2 * LIMIT)
@@ -74,7 +86,9 @@ def test_streams_may_have_any_size(bounded: str, upstream: ScriptedUpstream) -> 
     assert "message_stop" in told.text
 
 
-def test_an_endless_event(proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_event(
+    proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", LIMIT)
     upstream.then(streams([b"data: ", *[b"x" * 65536] * 32], done=False))
     told = httpx.post(f"{proxy}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False)

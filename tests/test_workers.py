@@ -33,5 +33,11 @@ print(len(dead))
 
 
 def test_workers_that_end_at_the_same_time_do_not_end_the_first_process() -> None:
-    done = subprocess.run([sys.executable, "-c", BOTH_AT_ONCE], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH_AT_ONCE],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert (done.stdout.splitlines()[-1:], done.returncode) == (["3"], 0), done.stderr

@@ -7,4 +7,6 @@ from pydantic import AliasChoices
 
 def names(field: Any) -> list[str]:
     alias = field.validation_alias
-    return [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+    return (
+        [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+    )

@@ -66,7 +66,9 @@ TOOLS: Mapping[str, str] = {
     "web_fetch_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
     "code_execution_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
     "advisor_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
-    "mcp_toolset": ("only Anthropic connects to it: left out, told to the model and in a response header; alone: refused"),
+    "mcp_toolset": (
+        "only Anthropic connects to it: left out, told to the model and in a response header; alone: refused"
+    ),
 }
 
 # Content blocks of answers, by type.
@@ -121,10 +123,18 @@ def page() -> str:
         _table("Endpoints", ("Path", "What becomes of it"), _named(ENDPOINTS)),
         _table("Fields of requests", ("Field", "What becomes of it"), _named(FIELDS)),
         _table("Content blocks of requests", ("Block", "What becomes of it"), _named(BLOCKS)),
-        _table("Tools", ("Type", "What becomes of it"), ((f"`{name}{_star(name)}`", text) for name, text in TOOLS.items())),
+        _table(
+            "Tools",
+            ("Type", "What becomes of it"),
+            ((f"`{name}{_star(name)}`", text) for name, text in TOOLS.items()),
+        ),
         _table("Content blocks of answers", ("Block", "What it is made of"), _named(ANSWERS)),
         _table("Stop reasons", ("Stop reason", "Finish reasons", "Also"), _stops()),
-        _table("Errors", ("Status", "Type"), ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items())),
+        _table(
+            "Errors",
+            ("Status", "Type"),
+            ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items()),
+        ),
     )
     return "\n".join([_HEAD, *sections])
 

@@ -120,9 +120,19 @@ GUIDES: Mapping[str, Guide] = {
         f"{_ALL}, thinking, prefill",
         "a call that Groq finds malformed is an error that may be tried again",
     ),
-    "together": Guide("Together", "https://api.together.xyz", "...", f"{_ALL}, thinking", "a prefilled answer is refused"),
+    "together": Guide(
+        "Together",
+        "https://api.together.xyz",
+        "...",
+        f"{_ALL}, thinking",
+        "a prefilled answer is refused",
+    ),
     "fireworks": Guide(
-        "Fireworks", "https://api.fireworks.ai/inference", "fw_...", f"{_ALL}, thinking", "a prefilled answer is refused"
+        "Fireworks",
+        "https://api.fireworks.ai/inference",
+        "fw_...",
+        f"{_ALL}, thinking",
+        "a prefilled answer is refused",
     ),
     "cerebras": Guide(
         "Cerebras",
@@ -132,7 +142,11 @@ GUIDES: Mapping[str, Guide] = {
         "few models see",
     ),
     "xai": Guide(
-        "xAI", "https://api.x.ai", "xai-...", f"{_ALL}, thinking", "a wrong key is told as a 400 there, and as such"
+        "xAI",
+        "https://api.x.ai",
+        "xai-...",
+        f"{_ALL}, thinking",
+        "a wrong key is told as a 400 there, and as such",
     ),
     "gemini": Guide(
         "Gemini",
@@ -181,7 +195,11 @@ GUIDES: Mapping[str, Guide] = {
         "a NIM of your own must be started with its switch for tools, else `tool_choice` is refused",
     ),
     "github": Guide(
-        "GitHub Models", "https://models.github.ai", "ghp_...", _ALL, "small limits of tokens for each request"
+        "GitHub Models",
+        "https://models.github.ai",
+        "ghp_...",
+        _ALL,
+        "small limits of tokens for each request",
     ),
     "huggingface": Guide(
         "Hugging Face router",
@@ -191,7 +209,11 @@ GUIDES: Mapping[str, Guide] = {
         "`MODEL:PROVIDER` names the provider behind it",
     ),
     "perplexity": Guide(
-        "Perplexity", "https://api.perplexity.ai", "pplx-...", "text, streams, images, structured outputs", "no tools"
+        "Perplexity",
+        "https://api.perplexity.ai",
+        "pplx-...",
+        "text, streams, images, structured outputs",
+        "no tools",
     ),
     "generic": Guide(
         "Any other server",
@@ -223,8 +245,13 @@ def page() -> str:
 
 def _section(dialect: Dialect) -> str:
     guide = GUIDES[dialect.name]
-    lines = [f"UPSTREAM_BASE_URL={guide.url}", *([f"UPSTREAM_API_KEY={guide.key}"] if guide.key else [])]
-    known = ", ".join(f"`{'*' if host.startswith('.') else ''}{host}`" for host in dialect.hosts) or _unnamed(dialect)
+    lines = [
+        f"UPSTREAM_BASE_URL={guide.url}",
+        *([f"UPSTREAM_API_KEY={guide.key}"] if guide.key else []),
+    ]
+    known = ", ".join(
+        f"`{'*' if host.startswith('.') else ''}{host}`" for host in dialect.hosts
+    ) or _unnamed(dialect)
     works = f"Works: {guide.works}."
     return "\n".join(
         [
@@ -276,7 +303,11 @@ def _facts(rows: Iterable[Dialect]) -> Iterable[str]:
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "; ".join(f"{name}: {text}" for name, text in value) if isinstance(value, tuple) else str(value)
+    return (
+        "; ".join(f"{name}: {text}" for name, text in value)
+        if isinstance(value, tuple)
+        else str(value)
+    )
 
 
 if __name__ == "__main__":

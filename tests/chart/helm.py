@@ -31,7 +31,9 @@ class HelmError(Exception):
 
 
 def _engine() -> Any:
-    return pytest.importorskip("helm_python", reason="Helm's engine can't be installed on this machine")
+    return pytest.importorskip(
+        "helm_python", reason="Helm's engine can't be installed on this machine"
+    )
 
 
 def read(path: Path) -> Values:
@@ -74,14 +76,23 @@ def _merged(below: Values, above: Values) -> Values:
 
 
 @lru_cache(maxsize=64)
-def _texts(values: str, kubernetes: str, name: str, apis: tuple[str, ...], path: Path) -> dict[str, str]:
+def _texts(
+    values: str, kubernetes: str, name: str, apis: tuple[str, ...], path: Path
+) -> dict[str, str]:
     engine = _engine()
-    options = {"name": name, "namespace": "llm", "kube_version": f"v{kubernetes}.0", "api_versions": apis}
+    options = {
+        "name": name,
+        "namespace": "llm",
+        "kube_version": f"v{kubernetes}.0",
+        "api_versions": apis,
+    }
     with engine.Chart.load(str(path)) as chart:
         try:
             chart.validate_schema(json.loads(values))
             # The package's own `render` knows no version of Kubernetes.
-            rendered = engine._native.call_string("helm_render", chart._raw(), values, json.dumps(options))
+            rendered = engine._native.call_string(
+                "helm_render", chart._raw(), values, json.dumps(options)
+            )
         except engine.HelmError as error:
             raise HelmError(str(error)) from None
     found: dict[str, str] = json.loads(rendered)
@@ -91,7 +102,12 @@ def _texts(values: str, kubernetes: str, name: str, apis: tuple[str, ...], path:
 def objects(values: Values | None = None, **options: Any) -> list[Object]:
     """All that `helm install` would make, and the pods of `helm test`. options: of `texts`. Raises HelmError."""
     rendered = texts(values, **options)
-    parts = [part for path in sorted(rendered) if path != "NOTES.txt" for part in _SEPARATOR.split(rendered[path])]
+    parts = [
+        part
+        for path in sorted(rendered)
+        if path != "NOTES.txt"
+        for part in _SEPARATOR.split(rendered[path])
+    ]
     return [each for part in parts if (each := yaml.safe_load(part))]
 
 

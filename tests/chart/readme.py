@@ -41,7 +41,9 @@ def values(text: str) -> list[Value]:
     return list(_values(root, yaml.safe_load(text), lines, ()))
 
 
-def _values(node: yaml.MappingNode, held: dict[str, object], lines: list[str], path: tuple[str, ...]) -> Iterator[Value]:
+def _values(
+    node: yaml.MappingNode, held: dict[str, object], lines: list[str], path: tuple[str, ...]
+) -> Iterator[Value]:
     for key, child in node.value:
         here = (*path, key.value)
         value = held[key.value]
@@ -71,7 +73,9 @@ def _comment(lines: list[str], number: int) -> str:
 def page(text: str) -> str:
     """The README for a values.yaml."""
     rows = "\n".join(value.row for value in values(text))
-    return f"{_HEAD.read_text()}\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n{rows}\n"
+    return (
+        f"{_HEAD.read_text()}\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n{rows}\n"
+    )
 
 
 if __name__ == "__main__":

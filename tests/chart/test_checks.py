@@ -23,7 +23,10 @@ def _error(values: Values, **options: Any) -> str:
     ("values", "hint"),
     [
         ({"image": {"repository": ""}}, "set image.repository"),
-        ({"upstream": {"url": ""}}, "set upstream.url to an OpenAI-compatible server, or configFile, or ollama.enabled"),
+        (
+            {"upstream": {"url": ""}},
+            "set upstream.url to an OpenAI-compatible server, or configFile, or ollama.enabled",
+        ),
     ],
 )
 def test_what_must_be_set(values: Values, hint: str) -> None:
@@ -40,12 +43,14 @@ def test_what_must_be_set(values: Values, hint: str) -> None:
     ],
 )
 def test_what_takes_the_place_of_an_upstream(values: Values) -> None:
-    settings = next(each["data"] for each in kinds({"upstream": {"url": ""}, **values})["ConfigMap"])
+    settings = next(
+        each["data"] for each in kinds({"upstream": {"url": ""}, **values})["ConfigMap"]
+    )
     assert "http://ollama:11434" not in settings.values()
 
 
 @pytest.mark.parametrize(("name", "is_secret"), SETTINGS.items())
-def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> None:  # noqa: FBT001 - of a table
+def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> None:
     values = {"secrets": {"values": {name: "a"}}}
     if is_secret:
         assert one("Secret", values)["stringData"] == {name: "a"}
@@ -74,7 +79,9 @@ def test_unknown_names_of_secrets(place: str, name: str, hint: str) -> None:
     assert "canary" not in error
 
 
-@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "HTTPS_PROXY", "no_proxy", "UPSTREAM_EXTRA_BODY"])
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_HEADERS", "HTTPS_PROXY", "no_proxy", "UPSTREAM_EXTRA_BODY"]
+)
 def test_other_names_of_secrets(name: str) -> None:
     assert one("Secret", {"secrets": {"values": {name: "a"}}})["stringData"] == {name: "a"}
 
@@ -87,7 +94,10 @@ def test_secrets_that_the_configuration_file_uses(content: str) -> None:
         assert "secrets.values.OPENAI_KEY" in _error({**values, "configFile": other})
     hidden = {"configFile": {"existingConfigMap": {"name": "mine"}}, "secrets": values["secrets"]}
     assert one("Secret", hidden)
-    mounted = {"extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}], "secrets": values["secrets"]}
+    mounted = {
+        "extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}],
+        "secrets": values["secrets"],
+    }
     assert one("Secret", mounted)
 
 
@@ -124,19 +134,29 @@ def test_the_own_variables_are_settings() -> None:
 @pytest.mark.parametrize("value", [1, True, None, {"a": "b"}])
 def test_environment_variables_are_text(key: str, value: object) -> None:
     variables = [{"name": "A", "value": value}]
-    values = {"extraEnv": variables} if key == "extraEnv" else {"ollama": {"enabled": True, "extraEnv": variables}}
+    values = (
+        {"extraEnv": variables}
+        if key == "extraEnv"
+        else {"ollama": {"enabled": True, "extraEnv": variables}}
+    )
     assert "extraEnv/0/value" in _error(values)
 
 
 @pytest.mark.parametrize(
     ("values", "hint"),
     [
-        ({"autoscaling": {"enabled": True, "minReplicas": 12}}, "minReplicas is 12, which is more than"),
+        (
+            {"autoscaling": {"enabled": True, "minReplicas": 12}},
+            "minReplicas is 12, which is more than",
+        ),
         (
             {"keda": {"enabled": True, "minReplicas": 12, "prometheusAddress": "http://p"}},
             "keda.minReplicas is 12, which is more than keda.maxReplicas: 10",
         ),
-        ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "set resources.requests.cpu"),
+        (
+            {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+            "set resources.requests.cpu",
+        ),
         ({"autoscaling": {"enabled": True}, "resources": None}, "set resources.requests.cpu"),
         ({"service": {"port": 9090}}, "service.port and metrics.port are both 9090"),
         (
@@ -153,7 +173,10 @@ def test_values_that_do_not_fit_together(values: Values, hint: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}, "limits": {"cpu": 1}}},
+        {
+            "autoscaling": {"enabled": True},
+            "resources": {"requests": {"cpu": None}, "limits": {"cpu": 1}},
+        },
         {"autoscaling": {"enabled": True, "minReplicas": 10}},
         {"service": {"type": "LoadBalancer", "port": 9090}},
         {"drain": {"timeoutSeconds": 7200}, "ingress": {"enabled": True}},
@@ -166,10 +189,26 @@ def test_values_that_fit_together(values: Values) -> None:
 @pytest.mark.parametrize(
     ("values", "path", "api"),
     [
-        ({"metrics": {"serviceMonitor": {"enabled": True}}}, "metrics.serviceMonitor.enabled", "monitoring.coreos.com/v1"),
-        ({"metrics": {"podMonitor": {"enabled": True}}}, "metrics.podMonitor.enabled", "monitoring.coreos.com/v1"),
-        ({"metrics": {"prometheusRule": {"enabled": True}}}, "metrics.prometheusRule.enabled", "monitoring.coreos.com/v1"),
-        ({"keda": {"enabled": True, "prometheusAddress": "http://p"}}, "keda.enabled", "keda.sh/v1alpha1"),
+        (
+            {"metrics": {"serviceMonitor": {"enabled": True}}},
+            "metrics.serviceMonitor.enabled",
+            "monitoring.coreos.com/v1",
+        ),
+        (
+            {"metrics": {"podMonitor": {"enabled": True}}},
+            "metrics.podMonitor.enabled",
+            "monitoring.coreos.com/v1",
+        ),
+        (
+            {"metrics": {"prometheusRule": {"enabled": True}}},
+            "metrics.prometheusRule.enabled",
+            "monitoring.coreos.com/v1",
+        ),
+        (
+            {"keda": {"enabled": True, "prometheusAddress": "http://p"}},
+            "keda.enabled",
+            "keda.sh/v1alpha1",
+        ),
         (
             {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}},
             "httpRoute.enabled",

@@ -24,7 +24,9 @@ def _run(address: str, key: str = "") -> subprocess.CompletedProcess[str]:
     # Pods have no such proxy; one that is set must not matter.
     environment = {"CLIENT_KEY": key, "http_proxy": "http://127.0.0.1:1"}
     arguments = [sys.executable, *command, address + path]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    return subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -60,10 +62,17 @@ def test_it_fails_where_nothing_listens() -> None:
 
 @pytest.mark.parametrize(
     ("key", "code", "text"),
-    [("", 0, "set tests.existingSecret"), (KEY, 0, "qwen3:4b"), ("another", 1, "invalid x-api-key")],
+    [
+        ("", 0, "set tests.existingSecret"),
+        (KEY, 0, "qwen3:4b"),
+        ("another", 1, "invalid x-api-key"),
+    ],
 )
 def test_clients_that_need_a_key(key: str, code: int, text: str) -> None:
-    with ScriptedUpstream() as upstream, running_proxy(upstream.url, PROXY_API_KEYS=f"test={KEY}") as proxy:
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, PROXY_API_KEYS=f"test={KEY}") as proxy,
+    ):
         upstream.then(answers(MODELS))
         done = _run(proxy, key)
     assert (done.returncode, text in done.stdout) == (code, True), done.stdout + done.stderr
@@ -72,14 +81,23 @@ def test_clients_that_need_a_key(key: str, code: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("values", "urls"),
     [
-        ({}, ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/v1/models"]),
+        (
+            {},
+            ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/v1/models"],
+        ),
         (
             {"service": {"type": "NodePort"}},
-            ["http://demo-anthropic-proxy-metrics:9090/readyz", "http://demo-anthropic-proxy:80/v1/models"],
+            [
+                "http://demo-anthropic-proxy-metrics:9090/readyz",
+                "http://demo-anthropic-proxy:80/v1/models",
+            ],
         ),
         (
             {"tls": {"existingSecret": "a"}},
-            ["http://demo-anthropic-proxy:9090/readyz", "https://demo-anthropic-proxy:80/v1/models"],
+            [
+                "http://demo-anthropic-proxy:9090/readyz",
+                "https://demo-anthropic-proxy:80/v1/models",
+            ],
         ),
         (
             {"tls": {"existingSecret": "a", "clientCA": {"existingSecret": {"name": "b"}}}},
@@ -93,6 +111,10 @@ def test_what_it_requests(values: Values, urls: list[str]) -> None:
 
 
 def test_the_key_that_it_sends() -> None:
-    (container,) = one("Pod", {"tests": {"existingSecret": {"name": "a", "key": "b"}}})["spec"]["containers"]
-    assert container["env"] == [{"name": "CLIENT_KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]
+    (container,) = one("Pod", {"tests": {"existingSecret": {"name": "a", "key": "b"}}})["spec"][
+        "containers"
+    ]
+    assert container["env"] == [
+        {"name": "CLIENT_KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+    ]
     assert "env" not in one("Pod")["spec"]["containers"][0]

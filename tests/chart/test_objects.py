@@ -10,7 +10,19 @@ import yaml
 from anthropic_proxy.config.file import parse
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.server.supervisor import _PATIENCE
-from tests.chart.helm import CI_VALUES, HelmError, Object, Values, kinds, objects, one, pods, proxy, read, texts
+from tests.chart.helm import (
+    CI_VALUES,
+    HelmError,
+    Object,
+    Values,
+    kinds,
+    objects,
+    one,
+    pods,
+    proxy,
+    read,
+    texts,
+)
 
 EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 CANARY = "canary"
@@ -46,13 +58,16 @@ def test_users_are_the_image_s_and_may_be_the_cluster_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kubernetes", "action"), [("1.29", {"exec": {"command": ["sleep", "10"]}}), ("1.30", {"sleep": {"seconds": 10}})]
+    ("kubernetes", "action"),
+    [("1.29", {"exec": {"command": ["sleep", "10"]}}), ("1.30", {"sleep": {"seconds": 10}})],
 )
 def test_pods_serve_on_before_they_end(kubernetes: str, action: Object) -> None:
     assert proxy(kubernetes=kubernetes)["lifecycle"] == {"preStop": action}
 
 
-@pytest.mark.parametrize("drain", [{}, {"preStopSeconds": 0, "timeoutSeconds": 0.5}, {"timeoutSeconds": 3600}])
+@pytest.mark.parametrize(
+    "drain", [{}, {"preStopSeconds": 0, "timeoutSeconds": 0.5}, {"timeoutSeconds": 3600}]
+)
 def test_pods_are_given_the_time_that_they_take(drain: Values) -> None:
     values = {"drain": drain}
     given = one("Deployment", values)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
@@ -63,7 +78,10 @@ def test_pods_are_given_the_time_that_they_take(drain: Values) -> None:
 
 def test_one_comes_before_one_goes() -> None:
     spec = one("Deployment")["spec"]
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
     assert spec["replicas"] > 1
     volume = {"replicaCount": 1, "persistence": {"enabled": True}}
     assert one("Deployment", volume)["spec"]["strategy"] == {"type": "Recreate"}
@@ -73,14 +91,26 @@ def test_one_comes_before_one_goes() -> None:
 
 def test_probes_ask_the_port_for_them() -> None:
     container = proxy()
-    asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
+    asked = {
+        probe: container[f"{probe}Probe"]["httpGet"]
+        for probe in ("startup", "liveness", "readiness")
+    }
     assert asked == {
         "startup": {"path": "/startupz", "port": "metrics"},
         "liveness": {"path": "/livez", "port": "metrics"},
         "readiness": {"path": "/readyz", "port": "metrics"},
     }
-    assert {"name": "metrics", "containerPort": int(_settings({})["METRICS_PORT"]), "protocol": "TCP"} in container["ports"]
-    other = proxy({"livenessProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 60}, "startupProbe": None})
+    assert {
+        "name": "metrics",
+        "containerPort": int(_settings({})["METRICS_PORT"]),
+        "protocol": "TCP",
+    } in container["ports"]
+    other = proxy(
+        {
+            "livenessProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 60},
+            "startupProbe": None,
+        }
+    )
     assert (other["livenessProbe"]["periodSeconds"], "startupProbe" in other) == (60, False)
 
 
@@ -93,9 +123,14 @@ def test_changes_of_the_configuration_replace_pods() -> None:
         {"secrets": {"values": {"UPSTREAM_API_KEY": "b"}}},
         {"configFile": {"content": "upstreams: {}"}},
     ]
-    seen = [one("Deployment", values)["spec"]["template"]["metadata"]["annotations"] for values in sets]
+    seen = [
+        one("Deployment", values)["spec"]["template"]["metadata"]["annotations"] for values in sets
+    ]
     assert all(a != b for a, b in itertools.combinations(seen, 2))
-    assert one("Deployment", {"replicaCount": 5})["spec"]["template"]["metadata"]["annotations"] == seen[0]
+    assert (
+        one("Deployment", {"replicaCount": 5})["spec"]["template"]["metadata"]["annotations"]
+        == seen[0]
+    )
 
 
 @EVERY
@@ -105,7 +140,9 @@ def test_secrets_are_in_secrets_alone(path: Any) -> None:
         assert each["kind"] == "Secret" or CANARY not in yaml.safe_dump(each)
     assert CANARY not in texts(values)["NOTES.txt"]
     given = values.get("secrets", {}).get("values", {})
-    assert [each["stringData"] for each in kinds(values).get("Secret", [])] == ([given] if given else [])
+    assert [each["stringData"] for each in kinds(values).get("Secret", [])] == (
+        [given] if given else []
+    )
 
 
 def test_values_of_secrets_are_texts() -> None:
@@ -128,7 +165,10 @@ def test_values_that_yaml_changes_are_rejected(value: object) -> None:
 
 
 def test_secrets_of_one_s_own() -> None:
-    given = {"existingSecret": "mine", "fromKeys": {"UPSTREAM_API_KEY": {"name": "openrouter", "key": "token"}}}
+    given = {
+        "existingSecret": "mine",
+        "fromKeys": {"UPSTREAM_API_KEY": {"name": "openrouter", "key": "token"}},
+    }
     container = proxy({"secrets": given})
     assert {"secretRef": {"name": "mine"}} in container["envFrom"]
     reference = {"secretKeyRef": {"name": "openrouter", "key": "token"}}
@@ -155,11 +195,16 @@ def test_settings_are_written_as_the_server_reads_them() -> None:
 
 def test_where_the_upstream_is() -> None:
     assert _settings({})["UPSTREAM_BASE_URL"] == "http://ollama:11434"
-    assert _settings({"ollama": {"enabled": True}})["UPSTREAM_BASE_URL"] == "http://demo-anthropic-proxy-ollama:11434"
+    assert (
+        _settings({"ollama": {"enabled": True}})["UPSTREAM_BASE_URL"]
+        == "http://demo-anthropic-proxy-ollama:11434"
+    )
     content = "# The first one first\nupstreams:\n  b: {url: http://b}\n  a: {url: http://a}\n"
     values = {"configFile": {"content": content}}
     assert "UPSTREAM_BASE_URL" not in _settings(values)
-    file = next(each for each in kinds(values)["ConfigMap"] if each["metadata"]["name"].endswith("-file"))
+    file = next(
+        each for each in kinds(values)["ConfigMap"] if each["metadata"]["name"].endswith("-file")
+    )
     assert file["data"]["upstreams.yaml"] == content
     assert _settings(values)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/upstreams.yaml"
     theirs = {"configFile": {"existingConfigMap": {"name": "mine", "key": "a.yaml"}}}
@@ -169,7 +214,11 @@ def test_where_the_upstream_is() -> None:
 def test_the_example_of_a_file_is_one() -> None:
     (path,) = [each for each in CI_VALUES if each.stem == "file-values"]
     values = read(path)
-    held = next(each["data"]["upstreams.yaml"] for each in kinds(values)["ConfigMap"] if "upstreams.yaml" in each["data"])
+    held = next(
+        each["data"]["upstreams.yaml"]
+        for each in kinds(values)["ConfigMap"]
+        if "upstreams.yaml" in each["data"]
+    )
     file = parse(held, "upstreams.yaml", values["secrets"]["values"], lambda path: path.read_text())
     assert list(file.upstreams) == ["openai", "local"]
 
@@ -179,7 +228,10 @@ def test_the_example_of_a_file_is_one() -> None:
     [
         ({"clientKeys": {"existingSecret": {"name": "a"}}}, "PROXY_API_KEYS_FILE"),
         ({"tls": {"existingSecret": "a"}}, "TLS_CERT_FILE"),
-        ({"tls": {"existingSecret": "b", "clientCA": {"existingSecret": {"name": "a"}}}}, "TLS_CLIENT_CA_FILE"),
+        (
+            {"tls": {"existingSecret": "b", "clientCA": {"existingSecret": {"name": "a"}}}},
+            "TLS_CLIENT_CA_FILE",
+        ),
         ({"configFile": {"existingConfigMap": {"name": "a"}}}, "CONFIG_FILE"),
     ],
 )
@@ -188,7 +240,10 @@ def test_files_are_where_the_settings_say(values: Values, file: str) -> None:
     folder = _settings(values)[file].rpartition("/")[0]
     (mount,) = [each for each in proxy(values)["volumeMounts"] if each["mountPath"] == folder]
     assert (mount["readOnly"], "subPath" in mount) == (True, False)
-    volumes = {each["name"]: each for each in one("Deployment", values)["spec"]["template"]["spec"]["volumes"]}
+    volumes = {
+        each["name"]: each
+        for each in one("Deployment", values)["spec"]["template"]["spec"]["volumes"]
+    }
     assert "a" in str(volumes[mount["name"]])
 
 
@@ -201,7 +256,10 @@ def test_who_says_how_many() -> None:
     assert [each["type"] for each in metrics] == ["Resource", "Pods"]
     assert metrics[1]["pods"]["metric"]["name"] in _metric_names()
     assert kinds(keda).get("HorizontalPodAutoscaler") is None
-    assert "anthropic_proxy_requests_in_flight" in one("ScaledObject", keda)["spec"]["triggers"][0]["metadata"]["query"]
+    assert (
+        "anthropic_proxy_requests_in_flight"
+        in one("ScaledObject", keda)["spec"]["triggers"][0]["metadata"]["query"]
+    )
 
 
 def _metric_names() -> set[str]:
@@ -218,5 +276,5 @@ def _metric_names() -> set[str]:
         ({"podDisruptionBudget": {"enabled": False}}, False),
     ],
 )
-def test_a_budget_where_there_can_be_several(values: Values, is_made: bool) -> None:  # noqa: FBT001 - a case's outcome
+def test_a_budget_where_there_can_be_several(values: Values, is_made: bool) -> None:
     assert ("PodDisruptionBudget" in kinds(values)) == is_made

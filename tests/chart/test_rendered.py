@@ -52,14 +52,21 @@ def _checked(found: list[dict[str, Any]]) -> dict[str, str | None]:
     """Kinds, and what is wrong with each; None where nothing is."""
     assert NODE is not None
     done = subprocess.run(
-        [NODE, "check.mjs"], cwd=CRDS, input=json.dumps(found), capture_output=True, text=True, check=True
+        [NODE, "check.mjs"],
+        cwd=CRDS,
+        input=json.dumps(found),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     checked: dict[str, str | None] = json.loads(done.stdout)
     return checked
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
-@pytest.mark.skipif(not (CRDS / "node_modules").is_dir(), reason="`npm ci` was not run in tests/chart/crds")
+@pytest.mark.skipif(
+    not (CRDS / "node_modules").is_dir(), reason="`npm ci` was not run in tests/chart/crds"
+)
 def test_operators_know_it() -> None:
     found = list(_operators())
     kinds = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "BackendTLSPolicy")
@@ -78,17 +85,25 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus")
+@pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus"
+)
 def test_prometheus_knows_the_rules(rules: Path) -> None:
     """And they alert when they should, as those do that they are made of."""
     shutil.copy(RULES_TEST, rules.parent)
     for command in (["check", "rules", rules.name], ["test", "rules", RULES_TEST.name]):
-        done = subprocess.run([str(PROMTOOL), *command], cwd=rules.parent, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(PROMTOOL), *command], cwd=rules.parent, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alerts_can_be_left_out() -> None:
-    given = {"enabled": True, "disabled": ["AnthropicProxyDown"], "groups": [{"name": "own", "rules": []}]}
+    given = {
+        "enabled": True,
+        "disabled": ["AnthropicProxyDown"],
+        "groups": [{"name": "own", "rules": []}],
+    }
     groups = one("PrometheusRule", {"metrics": {"prometheusRule": given}})["spec"]["groups"]
     names = [rule.get("alert") for group in groups for rule in group["rules"]]
     assert "AnthropicProxyErrors" in names

@@ -25,17 +25,25 @@ def test_selectors_never_change() -> None:
 @EVERY
 def test_labels_are_the_recommended_ones(path: Any) -> None:
     for each in objects(read(path)):
-        if not each["metadata"]["name"].startswith("demo-more") and each["metadata"]["name"] != "demo-text":
+        if (
+            not each["metadata"]["name"].startswith("demo-more")
+            and each["metadata"]["name"] != "demo-text"
+        ):
             labels = each["metadata"]["labels"]
             assert labels["app.kubernetes.io/part-of"] == "anthropic-proxy"
             assert {
-                f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "version", "managed-by")
+                f"app.kubernetes.io/{key}"
+                for key in ("name", "instance", "component", "version", "managed-by")
             } <= set(labels)
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 53, "my-anthropic-proxy"])
 def test_names_are_short_enough(name: str) -> None:
-    values = {"ollama": {"enabled": True}, "metrics": {"dashboard": {"enabled": True}}, "service": {"type": "NodePort"}}
+    values = {
+        "ollama": {"enabled": True},
+        "metrics": {"dashboard": {"enabled": True}},
+        "service": {"type": "NodePort"},
+    }
     names = [(each["kind"], each["metadata"]["name"]) for each in objects(values, name=name)]
     assert len(set(names)) == len(names)
     assert all(len(each) <= 63 - len("-0") for _, each in names)
@@ -58,16 +66,25 @@ def test_what_gateways_speak() -> None:
 
 
 def test_metrics_stay_within_the_cluster() -> None:
-    services = {each["metadata"]["name"]: each["spec"] for each in kinds({"service": {"type": "LoadBalancer"}})["Service"]}
+    services = {
+        each["metadata"]["name"]: each["spec"]
+        for each in kinds({"service": {"type": "LoadBalancer"}})["Service"]
+    }
     ports = {name: [port["name"] for port in spec["ports"]] for name, spec in services.items()}
     assert ports == {"demo-anthropic-proxy": ["http"], "demo-anthropic-proxy-metrics": ["metrics"]}
     assert services["demo-anthropic-proxy-metrics"]["type"] == "ClusterIP"
 
 
 def test_streams_have_no_limit() -> None:
-    route = one("HTTPRoute", {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}})["spec"]["rules"][0]
+    route = one("HTTPRoute", {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}})[
+        "spec"
+    ]["rules"][0]
     assert route["timeouts"] == {"request": "0s", "backendRequest": "0s"}
-    given = {"enabled": True, "controller": "nginx", "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"}}
+    given = {
+        "enabled": True,
+        "controller": "nginx",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
+    }
     annotations = one("Ingress", {"ingress": given})["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"
     assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == "1g"
@@ -75,7 +92,9 @@ def test_streams_have_no_limit() -> None:
 
 def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
     """It never sends a request again whose bytes have gone out, so that no answer is paid for twice."""
-    annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"]["annotations"]
+    annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"][
+        "annotations"
+    ]
     assert not [name for name in annotations if "next-upstream" in name]
 
 
@@ -89,7 +108,9 @@ def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
 )
 def test_controllers_speak_https_to_pods_that_do(controller: str, name: str, value: str) -> None:
     ingress = {"enabled": True, "controller": controller}
-    annotations = one("Ingress", {"ingress": ingress, "tls": {"existingSecret": "a"}})["metadata"]["annotations"]
+    annotations = one("Ingress", {"ingress": ingress, "tls": {"existingSecret": "a"}})["metadata"][
+        "annotations"
+    ]
     assert annotations[name] == value
     assert name not in one("Ingress", {"ingress": ingress})["metadata"]["annotations"]
 
@@ -102,7 +123,10 @@ def test_gateways_speak_https_to_pods_that_do(version: str) -> None:
     policy = one("BackendTLSPolicy", values)
     assert policy["apiVersion"] == f"gateway.networking.k8s.io/{version}"
     assert policy["spec"]["targetRefs"][0]["name"] == one("Service", values)["metadata"]["name"]
-    assert policy["spec"]["validation"] == {"hostname": "claude.internal", "wellKnownCACertificates": "System"}
+    assert policy["spec"]["validation"] == {
+        "hostname": "claude.internal",
+        "wellKnownCACertificates": "System",
+    }
     assert "BackendTLSPolicy" not in kinds({"httpRoute": {**route, "backendTLS": tls}})
 
 
@@ -111,13 +135,17 @@ def test_connections_outlive_the_idle_time_of_the_load_balancer() -> None:
 
     def both(settings: Values) -> tuple[float, float]:
         values = {"ingress": {"enabled": True, "controller": "alb"}, "settings": settings}
-        attributes = one("Ingress", values)["metadata"]["annotations"]["alb.ingress.kubernetes.io/load-balancer-attributes"]
+        attributes = one("Ingress", values)["metadata"]["annotations"][
+            "alb.ingress.kubernetes.io/load-balancer-attributes"
+        ]
         return float(_settings(values)["KEEPALIVE_TIMEOUT"]), float(attributes.partition("=")[2])
 
     ours, theirs = both({})
     assert ours > theirs
     assert both({"KEEPALIVE_TIMEOUT": 9})[0] == 9
-    assert "KEEPALIVE_TIMEOUT" not in _settings({"ingress": {"enabled": True, "controller": "nginx"}})
+    assert "KEEPALIVE_TIMEOUT" not in _settings(
+        {"ingress": {"enabled": True, "controller": "nginx"}}
+    )
     assert "KEEPALIVE_TIMEOUT" not in _settings({"ingress": {"controller": "alb"}})
 
 
@@ -134,7 +162,10 @@ def _egress_ports(values: Values) -> list[list[int]]:
     ("given", "peers"),
     [
         ({}, [[{"podSelector": {}}]] * 2),
-        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, [[{"ipBlock": {"cidr": "10.0.0.0/8"}}], [{"podSelector": {}}]]),
+        (
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+            [[{"ipBlock": {"cidr": "10.0.0.0/8"}}], [{"podSelector": {}}]],
+        ),
         ({"from": [], "metricsFrom": []}, [None, None]),
     ],
     ids=["namespace", "named", "all"],
@@ -157,7 +188,9 @@ def test_what_pods_reach() -> None:
         {"extraEnv": [{"name": "https_proxy", "value": "a:3128"}]},
     ):
         assert _egress_ports(text) == [[53, 53], [11434], [3128], [443]]
-    policy = one("NetworkPolicy", {"networkPolicy": {"enabled": True, "egress": {"enabled": False}}})["spec"]
+    policy = one(
+        "NetworkPolicy", {"networkPolicy": {"enabled": True, "egress": {"enabled": False}}}
+    )["spec"]
     assert (policy["policyTypes"], "egress" in policy) == (["Ingress"], False)
 
 
@@ -199,7 +232,10 @@ def test_who_reaches_ollama() -> None:
     policies = {each["metadata"]["name"]: each["spec"] for each in kinds(values)["NetworkPolicy"]}
     (rule,) = policies["demo-anthropic-proxy-ollama"]["ingress"]
     peers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
-    asking = [one(kind, values)["spec"]["template"]["metadata"]["labels"] for kind in ("Deployment", "Job")]
+    asking = [
+        one(kind, values)["spec"]["template"]["metadata"]["labels"]
+        for kind in ("Deployment", "Job")
+    ]
     assert all(peer.items() <= labels.items() for peer, labels in zip(peers, asking, strict=True))
     (asked,) = [each["to"] for each in policies["demo-anthropic-proxy"]["egress"] if "to" in each]
     assert asked[0]["podSelector"] == policies["demo-anthropic-proxy-ollama"]["podSelector"]
@@ -207,9 +243,14 @@ def test_who_reaches_ollama() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "key", "endpoints"),
-    [("ServiceMonitor", "serviceMonitor", "endpoints"), ("PodMonitor", "podMonitor", "podMetricsEndpoints")],
+    [
+        ("ServiceMonitor", "serviceMonitor", "endpoints"),
+        ("PodMonitor", "podMonitor", "podMetricsEndpoints"),
+    ],
 )
-def test_monitors_find_their_port_and_the_rules_their_job(kind: str, key: str, endpoints: str) -> None:
+def test_monitors_find_their_port_and_the_rules_their_job(
+    kind: str, key: str, endpoints: str
+) -> None:
     values = {
         "metrics": {key: {"enabled": True, "interval": "30s"}},
         "nameOverride": "other",
@@ -230,7 +271,12 @@ def test_monitors_find_their_port_and_the_rules_their_job(kind: str, key: str, e
     ],
 )
 def test_monitors_of_another_namespace(kind: str, key: str, endpoints: str, targets: str) -> None:
-    given = {"enabled": True, "namespace": "monitoring", "honorLabels": True, "targetLabels": ["team"]}
+    given = {
+        "enabled": True,
+        "namespace": "monitoring",
+        "honorLabels": True,
+        "targetLabels": ["team"],
+    }
     found = one(kind, {"metrics": {key: given}})
     assert found["metadata"]["namespace"] == "monitoring"
     assert found["spec"]["namespaceSelector"] == {"matchNames": ["llm"]}
@@ -241,7 +287,9 @@ def test_monitors_of_another_namespace(kind: str, key: str, endpoints: str, targ
     assert not {"namespaceSelector", targets} & set(plain["spec"])
 
 
-@pytest.mark.parametrize(("kind", "key"), [("PrometheusRule", "prometheusRule"), ("ConfigMap", "dashboard")])
+@pytest.mark.parametrize(
+    ("kind", "key"), [("PrometheusRule", "prometheusRule"), ("ConfigMap", "dashboard")]
+)
 def test_rules_and_dashboard_of_another_namespace(kind: str, key: str) -> None:
     for namespace, expected in (("monitoring", "monitoring"), ("", "llm")):
         found = kinds({"metrics": {key: {"enabled": True, "namespace": namespace}}})[kind]
@@ -259,7 +307,9 @@ def test_keda_counts_the_requests_of_its_own_release() -> None:
 
 def test_ollama_listens_on_ipv6_as_well() -> None:
     """Go listens on all addresses of both families where an address has no host."""
-    (container,) = one("StatefulSet", {"ollama": {"enabled": True}})["spec"]["template"]["spec"]["containers"]
+    (container,) = one("StatefulSet", {"ollama": {"enabled": True}})["spec"]["template"]["spec"][
+        "containers"
+    ]
     assert {"name": "OLLAMA_HOST", "value": ":11434"} in container["env"]
 
 
@@ -280,7 +330,10 @@ def test_the_pod_for_tests_is_our_own() -> None:
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     (container,) = pod["spec"]["containers"]
     assert container["image"] == proxy()["image"]
-    assert container["args"] == ["http://demo-anthropic-proxy:9090/readyz", "http://demo-anthropic-proxy:80/v1/models"]
+    assert container["args"] == [
+        "http://demo-anthropic-proxy:9090/readyz",
+        "http://demo-anthropic-proxy:80/v1/models",
+    ]
     assert "Pod" not in kinds({"tests": {"enabled": False}})
 
 
@@ -300,8 +353,16 @@ ROUTE: Values = {"enabled": True, "parentRefs": [{"name": "a"}]}
         (KEYS, None),
         ({"secrets": {"existingSecret": "a"}} | LIMITS, None),
         (KEYS | POLICY | REDIS, "does not know the addresses in RATE_LIMIT_STORAGE_URL"),
-        (POLICY | LIMITS | {"secrets": {"existingSecret": "a"}}, "does not know the addresses in secrets.existingSecret"),
-        (KEYS | REDIS | {"networkPolicy": {"enabled": True, "egress": {"extra": [{"ports": []}]}}}, None),
+        (
+            POLICY | LIMITS | {"secrets": {"existingSecret": "a"}},
+            "does not know the addresses in secrets.existingSecret",
+        ),
+        (
+            KEYS
+            | REDIS
+            | {"networkPolicy": {"enabled": True, "egress": {"extra": [{"ports": []}]}}},
+            None,
+        ),
         (KEYS | REDIS, None),
         (KEYS | TLS | {"ingress": {"enabled": True}}, "Set ingress.controller"),
         (KEYS | TLS | {"ingress": {"enabled": True, "controller": "nginx"}}, None),
@@ -321,7 +382,10 @@ def test_notes(values: Values, warning: str | None) -> None:
 @pytest.mark.parametrize(
     ("values", "command"),
     [
-        ({}, "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none claude --model MODEL"),
+        (
+            {},
+            "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none claude --model MODEL",
+        ),
         (KEYS, "ANTHROPIC_AUTH_TOKEN=YOUR_KEY claude --model MODEL"),
         (TLS, "ANTHROPIC_BASE_URL=https://localhost:3000 "),
         ({"ollama": {"enabled": True}}, "ANTHROPIC_AUTH_TOKEN=none claude --model qwen3:4b\n"),

@@ -23,7 +23,9 @@ def next_version(tmp_path: Path) -> Path:
 
 
 def _is_possible(before: Object, after: Object) -> bool:
-    return before["metadata"]["name"] != after["metadata"]["name"] or before["spec"] == after["spec"]
+    return (
+        before["metadata"]["name"] != after["metadata"]["name"] or before["spec"] == after["spec"]
+    )
 
 
 def test_another_version_does_not_change_the_job(next_version: Path) -> None:
@@ -54,7 +56,9 @@ def test_other_values_make_another_job(values: Values) -> None:
 
 
 def test_another_version_does_not_restart_ollama(next_version: Path) -> None:
-    assert one("StatefulSet", OLLAMA)["spec"] == one("StatefulSet", OLLAMA, chart=next_version)["spec"]
+    assert (
+        one("StatefulSet", OLLAMA)["spec"] == one("StatefulSet", OLLAMA, chart=next_version)["spec"]
+    )
 
 
 def test_another_version_restarts_the_proxy(next_version: Path) -> None:
@@ -70,7 +74,10 @@ LONG = "llm-gateway-production-europe-west1-blue"
 def test_releases_whose_names_begin_alike(values: Values) -> None:
     other = {"fullnameOverride": f"{LONG}1-canary-b"} if values else {}
     first = {(each["kind"], each["metadata"]["name"]) for each in objects(values, name=f"{LONG}1")}
-    second = {(each["kind"], each["metadata"]["name"]) for each in objects(other, name=f"{LONG}1-canary-b")}
+    second = {
+        (each["kind"], each["metadata"]["name"])
+        for each in objects(other, name=f"{LONG}1-canary-b")
+    }
     assert first & second == set()
 
 
@@ -88,8 +95,15 @@ def test_global_values_of_a_chart_above(tmp_path: Path) -> None:
     shutil.copytree(CHART, above / "charts/anthropic-proxy")
     (above / "Chart.yaml").write_text("{apiVersion: v2, name: above, version: 1.0.0}")
     values = {
-        "global": {"imageRegistry": "mirror.example.com", "imagePullSecrets": ["a"], "storageClass": "fast"},
-        "anthropic-proxy": {"image": {"repository": "a/b", "tag": "1"}, "upstream": {"url": "http://a"}},
+        "global": {
+            "imageRegistry": "mirror.example.com",
+            "imagePullSecrets": ["a"],
+            "storageClass": "fast",
+        },
+        "anthropic-proxy": {
+            "image": {"repository": "a/b", "tag": "1"},
+            "upstream": {"url": "http://a"},
+        },
     }
     rendered = texts(values, chart=above)
     deployment = yaml.safe_load(rendered["above/charts/anthropic-proxy/templates/deployment.yaml"])
@@ -106,7 +120,9 @@ def test_global_values() -> None:
         **OLLAMA,
     }
     found = kinds(values)
-    pods = [found[kind][0]["spec"]["template"]["spec"] for kind in ("Deployment", "StatefulSet", "Job")]
+    pods = [
+        found[kind][0]["spec"]["template"]["spec"] for kind in ("Deployment", "StatefulSet", "Job")
+    ]
     pods.append(found["Pod"][0]["spec"])
     for pod in pods:
         assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]

@@ -64,9 +64,13 @@ def test_the_schema_has_the_keys_of_the_values() -> None:
 
 def _own_maps(schema: dict[str, Any], path: str = "") -> list[str]:
     """Maps with known keys that take others as well."""
-    open_ = [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
+    open_ = (
+        [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
+    )
     return open_ + [
-        each for key, child in schema.get("properties", {}).items() for each in _own_maps(child, f"{path}.{key}")
+        each
+        for key, child in schema.get("properties", {}).items()
+        for each in _own_maps(child, f"{path}.{key}")
     ]
 
 
@@ -86,7 +90,10 @@ def test_the_schema_takes_no_other_keys() -> None:
         ({"settings": {"MODEL_MAPP": "a=b"}}, "MODEL_MAPP"),
         ({"settings": {"UPSTREAM_API_KEY": "sk-1"}}, "UPSTREAM_API_KEY"),
         ({"settings": {"PORT": 80}}, "PORT"),
-        ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=a"}}, "OTEL_EXPORTER_OTLP_HEADERS"),
+        (
+            {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=a"}},
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ),
         ({"secrets": {"values": {"a-b": "c"}}}, "a-b"),
         ({"secrets": {"fromKeys": {"A": {"name": "b"}}}}, "key"),
         ({"upstream": {"url": "ollama:11434"}}, "url"),
@@ -106,14 +113,23 @@ def test_wrong_values_are_refused(values: dict[str, Any], hint: str) -> None:
     ("values", "hint"),
     [
         ({"autoscaling": {"enabled": True}, "keda": {"enabled": True}}, "exclude one another"),
-        ({"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}}, "needs a metric"),
+        (
+            {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}},
+            "needs a metric",
+        ),
         ({"keda": {"enabled": True}}, "needs a trigger"),
         ({"podDisruptionBudget": {"minAvailable": 1}}, "set maxUnavailable to null"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
-        ({"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}, "exclude one another"),
+        (
+            {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+            "exclude one another",
+        ),
         ({"tls": {"clientCA": {"existingSecret": {"name": "a"}}}}, "needs tls.existingSecret"),
         ({"persistence": {"enabled": True}}, "set replicaCount to 1"),
-        ({"replicaCount": 1, "persistence": {"enabled": True}, "autoscaling": {"enabled": True}}, "can't be shared"),
+        (
+            {"replicaCount": 1, "persistence": {"enabled": True}, "autoscaling": {"enabled": True}},
+            "can't be shared",
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_told(values: dict[str, Any], hint: str) -> None:
@@ -129,13 +145,19 @@ def test_lint(path: Path) -> None:
 def test_the_description_is_that_of_the_project() -> None:
     assert DESCRIPTION["appVersion"] == __version__
     annotations = DESCRIPTION["annotations"]
-    images = {each["name"]: each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])}
+    images = {
+        each["name"]: each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])
+    }
     ollama = VALUES["ollama"]["image"]
     assert images == {
         "anthropic-proxy": f"anthropic-proxy:{__version__}",
         "ollama": f"{ollama['registry']}/{ollama['repository']}:{ollama['tag']}",
     }
-    assert {each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {"added", "changed", "fixed"}
+    assert {each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {
+        "added",
+        "changed",
+        "fixed",
+    }
 
 
 def test_the_readme_is_made_of_the_values() -> None:
@@ -153,7 +175,10 @@ def test_every_value_is_told_of() -> None:
 def test_the_package_holds_the_rules_and_the_dashboard(tmp_path: Path) -> None:
     """They are links within the project; and a package has no need of the examples."""
     with tarfile.open(package(tmp_path)) as held:
-        files = {Path(each.name).relative_to("anthropic-proxy").as_posix(): each for each in held.getmembers()}
+        files = {
+            Path(each.name).relative_to("anthropic-proxy").as_posix(): each
+            for each in held.getmembers()
+        }
         rules = held.extractfile(files["files/rules.yml"])
         assert rules is not None
         assert rules.read() == (CHART.parent / "deploy/prometheus/rules.yml").read_bytes()

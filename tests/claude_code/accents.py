@@ -61,7 +61,11 @@ class Accent:
         chunks.append(end)
         if self.usage == "own chunk":
             chunks.append({**_chunk({}), "choices": [], "usage": _USAGE})
-        return [piece for chunk in chunks for piece in ([": PROCESSING", chunk] if self.comments else [chunk])]
+        return [
+            piece
+            for chunk in chunks
+            for piece in ([": PROCESSING", chunk] if self.comments else [chunk])
+        ]
 
     def whole(self, said: Said) -> JsonObject:
         """The answer to a request without `stream`."""
@@ -69,10 +73,14 @@ class Accent:
         message |= self.reasoning(said.reasoning) if said.reasoning else {}
         message |= {"tool_calls": self._made(said)} if said.calls else {}
         choice = {"message": message, "finish_reason": self.finishes(said.finish_reason)}
-        return {**_chunk(choice), "object": "chat.completion"} | ({} if self.usage == "never" else {"usage": _USAGE})
+        return {**_chunk(choice), "object": "chat.completion"} | (
+            {} if self.usage == "never" else {"usage": _USAGE}
+        )
 
     def _made(self, said: Said) -> list[JsonObject]:
-        raw = [(name, each if isinstance(each, str) else json.dumps(each)) for name, each in said.calls]
+        raw = [
+            (name, each if isinstance(each, str) else json.dumps(each)) for name, each in said.calls
+        ]
         return [
             {"id": made, "type": "function", "function": {"name": name, "arguments": arguments}}
             for made, (name, arguments) in zip(self.ids(), raw, strict=False)
@@ -80,7 +88,12 @@ class Accent:
 
 
 def _chunk(choice: JsonObject) -> JsonObject:
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
+    head = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "scripted",
+    }
     return {**head, "choices": [{"index": 0, **choice}]}
 
 
@@ -106,9 +119,13 @@ def _fragments(calls: list[JsonObject]) -> list[JsonObject]:
     deltas: list[JsonObject] = []
     for index, made in enumerate(calls):
         function = made["function"]
-        deltas.append({"tool_calls": [{**made, "index": index, "function": {**function, "arguments": ""}}]})
+        deltas.append(
+            {"tool_calls": [{**made, "index": index, "function": {**function, "arguments": ""}}]}
+        )
         words = _words(function["arguments"])
-        deltas += [{"tool_calls": [{"index": index, "function": {"arguments": word}}]} for word in words]
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": word}}]} for word in words
+        ]
     return deltas
 
 
@@ -137,8 +154,12 @@ def _detailed(text: str) -> JsonObject:
 
 ACCENTS = {
     "openai": Accent(_no_reasoning, _fragments, _as_it_is, _new_ids),
-    "reasoning_content": Accent(lambda text: {"reasoning_content": text}, _fragments, _as_it_is, _new_ids),
-    "details-comments": Accent(_detailed, _fragments, _as_it_is, _new_ids, "last chunk", comments=True),
+    "reasoning_content": Accent(
+        lambda text: {"reasoning_content": text}, _fragments, _as_it_is, _new_ids
+    ),
+    "details-comments": Accent(
+        _detailed, _fragments, _as_it_is, _new_ids, "last chunk", comments=True
+    ),
     "calls-index-0": Accent(_no_reasoning, _whole_calls(0), _as_it_is, _new_ids, "last chunk"),
     "calls-no-index": Accent(_no_reasoning, _whole_calls(None), _as_it_is, _new_ids),
     "finish-stop": Accent(_no_reasoning, _all_at_once, lambda _: "stop", _new_ids),

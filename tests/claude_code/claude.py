@@ -41,15 +41,27 @@ class Outcome:
     @property
     def blocks(self) -> list[dict[str, Any]]:
         """Content blocks of the assistant's messages (with --output-format stream-json)."""
-        return [block for line in self.lines if line["type"] == "assistant" for block in line["message"]["content"]]
+        return [
+            block
+            for line in self.lines
+            if line["type"] == "assistant"
+            for block in line["message"]["content"]
+        ]
 
 
-def run(base_url: str, home: Path, workspace: Path, prompt: str, *arguments: str, **variables: str) -> Outcome:
+def run(
+    base_url: str, home: Path, workspace: Path, prompt: str, *arguments: str, **variables: str
+) -> Outcome:
     """Run `claude -p prompt` in `workspace`."""
     defaults = {"--model": "my-model", "--output-format": "json"}
     added = [word for option in defaults.items() if option[0] not in arguments for word in option]
     command = [BINARY, "-p", prompt, "--dangerously-skip-permissions", *added, *arguments]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "ANTHROPIC_BASE_URL": base_url}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "ANTHROPIC_BASE_URL": base_url,
+    }
     started = time.monotonic()
     process = subprocess.Popen(
         command,

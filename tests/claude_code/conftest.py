@@ -42,14 +42,18 @@ class Scene:
 
     def claude(self, prompt: str, *arguments: str, **variables: str) -> claude.Outcome:
         """Run the CLI; its exit code must be 0, and no request may have been refused but as the script planned."""
-        outcome = claude.run(self.address, self.home, self.workspace, prompt, *arguments, **variables)
+        outcome = claude.run(
+            self.address, self.home, self.workspace, prompt, *arguments, **variables
+        )
         self.seconds += outcome.seconds
         self.record("requests", len(self.upstream.exchanges))
         self.record("refused", sum(exchange.status >= 400 for exchange in self.upstream.exchanges))
         self.record("seconds", f"{self.seconds:.1f}")
         assert self.upstream.problems == []
         assert outcome.code == 0, outcome
-        assert (outcome.result["type"], outcome.result["is_error"]) == ("result", False), outcome.result
+        assert (outcome.result["type"], outcome.result["is_error"]) == ("result", False), (
+            outcome.result
+        )
         return outcome
 
     @property
@@ -67,33 +71,54 @@ def claude_binary() -> str:
 
 
 @pytest.fixture
-def scene(claude_binary: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> Iterator[StartScene]:
+def scene(
+    claude_binary: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> Iterator[StartScene]:
     """Start a scene: `scene(script, accent="openai", extra_fields=())`."""
     with contextlib.ExitStack() as stack:
 
-        def start(script: Script, accent: str = "openai", extra_fields: tuple[str, ...] = ()) -> Scene:
+        def start(
+            script: Script, accent: str = "openai", extra_fields: tuple[str, ...] = ()
+        ) -> Scene:
             for name in ("home", "proxy", "workspace"):
                 (tmp_path / name).mkdir()
             upstream = stack.enter_context(StrictUpstream(script, accent, extra_fields).running())
             variables = {"UPSTREAM_BASE_URL": upstream.url, "HOST": "127.0.0.1"}
             running = stack.enter_context(Command(tmp_path / "proxy").serving(**variables))
-            return Scene(tmp_path / "workspace", tmp_path / "home", upstream, running.address, running.log, record_property)
+            return Scene(
+                tmp_path / "workspace",
+                tmp_path / "home",
+                upstream,
+                running.address,
+                running.log,
+                record_property,
+            )
 
         yield start
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     if deselected := config.stash.get(_DESELECTED, 0):
-        terminalreporter.write_line(f"{deselected} scenarios of the real Claude Code are deselected: make test-claude-code")
+        terminalreporter.write_line(
+            f"{deselected} scenarios of the real Claude Code are deselected: make test-claude-code"
+        )
     stats = terminalreporter.stats
     reports = [report for outcome in ("passed", "failed") for report in stats.get(outcome, ())]
     rows = [
-        (report, dict(report.user_properties)) for report in reports if dict(report.user_properties).keys() >= set(_COLUMNS)
+        (report, dict(report.user_properties))
+        for report in reports
+        if dict(report.user_properties).keys() >= set(_COLUMNS)
     ]
     if not rows:
         return
     terminalreporter.section("Claude Code")
-    terminalreporter.write_line(f"{'scenario':58} {'result':8} " + " ".join(f"{name:>8}" for name in _COLUMNS))
+    terminalreporter.write_line(
+        f"{'scenario':58} {'result':8} " + " ".join(f"{name:>8}" for name in _COLUMNS)
+    )
     for report, seen in sorted(rows, key=lambda row: row[0].nodeid):
         figures = " ".join(f"{seen[name]!s:>8}" for name in _COLUMNS)
-        terminalreporter.write_line(f"{report.nodeid.partition('::test_')[2]:58} {report.outcome:8} {figures}")
+        terminalreporter.write_line(
+            f"{report.nodeid.partition('::test_')[2]:58} {report.outcome:8} {figures}"
+        )

@@ -27,9 +27,17 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
     match method:
         case "initialize":
             server = {"name": "numbers", "version": "1"}
-            return {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": server}
+            return {
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": server,
+            }
         case "tools/list":
-            return {"tools": [{"name": TOOL, "description": "Adds whole numbers", "inputSchema": _SCHEMA}]}
+            return {
+                "tools": [
+                    {"name": TOOL, "description": "Adds whole numbers", "inputSchema": _SCHEMA}
+                ]
+            }
         case "tools/call":
             given = params["arguments"]
             total = sum(given.get("numbers", ())) + given.get("a", 0) + given.get("b", 0)

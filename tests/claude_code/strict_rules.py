@@ -26,7 +26,10 @@ _NOT_AT_THE_TOP = ("oneOf", "anyOf", "allOf", "enum", "not")
 
 def problem_of(body: JsonObject, extra_fields: tuple[str, ...]) -> str:
     """Why `body` would be refused; empty when it would not. `extra_fields` of messages are taken."""
-    plain = [{name: each for name, each in message.items() if name not in extra_fields} for message in body["messages"]]
+    plain = [
+        {name: each for name, each in message.items() if name not in extra_fields}
+        for message in body["messages"]
+    ]
     try:
         openai_shapes.check({**body, "messages": plain})
     except (AssertionError, ValidationError) as error:
@@ -131,4 +134,11 @@ def _numbers(body: JsonObject) -> Iterator[str]:
         yield "stream_options is only allowed when stream is enabled"
 
 
-_RULES: tuple[Callable[[JsonObject], Iterator[str]], ...] = (_roles, _contents, _images, _calls, _tools, _numbers)
+_RULES: tuple[Callable[[JsonObject], Iterator[str]], ...] = (
+    _roles,
+    _contents,
+    _images,
+    _calls,
+    _tools,
+    _numbers,
+)

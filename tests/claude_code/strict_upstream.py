@@ -45,7 +45,9 @@ class Conversation:
     @property
     def results(self) -> list[str]:
         """The results of all tool calls, in order."""
-        return [message["content"] for message in self.body["messages"] if message["role"] == "tool"]
+        return [
+            message["content"] for message in self.body["messages"] if message["role"] == "tool"
+        ]
 
     @property
     def tools(self) -> list[str]:
@@ -83,7 +85,9 @@ class StrictUpstream:
         self.accent = ACCENTS[accent]
         self._extra_fields = extra_fields
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Bound", (_Handler,), {"upstream": self}))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("_Bound", (_Handler,), {"upstream": self})
+        )
         self._server.daemon_threads = True
 
     @property
@@ -100,7 +104,9 @@ class StrictUpstream:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["StrictUpstream"]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield self
@@ -143,11 +149,17 @@ class _Handler(BaseHTTPRequestHandler):
             elif body.get("stream"):
                 self._stream(said)
             else:
-                self._json(200, self.upstream.accent.whole(said.said if isinstance(said, Cut) else said), {})
+                self._json(
+                    200,
+                    self.upstream.accent.whole(said.said if isinstance(said, Cut) else said),
+                    {},
+                )
 
     def _json(self, status: int, answer: JsonObject, headers: dict[str, str]) -> None:
         raw = json.dumps(answer).encode()
-        self._head(status, {"content-type": "application/json", "content-length": str(len(raw)), **headers})
+        self._head(
+            status, {"content-type": "application/json", "content-length": str(len(raw)), **headers}
+        )
         self.wfile.write(raw)
 
     def _stream(self, said: Said | Cut) -> None:
@@ -169,4 +181,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _error(refused: Refused) -> JsonObject:
     kind = "rate_limit_exceeded" if refused.status == 429 else "invalid_request_error"
-    return {"error": {"message": refused.message, "type": kind, "param": None, "code": refused.code}}
+    return {
+        "error": {"message": refused.message, "type": kind, "param": None, "code": refused.code}
+    }

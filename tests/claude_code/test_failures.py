@@ -11,11 +11,23 @@ from tests.claude_code.strict_upstream import Conversation, Cut, Refused
 _LONGEST = "This model's maximum context length is 8192 tokens. However,"
 _SHORTEN = "Please reduce the length of the messages or completion."
 OVERFLOWS = {
-    "openai": (f"{_LONGEST} your messages resulted in 9131 tokens. {_SHORTEN}", "context_length_exceeded"),
-    "vllm": (f"{_LONGEST} you requested 41131 tokens (9131 in the messages, 32000 in the completion). {_SHORTEN}", None),
-    "gemini": ("The input token count (9131) exceeds the maximum number of tokens allowed (8192).", None),
+    "openai": (
+        f"{_LONGEST} your messages resulted in 9131 tokens. {_SHORTEN}",
+        "context_length_exceeded",
+    ),
+    "vllm": (
+        f"{_LONGEST} you requested 41131 tokens (9131 in the messages, 32000 in the completion). {_SHORTEN}",
+        None,
+    ),
+    "gemini": (
+        "The input token count (9131) exceeds the maximum number of tokens allowed (8192).",
+        None,
+    ),
     "deepseek": ("Input is too long for requested model.", None),
-    "llama.cpp": ("the request exceeds the available context size. try increasing the context size", None),
+    "llama.cpp": (
+        "the request exceeds the available context size. try increasing the context size",
+        None,
+    ),
 }
 
 
@@ -50,7 +62,10 @@ def test_an_answer_that_has_no_room(scene: StartScene) -> None:
         asked_for = asked.body["max_tokens"]
         if 20_000 + asked_for > 32_768:
             sizes = f"{20_000 + asked_for} tokens (20000 in the messages, {asked_for} in the completion)"
-            return Refused(400, f"This model's maximum context length is 32768 tokens. However, you requested {sizes}.")
+            return Refused(
+                400,
+                f"This model's maximum context length is 32768 tokens. However, you requested {sizes}.",
+            )
         return Said("Short")
 
     started = scene(script)
@@ -64,7 +79,11 @@ def test_arguments_that_are_no_json(scene: StartScene) -> None:
     def script(asked: Conversation) -> Said:
         if not asked.results:
             return Said(calls=(("Bash", '{"command": "ls'),))
-        return Said("Done") if len(asked.results) == 2 else call("Bash", command="ls", description="List")
+        return (
+            Said("Done")
+            if len(asked.results) == 2
+            else call("Bash", command="ls", description="List")
+        )
 
     assert scene(script).claude("List the files").result["result"] == "Done"
 
@@ -85,7 +104,9 @@ def test_a_cut(scene: StartScene, said: Said, pieces: int) -> None:
         if asked.number == 1:
             return Cut(said, pieces)
         path = str(started.workspace / "note.txt")
-        return Said("Written") if asked.results else call("Write", file_path=path, content="whole\n")
+        return (
+            Said("Written") if asked.results else call("Write", file_path=path, content="whole\n")
+        )
 
     started = scene(script)
     outcome = started.claude("Write a note")
@@ -122,7 +143,11 @@ def test_an_answer_without_content(scene: StartScene) -> None:
 def test_an_answer_that_is_too_long(scene: StartScene) -> None:
     """It ends at the limit of its tokens, and is taken up there."""
     started = scene(
-        lambda asked: Said("The first half,", finish="length") if asked.number == 1 else Said(" the second half")
+        lambda asked: (
+            Said("The first half,", finish="length")
+            if asked.number == 1
+            else Said(" the second half")
+        )
     )
     assert "the second half" in started.claude("Tell me all").result["result"]
     assert started.bodies[1]["messages"][-2] == {"role": "assistant", "content": "The first half,"}

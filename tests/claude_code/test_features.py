@@ -20,7 +20,10 @@ _DETAIL = {"type": "reasoning.text", "text": THOUGHT, "index": 0, "format": "unk
 
 @pytest.mark.parametrize(
     ("accent", "name", "value"),
-    [("reasoning_content", "reasoning_content", THOUGHT), ("details-comments", "reasoning_details", [_DETAIL])],
+    [
+        ("reasoning_content", "reasoning_content", THOUGHT),
+        ("details-comments", "reasoning_details", [_DETAIL]),
+    ],
     ids=["reasoning_content", "reasoning_details"],
 )
 def test_thinking(scene: StartScene, accent: str, name: str, value: object) -> None:
@@ -28,7 +31,9 @@ def test_thinking(scene: StartScene, accent: str, name: str, value: object) -> N
 
     def script(asked: Conversation) -> Said:
         if not asked.results:
-            return Said("Looking.", THOUGHT, (("Bash", {"command": "ls", "description": "List the files"}),))
+            return Said(
+                "Looking.", THOUGHT, (("Bash", {"command": "ls", "description": "List the files"}),)
+            )
         return Said("There is nothing.", "An empty folder, then.")
 
     started = scene(script, accent, (name,))
@@ -36,7 +41,9 @@ def test_thinking(scene: StartScene, accent: str, name: str, value: object) -> N
     thoughts = [block["thinking"] for block in outcome.blocks if block["type"] == "thinking"]
     assert thoughts == [THOUGHT, "An empty folder, then."]
     assert outcome.result["result"] == "There is nothing."
-    replayed = next(message for message in started.bodies[1]["messages"] if message["role"] == "assistant")
+    replayed = next(
+        message for message in started.bodies[1]["messages"] if message["role"] == "assistant"
+    )
     assert (replayed["content"], replayed[name]) == ("Looking.", value)
 
 
@@ -78,13 +85,20 @@ def test_subagent(scene: StartScene) -> None:
     def script(asked: Conversation) -> Said:
         if "Count the files, please" in str(asked.body["messages"][1]):
             return (
-                Said("I counted: three files") if asked.results else call("Bash", command="ls | wc -l", description="Count")
+                Said("I counted: three files")
+                if asked.results
+                else call("Bash", command="ls | wc -l", description="Count")
             )
         if "I counted: three files" in asked.text:
             return Said("Three, says the agent")
         if asked.results:
             return Said("Waiting for it.")
-        return call("Agent", description="Count files", prompt="Count the files, please", subagent_type="general-purpose")
+        return call(
+            "Agent",
+            description="Count files",
+            prompt="Count the files, please",
+            subagent_type="general-purpose",
+        )
 
     started = scene(script)
     outcome = started.claude("Let an agent count the files")
@@ -124,17 +138,31 @@ def test_web_search(scene: StartScene) -> None:
         raise AssertionError("the side request went upstream")
 
     started = scene(script)
-    assert started.claude("Search the web", ENABLE_TOOL_SEARCH="false").result["result"] == "I can't search the web"
+    assert (
+        started.claude("Search the web", ENABLE_TOOL_SEARCH="false").result["result"]
+        == "I can't search the web"
+    )
     assert "runs on Anthropic's servers" in started.bodies[-1]["messages"][-1]["content"]
 
 
-MODELS = ["default", "sonnet[1m]", "claude-sonnet-4-5", "claude-opus-4-6", "claude-3-5-haiku", "vendor/some-model:free"]
+MODELS = [
+    "default",
+    "sonnet[1m]",
+    "claude-sonnet-4-5",
+    "claude-opus-4-6",
+    "claude-3-5-haiku",
+    "vendor/some-model:free",
+]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_model_names(scene: StartScene, model: str) -> None:
     """The fields of a request differ with the name: limits, thinking, effort, system messages in the conversation."""
-    started = scene(lambda asked: Said("Done") if asked.results else call("Bash", command="ls", description="List"))
+    started = scene(
+        lambda asked: (
+            Said("Done") if asked.results else call("Bash", command="ls", description="List")
+        )
+    )
     assert started.claude("List the files", "--model", model).result["result"] == "Done"
     assert len(started.bodies) == 2
 
@@ -152,7 +180,9 @@ def test_the_conversation_is_taken_up(scene: StartScene) -> None:
 
     def script(asked: Conversation) -> Said:
         if asked.number == 1:
-            return Said("Looking.", calls=(("Bash", {"command": "ls", "description": "List the files"}),))
+            return Said(
+                "Looking.", calls=(("Bash", {"command": "ls", "description": "List the files"}),)
+            )
         return Said(f"Answer {asked.number}")
 
     started = scene(script)

@@ -7,12 +7,20 @@ import pytest
 
 from tests.claude_code.strict_rules import problem_of
 
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": ""}
-GOOD: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [SYSTEM, USER, ASSISTANT, RESULT], "tools": [TOOL]}
+GOOD: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 5,
+    "messages": [SYSTEM, USER, ASSISTANT, RESULT],
+    "tools": [TOOL],
+}
 
 
 def image(url: str) -> list[dict[str, Any]]:
@@ -22,7 +30,10 @@ def image(url: str) -> list[dict[str, Any]]:
 def tool(name: str, **parameters: Any) -> dict[str, Any]:
     return {
         "type": "function",
-        "function": {"name": name, "parameters": {"type": "object", "properties": {}, **parameters}},
+        "function": {
+            "name": name,
+            "parameters": {"type": "object", "properties": {}, **parameters},
+        },
     }
 
 
@@ -43,7 +54,16 @@ def called(name: str, arguments: str) -> list[dict[str, Any]]:
         ({"messages": [USER, ASSISTANT]}, "a call without a result"),
         ({"messages": [USER, ASSISTANT, RESULT, ASSISTANT, RESULT]}, "Duplicate tool call id"),
         ({"messages": [{"role": "user", "content": ""}]}, "empty"),
-        ({"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "x"}]}, USER]}, "as a string"),
+        (
+            {
+                "messages": [
+                    USER,
+                    {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
+                    USER,
+                ]
+            },
+            "as a string",
+        ),
         ({"messages": [{"role": "user", "content": "x" * 10_485_761}]}, "string too long"),
         ({"messages": called("look", "[]")}, "are no object"),
         ({"messages": called("look", '{"a')}, "are no JSON"),
@@ -70,7 +90,11 @@ def test_what_is_refused(changed: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"stream": True, "stream_options": {"include_usage": True}}, {"messages": [{**USER, "reasoning": "x"}]}],
+    [
+        {},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"messages": [{**USER, "reasoning": "x"}]},
+    ],
     ids=json.dumps,
 )
 def test_what_is_taken(changed: dict[str, Any]) -> None:

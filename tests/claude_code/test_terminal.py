@@ -85,7 +85,11 @@ NOT_LOGGED_IN = "Not logged in · Please run /login"
 UNKNOWN_MODEL = "There's an issue with the selected model (...). It may not exist or you may not have access to it."
 TROUBLES = [
     Trouble("no-token", NOT_LOGGED_IN, {"ANTHROPIC_AUTH_TOKEN": None}),
-    Trouble("unknown-token", NOT_LOGGED_IN, proxy={"PROXY_API_KEYS": "alice=a-key-of-alice", "HOST": "127.0.0.1"}),
+    Trouble(
+        "unknown-token",
+        NOT_LOGGED_IN,
+        proxy={"PROXY_API_KEYS": "alice=a-key-of-alice", "HOST": "127.0.0.1"},
+    ),
     Trouble(
         "api-key",
         "Detected a custom API key in your environment",
@@ -93,7 +97,9 @@ TROUBLES = [
         asks=False,
     ),
     Trouble("unknown-model", UNKNOWN_MODEL),
-    Trouble("window", 'Model "..." isn\'t recognized · context assumed to be 1m tokens', asks=False),
+    Trouble(
+        "window", 'Model "..." isn\'t recognized · context assumed to be 1m tokens', asks=False
+    ),
     Trouble(
         "no-proxy",
         "API Error: Connection refused",
@@ -114,7 +120,11 @@ def test_the_texts_of_the_troubleshooting_table(place: Place, trouble: Trouble) 
         StrictUpstream(_refuse, "openai", ()).running() as upstream,
         Command(place.folder).serving(UPSTREAM_BASE_URL=upstream.url, **trouble.proxy) as proxy,
     ):
-        variables = {"ANTHROPIC_BASE_URL": proxy.address, "ANTHROPIC_AUTH_TOKEN": "any-value", **trouble.variables}
+        variables = {
+            "ANTHROPIC_BASE_URL": proxy.address,
+            "ANTHROPIC_AUTH_TOKEN": "any-value",
+            **trouble.variables,
+        }
         given = {name: value for name, value in variables.items() if value is not None}
         with shell(place.work, {**place.environment, **_QUIET, **given}) as terminal:
             terminal.wait_for_prompt()

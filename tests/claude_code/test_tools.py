@@ -44,9 +44,16 @@ def test_write_and_cat(scene: StartScene, accent: str) -> None:
 def test_parallel_reads(scene: StartScene, accent: str) -> None:
     def script(asked: Conversation) -> Said:
         if not asked.results:
-            calls = tuple(("Read", {"file_path": str(started.workspace / name)}) for name in ("a.txt", "b.txt"))
+            calls = tuple(
+                ("Read", {"file_path": str(started.workspace / name)})
+                for name in ("a.txt", "b.txt")
+            )
             return Said("Reading both.", calls=calls)
-        return Said(json.dumps([any(word in each for each in asked.results) for word in ("apple", "banana")]))
+        return Said(
+            json.dumps(
+                [any(word in each for each in asked.results) for word in ("apple", "banana")]
+            )
+        )
 
     started = scene(script, accent)
     (started.workspace / "a.txt").write_text("apple\n")
@@ -115,7 +122,12 @@ def write_pdf(file: Path) -> None:
         table += b"%010d 00000 n \n" % len(body)
         body += b"%d 0 obj\n%b\nendobj\n" % (number, each)
     size = len(_OBJECTS) + 1
-    end = b"xref\n0 %d\n%btrailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, table, size, len(body))
+    end = b"xref\n0 %d\n%btrailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (
+        size,
+        table,
+        size,
+        len(body),
+    )
     file.write_bytes(body + end)
 
 
@@ -123,8 +135,12 @@ def write_png(file: Path, side: int = 16) -> None:
     """A red square."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     rows = (b"\x00" + b"\xff\x00\x00" * side) * side
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )

@@ -17,7 +17,9 @@ def test_added_is_the_median_difference() -> None:
     assert figures.added_ms([(0.010, 0.013), (0.010, 0.012), (0.010, 0.090)]) == pytest.approx(3)
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", '{"name": "x"}', '{"name": "x", "age": "1", "city": "y"}'])
+@pytest.mark.parametrize(
+    "text", ["no JSON", "[]", '{"name": "x"}', '{"name": "x", "age": "1", "city": "y"}']
+)
 def test_an_answer_that_does_not_fit_the_schema_is_told(text: str) -> None:
     with pytest.raises(StepError):
         parse(text)

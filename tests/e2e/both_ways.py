@@ -12,11 +12,19 @@ import pytest
 from tests import openai_shapes
 from tests.scripted_upstream import Script, answers, completion, streams, text_chunks
 
-ASK: dict[str, Any] = {"model": "claude-test", "max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]}
+ASK: dict[str, Any] = {
+    "model": "claude-test",
+    "max_tokens": 2000,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 TOOL: dict[str, Any] = {
     "name": "get_weather",
     "description": "Weather of a city",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
 }
 THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
 TOOLS = {"tools": [TOOL]}
@@ -41,26 +49,47 @@ class BothWays:
 def chunks(*deltas: dict[str, Any], finish: str = "stop") -> list[dict[str, Any]]:
     """A stream of these deltas, its end and its usage."""
     end = text_chunks(finish=finish)[0]
-    return [*({"choices": [{"index": 0, "delta": delta}]} for delta in deltas), end, {"choices": [], **USAGE}]
+    return [
+        *({"choices": [{"index": 0, "delta": delta}]} for delta in deltas),
+        end,
+        {"choices": [], **USAGE},
+    ]
 
 
 def call_chunks(*calls: tuple[str, str], text: str = "Let me see.") -> list[dict[str, Any]]:
     """A stream of some text and tool calls (name and arguments), each in three fragments."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": text}]
     for index, (name, arguments) in enumerate(calls):
-        first = {"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}
-        pieces = [{"index": index, "function": {"arguments": piece}} for piece in (arguments[:5], arguments[5:])]
+        first = {
+            "index": index,
+            "id": f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        }
+        pieces = [
+            {"index": index, "function": {"arguments": piece}}
+            for piece in (arguments[:5], arguments[5:])
+        ]
         deltas += [{"tool_calls": [each]} for each in (first, *pieces)]
     return chunks(*deltas, finish="tool_calls")
 
 
-def call_completion(*calls: tuple[str, str], text: str = "Let me see.", **message: Any) -> dict[str, Any]:
+def call_completion(
+    *calls: tuple[str, str], text: str = "Let me see.", **message: Any
+) -> dict[str, Any]:
     """The same as a whole answer."""
     made = [
-        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        {
+            "id": f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
         for index, (name, arguments) in enumerate(calls)
     ]
-    return completion(text, message={"tool_calls": made, **message}, finish_reason="tool_calls") | USAGE
+    return (
+        completion(text, message={"tool_calls": made, **message}, finish_reason="tool_calls")
+        | USAGE
+    )
 
 
 def _whole(text: str | None, finish: str = "stop", **message: Any) -> Script:
@@ -77,7 +106,10 @@ def _thought(text: str) -> dict[str, Any]:
 
 def _called(*cities: str) -> dict[str, Any]:
     """What a replay makes of calls, without their ids."""
-    functions = [{"name": "get_weather", "arguments": json.dumps({"city": city}, separators=(",", ":"))} for city in cities]
+    functions = [
+        {"name": "get_weather", "arguments": json.dumps({"city": city}, separators=(",", ":"))}
+        for city in cities
+    ]
     return {"tool_calls": [{"type": "function", "function": function} for function in functions]}
 
 
@@ -125,7 +157,11 @@ def _parts(text: str, said: str) -> Fields:
 
 
 _SIGNED = {"signature": "c2lnbmVk", "format": "anthropic-claude-v1"}
-_ENCRYPTED = {"reasoning_details": [{"type": "reasoning.encrypted", "index": 0, "data": "gAAA", "format": "x"}]}
+_ENCRYPTED = {
+    "reasoning_details": [
+        {"type": "reasoning.encrypted", "index": 0, "data": "gAAA", "format": "x"}
+    ]
+}
 
 _FORMS = {
     "reasoning_content": _field("reasoning_content"),
@@ -164,7 +200,9 @@ def _reasoned(name: str) -> BothWays:
 
 def _reasoned_call(name: str) -> BothWays:
     form = _FORMS[name]
-    reasoned = [{"choices": [{"index": 0, "delta": delta}]} for delta in form.deltas(["Paris", "?"])]
+    reasoned = [
+        {"choices": [{"index": 0, "delta": delta}]} for delta in form.deltas(["Paris", "?"])
+    ]
     return BothWays(
         f"thinking in {name} and a tool",
         streams([*reasoned, *call_chunks(*_calls("Paris"), text="")]),
@@ -181,18 +219,48 @@ def _without_empty(message: Fields) -> Fields:
     return {name: each for name, each in message.items() if each}
 
 
-def _plain(name: str, deltas: list[dict[str, Any]], whole: Script, text: str, stop: str, finish: str = "stop") -> BothWays:
-    return BothWays(name, streams(chunks(*deltas, finish=finish)), whole, [_text(text)], stop, replay={"content": text})
+def _plain(
+    name: str,
+    deltas: list[dict[str, Any]],
+    whole: Script,
+    text: str,
+    stop: str,
+    finish: str = "stop",
+) -> BothWays:
+    return BothWays(
+        name,
+        streams(chunks(*deltas, finish=finish)),
+        whole,
+        [_text(text)],
+        stop,
+        replay={"content": text},
+    )
 
 
 ANSWERS = [
     _plain("text", [{"content": "Hel"}, {"content": "lo"}], _whole("Hello"), "Hello", "end_turn"),
-    _plain("length", [{"content": "Once"}], _whole("Once", "length"), "Once", "max_tokens", "length"),
-    _plain("content filter", [{"content": "Once"}], _whole("Once", "content_filter"), "Once", "refusal", "content_filter"),
-    _plain("refusal", [{"refusal": "I "}, {"refusal": "won't."}], _whole(None, refusal="I won't."), "I won't.", "refusal"),
+    _plain(
+        "length", [{"content": "Once"}], _whole("Once", "length"), "Once", "max_tokens", "length"
+    ),
+    _plain(
+        "content filter",
+        [{"content": "Once"}],
+        _whole("Once", "content_filter"),
+        "Once",
+        "refusal",
+        "content_filter",
+    ),
+    _plain(
+        "refusal",
+        [{"refusal": "I "}, {"refusal": "won't."}],
+        _whole(None, refusal="I won't."),
+        "I won't.",
+        "refusal",
+    ),
     BothWays(
         "stop sequence",
-        *[streams(chunks({"content": "one ST"}, {"content": "OP two"}))] * 2,  # read as a stream in both cases
+        *[streams(chunks({"content": "one ST"}, {"content": "OP two"}))]
+        * 2,  # read as a stream in both cases
         [_text("one ")],
         "stop_sequence",
         ask={"stop_sequences": ["STOP"]},
@@ -223,7 +291,11 @@ ANSWERS = [
         [{"type": "tool_use", "name": "get_weather", "input": {}}],
         "tool_use",
         ask=TOOLS,
-        replay={"tool_calls": [{"type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]},
+        replay={
+            "tool_calls": [
+                {"type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+            ]
+        },
     ),
     BothWays(
         "thinking in the text",
@@ -245,7 +317,9 @@ def without_ids(value: Any, *others: str) -> Any:
     if isinstance(value, dict):
         dropped = ("id", "tool_call_id", *others)
         return {
-            name: without_ids(each, *others) for name, each in value.items() if name not in dropped and each is not None
+            name: without_ids(each, *others)
+            for name, each in value.items()
+            if name not in dropped and each is not None
         }
     return [without_ids(each, *others) for each in value] if isinstance(value, list) else value
 
@@ -255,15 +329,24 @@ def check_content(streamed: Any, whole: Any, answer: BothWays) -> None:
     assert without_ids(streamed) == without_ids(whole)
     assert without_ids(streamed, "signature", "data") == answer.content
     for block in streamed:
-        assert block["type"] not in ("thinking", "redacted_thinking") or block.get("signature") or block.get("data")
+        assert (
+            block["type"] not in ("thinking", "redacted_thinking")
+            or block.get("signature")
+            or block.get("data")
+        )
 
 
 def next_turn(content: list[Any]) -> list[dict[str, Any]]:
     """The messages with which a client goes on after an answer of these blocks."""
     results = [
-        {"type": "tool_result", "tool_use_id": block.id, "content": "fine"} for block in content if block.type == "tool_use"
+        {"type": "tool_result", "tool_use_id": block.id, "content": "fine"}
+        for block in content
+        if block.type == "tool_use"
     ]
-    return [{"role": "assistant", "content": content}, {"role": "user", "content": [*results, _text("Go on")]}]
+    return [
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": [*results, _text("Go on")]},
+    ]
 
 
 def check_replay(body: dict[str, Any], answer: BothWays) -> None:
@@ -277,5 +360,7 @@ def check_replay(body: dict[str, Any], answer: BothWays) -> None:
 def _without_reasoning(message: Fields) -> Fields:
     kept = {name: each for name, each in message.items() if not name.startswith("reasoning")}
     if message["role"] == "assistant" and isinstance(message["content"], list):
-        kept["content"] = [part for part in message["content"] if part["type"] != "thinking"] or None
+        kept["content"] = [
+            part for part in message["content"] if part["type"] != "thinking"
+        ] or None
     return kept

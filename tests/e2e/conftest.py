@@ -12,6 +12,10 @@ from tests.scripted_upstream import DEADLINE
 def client(proxy: str) -> Iterator[anthropic.Anthropic]:
     """It checks every field of every answer and event."""
     with anthropic.Anthropic(
-        base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+        base_url=proxy,
+        api_key="any",
+        max_retries=0,
+        timeout=DEADLINE,
+        _strict_response_validation=True,
     ) as made:
         yield made

@@ -13,11 +13,20 @@ import pytest
 
 from tests import grammar, openai_shapes
 from tests.cases import SHARED
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 from tests.server.test_messages import events_of
 
 RECORDINGS = sorted((SHARED / "claude-code").glob("*.json"))
-ABSENT = pytest.param(None, id="none", marks=pytest.mark.skip(reason=f"no recordings in {SHARED.name}/claude-code"))
+ABSENT = pytest.param(
+    None, id="none", marks=pytest.mark.skip(reason=f"no recordings in {SHARED.name}/claude-code")
+)
 
 # What the proxy can't do, by recording: Claude Code hands the text to its model as the result of a failed tool.
 REFUSED = {
@@ -29,16 +38,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in RECORDINGS] or [ABSENT])
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, id=file.stem) for file in RECORDINGS] or [ABSENT]
+)
 def test_recorded_request(file: Path, proxy: str, upstream: ScriptedUpstream) -> None:
     recording: dict[str, Any] = json.loads(file.read_text())
     body = recording["body"]
-    upstream.then(streams(text_chunks("Hello")) if body.get("stream") else answers(completion("Hello")))
+    upstream.then(
+        streams(text_chunks("Hello")) if body.get("stream") else answers(completion("Hello"))
+    )
     response = httpx.request(
         recording["method"],
         f"{proxy}{recording['path']}?{recording['query']}",
         json=body,
-        headers={name: value for name, value in recording["headers"].items() if name.lower().startswith("anthropic")},
+        headers={
+            name: value
+            for name, value in recording["headers"].items()
+            if name.lower().startswith("anthropic")
+        },
         timeout=DEADLINE,
         trust_env=False,
     )

@@ -22,7 +22,13 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("UPSTREAM_BASE_URL=http://127.0.0.1:9\nPORT=1\n")
     environment = {**os.environ, "COMPLETION_MODEL": "other", "UPSTREAM_API_KEY": "sk-secret"}
     done = subprocess.run(
-        COMMAND, capture_output=True, text=True, timeout=DEADLINE, cwd=tmp_path, env=environment, check=False
+        COMMAND,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "1. A streamed answer" in done.stdout
@@ -35,7 +41,9 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
 
 
 def test_serve_keeps_both_running() -> None:
-    with subprocess.Popen([*COMMAND, "--serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*COMMAND, "--serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if line.startswith("  proxy  http"))
         assert httpx.get(line.split()[1] + "/health", trust_env=False).text == "OK"
@@ -46,7 +54,9 @@ def test_serve_keeps_both_running() -> None:
         httpx.get(line.split()[1] + "/health", trust_env=False)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def missing(package: str) -> Path:
         raise DemoUnavailable(f"the demo needs the package {package}. Run: {embedded.INSTALL}")
 

@@ -11,13 +11,28 @@ import pytest
 
 from tests import openai_shapes, responses_shapes
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 Json = dict[str, Any]
 
-TOOL: Json = {"name": "look", "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+TOOL: Json = {
+    "name": "look",
+    "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}},
+}
 THINKS: Json = {"thinking": {"type": "enabled", "budget_tokens": 5000}}
-IMAGE: Json = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+IMAGE: Json = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
 MARK: Json = {"type": "ephemeral"}
 FORMS = pytest.mark.parametrize("form", ["whole", "stream"])
 
@@ -31,7 +46,9 @@ class Asked:
     form: str
     history: list[Json] = field(default_factory=list)
 
-    def ask(self, content: Any, *scripts: Script, **params: Any) -> tuple[anthropic.types.Message, Received]:
+    def ask(
+        self, content: Any, *scripts: Script, **params: Any
+    ) -> tuple[anthropic.types.Message, Received]:
         """The answer to the next turn of the conversation, and the last of the requests that it took."""
         self.upstream.then(*scripts)
         self.history.append({"role": "user", "content": content})
@@ -46,11 +63,17 @@ class Asked:
 
 
 @contextmanager
-def asked(upstream: ScriptedUpstream, form: str, path: str = "", **settings: Any) -> Iterator[Asked]:
+def asked(
+    upstream: ScriptedUpstream, form: str, path: str = "", **settings: Any
+) -> Iterator[Asked]:
     with (
         running_proxy(f"{upstream.url}{path}", UPSTREAM_API_KEY="key", **settings) as address,
         anthropic.Anthropic(
-            base_url=address, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+            base_url=address,
+            api_key="any",
+            max_retries=0,
+            timeout=DEADLINE,
+            _strict_response_validation=True,
         ) as client,
     ):
         yield Asked(client, upstream, form)
@@ -60,17 +83,30 @@ def said(form: str, message: Json, finish: str = "stop", first: list[Any] | None
     """An answer in either form: `message` is the whole of it, or the one delta of a stream, behind `first`."""
     if form == "whole":
         return answers(completion(message=message, finish_reason=finish))
-    return streams([*(first or []), {"choices": [{"index": 0, "delta": message}]}, *text_chunks(finish=finish)])
+    return streams(
+        [*(first or []), {"choices": [{"index": 0, "delta": message}]}, *text_chunks(finish=finish)]
+    )
 
 
 def call(number: int, **more: Any) -> Json:
     arguments = json.dumps({"n": number})
-    return {"id": f"call_{number}", "type": "function", "function": {"name": "look", "arguments": arguments}, **more}
+    return {
+        "id": f"call_{number}",
+        "type": "function",
+        "function": {"name": "look", "arguments": arguments},
+        **more,
+    }
 
 
 def results(message: anthropic.types.Message, *more: Json) -> list[Json]:
     uses = [block for block in message.content if block.type == "tool_use"]
-    return [*({"type": "tool_result", "tool_use_id": use.id, "content": f"result {use.input}"} for use in uses), *more]
+    return [
+        *(
+            {"type": "tool_result", "tool_use_id": use.id, "content": f"result {use.input}"}
+            for use in uses
+        ),
+        *more,
+    ]
 
 
 @FORMS
@@ -79,7 +115,9 @@ def test_azure(upstream: ScriptedUpstream, form: str) -> None:
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     path = "/openai/deployments/gpt?api-version=2024-10-21"
     with asked(upstream, form, path, UPSTREAM_DIALECT="azure") as azure:
-        message, request = azure.ask("Hi", said(form, {"content": "Hello"}, first=[first]), system="Be brief")
+        message, request = azure.ask(
+            "Hi", said(form, {"content": "Hello"}, first=[first]), system="Be brief"
+        )
         assert message.content[0].to_dict() == {"type": "text", "text": "Hello"}
         assert request.path == "/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
         assert (request.headers["api-key"], "authorization" in request.headers) == ("key", False)
@@ -93,14 +131,27 @@ def test_azure(upstream: ScriptedUpstream, form: str) -> None:
 def test_gemini(upstream: ScriptedUpstream, form: str) -> None:
     """The signature goes back with the call that it came with."""
     signed = call(1, extra_content={"google": {"thought_signature": "c2ln"}})
-    calls = [{name: value for name, value in each.items() if name != "index"} for each in (signed, call(2))]
+    calls = [
+        {name: value for name, value in each.items() if name != "index"}
+        for each in (signed, call(2))
+    ]
     with asked(upstream, form, UPSTREAM_DIALECT="gemini") as gemini:
-        message, request = gemini.ask("Look", said(form, {"tool_calls": calls}), tools=[TOOL], **THINKS)
-        assert (message.stop_reason, request.path) == ("tool_use", "/v1beta/openai/chat/completions")
+        message, request = gemini.ask(
+            "Look", said(form, {"tool_calls": calls}), tools=[TOOL], **THINKS
+        )
+        assert (message.stop_reason, request.path) == (
+            "tool_use",
+            "/v1beta/openai/chat/completions",
+        )
         assert request.body["reasoning_effort"] == "medium"
-        _, request = gemini.ask(results(message), said(form, {"content": "Done"}), tools=[TOOL], **THINKS)
+        _, request = gemini.ask(
+            results(message), said(form, {"content": "Done"}), tools=[TOOL], **THINKS
+        )
     sent = request.body["messages"]
-    assert [each.get("extra_content") for each in sent[1]["tool_calls"]] == [signed["extra_content"], None]
+    assert [each.get("extra_content") for each in sent[1]["tool_calls"]] == [
+        signed["extra_content"],
+        None,
+    ]
     assert [each["name"] for each in sent[2:]] == ["look", "look"]
     openai_shapes.check(openai_shapes.plain(request.body))
 
@@ -120,9 +171,18 @@ def test_mistral(upstream: ScriptedUpstream, form: str) -> None:
         assert [block.type for block in message.content] == ["thinking", "tool_use", "tool_use"]
         assert "stream_options" not in request.body
         turn = results(message, {"type": "text", "text": "Go on"})
-        _, request = mistral.ask(turn, answers(refusal, 400), said(form, {"content": "Done"}), tools=[TOOL], **THINKS)
+        _, request = mistral.ask(
+            turn, answers(refusal, 400), said(form, {"content": "Done"}), tools=[TOOL], **THINKS
+        )
     sent = request.body["messages"]
-    assert [each["role"] for each in sent] == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    assert [each["role"] for each in sent] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+        "assistant",
+        "user",
+    ]
     assert sent[1]["content"] == [thinking]
     ids = [each["id"] for each in sent[1]["tool_calls"]]
     assert ids == [each["tool_call_id"] for each in sent[2:4]]
@@ -132,11 +192,23 @@ def test_mistral(upstream: ScriptedUpstream, form: str) -> None:
 @FORMS
 def test_openrouter(upstream: ScriptedUpstream, form: str) -> None:
     """Comments in the stream; marks of caching and the provider reach it, and signed reasoning comes back."""
-    detail = {"type": "reasoning.text", "text": "Hm", "signature": "c2ln", "index": 0, "format": "anthropic-claude-v1"}
+    detail = {
+        "type": "reasoning.text",
+        "text": "Hm",
+        "signature": "c2ln",
+        "index": 0,
+        "format": "anthropic-claude-v1",
+    }
     system = [{"type": "text", "text": "Be brief", "cache_control": MARK}]
     extra = '{"provider": {"order": ["anthropic"]}}'
-    with asked(upstream, form, UPSTREAM_DIALECT="openrouter", UPSTREAM_EXTRA_BODY=extra) as openrouter:
-        first = said(form, {"content": "Hi", "reasoning": "Hm", "reasoning_details": [detail]}, first=[b": PROCESSING\n\n"])
+    with asked(
+        upstream, form, UPSTREAM_DIALECT="openrouter", UPSTREAM_EXTRA_BODY=extra
+    ) as openrouter:
+        first = said(
+            form,
+            {"content": "Hi", "reasoning": "Hm", "reasoning_details": [detail]},
+            first=[b": PROCESSING\n\n"],
+        )
         message, request = openrouter.ask("Hi", first, system=system, **THINKS)
         assert [block.type for block in message.content] == ["thinking", "text"]
         assert request.path == "/api/v1/chat/completions"
@@ -153,8 +225,13 @@ def test_openrouter_breaks_off(upstream: ScriptedUpstream) -> None:
         "error": {"code": 502, "message": "Provider disconnected"},
         "choices": [{"delta": {}, "finish_reason": "error"}],
     }
-    with asked(upstream, "stream", UPSTREAM_DIALECT="openrouter") as openrouter, pytest.raises(anthropic.APIStatusError):
-        openrouter.ask("Hi", streams([{"choices": [{"index": 0, "delta": {"content": "Hel"}}]}, broken]))
+    with (
+        asked(upstream, "stream", UPSTREAM_DIALECT="openrouter") as openrouter,
+        pytest.raises(anthropic.APIStatusError),
+    ):
+        openrouter.ask(
+            "Hi", streams([{"choices": [{"index": 0, "delta": {"content": "Hel"}}]}, broken])
+        )
 
 
 # Items and events of the Responses API.
@@ -180,14 +257,22 @@ def item_call(number: int) -> Json:
 
 
 def item_text(text: str, kind: str = "output_text", name: str = "text") -> Json:
-    return {"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": kind, name: text}]}
+    return {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "content": [{"type": kind, name: text}],
+    }
 
 
 def responds(form: str, *items: Json, status: str = "completed", **more: Any) -> Script:
     response = {"id": "resp_1", "status": status, "output": list(items), "usage": USAGE, **more}
     if form == "whole":
         return answers(response)
-    done = [{"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate(items)]
+    done = [
+        {"type": "response.output_item.done", "output_index": index, "item": item}
+        for index, item in enumerate(items)
+    ]
     return streams([*done, {"type": f"response.{status}", "response": response}], done=False)
 
 
@@ -209,15 +294,28 @@ FILTERED = {"incomplete_details": {"reason": "content_filter"}}
     ids=["text", "refusal", "length", "filter", "stop-sequence"],
 )
 def test_responses_ends(
-    upstream: ScriptedUpstream, form: str, items: list[Json], status: str, more: Json, stop: str, text: str
+    upstream: ScriptedUpstream,
+    form: str,
+    items: list[Json],
+    status: str,
+    more: Json,
+    stop: str,
+    text: str,
 ) -> None:
     # An answer that may have to be cut is read as a stream in both cases.
     script = responds("stream" if stop == "stop_sequence" else form, *items, status=status, **more)
     params: Json = {"stop_sequences": ["STOP"]} if stop == "stop_sequence" else {}
     with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
         message, request = responses.ask("Hi", script, max_tokens=1, **params)
-    assert (message.stop_reason, message.content[0].to_dict()) == (stop, {"type": "text", "text": text})
-    assert (request.path, request.body["max_output_tokens"], "stop" in request.body) == ("/v1/responses", 16, False)
+    assert (message.stop_reason, message.content[0].to_dict()) == (
+        stop,
+        {"type": "text", "text": text},
+    )
+    assert (request.path, request.body["max_output_tokens"], "stop" in request.body) == (
+        "/v1/responses",
+        16,
+        False,
+    )
     responses_shapes.check(request.body)
 
 
@@ -225,7 +323,13 @@ def test_responses_ends(
 @pytest.mark.parametrize(
     ("event", "status"),
     [
-        ({"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "Slow"}}}, 429),
+        (
+            {
+                "type": "response.failed",
+                "response": {"error": {"code": "rate_limit_exceeded", "message": "Slow"}},
+            },
+            429,
+        ),
         ({"type": "error", "code": "server_error", "message": "Oops", "param": None}, 500),
     ],
     ids=["failed", "error"],
@@ -233,7 +337,10 @@ def test_responses_ends(
 def test_responses_fails(upstream: ScriptedUpstream, form: str, event: Json, status: int) -> None:
     whole = answers({"status": "failed", "error": event.get("response", {}).get("error") or event})
     script = streams([event], done=False) if form == "stream" else whole
-    with asked(upstream, form, UPSTREAM_API="responses") as responses, pytest.raises(anthropic.APIStatusError) as caught:
+    with (
+        asked(upstream, form, UPSTREAM_API="responses") as responses,
+        pytest.raises(anthropic.APIStatusError) as caught,
+    ):
         responses.ask("Hi", script)
     assert caught.value.status_code == status
 
@@ -242,14 +349,23 @@ def test_responses_fails(upstream: ScriptedUpstream, form: str, event: Json, sta
 def test_responses_tools(upstream: ScriptedUpstream, form: str) -> None:
     """Reasoning comes back before the call that it led to, and images stand in the results."""
     with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
-        message, request = responses.ask("Look", responds(form, REASONING, item_call(1)), tools=[TOOL], **THINKS)
+        message, request = responses.ask(
+            "Look", responds(form, REASONING, item_call(1)), tools=[TOOL], **THINKS
+        )
         assert [block.type for block in message.content] == ["thinking", "tool_use"]
         assert request.body["reasoning"] == {"summary": "auto", "effort": "medium"}
         result = {**results(message)[0], "content": [{"type": "text", "text": "Here"}, IMAGE]}
-        _, request = responses.ask([result], responds(form, item_text("Done")), tools=[TOOL], **THINKS)
+        _, request = responses.ask(
+            [result], responds(form, item_text("Done")), tools=[TOOL], **THINKS
+        )
     responses_shapes.check(request.body)
     sent = request.body["input"]
-    assert [item["type"] for item in sent] == ["message", "reasoning", "function_call", "function_call_output"]
+    assert [item["type"] for item in sent] == [
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+    ]
     assert sent[1] == REASONING
     assert [part["type"] for part in sent[3]["output"]] == ["input_text", "input_image"]
 
@@ -266,17 +382,29 @@ def test_responses_tools(upstream: ScriptedUpstream, form: str) -> None:
 )
 def test_responses_choice(upstream: ScriptedUpstream, form: str, choice: Any, sent: Any) -> None:
     with asked(upstream, form, UPSTREAM_API="responses") as responses:
-        _, request = responses.ask("Look", responds(form, item_text("Hm")), tools=[TOOL], tool_choice=choice)
+        _, request = responses.ask(
+            "Look", responds(form, item_text("Hm")), tools=[TOOL], tool_choice=choice
+        )
     assert request.body.get("tool_choice") == sent
     responses_shapes.check(request.body)
 
 
 @FORMS
 def test_responses_structured(upstream: ScriptedUpstream, form: str) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
     wanted = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
         message, request = responses.ask("Count", responds(form, item_text('{"n": 1}')), **wanted)
     assert message.content[0].to_dict() == {"type": "text", "text": '{"n": 1}'}
-    assert request.body["text"]["format"] == {"type": "json_schema", "name": "output", "schema": schema, "strict": True}
+    assert request.body["text"]["format"] == {
+        "type": "json_schema",
+        "name": "output",
+        "schema": schema,
+        "strict": True,
+    }
     responses_shapes.check(request.body)

@@ -26,27 +26,48 @@ SLOT_TOKENS = 1024
 TOOL: dict[str, Any] = {
     "name": "get_weather",
     "description": "Current weather of a city",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
 }
 
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "What is the weather in Paris?"},
     {
         "role": "assistant",
-        "content": [{"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}],
+        "content": [
+            {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}
+        ],
     },
     {
         "role": "user",
-        "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "It is snowing, minus 7 degrees."}],
+        "content": [
+            {
+                "type": "tool_result",
+                "tool_use_id": "toolu_1",
+                "content": "It is snowing, minus 7 degrees.",
+            }
+        ],
     },
 ]
 
 # The same question gets the same answer. Sampling parameters exist in the API's older version only.
-STEADY: dict[str, Any] = {"extra_body": {"temperature": 0}, "extra_headers": {"anthropic-version": "2023-06-01"}}
+STEADY: dict[str, Any] = {
+    "extra_body": {"temperature": 0},
+    "extra_headers": {"anthropic-version": "2023-06-01"},
+}
 
 
 def ask(text: str, **more: Any) -> dict[str, Any]:
-    return {"model": "claude-test", "max_tokens": 24, "messages": [{"role": "user", "content": text}], **STEADY, **more}
+    return {
+        "model": "claude-test",
+        "max_tokens": 24,
+        "messages": [{"role": "user", "content": text}],
+        **STEADY,
+        **more,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +82,11 @@ def client(model: str) -> Iterator[anthropic.Anthropic]:
     with (
         running_proxy(model) as proxy,
         anthropic.Anthropic(
-            base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+            base_url=proxy,
+            api_key="any",
+            max_retries=0,
+            timeout=DEADLINE,
+            _strict_response_validation=True,
         ) as made,
     ):
         yield made
@@ -102,7 +127,7 @@ def tokens_in(message: Any) -> int:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
-def test_stop_sequence(client: anthropic.Anthropic, streamed: bool) -> None:  # noqa: FBT001 - a parameter
+def test_stop_sequence(client: anthropic.Anthropic, streamed: bool) -> None:
     request = ask("What is the capital of France?", stop_sequences=["never said", "Paris"])
     if streamed:
         with client.messages.stream(**request) as stream:
@@ -122,11 +147,17 @@ def test_max_tokens(client: anthropic.Anthropic) -> None:
 def test_json_schema(client: anthropic.Anthropic) -> None:
     schema = {
         "type": "object",
-        "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "size": {"type": "integer"}},
+        "properties": {
+            "city": {"type": "string", "enum": ["Paris", "Rome"]},
+            "size": {"type": "integer"},
+        },
         "required": ["city", "size"],
         "additionalProperties": False,
     }
-    request = ask("Name a city and its size.", output_config={"format": {"type": "json_schema", "schema": schema}})
+    request = ask(
+        "Name a city and its size.",
+        output_config={"format": {"type": "json_schema", "schema": schema}},
+    )
     message = client.messages.create(**{**request, "max_tokens": 60})
     answer = json.loads(text_of(message))
     assert answer["city"] in ("Paris", "Rome")
@@ -136,7 +167,9 @@ def test_json_schema(client: anthropic.Anthropic) -> None:
 def test_tools(client: anthropic.Anthropic) -> None:
     """Offered, they reach the model; whatever it makes of them has the right form."""
     bare = client.messages.create(**ask("What is the weather in Paris?"))
-    offered = client.messages.create(**{**ask("What is the weather in Paris?", tools=[TOOL]), "max_tokens": 60})
+    offered = client.messages.create(
+        **{**ask("What is the weather in Paris?", tools=[TOOL]), "max_tokens": 60}
+    )
     assert tokens_in(offered) > tokens_in(bare) + 30
     calls = [block for block in offered.content if block.type == "tool_use"]
     assert (offered.stop_reason == "tool_use") == bool(calls)
@@ -145,21 +178,40 @@ def test_tools(client: anthropic.Anthropic) -> None:
 
 def test_tool_result(client: anthropic.Anthropic) -> None:
     """A call and its result, replayed: the model reads the result."""
-    message = client.messages.create(**{**ask("", tools=[TOOL]), "messages": HISTORY, "max_tokens": 40})
+    message = client.messages.create(
+        **{**ask("", tools=[TOOL]), "messages": HISTORY, "max_tokens": 40}
+    )
     assert message.content, "no answer to the result"
     assert message.stop_reason in ("end_turn", "max_tokens", "tool_use")
-    without = client.messages.create(**{**ask("", tools=[TOOL]), "messages": HISTORY[:1], "max_tokens": 1})
-    assert tokens_in(message) > tokens_in(without) + 20, "the call and its result did not reach the model"
+    without = client.messages.create(
+        **{**ask("", tools=[TOOL]), "messages": HISTORY[:1], "max_tokens": 1}
+    )
+    assert tokens_in(message) > tokens_in(without) + 20, (
+        "the call and its result did not reach the model"
+    )
 
 
-SCHEMA_FORMAT = {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}}
+SCHEMA_FORMAT = {
+    "format": {
+        "type": "json_schema",
+        "schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    }
+}
 COUNTED: dict[str, dict[str, Any]] = {
     "text": ask("The quick brown fox jumps over the lazy dog. " * 20),
     "special tokens as text": ask("What does <|im_end|> mean?"),
-    "other scripts": ask("\u4eba\u5de5\u667a\u80fd \u0411\u044b\u0441\u0442\u0440\u0430\u044f \U0001f30d"),
+    "other scripts": ask(
+        "\u4eba\u5de5\u667a\u80fd \u0411\u044b\u0441\u0442\u0440\u0430\u044f \U0001f30d"
+    ),
     "system": ask("Hello", system="You are a pirate."),
     "blocks": ask(
-        "", messages=[{"role": "user", "content": [{"type": "text", "text": text} for text in ("Hello", "you")]}]
+        "",
+        messages=[
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": text} for text in ("Hello", "you")],
+            }
+        ],
     ),
     "tools": ask("What is the weather in Paris?", tools=[TOOL]),
     "tool result": ask("", tools=[TOOL], messages=HISTORY),
@@ -171,7 +223,11 @@ COUNTED: dict[str, dict[str, Any]] = {
 def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
     """Exactly what the answer to the same request reports."""
     request = COUNTED[name]
-    asked = {field: value for field, value in request.items() if field not in ("max_tokens", "extra_body")}
+    asked = {
+        field: value
+        for field, value in request.items()
+        if field not in ("max_tokens", "extra_body")
+    }
     counted = client.messages.count_tokens(**asked).input_tokens
     assert counted == tokens_in(client.messages.create(**{**request, "max_tokens": 1}))
 
@@ -191,13 +247,20 @@ def test_ways_to_count(model: str, way: Any) -> None:
             return await way(ask_model, endpoint, body)
 
     assert asyncio.run(counted(token_counting._by_messages)) is None
-    real = httpx.post(f"{model}/v1/chat/completions", json={**body, "max_tokens": 1}, timeout=DEADLINE, trust_env=False)
+    real = httpx.post(
+        f"{model}/v1/chat/completions",
+        json={**body, "max_tokens": 1},
+        timeout=DEADLINE,
+        trust_env=False,
+    )
     assert asyncio.run(counted(way)) == real.json()["usage"]["prompt_tokens"]
 
 
 def test_cancel(client: anthropic.Anthropic, model: str) -> None:
     """A client that leaves in mid-stream frees the model: its slots are idle again, long before 900 tokens are said."""
-    with client.messages.stream(**{**ask("Write a very long story about the sea."), "max_tokens": 900}) as stream:
+    with client.messages.stream(
+        **{**ask("Write a very long story about the sea."), "max_tokens": 900}
+    ) as stream:
         assert next(iter(stream.text_stream))
         assert any(busy_slots(model))
     for _ in range(DEADLINE * 10):
@@ -210,26 +273,40 @@ def test_cancel(client: anthropic.Anthropic, model: str) -> None:
 
 
 def busy_slots(model: str) -> list[bool]:
-    return [slot["is_processing"] for slot in httpx.get(f"{model}/slots", timeout=DEADLINE, trust_env=False).json()]
+    return [
+        slot["is_processing"]
+        for slot in httpx.get(f"{model}/slots", timeout=DEADLINE, trust_env=False).json()
+    ]
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
-def test_context_overflow(client: anthropic.Anthropic, streamed: bool) -> None:  # noqa: FBT001 - a parameter
-    with pytest.raises(anthropic.BadRequestError, match=rf"prompt is too long: \d+ tokens > {SLOT_TOKENS} maximum"):
+def test_context_overflow(client: anthropic.Anthropic, streamed: bool) -> None:
+    with pytest.raises(
+        anthropic.BadRequestError, match=rf"prompt is too long: \d+ tokens > {SLOT_TOKENS} maximum"
+    ):
         client.messages.create(**ask("word " * 3 * SLOT_TOKENS), stream=streamed)
 
 
 def test_its_own_messages_api_passed_through(model: str) -> None:
     """llama.cpp speaks the API itself: what it says of the same request is the same without and with the proxy."""
-    request = {**ask("What is the capital of France?"), "extra_body": {"temperature": 0, "cache_prompt": False}}
+    request = {
+        **ask("What is the capital of France?"),
+        "extra_body": {"temperature": 0, "cache_prompt": False},
+    }
     texts = []
     with running_proxy(model, UPSTREAM_API="messages") as proxy:
         for base_url in (model, proxy):
-            with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=2, timeout=DEADLINE) as direct:
+            with anthropic.Anthropic(
+                base_url=base_url, api_key="any", max_retries=2, timeout=DEADLINE
+            ) as direct:
                 texts.append(text_of(direct.messages.create(**request)))
                 with direct.messages.stream(**request) as stream:
                     texts.append(text_of(stream.get_final_message()))
-                asked = {name: value for name, value in request.items() if name not in ("max_tokens", "extra_body")}
+                asked = {
+                    name: value
+                    for name, value in request.items()
+                    if name not in ("max_tokens", "extra_body")
+                }
                 texts.append(str(direct.messages.count_tokens(**asked).input_tokens))
     assert "Paris" in texts[0]
     assert texts[:3] == texts[3:]

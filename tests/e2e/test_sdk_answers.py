@@ -8,7 +8,15 @@ import anthropic
 import pytest
 
 from tests import grammar
-from tests.e2e.both_ways import ASK, PARAMETERS, BothWays, check_content, check_replay, next_turn, without_ids
+from tests.e2e.both_ways import (
+    ASK,
+    PARAMETERS,
+    BothWays,
+    check_content,
+    check_replay,
+    next_turn,
+    without_ids,
+)
 from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
 
@@ -28,7 +36,10 @@ def raw_events(events: Iterable[Any]) -> list[dict[str, Any]]:
 def plain(message: Any) -> dict[str, Any]:
     """A message without what the SDK's stream helper adds to it, of which 0.121 warns that its types don't know it."""
     made: dict[str, Any] = message.to_dict(warnings=False)
-    made["content"] = [{name: each for name, each in block.items() if name != "parsed_output"} for block in made["content"]]
+    made["content"] = [
+        {name: each for name, each in block.items() if name != "parsed_output"}
+        for block in made["content"]
+    ]
     return made
 
 
@@ -41,7 +52,9 @@ def assert_equal(streamed: dict[str, Any], whole: dict[str, Any], answer: BothWa
 
 @pytest.mark.parametrize("answer", PARAMETERS)
 @pytest.mark.parametrize("beta", [False, True], ids=["stable", "beta"])
-def test_a_stream_adds_up(client: anthropic.Anthropic, upstream: ScriptedUpstream, answer: BothWays, *, beta: bool) -> None:
+def test_a_stream_adds_up(
+    client: anthropic.Anthropic, upstream: ScriptedUpstream, answer: BothWays, *, beta: bool
+) -> None:
     messages: Any = client.beta.messages if beta else client.messages
     upstream.then(answer.streamed, answer.whole)
     ask = ASK | answer.ask
@@ -53,7 +66,9 @@ def test_a_stream_adds_up(client: anthropic.Anthropic, upstream: ScriptedUpstrea
 
 
 @pytest.mark.parametrize("answer", PARAMETERS)
-def test_both_ways_go_back_as_one(client: anthropic.Anthropic, upstream: ScriptedUpstream, answer: BothWays) -> None:
+def test_both_ways_go_back_as_one(
+    client: anthropic.Anthropic, upstream: ScriptedUpstream, answer: BothWays
+) -> None:
     """The next turn takes up the SDK's own blocks, as an application does that keeps its history in them."""
     upstream.then(answer.streamed, answer.whole, *[answers(completion()) for _ in range(2)])
     ask = ASK | answer.ask
@@ -71,7 +86,11 @@ def test_both_ways_go_back_as_one(client: anthropic.Anthropic, upstream: Scripte
 def test_the_asynchronous_client(proxy: str, upstream: ScriptedUpstream, answer: BothWays) -> None:
     async def main() -> tuple[Any, Any]:
         async with anthropic.AsyncAnthropic(
-            base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+            base_url=proxy,
+            api_key="any",
+            max_retries=0,
+            timeout=DEADLINE,
+            _strict_response_validation=True,
         ) as client:
             async with client.messages.stream(**ASK | answer.ask) as stream:
                 grammar.check(raw_events([event async for event in stream]))

@@ -15,15 +15,30 @@ from pydantic import BaseModel
 
 from tests import openai_shapes
 from tests.e2e.both_ways import ASK, TOOL, call_chunks, call_completion, chunks
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 # 0.121 says so in its beta methods; it is the only way there to have the answer parsed.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'output_format' parameter is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The 'output_format' parameter is deprecated:DeprecationWarning"
+)
 
 ENDPOINTS = ["messages", "beta.messages"]
-HAS_THREADS = "thread" in inspect.signature(anthropic.Anthropic(api_key="any").beta.messages.tool_runner).parameters
+HAS_THREADS = (
+    "thread"
+    in inspect.signature(anthropic.Anthropic(api_key="any").beta.messages.tool_runner).parameters
+)
 MODELS = [f"vendor/model-{number}:free" for number in range(7)]
-LIST = {"object": "list", "data": [{"id": name, "created": 1, "context_length": 8192} for name in MODELS]}
+LIST = {
+    "object": "list",
+    "data": [{"id": name, "created": 1, "context_length": 8192} for name in MODELS],
+}
 
 
 class Address(BaseModel):
@@ -61,7 +76,9 @@ def recorded(proxy: str, posted: list[tuple[dict[str, Any], int]]) -> Iterator[a
         posted.append((json.loads(response.request.content), response.status_code))
 
     transport = anthropic.DefaultHttpxClient(event_hooks={"response": [keep]}, trust_env=False)
-    with anthropic.Anthropic(base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, http_client=transport) as made:
+    with anthropic.Anthropic(
+        base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, http_client=transport
+    ) as made:
         yield made
 
 
@@ -85,13 +102,21 @@ CALLS = [[("get_weather", json.dumps({"city": city}))] for city in ("Paris", "Ro
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_tool_runner(
-    recorded: anthropic.Anthropic, posted: list[tuple[dict[str, Any], int]], upstream: ScriptedUpstream, *, stream: bool
+    recorded: anthropic.Anthropic,
+    posted: list[tuple[dict[str, Any], int]],
+    upstream: ScriptedUpstream,
+    *,
+    stream: bool,
 ) -> None:
     """Two steps and the answer. Newer SDKs begin with a request for a thread, and go on without when that is refused."""
     if stream:
-        upstream.then(*[streams(call_chunks(*each)) for each in CALLS], streams(text_chunks("Done")))
+        upstream.then(
+            *[streams(call_chunks(*each)) for each in CALLS], streams(text_chunks("Done"))
+        )
     else:
-        upstream.then(*[answers(call_completion(*each)) for each in CALLS], answers(completion("Done")))
+        upstream.then(
+            *[answers(call_completion(*each)) for each in CALLS], answers(completion("Done"))
+        )
     asked: list[str] = []
     runner: Any = recorded.beta.messages.tool_runner(**ASK, tools=[weather(asked)], stream=stream)
     texts = [(turn.get_final_message() if stream else turn).content[0].text for turn in runner]
@@ -108,7 +133,9 @@ def test_tool_runner(
 
 @pytest.mark.skipif(not HAS_THREADS, reason=f"anthropic {anthropic.__version__} has no threads")
 def test_tool_runner_without_a_thread(
-    recorded: anthropic.Anthropic, posted: list[tuple[dict[str, Any], int]], upstream: ScriptedUpstream
+    recorded: anthropic.Anthropic,
+    posted: list[tuple[dict[str, Any], int]],
+    upstream: ScriptedUpstream,
 ) -> None:
     upstream.then(answers(call_completion(*CALLS[0])), answers(completion("Done")))
     recorded.beta.messages.tool_runner(**ASK, tools=[weather([])], thread=False).until_done()

@@ -26,18 +26,32 @@ from tests.e2e.both_ways import (
     chunks,
     without_ids,
 )
-from tests.scripted_upstream import DEADLINE, Pause, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 FOLDER = Path(__file__).parent / "typescript"
 NODE = shutil.which("node")
 
 pytestmark = [
     pytest.mark.skipif(NODE is None, reason="node is not installed"),
-    pytest.mark.skipif(not (FOLDER / "node_modules").is_dir(), reason=f"`npm ci` was not run in {FOLDER.name}"),
+    pytest.mark.skipif(
+        not (FOLDER / "node_modules").is_dir(), reason=f"`npm ci` was not run in {FOLDER.name}"
+    ),
 ]
 
 PERSON = {"name": "Ann", "age": 44}
-LIST = {"object": "list", "data": [{"id": name, "created": 1} for name in ("a", "vendor/b:free", "c", "d", "e")]}
+LIST = {
+    "object": "list",
+    "data": [{"id": name, "created": 1} for name in ("a", "vendor/b:free", "c", "d", "e")],
+}
 
 
 class Judge:
@@ -72,7 +86,9 @@ class Judge:
 def judge() -> Iterator[Judge]:
     assert NODE is not None
     command = [NODE, "judge.mjs"]
-    with subprocess.Popen(command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield Judge(process)
         process.kill()
 
@@ -107,18 +123,37 @@ def test_a_stream_adds_up_to_the_message(
     ],
 )
 def test_errors(
-    judge: Judge, proxy: str, upstream: ScriptedUpstream, status: int, told: int, kind: str, name: str, scenario: str
+    judge: Judge,
+    proxy: str,
+    upstream: ScriptedUpstream,
+    status: int,
+    told: int,
+    kind: str,
+    name: str,
+    scenario: str,
 ) -> None:
     upstream.then(answers({"error": {"message": "no"}}, status))
     error = judge.play(proxy, scenario)
     assert error.pop("requestId").startswith("req_")
-    assert error == {"class": name, "isApiError": True, "status": told, "type": kind, "message": "no"}
+    assert error == {
+        "class": name,
+        "isApiError": True,
+        "status": told,
+        "type": kind,
+        "message": "no",
+    }
 
 
 def test_an_error_within_the_stream(judge: Judge, proxy: str, upstream: ScriptedUpstream) -> None:
-    upstream.then(streams([text_chunks("one")[0], {"error": {"message": "out of memory"}}], done=False))
+    upstream.then(
+        streams([text_chunks("one")[0], {"error": {"message": "out of memory"}}], done=False)
+    )
     error = judge.play(proxy, "errorOfStream")
-    assert (error["isApiError"], error["message"], error["type"]) == (True, "out of memory", "api_error")
+    assert (error["isApiError"], error["message"], error["type"]) == (
+        True,
+        "out of memory",
+        "api_error",
+    )
 
 
 def test_a_request_that_the_proxy_refuses(judge: Judge, proxy: str) -> None:
@@ -128,7 +163,9 @@ def test_a_request_that_the_proxy_refuses(judge: Judge, proxy: str) -> None:
 
 
 def test_count_tokens(judge: Judge, proxy: str) -> None:
-    stable, beta = judge.play(proxy, "countTokens", ask={"model": "m", "messages": ASK["messages"], "tools": [TOOL]})
+    stable, beta = judge.play(
+        proxy, "countTokens", ask={"model": "m", "messages": ASK["messages"], "tools": [TOOL]}
+    )
     assert 10 < stable["input_tokens"] == beta["input_tokens"] < 100
 
 
@@ -146,7 +183,9 @@ def test_models(judge: Judge, proxy: str, upstream: ScriptedUpstream) -> None:
         ("parseStream", streams(chunks({"content": '{"name":"Ann",'}, {"content": '"age":44}'}))),
     ],
 )
-def test_structured_output(judge: Judge, proxy: str, upstream: ScriptedUpstream, scenario: str, script: Script) -> None:
+def test_structured_output(
+    judge: Judge, proxy: str, upstream: ScriptedUpstream, scenario: str, script: Script
+) -> None:
     upstream.then(script)
     assert judge.play(proxy, scenario) == PERSON
     asked = upstream.request().body["response_format"]
@@ -171,9 +210,13 @@ def test_tool_runner(judge: Judge, proxy: str, upstream: ScriptedUpstream, *, st
     """Its request for a thread is refused in the words on which it sends the whole conversation."""
     calls = [[("get_weather", json.dumps({"city": city}))] for city in ("Paris", "Rome")]
     if stream:
-        upstream.then(*[streams(call_chunks(*each)) for each in calls], streams(text_chunks("Done")))
+        upstream.then(
+            *[streams(call_chunks(*each)) for each in calls], streams(text_chunks("Done"))
+        )
     else:
-        upstream.then(*[answers(call_completion(*each)) for each in calls], answers(completion("Done")))
+        upstream.then(
+            *[answers(call_completion(*each)) for each in calls], answers(completion("Done"))
+        )
     seen = judge.play(proxy, "toolRunner", ask=ASK | {"stream": stream})
     assert seen["seen"] == ["Paris", "Rome"]
     assert seen["final"]["content"][0]["text"] == "Done"

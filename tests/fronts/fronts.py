@@ -81,7 +81,9 @@ class Front(ABC):
     def _asked(self, path: str) -> Any:
         """What its own API says; an empty object while it does not know it."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self._admin}{path}", trust_env=False, timeout=DEADLINE)
+            answer = httpx.get(
+                f"http://127.0.0.1:{self._admin}{path}", trust_env=False, timeout=DEADLINE
+            )
         except httpx.TransportError:
             return {}
         return answer.json() if answer.status_code == 200 else {}
@@ -103,7 +105,10 @@ class Envoy(Front):
 
     def _variables(self) -> dict[str, str]:
         is_h2 = self._protocol == "h2c"
-        return {"PROTOCOL": f"http{1 + is_h2}_protocol_options".replace("http1_", "http_"), "CODEC": f"HTTP{1 + is_h2}"}
+        return {
+            "PROTOCOL": f"http{1 + is_h2}_protocol_options".replace("http1_", "http_"),
+            "CODEC": f"HTTP{1 + is_h2}",
+        }
 
     def _endpoints(self, ports: list[int]) -> Any:
         at = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
@@ -120,7 +125,8 @@ class Envoy(Front):
         well = [
             host
             for host in hosts
-            if host["health_status"].get("eds_health_status") == "HEALTHY" and len(host["health_status"]) == 1
+            if host["health_status"].get("eds_health_status") == "HEALTHY"
+            and len(host["health_status"]) == 1
         ]
         return {host["address"]["socket_address"]["port_value"] for host in well}
 
@@ -136,7 +142,9 @@ class Traefik(Front):
             "healthCheck": {"path": "/readyz", "interval": "1s", "timeout": "2s"},
         }
         router = {"rule": "PathPrefix(`/`)", "service": "proxy", "entryPoints": ["main"]}
-        return {"http": {"routers": {"all": router}, "services": {"proxy": {"loadBalancer": balanced}}}}
+        return {
+            "http": {"routers": {"all": router}, "services": {"proxy": {"loadBalancer": balanced}}}
+        }
 
     def _routed(self) -> set[int]:
         status = self._asked("/api/http/services/proxy@file").get("serverStatus", {})

@@ -22,7 +22,16 @@ import pytest
 
 from tests.fronts.fronts import FRONTS, Front, Protocol, program
 from tests.running_command import Command, Running
-from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 WORDS = [f"word {number} " for number in range(40)]
 SECONDS_PER_WORD = 0.02
@@ -34,7 +43,9 @@ class Pacing(ScriptedUpstream):
     """Answers every request; streams take their time, as those of models do."""
 
     def script_for(self, received: Received) -> Script:
-        return streams(text_chunks(*WORDS)) if received.body.get("stream") else answers(completion())
+        return (
+            streams(text_chunks(*WORDS)) if received.body.get("stream") else answers(completion())
+        )
 
     async def _play(self, script: Script, writer: asyncio.StreamWriter) -> None:
         for step in [script.head or b"", *script.steps]:
@@ -72,9 +83,15 @@ class Load:
             self._over.wait(0.01)
 
     def _client(self) -> None:
-        ask: dict[str, Any] = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+        ask: dict[str, Any] = {
+            "model": "m",
+            "max_tokens": 99,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
         count = {key: value for key, value in ask.items() if key != "max_tokens"}
-        with anthropic.Anthropic(base_url=self._address, api_key="none", max_retries=0, timeout=DEADLINE) as client:
+        with anthropic.Anthropic(
+            base_url=self._address, api_key="none", max_retries=0, timeout=DEADLINE
+        ) as client:
             while not self._over.is_set():
                 with client.messages.stream(**ask) as stream:
                     assert stream.get_final_text() == "".join(WORDS)
@@ -114,7 +131,9 @@ class Replicas:
         command = Command(self._folder / f"replica-{self._begun}")
         command.home.mkdir()
         self._begun += 1
-        server = command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=self._upstream, LOG_FORMAT="json")
+        server = command.serving(
+            "--host", "127.0.0.1", UPSTREAM_BASE_URL=self._upstream, LOG_FORMAT="json"
+        )
         self.running.append(self._stack.enter_context(server))
 
 
@@ -124,7 +143,9 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
         yield Replicas(stack, tmp_path, upstream.url)
 
 
-@pytest.mark.parametrize("front", [(name, protocol) for name in FRONTS for protocol in BOTH], indirect=True, ids="-".join)
+@pytest.mark.parametrize(
+    "front", [(name, protocol) for name in FRONTS for protocol in BOTH], indirect=True, ids="-".join
+)
 def test_replicas_are_replaced_under_load(front: Front, replicas: Replicas) -> None:
     replicas.start()
     replicas.start()

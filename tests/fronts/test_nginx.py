@@ -16,7 +16,15 @@ import pytest
 from anthropic_proxy.config.settings import Settings
 from tests.running_command import until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 ROOT = Path(__file__).parents[2]
 SNIPPET = (ROOT / "deploy/nginx/anthropic-proxy.conf").read_text()
@@ -25,7 +33,9 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 MEGABYTE = 2**20
 HEADERS = {"x-api-key": "none", "anthropic-version": "2023-06-01"}
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx-light")
+pytestmark = pytest.mark.skipif(
+    NGINX is None, reason="nginx is not installed: apt-get install nginx-light"
+)
 
 
 def _free_port() -> int:
@@ -78,7 +88,11 @@ def _nginx(folder: Path, proxy: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ScriptedUpstream]]:
     folder = tmp_path_factory.mktemp("nginx")
-    with ScriptedUpstream() as upstream, running_proxy(upstream.url) as proxy, _nginx(folder, proxy) as address:
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url) as proxy,
+        _nginx(folder, proxy) as address,
+    ):
         yield address, upstream
 
 
@@ -87,7 +101,9 @@ def _sent(address: str, length: int) -> httpx.Response:
     head = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"'
     tail = b'"}]}'
     body = head + b"x" * (length - len(head) - len(tail)) + tail
-    return httpx.post(f"{address}/v1/messages", content=body, headers=HEADERS, trust_env=False, timeout=DEADLINE)
+    return httpx.post(
+        f"{address}/v1/messages", content=body, headers=HEADERS, trust_env=False, timeout=DEADLINE
+    )
 
 
 @pytest.mark.parametrize("length", [1000, int(1.2 * MEGABYTE), 20 * MEGABYTE, 32 * MEGABYTE])
@@ -100,7 +116,9 @@ def test_big_requests_pass(front: tuple[str, ScriptedUpstream], length: int) -> 
 
 
 @pytest.mark.parametrize("length", [33 * MEGABYTE, 40 * MEGABYTE])
-def test_requests_that_are_too_big_for_the_proxy(front: tuple[str, ScriptedUpstream], length: int) -> None:
+def test_requests_that_are_too_big_for_the_proxy(
+    front: tuple[str, ScriptedUpstream], length: int
+) -> None:
     """Its own error reaches the client."""
     response = _sent(front[0], length)
     assert response.status_code == 413
@@ -118,8 +136,12 @@ def test_streams_are_not_held_up(front: tuple[str, ScriptedUpstream]) -> None:
     far = Pause()
     upstream.then(streams([text_chunks("Hel")[0], far, *text_chunks("lo")]))
     with (
-        anthropic.Anthropic(base_url=address, api_key="none", max_retries=0, timeout=DEADLINE) as client,
-        client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}]) as stream,
+        anthropic.Anthropic(
+            base_url=address, api_key="none", max_retries=0, timeout=DEADLINE
+        ) as client,
+        client.messages.stream(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
+        ) as stream,
     ):
         pieces = iter(stream.text_stream)
         # nginx has passed it on while the upstream waits.

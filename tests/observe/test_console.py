@@ -17,7 +17,12 @@ _CHAT = {
     "outcome": "complete",
     "seconds": 0.912,
 }
-_USED = {"input_tokens": 100, "cache_read_tokens": 9500, "output_tokens": 34, "stop_reason": "tool_use"}
+_USED = {
+    "input_tokens": 100,
+    "cache_read_tokens": 9500,
+    "output_tokens": 34,
+    "stop_reason": "tool_use",
+}
 _FAILED = {"level": "error", "status": 500, "outcome": "upstream_error", "error_type": "api_error"}
 _OTHER = {"operation": "other", "method": "GET", "path": "/x", "model": None}
 
@@ -30,16 +35,28 @@ _OTHER = {"operation": "other", "method": "GET", "path": "/x", "model": None}
             _USED | {"first_token_seconds": 0.2},
             "qwen3:4b  200  0.9 s (first 0.2)  9.6k in (9.5k cached) 34 out  tool_use  req_d488…",
         ),
-        ({"input_tokens": 250_000, "output_tokens": 1, "seconds": 123.4}, "qwen3:4b  200  123 s  250k in 1 out  req_d488…"),
-        ({"operation": "count_tokens", "input_tokens": 7}, "qwen3:4b (count_tokens)  200  0.9 s  7 in  req_d488…"),
+        (
+            {"input_tokens": 250_000, "output_tokens": 1, "seconds": 123.4},
+            "qwen3:4b  200  123 s  250k in 1 out  req_d488…",
+        ),
+        (
+            {"operation": "count_tokens", "input_tokens": 7},
+            "qwen3:4b (count_tokens)  200  0.9 s  7 in  req_d488…",
+        ),
         (_OTHER | {"status": 404}, "GET /x  404  0.9 s  req_d488…"),
         (_FAILED | {"message": "a\n b"}, "qwen3:4b  500  0.9 s  api_error: a b  req_d488…"),
-        (_FAILED | {"message": "a", "hint": "do b"}, "qwen3:4b  500  0.9 s  api_error: a (do b)  req_d488…"),
+        (
+            _FAILED | {"message": "a", "hint": "do b"},
+            "qwen3:4b  500  0.9 s  api_error: a (do b)  req_d488…",
+        ),
         (
             _FAILED | {"message": "a", "upstream_url": "http://b"},
             "qwen3:4b  500  0.9 s  api_error: a (http://b)  req_d488…",
         ),
-        ({"outcome": "client_closed", "status": None}, "qwen3:4b  no response  0.9 s  client left  req_d488…"),
+        (
+            {"outcome": "client_closed", "status": None},
+            "qwen3:4b  no response  0.9 s  client left  req_d488…",
+        ),
         ({"retries": 2, "failovers": 1}, "qwen3:4b  200  0.9 s  2 retries, 1 failovers  req_d488…"),
         ({"model": "a\x1b[2Jb", "request_id": "mine"}, r"'a\x1b[2Jb'  200  0.9 s  mine"),
         ({"model": "m" * 999}, "m" * 60 + "  200  0.9 s  req_d488…"),
@@ -53,7 +70,9 @@ def test_requests(values: dict[str, Any], line: str) -> None:
 
 def test_details() -> None:
     """All fields that the short line does not show, and the whole id."""
-    rendered = ConsoleRenderer(is_terminal=False, details=True)(None, "", {**_TIME, **_CHAT, "upstream": "up:1"})
+    rendered = ConsoleRenderer(is_terminal=False, details=True)(
+        None, "", {**_TIME, **_CHAT, "upstream": "up:1"}
+    )
     assert rendered.endswith(
         "req_d488…  request_id=req_d488aaaabbbbccccddddeeee operation=chat outcome=complete upstream=up:1"
     )
@@ -68,7 +87,9 @@ def test_details() -> None:
         ("error", False, "", "y=2"),
     ],
 )
-def test_colors(monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, begins: str, ends: str) -> None:
+def test_colors(
+    monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, begins: str, ends: str
+) -> None:
     monkeypatch.setenv("NO_COLOR", "" if colors else "1")
     event = {**_TIME, "event": "x", "level": level, "y": 2}
     rendered = ConsoleRenderer(is_terminal=True, details=False)(None, "", event)
@@ -90,12 +111,17 @@ def test_colors(monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, be
     ],
 )
 def test_other_events(event: dict[str, Any], line: str) -> None:
-    rendered = ConsoleRenderer(is_terminal=False, details=False)(None, "", {**_TIME, "level": "info", **event})
+    rendered = ConsoleRenderer(is_terminal=False, details=False)(
+        None, "", {**_TIME, "level": "info", **event}
+    )
     assert rendered == f"{_TIME['timestamp']} [info     ] {line}"
 
 
 def test_a_banner_and_a_traceback() -> None:
     render = ConsoleRenderer(is_terminal=True, details=False)
-    assert render(None, "", {**_TIME, "event": BANNER, "level": "info", "text": "one\ntwo"}) == "one\ntwo"
+    assert (
+        render(None, "", {**_TIME, "event": BANNER, "level": "info", "text": "one\ntwo"})
+        == "one\ntwo"
+    )
     failed = {**_TIME, "event": "broken", "level": "info", "exception": "Traceback\n  x"}
     assert render(None, "", failed).endswith("[info] broken\nTraceback\n  x")

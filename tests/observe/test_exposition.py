@@ -37,8 +37,12 @@ def _worst_traffic(metrics: Metrics) -> None:
     models = [f"model-{number}" for number in range(150)]
     for model, upstream in product(models, UPSTREAMS[1:]):
         metrics.finished(_answered(model, upstream))
-    for number, (model, upstream, operation, status) in enumerate(product(models, UPSTREAMS, OPERATIONS, STATUSES)):
-        failed = Observation("POST", "/", operation=operation, model=model, upstream=upstream, status=status)
+    for number, (model, upstream, operation, status) in enumerate(
+        product(models, UPSTREAMS, OPERATIONS, STATUSES)
+    ):
+        failed = Observation(
+            "POST", "/", operation=operation, model=model, upstream=upstream, status=status
+        )
         failed.error_type = ERROR_TYPES[number % len(ERROR_TYPES)]
         metrics.began(failed)
         metrics.finished(failed)
@@ -47,7 +51,9 @@ def _worst_traffic(metrics: Metrics) -> None:
 
 
 def _answered(model: str, upstream: str) -> Observation:
-    done = Observation("POST", "/", operation="chat", model=model, upstream=upstream, status=200, is_stream=True)
+    done = Observation(
+        "POST", "/", operation="chat", model=model, upstream=upstream, status=200, is_stream=True
+    )
     done.began, done.first_token, done.ended = 1.0, 2.0, 5.0
     done.tokens = dict.fromkeys(("input", "output", "cache_read", "cache_creation", "thinking"), 5)
     done.tool_calls, done.repairs = 1, {"arguments": 1, "invalid_arguments": 1, "call_in_text": 1}
@@ -59,10 +65,14 @@ def test_the_number_of_series_is_bounded() -> None:
     _worst_traffic(metrics)
     series = _series(metrics)
     assert len(series) < MOST_SERIES
-    assert len({line.split('model="')[1].split('"')[0] for line in series if 'model="' in line}) <= 102
+    assert (
+        len({line.split('model="')[1].split('"')[0] for line in series if 'model="' in line}) <= 102
+    )
 
 
-def test_the_number_of_series_of_several_processes_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_series_of_several_processes_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     multiprocess.share(str(tmp_path))
@@ -73,18 +83,34 @@ def test_the_number_of_series_of_several_processes_is_bounded(tmp_path: Path, mo
 
 def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
     metrics = Metrics()
-    metrics.finished(Observation("POST", "/", operation="count_tokens", model="made-up", status=200, upstream="a"))
+    metrics.finished(
+        Observation(
+            "POST", "/", operation="count_tokens", model="made-up", status=200, upstream="a"
+        )
+    )
     assert not [line for line in _series(metrics) if "made-up" in line]
 
 
 @pytest.mark.parametrize(
     ("status", "label"),
-    [(200, "200"), (529, "529"), (499, "499"), (418, "4xx"), (507, "5xx"), (502, "502"), (204, "2xx"), (999, "9xx")],
+    [
+        (200, "200"),
+        (529, "529"),
+        (499, "499"),
+        (418, "4xx"),
+        (507, "5xx"),
+        (502, "502"),
+        (204, "2xx"),
+        (999, "9xx"),
+    ],
 )
 def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str) -> None:
     metrics = Metrics()
     metrics.upstream_answered("a", status, 1)
-    assert f'anthropic_proxy_upstream_requests_total{{status="{label}",upstream="a"}} 1.0' in _series(metrics)
+    assert (
+        f'anthropic_proxy_upstream_requests_total{{status="{label}",upstream="a"}} 1.0'
+        in _series(metrics)
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,9 +131,12 @@ def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str
         ("*/*;q=,;,version", "identity", False, False),
     ],
 )
-def test_the_few_formats(accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool) -> None:  # noqa: FBT001 - a case's outcome
+def test_the_few_formats(accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool) -> None:
     form = Format.of(accept, encoding)
-    assert (form.media_type.startswith("application/openmetrics-text"), form.is_gzip) == (is_open_metrics, is_gzip)
+    assert (form.media_type.startswith("application/openmetrics-text"), form.is_gzip) == (
+        is_open_metrics,
+        is_gzip,
+    )
 
 
 class _Slow(Metrics):
@@ -138,7 +167,9 @@ class _Clock:
         return self.now
 
 
-def _exposition(metrics: Metrics, refresh: Callable[[], None] = lambda: None) -> tuple[Exposition, _Clock]:
+def _exposition(
+    metrics: Metrics, refresh: Callable[[], None] = lambda: None
+) -> tuple[Exposition, _Clock]:
     clock = _Clock()
     return Exposition(metrics, refresh, clock), clock
 
@@ -194,7 +225,12 @@ def test_different_formats_are_rendered_one_after_the_other() -> None:
     accepted = ("", "application/openmetrics-text")
 
     async def main() -> None:
-        forms = [Format.of(accept, encoding) for accept in accepted for encoding in ("", "gzip") for _ in range(10)]
+        forms = [
+            Format.of(accept, encoding)
+            for accept in accepted
+            for encoding in ("", "gzip")
+            for _ in range(10)
+        ]
         rendered = await asyncio.gather(*map(exposition.rendered, forms))
         assert gzip.decompress(rendered[10].body).startswith(b"# HELP")
         assert rendered[20].body.endswith(b"# EOF\n")

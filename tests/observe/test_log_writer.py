@@ -40,7 +40,9 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     for number in range(100):
         writer.write(f"line {number} é\ud800\n")
     writer.drain(DEADLINE)
-    assert _read(pipe[0], b"line 99").decode() == "".join(f"line {number} é\\ud800\n" for number in range(100))
+    assert _read(pipe[0], b"line 99").decode() == "".join(
+        f"line {number} é\\ud800\n" for number in range(100)
+    )
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MAX_LINES", 10), ("MAX_BYTES", 60_000)])
@@ -121,7 +123,9 @@ def test_a_forked_process_counts_its_own_drops(pipe: tuple[int, int]) -> None:
         child = os.fork()
         if child == 0:
             counted: list[int] = []
-            counting = threading.Thread(target=writer.count_drops, args=[counted.append], daemon=True)
+            counting = threading.Thread(
+                target=writer.count_drops, args=[counted.append], daemon=True
+            )
             counting.start()
             counting.join(DEADLINE)
             os._exit(counting.is_alive() or len(counted))
@@ -132,5 +136,7 @@ def test_the_thread_does_not_hold_up_the_end_of_the_process(pipe: tuple[int, int
     writer = _writer(pipe[1])
     writer.write("x" * 70_000 + "\n")
     writer.drain(0.01)
-    assert [thread.daemon for thread in threading.enumerate() if thread.name == "log"][-1:] == [True]
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "log"][-1:] == [
+        True
+    ]
     _read(pipe[0], b"x\n")

@@ -18,7 +18,9 @@ from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.observability.logs import Log, LogFormat, _Unbreakable, configure
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
-_KEYS = st.from_regex(r"sk-[A-Za-z0-9]{13,40}", fullmatch=True) | st.from_regex(r"[a-z0-9]{16,40}", fullmatch=True)
+_KEYS = st.from_regex(r"sk-[A-Za-z0-9]{13,40}", fullmatch=True) | st.from_regex(
+    r"[a-z0-9]{16,40}", fullmatch=True
+)
 _TEXTS = st.text() | st.sampled_from([_IMAGE, "A" * 199, "A" * 300 + "==", "***"])
 
 
@@ -41,10 +43,14 @@ def default_configuration() -> Iterator[None]:
         pytest.param("A" * 200, "A" * 24 + "...[200 base64 characters]", id="long-data"),
         pytest.param("A" * 300 + "==", "A" * 24 + "...[302 base64 characters]", id="padded-data"),
         pytest.param(
-            '{"a":"' + "A" * 200 + '","b":1}', '{"a":"' + "A" * 24 + '...[200 base64 characters]","b":1}', id="in-json"
+            '{"a":"' + "A" * 200 + '","b":1}',
+            '{"a":"' + "A" * 24 + '...[200 base64 characters]","b":1}',
+            id="in-json",
         ),
         pytest.param(
-            f"data:image/png;base64,{_IMAGE}", f"data:image/png;base64,{_IMAGE[:24]}...[6828 base64 characters]", id="url"
+            f"data:image/png;base64,{_IMAGE}",
+            f"data:image/png;base64,{_IMAGE[:24]}...[6828 base64 characters]",
+            id="url",
         ),
         pytest.param("word " * 100, "word " * 100, id="long-text"),
     ],
@@ -53,9 +59,14 @@ def test_redact(text: str, shown: str) -> None:
     assert Log(secrets=[Secret("sk-12345")]).redacted(text) == shown
 
 
-@pytest.mark.parametrize("secrets", [[], [Secret("")], [Secret(" ")]], ids=["none", "empty", "blank"])
+@pytest.mark.parametrize(
+    "secrets", [[], [Secret("")], [Secret(" ")]], ids=["none", "empty", "blank"]
+)
 def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
-    assert Log(secrets=secrets).redacted("a*b " + "A" * 200) == "a*b " + "A" * 24 + "...[200 base64 characters]"
+    assert (
+        Log(secrets=secrets).redacted("a*b " + "A" * 200)
+        == "a*b " + "A" * 24 + "...[200 base64 characters]"
+    )
 
 
 @given(st.lists(_TEXTS), _KEYS)
@@ -71,13 +82,15 @@ def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
     [
         pytest.param(False, False, ["started", "broken"], id="quiet"),
         pytest.param(True, False, ["started", "summary", "ignored", "broken"], id="debug"),
-        pytest.param(True, True, ["started", "summary", "came in", "ignored", "broken"], id="verbose"),
+        pytest.param(
+            True, True, ["started", "summary", "came in", "ignored", "broken"], id="verbose"
+        ),
     ],
 )
 def test_levels(
     capsys: pytest.CaptureFixture[str],
-    debug: bool,  # noqa: FBT001 - a column of the table
-    verbose: bool,  # noqa: FBT001 - the same
+    debug: bool,
+    verbose: bool,
     events: list[str],
 ) -> None:
     configure(debug=debug, form="console")
@@ -134,9 +147,16 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("some.library").warning("look\nout %s", "here")
     logging.getLogger("some.library").info("not this")
     broken, warned = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (broken["event"], broken["level"], broken["number"], broken["nothing"]) == ("broken", "error", 1, None)
+    assert (broken["event"], broken["level"], broken["number"], broken["nothing"]) == (
+        "broken",
+        "error",
+        1,
+        None,
+    )
     assert broken["exception"].startswith("Traceback (most recent call last)")
-    assert broken["exception"].endswith("ValueError: invalid literal for int() with base 10: '*** ***'")
+    assert broken["exception"].endswith(
+        "ValueError: invalid literal for int() with base 10: '*** ***'"
+    )
     assert (warned["event"], warned["level"]) == ("look\nout here", "warning")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", warned["timestamp"])
 
@@ -145,7 +165,8 @@ def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
     configure(debug=False, form="console")
     Log().info("started", address="http://localhost:1")
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[info     \] started +address=http://localhost:1\n", capsys.readouterr().err
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[info     \] started +address=http://localhost:1\n",
+        capsys.readouterr().err,
     )
 
 

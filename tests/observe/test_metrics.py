@@ -16,13 +16,26 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.running_command import REQUEST, Command, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 STREAM = REQUEST | {"stream": True}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 CALLS = completion(
     None,
-    message={"tool_calls": [CALL, CALL | {"id": "call_2", "function": {"name": "look", "arguments": '{"at": "x"'}}]},
+    message={
+        "tool_calls": [
+            CALL,
+            CALL | {"id": "call_2", "function": {"name": "look", "arguments": '{"at": "x"'}},
+        ]
+    },
     finish_reason="tool_calls",
 )
 DETAILED = completion("Hello") | {
@@ -40,7 +53,9 @@ Samples = dict[str, float]
 def read(text: str) -> Samples:
     """Samples as `name{label="value",...}`, labels in alphabetical order, upstreams without their ports."""
     found = {}
-    for family in text_string_to_metric_families(re.sub(r'"127\.0\.0\.1:\d+"', '"127.0.0.1"', text)):
+    for family in text_string_to_metric_families(
+        re.sub(r'"127\.0\.0\.1:\d+"', '"127.0.0.1"', text)
+    ):
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
@@ -60,25 +75,41 @@ def scraped() -> Iterator[Samples]:
     """After a bit of everything."""
     with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_RETRIES=1) as proxy:
         upstream.then(answers(DETAILED), answers(CALLS), streams(text_chunks("Hel", "lo")))
-        for body in (REQUEST, REQUEST | {"tools": [{"name": "look", "input_schema": {"type": "object"}}]}, STREAM):
+        for body in (
+            REQUEST,
+            REQUEST | {"tools": [{"name": "look", "input_schema": {"type": "object"}}]},
+            STREAM,
+        ):
             assert post(proxy, body).status_code == 200
-        upstream.then(answers({"error": {"message": "busy"}}, 503, {"retry-after": "0"}), answers(completion()))
+        upstream.then(
+            answers({"error": {"message": "busy"}}, 503, {"retry-after": "0"}),
+            answers(completion()),
+        )
         assert post(proxy, REQUEST).status_code == 200
         assert "event: error" in _begun(proxy, upstream, [])
-        assert "event: error" in _begun(proxy, upstream, [{"error": {"message": "broken", "code": 500}}])
-        upstream.then(answers({"error": {"message": "no such model"}}, 404), answers({"error": {"message": "bad"}}, 400))
+        assert "event: error" in _begun(
+            proxy, upstream, [{"error": {"message": "broken", "code": 500}}]
+        )
+        upstream.then(
+            answers({"error": {"message": "no such model"}}, 404),
+            answers({"error": {"message": "bad"}}, 400),
+        )
         assert post(proxy, REQUEST | {"model": "unknown"}).status_code == 404
         assert post(proxy, REQUEST).status_code == 400
         assert post(proxy, {"model": "m"}).status_code == 400
         assert _begun(proxy, upstream, [], reads=False) == ""
-        yield until(lambda: _with(scrape(proxy), 'outcome="client_closed"'), "the one that left is counted")
+        yield until(
+            lambda: _with(scrape(proxy), 'outcome="client_closed"'), "the one that left is counted"
+        )
 
 
 def _begun(proxy: str, upstream: ScriptedUpstream, rest: list[Any], *, reads: bool = True) -> str:
     """What comes of a stream after its first event. reads: whether the client waits for that."""
     pause = Pause()
     upstream.then(streams([*text_chunks("Hel")[:1], pause, *rest], done=False))
-    with httpx.stream("POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE) as response:
+    with httpx.stream(
+        "POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE
+    ) as response:
         received = response.iter_text()
         next(received)
         if reads:
@@ -103,7 +134,10 @@ _CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
     [
         ('anthropic_proxy_requests_total{model="m",operation="chat",status="200",UP}', 7),
         ('anthropic_proxy_requests_total{model="m",operation="chat",status="400",UP}', 1),
-        ('anthropic_proxy_requests_total{model="none",operation="chat",status="400",upstream="none"}', 1),
+        (
+            'anthropic_proxy_requests_total{model="none",operation="chat",status="400",upstream="none"}',
+            1,
+        ),
         ('anthropic_proxy_requests_total{model="other",operation="chat",status="404",UP}', 1),
         ('anthropic_proxy_streams_total{outcome="complete",UP}', 1),
         ('anthropic_proxy_streams_total{outcome="truncated",UP}', 1),
@@ -155,14 +189,25 @@ def test_what_is_counted(scraped: Samples, name: str, value: float) -> None:
 
 def test_of_the_process(scraped: Samples) -> None:
     assert scraped["process_resident_memory_bytes"] > 0
-    assert next(value for name, value in scraped.items() if name.startswith("anthropic_proxy_build_info")) == 1
+    assert (
+        next(
+            value
+            for name, value in scraped.items()
+            if name.startswith("anthropic_proxy_build_info")
+        )
+        == 1
+    )
 
 
 def test_names_that_clients_make_up_are_bounded() -> None:
     metrics = Metrics(["configured"], most_models=3)
     for model in ("a", "b", "c", "configured", "d"):
-        metrics.finished(Observation("POST", "/", operation="chat", model=model, status=200, upstream="u"))
-    metrics.finished(Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u"))
+        metrics.finished(
+            Observation("POST", "/", operation="chat", model=model, status=200, upstream="u")
+        )
+    metrics.finished(
+        Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u")
+    )
     found = read(metrics.exposition("")[0].decode())
     counted: Counter[str] = Counter()
     for name, value in found.items():
@@ -176,7 +221,9 @@ def test_the_forms_that_scrapers_ask_for(proxy: str) -> None:
     assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
     accept = {"accept": "application/openmetrics-text;version=1.0.0", "accept-encoding": "gzip"}
     with httpx.stream("GET", f"{proxy}/metrics", headers=accept, trust_env=False) as response:
-        assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert response.headers["content-type"].startswith(
+            "application/openmetrics-text; version=1.0.0"
+        )
         assert gzip.decompress(b"".join(response.iter_raw())).endswith(b"# EOF\n")
 
 
@@ -187,7 +234,9 @@ def test_a_port_of_their_own(command: Command, upstream: ScriptedUpstream) -> No
     upstream.then(streams([first, pause, *rest]))
     with (
         command.serving(UPSTREAM_BASE_URL=upstream.url, METRICS_PORT="0") as server,
-        httpx.stream("POST", f"{server.address}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE) as response,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE
+        ) as response,
     ):
         received = response.iter_text()
         next(received)
@@ -214,7 +263,9 @@ def test_of_several_processes(command: Command, upstream: ScriptedUpstream) -> N
     assert {each[name] for each in samples} == {20}
     assert {each["anthropic_proxy_draining"] for each in samples} == {0}
     assert len({each["process_start_time_seconds"] for each in samples}) == 1
-    assert {each[f'anthropic_proxy_upstream_breaker_state{{state="closed",{_UP}}}'] for each in samples} == {2}
+    assert {
+        each[f'anthropic_proxy_upstream_breaker_state{{state="closed",{_UP}}}'] for each in samples
+    } == {2}
 
 
 def test_all_are_documented() -> None:
@@ -226,4 +277,6 @@ def test_all_are_documented() -> None:
         if isinstance(each, MetricWrapperBase)
     ]
     table = (Path(__file__).parents[2] / "docs/observability.md").read_text().split("## Metrics")[1]
-    assert [line for line in table.splitlines() if re.match(r"\| `(gen_ai|anthropic)_", line)] == described
+    assert [
+        line for line in table.splitlines() if re.match(r"\| `(gen_ai|anthropic)_", line)
+    ] == described

@@ -37,7 +37,9 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
 def _numbers() -> dict[str, float]:
     with multiprocess.reading():
         text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
-    lines = [line.rsplit(" ", 1) for line in text.splitlines() if re.match("requests|seconds|busy", line)]
+    lines = [
+        line.rsplit(" ", 1) for line in text.splitlines() if re.match("requests|seconds|busy", line)
+    ]
     return {name: float(value) for name, value in lines}
 
 
@@ -50,24 +52,32 @@ def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, proces
         process(pid)
     before = _numbers()
     assert before['requests_total{model="m1"}'] == 30
-    assert (before['seconds_bucket{le="1.0"}'], before["seconds_count"], before["seconds_sum"]) == (0, 20, 30)
+    assert (before['seconds_bucket{le="1.0"}'], before["seconds_count"], before["seconds_sum"]) == (
+        0,
+        20,
+        30,
+    )
     assert before["busy"] == 20
     for pid in range(1, 20):
         multiprocess.died(pid)
     assert _numbers() == before | {"busy": 1}
-    assert _files(tmp_path) == {f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")} | {
-        "gauge_livesum_20.db"
-    }
+    assert _files(tmp_path) == {
+        f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")
+    } | {"gauge_livesum_20.db"}
     multiprocess.died(20)
     multiprocess.died(21)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(
+    tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for pid in (1, 2):
         process(pid)
     before = _numbers()
-    monkeypatch.setattr(multiprocess.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(
+        multiprocess.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full"))
+    )
     multiprocess.died(1)
     assert _numbers() == before | {"busy": 1}
 
@@ -76,8 +86,12 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, process: Process, monkeypatch
 _NO_TEXT = struct.pack("<ii", 40, 0) + struct.pack("<i", 12) + b"\xff" * 12 + bytes(16)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\x00\x00\x00" * 4, _NO_TEXT], ids=["empty", "cut", "no text"])
-def test_a_file_that_was_not_finished_stops_nothing(tmp_path: Path, process: Process, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\x00\x00\x00" * 4, _NO_TEXT], ids=["empty", "cut", "no text"]
+)
+def test_a_file_that_was_not_finished_stops_nothing(
+    tmp_path: Path, process: Process, content: bytes
+) -> None:
     process(1)
     (tmp_path / "counter_1.db").write_bytes(content)
     multiprocess.died(1)
@@ -90,7 +104,9 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
         process(pid)
         registry = CollectorRegistry()
         for number in range(100):
-            multiprocess.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(labels).inc()
+            multiprocess.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(
+                labels
+            ).inc()
     before = _numbers()
     multiprocess.died(1)
     multiprocess.died(2)
@@ -119,7 +135,9 @@ def test_cpu_time_outlives_its_process(process: Process) -> None:
 
     def cpu() -> float:
         text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
-        (line,) = (line for line in text.splitlines() if line.startswith("process_cpu_seconds_total "))
+        (line,) = (
+            line for line in text.splitlines() if line.startswith("process_cpu_seconds_total ")
+        )
         return float(line.split()[1])
 
     process(os.getpid())

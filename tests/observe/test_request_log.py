@@ -8,7 +8,14 @@ import httpx
 import pytest
 
 from tests.running_command import REQUEST, Command
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 _COMPLETE = {
     "level": "info",
@@ -27,11 +34,15 @@ def logged(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]
     upstream.then(answers(completion()), streams(text_chunks("Hel", "lo")))
     upstream.then(answers({"error": {"message": "No canary-key here"}}, 401))
     with (
-        command.serving(UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key", LOG_FORMAT="json") as server,
+        command.serving(
+            UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key", LOG_FORMAT="json"
+        ) as server,
         httpx.Client(base_url=server.address, timeout=DEADLINE, trust_env=False) as client,
     ):
         client.post("/v1/messages", json=REQUEST, headers={"x-request-id": "from-the-client_1.2"})
-        client.post("/v1/messages", json=REQUEST | {"stream": True}, headers={"x-request-id": "no\tid"})
+        client.post(
+            "/v1/messages", json=REQUEST | {"stream": True}, headers={"x-request-id": "no\tid"}
+        )
         client.post("/v1/messages", json=REQUEST)
         client.get("/readyz")
         client.get("/nothing")
@@ -48,7 +59,11 @@ def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:
     assert streamed.items() >= (_COMPLETE | _USED | {"outcome": "complete", "stream": True}).items()
     assert re.fullmatch(r"req_[0-9a-f]{24}", streamed["request_id"])
     assert 0 < streamed["first_token_seconds"] <= streamed["seconds"]
-    assert (refused["status"], refused["outcome"], refused["error_type"]) == (500, "upstream_error", "api_error")
+    assert (refused["status"], refused["outcome"], refused["error_type"]) == (
+        500,
+        "upstream_error",
+        "api_error",
+    )
     assert "refused the proxy's UPSTREAM_API_KEY (401): No *** here" in refused["message"]
     assert (missing["path"], missing["status"], missing["outcome"]) == ("/nothing", 404, "refused")
 
@@ -64,7 +79,7 @@ def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:
     ],
     ids=["long", "other-name", "too-long", "space", "empty"],
 )
-def test_the_request_id_of_the_client(proxy: str, given: dict[str, str], is_taken: bool) -> None:  # noqa: FBT001 - a column
+def test_the_request_id_of_the_client(proxy: str, given: dict[str, str], is_taken: bool) -> None:
     response = httpx.post(f"{proxy}/v1/messages", json={}, headers=given, trust_env=False)
     expected = next(iter(given.values())) if is_taken else response.json()["request_id"]
     assert response.headers["request-id"] == response.json()["request_id"] == expected

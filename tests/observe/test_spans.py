@@ -15,7 +15,13 @@ ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
 
 @pytest.mark.parametrize(
     ("dialect", "provider"),
-    [("generic", "mine"), ("azure", "azure.ai.openai"), ("mistral", "mistral_ai"), ("openai", "openai"), ("vllm", "mine")],
+    [
+        ("generic", "mine"),
+        ("azure", "azure.ai.openai"),
+        ("mistral", "mistral_ai"),
+        ("openai", "openai"),
+        ("vllm", "mine"),
+    ],
 )
 def test_providers(dialect: str, provider: str) -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
@@ -23,7 +29,10 @@ def test_providers(dialect: str, provider: str) -> None:
     told = spans.of_upstream_request(observation, asked)
     assert told.name == "chat m"
     assert told.attributes["gen_ai.provider.name"] == provider
-    assert (told.attributes["server.address"], told.attributes["server.port"]) == ("host.example", 443)
+    assert (told.attributes["server.address"], told.attributes["server.port"]) == (
+        "host.example",
+        443,
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def test_providers(dialect: str, provider: str) -> None:
         ({"outcome": "error", "status": 500}, True),
     ],
 )
-def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:
     told = spans.of_request(Observation("POST", "/v1/messages", operation="chat", **known))
     assert told.error is is_error
     assert told.attributes["anthropic_proxy.outcome"] == known["outcome"]
@@ -48,10 +57,17 @@ def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:  # no
 def test_all_kinds_of_tokens() -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
     first, last = observation.asks(ENDPOINT, "POST"), observation.asks(ENDPOINT, "POST")
-    usage = {"input_tokens": 1, "output_tokens": 20, "cache_read_input_tokens": 300, "cache_creation_input_tokens": 4000}
+    usage = {
+        "input_tokens": 1,
+        "output_tokens": 20,
+        "cache_read_input_tokens": 300,
+        "cache_creation_input_tokens": 4000,
+    }
     observation.answered(usage | {"output_tokens_details": {"thinking_tokens": 5}}, "tool_use", 1)
     told = spans.of_upstream_request(observation, last).attributes
-    assert {name.removeprefix("gen_ai.usage."): value for name, value in told.items() if "usage" in name} == {
+    assert {
+        name.removeprefix("gen_ai.usage."): value for name, value in told.items() if "usage" in name
+    } == {
         "input_tokens": 4301,
         "output_tokens": 20,
         "cache_read.input_tokens": 300,
@@ -59,5 +75,7 @@ def test_all_kinds_of_tokens() -> None:
         "reasoning.output_tokens": 5,
     }
     assert told["gen_ai.response.finish_reasons"] == ["tool_use"]
-    assert not any("usage" in name for name in spans.of_upstream_request(observation, first).attributes)
+    assert not any(
+        "usage" in name for name in spans.of_upstream_request(observation, first).attributes
+    )
     assert not any("usage" in name for name in spans.of_request(observation).attributes)

@@ -19,10 +19,14 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
         pytest.param(f"00-{TRACE}-{SPAN}-03", 3, id="random"),
         pytest.param(f"00-{TRACE}-{SPAN}-ff", 3, id="flags-of-the-future"),
         pytest.param(f"01-{TRACE}-{SPAN}-01", 1, id="version-of-the-future"),
-        pytest.param(f"cc-{TRACE}-{SPAN}-01-what-the-future-will-be-like", 1, id="fields-of-the-future"),
+        pytest.param(
+            f"cc-{TRACE}-{SPAN}-01-what-the-future-will-be-like", 1, id="fields-of-the-future"
+        ),
         pytest.param(f"cc-{TRACE}-{SPAN}-01-", 1, id="empty-field-of-the-future"),
         pytest.param(f"\t{PARENT} ", 1, id="white-space"),
-        pytest.param(f"cc-{TRACE}-{SPAN}-01.what-the-future-will-not-be-like", None, id="other-separator"),
+        pytest.param(
+            f"cc-{TRACE}-{SPAN}-01.what-the-future-will-not-be-like", None, id="other-separator"
+        ),
         pytest.param(f"ff-{TRACE}-{SPAN}-01", None, id="forbidden-version"),
         pytest.param(f"0-{TRACE}-{SPAN}-01", None, id="short-version"),
         pytest.param(f"{PARENT}-", None, id="version-00-with-more"),
@@ -78,12 +82,16 @@ def test_tracestate(lines: list[str], state: str | None) -> None:
     st.integers(1, 2**128 - 1),
     st.integers(1, 2**64 - 1),
     st.integers(0, 3),
-    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=","), max_size=100),
+    st.text(
+        st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=","), max_size=100
+    ),
 )
 def test_what_is_told_is_what_is_read(trace: int, span: int, flags: int, state: str) -> None:
     context = TraceContext(f"{trace:032x}", f"{span:016x}", flags, state)
     assert received(context.headers().items()) == context
-    assert received(context.child(SPAN).headers().items()) == TraceContext(context.trace_id, SPAN, flags, state)
+    assert received(context.child(SPAN).headers().items()) == TraceContext(
+        context.trace_id, SPAN, flags, state
+    )
 
 
 @given(st.text(max_size=80), st.text(max_size=80))

@@ -16,7 +16,16 @@ from anthropic_proxy.observability.tracing.exporter import _Said
 from tests.otlp_receiver import Receiver, attributes
 from tests.running_command import REQUEST, Command, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, RESET, ScriptedUpstream, answers, chunked, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    RESET,
+    ScriptedUpstream,
+    answers,
+    chunked,
+    completion,
+    streams,
+    text_chunks,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -26,10 +35,21 @@ PARENTS = {
     "unsampled": {"traceparent": f"00-{TRACE}-{PARENT}-00"},
 }
 CACHED = completion("canary-answer") | {
-    "usage": {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 60}}
+    "usage": {
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "prompt_tokens_details": {"cached_tokens": 60},
+    }
 }
-ASKED = REQUEST | {"messages": [{"role": "user", "content": "canary-prompt"}], "system": "canary-system"}
-SETTINGS = {"UPSTREAM_API_KEY": "canary-key", "UPSTREAM_RETRIES": 0, "PROXY_API_KEYS": "alice=canary-key-of-alice"}
+ASKED = REQUEST | {
+    "messages": [{"role": "user", "content": "canary-prompt"}],
+    "system": "canary-system",
+}
+SETTINGS = {
+    "UPSTREAM_API_KEY": "canary-key",
+    "UPSTREAM_RETRIES": 0,
+    "PROXY_API_KEYS": "alice=canary-key-of-alice",
+}
 REFUSED = {"error": {"message": "canary-error of canary-key", "type": "server_error"}}
 # Each request by what its model is called.
 _SCRIPTS: dict[str, tuple[Any, ...]] = {
@@ -44,13 +64,17 @@ _SCRIPTS: dict[str, tuple[Any, ...]] = {
 
 def environment(receiver_url: str, **more: str) -> Any:
     known = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    return mock.patch.dict(os.environ, known | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver_url, **more}, clear=True)
+    return mock.patch.dict(
+        os.environ, known | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver_url, **more}, clear=True
+    )
 
 
 def post(proxy: str, body: Any, **headers: str) -> int:
     headers = {"x-api-key": "canary-key-of-alice", **headers}
     url = f"{proxy}/v1/messages"
-    return httpx.post(url, json=body, headers=headers, trust_env=False, timeout=DEADLINE).status_code
+    return httpx.post(
+        url, json=body, headers=headers, trust_env=False, timeout=DEADLINE
+    ).status_code
 
 
 def get(url: str, request_id: str) -> None:
@@ -68,14 +92,21 @@ class Told:
     def of(self, request_id: str) -> list[Span]:
         """The span of a request, and those of what was sent for it, in order."""
         spans = self.receiver.spans
-        own = next(each for each in spans if attributes(each).get("anthropic_proxy.request_id") == request_id)
+        own = next(
+            each
+            for each in spans
+            if attributes(each).get("anthropic_proxy.request_id") == request_id
+        )
         children = [each for each in spans if each.parent_span_id == own.span_id]
         return [own, *sorted(children, key=lambda each: each.start_time_unix_nano)]
 
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    with Receiver() as receiver, environment(receiver.url, OTEL_EXPORTER_OTLP_HEADERS="api-key=canary-collector"):
+    with (
+        Receiver() as receiver,
+        environment(receiver.url, OTEL_EXPORTER_OTLP_HEADERS="api-key=canary-collector"),
+    ):
         yield Told(receiver, {**_answered(), "elsewhere": _failed_over()})
 
 
@@ -106,15 +137,25 @@ def _failed_over() -> list[dict[str, str]]:
         return [first.request().headers, second.request().headers]
 
 
-@pytest.mark.parametrize("request_id", ["whole", "stream", "failed", "broken", "truncated", "elsewhere", "models"])
+@pytest.mark.parametrize(
+    "request_id", ["whole", "stream", "failed", "broken", "truncated", "elsewhere", "models"]
+)
 def test_upstreams_are_told_their_spans(told: Told, request_id: str) -> None:
     own, *children = told.of(request_id)
-    assert (own.kind, {child.kind for child in children}) == (Span.SPAN_KIND_SERVER, {Span.SPAN_KIND_CLIENT})
+    assert (own.kind, {child.kind for child in children}) == (
+        Span.SPAN_KIND_SERVER,
+        {Span.SPAN_KIND_CLIENT},
+    )
     parents = [f"00-{child.trace_id.hex()}-{child.span_id.hex()}" for child in children]
     assert [headers["traceparent"][:-3] for headers in told.sent[request_id]] == parents
     assert {child.trace_id for child in children} == {own.trace_id}
     for child in children:
-        assert own.start_time_unix_nano <= child.start_time_unix_nano <= child.end_time_unix_nano <= own.end_time_unix_nano
+        assert (
+            own.start_time_unix_nano
+            <= child.start_time_unix_nano
+            <= child.end_time_unix_nano
+            <= own.end_time_unix_nano
+        )
 
 
 def test_the_parent_is_the_clients(told: Told) -> None:
@@ -132,7 +173,9 @@ def test_what_is_not_sampled(told: Told) -> None:
     assert told.sent["unsampled"][0]["traceparent"].startswith(f"00-{TRACE}-")
     assert told.sent["unsampled"][0]["traceparent"].endswith("-00")
     assert PARENT not in told.sent["unsampled"][0]["traceparent"]
-    assert "unsampled" not in {attributes(each).get("anthropic_proxy.request_id") for each in told.receiver.spans}
+    assert "unsampled" not in {
+        attributes(each).get("anthropic_proxy.request_id") for each in told.receiver.spans
+    }
 
 
 _ANSWERED = {
@@ -165,7 +208,11 @@ def test_attributes_of_a_whole_answer(told: Told) -> None:
     said = attributes(child)
     assert said.items() >= _ANSWERED.items()
     assert said["gen_ai.request.model"] == said["gen_ai.response.model"] == "whole"
-    assert said["gen_ai.provider.name"] == said["anthropic_proxy.upstream"] == f"127.0.0.1:{said['server.port']}"
+    assert (
+        said["gen_ai.provider.name"]
+        == said["anthropic_proxy.upstream"]
+        == f"127.0.0.1:{said['server.port']}"
+    )
     assert own.status.code == child.status.code == Status.STATUS_CODE_UNSET
 
 
@@ -188,13 +235,19 @@ def test_attributes_of_a_stream(told: Told) -> None:
         ("missing", "not_found_error", []),
     ],
 )
-def test_errors(told: Told, request_id: str, own_error: str | None, errors: list[str | None]) -> None:
+def test_errors(
+    told: Told, request_id: str, own_error: str | None, errors: list[str | None]
+) -> None:
     own, *children = told.of(request_id)
     assert attributes(own).get("error.type") == own_error
     assert [attributes(child).get("error.type") for child in children] == errors
-    assert [child.status.code == Status.STATUS_CODE_ERROR for child in children] == [error is not None for error in errors]
+    assert [child.status.code == Status.STATUS_CODE_ERROR for child in children] == [
+        error is not None for error in errors
+    ]
     # An error of the client's is none of ours.
-    assert (own.status.code == Status.STATUS_CODE_ERROR) == (request_id in ("failed", "broken", "truncated"))
+    assert (own.status.code == Status.STATUS_CODE_ERROR) == (
+        request_id in ("failed", "broken", "truncated")
+    )
     answered = [child for child in children if "gen_ai.usage.input_tokens" in attributes(child)]
     assert answered == (children[-1:] if request_id in ("elsewhere", "broken", "truncated") else [])
 
@@ -222,8 +275,12 @@ def test_each_worker_sends_its_own(command: Command) -> None:
             "OTEL_SERVICE_NAME": "mine",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
-        (command.home / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
-        with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2", LOG_FORMAT="json") as server:
+        (command.home / ".env").write_text(
+            "".join(f"{name}={value}\n" for name, value in variables.items())
+        )
+        with command.serving(
+            UPSTREAM_BASE_URL=upstream.url, WORKERS="2", LOG_FORMAT="json"
+        ) as server:
 
             def asked() -> int:
                 upstream.then(answers(completion()))
@@ -232,15 +289,25 @@ def test_each_worker_sends_its_own(command: Command) -> None:
 
             until(asked, "both workers have sent spans")
             code, log = server.end()
-        lines = [json.loads(line) for line in log.splitlines() if '"event":"request finished"' in line]
+        lines = [
+            json.loads(line) for line in log.splitlines() if '"event":"request finished"' in line
+        ]
         assert code == 0
-        own = {(each.trace_id.hex(), each.span_id.hex()) for each in receiver.spans if each.kind == Span.SPAN_KIND_SERVER}
+        own = {
+            (each.trace_id.hex(), each.span_id.hex())
+            for each in receiver.spans
+            if each.kind == Span.SPAN_KIND_SERVER
+        }
         assert own == {(line["trace_id"], line["span_id"]) for line in lines}
         assert {each["service.name"] for each in receiver.resources} == {"mine"}
 
 
 def test_a_collector_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
-    variables = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1", "OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_TRACES_SAMPLER": "always_on"}
+    variables = {
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "OTEL_TRACES_SAMPLER": "always_on",
+    }
     with (
         environment("http://user:canary-password@127.0.0.1:9/?token=canary-token", **variables),
         ScriptedUpstream() as upstream,

@@ -15,13 +15,29 @@ from anthropic_proxy.observability.tracing.setup import traces
         pytest.param({}, [], id="nothing"),
         pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, [], id="empty"),
         pytest.param({"OTEL_SERVICE_NAME": "a"}, [], id="a-name-alone"),
-        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "True"}, [], id="disabled"),
-        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_TRACES_EXPORTER": "none"}, [], id="none"),
-        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, ["traces can't be sent"], id="no-scheme"),
         pytest.param(
-            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "a/v1/traces"}, ["traces can't be sent"], id="no-scheme-either"
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "True"},
+            [],
+            id="disabled",
         ),
-        pytest.param({"OTEL_TRACES_EXPORTER": "zipkin"}, ["no such exporter of traces"], id="unknown"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_TRACES_EXPORTER": "none"},
+            [],
+            id="none",
+        ),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"},
+            ["traces can't be sent"],
+            id="no-scheme",
+        ),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "a/v1/traces"},
+            ["traces can't be sent"],
+            id="no-scheme-either",
+        ),
+        pytest.param(
+            {"OTEL_TRACES_EXPORTER": "zipkin"}, ["no such exporter of traces"], id="unknown"
+        ),
         pytest.param(
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             ["traces are not sent by this protocol"],
@@ -36,9 +52,13 @@ def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "anthropic_proxy.observability.tracing.exporter", raising=False)
+    monkeypatch.delitem(
+        sys.modules, "anthropic_proxy.observability.tracing.exporter", raising=False
+    )
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     log = mock.create_autospec(Log, instance=True)
     assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []
     hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
-    log.warning.assert_called_once_with("traces can't be sent without OpenTelemetry", missing="opentelemetry", hint=hint)
+    log.warning.assert_called_once_with(
+        "traces can't be sent without OpenTelemetry", missing="opentelemetry", hint=hint
+    )

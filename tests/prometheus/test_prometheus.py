@@ -19,7 +19,14 @@ import pytest
 import yaml
 
 from tests.running_command import REQUEST, Command, until
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -44,7 +51,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def _promtool(*arguments: str | Path, stdin: str | None = None) -> None:
-    done = subprocess.run([PROMTOOL, *map(str, arguments)], input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [PROMTOOL, *map(str, arguments)], input=stdin, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -54,7 +63,10 @@ def test_the_rules_do_what_they_say() -> None:
 
 
 def test_each_alert_is_tested() -> None:
-    tested = {case["name"] for case in yaml.safe_load(RULES.with_name("rules.test.yml").read_text())["tests"]}
+    tested = {
+        case["name"]
+        for case in yaml.safe_load(RULES.with_name("rules.test.yml").read_text())["tests"]
+    }
     for alert in _rules("alert"):
         assert {f"{alert} fires", f"{alert} is quiet"} <= tested
 
@@ -86,7 +98,9 @@ class Served:
     proxy: str
 
     def api(self, path: str, **query: str) -> Any:
-        told = httpx.get(f"{self.prometheus}/api/v1/{path}", params=query, trust_env=False, timeout=DEADLINE).json()
+        told = httpx.get(
+            f"{self.prometheus}/api/v1/{path}", params=query, trust_env=False, timeout=DEADLINE
+        ).json()
         assert told["status"] == "success", told
         return told["data"]
 
@@ -104,7 +118,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "UPSTREAM_RETRIES": "1",
         "KEY_REQUESTS_PER_MINUTE": "1000",
     }
-    with ScriptedUpstream() as upstream, command.serving(UPSTREAM_BASE_URL=upstream.url, **variables) as server:
+    with (
+        ScriptedUpstream() as upstream,
+        command.serving(UPSTREAM_BASE_URL=upstream.url, **variables) as server,
+    ):
         _traffic(server.address, upstream)
         with Prometheus(tmp_path_factory.mktemp("prometheus"), server.address) as prometheus:
             served = Served(prometheus, server.address)
@@ -131,7 +148,13 @@ def _traffic(address: str, upstream: ScriptedUpstream) -> None:
     tools = {"tools": [{"name": "look", "input_schema": {"type": "object"}}]}
     upstream.then(
         answers(completion() | {"usage": usage}),
-        answers(completion(None, message={"role": "assistant", "tool_calls": [call]}, finish_reason="tool_calls")),
+        answers(
+            completion(
+                None,
+                message={"role": "assistant", "tool_calls": [call]},
+                finish_reason="tool_calls",
+            )
+        ),
         streams([*text_chunks("Hel", "lo", " you"), {"choices": [], "usage": usage}]),
         answers({"error": {"message": "busy"}}, 503, {"retry-after": "0"}),
         answers(completion()),
@@ -139,7 +162,11 @@ def _traffic(address: str, upstream: ScriptedUpstream) -> None:
     )
     for more, status in (({}, 200), (tools, 200), ({"stream": True}, 200), ({}, 200), ({}, 400)):
         answer = httpx.post(
-            f"{address}/v1/messages", json=REQUEST | more, headers={"x-api-key": KEY}, trust_env=False, timeout=DEADLINE
+            f"{address}/v1/messages",
+            json=REQUEST | more,
+            headers={"x-api-key": KEY},
+            trust_env=False,
+            timeout=DEADLINE,
         )
         assert answer.status_code == status, answer.text
     assert httpx.get(f"{address}/v1/models", trust_env=False, timeout=DEADLINE).status_code == 401
@@ -170,7 +197,9 @@ class Prometheus:
             f"--web.listen-address={self._address}",
         ]
         self._log = (self._directory / "log.txt").open("wb")
-        self._process = subprocess.Popen([PROMETHEUS, *arguments], stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            [PROMETHEUS, *arguments], stdout=self._log, stderr=self._log
+        )
         address = f"http://{self._address}"
         until(lambda: _is_ready(address), "Prometheus is ready", PATIENCE)
         return address
@@ -189,7 +218,11 @@ def _is_ready(address: str) -> bool:
 
 
 def test_the_metrics_are_well_formed(served: Served) -> None:
-    _promtool("check", "metrics", stdin=httpx.get(f"{served.proxy}/metrics", trust_env=False, timeout=DEADLINE).text)
+    _promtool(
+        "check",
+        "metrics",
+        stdin=httpx.get(f"{served.proxy}/metrics", trust_env=False, timeout=DEADLINE).text,
+    )
 
 
 def test_the_server_is_up(served: Served) -> None:
@@ -222,10 +255,16 @@ def test_the_dashboard(served: Served, query: str) -> None:
 def test_colours_of_the_dashboard_mean_something() -> None:
     """Without thresholds of its own a panel of Grafana is red from 80 on, whatever it shows."""
     panels = {each["title"]: each for each in DASHBOARD["panels"] if each["type"] == "stat"}
-    coloured = {title: each for title, each in panels.items() if each["options"]["colorMode"] != "none"}
+    coloured = {
+        title: each for title, each in panels.items() if each["options"]["colorMode"] != "none"
+    }
     assert set(coloured) == {"Failed"}
     steps = coloured["Failed"]["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    assert [(each["color"], each["value"]) for each in steps] == [("green", None), ("yellow", 0.01), ("red", 0.05)]
+    assert [(each["color"], each["value"]) for each in steps] == [
+        ("green", None),
+        ("yellow", 0.01),
+        ("red", 0.05),
+    ]
 
 
 def test_the_variables_of_the_dashboard(served: Served) -> None:

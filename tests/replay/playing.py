@@ -25,9 +25,15 @@ def _script(recording: Recording) -> Script:
     kind = "text/event-stream" if recording.is_stream else "application/json"
     kept = {name: value for name, value in recording.headers.items() if name.startswith(_HEADERS)}
     headers = {"content-type": kind, **kept, "connection": "close", "transfer-encoding": "chunked"}
-    head = [f"HTTP/1.1 {recording.status} Recorded", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    head = [
+        f"HTTP/1.1 {recording.status} Recorded",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
     size = len(recording.body) // PIECES + 1
     pieces = [recording.body[at : at + size] for at in range(0, len(recording.body), size)]
     return Script(
-        "\r\n".join(head).encode("latin1"), [*(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces), LAST_CHUNK]
+        "\r\n".join(head).encode("latin1"),
+        [*(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces), LAST_CHUNK],
     )

@@ -81,7 +81,10 @@ def read(recording: Recording) -> Reading:
 
 def _payloads(text: str) -> list[str]:
     events = text.replace("\r\n", "\n").split("\n\n")
-    payloads = ["\n".join(line[5:].strip() for line in event.split("\n") if line.startswith("data:")) for event in events]
+    payloads = [
+        "\n".join(line[5:].strip() for line in event.split("\n") if line.startswith("data:"))
+        for event in events
+    ]
     return [payload for payload in payloads if payload]
 
 
@@ -134,7 +137,10 @@ def _delta(reading: Reading, delta: Json) -> None:
         reading.text += part["text"] if part["type"] == "text" else ""
         reading.thinking += "".join(each["text"] for each in part.get("thinking") or ())
     reading.refusal += delta.get("refusal") or ""
-    details = "".join(each.get("text") or each.get("summary") or "" for each in delta.get("reasoning_details") or ())
+    details = "".join(
+        each.get("text") or each.get("summary") or ""
+        for each in delta.get("reasoning_details") or ()
+    )
     reading.thinking += delta.get("reasoning") or delta.get("reasoning_content") or details
     for fragment in delta.get("tool_calls") or ():
         _fragment(reading.calls, fragment)

@@ -55,18 +55,28 @@ def _raw(folder: Path) -> Iterator[Recording]:
             status, *fields = head.decode("latin1").splitlines()
             asked = file.with_name(f"{case}.request.json")
             request = _object(asked.read_text()) if asked.exists() else {}
-            yield Recording(f"{file.parent.name}/{case}", int(status.split(" ")[1]), _headers(fields), rest[0], request)
+            yield Recording(
+                f"{file.parent.name}/{case}",
+                int(status.split(" ")[1]),
+                _headers(fields),
+                rest[0],
+                request,
+            )
 
 
 def _bodies(folder: Path) -> Iterator[Recording]:
     for file in sorted(folder.glob("*.source.txt")):
         name = file.name.removesuffix(".source.txt")
         body = next(
-            file.with_name(f"{name}.{kind}") for kind in ("sse", "json") if file.with_name(f"{name}.{kind}").exists()
+            file.with_name(f"{name}.{kind}")
+            for kind in ("sse", "json")
+            if file.with_name(f"{name}.{kind}").exists()
         )
         source = file.read_text()
         # The name says the status of an error whose recorder noted none, or noted 200 for want of a better one.
-        status = re.search(r"-err-(\d{3})", name) or re.search(r"^status: (\d+)", source, re.MULTILINE)
+        status = re.search(r"-err-(\d{3})", name) or re.search(
+            r"^status: (\d+)", source, re.MULTILINE
+        )
         request = re.search(r"^request: (.*)", source, re.MULTILINE)
         yield Recording(
             f"providers/{name}",

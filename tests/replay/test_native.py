@@ -26,13 +26,20 @@ pytestmark = pytest.mark.skipif(not BESIDE.is_dir(), reason=f"there is no {BESID
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[str]:
-    with Replaying(RECORDINGS) as upstream, running_proxy(upstream.url, UPSTREAM_API="messages") as address:
+    with (
+        Replaying(RECORDINGS) as upstream,
+        running_proxy(upstream.url, UPSTREAM_API="messages") as address,
+    ):
         yield address
 
 
 def told(proxy: str, recording: Recording) -> Any:
     """The message that the SDK makes of it."""
-    ask: Any = {"model": recording.name, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+    ask: Any = {
+        "model": recording.name,
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
     with anthropic.Anthropic(
         base_url=proxy,
         api_key="any",
@@ -47,21 +54,32 @@ def told(proxy: str, recording: Recording) -> Any:
 
 
 def in_short(content: list[dict[str, Any]]) -> list[Any]:
-    return [block["text"] if block["type"] == "text" else (block["name"], block["input"]) for block in content]
+    return [
+        block["text"] if block["type"] == "text" else (block["name"], block["input"])
+        for block in content
+    ]
 
 
 def said(recording: Recording) -> tuple[list[Any], str, int]:
     """Content, stop reason and output tokens, as the recording has them."""
     if not recording.is_stream:
         message = json.loads(recording.body)
-        return in_short(message["content"]), message["stop_reason"], message["usage"]["output_tokens"]
-    lines = [line[6:] for line in recording.body.decode().splitlines() if line.startswith("data: {")]
+        return (
+            in_short(message["content"]),
+            message["stop_reason"],
+            message["usage"]["output_tokens"],
+        )
+    lines = [
+        line[6:] for line in recording.body.decode().splitlines() if line.startswith("data: {")
+    ]
     events = [json.loads(line) for line in lines]
     blocks = [event["content_block"] for event in events if event["type"] == "content_block_start"]
     texts = [""] * len(blocks)
     for event in events:
         if event["type"] == "content_block_delta":
-            texts[event["index"]] += event["delta"].get("text") or event["delta"].get("partial_json") or ""
+            texts[event["index"]] += (
+                event["delta"].get("text") or event["delta"].get("partial_json") or ""
+            )
     content = [
         {**block, "text": text} if block["type"] == "text" else {**block, "input": json.loads(text)}
         for block, text in zip(blocks, texts, strict=True)

@@ -22,15 +22,25 @@ from tests.scripted_upstream import DEADLINE
 Json = dict[str, Any]
 
 RECORDINGS = {name: each for name, each in recordings().items() if f"/{NATIVE}" not in name}
-_BESIDE_ALONE = pytest.mark.skipif(not BESIDE.is_dir(), reason=f"only the project's own recordings: there is no {BESIDE}")
-NAMES: list[Any] = [*RECORDINGS, *([] if BESIDE.is_dir() else [pytest.param("", marks=_BESIDE_ALONE)])]
+_BESIDE_ALONE = pytest.mark.skipif(
+    not BESIDE.is_dir(), reason=f"only the project's own recordings: there is no {BESIDE}"
+)
+NAMES: list[Any] = [
+    *RECORDINGS,
+    *([] if BESIDE.is_dir() else [pytest.param("", marks=_BESIDE_ALONE)]),
+]
 
 NEVER_SAID = "\0never said\0"
 
 # What the client is told of an upstream's status, where it is another one: the key is the proxy's, and a wrong request is a
 # 400 in the API.
 STATUS = {401: 500, 405: 400, 422: 400}
-TYPES = {400: "invalid_request_error", 404: "not_found_error", 429: "rate_limit_error", 500: "api_error"}
+TYPES = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "api_error",
+}
 STOPS = {"length": "max_tokens", "content_filter": "refusal"}
 
 
@@ -40,7 +50,11 @@ def client() -> Iterator[anthropic.Anthropic]:
         Replaying(RECORDINGS) as upstream,
         running_proxy(upstream.url) as proxy,
         anthropic.Anthropic(
-            base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+            base_url=proxy,
+            api_key="any",
+            max_retries=0,
+            timeout=DEADLINE,
+            _strict_response_validation=True,
         ) as made,
     ):
         yield made
@@ -49,10 +63,17 @@ def client() -> Iterator[anthropic.Anthropic]:
 def request_for(recording: Recording, reading: Reading) -> Json:
     """What a client would ask to get this answer."""
     recorded = recording.request
-    ask: Json = {"model": recording.name, "max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]}
+    ask: Json = {
+        "model": recording.name,
+        "max_tokens": 2000,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
     tools = _tools(recorded) or {call.name: {} for call in reading.calls if call.name}
     if tools:
-        ask["tools"] = [{"name": name, "input_schema": {"type": "object", **schema}} for name, schema in tools.items()]
+        ask["tools"] = [
+            {"name": name, "input_schema": {"type": "object", **schema}}
+            for name, schema in tools.items()
+        ]
     if recorded.get("tool_choice") == "none":
         ask["tool_choice"] = {"type": "none"}
     schema = (recorded.get("response_format") or {}).get("json_schema", {}).get("schema")
@@ -71,7 +92,10 @@ def _tools(recorded: Json) -> dict[str, Json]:
     functions = [tool.get("function") for tool in recorded.get("tools") or ()]
     named = [each for each in functions if each and isinstance(each.get("name"), str)]
     return {
-        each["name"]: each.get("parameters") if each.get("parameters", {}).get("type") == "object" else {} for each in named
+        each["name"]: each.get("parameters")
+        if each.get("parameters", {}).get("type") == "object"
+        else {}
+        for each in named
     }
 
 
@@ -82,7 +106,9 @@ def test_stream(client: anthropic.Anthropic, name: str) -> None:
     ask = request_for(recording, reading)
     if not reading.fails:
         with client.messages.stream(**ask) as stream:
-            grammar.check([event.to_dict(warnings=False) for event in stream if event.type not in _HELPERS])
+            grammar.check(
+                [event.to_dict(warnings=False) for event in stream if event.type not in _HELPERS]
+            )
             check_answer(stream.get_final_message(), reading, ask)
         return
     heard: list[Any] = []
@@ -146,7 +172,9 @@ def check_beginning(message: Any, reading: Reading) -> None:
     assert reading.thinking.startswith(_joined(message, "thinking"))
     calls = [block for block in message.content if block.type == "tool_use"]
     assert [block.name for block in calls] == [call.name for call in reading.calls]
-    assert [block.input for block in calls if block.input] == [call.input for call in reading.calls if call.input]
+    assert [block.input for block in calls if block.input] == [
+        call.input for call in reading.calls if call.input
+    ]
 
 
 def _expected_text(reading: Reading, ask: Json) -> str:
@@ -183,8 +211,16 @@ def check_usage(usage: Any, reading: Reading) -> None:
     details = told.get("completion_tokens_details") or {}
     reasoning = details.get("reasoning_tokens") or told.get("reasoning_tokens") or 0
     # Some leave the reasoning out of the completion, and some say of it nothing but the total.
-    hidden = reasoning if reasoning > completion else max(0, told.get("total_tokens", 0) - prompt - completion)
-    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or told.get("cached_tokens") or 0
+    hidden = (
+        reasoning
+        if reasoning > completion
+        else max(0, told.get("total_tokens", 0) - prompt - completion)
+    )
+    cached = (
+        (told.get("prompt_tokens_details") or {}).get("cached_tokens")
+        or told.get("cached_tokens")
+        or 0
+    )
     read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
     assert usage.input_tokens + read + written == prompt
     assert read == min(prompt, cached or told.get("prompt_cache_hit_tokens") or 0)
@@ -198,7 +234,11 @@ def check_error(error: anthropic.APIStatusError, reading: Reading) -> None:
     words = reading.error or "ended the answer without finishing it"
     assert told["type"] == TYPES[_status(reading)]
     overflow = re.fullmatch(r"prompt is too long: (\d+) tokens > (\d+) maximum", told["message"])
-    assert all(number in words for number in overflow.groups()) if overflow else words in told["message"]
+    assert (
+        all(number in words for number in overflow.groups())
+        if overflow
+        else words in told["message"]
+    )
 
 
 @_BESIDE_ALONE

@@ -28,11 +28,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedU
 
 
 def _get(url: str, **headers: str) -> httpx.Response:
-    return httpx.get(url, headers={name.replace("_", "-"): value for name, value in headers.items()}, trust_env=False)
+    return httpx.get(
+        url,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        trust_env=False,
+    )
 
 
 def _client(proxy: str, key: str) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=proxy, api_key=key, timeout=DEADLINE, _strict_response_validation=True)
+    return anthropic.Anthropic(
+        base_url=proxy, api_key=key, timeout=DEADLINE, _strict_response_validation=True
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics"])
@@ -57,7 +63,10 @@ def test_paths_without_a_key(served: tuple[ScriptedUpstream, str], path: str) ->
 def test_all_others_need_one(served: tuple[ScriptedUpstream, str], method: str, path: str) -> None:
     told = httpx.request(method, served[1] + path, trust_env=False)
     assert told.status_code == 401
-    assert told.json()["error"] == {"type": "authentication_error", "message": "x-api-key header is required"}
+    assert told.json()["error"] == {
+        "type": "authentication_error",
+        "message": "x-api-key header is required",
+    }
     assert told.headers["x-should-retry"] == "false"
     assert told.headers["request-id"] == told.json()["request_id"]
 
@@ -80,7 +89,10 @@ def test_the_sdk(served: tuple[ScriptedUpstream, str]) -> None:
     sent = upstream.request()
     assert sent.headers["authorization"] == "Bearer sk-upstream"
     assert KEY not in str(sent.headers) + sent.raw.decode()
-    with _client(proxy, "wrong") as client, pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"):
+    with (
+        _client(proxy, "wrong") as client,
+        pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"),
+    ):
         client.messages.create(**ASK)
 
 
@@ -91,8 +103,12 @@ def test_models_of_a_key(served: tuple[ScriptedUpstream, str]) -> None:
         with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
             client.messages.create(**ASK)
         with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
-            client.messages.count_tokens(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
-        upstream.then(answers({"data": [{"id": "gpt-5"}, {"id": "claude-a"}]}), answers(completion("Hello")))
+            client.messages.count_tokens(
+                model="gpt-5", messages=[{"role": "user", "content": "Hi"}]
+            )
+        upstream.then(
+            answers({"data": [{"id": "gpt-5"}, {"id": "claude-a"}]}), answers(completion("Hello"))
+        )
         assert [model.id for model in client.models.list()] == ["claude-a"]
         with pytest.raises(anthropic.NotFoundError):
             client.models.retrieve("gpt-5")
@@ -117,8 +133,14 @@ def test_a_native_upstream_never_sees_the_key(upstream: ScriptedUpstream) -> Non
     }
     upstream.then(answers({**message, "usage": {"input_tokens": 1, "output_tokens": 1}}))
     with running_proxy(upstream.url, UPSTREAM_API="messages", PROXY_API_KEYS=KEY) as proxy:
-        headers = {"x-api-key": KEY, "authorization": f"Bearer {KEY}", "anthropic-version": "2023-06-01"}
-        told = httpx.post(f"{proxy}/v1/messages", json=ASK, headers=headers, timeout=DEADLINE, trust_env=False)
+        headers = {
+            "x-api-key": KEY,
+            "authorization": f"Bearer {KEY}",
+            "anthropic-version": "2023-06-01",
+        }
+        told = httpx.post(
+            f"{proxy}/v1/messages", json=ASK, headers=headers, timeout=DEADLINE, trust_env=False
+        )
     assert told.status_code == 200
     sent = upstream.request()
     assert KEY not in str(sent.headers) + sent.path + sent.raw.decode()

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from anthropic_proxy.api.asgi import WRITER, Message
 from anthropic_proxy.server.chunked_writes import chunked_writes
 
-HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+HEAD = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream")],
+}
 
 
 class Writer:
@@ -49,7 +53,13 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
     async def send(message: Message) -> None:
         passed_on.append(message)
 
-    whole = {"type": "http", "http_version": "1.1", "method": "POST", "state": {WRITER: writer}, **scope}
+    whole = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "state": {WRITER: writer},
+        **scope,
+    }
     asyncio.run(chunked_writes(app)(whole, receive, send))
     return passed_on
 
@@ -58,7 +68,9 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
 def test_pieces_are_what_a_client_of_http_1_1_reads(pieces: list[bytes]) -> None:
     writer = Writer()
     server, client = h11.Connection(h11.SERVER), h11.Connection(h11.CLIENT)
-    server.receive_data(client.send(h11.Request(method="POST", target="/", headers=[("host", "x")])) or b"")
+    server.receive_data(
+        client.send(h11.Request(method="POST", target="/", headers=[("host", "x")])) or b""
+    )
     server.receive_data(client.send(h11.EndOfMessage()) or b"")
     server.next_event()
     server.next_event()
@@ -87,7 +99,9 @@ def test_pieces_are_what_a_client_of_http_1_1_reads(pieces: list[bytes]) -> None
     ],
     ids=["HTTP/1.0", "HTTP/2", "HEAD", "no content", "a length"],
 )
-def test_answers_without_chunks_take_the_usual_way(head: dict[str, Any], scope: dict[str, Any]) -> None:
+def test_answers_without_chunks_take_the_usual_way(
+    head: dict[str, Any], scope: dict[str, Any]
+) -> None:
     messages = [{**HEAD, **head}, piece(b"one"), piece(b"", more=False)]
     writer = Writer()
 
@@ -104,7 +118,9 @@ def test_a_last_piece_and_an_empty_one_take_the_usual_way() -> None:
 
 
 @pytest.mark.parametrize("at", ["write", "drain"])
-@pytest.mark.parametrize("error", [ConnectionResetError(), RuntimeError("write() after write_eof()")])
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(), RuntimeError("write() after write_eof()")]
+)
 def test_a_connection_that_is_closed_is_left_to_the_server(at: str, error: Exception) -> None:
     messages = [HEAD, piece(b"one"), piece(b"", more=False)]
 

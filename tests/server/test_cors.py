@@ -31,8 +31,14 @@ def closed_proxy() -> Iterator[str]:
     yield from _proxy("")
 
 
-def _preflight(proxy: str, origin: str = PAGE, names: str = "x-api-key, content-type") -> httpx.Response:
-    asked = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": names}
+def _preflight(
+    proxy: str, origin: str = PAGE, names: str = "x-api-key, content-type"
+) -> httpx.Response:
+    asked = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": names,
+    }
     return httpx.options(f"{proxy}/v1/messages", headers=asked, trust_env=False)
 
 
@@ -53,7 +59,8 @@ def test_a_page_may_read_answers_and_errors(proxy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example.com", "null", "http://app.example.com", f"{PAGE}:8443", f"{PAGE}.evil"]
+    "origin",
+    ["https://evil.example.com", "null", "http://app.example.com", f"{PAGE}:8443", f"{PAGE}.evil"],
 )
 def test_others_may_not(proxy: str, origin: str) -> None:
     told = _preflight(proxy, origin)
@@ -67,7 +74,10 @@ def test_names_of_headers_are_names(proxy: str) -> None:
 
 
 def test_all_pages(open_proxy: str) -> None:
-    assert _preflight(open_proxy, "https://any.example").headers["access-control-allow-origin"] == "https://any.example"
+    assert (
+        _preflight(open_proxy, "https://any.example").headers["access-control-allow-origin"]
+        == "https://any.example"
+    )
 
 
 def test_it_is_off_by_default(closed_proxy: str) -> None:

@@ -9,11 +9,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from anthropic_proxy.api.openapi import description
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 SCHEMA: Any = schemathesis.openapi.from_dict(description(has_metrics=True))
 # `negative`: what the description forbids. Of bodies it takes long to find; tests/test_fuzz.py has those.
@@ -25,7 +38,12 @@ OPERATIONS = [
     ),
     ("/v1/models", "get", GenerationMode.NEGATIVE),
 ]
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 
 
 class _Always(ScriptedUpstream):
@@ -33,7 +51,9 @@ class _Always(ScriptedUpstream):
 
     def script_for(self, received: Received) -> Script:
         if received.method == "GET":
-            return answers({"object": "list", "data": [{"id": "m", "object": "model", "created": 1}]})
+            return answers(
+                {"object": "list", "data": [{"id": "m", "object": "model", "created": 1}]}
+            )
         return streams(text_chunks("a")) if received.body.get("stream") else answers(completion())
 
 

@@ -10,10 +10,21 @@ import pytest
 
 from tests.running_command import Command, until
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
 ASK = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
-USAGE = {"prompt_tokens": 40, "completion_tokens": 30, "prompt_tokens_details": {"cached_tokens": 15}}
+USAGE = {
+    "prompt_tokens": 40,
+    "completion_tokens": 30,
+    "prompt_tokens_details": {"cached_tokens": 15},
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +49,10 @@ def test_requests_of_a_minute(served: tuple[ScriptedUpstream, str]) -> None:
     with _client(proxy, "first").with_options(max_retries=0) as client:
         upstream.then(answers(free), answers(free))
         told = client.messages.with_raw_response.create(**ASK).headers
-        assert (told["anthropic-ratelimit-requests-limit"], told["anthropic-ratelimit-requests-remaining"]) == ("2", "1")
+        assert (
+            told["anthropic-ratelimit-requests-limit"],
+            told["anthropic-ratelimit-requests-remaining"],
+        ) == ("2", "1")
         client.messages.create(**ASK)
         with pytest.raises(anthropic.RateLimitError) as refused:
             client.messages.create(**ASK)
@@ -77,15 +91,22 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-@pytest.mark.parametrize("storage", [{}, {"RATE_LIMIT_STORAGE_URL": "memory://"}], ids=["unset", "memory"])
-def test_workers_share_what_they_count(command: Command, upstream: ScriptedUpstream, storage: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "storage", [{}, {"RATE_LIMIT_STORAGE_URL": "memory://"}], ids=["unset", "memory"]
+)
+def test_workers_share_what_they_count(
+    command: Command, upstream: ScriptedUpstream, storage: dict[str, str]
+) -> None:
     """Ten requests are let in, whichever process each connection is accepted by."""
     limits = {"WORKERS": "2", "PROXY_API_KEYS": "a=a", "KEY_REQUESTS_PER_MINUTE": "10"}
     upstream.then(*[answers(completion("Hello"))] * 10)
     with command.serving(UPSTREAM_BASE_URL=upstream.url, **limits, **storage) as server:
         url, headers = f"{server.address}/v1/messages", {"x-api-key": "a"}
         statuses = [
-            httpx.post(url, json=ASK, headers=headers, trust_env=False, timeout=DEADLINE).status_code for _ in range(40)
+            httpx.post(
+                url, json=ASK, headers=headers, trust_env=False, timeout=DEADLINE
+            ).status_code
+            for _ in range(40)
         ]
     assert Counter(statuses) == {200: 10, 429: 30}
 
@@ -109,6 +130,11 @@ def test_several_processes_share_what_they_count(tmp_path: Path) -> None:
 
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1")
     assert settings.limit_storage == "memory://"
-    assert settings.sharing_limits(str(tmp_path)).limit_storage == f"sqlite:///{tmp_path}/limits.sqlite"
-    chosen = settings.model_copy(update={"rate_limit_storage_url": settings.sharing_limits("/a").rate_limit_storage_url})
+    assert (
+        settings.sharing_limits(str(tmp_path)).limit_storage
+        == f"sqlite:///{tmp_path}/limits.sqlite"
+    )
+    chosen = settings.model_copy(
+        update={"rate_limit_storage_url": settings.sharing_limits("/a").rate_limit_storage_url}
+    )
     assert chosen.sharing_limits("/b").limit_storage == "sqlite:////a/limits.sqlite"

@@ -13,15 +13,30 @@ from anthropic_proxy.api.openapi import description
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion, streams, text_chunks
+from tests.scripted_upstream import (
+    DEADLINE,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
 
-ASK: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+ASK: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 MODELS = answers({"object": "list", "data": [{"id": "m", "object": "model", "created": 1}]})
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, ScriptedUpstream]]:
-    with ScriptedUpstream() as upstream, running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy:
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy,
+    ):
         yield proxy, upstream
 
 
@@ -58,7 +73,9 @@ def test_the_document(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert bool(operation["security"]) == path.startswith("/v1")
-            placed = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+            placed = {
+                each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"
+            }
             assert placed == set(re.findall(r"{(\w+)}", path))
 
 
@@ -78,43 +95,74 @@ ANSWERED: dict[str, tuple[str, str, Any, Script | None]] = {
 
 
 @pytest.mark.parametrize("case", ANSWERED)
-def test_answers_are_as_described(served: tuple[str, ScriptedUpstream], document: dict[str, Any], case: str) -> None:
+def test_answers_are_as_described(
+    served: tuple[str, ScriptedUpstream], document: dict[str, Any], case: str
+) -> None:
     proxy, upstream = served
     method, path, body, script = ANSWERED[case]
     if script is not None:
         upstream.then(script)
     url = proxy + path.format(model_id="m")
-    answer = httpx.request(method, url, json=body, headers={"x-api-key": "k"}, timeout=DEADLINE, trust_env=False)
+    answer = httpx.request(
+        method, url, json=body, headers={"x-api-key": "k"}, timeout=DEADLINE, trust_env=False
+    )
     upstream.forget()
     described = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]
     kind = answer.headers["content-type"].partition(";")[0]
-    problems = _problems(answer.json() if kind == "application/json" else answer.text, described[kind]["schema"], document)
+    problems = _problems(
+        answer.json() if kind == "application/json" else answer.text,
+        described[kind]["schema"],
+        document,
+    )
     assert problems == []
 
 
-def _problems(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str = "$") -> list[str]:
+def _problems(
+    value: Any, schema: dict[str, Any], document: dict[str, Any], at: str = "$"
+) -> list[str]:
     """Where a value is not as its schema says, of the words of JSON Schema that answers are described with."""
     if "$ref" in schema:
-        return _problems(value, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document, at)
+        return _problems(
+            value,
+            document["components"]["schemas"][schema["$ref"].rpartition("/")[2]],
+            document,
+            at,
+        )
     if "anyOf" in schema:
         tried = [_problems(value, each, document, at) for each in schema["anyOf"]]
         return min(tried, key=len)
     if "enum" in schema:
         return [] if value in schema["enum"] else [f"{at}: {value!r}"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "boolean": bool,
+        "null": type(None),
+    }
     if not isinstance(value, kinds[schema["type"]]) or (
         schema["type"] == "integer" and value < schema.get("minimum", value)
     ):
         return [f"{at}: {value!r} is no {schema['type']}"]
     if schema["type"] == "array":
-        return [each for item in value for each in _problems(item, schema["items"], document, f"{at}[]")]
+        return [
+            each for item in value for each in _problems(item, schema["items"], document, f"{at}[]")
+        ]
     missing = [f"{at}: no {name}" for name in schema.get("required", ()) if name not in value]
     fields = schema.get("properties", {}).items()
     return missing + [
-        each for name, field in fields if name in value for each in _problems(value[name], field, document, f"{at}.{name}")
+        each
+        for name, field in fields
+        if name in value
+        for each in _problems(value[name], field, document, f"{at}.{name}")
     ]
 
 
 def test_problems_are_found() -> None:
-    schema = {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "integer", "minimum": 0}}}
+    schema = {
+        "type": "object",
+        "required": ["a", "b"],
+        "properties": {"a": {"type": "integer", "minimum": 0}},
+    }
     assert _problems({"a": -1}, schema, {}) == ["$: no b", "$.a: -1 is no integer"]

@@ -17,5 +17,8 @@ def test_probes(proxy: str, path: str) -> None:
 
 
 def test_what_they_say(proxy: str) -> None:
-    assert httpx.get(proxy + "/", trust_env=False).json() == {"name": "anthropic-proxy", "version": __version__}
+    assert httpx.get(proxy + "/", trust_env=False).json() == {
+        "name": "anthropic-proxy",
+        "version": __version__,
+    }
     assert httpx.get(proxy + "/health", trust_env=False).text == "OK"

@@ -28,7 +28,10 @@ _END = b"0\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, ScriptedUpstream]]:
-    with ScriptedUpstream() as upstream, running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy:
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy,
+    ):
         yield proxy, upstream
 
 
@@ -49,25 +52,60 @@ AMBIGUOUS = {
     "a negative length": _POST + b"content-length: -1\r\n\r\n" + _BODY,
     "a length with a sign": _POST + b"content-length: +72\r\n\r\n" + _BODY,
     "a length in hexadecimal": _POST + b"content-length: 0x48\r\n\r\n" + _BODY,
-    "a length with digits of another script": _POST + "content-length: \u0667\u0662\r\n\r\n".encode() + _BODY,
+    "a length with digits of another script": _POST
+    + "content-length: \u0667\u0662\r\n\r\n".encode()
+    + _BODY,
     "a length beyond all": _POST + b"content-length: 99999999999999999999999999\r\n\r\n" + _BODY,
-    "a length and chunks": _POST + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n" + _CHUNK + _END,
-    "chunks and a length": _POST + b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n" + _CHUNK + _END,
+    "a length and chunks": _POST
+    + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+    + _CHUNK
+    + _END,
+    "chunks and a length": _POST
+    + b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n"
+    + _CHUNK
+    + _END,
     "an unknown transfer": _POST + b"transfer-encoding: xchunked\r\n\r\n" + _CHUNK + _END,
     "chunks twice": _POST + b"transfer-encoding: chunked, chunked\r\n\r\n" + _CHUNK + _END,
     "chunks not last": _POST + b"transfer-encoding: chunked, identity\r\n\r\n" + _CHUNK + _END,
-    "two transfers": _POST + b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n" + _CHUNK + _END,
+    "two transfers": _POST
+    + b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n"
+    + _CHUNK
+    + _END,
     "a space before the colon": _POST + b"transfer-encoding : chunked\r\n\r\n" + _CHUNK + _END,
     "a name with a line feed": _POST + b"x: a\nb\r\ncontent-length: 72\r\n\r\n" + _BODY,
-    "a bare carriage return": _POST + b"x: a\rtransfer-encoding: chunked\r\ncontent-length: 72\r\n\r\n" + _BODY,
+    "a bare carriage return": _POST
+    + b"x: a\rtransfer-encoding: chunked\r\ncontent-length: 72\r\n\r\n"
+    + _BODY,
     "a null": _POST + b"x: a\0b\r\ncontent-length: 72\r\n\r\n" + _BODY,
     "a name that is none": _POST + b"x y: a\r\ncontent-length: 72\r\n\r\n" + _BODY,
     "no name": _POST + b": a\r\ncontent-length: 72\r\n\r\n" + _BODY,
-    "a size that is none": _POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n" + _BODY + b"\r\n" + _END,
-    "a size with a sign": _POST + b"transfer-encoding: chunked\r\n\r\n+48\r\n" + _BODY + b"\r\n" + _END,
-    "a size in hexadecimal": _POST + b"transfer-encoding: chunked\r\n\r\n0x48\r\n" + _BODY + b"\r\n" + _END,
-    "a size beyond all": _POST + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n" + _BODY + b"\r\n" + _END,
-    "more than the size": _POST + b"transfer-encoding: chunked\r\n\r\n5\r\n" + _BODY + b"\r\n" + _END,
+    "a size that is none": _POST
+    + b"transfer-encoding: chunked\r\n\r\nzz\r\n"
+    + _BODY
+    + b"\r\n"
+    + _END,
+    "a size with a sign": _POST
+    + b"transfer-encoding: chunked\r\n\r\n+48\r\n"
+    + _BODY
+    + b"\r\n"
+    + _END,
+    "a size in hexadecimal": _POST
+    + b"transfer-encoding: chunked\r\n\r\n0x48\r\n"
+    + _BODY
+    + b"\r\n"
+    + _END,
+    "a size beyond all": _POST
+    + b"transfer-encoding: chunked\r\n\r\n"
+    + b"f" * 40
+    + b"\r\n"
+    + _BODY
+    + b"\r\n"
+    + _END,
+    "more than the size": _POST
+    + b"transfer-encoding: chunked\r\n\r\n5\r\n"
+    + _BODY
+    + b"\r\n"
+    + _END,
     "two hosts": b"GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\nx-api-key: k\r\n\r\n",
     "no host": b"GET /v1/models HTTP/1.1\r\nx-api-key: k\r\n\r\n",
     "a target with a space": b"GET /v1/models x HTTP/1.1\r\nhost: a\r\nx-api-key: k\r\n\r\n",
@@ -88,10 +126,16 @@ def test_what_is_ambiguous_is_refused(proxy: str, case: str) -> None:
 
 
 CLEAR = {
-    "a folded header": (_POST + b"x: a\r\n b\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY, b'"type":"message"'),
+    "a folded header": (
+        _POST + b"x: a\r\n b\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY,
+        b'"type":"message"',
+    ),
     "chunks": (_POST + b"transfer-encoding: chunked\r\n\r\n" + _CHUNK + _END, b'"type":"message"'),
     "an extension of a chunk": (
-        _POST + b"transfer-encoding: chunked\r\n\r\n" + _CHUNK.replace(b"\r\n", b";a=b\r\n", 1) + _END,
+        _POST
+        + b"transfer-encoding: chunked\r\n\r\n"
+        + _CHUNK.replace(b"\r\n", b";a=b\r\n", 1)
+        + _END,
         b'"type":"message"',
     ),
     "a trailer": (
@@ -169,7 +213,9 @@ def test_keys_of_white_space_are_none(proxy: str, key: bytes) -> None:
     assert _statuses(exchange(proxy, sent)) == [401]
 
 
-@pytest.mark.parametrize("target", [b"*", b"a:443", b"nothing", b"//[::1/x", b"//a]b/%zz%ff", b"/%00"])
+@pytest.mark.parametrize(
+    "target", [b"*", b"a:443", b"nothing", b"//[::1/x", b"//a]b/%zz%ff", b"/%00"]
+)
 def test_targets_that_are_no_path(proxy: str, target: bytes) -> None:
     """They need a key, as all others."""
     assert _statuses(exchange(proxy, b"GET " + target + b" HTTP/1.1\r\nhost: a\r\n\r\n")) == [401]
@@ -184,7 +230,9 @@ def test_a_connection_ends_with_its_client(proxy: str) -> None:
 def test_a_body_is_no_request(proxy: str) -> None:
     """What stands in a body of the right length is never read as a request, nor is what comes after an end of input."""
     body = _SMUGGLED * 3
-    received = exchange(proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    received = exchange(
+        proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    )
     assert _statuses(received) == [400]
 
 
@@ -202,23 +250,41 @@ def test_compressed_bodies_are_refused_unread(proxy: str, encoding: str) -> None
 
 @pytest.mark.parametrize(
     "value",
-    [b"a\r\nx-injected: 1", b"a\nx-injected: 1", b"a\rx-injected: 1", b"a%0d%0ax-injected: 1", b"\xff\xfe", b"x" * 129],
+    [
+        b"a\r\nx-injected: 1",
+        b"a\nx-injected: 1",
+        b"a\rx-injected: 1",
+        b"a%0d%0ax-injected: 1",
+        b"\xff\xfe",
+        b"x" * 129,
+    ],
 )
 def test_what_is_echoed_in_headers_is_what_it_should_be(proxy: str, value: bytes) -> None:
     received = exchange(
-        proxy, b"GET /none HTTP/1.1\r\nhost: a\r\nx-request-id: " + value + b"\r\nconnection: close\r\n\r\n"
+        proxy,
+        b"GET /none HTTP/1.1\r\nhost: a\r\nx-request-id: "
+        + value
+        + b"\r\nconnection: close\r\n\r\n",
     )
     head = received.partition(b"\r\n\r\n")[0]
     assert not re.search(rb"(?mi)^x-injected", head)
     assert re.search(rb"(?mi)^request-id: (req_\w+|a)\r?$", head) or b"HTTP/1.1 400" in head
 
 
-@pytest.mark.parametrize("model", ["m\r\nx-injected: 1", "m\nx-injected: 1", "m\x00", "\N{SNOWMAN}" * 50])
+@pytest.mark.parametrize(
+    "model", ["m\r\nx-injected: 1", "m\nx-injected: 1", "m\x00", "\N{SNOWMAN}" * 50]
+)
 def test_names_of_models_in_headers(served: tuple[str, ScriptedUpstream], model: str) -> None:
     proxy, upstream = served
     upstream.then(answers(completion()))
     asked = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
-    told = httpx.post(f"{proxy}/v1/messages", json=asked, headers={"x-api-key": "k"}, trust_env=False, timeout=DEADLINE)
+    told = httpx.post(
+        f"{proxy}/v1/messages",
+        json=asked,
+        headers={"x-api-key": "k"},
+        trust_env=False,
+        timeout=DEADLINE,
+    )
     assert told.status_code in (200, 400)
     assert "x-injected" not in told.headers
     assert told.status_code == 400 or told.json()["model"] == model
@@ -235,7 +301,11 @@ FORBIDDEN = {
     "no path": [_PSEUDO[0], *_PSEUDO[2:]],
     "a length that is none": [(":method", "POST"), *_PSEUDO[1:], ("content-length", "1, 2")],
     "a line break in a value": [*_PSEUDO, ("x", "a\r\nx-api-key: k")],
-    "a line break in the path": [_PSEUDO[0], (":path", "/v1/models HTTP/1.1\r\nx: y"), *_PSEUDO[2:]],
+    "a line break in the path": [
+        _PSEUDO[0],
+        (":path", "/v1/models HTTP/1.1\r\nx: y"),
+        *_PSEUDO[2:],
+    ],
 }
 
 
@@ -258,7 +328,8 @@ def test_forbidden_headers_of_http2(proxy: str, case: str) -> None:
                 if isinstance(event, h2.events.ResponseReceived):
                     statuses += [int(value) for name, value in event.headers if name == ":status"]
                 ended = ended or isinstance(
-                    event, h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated
+                    event,
+                    h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated,
                 )
             connection.sendall(client.data_to_send())
     assert all(400 <= status < 500 for status in statuses), statuses

@@ -16,9 +16,14 @@ LEFT = {"type": "http.disconnect"}
 
 
 def request(**headers: str) -> Request:
-    lines = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    lines = [
+        (name.replace("_", "-").encode(), value.encode("latin-1"))
+        for name, value in headers.items()
+    ]
     state = {OBSERVATION: Observation("POST", "/v1/messages")}
-    return Request({"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state})
+    return Request(
+        {"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}
+    )
 
 
 def piece(body: bytes, *, more: bool) -> Message:
@@ -38,9 +43,15 @@ def client(*messages: Message) -> Receive:
 
 
 def test_lines_of_one_header_are_one_list() -> None:
-    lines = [(b"Anthropic-Beta", b"a"), (b"x-name", "é".encode("latin-1")), (b"anthropic-beta", b"b")]
+    lines = [
+        (b"Anthropic-Beta", b"a"),
+        (b"x-name", "é".encode("latin-1")),
+        (b"anthropic-beta", b"b"),
+    ]
     state = {OBSERVATION: Observation("POST", "/")}
-    made = Request({"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}).client
+    made = Request(
+        {"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}
+    ).client
     assert (made.headers, made.query) == ({"anthropic-beta": "a, b", "x-name": "é"}, "beta=true")
 
 
@@ -63,7 +74,9 @@ _HALF = b"x" * (MAX_BODY_BYTES // 2 + 1)
     ],
     ids=["told to be too large", "too large", "half a body", "compressed"],
 )
-def test_bodies_that_are_not_read(headers: dict[str, str], messages: list[Message], seconds: float, status: int) -> None:
+def test_bodies_that_are_not_read(
+    headers: dict[str, str], messages: list[Message], seconds: float, status: int
+) -> None:
     with pytest.raises(ApiError) as told:
         asyncio.run(request(**headers).read(client(*messages), seconds))
     assert told.value.status == status
@@ -104,7 +117,9 @@ def test_errors_of_the_work_go_through() -> None:
         asyncio.run(_attended(client(), fails))
 
 
-@pytest.mark.parametrize("messages", [[], [LEFT]], ids=["the client stays", "the client leaves as well"])
+@pytest.mark.parametrize(
+    "messages", [[], [LEFT]], ids=["the client stays", "the client leaves as well"]
+)
 def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> None:
     async def main() -> None:
         begun = asyncio.Event()

@@ -18,7 +18,9 @@ ELSEWHERE = "'default'"
 
 
 def found(case: Json) -> Adjustment | None:
-    return adjustment_for(read(case["status"], {}, dumps(case["answer"]), Source("up:1")), case["request"])
+    return adjustment_for(
+        read(case["status"], {}, dumps(case["answer"]), Source("up:1")), case["request"]
+    )
 
 
 @pytest.mark.parametrize("case", cases("refusals"))

@@ -8,10 +8,16 @@ from anthropic_proxy.translate.response.text_filters import AnswerText
 from tests.translate.answer_specs import answer_spec
 
 
-def told(text: str, prefill: str = "", *, structured: bool = False, stops: tuple[str, ...] = ()) -> tuple[str, str | None]:
-    spec = dataclasses.replace(answer_spec(), prefill=prefill, structured=structured, stop_sequences=list(stops))
+def told(
+    text: str, prefill: str = "", *, structured: bool = False, stops: tuple[str, ...] = ()
+) -> tuple[str, str | None]:
+    spec = dataclasses.replace(
+        answer_spec(), prefill=prefill, structured=structured, stop_sequences=list(stops)
+    )
     filters = AnswerText(spec)
-    return "".join([filters.feed(character) for character in text]) + filters.flush(), filters.stopped_at
+    return "".join(
+        [filters.feed(character) for character in text]
+    ) + filters.flush(), filters.stopped_at
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,15 @@ def told(pieces: list[str], *, is_cut: bool = False) -> list[str]:
         (["{}", '{"a": 1}'], ["", '{"a": 1}', ""]),
         ([" ", "\n{", "'a'", ": 1}"], ["", "{", "", "", '"a":1}']),
         (['{"a": 1,', "}"], ['{"a": 1', "", "}"]),
-        (['{"a": ["x', "\ny'", '"]', ', "b": True}'], ['{"a": ["x', "", "", "", '\\ny\'"],"b":true}']),
+        (
+            ['{"a": ["x', "\ny'", '"]', ', "b": True}'],
+            ['{"a": ["x', "", "", "", '\\ny\'"],"b":true}'],
+        ),
         (['{"a": {"b": 1', ", 'c': 2}", "}"], ['{"a": {', '"b": 1', "", ',"c":2}}']),
-        (['{"a": "x"', " nonsense}"], ['{"a": "x"', "", ',"INVALID_JSON":"{\\"a\\": \\"x\\" nonsense}"}']),
+        (
+            ['{"a": "x"', " nonsense}"],
+            ['{"a": "x"', "", ',"INVALID_JSON":"{\\"a\\": \\"x\\" nonsense}"}'],
+        ),
         (['{"a": ["x', '" y]'], ['{"a": ["x', '"', '],"INVALID_JSON":"{\\"a\\": [\\"x\\" y]"}']),
         (["{", "nonsense"], ["{", "", '"INVALID_JSON":"{nonsense"}']),
         (["nonsense"], ["", '{"INVALID_JSON":"nonsense"}']),
@@ -107,14 +113,21 @@ def test_more_after_the_end() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4), st.booleans(), st.integers(0, 99))
-def test_objects_come_out_as_they_are(given_input: dict[str, Any], ascii_only: bool, seed: int) -> None:  # noqa: FBT001
+def test_objects_come_out_as_they_are(
+    given_input: dict[str, Any], ascii_only: bool, seed: int
+) -> None:
     text = json.dumps(given_input, ensure_ascii=ascii_only)
     assert json.loads("".join(told(cut(text, seed))) or "{}") == given_input
 
 
 @given(
-    st.text(st.sampled_from("{}[]:,'\"\\ntruefals01. ab/*"), max_size=30), st.booleans(), st.booleans(), st.integers(0, 9)
+    st.text(st.sampled_from("{}[]:,'\"\\ntruefals01. ab/*"), max_size=30),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 9),
 )
-def test_anything_adds_up_to_an_object_or_begins_one(text: str, begun: bool, is_cut: bool, seed: int) -> None:  # noqa: FBT001
+def test_anything_adds_up_to_an_object_or_begins_one(
+    text: str, begun: bool, is_cut: bool, seed: int
+) -> None:
     out = "".join(told(cut('{"a": ' + text if begun else text, seed), is_cut=is_cut))
     assert isinstance(loads_begun(out or "{}") if is_cut else json.loads(out or "{}"), dict)

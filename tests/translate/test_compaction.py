@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.compaction import Wanted, alone, continued, made, summary_request, wanted
+from anthropic_proxy.translate.compaction import (
+    Wanted,
+    alone,
+    continued,
+    made,
+    summary_request,
+    wanted,
+)
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.spec import Compaction
 from anthropic_proxy.translate.response.stream import StreamTranslator
@@ -30,10 +37,18 @@ def with_edit(**fields: Any) -> Json:
         (with_edit(), 149_999, None),
         (with_edit(), 150_000, Wanted("ours")),
         (with_edit(trigger=None, instructions=" \n"), 150_000, Wanted("ours")),
-        (with_edit(trigger={"type": "input_tokens", "value": 50_000}, instructions="Go"), 50_000, Wanted("Go")),
+        (
+            with_edit(trigger={"type": "input_tokens", "value": 50_000}, instructions="Go"),
+            50_000,
+            Wanted("Go"),
+        ),
         (with_edit(pause_after_compaction=True), 150_000, Wanted("ours", pauses=True)),
         ({**REQUEST, "compaction": {"type": "summarize"}}, 0, Wanted("ours", on_demand=True)),
-        ({**REQUEST, "compaction": {"type": "summarize", "instructions": "Go"}}, 0, Wanted("Go", on_demand=True)),
+        (
+            {**REQUEST, "compaction": {"type": "summarize", "instructions": "Go"}},
+            0,
+            Wanted("Go", on_demand=True),
+        ),
     ],
 )
 def test_what_is_wanted(request_: Json, tokens: int, expected: Wanted | None) -> None:
@@ -45,14 +60,24 @@ def test_what_is_wanted(request_: Json, tokens: int, expected: Wanted | None) ->
 
 
 def test_what_shapes_a_reply_can_not_be_asked_with_it() -> None:
-    for fields in ({"output_format": {"x": 1}}, {"output_config": {"format": {"x": 1}}}, {"tool_choice": {"type": "tool"}}):
+    for fields in (
+        {"output_format": {"x": 1}},
+        {"output_config": {"format": {"x": 1}}},
+        {"tool_choice": {"type": "tool"}},
+    ):
         with pytest.raises(ApiError, match="can't be combined with compaction"):
             wanted({**REQUEST, "compaction": {"type": "summarize"}, **fields}, len)
 
 
 def test_the_question_is_the_conversation_and_the_instructions() -> None:
-    reply = {"stream": True, "stop_sequences": ["x"], "output_config": {"effort": "low", "format": {"type": "json_schema"}}}
-    asked = summary_request({**REQUEST, **reply, "tools": [{"name": "f"}], "system": "S"}, Wanted("Sum up."))
+    reply = {
+        "stream": True,
+        "stop_sequences": ["x"],
+        "output_config": {"effort": "low", "format": {"type": "json_schema"}},
+    }
+    asked = summary_request(
+        {**REQUEST, **reply, "tools": [{"name": "f"}], "system": "S"}, Wanted("Sum up.")
+    )
     question = {"role": "user", "content": [{"type": "text", "text": "Sum up."}]}
     assert asked.pop("messages") == [*REQUEST["messages"], question]
     assert asked == {
@@ -68,11 +93,17 @@ def test_the_question_is_the_conversation_and_the_instructions() -> None:
 
 def answer(stop_reason: str = "end_turn", *texts: str) -> Json:
     content = [{"type": "text", "text": text} for text in texts]
-    return {"content": content, "stop_reason": stop_reason, "stop_sequence": None, "usage": no_usage()}
+    return {
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": no_usage(),
+    }
 
 
 @pytest.mark.parametrize(
-    "useless", [answer(), answer("end_turn", " "), answer("max_tokens", "cut"), answer("refusal", "no")]
+    "useless",
+    [answer(), answer("end_turn", " "), answer("max_tokens", "cut"), answer("refusal", "no")],
 )
 def test_no_summary(useless: Json) -> None:
     compaction = made(useless, REQUEST, Wanted("x", pauses=True))
@@ -84,9 +115,16 @@ def test_no_summary(useless: Json) -> None:
 
 
 def test_a_summary_stands_for_the_conversation() -> None:
-    request = {**REQUEST, "messages": [*REQUEST["messages"], {"role": "system", "content": [CHANGE]}]}
+    request = {
+        **REQUEST,
+        "messages": [*REQUEST["messages"], {"role": "system", "content": [CHANGE]}],
+    }
     compaction = made(answer("end_turn", "We ", "spoke.\n"), request, Wanted("x"))
-    assert compaction.block == {"type": "compaction", "content": "We spoke.", "tool_changes": [CHANGE]}
+    assert compaction.block == {
+        "type": "compaction",
+        "content": "We spoke.",
+        "tool_changes": [CHANGE],
+    }
     summary, changes, _ = continued(request, compaction)["messages"]
     assert summary["content"][0]["text"].endswith("We spoke.")
     assert changes == {"role": "system", "content": [CHANGE]}
@@ -97,7 +135,9 @@ def test_a_summary_stands_for_the_conversation() -> None:
 def test_it_comes_before_the_answer(summary: str | None) -> None:
     usage = {"type": "compaction", **no_usage()}
     compaction = Compaction({"type": "compaction", "content": summary}, {}, usage)
-    translator = StreamTranslator(answer_spec(compaction=compaction, context_management={"applied_edits": []}))
+    translator = StreamTranslator(
+        answer_spec(compaction=compaction, context_management={"applied_edits": []})
+    )
     # As the server does it: what was said first is translated before the answer is opened.
     said = translator.feed({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]})
     events = [*translator.start(), *said, *translator.close(done=True)]
@@ -112,7 +152,10 @@ def test_it_comes_before_the_answer(summary: str | None) -> None:
     ("asked", "kinds"),
     [
         (Wanted("x", on_demand=True), ["content_block_start", "content_block_stop"]),
-        (Wanted("x", pauses=True), ["content_block_start", "content_block_delta", "content_block_stop"]),
+        (
+            Wanted("x", pauses=True),
+            ["content_block_start", "content_block_delta", "content_block_stop"],
+        ),
     ],
 )
 def test_alone(asked: Wanted, kinds: list[str]) -> None:

@@ -35,13 +35,18 @@ def test_tokens_are_not_counted_where_they_do_not_matter() -> None:
         raise AssertionError
 
     edits = [{"type": "clear_thinking_20251015", "keep": "all"}, {"type": "compact_20260112"}]
-    request = {"messages": [{"role": "user", "content": "Hi"}], "context_management": {"edits": edits}}
+    request = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "context_management": {"edits": edits},
+    }
     assert apply_edits(request, count_nothing) == (request, [])
 
 
 def test_unknown_edits_are_noted() -> None:
     edits = [{"type": "compact_20260112"}, {"type": "shuffle_20270101"}]
-    assert ignored_edits({"context_management": {"edits": edits}}) == {"context edit shuffle_20270101"}
+    assert ignored_edits({"context_management": {"edits": edits}}) == {
+        "context edit shuffle_20270101"
+    }
     assert ignored_edits({}) == set()
 
 
@@ -54,13 +59,21 @@ def conversations(draw: st.DrawFn) -> list[Json]:
     messages: list[Json] = [{"role": "user", "content": "Go"}]
     number = 0
     for _ in range(draw(st.integers(0, 5))):
-        blocks: list[Json] = [{"type": "thinking", "thinking": "Hm", "signature": ""}] if draw(st.booleans()) else []
+        blocks: list[Json] = (
+            [{"type": "thinking", "thinking": "Hm", "signature": ""}] if draw(st.booleans()) else []
+        )
         results: list[Json] = []
         for name in draw(st.lists(names, max_size=3)):
             number += 1
-            blocks.append({"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {"n": number}})
+            blocks.append(
+                {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {"n": number}}
+            )
             results.append(
-                {"type": "tool_result", "tool_use_id": f"toolu_{number}", "content": "x" * draw(st.integers(0, 90))}
+                {
+                    "type": "tool_result",
+                    "tool_use_id": f"toolu_{number}",
+                    "content": "x" * draw(st.integers(0, 90)),
+                }
             )
         messages.append({"role": "assistant", "content": [*blocks, {"type": "text", "text": "ok"}]})
         messages.append({"role": "user", "content": [*results, {"type": "text", "text": "more"}]})
@@ -71,18 +84,26 @@ numbers = st.integers(0, 6)
 clear_tools = st.fixed_dictionaries(
     {
         "type": st.just("clear_tool_uses_20250919"),
-        "trigger": st.fixed_dictionaries({"type": st.sampled_from(["tool_uses", "input_tokens"]), "value": numbers}),
+        "trigger": st.fixed_dictionaries(
+            {"type": st.sampled_from(["tool_uses", "input_tokens"]), "value": numbers}
+        ),
         "keep": st.fixed_dictionaries({"type": st.just("tool_uses"), "value": numbers}),
     },
     optional={
         "exclude_tools": st.lists(names, max_size=1),
         "clear_tool_inputs": st.booleans() | st.lists(names, max_size=2),
-        "clear_at_least": st.fixed_dictionaries({"type": st.just("input_tokens"), "value": st.integers(0, 200)}),
+        "clear_at_least": st.fixed_dictionaries(
+            {"type": st.just("input_tokens"), "value": st.integers(0, 200)}
+        ),
     },
 )
 clear_thinking = st.fixed_dictionaries(
     {"type": st.just("clear_thinking_20251015")},
-    optional={"keep": st.fixed_dictionaries({"type": st.just("thinking_turns"), "value": st.integers(1, 3)})},
+    optional={
+        "keep": st.fixed_dictionaries(
+            {"type": st.just("thinking_turns"), "value": st.integers(1, 3)}
+        )
+    },
 )
 
 
@@ -102,6 +123,13 @@ def test_any_conversation(messages: list[Json], edits: list[Json]) -> None:
 
 def links(request: Json) -> list[list[str]]:
     """The ids of the uses and results in each message."""
-    contents = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
+    contents = [
+        message["content"]
+        for message in request["messages"]
+        if isinstance(message["content"], list)
+    ]
     names = {"tool_use": "id", "tool_result": "tool_use_id"}
-    return [[block[names[block["type"]]] for block in content if block["type"] in names] for content in contents]
+    return [
+        [block[names[block["type"]]] for block in content if block["type"] in names]
+        for content in contents
+    ]

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
-from anthropic_proxy.translate.upstream_errors import Source, is_page, read, stream_error, to_api_error, told
+from anthropic_proxy.translate.upstream_errors import (
+    Source,
+    is_page,
+    read,
+    stream_error,
+    to_api_error,
+    told,
+)
 from tests.cases import cases
 from tests.scaling import assert_linear_cpu
 
@@ -54,7 +61,16 @@ def test_a_very_long_text_is_cut() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["input token count ", "image_url", "tools", "maximum context length ", "9", "context size (", "{" * 3, "one of '"],
+    [
+        "input token count ",
+        "image_url",
+        "tools",
+        "maximum context length ",
+        "9",
+        "context size (",
+        "{" * 3,
+        "one of '",
+    ],
 )
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
@@ -69,11 +85,15 @@ def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
     text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
     error = to_api_error(400, {}, text.encode(), SOURCE)
-    assert error.message.startswith("prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum"))
+    assert error.message.startswith(
+        "prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum")
+    )
 
 
 _HAS_NO_PATH = r"The upstream up:1 has no /v1/chat/completions under http://up:1 \(404(: .*)?\): check UPSTREAM_BASE_URL"
-_HAS_NO_PATH_EITHER = r"The upstream private-1 has no /chat/completions \(404(: .*)?\): check UPSTREAM_BASE_URL"
+_HAS_NO_PATH_EITHER = (
+    r"The upstream private-1 has no /chat/completions \(404(: .*)?\): check UPSTREAM_BASE_URL"
+)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +111,20 @@ _HAS_NO_PATH_EITHER = r"The upstream private-1 has no /chat/completions \(404(: 
         (b"Cannot POST /chat/completions", True),
         (b'{"error": {"message": "model \'x\' not found", "type": "api_error"}}', False),
         (b'{"error": "model x not found, try pulling it first"}', False),
-        (b'{"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}', False),
+        (
+            b'{"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}',
+            False,
+        ),
         (b"no such model", False),
     ],
 )
 def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> None:
     """Claude Code shows a 404 as a model that does not exist, and hides its text."""
     error = told(read(404, {}, body, Source("up:1", url="http://up:1/v1"), "/chat/completions"))
-    assert (error.status == 500, bool(re.fullmatch(_HAS_NO_PATH, error.message))) == (is_path, is_path)
+    assert (error.status == 500, bool(re.fullmatch(_HAS_NO_PATH, error.message))) == (
+        is_path,
+        is_path,
+    )
     assert error.headers == ({"x-should-retry": "false"} if is_path else {})
     hidden = told(read(404, {}, body, Source("private-1"), "/chat/completions"))
     assert not is_path or re.fullmatch(_HAS_NO_PATH_EITHER, hidden.message)
@@ -106,7 +132,9 @@ def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> No
     assert told(read(404, {}, body, Source("up:1"))).status == 404
 
 
-@pytest.mark.parametrize("text", ["not found " * 9999, " " * 99_999 + "x", "404 " * 9999, "cannot get /" * 9999])
+@pytest.mark.parametrize(
+    "text", ["not found " * 9999, " " * 99_999 + "x", "404 " * 9999, "cannot get /" * 9999]
+)
 def test_a_hostile_404(text: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         return lambda: told(read(404, {}, text[:size].encode(), SOURCE, "/x"))
@@ -117,7 +145,11 @@ def test_a_hostile_404(text: str) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "is_tls"),
     [
-        (400, b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", True),
+        (
+            400,
+            b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+            True,
+        ),
         (400, b"Client sent an HTTP request to an HTTPS server.\n", True),
         (400, b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>", True),
         (400, b"<html>no</html>", False),

@@ -9,7 +9,9 @@ _CHANGE = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "
 
 
 def conversation(block: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [block]}]}
+    return {
+        "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [block]}]
+    }
 
 
 def test_nothing_to_do() -> None:
@@ -27,12 +29,21 @@ def test_the_request_is_not_changed_and_once_is_enough() -> None:
 
 def test_a_failed_compaction_means_nothing() -> None:
     for content in (None, ""):
-        replaced = without_compaction_blocks(conversation({"type": "compaction", "content": content}))
-        assert replaced["messages"] == [{"role": "user", "content": "a"}, {"role": "assistant", "content": []}]
+        replaced = without_compaction_blocks(
+            conversation({"type": "compaction", "content": content})
+        )
+        assert replaced["messages"] == [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": []},
+        ]
 
 
 def test_changes_of_tools_live_on() -> None:
-    block = {"type": "compaction", "content": "S", "tool_changes": [_CHANGE, {"type": "text", "text": "no"}]}
+    block = {
+        "type": "compaction",
+        "content": "S",
+        "tool_changes": [_CHANGE, {"type": "text", "text": "no"}],
+    }
     summary, changes, _ = without_compaction_blocks(conversation(block))["messages"]
     assert summary["role"] == "user"
     assert changes == {"role": "system", "content": [_CHANGE]}

@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.request.response_format import ANSWER_FORMATS, as_json_object, in_words
+from anthropic_proxy.translate.request.response_format import (
+    ANSWER_FORMATS,
+    as_json_object,
+    in_words,
+)
 
 USER = {"role": "user", "content": "Hi"}
 SCHEMA = {"type": "object"}
-WANTED = {"type": "json_schema", "json_schema": {"name": "output", "schema": SCHEMA, "strict": False}}
+WANTED = {
+    "type": "json_schema",
+    "json_schema": {"name": "output", "schema": SCHEMA, "strict": False},
+}
 TOLD = 'Answer with one JSON object that matches this JSON schema, and with nothing else:\n{"type":"object"}'
 BODY = {"model": "m", "messages": [USER], "response_format": WANTED}
 

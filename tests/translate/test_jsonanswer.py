@@ -11,7 +11,9 @@ from anthropic_proxy.translate.response.json_text import JsonAnswer
 
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
 )
 
 
@@ -63,7 +65,11 @@ def test_a_document_goes_out_as_it_comes() -> None:
     assert answer.close() == ""
 
 
-@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3), st.sampled_from(["", "```json\n", "Sure: "]), st.data())
+@given(
+    st.dictionaries(st.text(max_size=3), JSON, max_size=3),
+    st.sampled_from(["", "```json\n", "Sure: "]),
+    st.data(),
+)
 def test_any_document(value: dict[str, Any], before: str, data: st.DataObject) -> None:
     text = before + json.dumps(value, ensure_ascii=False) + "\n```\nDone."
     cut = data.draw(st.integers(0, len(text)))

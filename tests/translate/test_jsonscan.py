@@ -12,8 +12,14 @@ from pydantic_core import from_json
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each, max_size=3)
+    ),
     max_leaves=8,
 )
 documents = st.builds(
@@ -81,7 +87,9 @@ def is_part(part: Any, whole: Any) -> bool:
 @given(documents, st.data())
 def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(document)))
-    strange = data.draw(st.text(st.sampled_from("{}[]:,'\"\\ue0-+.1tNaIn/#\n\x01 "), min_size=1, max_size=3))
+    strange = data.draw(
+        st.text(st.sampled_from("{}[]:,'\"\\ue0-+.1tNaIn/#\n\x01 "), min_size=1, max_size=3)
+    )
     mutated = document[:at] + strange + document[at + data.draw(st.integers(0, 2)) :]
     scanner = scanned(cut(mutated, at))
     assert (scanner.valid and scanner.whole) == is_json(mutated)

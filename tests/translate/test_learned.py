@@ -23,7 +23,9 @@ def refusal(text: str, **error: Any) -> Failure:
     return Failure(400, text, error, {}, "up:1")
 
 
-NO_TEMPERATURE = refusal("Unsupported parameter: 'temperature' is not supported with this model.", param="temperature")
+NO_TEMPERATURE = refusal(
+    "Unsupported parameter: 'temperature' is not supported with this model.", param="temperature"
+)
 OVERFLOW = refusal(
     "This model's maximum context length is 8192 tokens. However, you requested 11000 tokens "
     "(2000 in the messages, 9000 in the completion)."
@@ -56,7 +58,10 @@ def test_it_holds_for_requests_like_the_refused_one() -> None:
 def test_it_is_forgotten_after_an_hour() -> None:
     known = Learned()
     taught(known, WARM, NO_TEMPERATURE, OVERFLOW)
-    assert (known.adjusted(WARM, 10, HOUR - 1), known.window) == ({**BODY, "max_tokens": 7925}, 8192)
+    assert (known.adjusted(WARM, 10, HOUR - 1), known.window) == (
+        {**BODY, "max_tokens": 7925},
+        8192,
+    )
     assert (known.adjusted(WARM, 10, HOUR), known.window) == (WARM, 0)
 
 
@@ -112,7 +117,14 @@ def test_a_request_is_not_sent_twice() -> None:
 
 def test_a_request_is_not_changed_without_end() -> None:
     sampling = ("temperature", "top_p", "top_k")
-    others = ("user", "parallel_tool_calls", "service_tier", "reasoning_effort", "prompt_cache_key", "stream_options")
+    others = (
+        "user",
+        "parallel_tool_calls",
+        "service_tier",
+        "reasoning_effort",
+        "prompt_cache_key",
+        "stream_options",
+    )
     fields = (*sampling, *others)
     attempt = Attempt(Learned(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
     made = [attempt.refused(refusal(f"unknown field: {field}"), 0) for field in fields]
@@ -128,19 +140,36 @@ def test_a_request_is_not_changed_without_end() -> None:
             {"change": "nearest", "field": "reasoning_effort", "value": ["low", "high"]},
         ),
         (
-            Adjustment("not_thinking", "thinking", {"type": "disabled"}, when=(("forced_call", True),)),
-            {"change": "not_thinking", "field": "thinking", "value": {"type": "disabled"}, "when": {"forced_call": True}},
+            Adjustment(
+                "not_thinking", "thinking", {"type": "disabled"}, when=(("forced_call", True),)
+            ),
+            {
+                "change": "not_thinking",
+                "field": "thinking",
+                "value": {"type": "disabled"},
+                "when": {"forced_call": True},
+            },
         ),
     ],
     ids=str,
 )
 def test_described(change: Adjustment, described: Json) -> None:
     known = Learned()
-    assert known.described() == {"changes": [], "api": None, "context_window": None, "opens_thinking": False}
+    assert known.described() == {
+        "changes": [],
+        "api": None,
+        "context_window": None,
+        "opens_thinking": False,
+    }
     known.learn([change], 0)
     known.has_refused(OVERFLOW, 0)
     known.opens_thinking[False] = True
-    assert known.described() == {"changes": [described], "api": None, "context_window": 8192, "opens_thinking": True}
+    assert known.described() == {
+        "changes": [described],
+        "api": None,
+        "context_window": 8192,
+        "opens_thinking": True,
+    }
 
 
 def test_the_api_is_forgotten_too() -> None:

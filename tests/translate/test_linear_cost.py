@@ -58,7 +58,9 @@ TEXTS = {
         for opening in (form.openings[0], form.openings[-1])
     },
     **{
-        f"half of {form.opener} {opening}": Hostile((form.opener + opening.replace("NAME", "f"))[:-1])
+        f"half of {form.opener} {opening}": Hostile(
+            (form.opener + opening.replace("NAME", "f"))[:-1]
+        )
         for form in (*FORMATS, BARE)
         for opening in (form.openings[0], form.openings[-1])
     },
@@ -110,14 +112,22 @@ TEXTS = {
     "coder, ends of values": Hostile("</parameter>", "<function=f><parameter=a>", "</function>"),
     "coder, beginnings of values": Hostile("<parameter=a>", "<function=f>", "</function>"),
     "coder, lines": Hostile("\n", "<function=f><parameter=a>", "</function>"),
-    "glm, values": Hostile("<arg_key>a</arg_key><arg_value>1</arg_value>", "<tool_call>f", "</tool_call>"),
+    "glm, values": Hostile(
+        "<arg_key>a</arg_key><arg_value>1</arg_value>", "<tool_call>f", "</tool_call>"
+    ),
     "glm, keys": Hostile("<arg_key>", "<tool_call>f<arg_key>a</arg_key>", "</tool_call>"),
-    "glm, beginnings of values": Hostile("<arg_value>", "<tool_call>f<arg_key>a</arg_key>", "</tool_call>"),
+    "glm, beginnings of values": Hostile(
+        "<arg_value>", "<tool_call>f<arg_key>a</arg_key>", "</tool_call>"
+    ),
     "deepseek, brackets": Hostile("{", DEEPSEEK, "<｜tool▁calls▁end｜>"),
     "deepseek, space": Hostile(" ", DEEPSEEK, "x<｜tool▁calls▁end｜>"),
     "deepseek, names": Hostile("f", DEEPSEEK, "<｜tool▁calls▁end｜>"),
-    "kimi, digits": Hostile("0", "<|tool_calls_section_begin|><|tool_call_begin|>f:", "<|tool_calls_section_end|>"),
-    "kimi, names": Hostile("f", "<|tool_calls_section_begin|><|tool_call_begin|>f:0 ", "<|tool_calls_section_end|>"),
+    "kimi, digits": Hostile(
+        "0", "<|tool_calls_section_begin|><|tool_call_begin|>f:", "<|tool_calls_section_end|>"
+    ),
+    "kimi, names": Hostile(
+        "f", "<|tool_calls_section_begin|><|tool_call_begin|>f:0 ", "<|tool_calls_section_end|>"
+    ),
     "kimi, ends": Hostile("<|tool_call_end|>", KIMI, "<|tool_calls_section_end|>"),
     "think tags": Hostile("<think>"),
     "think": Hostile("</think", "<think>"),
@@ -157,33 +167,44 @@ def split_calls(text: str, cut: Cut, offered: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("cut", [bytewise, in_random_pieces])
 @pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
 def test_calls_in_streamed_text(hostile: Hostile, cut: Cut) -> None:
-    assert_linear_lines(lambda size: partial(split_calls, hostile.of_size(size), cut, tools(9)), SIZE // 4)
+    assert_linear_lines(
+        lambda size: partial(split_calls, hostile.of_size(size), cut, tools(9)), SIZE // 4
+    )
 
 
 @pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
 def test_calls_in_whole_text(hostile: Hostile) -> None:
     """The number of tools grows with the text: a cost for each tool and each character would be quadratic."""
     assert_linear_cpu(
-        lambda size: partial(split_calls, hostile.of_size(size), whole, tools(size // 8)), SIZE, doublings=DOUBLINGS
+        lambda size: partial(split_calls, hostile.of_size(size), whole, tools(size // 8)),
+        SIZE,
+        doublings=DOUBLINGS,
     )
 
 
 def translate(deltas: list[dict[str, Any]], request: dict[str, Any] | None = None) -> list[Any]:
     """Translate a stream with these deltas."""
     translator = StreamTranslator(answer_spec(request))
-    events = [event for delta in deltas for event in translator.feed({"choices": [{"delta": delta}]})]
+    events = [
+        event for delta in deltas for event in translator.feed({"choices": [{"delta": delta}]})
+    ]
     events += translator.feed({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     return events + translator.close(done=True)
 
 
 def fragments(*arguments: str, **fields: Any) -> list[dict[str, Any]]:
-    return [{"tool_calls": [{**fields, "function": {"name": "f", "arguments": each}}]} for each in arguments]
+    return [
+        {"tool_calls": [{**fields, "function": {"name": "f", "arguments": each}}]}
+        for each in arguments
+    ]
 
 
 def calls(number: int) -> list[dict[str, Any]]:
     """Many calls, none of which can be sent before the first is whole."""
     ids = (f"call_{each}" for each in range(number))
-    return [{"tool_calls": [{"id": each, "function": {"name": "f", "arguments": "{"}}]} for each in ids]
+    return [
+        {"tool_calls": [{"id": each, "function": {"name": "f", "arguments": "{"}}]} for each in ids
+    ]
 
 
 def names(number: int) -> list[dict[str, Any]]:
@@ -192,7 +213,11 @@ def names(number: int) -> list[dict[str, Any]]:
 
 
 def offering(number: int) -> dict[str, Any]:
-    return {"tools": [{"name": f"f_{each}", "input_schema": {"type": "object"}} for each in range(number)]}
+    return {
+        "tools": [
+            {"name": f"f_{each}", "input_schema": {"type": "object"}} for each in range(number)
+        ]
+    }
 
 
 def detail(text: str) -> dict[str, Any]:
@@ -207,14 +232,20 @@ def feed_each(feed: Callable[[Any], object], pieces: list[Any]) -> None:
 def ended_calls(number: int) -> list[dict[str, Any]]:
     """A call in many pieces, said to be whole many times over."""
     kind = "response.function_call_arguments"
-    delta, done = {"type": f"{kind}.delta", "delta": "a" * BLOB}, {"type": f"{kind}.done", "arguments": "{}"}
+    delta, done = (
+        {"type": f"{kind}.delta", "delta": "a" * BLOB},
+        {"type": f"{kind}.done", "arguments": "{}"},
+    )
     return [*[delta] * number, *[done] * number]
 
 
 def ended_texts(number: int) -> list[dict[str, Any]]:
     """A text in many pieces, said to be whole many times over."""
     kind, place = "response.output_text", {"item_id": "m", "output_index": 0, "content_index": 0}
-    delta, done = {"type": f"{kind}.delta", "delta": "a" * BLOB}, {"type": f"{kind}.done", "text": ""}
+    delta, done = (
+        {"type": f"{kind}.delta", "delta": "a" * BLOB},
+        {"type": f"{kind}.done", "text": ""},
+    )
     return [*[delta | place] * number, *[done | place] * number]
 
 
@@ -234,14 +265,18 @@ def structured(pieces: list[str]) -> str:
     return "".join(map(answer.feed, pieces)) + answer.close()
 
 
-def of_deltas(deltas: Callable[[int], list[dict[str, Any]]], request: dict[str, Any] | None = None) -> Prepare:
+def of_deltas(
+    deltas: Callable[[int], list[dict[str, Any]]], request: dict[str, Any] | None = None
+) -> Prepare:
     return lambda size: partial(translate, deltas(size), request)
 
 
 WORKS: dict[str, Prepare] = {
     "stop sequences": scan_for_stops,
     "one long stop sequence": lambda size: partial(
-        feed_each, StopScanner(["a" * BLOB * size + "b"]).feed, ["a" * (BLOB - 1) * size, *"a" * size]
+        feed_each,
+        StopScanner(["a" * BLOB * size + "b"]).feed,
+        ["a" * (BLOB - 1) * size, *"a" * size],
     ),
     "arguments, an empty object and space": of_deltas(
         lambda n: fragments("{}" + " " * BLOB * n, *" " * n, index=0),
@@ -249,7 +284,9 @@ WORKS: dict[str, Prepare] = {
     "arguments, brackets with their id": of_deltas(
         lambda n: fragments('{"a":"' + "a" * BLOB * n, *"{" * n, id="x"),
     ),
-    "arguments, a long key": of_deltas(lambda n: fragments('{"' + "a" * BLOB * n, *"a" * n, index=0)),
+    "arguments, a long key": of_deltas(
+        lambda n: fragments('{"' + "a" * BLOB * n, *"a" * n, index=0)
+    ),
     "arguments, a long tag behind them": of_deltas(
         lambda n: fragments(f'{{"a":1}}</{"a" * BLOB * n}', *" " * n, index=0),
     ),
@@ -259,10 +296,18 @@ WORKS: dict[str, Prepare] = {
     "names in pieces": lambda size: partial(translate, names(size), offering(size)),
     "refusal": of_deltas(lambda n: [{"refusal": "a" * BLOB * n}] + [{"refusal": "a"}] * n),
     "reasoning details": of_deltas(lambda n: [detail("a" * BLOB * n)] + [detail("a")] * n),
-    "space, then a tag": of_deltas(lambda n: [{"content": each} for each in [" " * BLOB * n, *" " * n, "<", "think"]]),
-    "fence of a structured answer": lambda size: partial(structured, ["```" + "a" * BLOB * size, *"a" * size]),
-    "space in a structured answer": lambda size: partial(structured, ["```json" + " " * BLOB * size, *" " * size]),
-    "brackets in a structured answer": lambda size: partial(structured, ["x" + "[" * 50 + "1," * size]),
+    "space, then a tag": of_deltas(
+        lambda n: [{"content": each} for each in [" " * BLOB * n, *" " * n, "<", "think"]]
+    ),
+    "fence of a structured answer": lambda size: partial(
+        structured, ["```" + "a" * BLOB * size, *"a" * size]
+    ),
+    "space in a structured answer": lambda size: partial(
+        structured, ["```json" + " " * BLOB * size, *" " * size]
+    ),
+    "brackets in a structured answer": lambda size: partial(
+        structured, ["x" + "[" * 50 + "1," * size]
+    ),
     "repair, quotes": lambda size: partial(repaired, "{'a':" + '"a\\\\' * size),
     "repair, comments": lambda size: partial(repaired, "{" + "/* " * size),
     "repair, words": lambda size: partial(repaired, "{" + "a " * size),
@@ -275,7 +320,13 @@ WORKS: dict[str, Prepare] = {
     ),
     "code of an error": lambda size: partial(
         stream_error,
-        {"error": {"message": "a", "code": "input token count " * size, "type": "image_url" * size}},
+        {
+            "error": {
+                "message": "a",
+                "code": "input token count " * size,
+                "type": "image_url" * size,
+            }
+        },
         Source("up"),
     ),
     "rate limit": lambda size: partial(to_headers, {"x-ratelimit-reset": "1" * size}, 0),

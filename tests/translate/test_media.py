@@ -9,7 +9,12 @@ from anthropic_proxy.translate.tokens.media import image_tokens, pdf_tokens
 
 
 def png(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height) + b"\x08\x02\0\0\0" + b"\0" * 100
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I4sII", 13, b"IHDR", width, height)
+        + b"\x08\x02\0\0\0"
+        + b"\0" * 100
+    )
 
 
 def gif(width: int, height: int) -> bytes:
@@ -23,7 +28,14 @@ def webp(width: int, height: int) -> bytes:
 
 def jpeg(width: int, height: int, metadata: int = 20) -> bytes:
     exif = b"\xff\xe1" + struct.pack(">H", metadata + 2) + b"\0" * metadata
-    return b"\xff\xd8" + exif + b"\xff\xc0" + struct.pack(">HBHH", 17, 8, height, width) + b"\3" + b"\0" * 100
+    return (
+        b"\xff\xd8"
+        + exif
+        + b"\xff\xc0"
+        + struct.pack(">HBHH", 17, 8, height, width)
+        + b"\3"
+        + b"\0" * 100
+    )
 
 
 def url(data: bytes, media_type: str = "image/png") -> str:
@@ -74,7 +86,13 @@ def test_an_image_whose_size_can_not_be_seen(where: str) -> None:
 @pytest.mark.parametrize(
     ("data", "pages"),
     [
-        (b"%PDF-1.4\n" + b"<< /Type /Page /Parent 1 0 R >>" * 3 + b"<< /Type /Pages >>" + b"<</Type/Page>>", 4),
+        (
+            b"%PDF-1.4\n"
+            + b"<< /Type /Page /Parent 1 0 R >>" * 3
+            + b"<< /Type /Pages >>"
+            + b"<</Type/Page>>",
+            4,
+        ),
         (b"%PDF-1.7\n" + b"\0" * 100_000, 3),
         (b"", 1),
     ],

@@ -13,24 +13,50 @@ from anthropic_proxy.translate.model_list import page, to_model_infos, with_alia
     ("entry", "expected"),
     [
         ({"id": "m"}, {"display_name": "m", "created_at": "1970-01-01T00:00:00Z"}),
-        ({"id": "m", "created": 1795376859}, {"display_name": "m", "created_at": "2026-11-22T19:47:39Z"}),
-        ({"id": "m", "created": "yesterday", "name": 5}, {"display_name": "m", "created_at": "1970-01-01T00:00:00Z"}),
-        ({"id": "o/m", "name": "M", "context_length": 8192}, {"display_name": "M", "max_input_tokens": 8192}),
+        (
+            {"id": "m", "created": 1795376859},
+            {"display_name": "m", "created_at": "2026-11-22T19:47:39Z"},
+        ),
+        (
+            {"id": "m", "created": "yesterday", "name": 5},
+            {"display_name": "m", "created_at": "1970-01-01T00:00:00Z"},
+        ),
+        (
+            {"id": "o/m", "name": "M", "context_length": 8192},
+            {"display_name": "M", "max_input_tokens": 8192},
+        ),
         ({"id": "m", "max_model_len": 4096}, {"max_input_tokens": 4096}),
         ({"id": "m", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}}, {"max_input_tokens": 2048}),
-        ({"id": "m", "meta": {"n_ctx_train": 8192}, "context_length": None}, {"max_input_tokens": 8192}),
-        ({"id": "m", "context_window": 9, "max_completion_tokens": 5}, {"max_input_tokens": 9, "max_tokens": 5}),
+        (
+            {"id": "m", "meta": {"n_ctx_train": 8192}, "context_length": None},
+            {"max_input_tokens": 8192},
+        ),
+        (
+            {"id": "m", "context_window": 9, "max_completion_tokens": 5},
+            {"max_input_tokens": 9, "max_tokens": 5},
+        ),
         ({"id": "m", "top_provider": {"max_completion_tokens": 7}}, {"max_tokens": 7}),
         ({"id": "m", "top_provider": {"max_completion_tokens": None}}, {"display_name": "m"}),
     ],
 )
 def test_model_info(entry: dict[str, Any], expected: dict[str, Any]) -> None:
     [info] = to_model_infos({"data": [entry]}) or []
-    assert {"type": "model", "id": entry["id"], "lifecycle": "active", **expected}.items() <= info.items()
+    assert {
+        "type": "model",
+        "id": entry["id"],
+        "lifecycle": "active",
+        **expected,
+    }.items() <= info.items()
 
 
 def test_what_is_not_told_is_left_out() -> None:
-    entry = {"id": "m", "top_provider": None, "meta": 5, "supported_parameters": "all", "context_length": True}
+    entry = {
+        "id": "m",
+        "top_provider": None,
+        "meta": 5,
+        "supported_parameters": "all",
+        "context_length": True,
+    }
     [info] = to_model_infos({"data": [entry]}) or []
     assert info.keys() == {"type", "id", "display_name", "created_at", "lifecycle"}
 
@@ -43,11 +69,22 @@ def test_what_is_not_told_is_left_out() -> None:
         ([], None, False),
     ],
 )
-def test_capabilities(parameters: list[str], modalities: list[str] | None, supported: bool) -> None:  # noqa: FBT001
-    entry = {"id": "m", "supported_parameters": parameters, "architecture": {"input_modalities": modalities}}
+def test_capabilities(parameters: list[str], modalities: list[str] | None, supported: bool) -> None:
+    entry = {
+        "id": "m",
+        "supported_parameters": parameters,
+        "architecture": {"input_modalities": modalities},
+    }
     [info] = to_model_infos({"data": [entry]}) or []
     found = ModelCapabilities.model_validate(info["capabilities"], strict=True)
-    told = (found.image_input, found.pdf_input, found.structured_outputs, found.effort, found.effort.high, found.thinking)
+    told = (
+        found.image_input,
+        found.pdf_input,
+        found.structured_outputs,
+        found.effort,
+        found.effort.high,
+        found.thinking,
+    )
     assert [each.supported for each in told] == [supported] * 6
     types = found.thinking.types
     assert (types.enabled.supported, types.adaptive.supported, types.between_tools.supported) == (
@@ -55,7 +92,10 @@ def test_capabilities(parameters: list[str], modalities: list[str] | None, suppo
         supported,
         False,
     )
-    assert not any(each.supported for each in (found.batch, found.citations, found.code_execution, found.server_tools))
+    assert not any(
+        each.supported
+        for each in (found.batch, found.citations, found.code_execution, found.server_tools)
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +104,10 @@ def test_capabilities(parameters: list[str], modalities: list[str] | None, suppo
         ({"data": []}, []),
         ({"data": None}, []),
         ([{"id": "a"}], ["a"]),
-        ({"data": [{"id": "a"}, 1, None, {}, {"id": 5}, {"id": ""}, {"id": "b"}, {"id": "a"}]}, ["a", "b"]),
+        (
+            {"data": [{"id": "a"}, 1, None, {}, {"id": 5}, {"id": ""}, {"id": "b"}, {"id": "a"}]},
+            ["a", "b"],
+        ),
         ([], []),
         ({}, None),
         ({"data": 5}, None),
@@ -80,11 +123,19 @@ def test_odd_lists(answer: Any, ids: list[str] | None) -> None:
 
 
 def test_aliases() -> None:
-    models = to_model_infos({"data": [{"id": "a", "context_length": 9}, {"id": "claude-x"}, {"id": "b"}]}) or []
+    models = (
+        to_model_infos(
+            {"data": [{"id": "a", "context_length": 9}, {"id": "claude-x"}, {"id": "b"}]}
+        )
+        or []
+    )
     found = with_aliases(models, {"claude-a": "a", "claude-x": "elsewhere"})
     assert [model["id"] for model in found] == ["claude-a", "claude-x", "a", "b"]
     assert (found[0]["display_name"], found[0]["max_input_tokens"]) == ("claude-a (a)", 9)
-    assert (found[1]["display_name"], "max_input_tokens" in found[1]) == ("claude-x (elsewhere)", False)
+    assert (found[1]["display_name"], "max_input_tokens" in found[1]) == (
+        "claude-x (elsewhere)",
+        False,
+    )
     assert with_aliases(models, None) == models
 
 
@@ -104,7 +155,9 @@ MODELS = [{"id": each} for each in "abcde"]
         (2, "a", None, "", False),
     ],
 )
-def test_page(limit: int, before_id: str | None, after_id: str | None, ids: str, has_more: bool) -> None:  # noqa: FBT001
+def test_page(
+    limit: int, before_id: str | None, after_id: str | None, ids: str, has_more: bool
+) -> None:
     got = page(MODELS, limit=limit, before_id=before_id, after_id=after_id)
     assert "".join(model["id"] for model in got["data"]) == ids
     assert (got["first_id"], got["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))

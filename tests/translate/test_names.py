@@ -17,7 +17,10 @@ def back(*tools: ToolName) -> list[ToolName]:
     return [client_name(names, upstream_name(tool.name, tool.toolset_name)) for tool in tools]
 
 
-@pytest.mark.parametrize("name", ["a", "get_weather", "mcp__a-b__c", "x" * 64, "computer", "computer_use", "my_browser__x"])
+@pytest.mark.parametrize(
+    "name",
+    ["a", "get_weather", "mcp__a-b__c", "x" * 64, "computer", "computer_use", "my_browser__x"],
+)
 def test_legal_names_stay(name: str) -> None:
     assert upstream_name(name) == name
     assert client_names([ToolName(name)]) == {}
@@ -27,21 +30,33 @@ def test_long_names_are_cut_and_stay_apart() -> None:
     first, second = upstream_name(LONG + "_1"), upstream_name(LONG + "_2")
     assert first != second
     assert first.startswith("mcp__a_server_with_a_long_name__and_a_tool_")
-    assert client_names([ToolName(LONG + "_1"), ToolName("short")]) == {first: ToolName(LONG + "_1")}
+    assert client_names([ToolName(LONG + "_1"), ToolName("short")]) == {
+        first: ToolName(LONG + "_1")
+    }
 
 
 def test_members_and_tools_that_look_like_them_stay_apart() -> None:
-    tools = [ToolName("key", "computer"), ToolName("key", "browser"), ToolName("key"), ToolName("computer__key")]
+    tools = [
+        ToolName("key", "computer"),
+        ToolName("key", "browser"),
+        ToolName("key"),
+        ToolName("computer__key"),
+    ]
     assert upstream_name("key", "computer") == "computer__key"
     assert len({upstream_name(tool.name, tool.toolset_name) for tool in tools}) == 4
     assert back(*tools) == tools
 
 
 def test_a_name_that_nobody_gave_stays() -> None:
-    assert client_name(client_names([ToolName("key", "computer")]), "computer__jump") == ToolName("computer__jump")
+    assert client_name(client_names([ToolName("key", "computer")]), "computer__jump") == ToolName(
+        "computer__jump"
+    )
 
 
-@given(st.text(min_size=1, max_size=100), st.sampled_from([None, "computer", "browser", "of next month"]))
+@given(
+    st.text(min_size=1, max_size=100),
+    st.sampled_from([None, "computer", "browser", "of next month"]),
+)
 def test_every_name_becomes_legal_and_comes_back(name: str, toolset_name: str | None) -> None:
     tool = ToolName(name, toolset_name)
     legal = upstream_name(name, toolset_name)

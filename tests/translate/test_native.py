@@ -28,27 +28,40 @@ def test_a_body_stays_as_it_is() -> None:
     raw = b' {"model" : "m","messages":[ ], "x": 1.50 , "text": "anthropic-proxy.1" }\n'
     assert passthrough.payload(raw, json.loads(raw), "m", {}) is raw
     assert passthrough.payload(raw, json.loads(raw), "n", {}) == raw.replace(b'"m"', b'"n"')
-    assert passthrough.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(b"1.50", b"2").replace(
-        b" }\n", b' ,"y":{}}\n'
-    )
+    assert passthrough.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(
+        b"1.50", b"2"
+    ).replace(b" }\n", b' ,"y":{}}\n')
 
 
 @pytest.mark.parametrize(
     ("messages", "kept"),
     [
         pytest.param(
-            [USER, assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}, THEIRS, TEXT)],
+            [
+                USER,
+                assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}, THEIRS, TEXT),
+            ],
             [USER, assistant(THEIRS, TEXT)],
             id="thinking",
         ),
         pytest.param(
-            [USER, assistant({"type": "redacted_thinking", "data": OURS}, TEXT)], [USER, assistant(TEXT)], id="redacted"
+            [USER, assistant({"type": "redacted_thinking", "data": OURS}, TEXT)],
+            [USER, assistant(TEXT)],
+            id="redacted",
         ),
         pytest.param(
-            [USER, assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}), USER], [USER, USER], id="alone"
+            [USER, assistant({"type": "thinking", "thinking": "Hm", "signature": OURS}), USER],
+            [USER, USER],
+            id="alone",
         ),
-        pytest.param([{"role": "user", "content": OURS}, assistant(TEXT, 7, {"type": []})], None, id="said"),
-        pytest.param([USER, assistant({"type": "tool_use", "id": "t", "input": {"signature": OURS}})], None, id="tool"),
+        pytest.param(
+            [{"role": "user", "content": OURS}, assistant(TEXT, 7, {"type": []})], None, id="said"
+        ),
+        pytest.param(
+            [USER, assistant({"type": "tool_use", "id": "t", "input": {"signature": OURS}})],
+            None,
+            id="tool",
+        ),
     ],
 )
 def test_our_signatures_stay_here(messages: list[Any], kept: list[Any] | None) -> None:
@@ -58,7 +71,9 @@ def test_our_signatures_stay_here(messages: list[Any], kept: list[Any] | None) -
 @pytest.mark.parametrize("signature", ["anthropic-proxy.1.compaction", "theirs"])
 def test_our_summaries_become_texts(signature: str) -> None:
     block = {"type": "compaction", "content": "We said hi.", "signature": signature}
-    messages = sent([USER, assistant(block, TEXT), {"role": "user", "content": "anthropic-proxy.1."}])["messages"]
+    messages = sent(
+        [USER, assistant(block, TEXT), {"role": "user", "content": "anthropic-proxy.1."}]
+    )["messages"]
     if signature == "theirs":
         assert messages[1]["content"][0] == block
     else:
@@ -74,7 +89,13 @@ def test_headers_of_answers() -> None:
         "retry-after": "3",
         "x-should-retry": "true",
     }
-    dropped = {"anthropic-organization-id": "o", "set-cookie": "a=b", "content-length": "2", "date": "x", "server": "y"}
+    dropped = {
+        "anthropic-organization-id": "o",
+        "set-cookie": "a=b",
+        "content-length": "2",
+        "date": "x",
+        "server": "y",
+    }
     passed = passthrough.response_headers(kept | dropped | {"request-id": "req_theirs"})
     assert passed == kept | {"anthropic-proxy-upstream-request-id": "req_theirs"}
 
@@ -82,7 +103,10 @@ def test_headers_of_answers() -> None:
 @pytest.mark.parametrize(
     ("raw", "kind"),
     [
-        (b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "overloaded_error"),
+        (
+            b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+            "overloaded_error",
+        ),
         (b'{"error":{"type":"some_new_error"},"type": "error","request_id":"r"}', "some_new_error"),
         (b'{"type":"error","error":{"type":"BadRequestError","message":"vLLM"}}', None),
         (b'{"error":{"code":400,"type":"invalid_request_error","message":"llama.cpp"}}', None),
@@ -98,7 +122,12 @@ def test_errors(raw: bytes, kind: str | None) -> None:
         assert passthrough.stream_error(raw) is None
         return
     assert error is not None
-    assert (error.status, error.upstream_status, error.type, error.headers) == (529, 529, kind, {"retry-after": "1"})
+    assert (error.status, error.upstream_status, error.type, error.headers) == (
+        529,
+        529,
+        kind,
+        {"retry-after": "1"},
+    )
     assert error.written("req_ours") == raw
     assert error.body("req_ours") == json.loads(raw)
     assert str(error).startswith(f"529 {kind}: ")

@@ -26,7 +26,11 @@ def translated(last: Any, prefill: Prefill = "continued") -> Translated:
     ("prefill", "message", "fields"),
     [
         ("continued", {}, {}),
-        ("continue_final_message", {}, {"continue_final_message": True, "add_generation_prompt": False}),
+        (
+            "continue_final_message",
+            {},
+            {"continue_final_message": True, "add_generation_prompt": False},
+        ),
         ("prefix", {"prefix": True}, {}),
     ],
 )
@@ -41,7 +45,11 @@ def test_what_a_server_repeats_is_all_that_the_assistant_said() -> None:
     text = {"type": "text", "text": "I look."}
     search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     made = translated([text, search], "prefix")
-    assert made.prefill == made.body["messages"][-1]["content"] == "I look.\n\n[Called web_search with {}]"
+    assert (
+        made.prefill
+        == made.body["messages"][-1]["content"]
+        == "I look.\n\n[Called web_search with {}]"
+    )
     assert "prefix" not in made.body["messages"][-1], "nobody began an answer"
 
 
@@ -68,7 +76,9 @@ def stripped(prefill: str, pieces: list[str]) -> str:
 )
 def test_stripper(answer: str, left: str) -> None:
     for size in (1, 2, 5, 100):
-        assert stripped(BEGUN, [answer[at : at + size] for at in range(0, len(answer), size)]) == left
+        assert (
+            stripped(BEGUN, [answer[at : at + size] for at in range(0, len(answer), size)]) == left
+        )
 
 
 def test_nothing_is_held_back_without_need() -> None:

@@ -54,5 +54,9 @@ def test_a_number_that_cannot_stand_in_a_header() -> None:
 
 
 def test_the_named_kind_wins() -> None:
-    upstream = {"x-ratelimit-limit": "1", "x-ratelimit-limit-requests": "2", "x-ratelimit-remaining": "many"}
+    upstream = {
+        "x-ratelimit-limit": "1",
+        "x-ratelimit-limit-requests": "2",
+        "x-ratelimit-remaining": "many",
+    }
     assert to_headers(upstream, NOW) == {"anthropic-ratelimit-requests-limit": "2"}

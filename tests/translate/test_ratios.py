@@ -35,9 +35,13 @@ def dice(seed: int) -> random.Random:
 @pytest.mark.parametrize("fixed", [0, 50, 300])
 @pytest.mark.parametrize("tools_ratio", [0.6, 1.0, 1.4])
 @pytest.mark.parametrize("text_ratio", [0.6, 0.85, 1.2, 2.0])
-def test_a_growing_conversation(text_ratio: float, tools_ratio: float, fixed: int, seed: int) -> None:
+def test_a_growing_conversation(
+    text_ratio: float, tools_ratio: float, fixed: int, seed: int
+) -> None:
     ratios = TokenRatios()
-    for number, (estimate, true) in enumerate(conversation(text_ratio, tools_ratio, fixed, dice(seed))):
+    for number, (estimate, true) in enumerate(
+        conversation(text_ratio, tools_ratio, fixed, dice(seed))
+    ):
         if number >= LEARNED:
             assert ratios.predict("m", estimate) == pytest.approx(true, rel=0.05)
         ratios.observe("m", estimate, true)

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.reasoning.fields import DETAILS, IN_TEXT, PARTS, Piece, Thought, reasoning_of
+from anthropic_proxy.translate.reasoning.fields import (
+    DETAILS,
+    IN_TEXT,
+    PARTS,
+    Piece,
+    Thought,
+    reasoning_of,
+)
 
 A, B = {"text": "a"}, {"summary": "b"}
 
@@ -22,9 +29,22 @@ A, B = {"text": "a"}, {"summary": "b"}
         ({"reasoning": "a", "reasoning_details": []}, Piece("reasoning", "a")),
         ({"reasoning_details": "junk"}, None),
         ({"reasoning_details": ["junk"]}, None),
-        ({"reasoning_details": [{"data": "encrypted"}]}, Piece(DETAILS, "", ({"data": "encrypted"},))),
-        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}, "junk"]}]}, Piece(PARTS, "a")),
-        ({"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}]}, Piece(PARTS, "a")),
+        (
+            {"reasoning_details": [{"data": "encrypted"}]},
+            Piece(DETAILS, "", ({"data": "encrypted"},)),
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "a"}, "junk"]}
+                ]
+            },
+            Piece(PARTS, "a"),
+        ),
+        (
+            {"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}]},
+            Piece(PARTS, "a"),
+        ),
         ({"content": [{"type": "text", "text": "b"}, "junk"]}, None),
     ],
 )
@@ -45,7 +65,10 @@ def detail(text: str = "", **rest: Any) -> Piece:
 
 def test_details_in_pieces_become_one() -> None:
     made = thought(
-        detail(index=0, signature=""), detail("a", index=0), detail("b", index=0), detail(index=0, signature="s")
+        detail(index=0, signature=""),
+        detail("a", index=0),
+        detail("b", index=0),
+        detail(index=0, signature="s"),
     )
     assert made.details == [{"type": "reasoning.text", "text": "ab", "index": 0, "signature": "s"}]
     assert made.text == "ab"

@@ -25,7 +25,10 @@ from anthropic_proxy.translate.tool_calls.json_repair import repaired
         ('```json\n{"a": 1}\n```', {"a": 1}),
         ("```\n{'a': 1}", {"a": 1}),
         ('{"a": 1, // one\n "b": 2, # two\n /* three */ "c": 3}', {"a": 1, "b": 2, "c": 3}),
-        ('{"u": "http://x/#y", \'v\': "/* no comment */"}', {"u": "http://x/#y", "v": "/* no comment */"}),
+        (
+            '{"u": "http://x/#y", \'v\': "/* no comment */"}',
+            {"u": "http://x/#y", "v": "/* no comment */"},
+        ),
         ('{"a": 1}', {"a": 1}),
     ],
 )
@@ -72,7 +75,10 @@ def test_uncertain(text: str) -> None:
     assert repaired(text) is None
 
 
-@given(st.dictionaries(st.text(max_size=4), st.text(max_size=6) | st.integers(), max_size=3), st.integers(0, 40))
+@given(
+    st.dictionaries(st.text(max_size=4), st.text(max_size=6) | st.integers(), max_size=3),
+    st.integers(0, 40),
+)
 def test_nothing_is_made_up(meant: dict[str, Any], size: int) -> None:
     """The beginning of a document is mended to a beginning of its members, or not at all."""
     text = json.dumps(meant, ensure_ascii=False)

@@ -39,6 +39,9 @@ def test_calls() -> None:
     calls = Assembler(["look"])
     calls.whole("look", {"a": 1}, "toolu_1")
     for number, text in enumerate(('{"a"', "nonsense", '{"a": 1}')):
-        call = calls.feed({"index": number, "id": str(number), "function": {"name": "look", "arguments": text}}, str)
+        call = calls.feed(
+            {"index": number, "id": str(number), "function": {"name": "look", "arguments": text}},
+            str,
+        )
         call.arguments.finish(cut=False)
     assert calls.repairs == {"invalid_arguments": 2, "call_in_text": 1}

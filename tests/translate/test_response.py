@@ -22,4 +22,10 @@ def test_case(case: Json) -> None:
         assert {"status": caught.value.status, "message": caught.value.message} == case["error"]
     else:
         message = to_message(case["answer"], translator)
-        assert message == {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test", **case["message"]}
+        assert message == {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-test",
+            **case["message"],
+        }

@@ -16,14 +16,29 @@ from anthropic_proxy.wire.json_codec import dumps
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DETAIL = st.fixed_dictionaries(
     {"type": st.just("reasoning.text")},
-    optional={"text": TEXTS, "summary": TEXTS, "data": TEXTS, "signature": TEXTS, "index": st.integers(0, 3)},
+    optional={
+        "text": TEXTS,
+        "summary": TEXTS,
+        "data": TEXTS,
+        "signature": TEXTS,
+        "index": st.integers(0, 3),
+    },
 )
 SIGNERS = st.sampled_from([Signer(), Signer("a secret")])
 
 
-@given(signer=SIGNERS, details=st.lists(DETAIL, max_size=4), shows=st.booleans(), says_more=st.booleans())
-def test_details_go_round(signer: Signer, details: list[dict[str, Any]], *, shows: bool, says_more: bool) -> None:
-    text = "".join(each.get("text") or each.get("summary") or "" for each in details) + ("x" if says_more else "")
+@given(
+    signer=SIGNERS,
+    details=st.lists(DETAIL, max_size=4),
+    shows=st.booleans(),
+    says_more=st.booleans(),
+)
+def test_details_go_round(
+    signer: Signer, details: list[dict[str, Any]], *, shows: bool, says_more: bool
+) -> None:
+    text = "".join(each.get("text") or each.get("summary") or "" for each in details) + (
+        "x" if says_more else ""
+    )
     shown = text if shows else ""
     read = signer.read(signer.sign(Thought(DETAILS, [text], details), shown), shown)
     assert read is not None
@@ -39,11 +54,17 @@ def test_details_go_round(signer: Signer, details: list[dict[str, Any]], *, show
 def test_texts_go_round(signer: Signer, origin: str, text: str, *, shows: bool) -> None:
     text = text.encode("utf-8", "replace").decode()
     shown = text if shows else ""
-    assert signer.read(signer.sign(Thought(origin, [text]), shown), shown) == Thought(origin, [text])
+    assert signer.read(signer.sign(Thought(origin, [text]), shown), shown) == Thought(
+        origin, [text]
+    )
 
 
 def payload(value: Any) -> str:
-    return base64.urlsafe_b64encode(value if isinstance(value, bytes) else dumps(value)).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(value if isinstance(value, bytes) else dumps(value))
+        .rstrip(b"=")
+        .decode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +82,8 @@ def payload(value: Any) -> str:
         "anthropic-proxy.1.reasoning_details." + payload({"details": "x"}),
         "anthropic-proxy.1.reasoning_details." + payload({"details": ["x"]}),
         "anthropic-proxy.1.reasoning_details." + payload({"details": [{"text": 99}]}),
-        "anthropic-proxy.1.reasoning." + payload(zlib.compress(b'{"a": "' + b"0" * 17_000_000 + b'"}')),
+        "anthropic-proxy.1.reasoning."
+        + payload(zlib.compress(b'{"a": "' + b"0" * 17_000_000 + b'"}')),
         "anthropic-proxy.1.reasoning." + payload(zlib.compress(b"{}")[:-4]),
     ],
 )
@@ -84,7 +106,10 @@ def test_with_a_secret_nothing_can_be_changed() -> None:
 
 def test_blocks_of_one_message_are_joined() -> None:
     signer = Signer()
-    blocks = [{"thinking": text, "signature": signer.sign(Thought("reasoning", [text]), text)} for text in ("a", "b")]
+    blocks = [
+        {"thinking": text, "signature": signer.sign(Thought("reasoning", [text]), text)}
+        for text in ("a", "b")
+    ]
     assert signer.replayed(blocks, {"content": "c"}) == {"content": "c", "reasoning": "ab"}
 
 
@@ -116,7 +141,9 @@ def test_repetitive_texts_go_round_and_short_signatures_unpack_to_little() -> No
     ids=["a long text", "many values"],
 )
 def test_what_expands_too_much_is_not_ours(packed: Any) -> None:
-    payload = base64.urlsafe_b64encode(zlib.compress(json.dumps(packed, separators=(",", ":")).encode())).decode()
+    payload = base64.urlsafe_b64encode(
+        zlib.compress(json.dumps(packed, separators=(",", ":")).encode())
+    ).decode()
     assert UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "") is None
 
 
@@ -124,4 +151,6 @@ def test_what_expands_too_much_is_not_ours(packed: Any) -> None:
 def test_lengths_of_details_are_not_negative(lengths: tuple[int, ...]) -> None:
     details = [{"text": length} for length in lengths]
     payload = base64.urlsafe_b64encode(json.dumps({"details": details}).encode()).decode()
-    assert UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "four") is None
+    assert (
+        UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "four") is None
+    )

@@ -11,7 +11,7 @@ from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS, StopSc
 
 @pytest.mark.parametrize("finish_reason", STOP_REASONS)
 @pytest.mark.parametrize("has_calls", [True, False], ids=["calls", "no calls"])
-def test_a_stop_reason_fits_the_content(finish_reason: str, has_calls: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_stop_reason_fits_the_content(finish_reason: str, has_calls: bool) -> None:
     reason = to_stop(finish_reason, has_calls=has_calls)["stop_reason"]
     if STOP_REASONS[finish_reason] in ("end_turn", "tool_use"):
         assert reason == ("tool_use" if has_calls else "end_turn")

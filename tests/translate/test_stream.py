@@ -20,14 +20,20 @@ from tests.translate.answer_specs import answer_spec
 Json = dict[str, Any]
 
 
-def translated(pieces: Iterator[bytes], request: Json | None = None) -> tuple[list[Json], ApiError | None]:
+def translated(
+    pieces: Iterator[bytes], request: Json | None = None
+) -> tuple[list[Json], ApiError | None]:
     """Events for an upstream's bytes, as the server makes them, and the error that broke the answer off."""
     translator, decoder = StreamTranslator(answer_spec(request)), Decoder()
     events = translator.start()
     try:
         for piece in pieces:
             for payload in decoder.feed(piece):
-                events += translator.close(done=True) if payload == DONE else translator.feed(loads(payload))
+                events += (
+                    translator.close(done=True)
+                    if payload == DONE
+                    else translator.feed(loads(payload))
+                )
         events += translator.close(done=False)
     except ApiError as error:
         return [*events, *translator.fail(error, "req_1")], error
@@ -64,7 +70,13 @@ def test_case(case: Json, split: Any) -> None:
         assert events[-1] == error.body("req_1")
     else:
         message = collect.to_message(events)
-        assert message == {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test", **case["message"]}
+        assert message == {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-test",
+            **case["message"],
+        }
 
 
 def test_start_says_what_is_known() -> None:
@@ -84,7 +96,10 @@ def test_nothing_is_held_back() -> None:
         {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]},
         {"tool_calls": [{"index": 1, "id": "y", "function": {"name": "g", "arguments": "{"}}]},
     ]
-    sent = [translator.feed({"choices": [{"index": 0, "delta": delta}]})[-1]["delta"] for delta in deltas]
+    sent = [
+        translator.feed({"choices": [{"index": 0, "delta": delta}]})[-1]["delta"]
+        for delta in deltas
+    ]
     assert [list(delta.values())[-1] for delta in sent] == ["a", "b", "{", "}", "{"]
 
 
@@ -99,7 +114,9 @@ def test_after_the_end_nothing_comes() -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-arguments = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | texts, lambda each: st.lists(each, max_size=2))
+arguments = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | texts, lambda each: st.lists(each, max_size=2)
+)
 inputs = st.dictionaries(texts, arguments, max_size=3)
 
 
@@ -109,12 +126,18 @@ def answers(draw: st.DrawFn) -> tuple[list[Json], list[Json]]:
     reasoning = draw(st.lists(texts.filter(bool), max_size=3))
     content = draw(st.lists(texts.filter(bool), max_size=3))
     calls = draw(st.lists(inputs, max_size=3))
-    deltas: list[Json] = [{"reasoning_content": text} for text in reasoning] + [{"content": text} for text in content]
+    deltas: list[Json] = [{"reasoning_content": text} for text in reasoning] + [
+        {"content": text} for text in content
+    ]
     fragments: list[list[Json]] = []
     for index, call in enumerate(calls):
         raw = dumps(call).decode()
         cut = draw(st.integers(0, len(raw)))
-        first = {"index": index, "id": f"call_{index}", "function": {"name": f"tool_{index}", "arguments": raw[:cut]}}
+        first = {
+            "index": index,
+            "id": f"call_{index}",
+            "function": {"name": f"tool_{index}", "arguments": raw[:cut]},
+        }
         fragments.append([first, {"index": index, "function": {"arguments": raw[cut:]}}])
     if draw(st.booleans()):
         order = [each[0] for each in fragments] + [each[1] for each in fragments]
@@ -123,7 +146,9 @@ def answers(draw: st.DrawFn) -> tuple[list[Json], list[Json]]:
     deltas += [{"tool_calls": [fragment]} for fragment in order]
     blocks = [{"thinking": "".join(reasoning)}] if reasoning else []
     blocks += [{"text": "".join(content)}] if content else []
-    return deltas, blocks + [{"name": f"tool_{index}", "input": call} for index, call in enumerate(calls)]
+    return deltas, blocks + [
+        {"name": f"tool_{index}", "input": call} for index, call in enumerate(calls)
+    ]
 
 
 @given(answers())
@@ -135,16 +160,24 @@ def test_what_went_in_comes_out(answer: tuple[list[Json], list[Json]]) -> None:
     assert error is None
     grammar.check(events)
     content = collect.to_message(events)["content"]
-    assert [{name: block[name] for name in wanted} for block, wanted in zip(content, blocks, strict=True)] == blocks
+    assert [
+        {name: block[name] for name in wanted}
+        for block, wanted in zip(content, blocks, strict=True)
+    ] == blocks
 
 
 broken = st.lists(st.text(st.sampled_from("{}[]:,'\"\\ntruefals01. a/"), max_size=8), max_size=4)
 
 
 @given(broken, st.booleans(), st.sampled_from(["tool_calls", "length"]))
-def test_any_arguments_add_up_to_an_object(pieces: list[str], begun: bool, finish: str) -> None:  # noqa: FBT001
-    calls = [{"index": 0, "function": {"name": "f", "arguments": piece}} for piece in ['{"a":"b"', *pieces][not begun :]]
-    chunks: list[Json] = [{"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls]
+def test_any_arguments_add_up_to_an_object(pieces: list[str], begun: bool, finish: str) -> None:
+    calls = [
+        {"index": 0, "function": {"name": "f", "arguments": piece}}
+        for piece in ['{"a":"b"', *pieces][not begun :]
+    ]
+    chunks: list[Json] = [
+        {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls
+    ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
     events, _ = translated(whole(wire(chunks, done=True)))
     grammar.check(events)
@@ -185,20 +218,28 @@ junk = st.recursive(
 chunk_like = st.fixed_dictionaries(
     {},
     optional={
-        "choices": st.lists(st.fixed_dictionaries({"delta": junk, "finish_reason": junk}), max_size=1),
+        "choices": st.lists(
+            st.fixed_dictionaries({"delta": junk, "finish_reason": junk}), max_size=1
+        ),
         "usage": junk,
     },
 )
 
 
 @given(st.lists(chunk_like | st.dictionaries(texts, junk, max_size=2), max_size=6), st.booleans())
-def test_no_chunks_break_the_grammar(chunks: list[Json], done: bool) -> None:  # noqa: FBT001 - hypothesis fills it in
-    events, _ = translated(whole(wire(chunks, done=done)), {"thinking": {"type": "enabled"}, "stop_sequences": ["a"]})
+def test_no_chunks_break_the_grammar(chunks: list[Json], done: bool) -> None:
+    events, _ = translated(
+        whole(wire(chunks, done=done)), {"thinking": {"type": "enabled"}, "stop_sequences": ["a"]}
+    )
     grammar.check(events)
 
 
-@pytest.mark.parametrize(("finish_reason", "unknown"), [("stop", None), ("eos", None), ("whim", "whim")])
-def test_unknown_finish_reasons_end_the_turn_and_are_told(finish_reason: str, unknown: str | None) -> None:
+@pytest.mark.parametrize(
+    ("finish_reason", "unknown"), [("stop", None), ("eos", None), ("whim", "whim")]
+)
+def test_unknown_finish_reasons_end_the_turn_and_are_told(
+    finish_reason: str, unknown: str | None
+) -> None:
     translator = StreamTranslator(answer_spec())
     translator.start()
     translator.feed({"choices": [{"delta": {"content": "a"}, "finish_reason": finish_reason}]})
@@ -216,13 +257,35 @@ MARKS = (
     "[TOOL_CALLS]",
     '{"name": "look", "arguments": {}}',
 )
-MARKED = st.sampled_from([*MARKS, "a", "b c", "\n", " ", "<", "think>", "</", "think", ">", "`", "```", "json\n", "é", ""])
+MARKED = st.sampled_from(
+    [
+        *MARKS,
+        "a",
+        "b c",
+        "\n",
+        " ",
+        "<",
+        "think>",
+        "</",
+        "think",
+        ">",
+        "`",
+        "```",
+        "json\n",
+        "é",
+        "",
+    ]
+)
 LOOK = {"tools": [{"name": "look", "input_schema": {"type": "object"}}]}
 
 
 @given(st.lists(MARKED, max_size=30), st.sampled_from([None, LOOK]))
-def test_plain_pieces_are_translated_like_all_others(pieces: list[str], request: Json | None) -> None:
-    chunks: list[Json] = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+def test_plain_pieces_are_translated_like_all_others(
+    pieces: list[str], request: Json | None
+) -> None:
+    chunks: list[Json] = [
+        {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces
+    ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 
     def translated_by(translator: StreamTranslator) -> Any:

@@ -5,7 +5,9 @@ from anthropic_proxy.translate.request.system_prompt import without_system_role
 
 def test_what_comes_last_is_a_message_of_its_own() -> None:
     roles = ["system", "system", "user", "assistant", "system"]
-    changed = without_system_role([{"role": role, "content": str(place)} for place, role in enumerate(roles)])
+    changed = without_system_role(
+        [{"role": role, "content": str(place)} for place, role in enumerate(roles)]
+    )
     assert [(each["role"], each["content"]) for each in changed] == [
         ("user", "0\n\n1\n\n2"),
         ("assistant", "3"),

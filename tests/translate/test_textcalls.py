@@ -14,7 +14,11 @@ from tests.translate.test_jsonscan import cut
 
 TOOLS: dict[str, Any] = {
     "get_weather": {
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "raw": {"anyOf": [{"type": "object"}]}}
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "raw": {"anyOf": [{"type": "object"}]},
+        }
     },
     "now": {},
 }
@@ -42,7 +46,9 @@ def split(pieces: list[str], *, is_cut: bool = False) -> list[Any]:
 JSON = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 ROME_JSON = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
 CODER = "<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>"
-DEEPSEEK = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{}\n```<｜tool▁call▁end｜>"
+DEEPSEEK = (
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{}\n```<｜tool▁call▁end｜>"
+)
 DEEPSEEK_31 = '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>'
 KIMI = '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}<|tool_call_end|>'
 
@@ -54,15 +60,30 @@ def deepseek(*arguments: str) -> str:
 
 CALLS = {
     "hermes": (f"<tool_call>\n{JSON}\n</tool_call>", [PARIS]),
-    "hermes, two": (f"<tool_call>{JSON}</tool_call>\n<tool_call>{ROME_JSON}</tool_call>", [PARIS, ROME]),
-    "hermes, text around": (f"Let me see.\n\n<tool_call>\n{JSON}\n</tool_call>\nDone. ", ["Let me see.", PARIS, "Done. "]),
+    "hermes, two": (
+        f"<tool_call>{JSON}</tool_call>\n<tool_call>{ROME_JSON}</tool_call>",
+        [PARIS, ROME],
+    ),
+    "hermes, text around": (
+        f"Let me see.\n\n<tool_call>\n{JSON}\n</tool_call>\nDone. ",
+        ["Let me see.", PARIS, "Done. "],
+    ),
     "hermes, not closed": (f"<tool_call>\n{JSON}\n", [PARIS]),
     "hermes, single quotes": ("<tool_call>{'name': 'now', 'arguments': {}}</tool_call>", [NOW]),
-    "hermes, arguments in a string": ('<tool_call>{"name": "now", "arguments": "{}"}</tool_call>', [NOW]),
-    "hermes, a bracket missing": ('<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}</tool_call>', [PARIS]),
+    "hermes, arguments in a string": (
+        '<tool_call>{"name": "now", "arguments": "{}"}</tool_call>',
+        [NOW],
+    ),
+    "hermes, a bracket missing": (
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}</tool_call>',
+        [PARIS],
+    ),
     "hermes, no arguments": ('<tool_call>{"name": "now"}</tool_call>', [NOW]),
     "hermes, a list": (f"<tool_call>[{JSON}, {ROME_JSON}]</tool_call>", [PARIS, ROME]),
-    "hermes, OpenAI's shape": (f'<tool_call>{{"type": "function", "function": {JSON}}}</tool_call>', [PARIS]),
+    "hermes, OpenAI's shape": (
+        f'<tool_call>{{"type": "function", "function": {JSON}}}</tool_call>',
+        [PARIS],
+    ),
     "hermes, the tag in a string": (
         '<tool_call>{"name": "get_weather", "arguments": {"city": "</tool_call> x"}}</tool_call>',
         [("get_weather", {"city": "</tool_call> x"})],
@@ -93,7 +114,10 @@ CALLS = {
     "mistral": (f"[TOOL_CALLS][{JSON}, {ROME_JSON}]", [PARIS, ROME]),
     "mistral, spaces": (f"[TOOL_CALLS] [ {JSON} ]</s>", [PARIS]),
     "mistral, name": ('Now. [TOOL_CALLS]get_weather{"city": "Paris"}', ["Now.", PARIS]),
-    "mistral, args": ('[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]now[ARGS]{}', [PARIS, NOW]),
+    "mistral, args": (
+        '[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]now[ARGS]{}',
+        [PARIS, NOW],
+    ),
     "mistral, id": ('[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Paris"}', [PARIS]),
     "deepseek": (deepseek('{"city": "Paris"}', '{"city": "Rome"}'), [PARIS, ROME]),
     "deepseek 3.1": (f"<｜tool▁calls▁begin｜>{DEEPSEEK_31}<｜tool▁calls▁end｜>", [PARIS]),
@@ -108,7 +132,10 @@ CALLS = {
     "glm, nothing": ("<tool_call>now\n</tool_call>", [NOW]),
     "kimi": (f"<|tool_calls_section_begin|>{KIMI}{KIMI}<|tool_calls_section_end|>", [PARIS, PARIS]),
     "block": (f"I will look:\n\n```json\n{JSON}\n```\n", ["I will look:", PARIS]),
-    "marker behind a block": (f"```sh\nls\n```\n<tool_call>{JSON}</tool_call>", ["```sh\nls\n```", PARIS]),
+    "marker behind a block": (
+        f"```sh\nls\n```\n<tool_call>{JSON}</tool_call>",
+        ["```sh\nls\n```", PARIS],
+    ),
     "block, in a list": (f"1. So:\n   ```json\n{JSON}\n   ```", ["1. So:", PARIS]),
     "block, a list": (f"```json\n[{JSON}, {ROME_JSON}]\n```", [PARIS, ROME]),
     "space before": (f"Now{' ' * 150}\n<tool_call>{JSON}</tool_call>", [f"Now{' ' * 51}", PARIS]),
@@ -143,7 +170,9 @@ TEXTS = {
     "another name, coder": CODER.replace("get_weather", "other"),
     "another name, mistral": f"[TOOL_CALLS][{UNKNOWN}]",
     "another name, deepseek": deepseek("{}").replace("get_weather", "other"),
-    "another name, kimi": f"<|tool_calls_section_begin|>{KIMI}<|tool_calls_section_end|>".replace("get_weather", "other"),
+    "another name, kimi": f"<|tool_calls_section_begin|>{KIMI}<|tool_calls_section_end|>".replace(
+        "get_weather", "other"
+    ),
     "another name, glm": "<tool_call>other\n</tool_call>",
     "another name, bare": UNKNOWN,
     "half of a call": f"See <tool_call>\n{JSON[:-3]}",
@@ -182,7 +211,9 @@ def test_a_block_with_a_call_behind_it() -> None:
     assert split([f"{example}\n<tool_call>{JSON}</tool_call>"]) == [example, PARIS]
 
 
-@pytest.mark.parametrize("pieces", [lambda text: [text], list, lambda text: cut(text, 3)], ids=["whole", "bytes", "cut"])
+@pytest.mark.parametrize(
+    "pieces", [lambda text: [text], list, lambda text: cut(text, 3)], ids=["whole", "bytes", "cut"]
+)
 def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> None:
     call = "<function=now></function>"
     assert split(pieces(call * MOST_CALLS + call)) == [NOW] * MOST_CALLS + [call]
@@ -229,7 +260,12 @@ def test_no_more_is_held_back_than_could_be_a_call(text: str) -> None:
 
 def test_plain_text_is_not_held_back() -> None:
     calls = TextCalls(TOOLS)
-    assert [calls.feed(piece) for piece in ("Hello", ",", " world", " <")] == [["Hello"], [","], [" world"], []]
+    assert [calls.feed(piece) for piece in ("Hello", ",", " world", " <")] == [
+        ["Hello"],
+        [","],
+        [" world"],
+        [],
+    ]
 
 
 markers = (
@@ -239,8 +275,10 @@ markers = (
 pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
 
 
-@given(st.lists(pieces_of_markers | st.text(max_size=3), max_size=14), st.integers(0, 9), st.booleans())
-def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:  # noqa: FBT001
+@given(
+    st.lists(pieces_of_markers | st.text(max_size=3), max_size=14), st.integers(0, 9), st.booleans()
+)
+def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:
     text = "".join(words).replace("now", "then").replace("get_weather", "")
     assert "".join(split(cut(text, seed), is_cut=is_cut)) == text
 

@@ -13,7 +13,9 @@ def split(pieces: list[str]) -> tuple[str, str]:
     splitter = ThinkSplitter()
     pairs = [pair for piece in pieces for pair in splitter.feed(piece)] + splitter.close()
     assert all(text for _, text in pairs)
-    reasoning, text = ("".join(text for kind, text in pairs if kind is wanted) for wanted in (True, False))
+    reasoning, text = (
+        "".join(text for kind, text in pairs if kind is wanted) for wanted in (True, False)
+    )
     return reasoning, text
 
 
@@ -37,7 +39,9 @@ def test_split(text: str, expected: tuple[str, str]) -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["<think>", "</think>", "<", "think", ">", " ", "\n", "a"]), max_size=8).map("".join),
+    st.lists(
+        st.sampled_from(["<think>", "</think>", "<", "think", ">", " ", "\n", "a"]), max_size=8
+    ).map("".join),
     st.lists(st.integers(0, 30), max_size=5),
 )
 def test_the_cuts_do_not_matter(text: str, cuts: list[int]) -> None:
@@ -64,7 +68,8 @@ def opened(*pieces: str) -> tuple[list[tuple[bool, str]], ThinkSplitter]:
 
 
 @pytest.mark.parametrize(
-    "pieces", [("Hm\n</think>\n\nYes",), tuple("Hm\n</think>\n\nYes"), tuple("<think>Hm\n</think>\n\nYes")]
+    "pieces",
+    [("Hm\n</think>\n\nYes",), tuple("Hm\n</think>\n\nYes"), tuple("<think>Hm\n</think>\n\nYes")],
 )
 def test_a_block_that_the_template_opened(pieces: tuple[str, ...]) -> None:
     pairs, splitter = opened(*pieces)
@@ -96,6 +101,11 @@ def test_a_block_that_was_not_there(pieces: tuple[str, ...]) -> None:
 )
 def test_a_closing_tag_alone_is_noticed_and_stays(text: str, *, expected: bool) -> None:
     splitter = ThinkSplitter()
-    said = "".join(said for character in text for is_reasoning, said in splitter.feed(character) if not is_reasoning)
+    said = "".join(
+        said
+        for character in text
+        for is_reasoning, said in splitter.feed(character)
+        if not is_reasoning
+    )
     assert splitter.opens is expected
     assert said == (text.partition("</think>")[2].lstrip() if text.startswith("<think>") else text)

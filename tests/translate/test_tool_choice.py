@@ -15,11 +15,19 @@ def function(name: str) -> dict[str, Any]:
 
 def chosen(way: str, choice: Any, *names: str) -> tuple[Any, list[str], str]:
     """The choice, the names of the tools and the words to the model that are left of a request."""
-    body = {"messages": [USER], "tools": [function(name) for name in names], "parallel_tool_calls": False}
+    body = {
+        "messages": [USER],
+        "tools": [function(name) for name in names],
+        "parallel_tool_calls": False,
+    }
     changed = TOOL_CHOICES[way](body if choice is None else {**body, "tool_choice": choice})
     words = [message["content"] for message in changed["messages"] if message["role"] == "system"]
     assert ("parallel_tool_calls" in changed) == ("tools" in changed)
-    return changed.get("tool_choice"), [tool["function"]["name"] for tool in changed.get("tools", ())], "".join(words)
+    return (
+        changed.get("tool_choice"),
+        [tool["function"]["name"] for tool in changed.get("tools", ())],
+        "".join(words),
+    )
 
 
 B = {"type": "function", "function": {"name": "b"}}

@@ -5,7 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.adaptation.tool_limits import fewer_tools, missing_tools, shorter_descriptions
+from anthropic_proxy.translate.adaptation.tool_limits import (
+    fewer_tools,
+    missing_tools,
+    shorter_descriptions,
+)
 
 Json = dict[str, Any]
 
@@ -14,7 +18,10 @@ MARK = " [continued in the system prompt]"
 
 
 def tool(name: str, description: str = "") -> Json:
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": {}}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": {}},
+    }
 
 
 def test_a_call_of_a_tool_that_is_not_offered_any_more_takes_no_place() -> None:
@@ -28,7 +35,12 @@ def test_the_choice_of_one_tool_misses_no_other() -> None:
     before = {"tools": [tool("a"), tool("b")]}
     after = {"tools": [tool("a")]}
     assert missing_tools(before, after) == ["b"]
-    assert missing_tools({**before, "tool_choice": {"type": "function", "function": {"name": "a"}}}, after) == []
+    assert (
+        missing_tools(
+            {**before, "tool_choice": {"type": "function", "function": {"name": "a"}}}, after
+        )
+        == []
+    )
     assert missing_tools(before, before) == missing_tools({}, {}) == []
 
 

@@ -18,7 +18,10 @@ def assembled(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
 
 def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
     function = {"arguments": arguments, "name": more.pop("name", None)}
-    return {**more, "function": {key: value for key, value in function.items() if value is not None}}
+    return {
+        **more,
+        "function": {key: value for key, value in function.items() if value is not None},
+    }
 
 
 @pytest.mark.parametrize(
@@ -26,15 +29,25 @@ def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
     [
         ([fragment('{"n":', name="a"), fragment("1}")], [("a", '{"n":1}')]),
         ([fragment("{}", name="a"), fragment("{}", name="b")], [("a", ""), ("b", "")]),
-        ([fragment("{}", name="a", id="x"), fragment("{}", name="a", id="y")], [("a", ""), ("a", "")]),
         (
-            [fragment("{", id="x", name="a"), fragment('{"n":1}', id="y", name="b"), fragment('"n":2}', id="x")],
+            [fragment("{}", name="a", id="x"), fragment("{}", name="a", id="y")],
+            [("a", ""), ("a", "")],
+        ),
+        (
+            [
+                fragment("{", id="x", name="a"),
+                fragment('{"n":1}', id="y", name="b"),
+                fragment('"n":2}', id="x"),
+            ],
             [("a", '{"n":2}'), ("b", '{"n":1}')],
         ),
         ([fragment('{"a":"{', index=0, name="a"), fragment('{"}', index=0)], [("a", '{"a":"{{"}')]),
         ([fragment('{"n":1}', index=0, name="a"), fragment(" \n", index=0)], [("a", '{"n":1}')]),
         ([fragment('{"n":1}', index=0, name="a", id="x")] * 2, [("a", '{"n":1}')]),
-        ([fragment(each, index=0, name="a", id="x") for each in ("{}", '{"n":1}')], [("a", '{"n":1}')]),
+        (
+            [fragment(each, index=0, name="a", id="x") for each in ("{}", '{"n":1}')],
+            [("a", '{"n":1}')],
+        ),
         ([fragment('{"n":1}', index=0, name="a")] * 2, [("a", '{"n":1}')] * 2),
         ([{"index": 0, "function": None}, {"index": 0}], [("", "")]),
         ([fragment(index=0, id=5, name=["junk"])], [("", "")]),

@@ -47,7 +47,9 @@ def sent_back(case: Json, blocks: list[Json], signer: Signer, dialect: str = "ge
         {"role": "user", "content": results},
     ]
     request = {"model": "m", "max_tokens": 9, **case["request"], "messages": messages}
-    body = to_openai(request, Route(Endpoint("up", "http://up/v1", named(dialect)), "m"), signer).body
+    body = to_openai(
+        request, Route(Endpoint("up", "http://up/v1", named(dialect)), "m"), signer
+    ).body
     message: Json = body["messages"][1]
     return message
 
@@ -99,7 +101,9 @@ def test_a_first_call_without_one() -> None:
 
 
 def test_without_signatures() -> None:
-    calls = [{"id": each, "extra_content": {"google": {"thought_signature": "c2ln"}}} for each in "ab"]
+    calls = [
+        {"id": each, "extra_content": {"google": {"thought_signature": "c2ln"}}} for each in "ab"
+    ]
     changed = without_signatures({"role": "assistant", "tool_calls": calls})
     assert (signatures(changed), changed["tool_calls"][1]) == ([STAND_IN, None], {"id": "b"})
     assert without_signatures({"role": "user", "content": "a"}) == {"role": "user", "content": "a"}

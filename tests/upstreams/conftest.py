@@ -45,7 +45,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
             pytest.skip(str(missing))
         proxy = stack.enter_context(running_proxy(url, UPSTREAM_EXTRA_BODY=kind.extra_body))
         client = anthropic.Anthropic(
-            base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE, _strict_response_validation=True
+            base_url=proxy,
+            api_key="any",
+            max_retries=0,
+            timeout=DEADLINE,
+            _strict_response_validation=True,
         )
         yield Server(kind, url, proxy, stack.enter_context(client))
 
@@ -61,21 +65,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in ours]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     if deselected := config.stash.get(_DESELECTED, 0):
-        terminalreporter.write_line(f"{deselected} checks with real servers are deselected: make test-upstreams")
-    reports = [(outcome, report) for outcome in _OUTCOMES for report in terminalreporter.stats.get(outcome, ())]
-    rows = [(name, [each for each in reports if ("server", name) in each[1].user_properties]) for name in _NAMES]
+        terminalreporter.write_line(
+            f"{deselected} checks with real servers are deselected: make test-upstreams"
+        )
+    reports = [
+        (outcome, report)
+        for outcome in _OUTCOMES
+        for report in terminalreporter.stats.get(outcome, ())
+    ]
+    rows = [
+        (name, [each for each in reports if ("server", name) in each[1].user_properties])
+        for name in _NAMES
+    ]
     if any(seen for _, seen in rows):
         terminalreporter.section("servers")
-        terminalreporter.write_line(f"{'server':14}" + "".join(f"{outcome:>9}" for outcome in _OUTCOMES) + "  result")
+        terminalreporter.write_line(
+            f"{'server':14}" + "".join(f"{outcome:>9}" for outcome in _OUTCOMES) + "  result"
+        )
         for name, seen in rows:
             terminalreporter.write_line(_row(name, seen))
 
 
 def _row(name: str, seen: list[tuple[str, pytest.TestReport]]) -> str:
     counts = [sum(outcome == each for each, _ in seen) for outcome in _OUTCOMES]
-    result = "failed" if counts[1] + counts[2] else "passed" if counts[0] else "skipped: " + _reason(seen)
+    result = (
+        "failed"
+        if counts[1] + counts[2]
+        else "passed"
+        if counts[0]
+        else "skipped: " + _reason(seen)
+    )
     return f"{name:14}" + "".join(f"{count:>9}" for count in counts) + f"  {result}"
 
 

@@ -24,7 +24,13 @@ CONTEXT_TOKENS = 512  # as the Modelfile says
 START_SECONDS = 60.0
 BINARY = "ollama-lib"
 
-_LIBRARIES = ("libollama_ggml", "libollama-ggml-cpu", "libollama-ggml-base", "libollama_llama", "libollama_llava_shared")
+_LIBRARIES = (
+    "libollama_ggml",
+    "libollama-ggml-cpu",
+    "libollama-ggml-base",
+    "libollama_llama",
+    "libollama_llava_shared",
+)
 _COPIED = (BINARY, *(f"{name}.so" for name in (*_LIBRARIES, "libmllama", "libsample")))
 _STUB_NAME = "libollama-ggml-sycl.so"
 _STUB = """
@@ -64,7 +70,9 @@ def running() -> Iterator[str]:
 def _libraries() -> Path:
     package = importlib.util.find_spec("bigdl")
     if package is None or not package.submodule_search_locations:
-        raise Unavailable("the package bigdl-core-cpp is not installed; it is there for Linux on x86-64 alone")
+        raise Unavailable(
+            "the package bigdl-core-cpp is not installed; it is there for Linux on x86-64 alone"
+        )
     return Path(next(iter(package.submodule_search_locations))) / "cpp" / "libs"
 
 
@@ -88,12 +96,22 @@ def _create(home: Path, address: str) -> None:
     shutil.copy(_MODELFILE, home)
     (home / "model.gguf").symlink_to(embedded.model_file())
     command = [str(home / BINARY), "create", MODEL, "-f", str(home / _MODELFILE.name)]
-    subprocess.run(command, env=_environment(home, address), check=True, capture_output=True, timeout=START_SECONDS)
+    subprocess.run(
+        command,
+        env=_environment(home, address),
+        check=True,
+        capture_output=True,
+        timeout=START_SECONDS,
+    )
 
 
 def _environment(home: Path, address: str) -> dict[str, str]:
     libraries = f"{home}:{Path(sys.prefix) / 'lib'}"
-    own = {"OLLAMA_HOST": address, "OLLAMA_MODELS": str(home / "models"), "OLLAMA_NUM_PARALLEL": "1"}
+    own = {
+        "OLLAMA_HOST": address,
+        "OLLAMA_MODELS": str(home / "models"),
+        "OLLAMA_NUM_PARALLEL": "1",
+    }
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LD_LIBRARY_PATH": libraries, **own}
 
 

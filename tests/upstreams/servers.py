@@ -91,7 +91,9 @@ KINDS = (
     ),
     Kind(
         name="vllm",
-        running=_at("VLLM_URL", "vllm serve MODEL --max-model-len 4096; VLLM_MODEL is the model's name"),
+        running=_at(
+            "VLLM_URL", "vllm serve MODEL --max-model-len 4096; VLLM_MODEL is the model's name"
+        ),
         model=_named("VLLM_MODEL"),
         context=4096,
         native=True,
@@ -99,7 +101,9 @@ KINDS = (
     ),
     Kind(
         name="transformers",
-        running=_at("TRANSFORMERS_URL", "transformers serve; TRANSFORMERS_MODEL is the model's name"),
+        running=_at(
+            "TRANSFORMERS_URL", "transformers serve; TRANSFORMERS_MODEL is the model's name"
+        ),
         model=_named("TRANSFORMERS_MODEL"),
         context=4096,
         knows_models=False,

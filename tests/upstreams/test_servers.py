@@ -14,17 +14,29 @@ from tests.upstreams.conftest import DEADLINE, Server
 TOOL: dict[str, Any] = {
     "name": "get_weather",
     "description": "Current weather of a city",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
 }
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "What is the weather in Paris?"},
     {
         "role": "assistant",
-        "content": [{"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}],
+        "content": [
+            {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}
+        ],
     },
     {
         "role": "user",
-        "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "It is snowing, minus 7 degrees."}],
+        "content": [
+            {
+                "type": "tool_result",
+                "tool_use_id": "toolu_1",
+                "content": "It is snowing, minus 7 degrees.",
+            }
+        ],
     },
 ]
 SCHEMA = {
@@ -37,14 +49,23 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQ
 QUESTION = "What is the capital of France?"
 
 # Sampling parameters exist in the API's older version only.
-STEADY: dict[str, Any] = {"extra_body": {"temperature": 0}, "extra_headers": {"anthropic-version": "2023-06-01"}}
+STEADY: dict[str, Any] = {
+    "extra_body": {"temperature": 0},
+    "extra_headers": {"anthropic-version": "2023-06-01"},
+}
 
 BOTH = pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
 
 
 def answer(server: Server, text: str = QUESTION, *, streamed: bool = False, **more: Any) -> Any:
     """The server's answer, by the SDK."""
-    ask = {"model": server.kind.model, "max_tokens": 24, "messages": [{"role": "user", "content": text}], **STEADY, **more}
+    ask = {
+        "model": server.kind.model,
+        "max_tokens": 24,
+        "messages": [{"role": "user", "content": text}],
+        **STEADY,
+        **more,
+    }
     if not streamed:
         return server.client.messages.create(**ask)
     with server.client.messages.stream(**ask) as stream:
@@ -70,7 +91,12 @@ def test_text(server: Server, *, streamed: bool) -> None:
 
 
 def test_a_stream_comes_in_pieces(server: Server) -> None:
-    ask: Any = {"model": server.kind.model, "max_tokens": 24, "messages": [{"role": "user", "content": QUESTION}], **STEADY}
+    ask: Any = {
+        "model": server.kind.model,
+        "max_tokens": 24,
+        "messages": [{"role": "user", "content": QUESTION}],
+        **STEADY,
+    }
     with server.client.messages.stream(**ask) as stream:
         pieces = list(stream.text_stream)
         assert len(pieces) > 1
@@ -144,7 +170,10 @@ def test_unknown_model(server: Server, *, streamed: bool) -> None:
 
 
 def test_broken_tool(server: Server) -> None:
-    broken = {**TOOL, "input_schema": {"type": "object", "properties": {"city": {"type": "nonsense"}}}}
+    broken = {
+        **TOOL,
+        "input_schema": {"type": "object", "properties": {"city": {"type": "nonsense"}}},
+    }
     if server.kind.checks_tools:
         with pytest.raises(anthropic.BadRequestError, match="nonsense"):
             answer(server, tools=[broken])
@@ -156,7 +185,8 @@ def test_broken_tool(server: Server) -> None:
 def test_context_overflow(server: Server, *, streamed: bool) -> None:
     if server.kind.overflows:
         with pytest.raises(
-            anthropic.BadRequestError, match=rf"prompt is too long: \d+ tokens > {server.kind.context} maximum"
+            anthropic.BadRequestError,
+            match=rf"prompt is too long: \d+ tokens > {server.kind.context} maximum",
         ):
             answer(server, "word " * 3 * server.kind.context, streamed=streamed)
     else:
@@ -167,8 +197,13 @@ def test_context_overflow(server: Server, *, streamed: bool) -> None:
 @BOTH
 def test_image(server: Server, *, streamed: bool) -> None:
     """To a model of texts."""
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
-    asked = [{"role": "user", "content": [{"type": "text", "text": "What is in the image?"}, image]}]
+    image = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
+    }
+    asked = [
+        {"role": "user", "content": [{"type": "text", "text": "What is in the image?"}, image]}
+    ]
     if server.kind.sees_nothing:
         with pytest.raises(anthropic.BadRequestError, match="Could not process image"):
             answer(server, messages=asked, streamed=streamed)
@@ -178,7 +213,12 @@ def test_image(server: Server, *, streamed: bool) -> None:
 
 def test_count_tokens(server: Server) -> None:
     """What the answer to the same request reports; an estimate where the server has no way to count."""
-    ask: Any = {"model": server.kind.model, "messages": HISTORY, "tools": [TOOL], "system": "You are a pirate."}
+    ask: Any = {
+        "model": server.kind.model,
+        "messages": HISTORY,
+        "tools": [TOOL],
+        "system": "You are a pirate.",
+    }
     counted = server.client.messages.count_tokens(**ask).input_tokens
     reported = tokens_in(answer(server, **ask, max_tokens=1))
     assert counted == reported if server.kind.counts else counted > 0
@@ -186,7 +226,11 @@ def test_count_tokens(server: Server) -> None:
 
 def test_cancel(server: Server) -> None:
     """A client that leaves in mid-stream frees the model, which has one or two places."""
-    ask: Any = {"model": server.kind.model, "messages": [{"role": "user", "content": "Write a long story."}], **STEADY}
+    ask: Any = {
+        "model": server.kind.model,
+        "messages": [{"role": "user", "content": "Write a long story."}],
+        **STEADY,
+    }
     for _ in range(4):
         with server.client.messages.stream(max_tokens=server.kind.context // 2, **ask) as stream:
             assert next(iter(stream.text_stream))
@@ -197,11 +241,25 @@ def test_own_messages_api(server: Server) -> None:
     """Where it has one, the same question has the same answer there, word for word, for as many tokens."""
     if not server.kind.native:
         pytest.skip("it has none")
-    ask = {"model": server.kind.model, "max_tokens": 24, "messages": [{"role": "user", "content": QUESTION}]}
+    ask = {
+        "model": server.kind.model,
+        "max_tokens": 24,
+        "messages": [{"role": "user", "content": QUESTION}],
+    }
     body = {**ask, "temperature": 0, **server.kind.extra_body}
-    native = httpx.post(f"{server.url}/v1/messages", json=body, timeout=DEADLINE, trust_env=False).json()
+    native = httpx.post(
+        f"{server.url}/v1/messages", json=body, timeout=DEADLINE, trust_env=False
+    ).json()
     ours = answer(server)
-    assert text_of(ours) == "".join(block["text"] for block in native["content"] if block["type"] == "text")
-    assert (ours.stop_reason, ours.usage.output_tokens) == (native["stop_reason"], native["usage"]["output_tokens"])
+    assert text_of(ours) == "".join(
+        block["text"] for block in native["content"] if block["type"] == "text"
+    )
+    assert (ours.stop_reason, ours.usage.output_tokens) == (
+        native["stop_reason"],
+        native["usage"]["output_tokens"],
+    )
     # Some count cached tokens within the input there, and some don't.
-    assert tokens_in(ours) - native["usage"]["input_tokens"] in (0, native["usage"].get("cache_read_input_tokens", 0))
+    assert tokens_in(ours) - native["usage"]["input_tokens"] in (
+        0,
+        native["usage"].get("cache_read_input_tokens", 0),
+    )

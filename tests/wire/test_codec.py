@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.json_codec import dumps, loads, loads_begun, loads_object, loads_received, without_lone_surrogates
+from anthropic_proxy.wire.json_codec import (
+    dumps,
+    loads,
+    loads_begun,
+    loads_object,
+    loads_received,
+    without_lone_surrogates,
+)
 
 # Any code point, halves of surrogate pairs among them.
 _ANY_TEXT = st.text(st.characters())
@@ -17,9 +24,17 @@ _CUT_TEXT = st.lists(_ANY_TEXT | _HALF, max_size=6).map("".join)
 
 
 def _documents(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | texts
+    )
     return st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=20
+        leaves,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+        max_leaves=20,
     )
 
 
@@ -34,7 +49,9 @@ def _documents(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
         pytest.param(rb'"\ude00b"', "\ude00b", id="other-half"),
         pytest.param(rb'{"\ud83d":"\u0000"}', {"\ud83d": "\0"}, id="half-in-a-name"),
         pytest.param(b"18446744073709551615", 2**64 - 1, id="largest-of-64-bits"),
-        pytest.param(b'{"a":12345678901234567890123}', {"a": 12345678901234567890123}, id="beyond-64-bits"),
+        pytest.param(
+            b'{"a":12345678901234567890123}', {"a": 12345678901234567890123}, id="beyond-64-bits"
+        ),
         pytest.param(b"-9223372036854775809", -(2**63) - 1, id="beyond-64-bits-below-zero"),
     ],
 )
@@ -66,7 +83,11 @@ def test_no_json(document: bytes | str) -> None:
 @pytest.mark.parametrize(
     ("value", "document"),
     [
-        pytest.param({"b": [1, 2.5, None, True], "a": "x"}, b'{"b":[1,2.5,null,true],"a":"x"}', id="compact-in-order"),
+        pytest.param(
+            {"b": [1, 2.5, None, True], "a": "x"},
+            b'{"b":[1,2.5,null,true],"a":"x"}',
+            id="compact-in-order",
+        ),
         pytest.param({"a": "ü😀"}, '{"a":"ü😀"}'.encode(), id="UTF-8"),
         pytest.param({"a": "\ud83d"}, rb'{"a":"\ud83d"}', id="half-of-a-pair"),
         pytest.param({"a": 2**70}, b'{"a":1180591620717411303424}', id="integer-beyond-64-bits"),
@@ -144,7 +165,12 @@ def test_not_a_number_is_written_as_json() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [('{"a": 1}', {"a": 1}), ('{"a": 1, "b": "half', {"a": 1}), ('{"a": [1, {"b', {"a": [1, {}]}), ("{", {})],
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": 1, "b": "half', {"a": 1}),
+        ('{"a": [1, {"b', {"a": [1, {}]}),
+        ("{", {}),
+    ],
 )
 def test_the_beginning_of_a_document(text: str, expected: Any) -> None:
     assert loads_begun(text) == expected

@@ -11,7 +11,12 @@ from anthropic_proxy.wire.anthropic import events
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 _BLOCK: TypeAdapter[Any] = TypeAdapter(ContentBlock)
-_USAGE = {"input_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1}
+_USAGE = {
+    "input_tokens": 3,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "output_tokens": 1,
+}
 _STOP = {"stop_reason": "end_turn", "stop_sequence": None}
 
 
@@ -56,15 +61,29 @@ def test_the_sdk_reads_every_block(block: dict[str, Any]) -> None:
     [
         pytest.param({}, {"content": [], "stop_reason": None, "stop_sequence": None}, id="start"),
         pytest.param(
-            {"content": [events.text_block("x")], "stop": {"stop_reason": "stop_sequence", "stop_sequence": "###"}},
-            {"content": [events.text_block("x")], "stop_reason": "stop_sequence", "stop_sequence": "###"},
+            {
+                "content": [events.text_block("x")],
+                "stop": {"stop_reason": "stop_sequence", "stop_sequence": "###"},
+            },
+            {
+                "content": [events.text_block("x")],
+                "stop_reason": "stop_sequence",
+                "stop_sequence": "###",
+            },
             id="whole",
         ),
     ],
 )
 def test_the_sdk_reads_a_message(given: dict[str, Any], expected: dict[str, Any]) -> None:
     message = events.message("msg_1", "m", _USAGE, **given)
-    assert message == {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": _USAGE, **expected}
+    assert message == {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "usage": _USAGE,
+        **expected,
+    }
     assert Message.model_validate(message).to_dict() == message
 
 

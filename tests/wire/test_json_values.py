@@ -38,7 +38,9 @@ def test_values_are_counted(value: Any, indent: int | str | None, piece: int) ->
         assert has_more_values(document, count - 1)
 
 
-@pytest.mark.parametrize("document", [b"", b"]]}}", b'"', b'["a', b'{"a":[1,2', b"\\", b'"\\', b"[" * 100])
+@pytest.mark.parametrize(
+    "document", [b"", b"]]}}", b'"', b'["a', b'{"a":[1,2', b"\\", b'"\\', b"[" * 100]
+)
 def test_any_bytes_are_counted(document: bytes) -> None:
     assert not has_more_values(document, 1000)
     assert has_more_values(document, 0)
@@ -49,7 +51,9 @@ def test_commas_in_a_text_are_no_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", [b'"",', b"[],", b"[]", b'{"a":1},', b'"a,"', b"[", b'"\\","', b","], ids=lambda unit: unit.decode()
+    "unit",
+    [b'"",', b"[],", b"[]", b'{"a":1},', b'"a,"', b"[", b'"\\","', b","],
+    ids=lambda unit: unit.decode(),
 )
 def test_counting_stops_at_the_limit(unit: bytes) -> None:
     """Which is in the first piece, so that the rest is only searched for separators."""
@@ -78,13 +82,17 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
     ],
     ids=["backslashes", "quotation marks", "empty containers", "long name"],
 )
-def test_pieces_end_anywhere(monkeypatch: pytest.MonkeyPatch, document: bytes, count: int, piece: int) -> None:
+def test_pieces_end_anywhere(
+    monkeypatch: pytest.MonkeyPatch, document: bytes, count: int, piece: int
+) -> None:
     monkeypatch.setattr(json_values, "_PIECE", piece)
     assert has_more_values(document, count - 1)
     assert not has_more_values(document, count)
 
 
-@pytest.mark.parametrize("unit", [b"[],", b'"",', b'"\\\\\\"",', b"{ },", b'","', b"\\\\", b'"a":[{"b":1}],'])
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'"",', b'"\\\\\\"",', b"{ },", b'","', b"\\\\", b'"a":[{"b":1}],']
+)
 def test_counting_is_linear(unit: bytes) -> None:
     def prepare(size: int) -> Any:
         document = b"[" + unit * size + b"1]"

@@ -13,8 +13,26 @@ TEXT = {"delta": {"content": " word"}, "index": 0, "finish_reason": None}
     ("chunk", "text"),
     [
         ({"choices": [TEXT]}, " word"),
-        ({"choices": [{**TEXT, "delta": {"role": "assistant", "content": "a", "refusal": None, "tool_calls": []}}]}, "a"),
-        ({"choices": [TEXT], "usage": None, "service_tier": "default", "obfuscation": "x"}, " word"),
+        (
+            {
+                "choices": [
+                    {
+                        **TEXT,
+                        "delta": {
+                            "role": "assistant",
+                            "content": "a",
+                            "refusal": None,
+                            "tool_calls": [],
+                        },
+                    }
+                ]
+            },
+            "a",
+        ),
+        (
+            {"choices": [TEXT], "usage": None, "service_tier": "default", "obfuscation": "x"},
+            " word",
+        ),
         ({"choices": [TEXT], "usage": {"prompt_tokens": 1}}, ""),
         ({"choices": [TEXT], "error": {"message": "no"}}, ""),
         ({"choices": [{**TEXT, "finish_reason": "stop"}]}, ""),

@@ -42,7 +42,13 @@ _VALUES = st.sampled_from(
 
 def places(value: Any) -> list[tuple[Any, Any]]:
     """All containers within a value, each with each of its keys."""
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        value.keys()
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     return [place for key in keys for place in [(value, key), *places(value[key])]]
 
 

@@ -13,14 +13,33 @@ from anthropic_proxy.wire.openai import plain_text
 
 # What could be taken for the place of the text, or for its end.
 _MARKS = st.sampled_from(
-    ['"', "\\", '"content":', '"content": "', "content", "},", "]", "\n", "\n\ndata: ", "a", "é", "\ud83d", "😀"]
+    [
+        '"',
+        "\\",
+        '"content":',
+        '"content": "',
+        "content",
+        "},",
+        "]",
+        "\n",
+        "\n\ndata: ",
+        "a",
+        "é",
+        "\ud83d",
+        "😀",
+    ]
 )
 _TEXTS = st.lists(_MARKS, max_size=5).map("".join)
 _FIELDS = st.dictionaries(st.sampled_from(["id", "content", 'a"content', "x"]), _TEXTS, max_size=2)
 
 
 def chunk(text: str, delta: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    return {**fields, "choices": [{"index": 0, "delta": {"content": text, **(delta or {})}, "finish_reason": None}]}
+    return {
+        **fields,
+        "choices": [
+            {"index": 0, "delta": {"content": text, **(delta or {})}, "finish_reason": None}
+        ],
+    }
 
 
 def event(payload: bytes) -> bytes:
@@ -42,7 +61,9 @@ def after(*learned: bytes) -> Repeats:
 @pytest.mark.parametrize("is_ascii", [True, False])
 def test_texts_of_chunks_that_are_alike(*, separators: tuple[str, str], is_ascii: bool) -> None:
     def said(text: str) -> bytes:
-        return json.dumps(chunk(text, id="1"), separators=separators, ensure_ascii=is_ascii).encode()
+        return json.dumps(
+            chunk(text, id="1"), separators=separators, ensure_ascii=is_ascii
+        ).encode()
 
     repeats = after(said("Hello"))
     texts = [" world", "", '"quoted"', "\\", "\n", "é😀", "</think>"]
@@ -61,7 +82,9 @@ def test_they_are_what_parsing_gives(
     *, first: str, fields: dict[str, str], delta: dict[str, str], texts: list[str], is_ascii: bool
 ) -> None:
     def said(text: str) -> bytes:
-        return json.dumps(chunk(text, delta, **fields), ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+        return json.dumps(chunk(text, delta, **fields), ensure_ascii=is_ascii).encode(
+            "utf-8", "surrogatepass"
+        )
 
     try:
         repeats = after(said(first))
@@ -72,7 +95,11 @@ def test_they_are_what_parsing_gives(
 
 
 @given(
-    st.lists(st.binary() | st.sampled_from([b'"', b"\\", b'\\"', b'","', b'",', b',"', b"a", b"\xff", b"\n"]), max_size=6)
+    st.lists(
+        st.binary()
+        | st.sampled_from([b'"', b"\\", b'\\"', b'","', b'",', b',"', b"a", b"\xff", b"\n"]),
+        max_size=6,
+    )
 )
 def test_what_is_no_chunk_is_not_read(pieces: list[bytes]) -> None:
     payload = written(chunk("?"))
@@ -87,13 +114,29 @@ def test_what_is_no_chunk_is_not_read(pieces: list[bytes]) -> None:
     [
         pytest.param(chunk(""), chunk("a"), id="nothing was said"),
         pytest.param(
-            chunk("a", {"tool_calls": [{"index": 0}]}), chunk("b", {"tool_calls": [{"index": 0}]}), id="more was said"
+            chunk("a", {"tool_calls": [{"index": 0}]}),
+            chunk("b", {"tool_calls": [{"index": 0}]}),
+            id="more was said",
         ),
         pytest.param(chunk("a", id="1"), chunk("a", id="2"), id="something else is new"),
-        pytest.param(chunk("a"), chunk("b") | {"usage": {"prompt_tokens": 1}}, id="something is added"),
-        pytest.param(chunk("a", {"x": {"content": "a"}}), chunk("b", {"x": {"content": "b"}}), id="the key is there twice"),
-        pytest.param(chunk("a"), {"choices": [{"index": 0, "delta": {"content": 7}, "finish_reason": None}]}, id="no text"),
-        pytest.param(chunk("a"), {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, id="the end"),
+        pytest.param(
+            chunk("a"), chunk("b") | {"usage": {"prompt_tokens": 1}}, id="something is added"
+        ),
+        pytest.param(
+            chunk("a", {"x": {"content": "a"}}),
+            chunk("b", {"x": {"content": "b"}}),
+            id="the key is there twice",
+        ),
+        pytest.param(
+            chunk("a"),
+            {"choices": [{"index": 0, "delta": {"content": 7}, "finish_reason": None}]},
+            id="no text",
+        ),
+        pytest.param(
+            chunk("a"),
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            id="the end",
+        ),
     ],
 )
 def test_others_have_to_be_parsed(learned: dict[str, Any], whole: dict[str, Any]) -> None:
@@ -101,7 +144,10 @@ def test_others_have_to_be_parsed(learned: dict[str, Any], whole: dict[str, Any]
 
 
 def test_they_are_read_as_far_as_they_are_alike() -> None:
-    same, end = event(written(chunk("a"))), event(written({"choices": [{"delta": {}, "finish_reason": "stop"}]}))
+    same, end = (
+        event(written(chunk("a"))),
+        event(written({"choices": [{"delta": {}, "finish_reason": "stop"}]})),
+    )
     repeats = after(written(chunk("a")))
     assert repeats.texts([same, same, end, same]) == ["a", "a"]
     assert repeats.texts([end, same]) == []

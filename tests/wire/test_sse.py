@@ -13,7 +13,21 @@ from anthropic_proxy.wire.sse import Decoder, EventTooLargeError, encode, payloa
 
 # Everything that means something to the decoder, and a character of several bytes.
 _PIECES = st.sampled_from(
-    [b"data: ", b"data:", b"da", b"ta", b"\n", b"\r", b"\r\n", b"\n\n", b":", b" ", b"x", "😀".encode(), b"\xff"]
+    [
+        b"data: ",
+        b"data:",
+        b"da",
+        b"ta",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b":",
+        b" ",
+        b"x",
+        "😀".encode(),
+        b"\xff",
+    ]
 )
 _LINE = st.binary(max_size=20).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b""))
 
@@ -43,30 +57,42 @@ def _cut(text: bytes, places: list[int]) -> list[bytes]:
         pytest.param(b"data:\n\n", [b""], id="empty-data"),
         pytest.param(b": OPENROUTER PROCESSING\n\ndata: one\n\n", [b"one"], id="comment"),
         pytest.param(b"data: a\n: b\ndata: c\n\n", [b"a\nc"], id="comment-inside-an-event"),
-        pytest.param(b"event: message\nid: 7\nretry: 10\ndata: one\n\n", [b"one"], id="other-fields"),
+        pytest.param(
+            b"event: message\nid: 7\nretry: 10\ndata: one\n\n", [b"one"], id="other-fields"
+        ),
         pytest.param(b"event: ping\n\n", [], id="event-without-data"),
-        pytest.param(b"database: one\n data: two\nDATA: three\n\n", [], id="fields-that-look-like-data"),
+        pytest.param(
+            b"database: one\n data: two\nDATA: three\n\n", [], id="fields-that-look-like-data"
+        ),
         pytest.param(b"\n\n\ndata: one\n\n\n\n", [b"one"], id="more-empty-lines"),
         pytest.param(b"data: a: b\n\n", [b"a: b"], id="colon-in-data"),
         pytest.param("data: 😀ü\n\n".encode(), ["😀ü".encode()], id="UTF-8"),
         pytest.param(b"data: \xff\xfe\n\n", [b"\xff\xfe"], id="no-UTF-8"),
         pytest.param(
-            b"data: \x0b\x0c\x1c\xc2\x85\xe2\x80\xa8\n\n", [b"\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8"], id="line-ends-of-others"
+            b"data: \x0b\x0c\x1c\xc2\x85\xe2\x80\xa8\n\n",
+            [b"\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8"],
+            id="line-ends-of-others",
         ),
         pytest.param(b"data: [DONE]\n\n", [sse.DONE], id="done"),
         pytest.param(b"", [], id="nothing"),
         pytest.param(b"data: one\n\ndata: two", [b"one", b"two"], id="ends-within-a-line"),
-        pytest.param(b"data: one\n\ndata: two\n", [b"one", b"two"], id="ends-without-an-empty-line"),
+        pytest.param(
+            b"data: one\n\ndata: two\n", [b"one", b"two"], id="ends-without-an-empty-line"
+        ),
         pytest.param(b"data: one\r\n\r\ndata: two\r", [b"one", b"two"], id="ends-within-CRLF"),
         pytest.param(b"data: one\r\n\r", [b"one"], id="ends-within-the-last-CRLF"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 1000], ids="reads-of-{}".format)
 def test_payloads(text: bytes, payloads: list[bytes], size: int) -> None:
-    assert _decoded(*(text[start : start + size] for start in range(0, len(text), size))) == payloads
+    assert (
+        _decoded(*(text[start : start + size] for start in range(0, len(text), size))) == payloads
+    )
 
 
-@given(st.lists(_PIECES, max_size=30).map(b"".join), st.lists(st.integers(min_value=0), max_size=10))
+@given(
+    st.lists(_PIECES, max_size=30).map(b"".join), st.lists(st.integers(min_value=0), max_size=10)
+)
 @settings(deadline=None)
 def test_cuts_do_not_matter(text: bytes, places: list[int]) -> None:
     whole = _decoded(text)
@@ -105,7 +131,9 @@ def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_large_event_is_no_trouble() -> None:
     payload = b"x" * (1024 * 1024)
-    assert _decoded(*_cut(b"data: " + payload + b"\n\n", list(range(0, len(payload), 65536)))) == [payload]
+    assert _decoded(*_cut(b"data: " + payload + b"\n\n", list(range(0, len(payload), 65536)))) == [
+        payload
+    ]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +179,11 @@ def test_an_event_of_many_lines_has_a_bound_too(monkeypatch: pytest.MonkeyPatch)
 def test_blank_lines_are_no_events(blank: bytes, size: int) -> None:
     sent = blank * 20_000 + b"data: a" + blank * 1_000 + b"data: b\ndata: c" + blank * 3
     decoder = Decoder()
-    events = [event for at in range(0, len(sent), size) for event in decoder.events(sent[at : at + size])]
-    assert [payload for payload in map(payload_of, events) if payload is not None] == [b"a", b"b\nc"]
+    events = [
+        event for at in range(0, len(sent), size) for event in decoder.events(sent[at : at + size])
+    ]
+    assert [payload for payload in map(payload_of, events) if payload is not None] == [
+        b"a",
+        b"b\nc",
+    ]
     assert size < 100 or len(events) < 10

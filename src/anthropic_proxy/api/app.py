@@ -57,20 +57,34 @@ class Application:
         exposition = Exposition(self.metrics, self._tell_states)
         has_port = settings.metrics_port is not None
         access = Access(lambda: self.keys, self._limits)
-        self._quart = self._made(settings, ops.routes(health, None if has_port else exposition), access)
-        self._endpoints = Messages(self._gateways, access, self.log, settings.max_json_values).endpoints
+        self._quart = self._made(
+            settings, ops.routes(health, None if has_port else exposition), access
+        )
+        self._endpoints = Messages(
+            self._gateways, access, self.log, settings.max_json_values
+        ).endpoints
         self.requests = OpenRequests(
-            Endpoints(cast("AsgiApplication", self._quart), self._endpoints, access, self.log, settings.body_timeout),
+            Endpoints(
+                cast("AsgiApplication", self._quart),
+                self._endpoints,
+                access,
+                self.log,
+                settings.body_timeout,
+            ),
             most=settings.max_concurrent_requests,
             write_seconds=settings.write_timeout,
             uncounted=ops.PATHS,
         )
         self._traces = setup.traces(settings.environment, self.log, ops.PATHS)
-        self.asgi = Observed(cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log)
+        self.asgi = Observed(
+            cors(self.requests, settings.cors_allowed_origins), self._sinks(), self.log
+        )
         # Probes and metrics, for a port of their own.
         operations = quart_app.application(self.log, ops.routes(health, exposition))
         self._ops_requests = OpenRequests(
-            cast("AsgiApplication", operations), write_seconds=settings.write_timeout, uncounted=ops.PATHS
+            cast("AsgiApplication", operations),
+            write_seconds=settings.write_timeout,
+            uncounted=ops.PATHS,
         )
         self.ops = Observed(self._ops_requests, [], self.log)
 

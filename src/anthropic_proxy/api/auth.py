@@ -42,7 +42,9 @@ class Access:
 _SET_KEY = "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
 
 # Beginnings that all keys of a kind share, so they say where a key is from and nothing of its secret.
-_KINDS = re.compile(r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-")
+_KINDS = re.compile(
+    r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-"
+)
 
 
 def _hint(client: Client) -> str:

@@ -24,14 +24,19 @@ TEXTS = {
 # Paths of APIs that this server does not have, and what to do instead. First match wins.
 _OTHER_APIS = (
     (
-        re.compile(r"/(?:chat/completions|completions|responses|embeddings)/?|/api/(?:chat|generate|embed)"),
+        re.compile(
+            r"/(?:chat/completions|completions|responses|embeddings)/?|/api/(?:chat|generate|embed)"
+        ),
         "this server speaks the Messages API: POST /v1/messages",
     ),
     (
         re.compile(r"/messages/batches(?:/.*)?"),
         "this server has no Message Batches API; send each request to POST /v1/messages",
     ),
-    (re.compile(r"/files(?:/.*)?"), "this server has no Files API; send images and documents within the messages"),
+    (
+        re.compile(r"/files(?:/.*)?"),
+        "this server has no Files API; send images and documents within the messages",
+    ),
     (re.compile(r"/complete/?"), "this server has no Text Completions API; use POST /v1/messages"),
 )
 _VERSION = re.compile(r"(?:/v1){0,2}(?=/)")
@@ -67,4 +72,6 @@ def _told(error: Exception, request: Request, log: Log) -> ApiError:
 def _outcome(error: ApiError) -> Outcome:
     if error.status < 500:
         return "refused"
-    return "upstream_error" if error.upstream_status or isinstance(error, UpstreamError) else "error"
+    return (
+        "upstream_error" if error.upstream_status or isinstance(error, UpstreamError) else "error"
+    )

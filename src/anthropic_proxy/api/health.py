@@ -11,7 +11,9 @@ from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.observability.exposition import Exposition, Format
 from anthropic_proxy.wire.json_codec import dumps
 
-PATHS = frozenset({"/", "/api/hello", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"})
+PATHS = frozenset(
+    {"/", "/api/hello", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"}
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,19 @@ class Health:
         upstreams = self.upstreams()
         probed = self.probed()
         # Only an upstream that cannot be reached is none. One that refuses the key, or has no list of models, answers.
-        usable = {name: is_well and _is_reachable(probed.get(name)) for name, is_well in upstreams.items()}
+        usable = {
+            name: is_well and _is_reachable(probed.get(name)) for name, is_well in upstreams.items()
+        }
         checks = [
             ("draining", not self.draining(), True),
             ("config", self.refused() is None, "config" in self.required),
             ("upstreams", any(usable.values()), "upstream" in self.required),
         ]
         lines = [_line(name, is_well=is_well) for name, is_well, _ in checks]
-        lines[-1:-1] = [_upstream_line(name, probed.get(name), is_well=is_well) for name, is_well in upstreams.items()]
+        lines[-1:-1] = [
+            _upstream_line(name, probed.get(name), is_well=is_well)
+            for name, is_well in upstreams.items()
+        ]
         is_ready = all(is_well or not matters for _, is_well, matters in checks)
         return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
 
@@ -69,7 +76,10 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
 
     @blueprint.get("/")
     async def root() -> Response:
-        return Response(dumps({"name": "anthropic-proxy", "version": __version__}), content_type="application/json")
+        return Response(
+            dumps({"name": "anthropic-proxy", "version": __version__}),
+            content_type="application/json",
+        )
 
     # The process answers: there is nothing else to it. A restart would not mend an upstream, and cuts streams. The server
     # listens when it has started, and not before.
@@ -84,13 +94,17 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
     @blueprint.get("/readyz")
     async def readyz() -> Response:
         is_ready, told = health.ready()
-        return Response(f"{told}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8")
+        return Response(
+            f"{told}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8"
+        )
 
     if metrics is not None:
 
         @blueprint.get("/metrics")
         async def exposition() -> Response:
-            form = Format.of(request.headers.get("accept", ""), request.headers.get("accept-encoding", ""))
+            form = Format.of(
+                request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
+            )
             rendered = await metrics.rendered(form)
             return Response(rendered.body, headers=rendered.headers)
 

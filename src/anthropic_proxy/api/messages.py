@@ -45,8 +45,13 @@ class Messages:
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """By their paths; the query (`?beta=true`) does not matter to them."""
-        paths: dict[str, Endpoint] = {"messages": self.create, "messages/count_tokens": self.count_tokens}
-        return {f"{prefix}/{path}": endpoint for prefix in PREFIXES for path, endpoint in paths.items()}
+        paths: dict[str, Endpoint] = {
+            "messages": self.create,
+            "messages/count_tokens": self.count_tokens,
+        }
+        return {
+            f"{prefix}/{path}": endpoint for prefix in PREFIXES for path, endpoint in paths.items()
+        }
 
     async def create(self, request: Request) -> Response:
         """Answer a conversation. Raises ApiError and InvalidRequestError."""
@@ -57,16 +62,22 @@ class Messages:
         if isinstance(answer.content, list):
             return Response(answer.status, headers, self._written(request.id, answer.content))
         if isinstance(answer.content, _Stream):
-            return Response(answer.status, headers, answer.content, partial(self._written, request.id))
+            return Response(
+                answer.status, headers, answer.content, partial(self._written, request.id)
+            )
         return self._whole(answer.content, answer, request)
 
     async def count_tokens(self, request: Request) -> Response:
         """Count a conversation's tokens. Raises ApiError and InvalidRequestError."""
         body = self._asked("count_tokens", count_tokens_body, request)
-        answer = await self._gateways.current.count_tokens(body, request.client, request.observation)
+        answer = await self._gateways.current.count_tokens(
+            body, request.client, request.observation
+        )
         return self._whole(cast("JsonObject | bytes", answer.content), answer, request)
 
-    def _asked(self, operation: str, parsed: Callable[[bytes, str], Body], request: Request) -> Body:
+    def _asked(
+        self, operation: str, parsed: Callable[[bytes, str], Body], request: Request
+    ) -> Body:
         """What is asked for, which the key allows."""
         request.observation.operation = operation
         raw = request.take_body()

@@ -26,7 +26,12 @@ class Endpoints:
     """
 
     def __init__(
-        self, app: AsgiApplication, endpoints: Mapping[str, Endpoint], access: Access, log: Log, body_seconds: float
+        self,
+        app: AsgiApplication,
+        endpoints: Mapping[str, Endpoint],
+        access: Access,
+        log: Log,
+        body_seconds: float,
     ) -> None:
         self._app = app
         self._endpoints = endpoints

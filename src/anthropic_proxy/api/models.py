@@ -38,13 +38,19 @@ def routes(gateways: Generations) -> Blueprint:
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
         )
-        return _json({**told, "data": gateways.current.catalogue.debugged(told["data"])} if _debug() else told)
+        return _json(
+            {**told, "data": gateways.current.catalogue.debugged(told["data"])}
+            if _debug()
+            else told
+        )
 
     async def model(model_id: str) -> Response:
         received = _received()
         if not received.key.may_use(model_id):
             raise ApiError(404, f"model: {shortened(model_id)}")
-        found = await gateways.current.catalogue.model(model_id, received.client, received.observation)
+        found = await gateways.current.catalogue.model(
+            model_id, received.client, received.observation
+        )
         return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
 
     for prefix in PREFIXES:
@@ -75,7 +81,9 @@ def _limit(given: str | None) -> int:
     try:
         return int(given)
     except ValueError:
-        raise invalid_request(f"limit: Input should be a valid integer, not {shortened(given)!r}") from None
+        raise invalid_request(
+            f"limit: Input should be a valid integer, not {shortened(given)!r}"
+        ) from None
 
 
 def _json(body: JsonObject) -> Response:

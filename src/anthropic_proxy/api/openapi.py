@@ -109,19 +109,32 @@ _TAGS = {
     "Models": "The models that can be asked for",
     "Operations": "Probes, metrics and this description; none needs a key",
 }
-_EXAMPLE: JsonObject = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello"}]}
+_EXAMPLE: JsonObject = {
+    "model": "claude-sonnet-4-5",
+    "messages": [{"role": "user", "content": "Hello"}],
+}
 _EXAMPLES: Mapping[str, JsonObject] = {
     "MessagesRequest": {**_EXAMPLE, "max_tokens": 1024},
     "CountTokensRequest": _EXAMPLE,
 }
 
 
-def _parameter(name: str, description: str, schema: JsonObject = _STRING, place: str = "query") -> JsonObject:
-    return {"name": name, "in": place, "description": description, "required": place == "path", "schema": schema}
+def _parameter(
+    name: str, description: str, schema: JsonObject = _STRING, place: str = "query"
+) -> JsonObject:
+    return {
+        "name": name,
+        "in": place,
+        "description": description,
+        "required": place == "path",
+        "schema": schema,
+    }
 
 
 _VERSION = _parameter("anthropic-version", "version of the API, such as 2023-06-01", place="header")
-_DEBUG = _parameter("debug", "1: with what is known of the upstreams of each model", _one_of("0", "1"))
+_DEBUG = _parameter(
+    "debug", "1: with what is known of the upstreams of each model", _one_of("0", "1")
+)
 _UPSTREAM_STATUSES = tuple(TYPE_BY_STATUS)
 _WELL = {_TEXT: _STRING}
 
@@ -132,7 +145,12 @@ _OPERATIONS = (
     _Operation("get", "/livez", "Whether the process answers", _WELL),
     _Operation("get", "/startupz", "Whether the server has started", _WELL),
     _Operation("get", "/readyz", "Whether requests should come here", _WELL, unready=True),
-    _Operation("get", "/metrics", "Metrics for Prometheus", _WELL | {"application/openmetrics-text": _STRING}),
+    _Operation(
+        "get",
+        "/metrics",
+        "Metrics for Prometheus",
+        _WELL | {"application/openmetrics-text": _STRING},
+    ),
     _Operation("get", PATH, "This description", {_JSON: {"type": "object"}}),
     _Operation(
         "post",
@@ -160,7 +178,9 @@ _OPERATIONS = (
         "The models that may be asked for",
         {_JSON: _ref("Models")},
         parameters=(
-            _parameter("limit", "how many at most", {"type": "integer", "minimum": 1, "maximum": 1000}),
+            _parameter(
+                "limit", "how many at most", {"type": "integer", "minimum": 1, "maximum": 1000}
+            ),
             _parameter("before_id", "those before this one"),
             _parameter("after_id", "those after this one"),
             _parameter("lifecycle[]", "those of these states", _list_of(_STRING)),
@@ -229,7 +249,10 @@ def _described(operation: _Operation) -> JsonObject:
     if operation.unready:
         answers["503"] = {"description": "Not now", "content": _content(operation.answers)}
     for status in operation.statuses:
-        answers[str(status)] = {"description": TYPE_BY_STATUS[status], "content": _content({_JSON: _ref("Error")})}
+        answers[str(status)] = {
+            "description": TYPE_BY_STATUS[status],
+            "content": _content({_JSON: _ref("Error")}),
+        }
     told: JsonObject = {
         "operationId": operation.id,
         "tags": [operation.tag],
@@ -253,5 +276,8 @@ def _content(kinds: JsonObject) -> JsonObject:
 def _with_any_of(schema: Any) -> Any:
     """The same with `anyOf` for `oneOf`: what a type's name decides, the model for all other types fits as well."""
     if isinstance(schema, dict):
-        return {"anyOf" if name == "oneOf" else name: _with_any_of(value) for name, value in schema.items()}
+        return {
+            "anyOf" if name == "oneOf" else name: _with_any_of(value)
+            for name, value in schema.items()
+        }
     return [_with_any_of(each) for each in schema] if isinstance(schema, list) else schema

@@ -52,9 +52,15 @@ def _answer_errors(app: Quart, log: Log) -> None:
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> QuartResponse:
         status = error.code or 500
-        headers = {"allow": ", ".join(getattr(error, "valid_methods", None) or ())} if status == 405 else {}
+        headers = (
+            {"allow": ", ".join(getattr(error, "valid_methods", None) or ())}
+            if status == 405
+            else {}
+        )
         text = errors.TEXTS.get(status, error.description or error.name)
-        return await told(ApiError(status, errors.not_found(request.path) if status == 404 else text, headers))
+        return await told(
+            ApiError(status, errors.not_found(request.path) if status == 404 else text, headers)
+        )
 
     @app.errorhandler(Exception)
     async def told(error: Exception) -> QuartResponse:

@@ -27,7 +27,9 @@ class Request:
     def __init__(self, scope: Scope) -> None:
         self.observation: Observation = scope["state"][OBSERVATION]
         self.method: str = scope["method"]
-        self.client = Client(_joined(scope["headers"]), scope["query_string"].decode("ascii", "replace"))
+        self.client = Client(
+            _joined(scope["headers"]), scope["query_string"].decode("ascii", "replace")
+        )
         self.key = EVERYTHING
         self.limit_headers: dict[str, str] = {}
         self._body = b""
@@ -40,13 +42,19 @@ class Request:
         """Raises ApiError (400) where another server in front may have seen another end of the body (RFC 9112, 6.3)."""
         headers = self.client.headers
         if "transfer-encoding" in headers and "content-length" in headers:
-            raise ApiError(400, "A request has either content-length or transfer-encoding", {"connection": "close"})
+            raise ApiError(
+                400,
+                "A request has either content-length or transfer-encoding",
+                {"connection": "close"},
+            )
 
     async def read(self, receive: Receive, seconds: float) -> None:
         """Receive the body, in so many seconds. Raises ApiError (400, 408, 413), and ClientLeftError."""
         encoding = self.client.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
-            raise invalid_request(f"content-encoding {shortened(encoding)!r} is not supported: send the body as it is")
+            raise invalid_request(
+                f"content-encoding {shortened(encoding)!r} is not supported: send the body as it is"
+            )
         # What is no number was refused by the server below, or is counted on its way.
         length = self.client.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
@@ -107,7 +115,10 @@ class WhileClientStays:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool:
         self._watch.cancel()
         if not self._has_left:

@@ -34,7 +34,9 @@ class Response:
         try:
             await self._begin(send, self.headers)
             async for read in content:
-                await send({"type": "http.response.body", "body": self.written(read), "more_body": True})
+                await send(
+                    {"type": "http.response.body", "body": self.written(read), "more_body": True}
+                )
         finally:
             await content.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

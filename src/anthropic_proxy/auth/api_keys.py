@@ -20,7 +20,13 @@ from anthropic_proxy.errors.redaction import shown_name
 from anthropic_proxy.wire.quoting import shortened
 
 Reason = Literal[
-    "no_key", "unknown_key", "expired_key", "model", "requests_per_minute", "tokens_per_minute", "tokens_per_month"
+    "no_key",
+    "unknown_key",
+    "expired_key",
+    "model",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "tokens_per_month",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -29,7 +35,9 @@ _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 class RefusedError(ApiError):
     """A request that its key does not allow. reason: for the metrics."""
 
-    def __init__(self, status: int, message: str, reason: Reason, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, reason: Reason, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(status, message, headers)
         self.reason = reason
 
@@ -69,12 +77,16 @@ class ClientKey:
 
     def may_use(self, model: str) -> bool:
         """Whether it may ask for a model."""
-        return not self.models or any(model == glob or fnmatch.fnmatchcase(model, glob) for glob in self.models)
+        return not self.models or any(
+            model == glob or fnmatch.fnmatchcase(model, glob) for glob in self.models
+        )
 
     def check(self, model: str) -> None:
         """Raises RefusedError (403) when it may not ask for a model."""
         if not self.may_use(model):
-            raise RefusedError(403, f"Your API key does not allow the model {shortened(model)!r}", "model")
+            raise RefusedError(
+                403, f"Your API key does not allow the model {shortened(model)!r}", "model"
+            )
 
 
 # Of whoever asks where no key is needed.
@@ -91,7 +103,9 @@ class ClientKeys:
             if key.name in self._by_name:
                 raise ValueError(f"the name {shown_name(key.name)} is given twice")
             if key.sha256 in self._by_hash:
-                raise ValueError(f"{shown_name(key.name)} has the same key as {shown_name(self._by_hash[key.sha256].name)}")
+                raise ValueError(
+                    f"{shown_name(key.name)} has the same key as {shown_name(self._by_hash[key.sha256].name)}"
+                )
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 

@@ -70,7 +70,9 @@ class Told(Protocol):
 class RateLimits:
     """The limits of all keys. `aclose` when the last request has ended."""
 
-    def __init__(self, opened: Opened, log: Log, told: Told, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, opened: Opened, log: Log, told: Told, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """clock: monotonic time in seconds."""
         self._clock = clock
         self._opened = opened
@@ -135,7 +137,9 @@ class RateLimits:
     async def _counted(self, window: _Window) -> _State:
         count = self._limiter.hit if window.unit == "requests" else self._limiter.test
         is_left = await count(window.item, *window.identifiers)
-        return _State(window, is_left, await self._limiter.get_window_stats(window.item, *window.identifiers))
+        return _State(
+            window, is_left, await self._limiter.get_window_stats(window.item, *window.identifiers)
+        )
 
     async def _reach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something with the counters, or nothing where they are out of reach: log that once, and count it always."""
@@ -181,7 +185,10 @@ class RateLimits:
         self._told.limits_failed()
         self._next_probe = self._clock() + _BACK_OFF_SECONDS
         if not self._is_out_of_reach:
-            self._log.error("rate limits can't be counted, and all requests are let in", error=str(error) or repr(error))
+            self._log.error(
+                "rate limits can't be counted, and all requests are let in",
+                error=str(error) or repr(error),
+            )
         self._is_out_of_reach = True
 
     def _succeeded(self) -> None:
@@ -212,14 +219,21 @@ class Charges:
 def _windows(key: ClientKey, now: datetime) -> Iterator[_Window]:
     limits, name = key.limits, (key.name,)
     if limits.requests_per_minute is not None:
-        yield _Window("requests_per_minute", "requests", RateLimitItemPerMinute(limits.requests_per_minute), name)
+        yield _Window(
+            "requests_per_minute",
+            "requests",
+            RateLimitItemPerMinute(limits.requests_per_minute),
+            name,
+        )
     if limits.tokens_per_minute is not None:
         minute = RateLimitItemPerMinute(limits.tokens_per_minute, namespace="TOKENS")
         yield _Window("tokens_per_minute", "tokens", minute, name)
     if limits.tokens_per_month is not None:
         # Two of its months of thirty days, as the calendar's may be longer than one; each has a counter of its own.
         month = RateLimitItemPerMonth(limits.tokens_per_month, 2, namespace="TOKENS")
-        yield _Window("tokens_per_month", "tokens", month, (*name, f"{now:%Y-%m}"), _next_month(now))
+        yield _Window(
+            "tokens_per_month", "tokens", month, (*name, f"{now:%Y-%m}"), _next_month(now)
+        )
 
 
 def _next_month(now: datetime) -> datetime:
@@ -229,7 +243,9 @@ def _next_month(now: datetime) -> datetime:
 def _refused(state: _State, headers: dict[str, str], now: datetime) -> RefusedError:
     seconds = max(math.ceil((state.resets - now).total_seconds()), 1)
     what, _, time = state.window.reason.replace("_", " ").rpartition(" per ")
-    message = f"Your API key may use {state.window.item.amount} {what} per {time}, which are used up; "
+    message = (
+        f"Your API key may use {state.window.item.amount} {what} per {time}, which are used up; "
+    )
     headers = {**headers, "retry-after": str(seconds)}
     if state.window.resets is not None:
         # Clients would ask again within the minute.

@@ -67,7 +67,9 @@ class SqliteStorage(Storage):
         return int((await self._done(self._row, _ADD, values))[0])
 
     async def get(self, key: str) -> int:
-        return int((await self._done(self._row, _READ, {"key": key, "now": time.time()}) or (0,))[0])
+        return int(
+            (await self._done(self._row, _READ, {"key": key, "now": time.time()}) or (0,))[0]
+        )
 
     async def get_expiry(self, key: str) -> float:
         now = time.time()
@@ -158,7 +160,9 @@ def _redis(url: str) -> Opened:
         from redis.backoff import NoBackoff
     except ImportError:
         hint = "pip install '.[redis]' in the checkout"
-        raise ConfigError(f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}") from None
+        raise ConfigError(
+            f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}"
+        ) from None
     try:
         check_login(url)
         address = url.replace("redis+unix:", "unix:", 1)

@@ -34,7 +34,11 @@ class _Time(click.DateTime):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is not a day as 2026-12-31, or a time as 2026-12-31T18:00:00", param, ctx)
+            self.fail(
+                f"{value!r} is not a day as 2026-12-31, or a time as 2026-12-31T18:00:00",
+                param,
+                ctx,
+            )
 
 
 _FILE = click.option(
@@ -52,18 +56,42 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may ask for.  [default: all]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="GLOB",
+    help="A model that it may ask for.  [default: all]",
+)
 @click.option(
     "--expires",
     type=_Time(),
     metavar="TIME",
     help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  [default: never]",
 )
-@click.option("--requests-per-minute", type=_LIMIT, help="How many requests it may send in a minute.  [default: any]")
-@click.option("--tokens-per-minute", type=_LIMIT, help="How many tokens it may use in a minute.  [default: any]")
-@click.option("--tokens-per-month", type=_LIMIT, help="How many tokens it may use in a calendar month.  [default: any]")
+@click.option(
+    "--requests-per-minute",
+    type=_LIMIT,
+    help="How many requests it may send in a minute.  [default: any]",
+)
+@click.option(
+    "--tokens-per-minute",
+    type=_LIMIT,
+    help="How many tokens it may use in a minute.  [default: any]",
+)
+@click.option(
+    "--tokens-per-month",
+    type=_LIMIT,
+    help="How many tokens it may use in a calendar month.  [default: any]",
+)
 @_FILE
-def create(name: str, models: tuple[str, ...], expires: datetime | None, path: Path | None, **limits: int | None) -> None:
+def create(
+    name: str,
+    models: tuple[str, ...],
+    expires: datetime | None,
+    path: Path | None,
+    **limits: int | None,
+) -> None:
     """Make a key called NAME, and print it. It is not shown again."""
     secret = _PREFIX + secrets.token_urlsafe(_BYTES)
     until = expires.replace(tzinfo=UTC) if expires else None
@@ -107,7 +135,9 @@ def revoke(name: str, path: Path | None) -> None:
     click.echo(f"✓ Revoked {name}")
 
 
-def _change(path: Path | None, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
+def _change(
+    path: Path | None, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]
+) -> None:
     if sys.platform == "win32":
         _fail("Keys can be changed on Unix systems only")
     try:
@@ -133,7 +163,14 @@ def _end(key: ClientKey) -> str:
 
 
 def _limits(key: ClientKey) -> str:
-    return ", ".join(f"{amount} {name.replace('_', ' ')}" for name, amount in asdict(key.limits).items() if amount) or "-"
+    return (
+        ", ".join(
+            f"{amount} {name.replace('_', ' ')}"
+            for name, amount in asdict(key.limits).items()
+            if amount
+        )
+        or "-"
+    )
 
 
 def _fail(reason: str) -> NoReturn:

@@ -51,7 +51,9 @@ _PID_FILE = click.option(
     default=None,
     help="Log when each request begins as well, and all details of its line: ids, upstream, outcome.",
 )
-@click.option("-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut.")
+@click.option(
+    "-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut."
+)
 @click.option(
     "-p",
     "--port",
@@ -66,7 +68,9 @@ _PID_FILE = click.option(
 )
 @click.option("--daemon", "background", is_flag=True, help="Run in the background (Unix).")
 @_PID_FILE
-@click.version_option(__version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s"
+)
 @click.pass_context
 def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     context: click.Context,
@@ -158,8 +162,12 @@ main.add_command(keys.keys)
 def _refuse_options_of_the_server(context: click.Context) -> None:
     given = [name for name, value in context.params.items() if value and name != "pid_file"]
     if given:
-        options = ", ".join(option.opts[-1] for option in context.command.params if option.name in given)
-        raise click.UsageError(f"{options}: for the server, not for the command {context.invoked_subcommand!r}")
+        options = ", ".join(
+            option.opts[-1] for option in context.command.params if option.name in given
+        )
+        raise click.UsageError(
+            f"{options}: for the server, not for the command {context.invoked_subcommand!r}"
+        )
 
 
 def _chosen(context: click.Context, pid_file: Path | None) -> Path:
@@ -202,9 +210,13 @@ def _foreground(settings: Settings, again: Callable[[], Settings], messages: Sta
         sys.exit(1)
 
 
-def _serve(settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]) -> None:
+def _serve(
+    settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]
+) -> None:
     """Listen and serve; `on_ready` is told the address, `again` reads the settings. Raises what `serve.run` does."""
-    from anthropic_proxy.server.main import run  # takes most of a second to import, which no other command should wait for
+    from anthropic_proxy.server.main import (
+        run,
+    )  # takes most of a second to import, which no other command should wait for
 
     run(settings, on_ready, again)
 
@@ -218,11 +230,17 @@ def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settin
     messages = StartMessages(settings.log_format, is_server=True)
     try:
         address = daemon.start(
-            lambda ready: _serve(settings, ready, again), chosen, log_file, upstreams, report=messages.failed
+            lambda ready: _serve(settings, ready, again),
+            chosen,
+            log_file,
+            upstreams,
+            report=messages.failed,
         )
     except daemon.DaemonError as error:
         _fail(str(error))
-    click.echo(f"✓ Daemon started, listening on {address}\n  PID file: {chosen}\n  Log file: {log_file}")
+    click.echo(
+        f"✓ Daemon started, listening on {address}\n  PID file: {chosen}\n  Log file: {log_file}"
+    )
 
 
 def _free_pid_file() -> Path:

@@ -17,7 +17,9 @@ def parse(text: str) -> tuple[ClientKey, ...]:
     if text.lstrip().startswith("{"):
         given = list((env_values.pairs(text) or {}).items())
     else:
-        given = [_name_and_key(number, part) for number, part in enumerate(env_values.parts(text), 1)]
+        given = [
+            _name_and_key(number, part) for number, part in enumerate(env_values.parts(text), 1)
+        ]
     if not given:
         raise ValueError("it holds no key")
     keys = tuple(_client_key(name, secret) for name, secret in given)

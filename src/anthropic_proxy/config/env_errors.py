@@ -17,7 +17,9 @@ _ADDRESSES = ("upstream_base_url",)
 
 # What is certainly meant as an address: a URL, a name or number of this machine, or something too short for a key. Keys may
 # hold any of the characters `/`, `.` and `:`, so nothing else without a scheme is shown.
-_ADDRESS = re.compile(r"[a-z]{2,5}://.*|(?:localhost|[\d.]{7,15})(?::\d+)?(?:/.*)?|.{0,7}", re.DOTALL | re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"[a-z]{2,5}://.*|(?:localhost|[\d.]{7,15})(?::\d+)?(?:/.*)?|.{0,7}", re.DOTALL | re.IGNORECASE
+)
 
 
 def problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
@@ -25,13 +27,19 @@ def problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     if error["type"] in _WHOLE_SENTENCES:
         return str(error["msg"])
     variable = str(error["loc"][0])
-    name = next(name for name, field in fields.items() if variable in _names(field.validation_alias))
+    name = next(
+        name for name, field in fields.items() if variable in _names(field.validation_alias)
+    )
     reason = str(error["msg"]).removeprefix("Value error, ")
     return f"{variable}: {_shown(str(error['input']), name, fields[name])} is not {fields[name].description}: {reason}"
 
 
 def _names(alias: Any) -> list[str]:
-    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+    return (
+        [str(choice) for choice in alias.choices]
+        if isinstance(alias, AliasChoices)
+        else [str(alias)]
+    )
 
 
 def _shown(given: str, name: str, field: FieldInfo) -> str:

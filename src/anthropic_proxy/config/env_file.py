@@ -65,7 +65,9 @@ def _found(path: Path, text: str, referenced: set[str]) -> Iterator[Notice]:
     for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         line = _line(binding)
         name = (binding.key or "").upper()
-        if binding.error or (binding.key is not None and binding.value is None and name not in known):
+        if binding.error or (
+            binding.key is not None and binding.value is None and name not in known
+        ):
             yield Notice(path, line, _NO_SETTING)
         elif name in known:
             if binding.value is None:
@@ -92,7 +94,9 @@ def unknown_name(name: str, known: tuple[str, ...]) -> str:
         return ""
     is_ours = name.startswith(_PREFIXES)
     is_long = len(name) >= _SHORTEST_NAME
-    near = get_close_matches(name, known, 1, 0.6 if is_ours else _CLOSE) if is_ours or is_long else []
+    near = (
+        get_close_matches(name, known, 1, 0.6 if is_ours else _CLOSE) if is_ours or is_long else []
+    )
     if near:
         return f"{name} is not known; did you mean {near[0]}?"
     return f"{name} is not known" if is_ours else ""

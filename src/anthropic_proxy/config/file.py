@@ -46,7 +46,9 @@ class ConfigFile:
     aliases: Mapping[str, TargetEntry]
 
 
-def parse(text: str, name: str, environment: Mapping[str, str], read: Callable[[PurePath], str]) -> ConfigFile:
+def parse(
+    text: str, name: str, environment: Mapping[str, str], read: Callable[[PurePath], str]
+) -> ConfigFile:
     """The checked content of a configuration file.
 
     name: the file's path, whose ending tells YAML from TOML. environment: the values of `${VARIABLE}`. read: the text of a
@@ -76,12 +78,20 @@ def parse(text: str, name: str, environment: Mapping[str, str], read: Callable[[
     )
 
 
-def _with_variables(value: Any, path: Path, environment: Mapping[str, str], problems: dict[Path, str]) -> Any:
+def _with_variables(
+    value: Any, path: Path, environment: Mapping[str, str], problems: dict[Path, str]
+) -> Any:
     """The value with `${...}` in its texts replaced. What can't be replaced is added to `problems`, and stays."""
     if isinstance(value, dict):
-        return {key: _with_variables(each, (*path, key), environment, problems) for key, each in value.items()}
+        return {
+            key: _with_variables(each, (*path, key), environment, problems)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
-        return [_with_variables(each, (*path, index), environment, problems) for index, each in enumerate(value)]
+        return [
+            _with_variables(each, (*path, index), environment, problems)
+            for index, each in enumerate(value)
+        ]
     if not isinstance(value, str):
         return value
     try:
@@ -97,10 +107,14 @@ def _replacement(found: re.Match[str], environment: Mapping[str, str]) -> str:
         return found[0][1:]
     parts = _NAME_AND_DEFAULT.fullmatch(found["inside"])
     if not parts or not found["end"]:
-        raise ValueError("a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${")
+        raise ValueError(
+            "a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${"
+        )
     given = environment.get(parts[1]) or parts[2]
     if given is None:
-        raise ValueError(f"the variable {parts[1]} is not set, and has no default: ${{{parts[1]}:-default}}")
+        raise ValueError(
+            f"the variable {parts[1]} is not set, and has no default: ${{{parts[1]}:-default}}"
+        )
     return given
 
 
@@ -141,7 +155,9 @@ def _text(error: Any, path: Path, given: Any) -> str:
         return "is not known" + suggestion(str(path[-1]), tuple(_model(path[:-1]).model_fields))
     if error["loc"][-1] == "[key]":
         return message.removeprefix("Value error, ")
-    reason = _WORDS.get(kind) or message.removeprefix("Value error, ").removeprefix("Input ").replace("String ", "")
+    reason = _WORDS.get(kind) or message.removeprefix("Value error, ").removeprefix(
+        "Input "
+    ).replace("String ", "")
     return f"{_shown(path, given)} {reason}"
 
 
@@ -185,7 +201,9 @@ def _shown(path: Path, given: Any) -> str:
     if path[:1] == ("upstreams",) and path[2:] == ("url",) and isinstance(given, str):
         return shown_url(given) if _URL.match(given) else "the given value"
     words = {dict: "a mapping", list: "a list", type(None): "nothing"}
-    return words.get(type(given)) or (str(given).lower() if isinstance(given, bool) else repr(given))
+    return words.get(type(given)) or (
+        str(given).lower() if isinstance(given, bool) else repr(given)
+    )
 
 
 def _told(problems: Mapping[Path, str], source: Source, name: str) -> Iterator[str]:
@@ -197,11 +215,17 @@ def _told(problems: Mapping[Path, str], source: Source, name: str) -> Iterator[s
 
 def _place(path: Path, source: Source) -> Any:
     """Of a value, or of what it is missing from."""
-    return next(source.places[path[:length]] for length in range(len(path), -1, -1) if path[:length] in source.places)
+    return next(
+        source.places[path[:length]]
+        for length in range(len(path), -1, -1)
+        if path[:length] in source.places
+    )
 
 
 def _named(path: Path) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{_named_part(part)}" for part in path).removeprefix(".")
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{_named_part(part)}" for part in path
+    ).removeprefix(".")
 
 
 def _named_part(part: str) -> str:

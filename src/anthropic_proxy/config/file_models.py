@@ -48,7 +48,13 @@ class Entry(BaseModel):
     there is such a file, not at each start.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
 
 
 class TimeoutsEntry(Entry):
@@ -63,9 +69,15 @@ class TimeoutsEntry(Entry):
 class LimitsEntry(Entry):
     """How much an upstream is given at a time."""
 
-    concurrency: Annotated[Integer, Field(ge=1)] | None = Field(None, description="requests at a time")
-    queue: Annotated[Integer, Field(ge=0)] = Field(100, description="requests that may wait for their turn")
-    queue_seconds: Annotated[Number, Field(ge=0)] = Field(30, description="how long they may wait, in seconds")
+    concurrency: Annotated[Integer, Field(ge=1)] | None = Field(
+        None, description="requests at a time"
+    )
+    queue: Annotated[Integer, Field(ge=0)] = Field(
+        100, description="requests that may wait for their turn"
+    )
+    queue_seconds: Annotated[Number, Field(ge=0)] = Field(
+        30, description="how long they may wait, in seconds"
+    )
 
 
 FactsEntry = create_model(  # type: ignore[call-overload]
@@ -82,7 +94,10 @@ FactsEntry = create_model(  # type: ignore[call-overload]
 class UpstreamEntry(Entry):
     """One upstream."""
 
-    url: Url = Field(description="the base URL, as SDKs are given it, or the full address of Chat Completions", repr=False)
+    url: Url = Field(
+        description="the base URL, as SDKs are given it, or the full address of Chat Completions",
+        repr=False,
+    )
     key: Key | None = Field(None, description="the key that is sent to it", repr=False)
     keys: Keys = Field(
         (),
@@ -91,20 +106,33 @@ class UpstreamEntry(Entry):
     )
     key_file: KeyFile | None = Field(None, description="a file that holds the key", repr=False)
     keys_file: KeysFile = Field(
-        (), description="a file with a key on each line; lines that begin with # are ignored", repr=False
+        (),
+        description="a file with a key on each line; lines that begin with # are ignored",
+        repr=False,
     )
     passthrough: bool = Field(
-        default=False, description="whether the client's own key is sent, in place of one that is configured"
+        default=False,
+        description="whether the client's own key is sent, in place of one that is configured",
     )
-    api: Api = Field("chat_completions", description="what it speaks; messages is the Anthropic API itself")
-    dialect: DialectName | None = Field(None, description="which kind of server it is; found out by default")
+    api: Api = Field(
+        "chat_completions", description="what it speaks; messages is the Anthropic API itself"
+    )
+    dialect: DialectName | None = Field(
+        None, description="which kind of server it is; found out by default"
+    )
     facts: Annotated[Mapping[str, Any], BeforeValidator(_checked_facts)] = Field(
         {}, description="what of its dialect is different here"
     )
-    headers: Mapping[HeaderName, HeaderValue] = Field({}, description="headers that every request gets", repr=False)
-    query: Mapping[str, str] = Field({}, description="parameters that every address gets", repr=False)
+    headers: Mapping[HeaderName, HeaderValue] = Field(
+        {}, description="headers that every request gets", repr=False
+    )
+    query: Mapping[str, str] = Field(
+        {}, description="parameters that every address gets", repr=False
+    )
     extra_body: Fields = Field(
-        {}, description="fields that every request gets, in place of its own of that name", repr=False
+        {},
+        description="fields that every request gets, in place of its own of that name",
+        repr=False,
     )
     timeouts: TimeoutsEntry = Field(TimeoutsEntry(), description="how long it may take")
     limits: LimitsEntry = Field(LimitsEntry(), description="how much it is given at a time")
@@ -121,14 +149,23 @@ class UpstreamEntry(Entry):
     def _one_source_of_keys(self) -> Self:
         given = [name for name in _KEY_SOURCES if getattr(self, name)]
         if len(given) > 1:
-            raise PydanticCustomError("whole", "only one of {given} may be given", {"given": " and ".join(given)})
+            raise PydanticCustomError(
+                "whole", "only one of {given} may be given", {"given": " and ".join(given)}
+            )
         return self
 
     def with_all_keys(self) -> Self:
         """The same with all its keys in `keys`, wherever they came from."""
         single = [each for each in (self.key, self.key_file) if each]
         keys = (*single, *self.keys, *self.keys_file)
-        return self.model_copy(update={"keys": tuple(filter(None, keys)), "key": None, "key_file": None, "keys_file": ()})
+        return self.model_copy(
+            update={
+                "keys": tuple(filter(None, keys)),
+                "key": None,
+                "key_file": None,
+                "keys_file": (),
+            }
+        )
 
 
 class TargetEntry(Entry):
@@ -136,7 +173,9 @@ class TargetEntry(Entry):
 
     upstream: UpstreamName = Field(description="the name of an upstream")
     model: Text | None = Field(None, description="its name for the model; the client's by default")
-    weight: Annotated[Number, Field(gt=0)] = Field(1, description="its share within its group, beside the others' weights")
+    weight: Annotated[Number, Field(gt=0)] = Field(
+        1, description="its share within its group, beside the others' weights"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -172,8 +211,13 @@ class RouteEntry(Entry):
 class FileEntry(Entry):
     """The whole file."""
 
-    upstreams: Annotated[Mapping[NewName, UpstreamEntry], NotEmpty] = Field(description="the upstreams by name")
-    routes: tuple[RouteEntry, ...] = Field(
-        (), description="who answers what: the first that fits; without one all upstreams, in their order"
+    upstreams: Annotated[Mapping[NewName, UpstreamEntry], NotEmpty] = Field(
+        description="the upstreams by name"
     )
-    aliases: Mapping[Text, TargetEntry] = Field({}, description="targets by the name of a model that clients ask for")
+    routes: tuple[RouteEntry, ...] = Field(
+        (),
+        description="who answers what: the first that fits; without one all upstreams, in their order",
+    )
+    aliases: Mapping[Text, TargetEntry] = Field(
+        {}, description="targets by the name of a model that clients ask for"
+    )

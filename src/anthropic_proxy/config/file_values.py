@@ -70,7 +70,9 @@ def _stripped_key(value: str) -> str:
 
 def _unique_name(name: str, info: ValidationInfo) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError("must be letters, digits, '.', '_' and '-', and begin with a letter or a digit")
+        raise ValueError(
+            "must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"
+        )
     if Counter(each.casefold() for each in _around(info).upstreams)[name.casefold()] > 1:
         raise ValueError("stands there twice: capital letters make no difference")
     return name

@@ -21,7 +21,9 @@ class KeySettings(BaseSettings):
     """Part of `config.Settings`."""
 
     # For those who read these alone.
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     proxy_api_keys: SecretStr | None = Field(
         default=None,
@@ -29,7 +31,9 @@ class KeySettings(BaseSettings):
         description="a list of name=key, or of keys, separated by ; or new lines",
     )
     proxy_api_keys_file: Path | None = Field(
-        default=None, validation_alias="PROXY_API_KEYS_FILE", description="a JSON or YAML file with keys"
+        default=None,
+        validation_alias="PROXY_API_KEYS_FILE",
+        description="a JSON or YAML file with keys",
     )
 
     key_requests_per_minute: int | None = Field(
@@ -58,7 +62,9 @@ class KeySettings(BaseSettings):
         origins = env_values.parts(value) if isinstance(value, str) else value
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin: it has a scheme and a host, and no path")
+                raise ValueError(
+                    f"{origin!r} is no origin: it has a scheme and a host, and no path"
+                )
         return origins
 
     @field_validator("rate_limit_storage_url", mode="after")
@@ -74,7 +80,11 @@ class KeySettings(BaseSettings):
     @property
     def limit_storage(self) -> str:
         """The URL of the storage of counters."""
-        return self.rate_limit_storage_url.get_secret_value() if self.rate_limit_storage_url else "memory://"
+        return (
+            self.rate_limit_storage_url.get_secret_value()
+            if self.rate_limit_storage_url
+            else "memory://"
+        )
 
     @property
     def counts_in_process(self) -> bool:
@@ -86,12 +96,16 @@ class KeySettings(BaseSettings):
         if not self.counts_in_process:
             return self
         # Files called .db are metrics there.
-        return self.model_copy(update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")})
+        return self.model_copy(
+            update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")}
+        )
 
     @property
     def key_limits(self) -> KeyLimits:
         """Of each key that has none of its own."""
-        return KeyLimits(self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month)
+        return KeyLimits(
+            self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month
+        )
 
     @field_validator("proxy_api_keys", mode="after")
     @classmethod

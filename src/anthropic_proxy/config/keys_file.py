@@ -40,7 +40,9 @@ class _Entry(BaseModel):
     name: Annotated[str, AfterValidator(checked_name)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
-    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)] = None
+    models: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)
+    ] = None
     expires: AwareDatetime | None = None
     requests_per_minute: _Limit = None
     tokens_per_minute: _Limit = None
@@ -64,7 +66,10 @@ def parse_file(text: str, name: str) -> tuple[ClientKey, ...]:
         keys = tuple(each.key() for each in entries)
         ClientKeys(keys)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors())
+        problems = (
+            f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
+            for each in error.errors()
+        )
         raise ConfigError("\n".join(f"{_VARIABLE}: {name}: {each}" for each in problems)) from None
     except ValueError as error:
         raise ConfigError(f"{_VARIABLE}: {name}: {error}") from None
@@ -86,12 +91,17 @@ def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> C
     """The keys of the settings; None when clients need none. read: gives the text of a file. Raises ConfigError."""
     if not settings.needs_key:
         if settings.key_limits != KeyLimits():
-            raise ConfigError("KEY_ limits are of clients' keys: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, too")
+            raise ConfigError(
+                "KEY_ limits are of clients' keys: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, too"
+            )
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
     of_variable = parse(secret.get_secret_value()) if secret else ()
     of_file = parse_file(_text(path, read), str(path)) if path else ()
-    keys = [replace(key, limits=key.limits.or_else(settings.key_limits)) for key in (*of_variable, *of_file)]
+    keys = [
+        replace(key, limits=key.limits.or_else(settings.key_limits))
+        for key in (*of_variable, *of_file)
+    ]
     if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
         raise ConfigError(_FORGOTTEN)
     try:
@@ -135,7 +145,9 @@ def change(path: Path, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKe
     and what `changed` raises.
     """
     if path.suffix.lower() != ".json":
-        raise ConfigError(f"{path}: the commands change .json files alone; of others the comments would be lost")
+        raise ConfigError(
+            f"{path}: the commands change .json files alone; of others the comments would be lost"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         before = parse_file(path.read_text("utf-8"), str(path)) if path.exists() else ()
@@ -149,7 +161,9 @@ def _locked(path: Path) -> Iterator[None]:
     """Nobody else changes the file meanwhile. The lock has a file of its own, as the other is replaced."""
     import fcntl  # there is none on Windows
 
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

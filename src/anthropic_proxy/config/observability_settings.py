@@ -9,9 +9,15 @@ from anthropic_proxy.observability.logs import LogFormat
 class ObserveSettings(BaseSettings):
     """Part of `config.Settings`."""
 
-    log_format: LogFormat = Field(default="auto", validation_alias="LOG_FORMAT", description="auto, console or json")
+    log_format: LogFormat = Field(
+        default="auto", validation_alias="LOG_FORMAT", description="auto, console or json"
+    )
     metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, validation_alias="METRICS_PORT", description="a number from 0 to 65535"
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias="METRICS_PORT",
+        description="a number from 0 to 65535",
     )
     metrics_max_models: int = Field(
         default=100, ge=0, validation_alias="METRICS_MAX_MODELS", description="a number from 0 on"

@@ -60,20 +60,28 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
     What is wrong with them is told in the order of the bases, the last one first.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     # What `${VARIABLE}` in the configuration file stands for.
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
     _env_file: Path | None = PrivateAttr(default=None)
 
     signature_secret: SecretStr | None = Field(
-        default=None, validation_alias="SIGNATURE_SECRET", description="a secret that thinking blocks are signed with"
+        default=None,
+        validation_alias="SIGNATURE_SECRET",
+        description="a secret that thinking blocks are signed with",
     )
     reasoning_model: str | None = Field(
-        default=None, validation_alias="REASONING_MODEL", description="an upstream model for requests with thinking"
+        default=None,
+        validation_alias="REASONING_MODEL",
+        description="an upstream model for requests with thinking",
     )
     completion_model: str | None = Field(
-        default=None, validation_alias="COMPLETION_MODEL", description="an upstream model for all other requests"
+        default=None,
+        validation_alias="COMPLETION_MODEL",
+        description="an upstream model for all other requests",
     )
     model_map: Pairs = Field(
         default=None,
@@ -85,7 +93,9 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         validation_alias="MODEL_ALIASES",
         description="a list of alias=upstream-model, separated by ; or new lines",
     )
-    downloads: Fetched = Field(default="public", validation_alias="DOWNLOADS", description="public, off or all")
+    downloads: Fetched = Field(
+        default="public", validation_alias="DOWNLOADS", description="public, off or all"
+    )
     download_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
         validation_alias="DOWNLOAD_ALLOWED_HOSTS",
@@ -129,7 +139,9 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
     def secrets(self) -> tuple[Secret, ...]:
         """What no text may repeat, besides the credentials of upstreams."""
         secrets = (self.signature_secret, self.tls_key_password)
-        proxies = (value for name, value in self._environment.items() if name.lower() in _PROXY_VARIABLES)
+        proxies = (
+            value for name, value in self._environment.items() if name.lower() in _PROXY_VARIABLES
+        )
         return (
             *(Secret(each.get_secret_value()) for each in secrets if each is not None),
             *chain.from_iterable(map(url_secrets, (self.limit_storage, *proxies))),
@@ -209,12 +221,16 @@ def _check_size(env_file: Path | None) -> None:
     if env_file is None:
         return
     if env_file.stat().st_size > MAX_ENV_BYTES:
-        raise ConfigError(f"{env_file}: the file is too large, expected at most {MAX_ENV_BYTES} bytes")
+        raise ConfigError(
+            f"{env_file}: the file is too large, expected at most {MAX_ENV_BYTES} bytes"
+        )
     lengths = {name: len(value) for name, value in os.environ.items()}
     for name, value in dotenv_values(env_file, encoding="utf-8", interpolate=False).items():
         length = sum(_length(atom, lengths) for atom in parse_variables(value or ""))
         if length > MAX_ENV_BYTES:
-            raise ConfigError(f"{env_file}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters")
+            raise ConfigError(
+                f"{env_file}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters"
+            )
         lengths[name] = max(length, lengths.get(name, 0))
 
 
@@ -250,7 +266,9 @@ def _check_authorities(environment: Mapping[str, str]) -> None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
         except ssl.SSLError:
-            raise ConfigError(f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates") from None
+            raise ConfigError(
+                f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates"
+            ) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"SSL_CERT_FILE: {file!r} can't be read: {reason}") from None

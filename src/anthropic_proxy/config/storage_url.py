@@ -12,12 +12,23 @@ IN_PROCESS = frozenset({"memory://", "sqlite:///:memory:"})
 
 # Options of redis-py that can be written in a URL.
 _NUMBERS = frozenset({"db", "protocol", "socket_read_size", "max_connections"})
-_SECONDS = frozenset({"socket_timeout", "socket_connect_timeout", "health_check_interval", "timeout"})
+_SECONDS = frozenset(
+    {"socket_timeout", "socket_connect_timeout", "health_check_interval", "timeout"}
+)
 _OF_REDIS = _NUMBERS | _SECONDS | {"username", "password", "client_name", "socket_keepalive"}
 _OF_TLS = frozenset(
     f"ssl_{name}"
     for name in (
-        *("keyfile", "certfile", "password", "cert_reqs", "ca_certs", "ca_path", "ca_data", "check_hostname"),
+        *(
+            "keyfile",
+            "certfile",
+            "password",
+            "cert_reqs",
+            "ca_certs",
+            "ca_path",
+            "ca_data",
+            "check_hostname",
+        ),
         *("min_version", "ciphers", "include_verify_flags", "exclude_verify_flags"),
     )
 )
@@ -79,12 +90,16 @@ def _check_redis(split: SplitResult) -> None:
 
 def _options(split: SplitResult) -> dict[str, str]:
     if "@" in split.query:
-        raise ValueError("a ? starts the options: write %3F for a ? in a password, and %40 for a @ in an option")
+        raise ValueError(
+            "a ? starts the options: write %3F for a ? in a password, and %40 for a @ in an option"
+        )
     known = _OPTIONS[split.scheme]
     options: dict[str, str] = {}
     for name, value in parse_qsl(split.query, keep_blank_values=True):
         if name not in known:
-            raise ValueError(f"unknown option {_shown(name)}: expected one of {', '.join(sorted(known))}")
+            raise ValueError(
+                f"unknown option {_shown(name)}: expected one of {', '.join(sorted(known))}"
+            )
         if name in options:
             raise ValueError(f"the option {name} is given twice")
         _check_option(name, value)
@@ -103,4 +118,8 @@ def _check_option(name: str, value: str) -> None:
 
 def _shown(name: str) -> str:
     """Return the name of an option; nothing of it where it may be the rest of a password that has a ? in it."""
-    return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(not shown, as it does not look like the name of one)"
+    return (
+        name
+        if re.fullmatch(r"[a-z_]{1,40}", name)
+        else "(not shown, as it does not look like the name of one)"
+    )

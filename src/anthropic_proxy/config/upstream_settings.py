@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode
 
@@ -35,7 +42,9 @@ class UpstreamSettings(BaseSettings):
     """Part of `config.Settings`."""
 
     config_file: Path | None = Field(
-        default=None, validation_alias="CONFIG_FILE", description="a YAML or TOML file with upstreams and routes"
+        default=None,
+        validation_alias="CONFIG_FILE",
+        description="a YAML or TOML file with upstreams and routes",
     )
     upstream_base_url: str | None = Field(
         default=None,
@@ -57,7 +66,9 @@ class UpstreamSettings(BaseSettings):
         description="chat_completions, responses or messages",
     )
     upstream_dialect: str | None = Field(
-        default=None, validation_alias="UPSTREAM_DIALECT", description="the name of a kind of server"
+        default=None,
+        validation_alias="UPSTREAM_DIALECT",
+        description="the name of a kind of server",
     )
     upstream_facts: Pairs = Field(
         default=None,
@@ -70,29 +81,55 @@ class UpstreamSettings(BaseSettings):
         description="a list of name=value or a JSON object of headers",
     )
     upstream_extra_body: Annotated[JsonObject | None, NoDecode] = Field(
-        default=None, validation_alias="UPSTREAM_EXTRA_BODY", description="a JSON object of request fields"
+        default=None,
+        validation_alias="UPSTREAM_EXTRA_BODY",
+        description="a JSON object of request fields",
     )
     upstream_connect_timeout: float = Field(
-        default=10, gt=0, validation_alias="UPSTREAM_CONNECT_TIMEOUT", description="a number of seconds above 0"
+        default=10,
+        gt=0,
+        validation_alias="UPSTREAM_CONNECT_TIMEOUT",
+        description="a number of seconds above 0",
     )
     upstream_first_byte_timeout: float = Field(
-        default=600, gt=0, validation_alias="UPSTREAM_FIRST_BYTE_TIMEOUT", description="a number of seconds above 0"
+        default=600,
+        gt=0,
+        validation_alias="UPSTREAM_FIRST_BYTE_TIMEOUT",
+        description="a number of seconds above 0",
     )
     upstream_idle_timeout: float = Field(
-        default=600, gt=0, validation_alias="UPSTREAM_IDLE_TIMEOUT", description="a number of seconds above 0"
+        default=600,
+        gt=0,
+        validation_alias="UPSTREAM_IDLE_TIMEOUT",
+        description="a number of seconds above 0",
     )
     upstream_total_timeout: float | None = Field(
-        default=None, gt=0, validation_alias="UPSTREAM_TOTAL_TIMEOUT", description="a number of seconds above 0"
+        default=None,
+        gt=0,
+        validation_alias="UPSTREAM_TOTAL_TIMEOUT",
+        description="a number of seconds above 0",
     )
     upstream_concurrency: int | None = Field(
-        default=None, ge=1, validation_alias="UPSTREAM_CONCURRENCY", description="a number from 1 on"
+        default=None,
+        ge=1,
+        validation_alias="UPSTREAM_CONCURRENCY",
+        description="a number from 1 on",
     )
-    upstream_queue: int = Field(default=100, ge=0, validation_alias="UPSTREAM_QUEUE", description="a number from 0 on")
+    upstream_queue: int = Field(
+        default=100, ge=0, validation_alias="UPSTREAM_QUEUE", description="a number from 0 on"
+    )
     upstream_queue_timeout: float = Field(
-        default=30, gt=0, validation_alias="UPSTREAM_QUEUE_TIMEOUT", description="a number of seconds above 0"
+        default=30,
+        gt=0,
+        validation_alias="UPSTREAM_QUEUE_TIMEOUT",
+        description="a number of seconds above 0",
     )
     upstream_retries: int = Field(
-        default=0, ge=0, le=10, validation_alias="UPSTREAM_RETRIES", description="a number from 0 to 10"
+        default=0,
+        ge=0,
+        le=10,
+        validation_alias="UPSTREAM_RETRIES",
+        description="a number from 0 to 10",
     )
     max_upstream_bytes: int = Field(
         default=64 * 1024 * 1024,
@@ -143,7 +180,11 @@ class UpstreamSettings(BaseSettings):
     @field_validator("upstream_extra_body", mode="before")
     @classmethod
     def _is_object(cls, value: Any) -> Any:
-        return env_values.extra_body(env_values.json_object(value)) if isinstance(value, str) else value
+        return (
+            env_values.extra_body(env_values.json_object(value))
+            if isinstance(value, str)
+            else value
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -161,4 +202,8 @@ class UpstreamSettings(BaseSettings):
     @property
     def upstream_keys(self) -> tuple[str, ...]:
         """The keys themselves."""
-        return env_values.parts(self.upstream_api_key.get_secret_value(), ";") if self.upstream_api_key else ()
+        return (
+            env_values.parts(self.upstream_api_key.get_secret_value(), ";")
+            if self.upstream_api_key
+            else ()
+        )

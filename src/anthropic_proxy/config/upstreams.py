@@ -43,7 +43,9 @@ def text_of(path: PurePath) -> str:
     return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def load_routing(settings: Settings, detected: DetectedProfiles = MappingProxyType({}), read: Read = text_of) -> Routing:
+def load_routing(
+    settings: Settings, detected: DetectedProfiles = MappingProxyType({}), read: Read = text_of
+) -> Routing:
     """Return the upstreams and the rules of the configuration.
 
     read: returns the text of a file, and records which files were read. Raises ConfigError.
@@ -106,7 +108,9 @@ def _targets(entries: Iterable[TargetEntry], known: dict[str, Endpoint]) -> tupl
     return tuple(Target(known[entry.upstream], entry.model, entry.weight) for entry in entries)
 
 
-def upstreams_from_settings(settings: Settings, detected: DetectedProfiles = MappingProxyType({})) -> tuple[Endpoint, ...]:
+def upstreams_from_settings(
+    settings: Settings, detected: DetectedProfiles = MappingProxyType({})
+) -> tuple[Endpoint, ...]:
     """The upstreams of the simple variables: one for each URL, in their order. Each is named by its host and port, where
     these tell nothing of a network that clients need not know of, else by its place.
 
@@ -123,7 +127,9 @@ def upstreams_from_settings(settings: Settings, detected: DetectedProfiles = Map
 
 
 def _of_url(name: str, url: str, settings: Settings, detected: DetectedProfiles) -> Endpoint:
-    resolved = resolve_url(url, settings.upstream_dialect, settings.upstream_facts or {}, detected.get(name))
+    resolved = resolve_url(
+        url, settings.upstream_dialect, settings.upstream_facts or {}, detected.get(name)
+    )
     return Endpoint(
         name=name,
         **resolved._asdict(),
@@ -138,7 +144,9 @@ def _of_url(name: str, url: str, settings: Settings, detected: DetectedProfiles)
             settings.upstream_idle_timeout,
             settings.upstream_total_timeout,
         ),
-        limits=Limits(settings.upstream_concurrency, settings.upstream_queue, settings.upstream_queue_timeout),
+        limits=Limits(
+            settings.upstream_concurrency, settings.upstream_queue, settings.upstream_queue_timeout
+        ),
         retries=settings.upstream_retries,
     )
 
@@ -165,7 +173,9 @@ def resolve_url(
     chosen = _chosen(url, dialect, found)
     spoken = with_facts(chosen or GENERIC, facts)
     base, own = api_address(url, spoken.api_path)
-    wanted = {"api-version": spoken.api_version} if spoken.api_version and is_deployment(base) else {}
+    wanted = (
+        {"api-version": spoken.api_version} if spoken.api_version and is_deployment(base) else {}
+    )
     return ResolvedURL(base, {**wanted, **own, **query}, spoken, is_guessed=chosen is None)
 
 
@@ -200,7 +210,9 @@ def routing_from_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -
         rules.append(Rule(_groups(endpoints, settings.reasoning_model), thinking=True))
     if settings.completion_model:
         rules.append(Rule(_groups(endpoints, settings.completion_model), thinking=False))
-    aliases = {alias: _groups(endpoints, model) for alias, model in (settings.model_aliases or {}).items()}
+    aliases = {
+        alias: _groups(endpoints, model) for alias, model in (settings.model_aliases or {}).items()
+    }
     return Routing(endpoints, tuple(rules), aliases)
 
 

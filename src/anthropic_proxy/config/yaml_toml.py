@@ -54,7 +54,9 @@ def parse_text(text: str, name: str) -> Source:
     if ending not in _READERS:
         raise ConfigError(f"{name}: the file's name must end in {', '.join(_READERS)}")
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"{name}: the file is too long: {len(text)} characters, expected at most {MAX_CHARACTERS}")
+        raise ConfigError(
+            f"{name}: the file is too long: {len(text)} characters, expected at most {MAX_CHARACTERS}"
+        )
     return _READERS[ending](text.removeprefix("\ufeff"), name)
 
 
@@ -101,7 +103,9 @@ _PLAIN: tuple[tuple[str, str, str], ...] = (
 _TAG = "tag:yaml.org,2002:"
 for _type, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(
-        _TAG + _type, re.compile(rf"(?:{_pattern})\Z"), [*_first, *([""] if _type == "null" else [])]
+        _TAG + _type,
+        re.compile(rf"(?:{_pattern})\Z"),
+        [*_first, *([""] if _type == "null" else [])],
     )
 
 
@@ -159,9 +163,14 @@ class _Builder:
             raise _refusal(node, _TOO_DEEP)
         inside = (*parents, node)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return {key: self.build(value, (*path, key), inside) for key, value in self._members(node, path)}
+            return {
+                key: self.build(value, (*path, key), inside)
+                for key, value in self._members(node, path)
+            }
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return [self.build(item, (*path, index), inside) for index, item in enumerate(node.value)]
+            return [
+                self.build(item, (*path, index), inside) for index, item in enumerate(node.value)
+            ]
         return _scalar(node)
 
     def _members(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node]]:
@@ -170,7 +179,10 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal(key, "a key must be a text")
             if key.value in lines:
-                raise _refusal(key, f"the key {shown_name(key.value)} stands in line {lines[key.value]} already")
+                raise _refusal(
+                    key,
+                    f"the key {shown_name(key.value)} stands in line {lines[key.value]} already",
+                )
             lines[key.value] = key.start_mark.line + 1
             self._places[*path, key.value] = _place(key.start_mark)
             yield key.value, value
@@ -179,7 +191,9 @@ class _Builder:
 def _scalar(node: yaml.Node) -> Any:
     if node.tag not in _SCALARS:
         is_own = node.tag.startswith(_TAG)
-        raise _refusal(node, f"the tag {node.tag.replace(_TAG, '!!')} is not taken" if is_own else _NO_TAGS)
+        raise _refusal(
+            node, f"the tag {node.tag.replace(_TAG, '!!')} is not taken" if is_own else _NO_TAGS
+        )
     try:
         return _SCALARS[node.tag](node.value)
     except (KeyError, ValueError):
@@ -214,7 +228,9 @@ def _toml(text: str, name: str) -> Source:
     long_key = _LONG_KEY.search(text)
     if long_key:
         place = Place(text.count("\n", 0, long_key.start()) + 1)
-        raise ConfigError(f"{located(name, place)}: a key has too many parts, expected at most {MAX_DEPTH}")
+        raise ConfigError(
+            f"{located(name, place)}: a key has too many parts, expected at most {MAX_DEPTH}"
+        )
     try:
         value = tomllib.loads(text)
         return Source(value, _toml_places(text, name))
@@ -224,7 +240,11 @@ def _toml(text: str, name: str) -> Source:
         raise ConfigError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
         found = _TOML_PLACE.search(str(error))
-        place = Place(int(found[1]), int(found[2])) if found and found[1] else Place(len(text.splitlines()) or 1)
+        place = (
+            Place(int(found[1]), int(found[2]))
+            if found and found[1]
+            else Place(len(text.splitlines()) or 1)
+        )
         reason = str(error)[: found.start()] if found else str(error)
         raise ConfigError(f"{located(name, place)}: {reason}") from None
 
@@ -244,7 +264,9 @@ def _toml_places(text: str, name: str) -> dict[Path, Place]:
             if len(path) > MAX_DEPTH:
                 raise ConfigError(f"{located(name, Place(line))}: {_TOO_DEEP}")
         if len(places) > MAX_VALUES:
-            raise ConfigError(f"{located(name, Place(line))}: too many values, expected at most {MAX_VALUES}")
+            raise ConfigError(
+                f"{located(name, Place(line))}: too many values, expected at most {MAX_VALUES}"
+            )
     return places
 
 
@@ -298,7 +320,13 @@ def _prefixes(path: Path) -> Iterator[Path]:
 
 
 def _paths(value: Any, base: Path) -> Iterator[Path]:
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    members = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, member in members:
         yield (*base, key)
         yield from _paths(member, (*base, key))
@@ -309,5 +337,9 @@ def located(name: str, place: Place) -> str:
     return f"{name}:{place.line}:{place.column}" if place.column else f"{name}:{place.line}"
 
 
-_READERS: Mapping[str, Callable[[str, str], Source]] = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+_READERS: Mapping[str, Callable[[str, str], Source]] = {
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".toml": _toml,
+}
 CONFIG_ENDINGS = frozenset(_READERS)

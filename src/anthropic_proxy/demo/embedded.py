@@ -101,7 +101,9 @@ def _healthy_address(child: Child) -> str | None:
 def answers(base_url: str) -> bool:
     """Whether `GET /health` of a server gives 200."""
     # Not with httpx: the server's own process imports this module too, and would load it for nothing.
-    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=HEALTH_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(
+        urlsplit(base_url).netloc, timeout=HEALTH_TIMEOUT_SECONDS
+    )
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -131,11 +133,15 @@ def serve(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
         _give_each_thread_a_core(cpu, threads)
     params.use_jinja = True
     # The template that comes with the model has no tools.
-    params.chat_template = resources.files(__package__).joinpath("small.jinja").read_text(encoding="utf-8")
+    params.chat_template = (
+        resources.files(__package__).joinpath("small.jinja").read_text(encoding="utf-8")
+    )
     params.enable_reasoning = 0
     params.endpoint_metrics = params.endpoint_props = True
     params.cache_ram_mib = 0
-    params.warmup = params.fit_params = False  # both cost start time, and there is no device memory to fit into
+    params.warmup = params.fit_params = (
+        False  # both cost start time, and there is no device memory to fit into
+    )
     server = library.Server(params)
     sys.stdout.write(f"READY {server.listening_address}\n")
     sys.stdout.flush()
@@ -161,11 +167,19 @@ def _give_each_thread_a_core(cpu: Any, threads: int) -> None:
 
 def main() -> None:
     """`python -m anthropic_proxy.demo.embedded --port N`: the server in the foreground."""
-    parser = argparse.ArgumentParser(prog="python -m anthropic_proxy.demo.embedded", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m anthropic_proxy.demo.embedded", description=main.__doc__
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes any free one")
-    parser.add_argument("--ctx", type=int, default=CONTEXT_TOKENS, help="context in tokens, shared by all slots")
-    parser.add_argument("--parallel", type=int, default=PARALLEL, help="requests answered at the same time")
+    parser.add_argument(
+        "--port", type=int, required=True, help="port to listen on; 0 takes any free one"
+    )
+    parser.add_argument(
+        "--ctx", type=int, default=CONTEXT_TOKENS, help="context in tokens, shared by all slots"
+    )
+    parser.add_argument(
+        "--parallel", type=int, default=PARALLEL, help="requests answered at the same time"
+    )
     parser.add_argument("--threads", type=int, default=THREADS, help="threads that compute")
     serve(**vars(parser.parse_args()))
 

@@ -24,7 +24,9 @@ TAIL_LINES = 12
 
 # All that a child inherits of our environment. A list of what to keep, since what to drop (keys, model names, proxies
 # of the user) has no end.
-KEPT_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"})
+KEPT_VARIABLES = frozenset(
+    {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"}
+)
 
 Progress = Callable[[float], None]
 Found = TypeVar("Found")
@@ -56,7 +58,9 @@ class Child:
         if (code := self._process.poll()) is not None:
             raise self.failed(f"ended with code {code}")
 
-    def wait_for(self, look: Callable[[], Found | None], timeout: float, progress: Progress | None = None) -> Found:
+    def wait_for(
+        self, look: Callable[[], Found | None], timeout: float, progress: Progress | None = None
+    ) -> Found:
         """Call `look` until it gives something and return that.
 
         `timeout` is in seconds; `progress` is told the seconds waited so far before each look. Raises ChildError.
@@ -86,7 +90,9 @@ class Child:
 
 
 @contextmanager
-def started(name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]) -> Iterator[Child]:
+def started(
+    name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]
+) -> Iterator[Child]:
     """Run `python -m COMMAND` in `directory` with a clean environment plus `extra`, and stop it at the end.
 
     `name` is what messages call it; its output goes to a file in `directory`.
@@ -113,7 +119,9 @@ def started(name: str, command: Sequence[str], directory: Path, extra: Mapping[s
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """The variables for a child: KEPT_VARIABLES, and our own import path, since the child runs in another directory."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return {name: value for name, value in ours.items() if name in KEPT_VARIABLES} | {"PYTHONPATH": path}
+    return {name: value for name, value in ours.items() if name in KEPT_VARIABLES} | {
+        "PYTHONPATH": path
+    }
 
 
 def main(command: Sequence[str]) -> int:

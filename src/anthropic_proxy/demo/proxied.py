@@ -39,11 +39,15 @@ def running(upstream: str, progress: Progress | None = None) -> Iterator[Server]
 
 
 def _start(stack: ExitStack, upstream: str, progress: Progress | None) -> Server:
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-demo-")))
+    directory = Path(
+        stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-demo-"))
+    )
     (directory / ".env").touch()
     port = str(_free_port())
     command = ["anthropic_proxy", "--host", "127.0.0.1", "--port", port]
-    child = stack.enter_context(started("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream}))
+    child = stack.enter_context(
+        started("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream})
+    )
     base_url = f"http://127.0.0.1:{port}"
     child.wait_for(lambda: answers(base_url) or None, START_TIMEOUT_SECONDS, progress)
     return Server(base_url, child)

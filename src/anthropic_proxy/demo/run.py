@@ -63,12 +63,18 @@ def _demo(screen: Screen, *, serve: bool) -> None:
     embedded.require("anthropic")
     threading.Thread(target=steps.preload, daemon=True).start()
     with (
-        embedded.running(progress=partial(screen.waiting, "Starting SmolLM2-135M on llama.cpp's server")) as model,
+        embedded.running(
+            progress=partial(screen.waiting, "Starting SmolLM2-135M on llama.cpp's server")
+        ) as model,
         _announced(screen),
-        proxied.running(model.base_url, partial(screen.waiting, "Starting the proxy in front of it")) as proxy,
+        proxied.running(
+            model.base_url, partial(screen.waiting, "Starting the proxy in front of it")
+        ) as proxy,
         _announced(screen),
     ):
-        screen.line(f"anthropic SDK -> proxy {proxy.base_url} -> OpenAI-compatible server {model.base_url}")
+        screen.line(
+            f"anthropic SDK -> proxy {proxy.base_url} -> OpenAI-compatible server {model.base_url}"
+        )
         converse(screen, model, proxy)
         if serve:
             _keep_running(screen, model, proxy)
@@ -97,7 +103,9 @@ def converse(screen: Screen, model: Server, proxy: Server) -> None:
             screen.line(f"  {json.dumps(steps.structured(client))}")
         screen.title("3. An answer from a tool's result (a replayed tool_use and tool_result)")
         screen.line(f"  > {steps.TOOL_PROMPT}")
-        screen.line(f"  {steps.TOOL['name']}({json.dumps(steps.TOOL_INPUT)}) = {steps.TOOL_RESULT!r}")
+        screen.line(
+            f"  {steps.TOOL['name']}({json.dumps(steps.TOOL_INPUT)}) = {steps.TOOL_RESULT!r}"
+        )
         with watched("answer from a tool's result"):
             screen.line(f"  {steps.after_tool(client)}")
     with watched("figures"):
@@ -129,7 +137,9 @@ def _step(servers: tuple[Server, ...], name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        time.sleep(NOTICE_SECONDS)  # a server that died under the step needs a moment to be seen as gone
+        time.sleep(
+            NOTICE_SECONDS
+        )  # a server that died under the step needs a moment to be seen as gone
         for server in servers:
             server.child.check()
         met = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
@@ -141,8 +151,12 @@ def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
     body = {"model": MODEL, "max_tokens": 60, "stream": True, "messages": [question]}
     screen.title("Both run until Ctrl-C")
     screen.line(f"  proxy  {proxy.base_url}  (Anthropic Messages API; its log: {proxy.child.log})")
-    screen.line(f"  model  {model.base_url}  (OpenAI Chat Completions API; its log: {model.child.log})")
-    screen.line(f"  curl -N {proxy.base_url}/v1/messages -H 'content-type: application/json' -d '{json.dumps(body)}'")
+    screen.line(
+        f"  model  {model.base_url}  (OpenAI Chat Completions API; its log: {model.child.log})"
+    )
+    screen.line(
+        f"  curl -N {proxy.base_url}/v1/messages -H 'content-type: application/json' -d '{json.dumps(body)}'"
+    )
     try:
         while True:
             model.child.check()

@@ -28,7 +28,11 @@ TIMEOUT_SECONDS = 60.0
 STREAM_PROMPT = "What does a translator do? Answer in one sentence."
 
 STRUCTURED_PROMPT = "Maria is 34 years old and lives in Lisbon. Extract name, age and city."
-FIELDS: dict[str, tuple[str, type]] = {"name": ("string", str), "age": ("integer", int), "city": ("string", str)}
+FIELDS: dict[str, tuple[str, type]] = {
+    "name": ("string", str),
+    "age": ("integer", int),
+    "city": ("string", str),
+}
 SCHEMA: dict[str, object] = {
     "type": "object",
     "properties": {field: {"type": json_type} for field, (json_type, _) in FIELDS.items()},
@@ -43,15 +47,24 @@ TOOL_EVIDENCE = "18"  # only the tool's result says it, so an answer with it has
 TOOL: "ToolParam" = {
     "name": "get_weather",
     "description": "Weather in a city.",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
 }
 REPLAY: "list[MessageParam]" = [
     {"role": "user", "content": TOOL_PROMPT},
     {
         "role": "assistant",
-        "content": [{"type": "tool_use", "id": "toolu_demo", "name": TOOL["name"], "input": TOOL_INPUT}],
+        "content": [
+            {"type": "tool_use", "id": "toolu_demo", "name": TOOL["name"], "input": TOOL_INPUT}
+        ],
     },
-    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_demo", "content": TOOL_RESULT}]},
+    {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": "toolu_demo", "content": TOOL_RESULT}],
+    },
 ]
 
 
@@ -119,7 +132,9 @@ def parse(text: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         raise StepError(f"the answer is not JSON ({error}): {text!r}") from None
-    types = {name: type(field) for name, field in value.items()} if isinstance(value, dict) else None
+    types = (
+        {name: type(field) for name, field in value.items()} if isinstance(value, dict) else None
+    )
     if types != {name: python_type for name, (_, python_type) in FIELDS.items()}:
         raise StepError(f"the answer does not fit the schema: {text!r}")
     return dict(value)

@@ -65,7 +65,9 @@ class ApiError(Exception):
     @property
     def type(self) -> str:
         """The Anthropic error type that goes with the status."""
-        return TYPE_BY_STATUS.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return TYPE_BY_STATUS.get(
+            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+        )
 
     def body(self, request_id: str) -> JsonObject:
         """The envelope `{"type": "error", "error": {...}, "request_id": ...}`: a response body, or a stream event."""
@@ -91,7 +93,13 @@ class NativeError(ApiError):
     raw: the envelope as it came; envelope: the same, parsed, with an `error` that is an object.
     """
 
-    def __init__(self, status: int, raw: bytes, envelope: JsonObject, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        raw: bytes,
+        envelope: JsonObject,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(status, str(envelope["error"].get("message", "")), headers)
         self.upstream_status = status
         self._raw = raw

@@ -78,13 +78,18 @@ class Redactor:
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
         """Of secrets that are found by their length alone, and of those that are found after a name."""
-        values = {secret.value for secret in self._secrets if len(secret.value) >= _MIN_TOKEN_LENGTH}
+        values = {
+            secret.value for secret in self._secrets if len(secret.value) >= _MIN_TOKEN_LENGTH
+        }
         short = [secret for secret in self._secrets if len(secret.value) < _MIN_TOKEN_LENGTH]
         return _anywhere(values, self._addresses), _after_a_name(short)
 
     @cached_property
     def _longest(self) -> int:
-        return max(map(_longest_form, (*(secret.value for secret in self._secrets), *self._addresses)), default=0)
+        return max(
+            map(_longest_form, (*(secret.value for secret in self._secrets), *self._addresses)),
+            default=0,
+        )
 
     def redact(self, text: str) -> str:
         """Return the text with each secret replaced by `***`, in linear time."""
@@ -99,7 +104,11 @@ class Redactor:
         """Return the redacted beginning of a text of any length, which does not end within a secret."""
         redacted = self.redact(text[:MAX_SEARCHED])
         # The last characters may be the first part of a secret.
-        return redacted if len(text) <= MAX_SEARCHED else redacted[: max(len(redacted) - self._longest, 0)]
+        return (
+            redacted
+            if len(text) <= MAX_SEARCHED
+            else redacted[: max(len(redacted) - self._longest, 0)]
+        )
 
 
 NO_SECRETS = Redactor()
@@ -133,9 +142,13 @@ def url_secrets(url: str) -> Iterator[Secret]:
     login, _, _ = (url.partition("//")[2] or url).rpartition("@")
     if login:
         user, colon, password = login.partition(":")
-        yield from _login_secrets(user, password) if colon else (Secret(user), Secret(unquote(user)))
+        yield from (
+            _login_secrets(user, password) if colon else (Secret(user), Secret(unquote(user)))
+        )
         # A parser that splits a password at such a character repeats a part of it.
-        yield from (Secret(part) for part in re.split(r"[/?#@]", password) if len(part) >= _MIN_TOKEN_LENGTH)
+        yield from (
+            Secret(part) for part in re.split(r"[/?#@]", password) if len(part) >= _MIN_TOKEN_LENGTH
+        )
     query = re.split(r"[?#]", url, maxsplit=1)[1:]
     for name, value in parse_qsl(query[0] if query else ""):
         yield from parameter_secrets(name, value)
@@ -172,7 +185,10 @@ def shown_url(text: str) -> str:
 
 _LOGIN_OR_QUERY = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
 # The usual prefixes of keys, or a long run with letters and digits.
-_KEY_LIKE = re.compile(r"(?:sk|pk|rk|gsk|xai|hf|ghp|nvapi)[-_].*|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+=-]{20,}", re.DOTALL)
+_KEY_LIKE = re.compile(
+    r"(?:sk|pk|rk|gsk|xai|hf|ghp|nvapi)[-_].*|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+=-]{20,}",
+    re.DOTALL,
+)
 
 
 def mask_client_keys(text: str, is_key: Callable[[str], bool]) -> str:
@@ -187,8 +203,16 @@ def mask_client_keys(text: str, is_key: Callable[[str], bool]) -> str:
 _MAX_KEY_LENGTH = 256
 _TOKENS = tuple(
     # Only at its end `=` is a part of a key, in base64.
-    re.compile(rf"(?<!{characters}){characters}{{{_MIN_TOKEN_LENGTH},{_MAX_KEY_LENGTH}}}{end}(?!{characters})", re.ASCII)
-    for characters, end in ((r"[^\s\"'`<>]", ""), (r"[\w.~+/-]", "={0,2}"), (r"[\w.~+-]", "={0,2}"), (r"[\w-]", ""))
+    re.compile(
+        rf"(?<!{characters}){characters}{{{_MIN_TOKEN_LENGTH},{_MAX_KEY_LENGTH}}}{end}(?!{characters})",
+        re.ASCII,
+    )
+    for characters, end in (
+        (r"[^\s\"'`<>]", ""),
+        (r"[\w.~+/-]", "={0,2}"),
+        (r"[\w.~+-]", "={0,2}"),
+        (r"[\w-]", ""),
+    )
 )
 
 
@@ -199,7 +223,9 @@ def loggable_path(path: str, is_key: Callable[[str], bool]) -> str:
     masked, and so are segments after the eighth.
     """
     first, *segments = path.split("/", _MAX_SEGMENTS + 1)
-    shown = [segment if _is_loggable(segment, is_key) else MASK for segment in segments[:_MAX_SEGMENTS]]
+    shown = [
+        segment if _is_loggable(segment, is_key) else MASK for segment in segments[:_MAX_SEGMENTS]
+    ]
     rest = [MASK] if len(segments) > _MAX_SEGMENTS else []
     return "/".join([first if _is_loggable(first, is_key) else MASK, *shown, *rest])
 
@@ -211,7 +237,11 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._~-]{0,16}")
 def _is_loggable(segment: str, is_key: Callable[[str], bool]) -> bool:
     if not _SEGMENT.fullmatch(segment) or is_key_like(segment):
         return False
-    bounds = [0, *(end for mark in re.finditer(r"[._~-]", segment) for end in mark.span()), len(segment)]
+    bounds = [
+        0,
+        *(end for mark in re.finditer(r"[._~-]", segment) for end in mark.span()),
+        len(segment),
+    ]
     return not any(is_key(segment[start:end]) for start, end in combinations(bounds, 2))
 
 
@@ -330,7 +360,9 @@ _JSON_ESCAPES = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
 def _longest_form(value: str) -> int:
     """Return how many characters a value has at most in any form."""
-    return sum(1 if re.fullmatch(_UNCHANGED, character) else _LONGEST_CHARACTER for character in value)
+    return sum(
+        1 if re.fullmatch(_UNCHANGED, character) else _LONGEST_CHARACTER for character in value
+    )
 
 
 def _longest_run(value: str) -> str:

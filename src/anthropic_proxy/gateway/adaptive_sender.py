@@ -55,7 +55,9 @@ class Sender:
             self._models.popitem(last=False)
         return known
 
-    async def send(self, outgoing: Outgoing, read: Callable[[Call, JsonObject], Awaitable[_Answer]]) -> _Answer:
+    async def send(
+        self, outgoing: Outgoing, read: Callable[[Call, JsonObject], Awaitable[_Answer]]
+    ) -> _Answer:
         """What `read` makes of a good reply, and of the request of Chat Completions that was sent for it. Raises ApiError.
 
         Some upstreams refuse within a reply that began well, so refusals that `read` raises are mended as well.
@@ -71,14 +73,21 @@ class Sender:
                 reason, request_id = error.failure.shown, outgoing.request_id
                 self.metrics.changed(outgoing.client.endpoint.name, change.change)
                 self._log.info(
-                    "request changed", request_id=request_id, change=change.change, field=change.field, reason=reason
+                    "request changed",
+                    request_id=request_id,
+                    change=change.change,
+                    field=change.field,
+                    reason=reason,
                 )
             else:
                 attempt.accepted(time.monotonic())
                 return answer
 
     async def _once(
-        self, outgoing: Outgoing, body: JsonObject, read: Callable[[Call, JsonObject], Awaitable[_Answer]]
+        self,
+        outgoing: Outgoing,
+        body: JsonObject,
+        read: Callable[[Call, JsonObject], Awaitable[_Answer]],
     ) -> _Answer:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
         payload = dumps({**api.to_body(body), **client.endpoint.extra_body})
@@ -111,7 +120,9 @@ class Sender:
     async def _failure(
         self, client: EndpointClient, reply: Call | Reply, request_id: str, path: str = ""
     ) -> upstream_errors.Failure:
-        return upstream_errors.read(reply.status, reply.headers, await self.read(reply, request_id), client.source, path)
+        return upstream_errors.read(
+            reply.status, reply.headers, await self.read(reply, request_id), client.source, path
+        )
 
 
 def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseException) -> None:
@@ -119,7 +130,9 @@ def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseExcep
 
     The media type alone decides nothing: some servers give a wrong one to a right answer.
     """
-    is_about_content = isinstance(error, ApiError) and not isinstance(error, upstream_errors.FailureError | UpstreamError)
+    is_about_content = isinstance(error, ApiError) and not isinstance(
+        error, upstream_errors.FailureError | UpstreamError
+    )
     if is_about_content and upstream_errors.is_page(reply.headers):
         raise upstream_errors.no_api(client.source) from error
 

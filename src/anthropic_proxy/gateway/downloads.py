@@ -75,7 +75,9 @@ class _Budget:
     def spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise DownloadError(f"files of a request may have {MAX_BYTES // 1024 // 1024} MB together")
+            raise DownloadError(
+                f"files of a request may have {MAX_BYTES // 1024 // 1024} MB together"
+            )
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ class Downloads:
         budget = _Budget(self._max_bytes)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {remote: group.create_task(self._source(remote, budget)) for remote in wanted}
+                tasks = {
+                    remote: group.create_task(self._source(remote, budget)) for remote in wanted
+                }
         except ExceptionGroup as failed:
             # The others were cancelled for the first, or failed with it.
             raise failed.exceptions[0] from failed
@@ -128,9 +132,14 @@ class Downloads:
         self._refuse_many_copies(wanted, sources)
         return inlined(request, sources)
 
-    def _refuse_many_copies(self, wanted: Counter[Remote], sources: dict[Remote, JsonObject]) -> None:
+    def _refuse_many_copies(
+        self, wanted: Counter[Remote], sources: dict[Remote, JsonObject]
+    ) -> None:
         """Raise ApiError (400) where files that the request names often have too many bytes together, in base64."""
-        if sum(count * len(sources[remote]["data"]) for remote, count in wanted.items()) > self._max_bytes * 4 // 3 + 4:
+        if (
+            sum(count * len(sources[remote]["data"]) for remote, count in wanted.items())
+            > self._max_bytes * 4 // 3 + 4
+        ):
             megabytes = self._max_bytes // 1024 // 1024
             raise invalid_request(
                 f"messages: files named by address may have {megabytes} MB together, counted as often as they are named"
@@ -193,7 +202,9 @@ class Downloads:
             async for piece in response.content.iter_any():
                 budget.spend(len(piece))
                 body += piece
-            return _Body(bytes(body), not _NOT_KEPT.search(response.headers.get("cache-control", "")))
+            return _Body(
+                bytes(body), not _NOT_KEPT.search(response.headers.get("cache-control", ""))
+            )
 
     def _refuse_unless_allowed(self, url: URL) -> None:
         if self._policy.fetched == "off":
@@ -206,7 +217,9 @@ class Downloads:
     def _open(self) -> aiohttp.ClientSession:
         """The session, made within the event loop that uses it."""
         if self._session is None:
-            checked: dict[str, Any] = {"socket_factory": _public_socket} if self._policy.public_only else {}
+            checked: dict[str, Any] = (
+                {"socket_factory": _public_socket} if self._policy.public_only else {}
+            )
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, **checked),
                 headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
@@ -231,7 +244,11 @@ def is_public(host: str) -> bool:
             return is_public(str(within))
         if address not in _IPV6_PUBLIC:
             return False
-    return address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC)
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in network for network in _NOT_PUBLIC)
+    )
 
 
 def _public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -244,15 +261,23 @@ def _public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _media_type(data: bytes, kind: str) -> str:
     """By the first bytes of the file, whatever its server says. Raises DownloadError for what is not of that kind."""
     is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    found = "image/webp" if is_webp else next((name for magic, name in _MAGIC if data.startswith(magic)), "")
+    found = (
+        "image/webp"
+        if is_webp
+        else next((name for magic, name in _MAGIC if data.startswith(magic)), "")
+    )
     if not found.startswith(_KINDS[kind]):
-        raise DownloadError("it is no PDF" if kind == "document" else "it is no JPEG, PNG, GIF or WebP image")
+        raise DownloadError(
+            "it is no PDF" if kind == "document" else "it is no JPEG, PNG, GIF or WebP image"
+        )
     return found
 
 
 def _reason(error: Exception) -> str:
     """In our words: the library's hold addresses of the network that the proxy stands in."""
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublicError):
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, NotPublicError
+    ):
         return "its host has no public address (DOWNLOAD_ALLOWED_HOSTS of the proxy can name it)"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host is unknown"
@@ -264,4 +289,6 @@ def _reason(error: Exception) -> str:
 def _to_api_error(url: str, reason: str) -> ApiError:
     """The path and query of an address may be secret; errors are logged."""
     host = re.split(r"[/?#\\]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2][:253]
-    return invalid_request(f"Unable to download the file. Please verify the URL and try again. ({host}: {reason})")
+    return invalid_request(
+        f"Unable to download the file. Please verify the URL and try again. ({host}: {reason})"
+    )

@@ -44,7 +44,9 @@ class Exchange:
     @property
     def lesson(self) -> "_Lesson":
         """What its answer will teach."""
-        return _Lesson(self.body["model"], forbids_thinking(self.body), self.spec.input_estimate, self.estimate)
+        return _Lesson(
+            self.body["model"], forbids_thinking(self.body), self.spec.input_estimate, self.estimate
+        )
 
 
 @dataclass(frozen=True)
@@ -68,28 +70,41 @@ class Answering:
         self._threads = threads
         self._log = sender.log
 
-    async def answer(self, request: JsonObject, exchange: Exchange) -> JsonObject | AnswerStream | list[JsonObject]:
+    async def answer(
+        self, request: JsonObject, exchange: Exchange
+    ) -> JsonObject | AnswerStream | list[JsonObject]:
         """A message, or the events of one, as the request wants it. Raises ApiError."""
         if request["max_tokens"] == 0:
             events = no_tokens(exchange.spec)
             return events if request.get("stream") else collect.to_message(events)
         if request.get("stream"):
             return await self._stream(exchange)
-        return await (self._collected(exchange) if exchange.spec.stop_sequences else self.whole(exchange))
+        return await (
+            self._collected(exchange) if exchange.spec.stop_sequences else self.whole(exchange)
+        )
 
     async def whole(self, exchange: Exchange) -> JsonObject:
         """The message, read whole. Raises ApiError."""
-        message, translator = await self._send(exchange, exchange.body, partial(self._message, exchange))
+        message, translator = await self._send(
+            exchange, exchange.body, partial(self._message, exchange)
+        )
         self._learn(exchange.lesson, translator)
         exchange.progress.observation.answered(
-            message["usage"], message["stop_reason"], len(translator.calls.calls), translator.calls.repairs
+            message["usage"],
+            message["stop_reason"],
+            len(translator.calls.calls),
+            translator.calls.repairs,
         )
         return message
 
-    async def _message(self, exchange: Exchange, reply: Call) -> tuple[JsonObject, StreamTranslator]:
+    async def _message(
+        self, exchange: Exchange, reply: Call
+    ) -> tuple[JsonObject, StreamTranslator]:
         raw = await self._sender.read(reply, exchange.request_id)
         translator = StreamTranslator(exchange.spec)
-        return await self._threads.run_if_large(raw, lambda: _to_message(raw, translator)), translator
+        return await self._threads.run_if_large(
+            raw, lambda: _to_message(raw, translator)
+        ), translator
 
     async def _collected(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
@@ -105,8 +120,13 @@ class Answering:
 
     async def _stream(self, exchange: Exchange) -> AnswerStream:
         has_options = exchange.client.endpoint.dialect.stream_options
-        streaming = {"stream": True, **({"stream_options": {"include_usage": True}} if has_options else {})}
-        return await self._send(exchange, exchange.body | streaming, partial(self._opened, exchange))
+        streaming = {
+            "stream": True,
+            **({"stream_options": {"include_usage": True}} if has_options else {}),
+        }
+        return await self._send(
+            exchange, exchange.body | streaming, partial(self._opened, exchange)
+        )
 
     async def _opened(self, exchange: Exchange, reply: Call) -> AnswerStream:
         translator = StreamTranslator(exchange.spec)
@@ -115,31 +135,51 @@ class Answering:
             translator,
             exchange.request_id,
             threads=self._threads,
-            on_read=partial(self._log.body, "upstream read", exchange.request_id) if self._log.verbose else None,
-            on_end=partial(self._stream_ended, exchange.lesson, exchange.progress.observation, translator),
+            on_read=partial(self._log.body, "upstream read", exchange.request_id)
+            if self._log.verbose
+            else None,
+            on_end=partial(
+                self._stream_ended, exchange.lesson, exchange.progress.observation, translator
+            ),
         )
         await opened(stream)
         exchange.progress.observation.content_begins()
         return stream
 
-    async def _send(self, exchange: Exchange, body: JsonObject, read: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
+    async def _send(
+        self, exchange: Exchange, body: JsonObject, read: Callable[[Call], Awaitable[_Answer]]
+    ) -> _Answer:
         """What `read` makes of the upstream's reply, once its status is known to be good. Raises ApiError."""
         headers = exchange.progress.headers
         unavailable = headers.get(UNAVAILABLE_HEADER)
 
         async def accepted(reply: Call, sent: JsonObject) -> _Answer:
-            left_out = [client_name(exchange.spec.tool_names, name).name for name in missing_tools(exchange.body, sent)]
+            left_out = [
+                client_name(exchange.spec.tool_names, name).name
+                for name in missing_tools(exchange.body, sent)
+            ]
             headers.update(unavailable_header([*filter(None, [unavailable]), *left_out]))
             headers.update(rate_limits(reply.headers))
             exchange.progress.accepted.set()
             return await read(reply)
 
         return await self._sender.send(
-            Outgoing(exchange.client, exchange.spec.api, body, exchange.request_id, exchange.spec.input_estimate), accepted
+            Outgoing(
+                exchange.client,
+                exchange.spec.api,
+                body,
+                exchange.request_id,
+                exchange.spec.input_estimate,
+            ),
+            accepted,
         )
 
     def _stream_ended(
-        self, lesson: _Lesson, observation: Observation, translator: StreamTranslator, stream: AnswerStream
+        self,
+        lesson: _Lesson,
+        observation: Observation,
+        translator: StreamTranslator,
+        stream: AnswerStream,
     ) -> None:
         for error in (stream.error, stream.unforeseen):
             # Of a stream that did not start its caller tells.
@@ -149,7 +189,9 @@ class Answering:
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
             usage = stream.usage or translator.usage_so_far
-            observation.answered(usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs)
+            observation.answered(
+                usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs
+            )
         self._learn(lesson, translator)
 
     def _learn(self, lesson: _Lesson, translator: StreamTranslator) -> None:

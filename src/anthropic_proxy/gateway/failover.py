@@ -37,7 +37,10 @@ class Attempts:
         self._budget = RetryBudget(time.monotonic)
 
     async def first_answer(
-        self, routes: Sequence[Route], answer: Callable[[Route], Awaitable[_Answer]], progress: Progress
+        self,
+        routes: Sequence[Route],
+        answer: Callable[[Route], Awaitable[_Answer]],
+        progress: Progress,
     ) -> _Answer:
         """The answer of the first route that gives one. Raises ApiError: what is wrong with the request itself, else what
         the first route said, which is the one that was meant.
@@ -60,7 +63,12 @@ class Attempts:
         raise errors[0]
 
     async def _by_one(
-        self, route: Route, answer: Callable[[Route], Awaitable[_Answer]], *, alone: bool, progress: Progress
+        self,
+        route: Route,
+        answer: Callable[[Route], Awaitable[_Answer]],
+        *,
+        alone: bool,
+        progress: Progress,
     ) -> _Answer:
         observation = progress.observation
         attempt = 0
@@ -78,7 +86,9 @@ class Attempts:
                 attempt += 1
                 await asyncio.sleep(delay)
 
-    def _delay(self, error: ApiError, attempt: int, route: Route, repeats: Repeats, *, alone: bool) -> float | None:
+    def _delay(
+        self, error: ApiError, attempt: int, route: Route, repeats: Repeats, *, alone: bool
+    ) -> float | None:
         """Seconds until the same route is asked again; None when it is not. attempt: repetitions that were made."""
         if _is_about_the_request(error):
             return None
@@ -93,7 +103,9 @@ class Attempts:
             return None
         return delay if self._budget.take() else None
 
-    def _told(self, route: Route, error: ApiError, request_id: str, what: str, *, is_only: bool = False) -> None:
+    def _told(
+        self, route: Route, error: ApiError, request_id: str, what: str, *, is_only: bool = False
+    ) -> None:
         # Where nothing else was tried, the line of the request says the same.
         write = self._log.debug if what == "given up" and is_only else self._log.warning
         write(

@@ -73,7 +73,9 @@ class Parts:
         signer = Signer(secret.get_secret_value() if secret else None)
         report = process.shortages.report
         downloads = Downloads(settings.download_policy, on_shortage=report)
-        preparation = Preparation(signer, downloads, PdfReader(process.log, on_shortage=report), process.threads)
+        preparation = Preparation(
+            signer, downloads, PdfReader(process.log, on_shortage=report), process.threads
+        )
         return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
 
     def fit(self, settings: Settings) -> bool:
@@ -96,7 +98,9 @@ class Process:
 class Gateway:
     """Serves checked requests, as one configuration says. `catalogue` has the models."""
 
-    def __init__(self, parts: Parts, known: Routing, process: Process, previous: "Gateway | None" = None) -> None:
+    def __init__(
+        self, parts: Parts, known: Routing, process: Process, previous: "Gateway | None" = None
+    ) -> None:
         """previous: the gateway of the configuration before. What is known of upstreams that are still the same is kept:
         their slots, breakers and keys, and what was learned of their models.
         """
@@ -106,7 +110,9 @@ class Gateway:
         self._attempts = Attempts(process.log, process.metrics)
         self._routing = known
         kept = previous._kept(parts, known) if previous else {}  # noqa: SLF001 - another of the same
-        self._serving = {each.name: kept.get(each.name) or self._serving_by(each) for each in known.endpoints}
+        self._serving = {
+            each.name: kept.get(each.name) or self._serving_by(each) for each in known.endpoints
+        }
         self.catalogue = Catalogue(self._routing, self._serving)
 
     def upstreams(self) -> dict[str, bool]:
@@ -125,11 +131,17 @@ class Gateway:
         work = self._attempts.first_answer(routes, partial(self._answer, asked), asked.progress)
         if not asked.request.get("stream"):
             return Answer(await work, asked.progress.headers, asked.progress.status)
-        events = cast("Coroutine[Any, Any, Prepared]", work)  # no message is made where a stream is wanted
+        events = cast(
+            "Coroutine[Any, Any, Prepared]", work
+        )  # no message is made where a stream is wanted
         # A stream that is passed through has its own beginning.
-        opening: Callable[[], list[JsonObject]] = list if any(map(_is_native, routes)) else asked.opening
+        opening: Callable[[], list[JsonObject]] = (
+            list if any(map(_is_native, routes)) else asked.opening
+        )
         on_error = partial(self._broken_off, observation)
-        stream = await opened(PendingStream(events, opening, asked.request_id, on_error, asked.progress.accepted))
+        stream = await opened(
+            PendingStream(events, opening, asked.request_id, on_error, asked.progress.accepted)
+        )
         return Answer(stream, asked.progress.headers, asked.progress.status)
 
     async def count_tokens(self, body: Body, client: Client, observation: Observation) -> Answer:
@@ -148,7 +160,11 @@ class Gateway:
         is_alone = len(self._routing.endpoints) == 1
         if parts is not self._parts or is_alone != (len(known.endpoints) == 1):
             return {}
-        return {each.name: self._serving[each.name] for each in self._routing.endpoints if each in known.endpoints}
+        return {
+            each.name: self._serving[each.name]
+            for each in self._routing.endpoints
+            if each in known.endpoints
+        }
 
     def _serving_by(self, endpoint: Endpoint) -> Serving | Passing:
         parts, process = self._parts, self._process
@@ -157,7 +173,9 @@ class Gateway:
         if endpoint.api == "messages":
             return Passing(client, process.log)
         sender = Sender(process.log, process.metrics)
-        return Serving(client, parts.preparation, parts.signer, sender, calls_in_text=parts.recovers_calls)
+        return Serving(
+            client, parts.preparation, parts.signer, sender, calls_in_text=parts.recovers_calls
+        )
 
     def _routes(self, asked: Asked) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
@@ -168,14 +186,18 @@ class Gateway:
                 raise asked.refusal
             found = list(filter(_is_native, found))
         # Those that fail are kept for the case that all do.
-        return sorted(found, key=lambda route: self._serving[route.endpoint.name].client.is_left_alone)
+        return sorted(
+            found, key=lambda route: self._serving[route.endpoint.name].client.is_left_alone
+        )
 
     def _input_tokens(self, asked: Asked) -> int:
         """The size of a request, before it is known who answers it."""
         if asked.refusal is not None:
             return len(asked.raw) // _BYTES_PER_TOKEN
         first = self._routing.endpoints[0]
-        return self._serving[first.name].estimate(asked.request, Route(first, asked.request["model"]))
+        return self._serving[first.name].estimate(
+            asked.request, Route(first, asked.request["model"])
+        )
 
     async def _answer(self, asked: Asked, chosen: Route) -> Content:
         return await self._serving[chosen.endpoint.name].answer(asked, chosen)
@@ -186,7 +208,9 @@ class Generations:
     began with.
     """
 
-    def __init__(self, settings: Settings, known: Routing, log: Log, metrics: Metrics, shortages: ShortageLog) -> None:
+    def __init__(
+        self, settings: Settings, known: Routing, log: Log, metrics: Metrics, shortages: ShortageLog
+    ) -> None:
         upstream = Upstream(max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report)
         self._process = Process(log, metrics, upstream, shortages, TranslationThreads())
         self._parts = [Parts.of(settings, self._process)]
@@ -216,7 +240,10 @@ class Generations:
 
 
 def _asked(body: Body, client: Client, observation: Observation) -> Asked:
-    observation.model, observation.is_stream = body.request["model"], bool(body.request.get("stream"))
+    observation.model, observation.is_stream = (
+        body.request["model"],
+        bool(body.request.get("stream")),
+    )
     return Asked(body.request, Progress(observation), client, body.raw, _refusal(body))
 
 
@@ -234,4 +261,6 @@ def _refusal(body: Body) -> ApiError | None:
 def _no_threads() -> ApiError:
     """On this code the SDKs send the whole conversation again, and from then on without a thread."""
     details = {"error_code": "thread_unsupported_request", "unsupported": []}
-    return ApiError(400, "thread: this server keeps no threads; send the whole conversation", details=details)
+    return ApiError(
+        400, "thread: this server keeps no threads; send the whole conversation", details=details
+    )

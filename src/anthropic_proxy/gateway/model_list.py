@@ -9,7 +9,12 @@ from anthropic_proxy.gateway.passthrough_backend import Passing
 from anthropic_proxy.gateway.translating_backend import Serving
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route, Routing, routes
-from anthropic_proxy.translate.model_list import MAX_LIMIT, configured_models, to_model_infos, with_aliases
+from anthropic_proxy.translate.model_list import (
+    MAX_LIMIT,
+    configured_models,
+    to_model_infos,
+    with_aliases,
+)
 from anthropic_proxy.translate.upstream_errors import is_page, no_api
 from anthropic_proxy.upstream.retry import Repeats
 from anthropic_proxy.wire.json_codec import JsonObject, loads
@@ -52,12 +57,19 @@ class Catalogue:
 
     def _known_of(self, model_id: str) -> JsonObject:
         groups = self._routing.groups({"model": model_id, "messages": []}, lambda: 0)
-        return {"targets": [self._told(route) for group in groups for route in routes(group, model_id)]}
+        return {
+            "targets": [self._told(route) for group in groups for route in routes(group, model_id)]
+        }
 
     def _told(self, route: Route) -> JsonObject:
         serving, endpoint = self._serving[route.endpoint.name], route.endpoint
         learned = serving.learned(route.model)
-        told = {"upstream": endpoint.name, "model": route.model, "api": endpoint.api, "dialect": endpoint.dialect.name}
+        told = {
+            "upstream": endpoint.name,
+            "model": route.model,
+            "api": endpoint.api,
+            "dialect": endpoint.dialect.name,
+        }
         return {**told, "left_alone": serving.client.is_left_alone, "learned": learned}
 
     async def model(self, model_id: str, client: Client, observation: Observation) -> JsonObject:
@@ -77,7 +89,9 @@ class Catalogue:
         """The name under which a model is listed."""
         return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
 
-    async def _in_time(self, serving: Serving | Passing, client: Client, observation: Observation) -> list[JsonObject]:
+    async def _in_time(
+        self, serving: Serving | Passing, client: Client, observation: Observation
+    ) -> list[JsonObject]:
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await self._offered(serving, client, observation)
@@ -85,7 +99,9 @@ class Catalogue:
             text = f"The upstream {serving.client.endpoint.name} did not send its list of models within {_PATIENCE} s"
             raise ApiError(504, text) from None
 
-    async def _offered(self, serving: Serving | Passing, client: Client, observation: Observation) -> list[JsonObject]:
+    async def _offered(
+        self, serving: Serving | Passing, client: Client, observation: Observation
+    ) -> list[JsonObject]:
         asking = serving.client.for_client(client, observation, Repeats())
         endpoint = asking.endpoint
         is_native = endpoint.api == "messages"
@@ -99,7 +115,10 @@ class Catalogue:
         if offered is None:
             if is_page(reply.headers):
                 raise no_api(asking.source)
-            raise ApiError(500, f"The upstream {endpoint.name} answered 200 with something that is no list of models")
+            raise ApiError(
+                500,
+                f"The upstream {endpoint.name} answered 200 with something that is no list of models",
+            )
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
 
 

@@ -90,7 +90,9 @@ class Learned:
         }
 
     def _forget(self, now: float) -> None:
-        self._changes = {key: known for key, known in self._changes.items() if now - known.since < _KEPT}
+        self._changes = {
+            key: known for key, known in self._changes.items() if now - known.since < _KEPT
+        }
         if now - self._window_since >= _KEPT:
             self.window = 0
         if now - self._api_since >= _KEPT:
@@ -111,7 +113,11 @@ class Attempt:
     def refused(self, failure: Failure, now: float) -> Adjustment | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
         self._known.has_refused(failure, now)
-        if self._known.api is None and self._api is APIS["chat_completions"] and wants_responses(failure):
+        if (
+            self._known.api is None
+            and self._api is APIS["chat_completions"]
+            and wants_responses(failure)
+        ):
             return None
         change = self._change(failure) if len(self._made) < _MOST_CHANGES else None
         if change is None:
@@ -126,7 +132,9 @@ class Attempt:
         return change
 
     def _change(self, failure: Failure) -> Adjustment | None:
-        return self._api.adjustment(failure, self.body) or adjustment_for(self._api.as_chat_failure(failure), self.body)
+        return self._api.adjustment(failure, self.body) or adjustment_for(
+            self._api.as_chat_failure(failure), self.body
+        )
 
     def accepted(self, now: float) -> None:
         """The model answers: what was changed is remembered, as far as it is about the model."""

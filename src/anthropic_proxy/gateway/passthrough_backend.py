@@ -37,16 +37,25 @@ class Passing:
     async def answer(self, asked: Asked, chosen: Route) -> bytes | PassedStream:
         """The answer of the chosen model. Raises ApiError."""
         client, endpoint = (
-            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
+            self.client.for_client(
+                asked.client, asked.progress.observation, asked.progress.repeats
+            ),
             chosen.endpoint,
         )
         payload = passthrough.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
-        self._log.debug("begun", request_id=asked.request_id, upstream=endpoint.name, upstream_model=chosen.model)
+        self._log.debug(
+            "begun",
+            request_id=asked.request_id,
+            upstream=endpoint.name,
+            upstream_model=chosen.model,
+        )
         self._log.body("upstream request", asked.request_id, payload)
         asked.progress.begins(chosen)
         reply = await client.post(endpoint.url("/messages", asked.client.query), payload)
         if reply.status >= 300:
-            raise self._failed(client, reply, await self._read(reply, asked.request_id), "/messages")
+            raise self._failed(
+                client, reply, await self._read(reply, asked.request_id), "/messages"
+            )
         asked.progress.status = reply.status
         asked.progress.headers |= passthrough.response_headers(_headers(client, reply))
         if asked.request.get("stream"):
@@ -72,14 +81,18 @@ class Passing:
     async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
         """The upstream's count, or an estimate where it can't count. Raises ApiError."""
         client, endpoint = (
-            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats),
+            self.client.for_client(
+                asked.client, asked.progress.observation, asked.progress.repeats
+            ),
             chosen.endpoint,
         )
         payload = passthrough.payload(asked.raw, asked.request, chosen.model, {})
         asked.progress.begins(chosen)
         try:
             async with asyncio.timeout(_COUNT_SECONDS):
-                reply = await client.ask(endpoint.url("/messages/count_tokens", asked.client.query), payload)
+                reply = await client.ask(
+                    endpoint.url("/messages/count_tokens", asked.client.query), payload
+                )
         except (TimeoutError, UpstreamError):
             return self._estimated(asked, chosen)
         if reply.status in NOT_THERE:
@@ -110,11 +123,19 @@ class Passing:
             raise asked.refusal
         return {"input_tokens": self.estimate(asked.request, chosen)}
 
-    def _stream(self, observation: Observation, client: EndpointClient, reply: Call) -> PassedStream:
+    def _stream(
+        self, observation: Observation, client: EndpointClient, reply: Call
+    ) -> PassedStream:
         # It lasts: the request, which may have megabytes, must not be within its reach.
-        seen = partial(self._log.body, "upstream read", observation.request_id) if self._log.verbose else None
+        seen = (
+            partial(self._log.body, "upstream read", observation.request_id)
+            if self._log.verbose
+            else None
+        )
         ended = partial(self._stream_ended, observation)
-        return PassedStream(reply, client.source, observation.request_id, on_read=seen, on_end=ended)
+        return PassedStream(
+            reply, client.source, observation.request_id, on_read=seen, on_end=ended
+        )
 
     def _stream_ended(self, observation: Observation, stream: PassedStream) -> None:
         if stream.error is not None:
@@ -137,7 +158,9 @@ class Passing:
         self._log.body("upstream answer", request_id, raw)
         return raw
 
-    def _failed(self, client: EndpointClient, reply: Call | Reply, raw: bytes, path: str = "") -> ApiError:
+    def _failed(
+        self, client: EndpointClient, reply: Call | Reply, raw: bytes, path: str = ""
+    ) -> ApiError:
         """What the client is told of an answer that is none."""
         endpoint = client.endpoint
         is_about_key = reply.status in (401, 403)
@@ -151,7 +174,9 @@ class Passing:
 def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:
     """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
     source = client.source
-    return {name: value for name, value in reply.headers.items() if source.redact_whole(value) == value}
+    return {
+        name: value for name, value in reply.headers.items() if source.redact_whole(value) == value
+    }
 
 
 def _refuse_secrets(client: EndpointClient, reply: Call | Reply, raw: bytes) -> None:

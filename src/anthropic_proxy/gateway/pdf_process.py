@@ -142,7 +142,11 @@ class PdfReader:
         if "problem" in told:
             raise ApiError(400, str(told["problem"]))
         self._refuse_when_closed()
-        self._log.error("PDF reader failed", exit_code=result.code, stderr=result.errors.decode("utf-8", "replace"))
+        self._log.error(
+            "PDF reader failed",
+            exit_code=result.code,
+            stderr=result.errors.decode("utf-8", "replace"),
+        )
         raise _error_of_death(result)
 
 

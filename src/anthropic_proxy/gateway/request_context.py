@@ -66,5 +66,7 @@ class Asked:
     def opening(self) -> list[JsonObject]:
         """The events with which every stream begins, for one whose answer is yet to come."""
         usage = to_usage(None, input_estimate=self.progress.input_estimate, output_estimate=0)
-        message = events.message(self.message_id, self.request["model"], usage) | diagnostics(self.request)
+        message = events.message(self.message_id, self.request["model"], usage) | diagnostics(
+            self.request
+        )
         return [events.message_start(message), events.ping()]

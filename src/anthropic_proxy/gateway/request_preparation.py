@@ -31,7 +31,9 @@ class Preparation:
     threads: those that translate large requests; the caller closes them.
     """
 
-    def __init__(self, signer: Signer, downloads: Downloads, reader: PdfReader, threads: TranslationThreads) -> None:
+    def __init__(
+        self, signer: Signer, downloads: Downloads, reader: PdfReader, threads: TranslationThreads
+    ) -> None:
         self.threads = threads
         self._signer = signer
         self._downloads = downloads
@@ -42,7 +44,9 @@ class Preparation:
         """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
         PDFs are read. Raises ApiError.
         """
-        return await self._translated(await self._downloads.inlined(request, route.dialect), route, caller)
+        return await self._translated(
+            await self._downloads.inlined(request, route.dialect), route, caller
+        )
 
     async def to_count(self, request: JsonObject, route: Route) -> Translated:
         """The request as its tokens are counted: nothing is fetched. Raises ApiError, also for documents to be fetched."""

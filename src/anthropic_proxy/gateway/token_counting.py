@@ -19,7 +19,11 @@ from anthropic_proxy.translate.compaction_blocks import without_compaction_block
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import Translated
 from anthropic_proxy.translate.tokens.calibration import TokenRatios
-from anthropic_proxy.translate.tokens.estimate import Estimate, estimate_request, estimate_untranslated
+from anthropic_proxy.translate.tokens.estimate import (
+    Estimate,
+    estimate_request,
+    estimate_untranslated,
+)
 from anthropic_proxy.upstream.client import EndpointClient
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
@@ -108,10 +112,16 @@ class TokenCounter:
             # One asks, and the others that count for this model meanwhile wait for the outcome.
             async with known.asking:
                 if known.way is None:
-                    return await self._find_way(known, client, body) if self._clock() >= known.quiet_until else None
+                    return (
+                        await self._find_way(known, client, body)
+                        if self._clock() >= known.quiet_until
+                        else None
+                    )
         return await self._go(known, known.way, client, body)
 
-    async def _find_way(self, known: _Known, client: EndpointClient, body: JsonObject) -> int | None:
+    async def _find_way(
+        self, known: _Known, client: EndpointClient, body: JsonObject
+    ) -> int | None:
         pause = _PAUSE_UNKNOWN
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -129,7 +139,9 @@ class TokenCounter:
         known.quiet_until = self._clock() + pause
         return None
 
-    async def _go(self, known: _Known, way: "_Way", client: EndpointClient, body: JsonObject) -> int | None:
+    async def _go(
+        self, known: _Known, way: "_Way", client: EndpointClient, body: JsonObject
+    ) -> int | None:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 return await way(partial(_ask, client), client.endpoint, body)
@@ -163,14 +175,20 @@ _Way = Callable[[_Ask, Endpoint, JsonObject], Awaitable[int | None]]
 
 async def _by_input_tokens(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
     """llama.cpp since 2026: the whole request, images included. Measured: the same as its answers report."""
-    return _number((await ask(endpoint.url("/chat/completions/input_tokens"), body)).get("input_tokens"))
+    return _number(
+        (await ask(endpoint.url("/chat/completions/input_tokens"), body)).get("input_tokens")
+    )
 
 
 async def _by_messages(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
     """vLLM (TokenizeChatRequest in its API reference) and what follows it. Images would count as their place holders."""
     _refuse_media(body)
     question: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
-    return _number((await ask(endpoint.root_url("/tokenize"), question | {"add_generation_prompt": True})).get("count"))
+    return _number(
+        (await ask(endpoint.root_url("/tokenize"), question | {"add_generation_prompt": True})).get(
+            "count"
+        )
+    )
 
 
 async def _by_template(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
@@ -189,9 +207,18 @@ _WAYS: tuple[_Way, ...] = (_by_input_tokens, _by_messages, _by_template)
 
 def _refuse_media(body: JsonObject) -> None:
     contents = (message.get("content") for message in body["messages"])
-    if any(part["type"] != "text" for content in contents if isinstance(content, list) for part in content):
+    if any(
+        part["type"] != "text"
+        for content in contents
+        if isinstance(content, list)
+        for part in content
+    ):
         raise _RefusedError(not_there=False)
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
+        else None
+    )

@@ -56,7 +56,13 @@ class Serving:
     """
 
     def __init__(
-        self, client: EndpointClient, preparation: Preparation, signer: Signer, sender: Sender, *, calls_in_text: bool
+        self,
+        client: EndpointClient,
+        preparation: Preparation,
+        signer: Signer,
+        sender: Sender,
+        *,
+        calls_in_text: bool,
     ) -> None:
         self.client = client
         self.sender = sender
@@ -78,7 +84,11 @@ class Serving:
                 if api is None or self.client.endpoint.api != "chat_completions":
                     raise
                 self._log.info(
-                    "api changed", request_id=asked.request_id, model=chosen.model, api=api, reason=error.message
+                    "api changed",
+                    request_id=asked.request_id,
+                    model=chosen.model,
+                    api=api,
+                    reason=error.message,
                 )
                 self.sender.metrics.changed(self.client.endpoint.name, f"api_{api}")
                 known.asked_by(api, time.monotonic())
@@ -105,7 +115,11 @@ class Serving:
     async def count_tokens(self, asked: Asked, chosen: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
         return await self._counter.count(
-            self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats), asked.request, chosen
+            self.client.for_client(
+                asked.client, asked.progress.observation, asked.progress.repeats
+            ),
+            asked.request,
+            chosen,
         )
 
     async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
@@ -120,34 +134,51 @@ class Serving:
         """Input tokens of a checked request, without translating it or asking the upstream."""
         return self._counter.estimate(chosen, request)
 
-    async def _exchange(self, asked: Asked, request: JsonObject, chosen: Route, api: Api) -> Exchange:
+    async def _exchange(
+        self, asked: Asked, request: JsonObject, chosen: Route, api: Api
+    ) -> Exchange:
         translated = await self._preparation.to_answer(request, chosen, asked.client.key)
         self._log.ignored(translated.notes.ignored)
         estimate = estimate_request(translated.body)
-        client = self.client.for_client(asked.client, asked.progress.observation, asked.progress.repeats)
+        client = self.client.for_client(
+            asked.client, asked.progress.observation, asked.progress.repeats
+        )
         progress = asked.progress
         progress.input_estimate = self._counter.predict(chosen.model, estimate)
         spec = self._spec(request, translated, asked, client.source, api)
-        self._log.debug("begun", request_id=asked.request_id, **_summary(request, translated.body, chosen))
+        self._log.debug(
+            "begun", request_id=asked.request_id, **_summary(request, translated.body, chosen)
+        )
         progress.begins(chosen)
         progress.headers.update(unavailable_header(translated.notes.unavailable))
         return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)
 
     async def _compacted(
-        self, asked: Asked, request: JsonObject, chosen: Route, exchange: Exchange, wanted: compaction.Wanted
+        self,
+        asked: Asked,
+        request: JsonObject,
+        chosen: Route,
+        exchange: Exchange,
+        wanted: compaction.Wanted,
     ) -> Content:
         """The summary that the request wants, and the answer that goes on from it."""
-        asking = await self._exchange(asked, compaction.summary_request(request, wanted), chosen, exchange.spec.api)
+        asking = await self._exchange(
+            asked, compaction.summary_request(request, wanted), chosen, exchange.spec.api
+        )
         hidden = replace(asking, spec=replace(asking.spec, reasoning=Reasoning.HIDDEN))
         made = compaction.made(await self._answering.whole(hidden), request, wanted)
         if wanted.ends_with(made):
             events = compaction.alone(exchange.spec, made, wanted)
             return events if request.get("stream") else collect.to_message(events)
-        following = await self._exchange(asked, compaction.continued(request, made), chosen, exchange.spec.api)
+        following = await self._exchange(
+            asked, compaction.continued(request, made), chosen, exchange.spec.api
+        )
         spec = replace(exchange.spec, compaction=made, input_estimate=following.spec.input_estimate)
         return await self._answering.answer(request, replace(following, spec=spec))
 
-    def _spec(self, request: JsonObject, translated: Translated, asked: Asked, source: Source, api: Api) -> AnswerSpec:
+    def _spec(
+        self, request: JsonObject, translated: Translated, asked: Asked, source: Source, api: Api
+    ) -> AnswerSpec:
         body = translated.body
         known = self.sender.learned(body["model"])
         return AnswerSpec(

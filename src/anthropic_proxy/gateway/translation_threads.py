@@ -25,7 +25,9 @@ class TranslationThreads:
 
     async def run(self, translate: Callable[[], _Result]) -> _Result:
         """Return `translate()`, which runs in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _without_collection, translate)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, _without_collection, translate
+        )
 
     async def run_if_large(self, response: bytes, translate: Callable[[], _Result]) -> _Result:
         """Return `translate()`, which translates a whole response and runs in a thread when that is large."""

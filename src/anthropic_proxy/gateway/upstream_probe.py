@@ -113,9 +113,13 @@ class Prober:
     async def _probe_due(self, upstream: Upstream) -> bool:
         """Probe the upstreams that are new, or were not reached; return whether all are reached."""
         endpoints = self._endpoints()
-        self._outcomes = {each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)}
+        self._outcomes = {
+            each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)
+        }
         due = [
-            each for each in endpoints if each.name not in self._outcomes or not self._outcomes[each.name][1].is_reachable
+            each
+            for each in endpoints
+            if each.name not in self._outcomes or not self._outcomes[each.name][1].is_reachable
         ]
         await asyncio.gather(*(self._probe(each, upstream) for each in due))
         return all(probe.is_reachable for _, probe in self._outcomes.values())
@@ -150,7 +154,10 @@ class Prober:
             "hint": _hint(found),
         }
         write = self._log.info if found.is_good else self._log.warning
-        write(UPSTREAM_PROBED, **{name: value for name, value in values.items() if value not in (None, "")})
+        write(
+            UPSTREAM_PROBED,
+            **{name: value for name, value in values.items() if value not in (None, "")},
+        )
 
 
 async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:
@@ -172,7 +179,9 @@ async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) ->
         if path is None or key is None:
             return found
         # Its list of models is open to all.
-        return replace(found, key=_key_state(endpoint, key, (await _get(endpoint, path, key, upstream))[0]))
+        return replace(
+            found, key=_key_state(endpoint, key, (await _get(endpoint, path, key, upstream))[0])
+        )
     except ApiError as error:
         is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
         is_own = isinstance(error, OwnShortageError)
@@ -180,24 +189,36 @@ async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) ->
         return Probe(is_reachable=is_own or not is_unreachable, reason=reason)
 
 
-async def _get(endpoint: Endpoint, path: str, key: str | None, upstream: Upstream) -> tuple[int, Mapping[str, str], bytes]:
+async def _get(
+    endpoint: Endpoint, path: str, key: str | None, upstream: Upstream
+) -> tuple[int, Mapping[str, str], bytes]:
     headers = headers_for(replace(endpoint, key_passthrough=False), key, NOBODY)
-    reply = await upstream.get(endpoint.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, endpoint.name)
+    reply = await upstream.get(
+        endpoint.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, endpoint.name
+    )
     try:
         return reply.status, reply.headers, await reply.read()
     finally:
         await reply.aclose()
 
 
-def _read(endpoint: Endpoint, key: str | None, status: int, headers: Mapping[str, str], raw: bytes) -> Probe:
+def _read(
+    endpoint: Endpoint, key: str | None, status: int, headers: Mapping[str, str], raw: bytes
+) -> Probe:
     """Return what an answer to a request for the list of models says."""
-    found = Probe(is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers))
+    found = Probe(
+        is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers)
+    )
     if status == 200:
         models = _models(raw)
         if models is not None:
             return replace(found, models=models)
         is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
-        kind = "a web page: that is no OpenAI-compatible API" if is_web_page else "200 without a list of models"
+        kind = (
+            "a web page: that is no OpenAI-compatible API"
+            if is_web_page
+            else "200 without a list of models"
+        )
         return replace(found, reason=f"answered {kind}", key="not checked")
     if status in (401, 403) or status in NOT_THERE:
         return found

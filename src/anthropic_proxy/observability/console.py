@@ -25,8 +25,24 @@ _SHOWN_OF_ID = 8
 # Fields that the short line of a request has in a form of its own. With `--debug` the whole id is shown as well.
 _SHORT = frozenset(
     {
-        *("event", "level", "timestamp", "model", "method", "path", "status", "seconds", "first_token_seconds"),
-        *("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "stop_reason"),
+        *(
+            "event",
+            "level",
+            "timestamp",
+            "model",
+            "method",
+            "path",
+            "status",
+            "seconds",
+            "first_token_seconds",
+        ),
+        *(
+            "input_tokens",
+            "output_tokens",
+            "cache_read_tokens",
+            "cache_creation_tokens",
+            "stop_reason",
+        ),
         *("retries", "failovers", "error_type", "message", "upstream_url", "hint"),
     }
 )
@@ -146,7 +162,9 @@ def _short_id(request_id: str) -> str:
 
 
 def _any_event(event: Mapping[str, Any]) -> str:
-    fields = {name: value for name, value in event.items() if name not in ("event", "level", "timestamp")}
+    fields = {
+        name: value for name, value in event.items() if name not in ("event", "level", "timestamp")
+    }
     name = _one_line(str(event["event"]))
     return f"{name}  {_fields(fields)}" if fields else name
 

@@ -43,8 +43,14 @@ class Rendered:
 def _is_open_metrics(media_range: str) -> bool:
     """Whether a media range is OpenMetrics 1.x, or has no version."""
     media_type, *parameters = (part.strip() for part in media_range.split(";"))
-    versions = [value for name, _, value in (each.partition("=") for each in parameters) if name == "version"]
-    return media_type == "application/openmetrics-text" and all(version.startswith("1.") for version in versions)
+    versions = [
+        value
+        for name, _, value in (each.partition("=") for each in parameters)
+        if name == "version"
+    ]
+    return media_type == "application/openmetrics-text" and all(
+        version.startswith("1.") for version in versions
+    )
 
 
 class Exposition:
@@ -53,7 +59,12 @@ class Exposition:
     refresh: called in the event loop before each rendering. clock: monotonic time in seconds.
     """
 
-    def __init__(self, metrics: Metrics, refresh: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        refresh: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._metrics = metrics
         self._refresh = refresh
         self._clock = clock
@@ -86,4 +97,7 @@ class Exposition:
         text, content_type = self._metrics.exposition(form.media_type)
         if not form.is_gzip:
             return Rendered(text, {"content-type": content_type})
-        return Rendered(gzip.compress(text, _GZIP_LEVEL), {"content-type": content_type, "content-encoding": "gzip"})
+        return Rendered(
+            gzip.compress(text, _GZIP_LEVEL),
+            {"content-type": content_type, "content-encoding": "gzip"},
+        )

@@ -127,7 +127,9 @@ class LogWriter:
 
     def _report(self, dropped: int) -> None:
         """Write a line on dropped lines; where that fails, the next line says it."""
-        if dropped and not self._put(self._note(dropped).encode(self._encoding, "backslashreplace")):
+        if dropped and not self._put(
+            self._note(dropped).encode(self._encoding, "backslashreplace")
+        ):
             with self._changed:
                 self._dropped += dropped
 
@@ -136,7 +138,10 @@ class LogWriter:
         try:
             while line:
                 line = line[self._written(line) :]
-        except (OSError, ValueError):  # ValueError: `select` takes no descriptor that is closed or very large
+        except (
+            OSError,
+            ValueError,
+        ):  # ValueError: `select` takes no descriptor that is closed or very large
             return False
         return True
 

@@ -37,7 +37,9 @@ _BASE64_SHOWN = 24
 _MAX_KINDS = 1000
 
 
-def configure(*, debug: bool, form: LogFormat = "auto", in_thread: bool = False) -> LogWriter | None:
+def configure(
+    *, debug: bool, form: LogFormat = "auto", in_thread: bool = False
+) -> LogWriter | None:
     """Set up logging for this process.
 
     debug: lets the debug level through. form: for people (`console`), or a JSON object for each line (`json`); `auto` is
@@ -94,7 +96,12 @@ def is_terminal() -> bool:
 
 def json_line(level: str, event: str, **values: object) -> str:
     """Return a line of the JSON log, for what is reported before and after there is a log."""
-    line = {**values, "event": event, "level": level, "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
+    line = {
+        **values,
+        "event": event,
+        "level": level,
+        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
     return dumps(line).decode()
 
 
@@ -196,8 +203,12 @@ class Log:
         """Return the text without secrets and keys of clients, and with long base64 data cut."""
         text = _request_redactor.get().redact(self._redactor.redact(text))
         if len(text) >= _SHORTEST_BASE64:
-            text = _BASE64.sub(lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", text)
-        return text if self.is_client_key is _is_no_key else mask_client_keys(text, self.is_client_key)
+            text = _BASE64.sub(
+                lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", text
+            )
+        return (
+            text if self.is_client_key is _is_no_key else mask_client_keys(text, self.is_client_key)
+        )
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._safe(values))
@@ -240,4 +251,7 @@ class Log:
         if error:
             shown = error if isinstance(error, BaseException) else sys.exc_info()[1]
             values["exception"] = "".join(traceback.format_exception(shown)).rstrip()
-        return {name: self.redacted(value) if isinstance(value, str) else value for name, value in values.items()}
+        return {
+            name: self.redacted(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }

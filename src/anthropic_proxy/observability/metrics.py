@@ -73,7 +73,9 @@ class Metrics:
         if observation.operation == "other":
             return
         error_type = _error_type_label(observation.error_type or "")
-        self._duration.labels(observation.operation, upstream, error_type).observe(observation.seconds)
+        self._duration.labels(observation.operation, upstream, error_type).observe(
+            observation.seconds
+        )
         if observation.operation == "chat":
             self._answered(observation, model, upstream)
 
@@ -82,7 +84,10 @@ class Metrics:
             self._streams.labels(upstream, observation.outcome).inc()
         if not observation.error_type:
             self._model_duration.labels(model, upstream).observe(observation.seconds)
-        first_token, per_token = observation.seconds_to_first_token, observation.seconds_per_output_token
+        first_token, per_token = (
+            observation.seconds_to_first_token,
+            observation.seconds_per_output_token,
+        )
         if first_token is not None:
             self._first_token.labels("chat", upstream).observe(first_token)
             self._model_first_token.labels(model, upstream).observe(first_token)
@@ -93,7 +98,9 @@ class Metrics:
             self._tokens.labels(kind, model, upstream).inc(count)
         if observation.tokens:
             for kind in ("input", "output"):
-                self._token_usage.labels("chat", upstream, kind).observe(observation.tokens.get(kind, 0))
+                self._token_usage.labels("chat", upstream, kind).observe(
+                    observation.tokens.get(kind, 0)
+                )
         if observation.tool_calls:
             self._tool_calls.labels(model, upstream).inc(observation.tool_calls)
         for kind, count in observation.repairs.items():
@@ -205,7 +212,10 @@ class Metrics:
             buckets=buckets.PER_TOKEN,
         )
         self._token_usage = histogram(
-            "gen_ai_client_token_usage", "Tokens of a request.", (*_GEN_AI, "gen_ai_token_type"), buckets=buckets.TOKENS
+            "gen_ai_client_token_usage",
+            "Tokens of a request.",
+            (*_GEN_AI, "gen_ai_token_type"),
+            buckets=buckets.TOKENS,
         )
 
     def _describe_models(self) -> None:
@@ -238,11 +248,16 @@ class Metrics:
             ("reason",),
         )
         self._limits_failed = counter(
-            "anthropic_proxy_rate_limit_storage_errors_total", "Looks at the counters of rate limits that failed."
+            "anthropic_proxy_rate_limit_storage_errors_total",
+            "Looks at the counters of rate limits that failed.",
         )
-        self._in_flight = gauge("anthropic_proxy_requests_in_flight", "Requests that are being answered.")
+        self._in_flight = gauge(
+            "anthropic_proxy_requests_in_flight", "Requests that are being answered."
+        )
         self._streams = counter(
-            "anthropic_proxy_streams_total", "Requests for streams that ended, by how.", ("upstream", "outcome")
+            "anthropic_proxy_streams_total",
+            "Requests for streams that ended, by how.",
+            ("upstream", "outcome"),
         )
         self._tokens = counter(
             "anthropic_proxy_tokens_total",
@@ -254,7 +269,9 @@ class Metrics:
             "Tool calls that were mended: arguments, invalid_arguments (kept as they came), call_in_text.",
             ("kind", "model", "upstream"),
         )
-        self._tool_calls = counter("anthropic_proxy_tool_calls_total", "Tool calls of answers.", ("model", "upstream"))
+        self._tool_calls = counter(
+            "anthropic_proxy_tool_calls_total", "Tool calls of answers.", ("model", "upstream")
+        )
         self._estimates = histogram(
             "anthropic_proxy_count_tokens_error_ratio",
             "Difference between estimated and counted input tokens, as a share of the counted.",
@@ -281,7 +298,9 @@ class Metrics:
             ("upstream", "error_type"),
         )
         self._retries = counter(
-            "anthropic_proxy_upstream_retries_total", "Requests that were sent to the same upstream again.", of_upstream
+            "anthropic_proxy_upstream_retries_total",
+            "Requests that were sent to the same upstream again.",
+            of_upstream,
         )
         self._failovers = counter(
             "anthropic_proxy_upstream_failovers_total",
@@ -298,10 +317,14 @@ class Metrics:
             ("upstream", "state"),
         )
         self._upstream_in_flight = gauge(
-            "anthropic_proxy_upstream_requests_in_flight", "Requests that an upstream is answering.", of_upstream
+            "anthropic_proxy_upstream_requests_in_flight",
+            "Requests that an upstream is answering.",
+            of_upstream,
         )
         self._queue_length = gauge(
-            "anthropic_proxy_upstream_queue_length", "Requests that wait for an upstream.", of_upstream
+            "anthropic_proxy_upstream_queue_length",
+            "Requests that wait for an upstream.",
+            of_upstream,
         )
         self._queue_seconds = histogram(
             "anthropic_proxy_upstream_queue_duration_seconds",
@@ -318,7 +341,9 @@ class Metrics:
     def _describe_server(self) -> None:
         _, counter, gauge = kinds(self._registry)
         self._reloads = counter(
-            "anthropic_proxy_config_reloads_total", "Configurations that were put in force, or refused.", ("outcome",)
+            "anthropic_proxy_config_reloads_total",
+            "Configurations that were put in force, or refused.",
+            ("outcome",),
         )
         self._reloaded_well = gauge(
             "anthropic_proxy_config_last_reload_successful",
@@ -326,10 +351,14 @@ class Metrics:
             multiprocess_mode="livemin",
         )
         self._reloaded_well.set(1)
-        self._dropped_lines = counter("anthropic_proxy_log_lines_dropped", "Log lines that could not be written.")
+        self._dropped_lines = counter(
+            "anthropic_proxy_log_lines_dropped", "Log lines that could not be written."
+        )
         self._tasks = gauge("anthropic_proxy_tasks", "Tasks of the event loops.")
         self._draining = gauge(
-            "anthropic_proxy_draining", "Whether the server is about to end.", multiprocess_mode="livemax"
+            "anthropic_proxy_draining",
+            "Whether the server is about to end.",
+            multiprocess_mode="livemax",
         )
         build = gauge(
             "anthropic_proxy_build_info",

@@ -12,7 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, multiprocess, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    multiprocess,
+    values,
+)
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
@@ -43,7 +52,9 @@ def share(directory: str) -> None:
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # the library has types in part
 
 
-def kinds(registry: CollectorRegistry) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
+def kinds(
+    registry: CollectorRegistry,
+) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
     """What makes histograms, counters and gauges in `registry`; gauges of several processes are added up, unless they say
     otherwise.
     """
@@ -54,7 +65,9 @@ def kinds(registry: CollectorRegistry) -> tuple[Callable[..., Histogram], Callab
     def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(name, text, labels, registry=registry)
 
-    def gauge(name: str, text: str, labels: tuple[str, ...] = (), multiprocess_mode: Any = "livesum") -> Gauge:
+    def gauge(
+        name: str, text: str, labels: tuple[str, ...] = (), multiprocess_mode: Any = "livesum"
+    ) -> Gauge:
         return Gauge(name, text, labels, registry=registry, multiprocess_mode=multiprocess_mode)
 
     return histogram, counter, gauge

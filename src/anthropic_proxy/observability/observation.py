@@ -121,7 +121,9 @@ class Observation:
 
     def asks(self, endpoint: Endpoint, method: str) -> UpstreamRequest:
         """An upstream is about to be asked."""
-        self.asked.append(UpstreamRequest(self.trace.child(new_span_id()), endpoint, method, self.upstream_model))
+        self.asked.append(
+            UpstreamRequest(self.trace.child(new_span_id()), endpoint, method, self.upstream_model)
+        )
         return self.asked[-1]
 
     def attempt_failed(self, error: Exception) -> None:
@@ -139,15 +141,23 @@ class Observation:
         self.first_token = time.perf_counter()
 
     def answered(
-        self, usage: Mapping[str, Any], stop_reason: str | None, tool_calls: int, repairs: Mapping[str, int] = _NONE
+        self,
+        usage: Mapping[str, Any],
+        stop_reason: str | None,
+        tool_calls: int,
+        repairs: Mapping[str, int] = _NONE,
     ) -> None:
         """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it.
         repairs: how many of its tool calls were mended, by kind.
         """
         counts = {ours: usage.get(name) for name, ours in _USAGE.items()}
         details = usage.get("output_tokens_details")
-        counts["thinking"] = details.get("thinking_tokens") if isinstance(details, Mapping) else None
-        self.tokens = {kind: count for kind, count in counts.items() if isinstance(count, int) and count > 0}
+        counts["thinking"] = (
+            details.get("thinking_tokens") if isinstance(details, Mapping) else None
+        )
+        self.tokens = {
+            kind: count for kind, count in counts.items() if isinstance(count, int) and count > 0
+        }
         self.stop_reason = stop_reason
         self.tool_calls = tool_calls
         self.repairs = repairs
@@ -160,7 +170,11 @@ class Observation:
         """Its stream had begun, and ended with this error."""
         self.attempt_failed(error)
         if isinstance(error, ApiError):
-            self.failed(error.type, error.message, "truncated" if isinstance(error, TruncatedError) else "upstream_error")
+            self.failed(
+                error.type,
+                error.message,
+                "truncated" if isinstance(error, TruncatedError) else "upstream_error",
+            )
         else:
             self.failed("api_error", "Internal server error", "error")
 

@@ -20,7 +20,11 @@ class RequestLog:
 
     def finished(self, observation: Observation) -> None:
         """Log it."""
-        values = {name: value for name, value in _line(observation).items() if value not in (None, 0, False)}
+        values = {
+            name: value
+            for name, value in _line(observation).items()
+            if value not in (None, 0, False)
+        }
         if observation.path in self._quiet and observation.status == 200:
             self._log.debug(REQUEST_FINISHED, **values)
         elif _has_failed(observation):
@@ -42,7 +46,11 @@ def _has_failed(observation: Observation) -> bool:
 
 
 def _line(observation: Observation) -> dict[str, Any]:
-    place = {"method": observation.method, "path": observation.path} if observation.operation == "other" else {}
+    place = (
+        {"method": observation.method, "path": observation.path}
+        if observation.operation == "other"
+        else {}
+    )
     return {
         "request_id": observation.request_id,
         "trace_id": observation.trace.trace_id,

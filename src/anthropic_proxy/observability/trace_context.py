@@ -17,7 +17,9 @@ SAMPLED = 0x01
 RANDOM = 0x02
 
 # A version after 00 may have more fields; 00 has not (section 3.2.4).
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})((?:-.*)?)")
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})((?:-.*)?)"
+)
 # Of other characters a header can't be made.
 _PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
 # Section 3.3.1.1; and four times of what everybody should take (3.3.1.5).
@@ -70,11 +72,17 @@ def received(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
     if parent is None or (parent[1] == "00" and parent[5]):
         return None
     # Those of the flags that are not defined are set to zero (3.2.2.5.2).
-    return TraceContext(parent[2], parent[3], int(parent[4], 16) & (SAMPLED | RANDOM), _state(lines[TRACESTATE]))
+    return TraceContext(
+        parent[2], parent[3], int(parent[4], 16) & (SAMPLED | RANDOM), _state(lines[TRACESTATE])
+    )
 
 
 def _state(lines: list[str]) -> str:
     """The lines as one, which is the same (3.3.1); nothing when it is too long, or has what no header may have."""
     state = ",".join(filter(None, lines))
-    is_fit = len(state) <= _MOST_CHARACTERS and state.count(",") < _MOST_MEMBERS and _PRINTABLE.fullmatch(state)
+    is_fit = (
+        len(state) <= _MOST_CHARACTERS
+        and state.count(",") < _MOST_MEMBERS
+        and _PRINTABLE.fullmatch(state)
+    )
     return state if is_fit else ""

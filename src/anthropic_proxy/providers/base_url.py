@@ -50,11 +50,18 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     path = parts.path.rstrip("/")
     ending = next((each for each in _ENDINGS if path.endswith(each)), "")
     if not ending and path.endswith(("/chat", "/completions")):
-        raise ValueError("must be a base URL or a full .../chat/completions address, not a part of it")
+        raise ValueError(
+            "must be a base URL or a full .../chat/completions address, not a part of it"
+        )
     path = path.removesuffix(ending)
     if not path:
         path = "" if ending else api_path
-    elif not (ending or path.endswith(api_path) or _VERSION_SEGMENT.search(path) or _DEPLOYMENT.search(path)):
+    elif not (
+        ending
+        or path.endswith(api_path)
+        or _VERSION_SEGMENT.search(path)
+        or _DEPLOYMENT.search(path)
+    ):
         path += "/v1"
     return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
 
@@ -95,7 +102,9 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError as error:
         reason = str(error)
-        raise ValueError(reason if reason == "Invalid IPv6 URL" else "can't be parsed as a URL") from None
+        raise ValueError(
+            reason if reason == "Invalid IPv6 URL" else "can't be parsed as a URL"
+        ) from None
 
 
 def _refuse_unusable(url: SplitResult) -> None:
@@ -107,7 +116,9 @@ def _refuse_unusable(url: SplitResult) -> None:
         url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
     except ValueError:
         # What a parser takes for a port may be the beginning of a password with `/`, `?` or `#`.
-        raise ValueError(_NO_LOGIN if "@" in url.geturl() else "must have a port from 0 to 65535") from None
+        raise ValueError(
+            _NO_LOGIN if "@" in url.geturl() else "must have a port from 0 to 65535"
+        ) from None
     if url.fragment:
         raise ValueError("must not hold a fragment")
     if url.username or url.password:

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from anthropic_proxy.providers.provider_profile import Dialect, with_facts
 
-__all__ = ["DIALECTS", "GENERIC", "NAMES", "Dialect", "dialect_of", "for_responses", "named", "with_facts"]
+__all__ = [
+    "DIALECTS",
+    "GENERIC",
+    "NAMES",
+    "Dialect",
+    "dialect_of",
+    "for_responses",
+    "named",
+    "with_facts",
+]
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
 # max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it. Of those none takes `file` parts, and llama.cpp
@@ -32,7 +41,12 @@ GENERIC = Dialect(
 
 # A service: it fetches images, has no way to count, and what it refuses of the rest is learned.
 _SERVICE = replace(
-    GENERIC, sampling_top_k=False, reasoning="effort", counts_tokens=False, fetches_image_urls=True, prefill="refused"
+    GENERIC,
+    sampling_top_k=False,
+    reasoning="effort",
+    counts_tokens=False,
+    fetches_image_urls=True,
+    prefill="refused",
 )
 
 # platform.openai.com/docs/guides/your-data: regions have hosts of their own, such as eu.api.openai.com.
@@ -48,7 +62,12 @@ DIALECTS: tuple[Dialect, ...] = (
     replace(
         _OPENAI,
         name="azure",
-        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"),
+        hosts=(
+            ".openai.azure.com",
+            ".cognitiveservices.azure.com",
+            ".services.ai.azure.com",
+            ".openai.azure.us",
+        ),
         api_path="/openai/v1",
         auth="api-key",
         api_version="2025-04-01-preview",
@@ -117,10 +136,20 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     # docs.together.ai/reference/chat-completions and .../docs/inference/chat/reasoning
     replace(
-        _SERVICE, name="together", hosts=("api.together.xyz", "api.together.ai"), reasoning="toggle", sampling_top_k=True
+        _SERVICE,
+        name="together",
+        hosts=("api.together.xyz", "api.together.ai"),
+        reasoning="toggle",
+        sampling_top_k=True,
     ),
     # docs.fireworks.ai/api-reference/post-chatcompletions
-    replace(_SERVICE, name="fireworks", hosts=("api.fireworks.ai",), api_path="/inference/v1", sampling_top_k=True),
+    replace(
+        _SERVICE,
+        name="fireworks",
+        hosts=("api.fireworks.ai",),
+        api_path="/inference/v1",
+        sampling_top_k=True,
+    ),
     # inference-docs.cerebras.ai/api-reference/chat-completions: images as data alone.
     replace(
         _SERVICE,
@@ -203,13 +232,32 @@ DIALECTS: tuple[Dialect, ...] = (
         prefill="partial",
     ),
     # docs.api.nvidia.com/nim/reference: vLLM and others behind it. Recorded: "auto" needs a server's switch.
-    replace(_SERVICE, name="nvidia", hosts=("integrate.api.nvidia.com",), user_field="", fetches_image_urls=False),
+    replace(
+        _SERVICE,
+        name="nvidia",
+        hosts=("integrate.api.nvidia.com",),
+        user_field="",
+        fetches_image_urls=False,
+    ),
     # docs.github.com/rest/models/inference
-    replace(_SERVICE, name="github", hosts=("models.github.ai",), api_path="/inference", replays_reasoning=False),
+    replace(
+        _SERVICE,
+        name="github",
+        hosts=("models.github.ai",),
+        api_path="/inference",
+        replays_reasoning=False,
+    ),
     # huggingface.co/docs/inference-providers
     replace(_SERVICE, name="huggingface", hosts=("router.huggingface.co",)),
     # docs.perplexity.ai/api-reference: no tools; recorded: no [DONE], usage in every chunk.
-    replace(_SERVICE, name="perplexity", hosts=("api.perplexity.ai",), api_path="", replays_reasoning=False, user_field=""),
+    replace(
+        _SERVICE,
+        name="perplexity",
+        hosts=("api.perplexity.ai",),
+        api_path="",
+        replays_reasoning=False,
+        user_field="",
+    ),
 )
 
 NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*DIALECTS, GENERIC)))
@@ -218,7 +266,10 @@ NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*DIALECTS, GENERIC)
 def dialect_of(host: str) -> Dialect:
     """The row that names `host`, else `GENERIC`."""
     for dialect in DIALECTS:
-        if any(host == known or (known.startswith(".") and host.endswith(known)) for known in dialect.hosts):
+        if any(
+            host == known or (known.startswith(".") and host.endswith(known))
+            for known in dialect.hosts
+        ):
             return dialect
     return GENERIC
 

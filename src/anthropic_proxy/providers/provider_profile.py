@@ -78,7 +78,9 @@ class Dialect:
     responses_files: bool = True
     tool_parts: bool = False
     fetches_image_urls: bool = True
-    prefill: Literal["continued", "refused", "continue_final_message", "prefix", "partial"] = "refused"
+    prefill: Literal["continued", "refused", "continue_final_message", "prefix", "partial"] = (
+        "refused"
+    )
     service_tiers: bool = True
 
 

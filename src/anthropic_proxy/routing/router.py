@@ -97,7 +97,9 @@ class Routing:
         known = self.aliases.get(model) or targets_named(self.endpoints, model)
         if known:
             return known
-        fitting = next((rule.groups for rule in self.rules if rule.fits(request, input_tokens)), None)
+        fitting = next(
+            (rule.groups for rule in self.rules if rule.fits(request, input_tokens)), None
+        )
         return fitting or tuple((Target(each),) for each in self.endpoints)
 
     def models(self, endpoint: Endpoint) -> list[str]:
@@ -130,7 +132,8 @@ def has_images(request: JsonObject) -> bool:
 
 def _holds_image(content: object) -> bool:
     return isinstance(content, list) and any(
-        block.get("type") == "image" or (block.get("type") == "tool_result" and _holds_image(block.get("content")))
+        block.get("type") == "image"
+        or (block.get("type") == "tool_result" and _holds_image(block.get("content")))
         for block in content
         if isinstance(block, dict)
     )

@@ -10,7 +10,13 @@ from itertools import chain
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
-from anthropic_proxy.errors.redaction import Redactor, Secret, field_secrets, header_secrets, parameter_secrets
+from anthropic_proxy.errors.redaction import (
+    Redactor,
+    Secret,
+    field_secrets,
+    header_secrets,
+    parameter_secrets,
+)
 from anthropic_proxy.providers.base_url import without_version
 from anthropic_proxy.providers.profiles import Dialect
 
@@ -96,8 +102,12 @@ class Endpoint:
         """What no text may repeat: the keys, and the values of the headers, of the query and of credentials in the body."""
         return (
             *map(Secret, self.keys),
-            *chain.from_iterable(header_secrets(name, value) for name, value in self.headers.items()),
-            *chain.from_iterable(parameter_secrets(name, value) for name, value in self.query.items()),
+            *chain.from_iterable(
+                header_secrets(name, value) for name, value in self.headers.items()
+            ),
+            *chain.from_iterable(
+                parameter_secrets(name, value) for name, value in self.query.items()
+            ),
             *field_secrets(self.extra_body),
         )
 

@@ -14,7 +14,10 @@ def banner(settings: Settings, known: Routing, address: str) -> str:
     lines = [
         f"anthropic-proxy {__version__}",
         f"  Listening on  {address}{_reach(settings, address)}",
-        *(f"  {'Upstream' if number == 0 else '':<12}  {text}" for number, text in enumerate(upstreams)),
+        *(
+            f"  {'Upstream' if number == 0 else '':<12}  {text}"
+            for number, text in enumerate(upstreams)
+        ),
         f"  Clients       {_clients(settings)}",
     ]
     if address.startswith("http"):

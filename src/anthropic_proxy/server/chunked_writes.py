@@ -44,4 +44,6 @@ class _Chunks:
 
 def _has_chunks(head: Message) -> bool:
     """Whether h11 sends the body of this answer in chunks: it does so where its length is not known (RFC 9112, 6.3)."""
-    return head["status"] == 200 and not any(name.lower() == b"content-length" for name, _ in head["headers"])
+    return head["status"] == 200 and not any(
+        name.lower() == b"content-length" for name, _ in head["headers"]
+    )

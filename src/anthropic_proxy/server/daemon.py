@@ -74,7 +74,11 @@ def log_file(environment: Mapping[str, str]) -> Path:
         is_usable = os.access(directory, os.W_OK)
     except (OSError, RuntimeError):  # a user without a home, as containers have them
         is_usable = False
-    return directory / f"{_NAME}.log" if is_usable else _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.log"
+    return (
+        directory / f"{_NAME}.log"
+        if is_usable
+        else _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.log"
+    )
 
 
 def find_pid_file(environment: Mapping[str, str]) -> Path:
@@ -105,7 +109,9 @@ class Details:
     def write(self, pid_file: Path) -> None:
         """Write them beside the PID file. Nothing depends on them, so a full disk is no error."""
         with contextlib.suppress(OSError, DaemonError):
-            descriptor = _open(_details_path(pid_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = _open(
+                _details_path(pid_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+            )
             with os.fdopen(descriptor, "wb") as file:
                 file.write(dumps(asdict(self)))
 
@@ -147,7 +153,9 @@ class PidFile:
             os.close(descriptor)
             tries_left -= 1
             if not tries_left:
-                raise DaemonError(f"Daemon is already running (PID: {running}) with PID file {path}")
+                raise DaemonError(
+                    f"Daemon is already running (PID: {running}) with PID file {path}"
+                )
             time.sleep(0 if locked else _POLL_SECONDS)
 
     def write(self, pid: int) -> None:
@@ -182,7 +190,9 @@ def start(
         os.close(reader)
 
         def ready(address: str) -> None:
-            Details(os.getpid(), address, tuple(upstreams), str(log_path), time.time()).write(pid_path)
+            Details(os.getpid(), address, tuple(upstreams), str(log_path), time.time()).write(
+                pid_path
+            )
             os.write(writer, f"ready {address}".encode())
             os.close(writer)
 
@@ -199,7 +209,11 @@ def start(
 
 
 def _detached(
-    serve: Callable[[], None], pid_file: PidFile, log: int, writer: int, report: Callable[[str], object]
+    serve: Callable[[], None],
+    pid_file: PidFile,
+    log: int,
+    writer: int,
+    report: Callable[[str], object],
 ) -> NoReturn:
     """The child's side of `start`; its own parent is gone when python-daemon returns."""
     log_stream = os.fdopen(log, "a", buffering=1, encoding="utf-8")
@@ -251,7 +265,9 @@ def stop(pid_path: Path, pid: int, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while status(pid_path).running == pid:
         if time.monotonic() > deadline:
-            raise DaemonError(f"Daemon (PID: {pid}) is still finishing open requests after {timeout:g} s")
+            raise DaemonError(
+                f"Daemon (PID: {pid}) is still finishing open requests after {timeout:g} s"
+            )
         time.sleep(_POLL_SECONDS)
 
 

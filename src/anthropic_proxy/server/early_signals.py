@@ -60,7 +60,9 @@ class HeldHangup:
 
     def means_end(self) -> bool:
         """Return whether a SIGHUP that came just now is the end of the terminal that the server was started on."""
-        return self._handler is not None and self._handler.ends_with_terminal and not _has_terminal()
+        return (
+            self._handler is not None and self._handler.ends_with_terminal and not _has_terminal()
+        )
 
 
 def _has_terminal() -> bool:

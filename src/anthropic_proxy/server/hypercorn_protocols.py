@@ -24,7 +24,12 @@ from hypercorn.asyncio.worker_context import AsyncioSingleTask, WorkerContext
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Request
 from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.protocol.h11 import STREAM_ID, H2CProtocolRequiredError, H2ProtocolAssumedError, H11Protocol
+from hypercorn.protocol.h11 import (
+    STREAM_ID,
+    H2CProtocolRequiredError,
+    H2ProtocolAssumedError,
+    H11Protocol,
+)
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import filter_pseudo_headers, parse_socket_addr
@@ -76,7 +81,9 @@ class Connection(TCPServer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.idle_task = _IdleTimer(self.context.header_seconds, self.config.keep_alive_timeout, self.context)
+        self.idle_task = _IdleTimer(
+            self.context.header_seconds, self.config.keep_alive_timeout, self.context
+        )
 
     async def run(self) -> None:
         socket = self.writer.get_extra_info("socket")
@@ -89,7 +96,9 @@ class Connection(TCPServer):
                 state = ConnectionState({**self.state, ABORT: self.writer.transport.abort})
                 shared = (self.app, self.config, self.context, self._task_group, state)
                 peers = (tls is not None, client, server)
-                self.protocol = _Protocol((*shared, *peers, self.protocol_send), self.writer, self.idle_task)
+                self.protocol = _Protocol(
+                    (*shared, *peers, self.protocol_send), self.writer, self.idle_task
+                )
                 if tls is not None and tls.selected_alpn_protocol() == "h2":
                     await self.protocol.start_http2()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
@@ -156,7 +165,9 @@ class _IdleTimer(AsyncioSingleTask):
         self._close = partial(task_group.spawn, action)
         now = self._loop.time()
         deadline = now + self._idle_seconds if self._head_deadline is None else self._head_deadline
-        self._timer = self._loop.call_at(now if self._context.terminated.is_set() else deadline, self.ring)
+        self._timer = self._loop.call_at(
+            now if self._context.terminated.is_set() else deadline, self.ring
+        )
 
     async def stop(self) -> None:
         self._head_deadline = None
@@ -191,7 +202,9 @@ class _Protocol:
     of its first request).
     """
 
-    def __init__(self, arguments: tuple[Any, ...], writer: asyncio.StreamWriter, idle_timer: _IdleTimer) -> None:
+    def __init__(
+        self, arguments: tuple[Any, ...], writer: asyncio.StreamWriter, idle_timer: _IdleTimer
+    ) -> None:
         """arguments: of Hypercorn's protocol classes."""
         self._arguments = arguments
         self._writer = writer
@@ -208,10 +221,16 @@ class _Protocol:
         except H2CProtocolRequiredError as switch:
             await self.start_http2(switch.headers, switch.settings)
             await self._current.handle(RawData(switch.data))
-        if self._idle_timer.is_idle and isinstance(self._current, Http1Protocol) and self._current.has_partial_head:
+        if (
+            self._idle_timer.is_idle
+            and isinstance(self._current, Http1Protocol)
+            and self._current.has_partial_head
+        ):
             self._idle_timer.begin_head()
 
-    async def start_http2(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+    async def start_http2(
+        self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+    ) -> None:
         """Switch to HTTP/2. headers, settings: of the HTTP/1.1 request that asks for the upgrade."""
         self._current = Http2Protocol(*self._arguments, writer=self._writer)
         await self._current.initiate(headers, settings)
@@ -247,7 +266,11 @@ class Http1Protocol(H11Protocol):
 
     async def _maybe_recycle(self) -> None:
         is_complete = self.connection.our_state in {h11.DONE, h11.MUST_CLOSE}
-        if not is_complete or self.connection.their_state is not h11.SEND_BODY or self.context.terminated.is_set():
+        if (
+            not is_complete
+            or self.connection.their_state is not h11.SEND_BODY
+            or self.context.terminated.is_set()
+        ):
             await super()._maybe_recycle()
             return
         self._is_lingering = True
@@ -329,7 +352,9 @@ class Http2Protocol(H2Protocol):
         self._budget = FrameBudget(asyncio.get_running_loop().time)
         self._is_closing = False
 
-    async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+    async def initiate(
+        self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+    ) -> None:
         await super().initiate(headers, settings)
         await self.send(Updated(idle=self.idle))
         await self.close_if_drained()

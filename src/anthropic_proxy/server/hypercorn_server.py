@@ -37,10 +37,16 @@ class Connections:
         self._servers: dict[socket.socket, asyncio.Server] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
 
-    async def accept(self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None) -> None:
+    async def accept(
+        self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Serve `app` to who connects to `listener`, which is closed in the end."""
-        start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
-        options: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
+        start = (
+            asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
+        )
+        options: dict[str, Any] = (
+            {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
+        )
         served = chunked_writes(cast("AsgiApplication", app))
         serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", served)))
         self._servers[listener] = await start(serve, sock=listener, backlog=BACKLOG, **options)
@@ -74,12 +80,16 @@ class Connections:
         if self._open:
             await asyncio.wait(self._open, timeout=seconds)
 
-    async def _serve(self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - the streams of asyncio call this in one
         state = cast("LifespanState", {WRITER: writer})
         loop = asyncio.get_running_loop()
-        connection = self._open[task] = Connection(app, loop, self._config, self._context, state, reader, writer)
+        connection = self._open[task] = Connection(
+            app, loop, self._config, self._context, state, reader, writer
+        )
         try:
             await connection
         finally:

@@ -34,7 +34,13 @@ from anthropic_proxy.server.banner import banner, key_summary
 from anthropic_proxy.server.early_signals import HeldHangup
 from anthropic_proxy.server.hypercorn_server import Connections
 from anthropic_proxy.server.reload import Files, Reloader
-from anthropic_proxy.server.sockets import address_of, is_loopback, listen, listen_for_metrics, listen_on_path
+from anthropic_proxy.server.sockets import (
+    address_of,
+    is_loopback,
+    listen,
+    listen_for_metrics,
+    listen_on_path,
+)
 from anthropic_proxy.server.supervisor import Order, Supervisor, Told
 from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.upstream.client import endpoint_client
@@ -45,7 +51,8 @@ Load = Callable[[], Settings]
 
 _THIS_MACHINE = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
 _NO_KEYS = (
-    "clients need no key, and other machines can reach it: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
+    "clients need no key, and other machines can reach it: "
+    "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
 )
 
 
@@ -64,14 +71,21 @@ def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None =
     `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
     they stay as they are.
     """
-    log_writer = configure(debug=settings.debug or settings.verbose, form=settings.log_format, in_thread=True)
+    log_writer = configure(
+        debug=settings.debug or settings.verbose, form=settings.log_format, in_thread=True
+    )
     try:
         _run(settings, on_ready, load, log_writer)
     finally:
         _drain(log_writer)
 
 
-def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None, log_writer: LogWriter | None) -> None:
+def _run(
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    load: Load | None,
+    log_writer: LogWriter | None,
+) -> None:
     _certificates(settings)
     with listening(settings) as listeners:
         if settings.workers == 1:
@@ -87,7 +101,9 @@ def _run(settings: Settings, on_ready: Callable[[str], None], load: Load | None,
         told = Told(ready=ready, stopping=listeners.main.close, died=multiprocess.died)
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
             multiprocess.share(directory)
-            work = partial(_work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer)
+            work = partial(
+                _work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer
+            )
             Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 
 
@@ -102,7 +118,11 @@ class Listeners:
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[Listeners]:
     """The sockets of the settings. Raises ListenError."""
-    ops = None if settings.metrics_port is None else _metrics_listener(settings.listen_host, settings.metrics_port)
+    ops = (
+        None
+        if settings.metrics_port is None
+        else _metrics_listener(settings.listen_host, settings.metrics_port)
+    )
     if settings.unix_socket is None:
         yield Listeners(listen(settings.listen_host, settings.port), ops)
         return
@@ -139,22 +159,30 @@ async def serve(
     application = Application(settings, known, keys)
     if control.log_writer is not None:
         control.log_writer.count_drops(application.metrics.log_lines_dropped)
-    reloader = Reloader(load or (lambda: settings), partial(_apply, application), application.log, certificates)
+    reloader = Reloader(
+        load or (lambda: settings), partial(_apply, application), application.log, certificates
+    )
     reloader.wanted = control.reload
     connections = Connections(settings)
     await application.start()
     if listeners.ops is not None:
         await connections.accept(listeners.ops, application.ops)
         application.log.info("metrics", address=f"{address_of(listeners.ops)}/metrics")
-    await connections.accept(listeners.main, application.asgi, certificates.context if certificates else None)
+    await connections.accept(
+        listeners.main, application.asgi, certificates.context if certificates else None
+    )
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
     _report_start(application, settings, listeners)
     on_ready(address_of(listeners.main, tls=certificates is not None))
     async with _background(application.watch(), application.keep_states()):
-        async with _background(reloader.run(settings, files, application.reloaded), application.prober.run()):
+        async with _background(
+            reloader.run(settings, files, application.reloaded), application.prober.run()
+        ):
             await control.stop.wait()
-        application.log.info("stopping", hint="open answers are finished first; a second signal ends them")
+        application.log.info(
+            "stopping", hint="open answers are finished first; a second signal ends them"
+        )
         connections.refuse(listeners.main)
         connections.drain()
         await application.drain(settings.drain_timeout)
@@ -209,7 +237,9 @@ def _certificates(settings: Settings) -> Certificates | None:
     return Certificates(settings) if settings.tls_cert_file else None
 
 
-async def _read_upstreams_and_keys(settings: Settings, files: Files) -> tuple[Routing, ClientKeys | None]:
+async def _read_upstreams_and_keys(
+    settings: Settings, files: Files
+) -> tuple[Routing, ClientKeys | None]:
     """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
 
     Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
@@ -230,10 +260,14 @@ async def _found(known: Routing) -> dict[str, Dialect]:
     asked = [endpoint for endpoint in known.endpoints if may_be_asked(endpoint)]
     upstream = Upstream()
     try:
-        answers = await asyncio.gather(*(identify(endpoint_client(each, upstream).look) for each in asked))
+        answers = await asyncio.gather(
+            *(identify(endpoint_client(each, upstream).look) for each in asked)
+        )
     finally:
         await upstream.aclose()
-    return {endpoint.name: answer for endpoint, answer in zip(asked, answers, strict=True) if answer}
+    return {
+        endpoint.name: answer for endpoint, answer in zip(asked, answers, strict=True) if answer
+    }
 
 
 def _summary(endpoint: Endpoint) -> dict[str, str]:
@@ -305,7 +339,11 @@ def _work(
 
 
 async def _until_ordered(
-    settings: Settings, listeners: Listeners, load: Load | None, log_writer: LogWriter | None, orders: socket.socket
+    settings: Settings,
+    listeners: Listeners,
+    load: Load | None,
+    log_writer: LogWriter | None,
+    orders: socket.socket,
 ) -> None:
     loop, control = asyncio.get_running_loop(), Control(log_writer)
     serving: asyncio.Task[None] | None = None
@@ -315,7 +353,9 @@ async def _until_ordered(
         Order.END: lambda: serving and serving.cancel(),
     }
     told, _ = await loop.create_unix_connection(lambda: _Orders(does), sock=orders)
-    serving = asyncio.create_task(serve(settings, listeners, lambda _: told.write(b"."), control, load))
+    serving = asyncio.create_task(
+        serve(settings, listeners, lambda _: told.write(b"."), control, load)
+    )
     # Of a process group or a service all processes get the signal, and the one that gives orders gives this one as well.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
@@ -344,6 +384,8 @@ def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     second. Everything else is told.
     """
     error = context.get("exception")
-    is_known = isinstance(error, ssl.SSLError | ConnectionError) or (isinstance(error, OSError) and is_out_of_files(error))
+    is_known = isinstance(error, ssl.SSLError | ConnectionError) or (
+        isinstance(error, OSError) and is_out_of_files(error)
+    )
     if not is_known:
         loop.default_exception_handler(context)

@@ -72,7 +72,9 @@ class Reloader:
         self._log = log
         self.wanted = asyncio.Event()
 
-    async def run(self, settings: Settings, files: Files, on_end: Callable[[str | None], None]) -> None:
+    async def run(
+        self, settings: Settings, files: Files, on_end: Callable[[str | None], None]
+    ) -> None:
         """Reload when `wanted` is set, and when files have changed. Runs until it is cancelled.
 
         settings: the ones in force. files: the ones that they were read from. on_end: told why a configuration was
@@ -108,7 +110,9 @@ class Reloader:
                 self._certificates.reload()
             await self._apply(settings, self._files)
         except ConfigError as error:
-            self._log.error("configuration refused", reason=str(error), hint="the one before stays in force")
+            self._log.error(
+                "configuration refused", reason=str(error), hint="the one before stays in force"
+            )
             return str(error)
         self._tell_fixed(settings)
         self._settings = settings
@@ -131,10 +135,16 @@ class Reloader:
             raise ConfigError(_EXPOSED)
 
     def _note(self, settings: Settings) -> None:
-        self._files.note([settings.env_file, settings.config_file, settings.tls_cert_file, settings.tls_key_file])
+        self._files.note(
+            [settings.env_file, settings.config_file, settings.tls_cert_file, settings.tls_key_file]
+        )
 
     def _tell_fixed(self, settings: Settings) -> None:
-        changed = [name.upper() for name in _FIXED if getattr(settings, name) != getattr(self._settings, name)]
+        changed = [
+            name.upper()
+            for name in _FIXED
+            if getattr(settings, name) != getattr(self._settings, name)
+        ]
         if "HOST" not in changed and settings.listen_host != self._settings.listen_host:
             changed.append("HOST (127.0.0.1 without keys, else 0.0.0.0)")
         if changed:

@@ -33,10 +33,14 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     allows it. Raises ListenError.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
         place = (str(address[0]), int(address[1]))
-        listener = socket.create_server(place, family=family, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=both)
+        listener = socket.create_server(
+            place, family=family, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=both
+        )
     except (OSError, UnicodeError) as error:
         text = f"can't listen on {host}:{port}: {_reason(error)}"
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -71,7 +75,10 @@ def _is_draining(host: str, port: int) -> bool:
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", "/readyz")
-        return DRAINING in connection.getresponse().read(_PROBE_BYTES).decode("utf-8", "replace").splitlines()
+        return (
+            DRAINING
+            in connection.getresponse().read(_PROBE_BYTES).decode("utf-8", "replace").splitlines()
+        )
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -103,7 +110,9 @@ def address_of(listener: socket.socket, *, tls: bool = False) -> str:
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
-    return f"http{'s' * tls}://[{host}]:{port}" if ":" in host else f"http{'s' * tls}://{host}:{port}"
+    return (
+        f"http{'s' * tls}://[{host}]:{port}" if ":" in host else f"http{'s' * tls}://{host}:{port}"
+    )
 
 
 def is_loopback(listener: socket.socket) -> bool:

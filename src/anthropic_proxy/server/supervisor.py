@@ -29,7 +29,11 @@ _SETTLED = 10.0
 # Seconds beyond the drain until a worker is killed.
 _PATIENCE = 15.0
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD) if sys.platform != "win32" else ()
+_SIGNALS = (
+    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    if sys.platform != "win32"
+    else ()
+)
 
 Work = Callable[[socket.socket], None]
 
@@ -148,7 +152,11 @@ class Supervisor:
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             self._selector.close()
-            for each in (self._signals, self._wakeup, *(worker.orders for worker in self._workers.values())):
+            for each in (
+                self._signals,
+                self._wakeup,
+                *(worker.orders for worker in self._workers.values()),
+            ):
                 each.close()
             self._work(orders)
             code = 0
@@ -196,7 +204,9 @@ class Supervisor:
         if not said:
             self._selector.unregister(worker.orders)
         worker.is_ready = worker.is_ready or bool(said)
-        all_ready = len(self._workers) == self._count and all(each.is_ready for each in self._workers.values())
+        all_ready = len(self._workers) == self._count and all(
+            each.is_ready for each in self._workers.values()
+        )
         if all_ready and not self._was_ready:
             self._was_ready = True
             self._told.ready()
@@ -208,7 +218,9 @@ class Supervisor:
                 return
             worker = self._workers.pop(pid, None)
             if worker is not None:
-                self._died(worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
+                self._died(
+                    worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+                )
 
     def _died(self, worker: _Worker, code: int, cpu_seconds: float) -> None:
         if worker.orders in self._selector.get_map():
@@ -221,9 +233,15 @@ class Supervisor:
             self._failed = True
             self._stop()
             return
-        self._pause = _PAUSE if time.monotonic() - worker.started > _SETTLED else min(self._pause * 2, _LONGEST_PAUSE)
+        self._pause = (
+            _PAUSE
+            if time.monotonic() - worker.started > _SETTLED
+            else min(self._pause * 2, _LONGEST_PAUSE)
+        )
         self._due[worker.number] = time.monotonic() + self._pause
-        self._log.error("worker died, another one is started", pid=worker.pid, code=code, seconds=self._pause)
+        self._log.error(
+            "worker died, another one is started", pid=worker.pid, code=code, seconds=self._pause
+        )
 
     def _kill_late(self) -> None:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:

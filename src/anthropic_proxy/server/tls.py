@@ -77,22 +77,34 @@ def _context(settings: ServerSettings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(authorities)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"TLS_CLIENT_CA_FILE: {authorities} can't be used: {_reason(error)}") from error
+            raise ConfigError(
+                f"TLS_CLIENT_CA_FILE: {authorities} can't be used: {_reason(error)}"
+            ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def _load(context: ssl.SSLContext, settings: ServerSettings) -> None:
-    certificate, key, password = settings.tls_cert_file, settings.tls_key_file, settings.tls_key_password
+    certificate, key, password = (
+        settings.tls_cert_file,
+        settings.tls_key_file,
+        settings.tls_key_password,
+    )
     assert certificate is not None  # noqa: S101 - asked for by who makes Certificates
     try:
         # An empty password keeps OpenSSL from asking the terminal for one.
         context.load_cert_chain(certificate, key, password.get_secret_value() if password else "")
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_reason(error)}") from error
+        raise ConfigError(
+            f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_reason(error)}"
+        ) from error
 
 
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "they are no PEM files with a certificate and its key").lower().replace("_", " ")
+        return (
+            (error.reason or "they are no PEM files with a certificate and its key")
+            .lower()
+            .replace("_", " ")
+        )
     return error.strerror or str(error)

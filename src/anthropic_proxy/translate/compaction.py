@@ -42,7 +42,15 @@ _SIGNATURE = "anthropic-proxy.1.compaction"
 _STOP = ("stop_reason", "stop_sequence", "stop_details")
 
 # What only shapes a reply.
-_LEFT_OUT = ("stream", "stop_sequences", "context_management", "compaction", "output_format", "tool_choice", "diagnostics")
+_LEFT_OUT = (
+    "stream",
+    "stop_sequences",
+    "context_management",
+    "compaction",
+    "output_format",
+    "tool_choice",
+    "diagnostics",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,11 @@ def summary_request(request: JsonObject, summary: Wanted) -> JsonObject:
     """The request whose answer is the summary of the conversation in `request`."""
     asking = {"role": "user", "content": [{"type": "text", "text": summary.instructions}]}
     limit = request["max_tokens"]
-    output = {name: value for name, value in (request.get("output_config") or {}).items() if name != "format"}
+    output = {
+        name: value
+        for name, value in (request.get("output_config") or {}).items()
+        if name != "format"
+    }
     return {
         **{name: value for name, value in request.items() if name not in _LEFT_OUT},
         "messages": [*without_compaction_blocks(request)["messages"], asking],
@@ -123,7 +135,11 @@ def alone(spec: AnswerSpec, compaction: Compaction, summary: Wanted) -> list[Jso
         events.message_start(events.message(spec.id, spec.model, no_usage()) | spec.fields),
         events.ping(),
         *blocks.take(),
-        events.message_delta(compaction.stop, {**no_usage(), "iterations": [compaction.usage]}, spec.context_management),
+        events.message_delta(
+            compaction.stop,
+            {**no_usage(), "iterations": [compaction.usage]},
+            spec.context_management,
+        ),
         events.message_stop(),
     ]
 
@@ -136,8 +152,14 @@ def _instructions(asked: JsonObject) -> str:
 def _check(request: JsonObject) -> None:
     for name, is_there in _UNFIT.items():
         if is_there(request):
-            raise invalid_request(f"{name}: can't be combined with compaction, which answers with a summary alone")
-    said = [message for message in request["messages"] if message["role"] != "system" and message["content"]]
+            raise invalid_request(
+                f"{name}: can't be combined with compaction, which answers with a summary alone"
+            )
+    said = [
+        message
+        for message in request["messages"]
+        if message["role"] != "system" and message["content"]
+    ]
     if not said:
         details = {"error_code": NOTHING_TO_SUMMARIZE}
         raise ApiError(400, "compaction: the messages hold nothing to summarize", details=details)
@@ -153,7 +175,9 @@ _UNFIT: dict[str, Any] = {
     "stop_sequences": lambda request: request.get("stop_sequences"),
     "output_config.format": lambda request: (request.get("output_config") or {}).get("format"),
     "output_format": lambda request: request.get("output_format"),
-    "tool_choice": lambda request: (request.get("tool_choice") or {}).get("type") in ("any", "tool"),
+    "tool_choice": lambda request: (
+        (request.get("tool_choice") or {}).get("type") in ("any", "tool")
+    ),
 }
 
 

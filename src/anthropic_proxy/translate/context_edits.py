@@ -67,10 +67,16 @@ def edits_of(request: JsonObject) -> list[JsonObject]:
 
 def ignored_edits(request: JsonObject) -> set[str]:
     """Notes for the edits of a checked request that the proxy does not know."""
-    return {f"context edit {edit['type']}" for edit in edits_of(request) if edit["type"] not in KNOWN_EDITS}
+    return {
+        f"context edit {edit['type']}"
+        for edit in edits_of(request)
+        if edit["type"] not in KNOWN_EDITS
+    }
 
 
-def _clear_tool_uses(request: JsonObject, edit: JsonObject, count: Count) -> tuple[JsonObject, JsonObject | None]:
+def _clear_tool_uses(
+    request: JsonObject, edit: JsonObject, count: Count
+) -> tuple[JsonObject, JsonObject | None]:
     uses = [block for _, block in _blocks(request["messages"]) if block["type"] == "tool_use"]
     if not _is_triggered(edit.get("trigger") or _TRIGGER, request, len(uses), count):
         return request, None
@@ -116,21 +122,30 @@ def _cleared(block: JsonObject, old: set[str], inputs: Any) -> JsonObject:
     if block["type"] == "tool_result" and block["tool_use_id"] in old:
         return block if block.get("content") == CLEARED else {**block, "content": CLEARED}
     if block["type"] == "tool_use" and block["id"] in old and block["input"]:
-        return {**block, "input": {}} if inputs is True or block["name"] in (inputs or ()) else block
+        return (
+            {**block, "input": {}} if inputs is True or block["name"] in (inputs or ()) else block
+        )
     return block
 
 
-def _clear_thinking(request: JsonObject, edit: JsonObject, _: Count) -> tuple[JsonObject, JsonObject | None]:
+def _clear_thinking(
+    request: JsonObject, edit: JsonObject, _: Count
+) -> tuple[JsonObject, JsonObject | None]:
     keep = edit.get("keep") or {"type": "thinking_turns", "value": _KEPT_THINKING_TURNS}
     if keep == "all" or keep["type"] == "all":
         return request, None
     messages = request["messages"]
     turns = _turn_numbers(messages)
-    thinking = sorted({turns[number] for number, block in _blocks(messages) if block["type"] in _THINKING})
+    thinking = sorted(
+        {turns[number] for number, block in _blocks(messages) if block["type"] in _THINKING}
+    )
     old = set(thinking[: -keep["value"]])
     if not old:
         return request, None
-    edited = [_without_thinking(message) if turn in old else message for message, turn in zip(messages, turns, strict=True)]
+    edited = [
+        _without_thinking(message) if turn in old else message
+        for message, turn in zip(messages, turns, strict=True)
+    ]
     return {**request, "messages": edited}, {"cleared_thinking_turns": len(old)}
 
 
@@ -141,7 +156,9 @@ def _turn_numbers(messages: list[JsonObject]) -> list[int]:
     numbers: list[int] = []
     turn = 0
     for message in messages:
-        if message["role"] == "user" and not any(block["type"] == "tool_result" for _, block in _blocks([message])):
+        if message["role"] == "user" and not any(
+            block["type"] == "tool_result" for _, block in _blocks([message])
+        ):
             turn += 1
         numbers.append(turn)
     return numbers
@@ -175,7 +192,9 @@ def _mapped(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> 
 
 KNOWN_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112")
 
-_EDITS: dict[str, Callable[[JsonObject, JsonObject, Count], tuple[JsonObject, JsonObject | None]]] = {
+_EDITS: dict[
+    str, Callable[[JsonObject, JsonObject, Count], tuple[JsonObject, JsonObject | None]]
+] = {
     "clear_tool_uses_20250919": _clear_tool_uses,
     "clear_thinking_20251015": _clear_thinking,
 }

@@ -52,13 +52,19 @@ def with_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) ->
     """The aliases with the facts of what they stand for, then the models; an alias hides a model of its name."""
     facts = {model["id"]: model for model in models}
     named = [
-        {**facts.get(model, _model_info({"id": model})), "id": alias, "display_name": f"{alias} ({model})"}
+        {
+            **facts.get(model, _model_info({"id": model})),
+            "id": alias,
+            "display_name": f"{alias} ({model})",
+        }
         for alias, model in (aliases or {}).items()
     ]
     return [*named, *(model for model in models if model["id"] not in (aliases or {}))]
 
 
-def page(models: list[JsonObject], *, limit: int, before_id: str | None, after_id: str | None) -> JsonObject:
+def page(
+    models: list[JsonObject], *, limit: int, before_id: str | None, after_id: str | None
+) -> JsonObject:
     """One page of at most `limit` models, right after or right before an id. Raises ApiError (400)."""
     if not 1 <= limit <= MAX_LIMIT:
         raise invalid_request(f"limit: must be between 1 and {MAX_LIMIT}")
@@ -87,8 +93,10 @@ def _model_info(entry: JsonObject) -> JsonObject:
     if entry.get("type") == "model" and string(entry.get("display_name")):
         return entry
     facts = {
-        "max_input_tokens": _first_count(entry, _CONTEXT_FIELDS) or _first_count(entry.get("meta"), _META_FIELDS),
-        "max_tokens": _first_count(entry.get("top_provider"), _OUTPUT_FIELDS) or _first_count(entry, _OUTPUT_FIELDS),
+        "max_input_tokens": _first_count(entry, _CONTEXT_FIELDS)
+        or _first_count(entry.get("meta"), _META_FIELDS),
+        "max_tokens": _first_count(entry.get("top_provider"), _OUTPUT_FIELDS)
+        or _first_count(entry, _OUTPUT_FIELDS),
         "capabilities": _capabilities(entry),
     }
     return {
@@ -104,7 +112,14 @@ def _model_info(entry: JsonObject) -> JsonObject:
 def _first_count(entry: Any, names: tuple[str, ...]) -> int:
     """The first of the fields that holds a number of tokens; 0 when none does."""
     values = (entry.get(name) for name in names) if isinstance(entry, dict) else ()
-    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0), 0)
+    return next(
+        (
+            value
+            for value in values
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0
+        ),
+        0,
+    )
 
 
 def _capabilities(entry: JsonObject) -> JsonObject | None:
@@ -132,7 +147,15 @@ def _capabilities(entry: JsonObject) -> JsonObject | None:
         "pdf_input": {"supported": "file" in inputs},
         "server_tools": {**no, "code_execution": no, "web_search": no},
         "structured_outputs": {"supported": "structured_outputs" in parameters},
-        "thinking": {**thinks, "types": {"adaptive": thinks, "between_tools": no, "disabled": thinks, "enabled": thinks}},
+        "thinking": {
+            **thinks,
+            "types": {
+                "adaptive": thinks,
+                "between_tools": no,
+                "disabled": thinks,
+                "enabled": thinks,
+            },
+        },
     }
 
 

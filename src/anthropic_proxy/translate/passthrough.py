@@ -45,7 +45,11 @@ def payload(raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str
 
 def response_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of an answer that go on to the client; its id goes on under a name of its own."""
-    passed = {name: value for name, value in headers.items() if name in _PASSED_BACK or name.startswith(_RATE_LIMITS)}
+    passed = {
+        name: value
+        for name, value in headers.items()
+        if name in _PASSED_BACK or name.startswith(_RATE_LIMITS)
+    }
     upstream_id = headers.get("request-id")
     return passed | ({UPSTREAM_REQUEST_ID: upstream_id} if upstream_id else {})
 
@@ -80,7 +84,9 @@ def usage_so_far(usage: JsonObject, input_estimate: int, output_estimate: int) -
     input, but for servers that tell 0 at first, and hardly any of the output: message_delta, at the end, has that.
     """
     inputs = {} if tells_input(usage) else {"input_tokens": input_estimate}
-    return usage | inputs | {"output_tokens": max(_count(usage.get("output_tokens")), output_estimate)}
+    return (
+        usage | inputs | {"output_tokens": max(_count(usage.get("output_tokens")), output_estimate)}
+    )
 
 
 def _count(value: object) -> int:
@@ -94,7 +100,9 @@ def _object(value: object) -> JsonObject:
 def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:
     """The error that an answer of `status` >= 400 is, if it has the API's form."""
     envelope = _envelope(raw) if status >= 400 else None
-    return None if envelope is None else NativeError(status, raw, envelope, response_headers(headers))
+    return (
+        None if envelope is None else NativeError(status, raw, envelope, response_headers(headers))
+    )
 
 
 def is_error(raw: bytes) -> bool:
@@ -122,7 +130,9 @@ def _envelope(raw: bytes) -> JsonObject | None:
 
 def _without_ours(messages: list[JsonObject]) -> list[JsonObject]:
     """The conversation without thinking that this proxy signed, and with its summaries as texts; itself if it has none."""
-    if _is_regular(messages) and any(_is_our_summary(block) for message in messages for block in _blocks(message)):
+    if _is_regular(messages) and any(
+        _is_our_summary(block) for message in messages for block in _blocks(message)
+    ):
         messages = without_compaction_blocks({"messages": messages})["messages"]
     if not any(_is_our_thought(block) for message in messages for block in _blocks(message)):
         return messages
@@ -149,7 +159,11 @@ def _is_our_summary(block: JsonObject) -> bool:
 
 def _is_regular(messages: list[JsonObject]) -> bool:
     """Whether all blocks have a type, as they have in a checked request; this one may not have been checked."""
-    return all(isinstance(block, dict) and "type" in block for message in messages for block in _blocks(message))
+    return all(
+        isinstance(block, dict) and "type" in block
+        for message in messages
+        for block in _blocks(message)
+    )
 
 
 def _blocks(message: JsonObject) -> list[Any]:

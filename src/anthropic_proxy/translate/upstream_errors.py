@@ -100,19 +100,29 @@ def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: S
     return told(read(status, headers, body, source))
 
 
-def read(status: int, headers: Mapping[str, str], body: bytes, source: Source, path: str = "") -> Failure:
+def read(
+    status: int, headers: Mapping[str, str], body: bytes, source: Source, path: str = ""
+) -> Failure:
     """What an HTTP answer of `status` >= 300 says went wrong. path: as in Failure."""
     try:
         text, error = _words(loads_received(body))
     except ValueError:
         text, error = _plain_text(body), {}
     shown = text or f"The upstream {source.name} answered {status} without a reason"
-    return replace(_failure(status, shown, error, headers, source), path=path, has_reason=bool(text))
+    return replace(
+        _failure(status, shown, error, headers, source), path=path, has_reason=bool(text)
+    )
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
     """Return whether an answer is a page for browsers, which no API has."""
-    return bool(re.match(r"\s*(?:text/html|application/xhtml\+xml)\b", headers.get("content-type", ""), re.IGNORECASE))
+    return bool(
+        re.match(
+            r"\s*(?:text/html|application/xhtml\+xml)\b",
+            headers.get("content-type", ""),
+            re.IGNORECASE,
+        )
+    )
 
 
 def no_api(source: Source) -> ApiError:
@@ -123,7 +133,9 @@ def no_api(source: Source) -> ApiError:
 
 def no_completion(source: Source) -> ApiError:
     """The error for an answer of status 200 that is something else."""
-    return ApiError(500, f"The upstream {source.name} answered 200 with something that is no chat completion")
+    return ApiError(
+        500, f"The upstream {source.name} answered 200 with something that is no chat completion"
+    )
 
 
 def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
@@ -132,12 +144,20 @@ def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
         return None
     text, error = _words(chunk)
     code = str(error.get("code"))
-    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if error.get("type") in _BAD_REQUEST else 500
+    status = (
+        int(code)
+        if re.fullmatch(r"[45]\d\d", code)
+        else 400
+        if error.get("type") in _BAD_REQUEST
+        else 500
+    )
     words = text or f"The upstream {source.name} broke off the answer without a reason"
     return told(_failure(status, words, error, {}, source))
 
 
-def _failure(status: int, text: str, error: JsonObject, headers: Mapping[str, str], source: Source) -> Failure:
+def _failure(
+    status: int, text: str, error: JsonObject, headers: Mapping[str, str], source: Source
+) -> Failure:
     # A character more than is searched shows that the text was cut.
     return Failure(status, text[: MAX_SEARCHED + 1], error, headers, source)
 
@@ -165,7 +185,8 @@ def _as_text(value: Any) -> str:
 
 # The words of nginx, Go and Apache, in this order, for a request without TLS on a port for TLS.
 _TLS_PORT = re.compile(
-    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)|plain HTTP to an SSL-enabled server port", re.IGNORECASE
+    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)|plain HTTP to an SSL-enabled server port",
+    re.IGNORECASE,
 )
 _PAGE_SEARCHED = 4096
 
@@ -186,7 +207,9 @@ def told(failure: Failure) -> FailureError:
 
 
 def _as_it_is(failure: Failure) -> ApiError:
-    return ApiError(_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.shown)
+    return ApiError(
+        _STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.shown
+    )
 
 
 _OVERFLOW = re.compile(
@@ -210,7 +233,9 @@ _PROMPT_LENGTH = re.compile(
     r"|keep the first (\d+) tokens|given: (\d+)|requested (?:about )?(\d+) tokens",
     re.IGNORECASE,
 )
-_COMPLETION_LENGTH = re.compile(r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`")
+_COMPLETION_LENGTH = re.compile(
+    r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`"
+)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 
 
@@ -285,11 +310,15 @@ def _failed_generation(failure: Failure) -> ApiError | None:
     return ApiError(500, failure.shown) if failure.error.get("code") == "tool_use_failed" else None
 
 
-_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)", re.IGNORECASE)
+_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)", re.IGNORECASE
+)
 
 
 def _spent_quota(failure: Failure) -> ApiError | None:
-    spent = failure.status == 402 or (failure.status in (403, 429) and _QUOTA.search(failure.searched))
+    spent = failure.status == 402 or (
+        failure.status in (403, 429) and _QUOTA.search(failure.searched)
+    )
     return ApiError(402, failure.shown, _NO_RETRY) if spent else None
 
 
@@ -336,14 +365,20 @@ _NO_SUCH_PATH = re.compile(
 def _missing_path(failure: Failure) -> ApiError | None:
     """A wrong base URL. Clients take a 404 for a model that does not exist, and hide its text."""
     # What an upstream lacks besides, such as a list of models, is no fault of the address.
-    if failure.status != 404 or not failure.path or (failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text)):
+    if (
+        failure.status != 404
+        or not failure.path
+        or (failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text))
+    ):
         return None
     base = failure.source.url
     root = without_version(base)
     place = f" under {root}" if root else ""
     path = f"{base.removeprefix(root)}{failure.path}"
     said = f": {failure.shown}" if failure.has_reason else ""
-    text = f"The upstream {failure.upstream} has no {path}{place} (404{said}): check UPSTREAM_BASE_URL"
+    text = (
+        f"The upstream {failure.upstream} has no {path}{place} (404{said}): check UPSTREAM_BASE_URL"
+    )
     return ApiError(500, text, _NO_RETRY)
 
 

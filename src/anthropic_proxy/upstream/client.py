@@ -94,7 +94,9 @@ class _Shared:
         limits = endpoint.limits
         self.slots = Slots(limits.concurrency, limits.queue, limits.queue_seconds)
         self.keys = KeyRing(endpoint.keys)
-        self.breakers = [Breaker(random.random, breaker) for _ in dict.fromkeys(endpoint.keys or (None,))]
+        self.breakers = [
+            Breaker(random.random, breaker) for _ in dict.fromkeys(endpoint.keys or (None,))
+        ]
         self.reason = ""
         self._statuses: dict[Key, int] = {}
 
@@ -109,7 +111,9 @@ class _Shared:
             if permit is not None:
                 return key, permit
         wait = min(breaker.retry_after(now) for breaker in self.breakers)
-        raise _busy(529, f"The upstream {name} has failed several times in a row: {self.reason}", wait)
+        raise _busy(
+            529, f"The upstream {name} has failed several times in a row: {self.reason}", wait
+        )
 
     def cool(self, key: Key, status: int, seconds: float) -> bool:
         """Leave a key alone that got this status; whether there is another one."""
@@ -145,10 +149,14 @@ class EndpointClient:
     observation: Observation | None = None
     repeats: Repeats = field(default_factory=Repeats)
 
-    def for_client(self, client: Client, observation: Observation, repeats: Repeats) -> "EndpointClient":
+    def for_client(
+        self, client: Client, observation: Observation, repeats: Repeats
+    ) -> "EndpointClient":
         """The same, for the one who asks."""
         passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
-        return replace(self, client=client if passes_on else NOBODY, observation=observation, repeats=repeats)
+        return replace(
+            self, client=client if passes_on else NOBODY, observation=observation, repeats=repeats
+        )
 
     @property
     def source(self) -> Source:
@@ -187,7 +195,9 @@ class EndpointClient:
 
     async def ask(self, url: str, payload: bytes) -> Reply:
         """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
-        return await self._traced(self._any_key(), lambda headers: self._post(url, payload, headers))
+        return await self._traced(
+            self._any_key(), lambda headers: self._post(url, payload, headers)
+        )
 
     async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
         endpoint = self.endpoint
@@ -208,7 +218,9 @@ class EndpointClient:
         """As `ask`, without a body."""
         endpoint = self.endpoint
         return await self._traced(
-            self._any_key(), lambda headers: self.upstream.get(url, headers, endpoint.timeouts, endpoint.name), "GET"
+            self._any_key(),
+            lambda headers: self.upstream.get(url, headers, endpoint.timeouts, endpoint.name),
+            "GET",
         )
 
     async def look(self, path: str) -> tuple[int, bytes] | None:
@@ -229,7 +241,9 @@ class EndpointClient:
         try:
             slot = await self.shared.slots.acquire()
         except BusyError as error:
-            text = f"The upstream {self.endpoint.name} has as many requests as this server may give it"
+            text = (
+                f"The upstream {self.endpoint.name} has as many requests as this server may give it"
+            )
             raise _busy(529, text, error.retry_after) from error
         if waits:
             self.metrics.queued(self.endpoint.name, time.monotonic() - began)
@@ -239,7 +253,11 @@ class EndpointClient:
         """How busy the upstream is, and the breaker of the key that is best off."""
         now = time.monotonic()
         breaker = min((each.state(now) for each in self.shared.breakers), key=_BEST.index)
-        return {"busy": self.shared.slots.busy, "waiting": self.shared.slots.waiting, "breaker": breaker}
+        return {
+            "busy": self.shared.slots.busy,
+            "waiting": self.shared.slots.waiting,
+            "breaker": breaker,
+        }
 
     async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
         began = time.monotonic()

@@ -33,15 +33,27 @@ def _owned_by(owner: str) -> Callable[[JsonObject], bool]:
 # In order. Several kinds have `/version`, so that it tells nothing. Sources: the servers' API references and source code;
 # recorded of llama.cpp, vLLM and Ollama.
 _SIGNS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
-    ("ollama", "/api/version", lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1),
+    (
+        "ollama",
+        "/api/version",
+        lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1,
+    ),
     ("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
     ("llamacpp", "/v1/models", _owned_by("llamacpp")),
     ("sglang", "/v1/models", _owned_by("sglang")),
     ("sglang", "/get_server_info", lambda answer: "model_path" in answer),
     ("sglang", "/server_info", lambda answer: "model_path" in answer),
     ("vllm", "/v1/models", _owned_by("vllm")),
-    ("lmstudio", "/api/v0/models", lambda answer: "compatibility_type" in _first(answer.get("data"))),
-    ("lmstudio", "/api/v1/models", lambda answer: "loaded_instances" in _first(answer.get("models"))),
+    (
+        "lmstudio",
+        "/api/v0/models",
+        lambda answer: "compatibility_type" in _first(answer.get("data")),
+    ),
+    (
+        "lmstudio",
+        "/api/v1/models",
+        lambda answer: "loaded_instances" in _first(answer.get("models")),
+    ),
     ("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
 )
 
@@ -50,8 +62,12 @@ PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _SIGNS))
 
 async def identify(ask: Ask) -> Dialect | None:
     """The dialect of the server that answers `ask`, None when it is none that is known. Never fails."""
-    said = dict(zip(PATHS, await asyncio.gather(*(_answer(ask, path) for path in PATHS)), strict=True))
-    known = (name for name, path, fits in _SIGNS if (answer := said[path]) is not None and fits(answer))
+    said = dict(
+        zip(PATHS, await asyncio.gather(*(_answer(ask, path) for path in PATHS)), strict=True)
+    )
+    known = (
+        name for name, path, fits in _SIGNS if (answer := said[path]) is not None and fits(answer)
+    )
     name = next(known, None)
     return named(name) if name else None
 

@@ -66,7 +66,9 @@ def _add_key(headers: dict[str, str], key: str | None, endpoint: Endpoint) -> No
     scheme = _scheme(key, endpoint)
     headers |= {name: before + key for name, before in _KEY_HEADERS[scheme].items()}
     if scheme == "bearer" and endpoint.api == "messages":
-        betas = [beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip()]
+        betas = [
+            beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip()
+        ]
         if _LOGIN_BETA not in betas:
             headers["anthropic-beta"] = ",".join([*betas, _LOGIN_BETA])
 

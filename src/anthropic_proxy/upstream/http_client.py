@@ -60,7 +60,9 @@ class Reply:
     told of its end.
     """
 
-    def __init__(self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int) -> None:
+    def __init__(
+        self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int
+    ) -> None:
         """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
         # A plain mapping: httpx's looks through all of its headers for each that is asked for.
@@ -87,10 +89,14 @@ class Reply:
         if self._read_in_turn >= _TURN_BYTES:
             self._read_in_turn = 0
             await asyncio.sleep(0)
-        last = min(now + self._timeouts.idle if self._idle_until is None else self._idle_until, self._ends)
+        last = min(
+            now + self._timeouts.idle if self._idle_until is None else self._idle_until, self._ends
+        )
         while now < last:
             try:
-                received = await self._alarm.wait(self._read(), min(until, now + _LOOK_SECONDS, last))
+                received = await self._alarm.wait(
+                    self._read(), min(until, now + _LOOK_SECONDS, last)
+                )
             except TimeoutError:
                 now = self._loop.time()
                 if until <= now < last:
@@ -104,7 +110,12 @@ class Reply:
                 self._read_in_turn += len(received)
                 self._left -= len(received)
                 if self._left < 0:
-                    raise _failed(500, self._name, f"sent an answer of more than {self._max_bytes} bytes", "body")
+                    raise _failed(
+                        500,
+                        self._name,
+                        f"sent an answer of more than {self._max_bytes} bytes",
+                        "body",
+                    )
                 return received or None
         raise _late(self._name, "body", self._timeouts, ended=now >= self._ends)
 
@@ -170,7 +181,9 @@ class Upstream:
         request = httpx.Request("POST", _parsed(url), headers={**_JSON, **headers}, content=payload)
         return await self._send(request, timeouts, name, may_resend)
 
-    async def get(self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str) -> Reply:
+    async def get(
+        self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str
+    ) -> Reply:
         """As `post`, without a body. aiohttp itself sends it once more when its connection breaks."""
         request = httpx.Request("GET", _parsed(url), headers={**_HEADERS, **headers})
         return await self._send(request, timeouts, name, may_resend=lambda: False)
@@ -178,15 +191,21 @@ class Upstream:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _send(self, request: httpx.Request, timeouts: Timeouts, name: str, may_resend: Callable[[], bool]) -> Reply:
-        ends = asyncio.get_running_loop().time() + (math.inf if timeouts.total is None else timeouts.total)
+    async def _send(
+        self, request: httpx.Request, timeouts: Timeouts, name: str, may_resend: Callable[[], bool]
+    ) -> Reply:
+        ends = asyncio.get_running_loop().time() + (
+            math.inf if timeouts.total is None else timeouts.total
+        )
         first = _Attempt(timeouts, name, ends, self._on_shortage)
         try:
             response = await first.send(self._transport, request)
         except UpstreamError as error:
             if not (first.reused and _was_idle(error.__cause__) and may_resend()):
                 raise
-            response = await _Attempt(timeouts, name, ends, self._on_shortage).send(self._transport, request)
+            response = await _Attempt(timeouts, name, ends, self._on_shortage).send(
+                self._transport, request
+            )
         return Reply(response, name, timeouts, ends, self.max_bytes)
 
 
@@ -199,7 +218,9 @@ def _parsed(url: str) -> httpx.URL:
 class _Attempt:
     """One way of a request to the head of its answer; the transport's trace says how far it is."""
 
-    def __init__(self, timeouts: Timeouts, name: str, ends: float, on_shortage: Callable[[str], None]) -> None:
+    def __init__(
+        self, timeouts: Timeouts, name: str, ends: float, on_shortage: Callable[[str], None]
+    ) -> None:
         self.reused = False
         self._on_shortage = on_shortage
         self._timeouts = timeouts
@@ -208,7 +229,9 @@ class _Attempt:
         self._phase: Phase = "connect"
         self._limit: asyncio.Timeout | None = None
 
-    async def send(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    async def send(
+        self, transport: httpx.AsyncBaseTransport, request: httpx.Request
+    ) -> httpx.Response:
         request.extensions["trace"] = self._trace
         try:
             async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
@@ -281,7 +304,11 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
         "has a TLS certificate that can't be trusted: SSL_CERT_FILE can name a PEM file with its authority",
     ),
     (aiohttp.ClientConnectorSSLError, 500, "can't be reached over TLS"),
-    (aiohttp.ClientProxyConnectionError, 500, f"can't be reached: {_PROXY} refuses connections; NO_PROXY can exempt it"),
+    (
+        aiohttp.ClientProxyConnectionError,
+        500,
+        f"can't be reached: {_PROXY} refuses connections; NO_PROXY can exempt it",
+    ),
     (aiohttp.ClientConnectorError, 500, _UNREACHABLE),
     (aiohttp.ClientHttpProxyError, 500, f"can't be reached: {_PROXY} refuses it"),
     (aiohttp.ClientResponseError, 500, "sent something that is no HTTP answer"),
@@ -294,8 +321,15 @@ _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 
 def _told(error: Exception, name: str, phase: Phase) -> UpstreamError:
     """What the client library raised, as the client is told of it."""
-    status, text = next(((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)), (500, _BROKEN))
-    if phase == "connect" and isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING):
+    status, text = next(
+        ((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)),
+        (500, _BROKEN),
+    )
+    if (
+        phase == "connect"
+        and isinstance(error, httpx.HTTPError)
+        and not isinstance(error, _BEFORE_SENDING)
+    ):
         phase = "head"
     return _failed(status, name, text, phase)
 
@@ -313,7 +347,9 @@ def _explained(
         addition = f": that is {_PROXY}" if is_unknown else f" (through {_PROXY})"
     elif failed.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
         addition = "; if its port takes TLS, the address has to begin with https://"
-    elif isinstance(cause, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+    elif isinstance(cause, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(
+        cause
+    ):
         addition = "; if its port takes no TLS, the address has to begin with http://"
     else:
         return failed

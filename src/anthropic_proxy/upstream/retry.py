@@ -173,7 +173,9 @@ class RetryBudget:
     def take(self) -> bool:
         """Whether one more retry is within the budget; if so, it counts as made."""
         now = self._clock()
-        allowed = self._retries.count(now) < max(self._config.floor, int(self._config.share * self._requests.count(now)))
+        allowed = self._retries.count(now) < max(
+            self._config.floor, int(self._config.share * self._requests.count(now))
+        )
         if allowed:
             self._retries.add(now)
         return allowed
@@ -221,4 +223,8 @@ def ordered(groups: Iterable[Iterable[T]], random: Random) -> list[T]:
     Each target draws a waiting time whose rate is its weight; the shortest comes first (Efraimidis and Spirakis, "Weighted
     random sampling with a reservoir", 2006).
     """
-    return [target for group in groups for target in sorted(group, key=lambda each: -log(1 - random()) / each.weight)]
+    return [
+        target
+        for group in groups
+        for target in sorted(group, key=lambda each: -log(1 - random()) / each.weight)
+    ]

@@ -33,7 +33,9 @@ class EnvironmentProxies:
     """
 
     def __init__(self) -> None:
-        self._proxies = {scheme: URL(address) for scheme, address in getproxies().items() if scheme != "no"}
+        self._proxies = {
+            scheme: URL(address) for scheme, address in getproxies().items() if scheme != "no"
+        }
 
     def options(self, url: httpx.URL) -> dict[str, Any]:
         """Of aiohttp's request to `url`."""
@@ -67,7 +69,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             **self._proxies.options(request.url),
         )
         body = Body(response)
-        return httpx.Response(response.status, headers=_decoded(response), stream=body, extensions={"body": body})
+        return httpx.Response(
+            response.status, headers=_decoded(response), stream=body, extensions={"body": body}
+        )
 
     def uses_proxy(self, url: httpx.URL) -> bool:
         """Return whether requests to `url` go through an HTTP proxy of the environment."""
@@ -114,7 +118,9 @@ def _traces() -> aiohttp.TraceConfig:
     return config
 
 
-async def _traced(event: str, _: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+async def _traced(
+    event: str, _: aiohttp.ClientSession, context: SimpleNamespace, __: object
+) -> None:
     trace: Callable[[str], None] | None = context.trace_request_ctx
     if trace is not None:
         trace(event)
@@ -127,4 +133,6 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
 
 def _decoded(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """The headers, without the one that would have httpx decompress the body once more."""
-    return [(name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"]
+    return [
+        (name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"
+    ]

@@ -44,7 +44,10 @@ class Repeats:
         found = _TEXT.search(payload)
         # Where the key is there once, it is the one with the text.
         if found and payload.count(_KEY) == 1 and loads(found[1]) == text:
-            self._before, self._after = DATA + payload[: found.start(1) + 1], payload[found.end(1) - 1 :]
+            self._before, self._after = (
+                DATA + payload[: found.start(1) + 1],
+                payload[found.end(1) - 1 :],
+            )
 
     def texts(self, events: Iterable[bytes]) -> list[str]:
         """Return the texts of the first of some events, as many as are of the known form.

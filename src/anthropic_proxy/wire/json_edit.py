@@ -50,7 +50,9 @@ def with_members(document: bytes, values: Mapping[str, Any]) -> bytes:
             found.add(member.name)
         previous_end = member.end
     is_empty = not previous_end
-    rest = [dumps(name) + b":" + dumps(value) for name, value in values.items() if name not in found]
+    rest = [
+        dumps(name) + b":" + dumps(value) for name, value in values.items() if name not in found
+    ]
     if not rest:
         return b"".join([*pieces, document[done:]])
     end = document.rindex(b"}")

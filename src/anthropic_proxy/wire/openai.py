@@ -51,7 +51,9 @@ def tool_message(call_id: str, content: str | list[JsonObject]) -> JsonObject:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def function_tool(name: str, description: str | None, parameters: JsonObject, *, strict: bool = False) -> JsonObject:
+def function_tool(
+    name: str, description: str | None, parameters: JsonObject, *, strict: bool = False
+) -> JsonObject:
     function: JsonObject = {"name": name, "parameters": parameters}
     if description:
         function["description"] = description
@@ -61,13 +63,20 @@ def function_tool(name: str, description: str | None, parameters: JsonObject, *,
 
 
 def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
-    return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": strict}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "output", "schema": schema, "strict": strict},
+    }
 
 
 def first_choice(chunk: JsonObject) -> JsonObject | None:
     """The first choice of a response or chunk; None where there is none (usage and moderation chunks)."""
     choices: Any = chunk.get("choices")
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    return (
+        choices[0]
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict)
+        else None
+    )
 
 
 def plain_text(chunk: JsonObject) -> str:
@@ -79,7 +88,9 @@ def plain_text(chunk: JsonObject) -> str:
     if not isinstance(delta, dict):
         return ""
     # Fields without a value say nothing.
-    is_plain = _PLAIN.issuperset(delta) or not any(value for name, value in delta.items() if name not in _PLAIN)
+    is_plain = _PLAIN.issuperset(delta) or not any(
+        value for name, value in delta.items() if name not in _PLAIN
+    )
     return string(delta.get("content")) if is_plain else ""
 
 

@@ -20,15 +20,22 @@ MAYBE_TEXT = st.none() | TEXTS
 # What servers have sent in places where nobody checks.
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "a"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "text", "a"]), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
-def record(kind: str, optional: dict[str, Any] | None = None, **fields: Any) -> st.SearchStrategy[Json]:
+def record(
+    kind: str, optional: dict[str, Any] | None = None, **fields: Any
+) -> st.SearchStrategy[Json]:
     """A block of a type; `optional` fields may be absent."""
     marks = {"cache_control": st.just({"type": "ephemeral"})}
-    return st.fixed_dictionaries({"type": st.just(kind), **fields}, optional={**marks, **(optional or {})})
+    return st.fixed_dictionaries(
+        {"type": st.just(kind), **fields}, optional={**marks, **(optional or {})}
+    )
 
 
 def blocks(table: dict[str, st.SearchStrategy[Json]]) -> st.SearchStrategy[list[Json]]:
@@ -46,13 +53,26 @@ FILE = record("file", file_id=st.just("file_1"))
 IMAGE = record(
     "image",
     {"transformations": st.just({"oversized_image": "downsize"})},
-    source=URL | record("base64", media_type=st.sampled_from(["image/png", "image/jpg"]), data=st.just("iVBORw0KGgo=")),
+    source=URL
+    | record(
+        "base64",
+        media_type=st.sampled_from(["image/png", "image/jpg"]),
+        data=st.just("iVBORw0KGgo="),
+    ),
 )
 DOCUMENT = record(
     "document",
-    {"title": MAYBE_TEXT, "context": MAYBE_TEXT, "citations": st.sampled_from([None, {"enabled": True}])},
+    {
+        "title": MAYBE_TEXT,
+        "context": MAYBE_TEXT,
+        "citations": st.sampled_from([None, {"enabled": True}]),
+    },
     source=st.one_of(
-        record("base64", media_type=st.just("application/pdf"), data=st.deferred(lambda: st.sampled_from(document_data()))),
+        record(
+            "base64",
+            media_type=st.just("application/pdf"),
+            data=st.deferred(lambda: st.sampled_from(document_data())),
+        ),
         record(
             "base64",
             media_type=st.sampled_from(["text/plain", "text/csv; charset=x"]),
@@ -63,13 +83,20 @@ DOCUMENT = record(
         URL,
     ),
 )
-SEARCH_RESULT = record("search_result", source=TEXTS, title=TEXTS, content=st.lists(TEXT, max_size=2))
+SEARCH_RESULT = record(
+    "search_result", source=TEXTS, title=TEXTS, content=st.lists(TEXT, max_size=2)
+)
 TOOL_REFERENCE = record("tool_reference", tool_name=NAMES)
 BROWSER_STATE = record(
     "browser_state",
-    {"state_changes": st.none() | st.lists(record("download_failed", url=TEXTS, error=MAYBE_TEXT), max_size=2)},
+    {
+        "state_changes": st.none()
+        | st.lists(record("download_failed", url=TEXTS, error=MAYBE_TEXT), max_size=2)
+    },
     tabs=st.lists(
-        st.fixed_dictionaries({"tab_id": TEXTS, "title": TEXTS, "url": TEXTS}, optional={"active": st.booleans()}),
+        st.fixed_dictionaries(
+            {"tab_id": TEXTS, "title": TEXTS, "url": TEXTS}, optional={"active": st.booleans()}
+        ),
         max_size=2,
     ),
 )
@@ -85,39 +112,68 @@ INNER = {
     "unknown": UNKNOWN,
 }
 TOOL_RESULT = record(
-    "tool_result", {"content": st.none() | TEXTS | blocks(INNER), "is_error": st.booleans()}, tool_use_id=TOOL_IDS
+    "tool_result",
+    {"content": st.none() | TEXTS | blocks(INNER), "is_error": st.booleans()},
+    tool_use_id=TOOL_IDS,
 )
-TOOL_USE = record("tool_use", {"caller": st.just({"type": "direct"})}, id=TOOL_IDS, name=NAMES, input=st.just({"a": [1]}))
+TOOL_USE = record(
+    "tool_use",
+    {"caller": st.just({"type": "direct"})},
+    id=TOOL_IDS,
+    name=NAMES,
+    input=st.just({"a": [1]}),
+)
 REDACTED = record("redacted_thinking", data=st.just("b3BhcXVl"))
 THINKING = record(
     "thinking",
-    {"signature": st.sampled_from(["", "other", "anthropic-proxy.1.reasoning", "anthropic-proxy.1.reasoning_content"])},
+    {
+        "signature": st.sampled_from(
+            ["", "other", "anthropic-proxy.1.reasoning", "anthropic-proxy.1.reasoning_content"]
+        )
+    },
     thinking=TEXTS,
 )
 
 
 def result(kind: str, *contents: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
-    failed = record(f"{kind}_error", {"error_message": MAYBE_TEXT}, error_code=st.just("unavailable"))
-    return record(kind, {"content": st.one_of(failed, ANYTHING, *contents), "caller": ANYTHING}, tool_use_id=TOOL_IDS)
+    failed = record(
+        f"{kind}_error", {"error_message": MAYBE_TEXT}, error_code=st.just("unavailable")
+    )
+    return record(
+        kind,
+        {"content": st.one_of(failed, ANYTHING, *contents), "caller": ANYTHING},
+        tool_use_id=TOOL_IDS,
+    )
 
 
 FETCHED = record("web_fetch_result", {"content": DOCUMENT | ANYTHING}, url=TEXTS)
-EXECUTED = record("code_execution_result", {"return_code": ANYTHING}, stdout=TEXTS, stderr=TEXTS, content=ANYTHING)
+EXECUTED = record(
+    "code_execution_result", {"return_code": ANYTHING}, stdout=TEXTS, stderr=TEXTS, content=ANYTHING
+)
 EDITED = record("edited", {"content": ANYTHING, "is_file_update": ANYTHING, "lines": ANYTHING})
 SERVER_TOOLS = {
-    "server_tool_use": record("server_tool_use", {"id": TOOL_IDS, "name": ANYTHING, "input": ANYTHING}),
-    "mcp_tool_use": record("mcp_tool_use", {"server_name": TEXTS}, id=TOOL_IDS, name=NAMES, input=st.just({})),
+    "server_tool_use": record(
+        "server_tool_use", {"id": TOOL_IDS, "name": ANYTHING, "input": ANYTHING}
+    ),
+    "mcp_tool_use": record(
+        "mcp_tool_use", {"server_name": TEXTS}, id=TOOL_IDS, name=NAMES, input=st.just({})
+    ),
     "mcp_tool_result": record(
-        "mcp_tool_result", {"content": TEXTS | st.lists(TEXT, max_size=2), "is_error": st.booleans()}
+        "mcp_tool_result",
+        {"content": TEXTS | st.lists(TEXT, max_size=2), "is_error": st.booleans()},
     ),
     "web_search": result(
-        "web_search_tool_result", st.lists(record("web_search_result", url=TEXTS, title=TEXTS), max_size=2)
+        "web_search_tool_result",
+        st.lists(record("web_search_result", url=TEXTS, title=TEXTS), max_size=2),
     ),
     "web_fetch": result("web_fetch_tool_result", FETCHED),
     "code": result("code_execution_tool_result", EXECUTED),
     "bash": result("bash_code_execution_tool_result", EXECUTED),
     "editor": result("text_editor_code_execution_tool_result", EDITED),
-    "tool_search": result("tool_search_tool_result", record("found", tool_references=st.lists(TOOL_REFERENCE, max_size=2))),
+    "tool_search": result(
+        "tool_search_tool_result",
+        record("found", tool_references=st.lists(TOOL_REFERENCE, max_size=2)),
+    ),
     "advisor": result("advisor_tool_result", record("advisor_result", text=ANYTHING)),
     "mcp_tool_listing": record("mcp_tool_listing", mcp_server_name=TEXTS, tools=ANYTHING),
     "fallback": record("fallback", {"from": ANYTHING, "to": ANYTHING}),
@@ -133,8 +189,12 @@ USER = {
 ASSISTANT = {**USER, "container_upload": record("container_upload", file_id=TEXTS)}
 SYSTEM = {
     "text": TEXT,
-    "tool_addition": record("tool_addition", tool=st.just({"type": "tool_reference", "name": "read"})),
-    "tool_removal": record("tool_removal", tool=st.just({"type": "tool_reference", "name": "read"})),
+    "tool_addition": record(
+        "tool_addition", tool=st.just({"type": "tool_reference", "name": "read"})
+    ),
+    "tool_removal": record(
+        "tool_removal", tool=st.just({"type": "tool_reference", "name": "read"})
+    ),
     "unknown": UNKNOWN,
 }
 
@@ -142,8 +202,12 @@ MESSAGE = st.one_of(
     st.fixed_dictionaries({"role": st.just("user"), "content": TEXTS | blocks(USER)}),
     st.fixed_dictionaries({"role": st.just("assistant"), "content": TEXTS | blocks(ASSISTANT)}),
     # A call and what a client makes of it, so that they meet often.
-    st.fixed_dictionaries({"role": st.just("assistant"), "content": st.lists(TEXT | TOOL_USE, min_size=1, max_size=3)}),
-    st.fixed_dictionaries({"role": st.just("user"), "content": st.lists(TOOL_RESULT, min_size=1, max_size=3)}),
+    st.fixed_dictionaries(
+        {"role": st.just("assistant"), "content": st.lists(TEXT | TOOL_USE, min_size=1, max_size=3)}
+    ),
+    st.fixed_dictionaries(
+        {"role": st.just("user"), "content": st.lists(TOOL_RESULT, min_size=1, max_size=3)}
+    ),
     st.fixed_dictionaries(
         {"role": st.just("system")},
         optional={
@@ -154,6 +218,10 @@ MESSAGE = st.one_of(
     ),
 )
 REQUEST = st.fixed_dictionaries(
-    {"model": st.just("m"), "max_tokens": st.just(9), "messages": st.lists(MESSAGE, min_size=1, max_size=6)},
+    {
+        "model": st.just("m"),
+        "max_tokens": st.just(9),
+        "messages": st.lists(MESSAGE, min_size=1, max_size=6),
+    },
     optional={"system": TEXTS | blocks(SYSTEM)},
 )

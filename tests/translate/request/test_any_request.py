@@ -47,7 +47,9 @@ def test_any_request(dialect: Dialect, request: Json) -> None:
     finally:
         assert checked == before, "the request is not touched"
     openai_shapes.check(made.body if dialect.name == "openai" else openai_shapes.plain(made.body))
-    calls = [call["id"] for message in made.body["messages"] for call in message.get("tool_calls", ())]
+    calls = [
+        call["id"] for message in made.body["messages"] for call in message.get("tool_calls", ())
+    ]
     assert len(set(calls)) == len(calls), "each call has an id of its own"
     assert dumps(made.body) == dumps(to_openai(before, route, UNSIGNED, _PDF_PAGES).body)
 
@@ -57,13 +59,21 @@ def test_any_request(dialect: Dialect, request: Json) -> None:
 def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> None:
     """So that the upstream's prefix cache holds."""
     route = Route(Endpoint("up", "http://up/v1", dialect), "m")
-    said = [message for message in request["messages"] if message.get("clear_at") != "next_user_message"]
+    said = [
+        message for message in request["messages"] if message.get("clear_at") != "next_user_message"
+    ]
     asked: list[Json] = [*said, {"role": "user", "content": "May I?"}]
-    answered: list[Json] = [*asked, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Then go"}]
+    answered: list[Json] = [
+        *asked,
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "Then go"},
+    ]
     turns = [{**request, "messages": messages} for messages in (asked, answered)]
     try:
         this, following = (
-            to_openai(fetched(messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES).body["messages"]
+            to_openai(
+                fetched(messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES
+            ).body["messages"]
             for turn in turns
         )
     except ApiError:
@@ -73,7 +83,10 @@ def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> 
 
 def fetched(request: Json, dialect: Dialect) -> Json:
     """With the files in place that the proxy fetches."""
-    data = {"image": ("image/png", "iVBORw0KGgo="), "document": ("application/pdf", document_data()[0])}
+    data = {
+        "image": ("image/png", "iVBORw0KGgo="),
+        "document": ("application/pdf", document_data()[0]),
+    }
 
     def source(remote: Remote) -> Json:
         media_type, content = data[remote.kind]

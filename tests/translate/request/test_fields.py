@@ -11,7 +11,9 @@ from anthropic_proxy.translate.request.field_table import FIELDS, ignored_fields
 from anthropic_proxy.wire.anthropic.request import MessagesRequest
 
 
-@pytest.mark.parametrize("params", [MessagesRequest, MessageCreateParamsBase, beta.MessageCreateParamsBase])
+@pytest.mark.parametrize(
+    "params", [MessagesRequest, MessageCreateParamsBase, beta.MessageCreateParamsBase]
+)
 def test_every_field_has_its_row(params: Any) -> None:
     assert params.__annotations__.keys() <= FIELDS.keys(), anthropic.__version__
 

@@ -15,7 +15,10 @@ from tests.scaling import assert_linear_cpu
 OPENAI = next(dialect for dialect in DIALECTS if dialect.name == "openai")
 # The form of Claude Code before 2.1, as an expression: too slow for long texts, and right for short ones.
 OLD_FORM = re.compile(r"(user_.+)_session_([\w-]+)")
-PIECES = st.lists(st.sampled_from(["user_", "_session_", "session_", "_", "a", "é", "-", "\n", "!", " ", "²"]), max_size=9)
+PIECES = st.lists(
+    st.sampled_from(["user_", "_session_", "session_", "_", "a", "é", "-", "\n", "!", " ", "²"]),
+    max_size=9,
+)
 
 
 def identity(user_id: str) -> dict[str, Any]:
@@ -38,7 +41,9 @@ def expected(user: str, session: str) -> dict[str, Any]:
 def test_the_old_form_is_what_the_expression_says(pieces: list[str]) -> None:
     user_id = "user_" + "".join(pieces)
     found = OLD_FORM.fullmatch(user_id)
-    assert identity(user_id) == (expected(found[1], found[2]) if found else expected(user_id, user_id))
+    assert identity(user_id) == (
+        expected(found[1], found[2]) if found else expected(user_id, user_id)
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,9 @@ def test_the_old_form_is_what_the_expression_says(pieces: list[str]) -> None:
     ],
     ids=["256 characters", "257 characters", "JSON", "JSON of more than 256 characters", "nested"],
 )
-def test_an_id_of_more_than_256_characters_is_hashed_whole(user_id: str, user: str | None, session: str | None) -> None:
+def test_an_id_of_more_than_256_characters_is_hashed_whole(
+    user_id: str, user: str | None, session: str | None
+) -> None:
     assert identity(user_id) == expected(user or user_id, session or user_id)
 
 

@@ -20,7 +20,11 @@ from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.system_prompt import without_system_role
 from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_untranslated
-from anthropic_proxy.wire.anthropic.request import InvalidRequestError, messages_body, messages_request
+from anthropic_proxy.wire.anthropic.request import (
+    InvalidRequestError,
+    messages_body,
+    messages_request,
+)
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from tests.scaling import Prepare, assert_linear_cpu
 
@@ -36,7 +40,12 @@ SHORTEST_RUN = 0.02
 
 def asking(*blocks: Json, **fields: Any) -> Json:
     content = list(blocks) or "Hello"
-    return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}], **fields}
+    return {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": content}],
+        **fields,
+    }
 
 
 def schema(of: Json) -> Json:
@@ -44,7 +53,9 @@ def schema(of: Json) -> Json:
 
 
 def properties(count: int) -> Json:
-    return {f"property_{number}": {"type": "string", "description": "A text"} for number in range(count)}
+    return {
+        f"property_{number}": {"type": "string", "description": "A text"} for number in range(count)
+    }
 
 
 def nested(inner: Json, wrap: Callable[[Json], Json], depth: int = 60) -> Json:
@@ -55,8 +66,14 @@ def nested(inner: Json, wrap: Callable[[Json], Json], depth: int = 60) -> Json:
 
 def references(size: int) -> Json:
     """Alternatives that differ, and refer to one definition that has alternatives of its own."""
-    inner = [{"properties": {"kind": {"const": number}}, "required": ["kind"]} for number in range(size)]
-    definition = {"properties": properties(size), "required": list(properties(size)), "anyOf": inner}
+    inner = [
+        {"properties": {"kind": {"const": number}}, "required": ["kind"]} for number in range(size)
+    ]
+    definition = {
+        "properties": properties(size),
+        "required": list(properties(size)),
+        "anyOf": inner,
+    }
     branches = [{"$ref": "#/$defs/D", "title": str(number)} for number in range(size)]
     return {"$defs": {"D": definition}, "anyOf": branches}
 
@@ -66,7 +83,9 @@ def colliding_ids(size: int) -> Json:
     long_id = "é" * (size * 10)
     hashed = long_id[:31] + hashlib.sha256(long_id.encode()).hexdigest()
     taken = [_made(each, number) for number in range(size) for each in (long_id, hashed)]
-    uses = [{"type": "tool_use", "id": each, "name": "n", "input": {}} for each in (*taken, long_id)]
+    uses = [
+        {"type": "tool_use", "id": each, "name": "n", "input": {}} for each in (*taken, long_id)
+    ]
     return asking(messages=[{"role": "assistant", "content": uses}])
 
 
@@ -75,18 +94,32 @@ def _made(tool_use_id: str, number: int) -> str:
 
 
 def thoughts(size: int) -> Json:
-    block = {"type": "thinking", "thinking": "Some thought " * 50, "signature": "anthropic-proxy.1.reasoning"}
-    return asking(messages=[{"role": "assistant", "content": [block] * size}, {"role": "user", "content": "Go on"}])
+    block = {
+        "type": "thinking",
+        "thinking": "Some thought " * 50,
+        "signature": "anthropic-proxy.1.reasoning",
+    }
+    return asking(
+        messages=[
+            {"role": "assistant", "content": [block] * size},
+            {"role": "user", "content": "Go on"},
+        ]
+    )
 
 
 def orphan(size: int) -> Json:
     image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
-    return asking({"type": "tool_result", "tool_use_id": "i" * size * 50, "content": [image] * size})
+    return asking(
+        {"type": "tool_result", "tool_use_id": "i" * size * 50, "content": [image] * size}
+    )
 
 
 def nested_documents(size: int) -> Json:
     def document(inner: Json) -> Json:
-        return {"type": "document", "source": {"type": "content", "content": [inner] if "type" in inner else inner["all"]}}
+        return {
+            "type": "document",
+            "source": {"type": "content", "content": [inner] if "type" in inner else inner["all"]},
+        }
 
     return asking(nested({"all": [{"type": "text", "text": "a"}] * size}, document, 40))
 
@@ -109,10 +142,15 @@ def roles(size: int) -> Json:
 
 def one_turn(size: int) -> Json:
     """All calls in one message, their results in the next one, each of them twice."""
-    uses = [{"type": "tool_use", "id": f"t{number}", "name": "n", "input": {}} for number in range(size)]
+    uses = [
+        {"type": "tool_use", "id": f"t{number}", "name": "n", "input": {}} for number in range(size)
+    ]
     results = [{"type": "tool_result", "tool_use_id": f"t{number}"} for number in range(size)]
     return asking(
-        messages=[{"role": "assistant", "content": uses}, {"role": "user", "content": [*results, *reversed(results)]}]
+        messages=[
+            {"role": "assistant", "content": uses},
+            {"role": "user", "content": [*results, *reversed(results)]},
+        ]
     )
 
 
@@ -120,7 +158,12 @@ def server_tools(size: int) -> Json:
     found = [{"type": "web_search_result", "url": "https://example.com", "title": "x"}] * 3
     use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": found}
-    return asking(messages=[{"role": "assistant", "content": [use, result] * size}, {"role": "user", "content": "Go on"}])
+    return asking(
+        messages=[
+            {"role": "assistant", "content": [use, result] * size},
+            {"role": "user", "content": "Go on"},
+        ]
+    )
 
 
 def changed_tools(size: int) -> Json:
@@ -155,60 +198,92 @@ def tools(**fields: Any) -> Callable[[int], Json]:
 
     def request(size: int) -> Json:
         named = fields.get("name")
-        return asking(tools=[{**fields, **({"name": f"{named}{number}"} if named else {})} for number in range(size)])
+        return asking(
+            tools=[
+                {**fields, **({"name": f"{named}{number}"} if named else {})}
+                for number in range(size)
+            ]
+        )
 
     return request
 
 
 REQUESTS: dict[str, tuple[Callable[[int], Json], Dialect]] = {
-    "user_id": (lambda size: asking(metadata={"user_id": "user_" + "_session_" * size + "!"}), GENERIC),
+    "user_id": (
+        lambda size: asking(metadata={"user_id": "user_" + "_session_" * size + "!"}),
+        GENERIC,
+    ),
     "nested alternatives": (
         lambda size: schema(nested({"properties": properties(size)}, lambda s: {"anyOf": [s]})),
         GENERIC,
     ),
     "nested alternatives, each with a small one": (
         lambda size: schema(
-            nested({"properties": properties(size)}, lambda s: {"oneOf": [{"properties": {"property_1": {}}}, s]})
+            nested(
+                {"properties": properties(size)},
+                lambda s: {"oneOf": [{"properties": {"property_1": {}}}, s]},
+            )
         ),
         GENERIC,
     ),
     "nested allOf": (
-        lambda size: schema(nested({"properties": properties(size)}, lambda s: {"allOf": [s, {"required": ["a"]}]})),
+        lambda size: schema(
+            nested({"properties": properties(size)}, lambda s: {"allOf": [s, {"required": ["a"]}]})
+        ),
         GENERIC,
     ),
     "many alternatives": (
-        lambda size: schema({"anyOf": [{"properties": {"a": {"const": n}, f"b{n}": {}}} for n in range(size)]}),
+        lambda size: schema(
+            {"anyOf": [{"properties": {"a": {"const": n}, f"b{n}": {}}} for n in range(size)]}
+        ),
         GENERIC,
     ),
     "references to one definition": (lambda size: schema(references(size)), GENERIC),
     "references into alternatives": (
-        lambda size: schema({"anyOf": [{"properties": {"a": {"$ref": f"#/anyOf/{n}"}}} for n in range(size)]}),
+        lambda size: schema(
+            {"anyOf": [{"properties": {"a": {"$ref": f"#/anyOf/{n}"}}} for n in range(size)]}
+        ),
         GENERIC,
     ),
     "nested requirements": (
         lambda size: schema(
-            nested({"required": [f"r{n}" for n in range(size)]}, lambda s: {"anyOf": [s, {"required": ["r1"]}]})
+            nested(
+                {"required": [f"r{n}" for n in range(size)]},
+                lambda s: {"anyOf": [s, {"required": ["r1"]}]},
+            )
         ),
         GENERIC,
     ),
     "formats": (
-        lambda size: schema({"properties": {f"p{n}": {"format": "uri", "pattern": "\\p{L}"} for n in range(size)}}),
+        lambda size: schema(
+            {"properties": {f"p{n}": {"format": "uri", "pattern": "\\p{L}"} for n in range(size)}}
+        ),
         GENERIC,
     ),
     "output format": (
-        lambda size: asking(output_config={"format": {"type": "json_schema", "schema": references(size)}}),
+        lambda size: asking(
+            output_config={"format": {"type": "json_schema", "schema": references(size)}}
+        ),
         BY_NAME["deepseek"],
     ),
-    "custom tools": (tools(name="tool_", input_schema={"anyOf": [{}, {"properties": {"a": {}}}]}), GENERIC),
+    "custom tools": (
+        tools(name="tool_", input_schema={"anyOf": [{}, {"properties": {"a": {}}}]}),
+        GENERIC,
+    ),
     "tools of a dated type": (tools(type="computer_20251124", name="c"), GENERIC),
     "tools of types with any dates": (
-        lambda size: asking(tools=[{"type": f"computer_{n}", "name": f"c{n}"} for n in range(size)]),
+        lambda size: asking(
+            tools=[{"type": f"computer_{n}", "name": f"c{n}"} for n in range(size)]
+        ),
         GENERIC,
     ),
     "toolsets": (tools(type="browser_toolset_20260801"), GENERIC),
     "unavailable tools": (tools(type="web_search_20250305", name="w"), GENERIC),
     "changed tools": (changed_tools, GENERIC),
-    "MCP servers": (lambda size: asking(mcp_servers=[{"name": f"m{n}"} for n in range(size)]), GENERIC),
+    "MCP servers": (
+        lambda size: asking(mcp_servers=[{"name": f"m{n}"} for n in range(size)]),
+        GENERIC,
+    ),
     "colliding ids of calls": (colliding_ids, GENERIC),
     "thinking": (thoughts, OPENROUTER),
     "a result without a call": (orphan, GENERIC),
@@ -218,12 +293,19 @@ REQUESTS: dict[str, tuple[Callable[[int], Json], Dialect]] = {
     "system messages": (roles, OPENROUTER),
     "servers' tools": (server_tools, GENERIC),
     "marks of caching": (
-        lambda size: asking(*[{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}] * size),
+        lambda size: asking(
+            *[{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}] * size
+        ),
         OPENROUTER,
     ),
-    "system blocks": (lambda size: asking(system=[{"type": "text", "text": "a"}] * size), OPENROUTER),
+    "system blocks": (
+        lambda size: asking(system=[{"type": "text", "text": "a"}] * size),
+        OPENROUTER,
+    ),
     "efforts": (
-        lambda size: asking(messages=[{"role": "user", "content": "a", "output_config": {"effort": "low"}}] * size),
+        lambda size: asking(
+            messages=[{"role": "user", "content": "a", "output_config": {"effort": "low"}}] * size
+        ),
         GENERIC,
     ),
     "unknown fields": (lambda size: asking(**{f"field_{n}": n for n in range(size)}), GENERIC),
@@ -286,7 +368,9 @@ def test_the_body_is_not_much_larger(name: str) -> None:
 
 def test_messages_before_a_user_without_a_system_role() -> None:
     def prepare(size: int) -> Callable[[], object]:
-        messages = [{"role": "system", "content": "Mind the gap " * 10}] * size + [{"role": "user", "content": "a"}]
+        messages = [{"role": "system", "content": "Mind the gap " * 10}] * size + [
+            {"role": "user", "content": "a"}
+        ]
         return lambda: without_system_role(messages)
 
     assert_linear(prepare, 300)
@@ -295,8 +379,13 @@ def test_messages_before_a_user_without_a_system_role() -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(lambda size: b'{"model":"a"' + b',"messages":[]' * size + b',"messages":%s}', id="repeated members"),
-        pytest.param(lambda size: b'{"model":"a","x":[' + b"[]," * size + b'1],"messages":%s}', id="arrays"),
+        pytest.param(
+            lambda size: b'{"model":"a"' + b',"messages":[]' * size + b',"messages":%s}',
+            id="repeated members",
+        ),
+        pytest.param(
+            lambda size: b'{"model":"a","x":[' + b"[]," * size + b'1],"messages":%s}', id="arrays"
+        ),
     ],
 )
 def test_bodies_that_are_passed_through(document: Callable[[int], bytes]) -> None:

@@ -35,13 +35,20 @@ def test_case(case: Json) -> None:
     assert translated.notes.unavailable == case.get("unavailable", [])
 
 
-@pytest.mark.parametrize("case", [case for case in cases("requests") if "upstream" in case.values[0]])
+@pytest.mark.parametrize(
+    "case", [case for case in cases("requests") if "upstream" in case.values[0]]
+)
 def test_openai_would_take_it(case: Json) -> None:
     body = to_openai(messages_request(dumps(case["request"])), route(case)).body
     openai_shapes.check(openai_shapes.plain(body))
 
 
-@pytest.mark.parametrize("case", [case for case in cases("requests") if "upstream" in case.values[0]])
+@pytest.mark.parametrize(
+    "case", [case for case in cases("requests") if "upstream" in case.values[0]]
+)
 def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
-    first, second = (dumps(to_openai(messages_request(dumps(case["request"])), route(case)).body) for _ in range(2))
+    first, second = (
+        dumps(to_openai(messages_request(dumps(case["request"])), route(case)).body)
+        for _ in range(2)
+    )
     assert first == second

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
 
-CLOSED: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+CLOSED: dict[str, Any] = {
+    "type": "object",
+    "properties": {},
+    "required": [],
+    "additionalProperties": False,
+}
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def closed(**properties: Any) -> dict[str, Any]:
         (closed(a={"type": "array"}), False),
     ],
 )
-def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a parameter
+def test_fits_strict(schema: Any, fits: bool) -> None:
     assert fits_strict(schema) is fits
 
 
@@ -48,14 +53,31 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
     ("schema", "parameters", "note"),
     [
         ({}, {"type": "object", "properties": {}}, ""),
-        ({"$schema": "x", "type": "object", "required": []}, {"type": "object", "properties": {}, "required": []}, ""),
         (
-            {"type": "object", "properties": {"format": {"type": "string", "format": "date"}}, "required": ["format"]},
-            {"type": "object", "properties": {"format": {"type": "string", "format": "date"}}, "required": ["format"]},
+            {"$schema": "x", "type": "object", "required": []},
+            {"type": "object", "properties": {}, "required": []},
             "",
         ),
         (
-            {"properties": {"a": {"format": "uri"}, "b": {"items": {"description": "A name", "pattern": "^\\p{L}+$"}}}},
+            {
+                "type": "object",
+                "properties": {"format": {"type": "string", "format": "date"}},
+                "required": ["format"],
+            },
+            {
+                "type": "object",
+                "properties": {"format": {"type": "string", "format": "date"}},
+                "required": ["format"],
+            },
+            "",
+        ),
+        (
+            {
+                "properties": {
+                    "a": {"format": "uri"},
+                    "b": {"items": {"description": "A name", "pattern": "^\\p{L}+$"}},
+                }
+            },
             {
                 "type": "object",
                 "properties": {
@@ -80,12 +102,19 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
             ),
         ),
         (
-            {"properties": {"x": {}}, "required": ["x"], "allOf": [{"properties": {"y": {}}, "required": ["y"]}, True]},
+            {
+                "properties": {"x": {}},
+                "required": ["x"],
+                "allOf": [{"properties": {"y": {}}, "required": ["y"]}, True],
+            },
             {"type": "object", "properties": {"x": {}, "y": {}}, "required": ["x", "y"]},
             'The arguments must also match this JSON schema: {"allOf":[{"properties":{"y":{}},"required":["y"]},true]}',
         ),
         (
-            {"$ref": "#/$defs/N", "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}}, "required": ["n"]}}},
+            {
+                "$ref": "#/$defs/N",
+                "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}}, "required": ["n"]}},
+            },
             {
                 "type": "object",
                 "properties": {"n": {"$ref": "#/$defs/N"}},
@@ -96,14 +125,27 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
         ),
         (
             {
-                "anyOf": [{"$ref": "#/definitions/A"}, {"properties": {"kind": {"const": "b"}}, "required": ["kind"]}],
-                "definitions": {"A": {"properties": {"kind": {"const": "a"}, "x": {}}, "required": ["x", "kind"]}},
+                "anyOf": [
+                    {"$ref": "#/definitions/A"},
+                    {"properties": {"kind": {"const": "b"}}, "required": ["kind"]},
+                ],
+                "definitions": {
+                    "A": {
+                        "properties": {"kind": {"const": "a"}, "x": {}},
+                        "required": ["x", "kind"],
+                    }
+                },
             },
             {
                 "type": "object",
                 "properties": {"kind": {"anyOf": [{"const": "a"}, {"const": "b"}]}, "x": {}},
                 "required": ["kind"],
-                "definitions": {"A": {"properties": {"kind": {"const": "a"}, "x": {}}, "required": ["x", "kind"]}},
+                "definitions": {
+                    "A": {
+                        "properties": {"kind": {"const": "a"}, "x": {}},
+                        "required": ["x", "kind"],
+                    }
+                },
             },
             (
                 "The arguments must also match this JSON schema: "
@@ -127,7 +169,10 @@ def test_fits_strict(schema: Any, fits: bool) -> None:  # noqa: FBT001 - a param
                     "N": {"$ref": "#/$defs/not_"},
                 },
                 "type": "object",
-                "properties": {"a": {"$ref": "#/$defs/anyOf_1_/properties/b"}, "b": {"type": "null"}},
+                "properties": {
+                    "a": {"$ref": "#/$defs/anyOf_1_/properties/b"},
+                    "b": {"type": "null"},
+                },
             },
             (
                 "The arguments must also match this JSON schema: "

@@ -5,7 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from anthropic_proxy.providers.profiles import GENERIC
-from anthropic_proxy.translate.request.media_sources import Remote, has_pdfs, inlined, remote_sources
+from anthropic_proxy.translate.request.media_sources import (
+    Remote,
+    has_pdfs,
+    inlined,
+    remote_sources,
+)
 
 Json = dict[str, Any]
 
@@ -25,9 +30,16 @@ REQUEST: Json = {
                 block("image", "http://i"),
                 block("image", "http://i"),
                 block("image", "data:image/png;base64,AAAA"),
-                {"type": "tool_result", "tool_use_id": "t", "content": [block("document", "http://d")]},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t",
+                    "content": [block("document", "http://d")],
+                },
                 {"type": "tool_result", "tool_use_id": "t", "content": "r"},
-                {"type": "document", "source": {"type": "content", "content": [block("image", "http://j")]}},
+                {
+                    "type": "document",
+                    "source": {"type": "content", "content": [block("image", "http://j")]},
+                },
                 {"type": "document", "source": {"type": "content", "content": "c"}},
                 block("document", "http://i"),
             ],
@@ -49,7 +61,11 @@ def test_inlined() -> None:
     assert before == REQUEST, "the request is not touched"
     assert not remote_sources(made, GENERIC)
     content = made["messages"][3]["content"]
-    assert content[0] == {"type": "image", "source": {"type": "base64", "data": "http://i"}, "title": "t"}
+    assert content[0] == {
+        "type": "image",
+        "source": {"type": "base64", "data": "http://i"},
+        "title": "t",
+    }
     assert content[3]["content"][0]["source"]["data"] == "http://d"
     assert content[5]["source"]["content"][0]["source"]["data"] == "http://j"
     assert made["messages"][:3] == before["messages"][:3]
@@ -61,7 +77,10 @@ def test_pdfs() -> None:
     assert not has_pdfs(REQUEST)
     pdf = {"type": "base64", "media_type": "Application/PDF", "data": ""}
     assert has_pdfs(inlined(REQUEST, {DOCUMENTS[0]: pdf}))
-    for other in ({**pdf, "media_type": "text/plain"}, {"type": "text", "media_type": None, "data": "pdf"}):
+    for other in (
+        {**pdf, "media_type": "text/plain"},
+        {"type": "text", "media_type": None, "data": "pdf"},
+    ):
         assert not has_pdfs(inlined(REQUEST, {DOCUMENTS[0]: other}))
     for kind in ("web_fetch_tool_result", "mcp_tool_result"):
         assert has_pdfs({"messages": [{"role": "assistant", "content": [{"type": kind}]}]})

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.request.tool_ids import ToolIds
 
-IDS = st.lists(st.sampled_from(["a", "b", "", "a b", "é", "x" * 41, "x" * 40, ToolIds().upstream_id("a b")]), max_size=12)
+IDS = st.lists(
+    st.sampled_from(["a", "b", "", "a b", "é", "x" * 41, "x" * 40, ToolIds().upstream_id("a b")]),
+    max_size=12,
+)
 
 
 @given(IDS)
@@ -21,7 +24,11 @@ def test_any_ids(given_ids: list[str]) -> None:
 
 def test_legal_ids_stay() -> None:
     ids = ToolIds()
-    assert [ids.upstream_id(each) for each in ("toolu_1", "call-2", "x" * 40)] == ["toolu_1", "call-2", "x" * 40]
+    assert [ids.upstream_id(each) for each in ("toolu_1", "call-2", "x" * 40)] == [
+        "toolu_1",
+        "call-2",
+        "x" * 40,
+    ]
 
 
 def test_an_id_that_ours_has_taken() -> None:

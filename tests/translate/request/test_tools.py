@@ -11,7 +11,11 @@ LONG = "mcp__server__a_tool_with_a_name_that_is_longer_than_sixty_four_character
 
 
 def test_names_that_are_the_same_upstream_are_not_listed() -> None:
-    tools = [{"name": "a"}, {"type": "bash_20250124"}, {"type": "web_search_20250305", "name": "web.search"}]
+    tools = [
+        {"name": "a"},
+        {"type": "bash_20250124"},
+        {"type": "web_search_20250305", "name": "web.search"},
+    ]
     assert tool_names({"messages": [], "tools": tools}) == {}
 
 
@@ -21,7 +25,10 @@ def test_names_come_from_the_tools_that_are_there_in_the_end() -> None:
         {"type": "tool_addition", "tool": definition},
         {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "a.b"}},
     ]
-    request = {"messages": [{"role": "system", "content": changes}], "tools": [{"name": "a.b"}, {"name": "c.d"}]}
+    request = {
+        "messages": [{"role": "system", "content": changes}],
+        "tools": [{"name": "a.b"}, {"name": "c.d"}],
+    }
     assert list(tool_names(request).values()) == [ToolName("c.d"), ToolName(LONG)]
 
 

@@ -9,7 +9,11 @@ from anthropic.lib.tools._toolsets._registry import BROWSER
 from anthropic_proxy.translate.request.toolsets import family_of, members, unknown_members
 
 REGISTRIES: dict[str, Any] = {"computer": COMPUTER, "browser": BROWSER}
-ALL = [pytest.param(family, name, id=f"{family}.{name}") for family in REGISTRIES for name in REGISTRIES[family].members]
+ALL = [
+    pytest.param(family, name, id=f"{family}.{name}")
+    for family in REGISTRIES
+    for name in REGISTRIES[family].members
+]
 
 
 def offered(family: str, configs: Any = None) -> dict[str, dict[str, Any]]:
@@ -21,7 +25,10 @@ def offered(family: str, configs: Any = None) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("family", REGISTRIES)
 def test_the_members_are_the_sdks(family: str) -> None:
     registry = REGISTRIES[family]
-    assert offered(family, {name: {"enabled": True} for name in registry.members}).keys() == registry.members.keys()
+    assert (
+        offered(family, {name: {"enabled": True} for name in registry.members}).keys()
+        == registry.members.keys()
+    )
     assert offered(family).keys() == registry.members.keys() - registry.default_disabled
 
 
@@ -38,12 +45,15 @@ def test_the_schema_is_that_of_the_sdks_type(family: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", REGISTRIES)
 @pytest.mark.parametrize(
-    "config", [None, {}, {"enabled": True}, {"enabled": False}, {"enabled": "yes"}, {"enabled": 1}, False]
+    "config",
+    [None, {}, {"enabled": True}, {"enabled": False}, {"enabled": "yes"}, {"enabled": 1}, False],
 )
 def test_configs_mean_what_they_mean_to_the_sdk(family: str, config: Any) -> None:
     registry = REGISTRIES[family]
     for name in registry.members:
-        assert (name in offered(family, {name: config})) is registry.member_enabled(name, {name: config})
+        assert (name in offered(family, {name: config})) is registry.member_enabled(
+            name, {name: config}
+        )
 
 
 @pytest.mark.parametrize("configs", [None, {}, [], "x"])
@@ -68,7 +78,9 @@ def test_family(kind: str, family: str | None) -> None:
 
 
 def test_members_that_are_not_known_are_noted() -> None:
-    assert unknown_members({"type": "browser_toolset_20260801", "configs": {"fly": {}}}) == {"toolset member browser.fly"}
+    assert unknown_members({"type": "browser_toolset_20260801", "configs": {"fly": {}}}) == {
+        "toolset member browser.fly"
+    }
     assert unknown_members({"type": "mcp_toolset", "configs": {"fly": {}}}) == set()
 
 
@@ -87,7 +99,9 @@ def _kinds(schema: Any) -> set[Any]:
         return {kind for each in alternatives for kind in _kinds(each)} - {"null"}
     values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     if schema.get("type") == "object":
-        return {(name, *sorted(map(str, _kinds(each)))) for name, each in schema["properties"].items()}
+        return {
+            (name, *sorted(map(str, _kinds(each)))) for name, each in schema["properties"].items()
+        }
     if schema.get("type") == "array":
         return {("array", *_kinds(schema["items"]))}
     return {(schema["type"], *sorted(values))} if values else {schema["type"]}

@@ -24,7 +24,9 @@ KNOWN = (
 
 
 def properties(kind: str, **settings: Any) -> dict[str, Any]:
-    found: dict[str, Any] = with_schema({"type": kind, **SIZE, **settings})["input_schema"]["properties"]
+    found: dict[str, Any] = with_schema({"type": kind, **SIZE, **settings})["input_schema"][
+        "properties"
+    ]
     return found
 
 
@@ -32,7 +34,9 @@ def properties(kind: str, **settings: Any) -> dict[str, Any]:
 def test_each_field_and_command_is_explained(kind: str) -> None:
     tool = with_schema({"type": kind, **SIZE, "enable_zoom": True})
     fields = tool["input_schema"]["properties"]
-    commands = [each for name in ("command", "action") for each in fields.get(name, {}).get("enum", ())]
+    commands = [
+        each for name in ("command", "action") for each in fields.get(name, {}).get("enum", ())
+    ]
     said = set(re.findall(r"\w+", tool["description"]))
     assert said.issuperset(commands)
     assert said.issuperset(fields.keys() - {"command", "action"})
@@ -60,7 +64,8 @@ def test_names_are_those_of_the_types(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["custom", "bash", "bash_x", "computer_toolset_20260801", "web_search_20250305", "a_20250101"]
+    "kind",
+    ["custom", "bash", "bash_x", "computer_toolset_20260801", "web_search_20250305", "a_20250101"],
 )
 def test_other_types_are_left_alone(kind: str) -> None:
     assert not is_known(kind)
@@ -86,7 +91,9 @@ def test_forms_differ_by_date() -> None:
         ("computer_20300101", True, True),
     ],
 )
-def test_zoom_is_there_where_it_is_enabled(kind: str, *, enabled: bool | None, has_zoom: bool) -> None:
+def test_zoom_is_there_where_it_is_enabled(
+    kind: str, *, enabled: bool | None, has_zoom: bool
+) -> None:
     fields = properties(kind, enable_zoom=enabled)
     assert ("zoom" in fields["action"]["enum"], "region" in fields) == (has_zoom, has_zoom)
 
@@ -96,4 +103,6 @@ def test_memory_is_what_the_sdk_runs() -> None:
     fields = {name for command in commands for name in command.model_fields}
     ours = properties("memory_20250818")
     assert ours.keys() == fields
-    assert set(ours["command"]["enum"]) == {get_args(command.model_fields["command"].annotation)[0] for command in commands}
+    assert set(ours["command"]["enum"]) == {
+        get_args(command.model_fields["command"].annotation)[0] for command in commands
+    }

@@ -23,4 +23,7 @@ def test_each_code_has_its_status(code: str) -> None:
 def test_an_error_without_words_is_one(error: Any) -> None:
     found = stream_error(error_chunk(error), Source("up:1"))
     assert found is not None
-    assert (found.status, found.message) == (500, "The upstream up:1 broke off the answer without a reason")
+    assert (found.status, found.message) == (
+        500,
+        "The upstream up:1 broke off the answer without a reason",
+    )

@@ -24,13 +24,26 @@ Json = dict[str, Any]
 
 _API = APIS["responses"]
 # Cases of servers that don't keep to OpenAI's types.
-_ODD = {"unknown", "no_index", "error_event_nested", "error_event_context", "error_of_a_gateway", "forms_otherwise"}
+_ODD = {
+    "unknown",
+    "no_index",
+    "error_event_nested",
+    "error_event_context",
+    "error_of_a_gateway",
+    "forms_otherwise",
+}
 _OURS = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test"}
 
 
-def translated(pieces: Iterator[bytes], request: Json | None = None) -> tuple[list[Json], ApiError | None]:
+def translated(
+    pieces: Iterator[bytes], request: Json | None = None
+) -> tuple[list[Json], ApiError | None]:
     """Events of the Messages API for an upstream's bytes, and the error that broke the answer off."""
-    translator, decoder, reader = StreamTranslator(answer_spec(request)), Decoder(), _API.new_reader()
+    translator, decoder, reader = (
+        StreamTranslator(answer_spec(request)),
+        Decoder(),
+        _API.new_reader(),
+    )
     events = translator.start()
     try:
         for piece in pieces:
@@ -38,7 +51,11 @@ def translated(pieces: Iterator[bytes], request: Json | None = None) -> tuple[li
                 if payload == DONE:
                     events += translator.close(done=_API.done_ends)
                 else:
-                    events += [event for chunk in reader.feed(loads(payload)) for event in translator.feed(chunk)]
+                    events += [
+                        event
+                        for chunk in reader.feed(loads(payload))
+                        for event in translator.feed(chunk)
+                    ]
         events += translator.close(done=False)
     except ApiError as error:
         return [*events, *translator.fail(error, "req_1")], error
@@ -46,7 +63,10 @@ def translated(pieces: Iterator[bytes], request: Json | None = None) -> tuple[li
 
 
 def wire(case: Json) -> bytes:
-    events = [f"event: {event.get('type')}\ndata: ".encode() + dumps(event) + b"\n\n" for event in case["events"]]
+    events = [
+        f"event: {event.get('type')}\ndata: ".encode() + dumps(event) + b"\n\n"
+        for event in case["events"]
+    ]
     return b"".join([*events, b"data: [DONE]\n\n" if case["done"] else b""])
 
 
@@ -68,23 +88,35 @@ def test_case(case: Json, split: Any) -> None:
         assert message == {**_OURS, **case["message"]}
 
 
-@pytest.mark.parametrize("case", [case for case in cases("responses_api/streams") if case.id not in _ODD])
+@pytest.mark.parametrize(
+    "case", [case for case in cases("responses_api/streams") if case.id not in _ODD]
+)
 def test_openai_sends_such_events(case: Json) -> None:
     for event in case["events"]:
         responses_shapes.check_event(event)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("responses_api/streams") if case.values[0].get("whole")])
+@pytest.mark.parametrize(
+    "case", [case for case in cases("responses_api/streams") if case.values[0].get("whole")]
+)
 def test_a_whole_answer_is_what_its_stream_is(case: Json) -> None:
     completion = to_completion(case["events"][-1]["response"])
-    assert to_message(completion, StreamTranslator(answer_spec(case.get("request")))) == {**_OURS, **case["message"]}
+    assert to_message(completion, StreamTranslator(answer_spec(case.get("request")))) == {
+        **_OURS,
+        **case["message"],
+    }
 
 
 def test_nothing_is_held_back() -> None:
     reader = _API.new_reader()
     names = ("reasoning_summary_text", "output_text", "function_call_arguments")
     for index, name in enumerate(names):
-        assert len(reader.feed({"type": f"response.{name}.delta", "output_index": index, "delta": "a"})) == 1
+        assert (
+            len(
+                reader.feed({"type": f"response.{name}.delta", "output_index": index, "delta": "a"})
+            )
+            == 1
+        )
 
 
 texts = st.text("ab\n", max_size=3)
@@ -92,7 +124,11 @@ junk: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | texts,
     lambda each: (
         st.lists(each, max_size=2)
-        | st.dictionaries(st.sampled_from(["type", "text", "summary", "content", "error", "name"]), each, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "text", "summary", "content", "error", "name"]),
+            each,
+            max_size=3,
+        )
     ),
     max_leaves=6,
 )
@@ -113,7 +149,11 @@ items = st.fixed_dictionaries(
     },
 )
 kinds = [
-    *(f"response.{name}.{end}" for name in ("output_text", "refusal", "reasoning_text") for end in ("delta", "done")),
+    *(
+        f"response.{name}.{end}"
+        for name in ("output_text", "refusal", "reasoning_text")
+        for end in ("delta", "done")
+    ),
     "response.reasoning_summary_text.delta",
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
@@ -125,13 +165,24 @@ kinds = [
     "other",
 ]
 responses = st.fixed_dictionaries(
-    {"output": junk | st.lists(items, max_size=2)}, optional={"status": junk, "usage": junk, "incomplete_details": junk}
+    {"output": junk | st.lists(items, max_size=2)},
+    optional={"status": junk, "usage": junk, "incomplete_details": junk},
 )
 event_like = st.fixed_dictionaries(
     {"type": st.sampled_from(kinds)},
     optional={
         **dict.fromkeys(
-            ("delta", "text", "refusal", "arguments", "item_id", "content_index", "summary_index", "error"), junk
+            (
+                "delta",
+                "text",
+                "refusal",
+                "arguments",
+                "item_id",
+                "content_index",
+                "summary_index",
+                "error",
+            ),
+            junk,
         ),
         "output_index": st.integers(0, 2) | junk,
         "item": junk | items,
@@ -141,7 +192,7 @@ event_like = st.fixed_dictionaries(
 
 
 @given(st.lists(event_like | st.dictionaries(texts, junk, max_size=2), max_size=6), st.booleans())
-def test_no_events_break_the_grammar(events: list[Json], done: bool) -> None:  # noqa: FBT001 - hypothesis fills it in
+def test_no_events_break_the_grammar(events: list[Json], done: bool) -> None:
     request = {"thinking": {"type": "enabled"}, "stop_sequences": ["a"]}
     grammar.check(translated(whole(wire({"events": events, "done": done})), request)[0])
 
@@ -164,8 +215,20 @@ def test_an_answer_that_has_not_ended_is_an_error(status: str) -> None:
 @pytest.mark.parametrize(
     ("response", "status", "message"),
     [
-        ({"object": "list"}, 500, "The upstream up:1 answered 200 with something that is no chat completion"),
-        ({"status": "failed", "error": {"code": "invalid_prompt", "message": "No."}, "output": []}, 400, "No."),
+        (
+            {"object": "list"},
+            500,
+            "The upstream up:1 answered 200 with something that is no chat completion",
+        ),
+        (
+            {
+                "status": "failed",
+                "error": {"code": "invalid_prompt", "message": "No."},
+                "output": [],
+            },
+            400,
+            "No.",
+        ),
         ({"error": {"message": "Gone", "code": 503}}, 529, "Gone"),
     ],
 )

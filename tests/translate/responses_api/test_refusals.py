@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.translate.adaptation.rules import adjustment_for
-from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, responses_adjustment, wants_responses
+from anthropic_proxy.translate.responses_api.refusals import (
+    as_chat_failure,
+    responses_adjustment,
+    wants_responses,
+)
 from anthropic_proxy.translate.upstream_errors import Failure, Source, read
 from anthropic_proxy.wire.json_codec import dumps
 from tests.cases import cases

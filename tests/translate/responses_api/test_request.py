@@ -37,7 +37,9 @@ def chat_body(request: Json, dialect: str = "openai") -> Json:
 
 
 def responses_body(case: Json) -> Json:
-    return to_responses(case["chat"] if "chat" in case else chat_body(case["request"], case["dialect"]))
+    return to_responses(
+        case["chat"] if "chat" in case else chat_body(case["request"], case["dialect"])
+    )
 
 
 @pytest.mark.parametrize("case", cases("responses_api/requests"))
@@ -53,7 +55,18 @@ def test_case(case: Json) -> None:
 
 
 # Where there is something to read in messages and items, their parts and calls.
-_READ = ("text", "content", "output", "arguments", "function", "tool_calls", "file", "file_data", "image_url", "url")
+_READ = (
+    "text",
+    "content",
+    "output",
+    "arguments",
+    "function",
+    "tool_calls",
+    "file",
+    "file_data",
+    "image_url",
+    "url",
+)
 
 
 def texts_of(value: Any) -> list[str]:
@@ -67,7 +80,10 @@ def texts_of(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("dialect", sorted(_KNOWN))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(request=REQUEST, options=st.fixed_dictionaries({}, optional={"thinking": st.just({"type": "adaptive"})}))
+@given(
+    request=REQUEST,
+    options=st.fixed_dictionaries({}, optional={"thinking": st.just({"type": "adaptive"})}),
+)
 def test_any_request_is_taken_and_loses_nothing(dialect: str, request: Json, options: Json) -> None:
     try:
         chat = chat_body({**request, **options}, dialect)
@@ -78,9 +94,15 @@ def test_any_request_is_taken_and_loses_nothing(dialect: str, request: Json, opt
     responses_shapes.check(body)
     assert dumps(chat) == before, "the request is not touched"
     assert dumps(to_responses(chat)) == dumps(body), "the same bytes each time"
-    assert "".join(texts_of(body["input"])) == "".join(texts_of(chat["messages"])), "nothing is lost, nothing moves"
+    assert "".join(texts_of(body["input"])) == "".join(texts_of(chat["messages"])), (
+        "nothing is lost, nothing moves"
+    )
     calls = [call for message in chat["messages"] for call in message.get("tool_calls", ())]
     made = [item for item in body["input"] if item["type"] == "function_call"]
-    assert [(call["id"], call["function"]["name"]) for call in calls] == [(item["call_id"], item["name"]) for item in made]
+    assert [(call["id"], call["function"]["name"]) for call in calls] == [
+        (item["call_id"], item["name"]) for item in made
+    ]
     results = [message["tool_call_id"] for message in chat["messages"] if message["role"] == "tool"]
-    assert results == [item["call_id"] for item in body["input"] if item["type"] == "function_call_output"]
+    assert results == [
+        item["call_id"] for item in body["input"] if item["type"] == "function_call_output"
+    ]

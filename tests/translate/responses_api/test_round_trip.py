@@ -27,7 +27,13 @@ def reasoning(place: int, parts: list[str], data: str | None) -> Json:
 
 
 def call(place: int) -> Json:
-    return {"id": f"fc_{place}", "type": "function_call", "call_id": f"c{place}", "name": "read", "arguments": "{}"}
+    return {
+        "id": f"fc_{place}",
+        "type": "function_call",
+        "call_id": f"c{place}",
+        "name": "read",
+        "arguments": "{}",
+    }
 
 
 @st.composite
@@ -37,7 +43,9 @@ def outputs(draw: st.DrawFn) -> list[Json]:
     output: list[Json] = []
     for kind in [*kinds, None]:
         for _ in range(draw(st.integers(0, 2))):
-            output.append(reasoning(len(output), draw(st.lists(texts, max_size=2)), draw(encrypted)))
+            output.append(
+                reasoning(len(output), draw(st.lists(texts, max_size=2)), draw(encrypted))
+            )
         if kind == "message":
             part = {"type": "output_text", "text": draw(texts), "annotations": []}
             output.append({"id": "msg", "type": "message", "role": "assistant", "content": [part]})
@@ -50,12 +58,24 @@ def events_of(output: list[Json]) -> list[Json]:
     """A stream, in which the summaries come in pieces of one character."""
     events: list[Json] = []
     for place, item in enumerate(output):
-        events.append({"type": "response.output_item.added", "output_index": place, "item": {**item, "summary": []}})
+        events.append(
+            {
+                "type": "response.output_item.added",
+                "output_index": place,
+                "item": {**item, "summary": []},
+            }
+        )
         for number, part in enumerate(item.get("summary", ())):
             where = {"output_index": place, "summary_index": number}
-            events += [{"type": "response.reasoning_summary_text.delta", **where, "delta": each} for each in part["text"]]
+            events += [
+                {"type": "response.reasoning_summary_text.delta", **where, "delta": each}
+                for each in part["text"]
+            ]
         events.append({"type": "response.output_item.done", "output_index": place, "item": item})
-    return [*events, {"type": "response.completed", "response": {"status": "completed", "output": output}}]
+    return [
+        *events,
+        {"type": "response.completed", "response": {"status": "completed", "output": output}},
+    ]
 
 
 def content_of(output: list[Json], request: Json) -> list[Json]:
@@ -71,7 +91,9 @@ def content_of(output: list[Json], request: Json) -> list[Json]:
 def followed(output: list[Json]) -> list[str]:
     """What can be sent back: encrypted reasoning of which something came, before all of that."""
     said = [place for place, item in enumerate(output) if item["type"] != "reasoning"]
-    names = [item["id"] for item in output if item["type"] != "reasoning" or item["encrypted_content"]]
+    names = [
+        item["id"] for item in output if item["type"] != "reasoning" or item["encrypted_content"]
+    ]
     if not said:
         return []
     last = output[said[-1]]["id"]
@@ -82,10 +104,23 @@ def followed(output: list[Json]) -> list[str]:
 def test_reasoning_comes_back_as_it_was(output: list[Json], display: str) -> None:
     thinking = {"type": "adaptive", "display": display}
     content = content_of(output, {"thinking": thinking, "tools": _TOOLS})
-    results = [{"type": "tool_result", "tool_use_id": each["id"]} for each in content if each["type"] == "tool_use"]
-    messages: list[Json] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    results = [
+        {"type": "tool_result", "tool_use_id": each["id"]}
+        for each in content
+        if each["type"] == "tool_use"
+    ]
+    messages: list[Json] = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": content},
+    ]
     messages.append({"role": "user", "content": [*results, {"type": "text", "text": "b"}]})
-    chat = {"model": "m", "max_tokens": 9, "messages": messages, "thinking": thinking, "tools": _TOOLS}
+    chat = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": messages,
+        "thinking": thinking,
+        "tools": _TOOLS,
+    }
     body = to_responses(chat_body(chat))
     responses_shapes.check(body)
     items = [item for item in body["input"][1:-1] if item["type"] != "function_call_output"]

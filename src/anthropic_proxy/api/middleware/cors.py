@@ -50,7 +50,9 @@ class _Cors:
         allowed = origin if origin and (origin in self._origins or b"*" in self._origins) else None
         allowing = partial(_send, send, allowed)
         if allowed and scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
-            await allowing({"type": "http.response.start", "status": 204, "headers": _preflight(asked)})
+            await allowing(
+                {"type": "http.response.start", "status": 204, "headers": _preflight(asked)}
+            )
             await allowing({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await self._app(scope, receive, allowing)

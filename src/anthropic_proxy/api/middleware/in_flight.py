@@ -10,7 +10,15 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from anthropic_proxy.api.asgi import ABORT, OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
+from anthropic_proxy.api.asgi import (
+    ABORT,
+    OBSERVATION,
+    AsgiApplication,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from anthropic_proxy.errors import ApiError, stopping
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.sse import encode
@@ -51,7 +59,9 @@ class OpenRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] in self._uncounted:
-            await self._serve_uncounted(_OpenRequest(scope, receive, send, closes=lambda: False), scope)
+            await self._serve_uncounted(
+                _OpenRequest(scope, receive, send, closes=lambda: False), scope
+            )
         else:
             await self._serve(_OpenRequest(scope, receive, send, closes=self._closes), scope)
 
@@ -115,7 +125,9 @@ class OpenRequests:
 class _OpenRequest:
     """One request: what the application receives and sends passes here."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, closes: Callable[[], bool]) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, closes: Callable[[], bool]
+    ) -> None:
         """closes: whether the connection is to be closed after the answer."""
         self.sending_since = math.inf
         self._scope = scope
@@ -197,4 +209,7 @@ def _crowded() -> ApiError:
 
 
 def _is_stream(head: Message) -> bool:
-    return any(name.lower() == b"content-type" and b"event-stream" in value for name, value in head["headers"])
+    return any(
+        name.lower() == b"content-type" and b"event-stream" in value
+        for name, value in head["headers"]
+    )

@@ -18,9 +18,13 @@ from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE,
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 # Headers in which clients send credentials.
-_CREDENTIAL_HEADERS = frozenset({b"x-api-key", b"api-key", b"authorization", b"proxy-authorization"})
+_CREDENTIAL_HEADERS = frozenset(
+    {b"x-api-key", b"api-key", b"authorization", b"proxy-authorization"}
+)
 # RFC 9110, 9.3, and RFC 5789. OpenTelemetry's name for all others, which clients can make up, is `_OTHER`.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+)
 _OTHER_METHOD = "_OTHER"
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
@@ -99,7 +103,9 @@ def _observation(scope: Scope, log: Log) -> Observation:
     own = frozenset(_credentials(scope))
     hide_in_this_task(own)
     told = ((name.lower(), value) for name, value in scope["headers"])
-    parent = received((name.decode(), value.decode("latin-1")) for name, value in told if name in _TRACE_HEADERS)
+    parent = received(
+        (name.decode(), value.decode("latin-1")) for name, value in told if name in _TRACE_HEADERS
+    )
     trace = parent.child(new_span_id()) if parent else new_trace()
     method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
     path = loggable_path(scope["path"], lambda text: text in own or log.is_client_key(text))

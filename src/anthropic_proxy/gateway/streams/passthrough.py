@@ -99,7 +99,8 @@ class PassedStream:
         kind = self._reply.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _NO_STREAM:
             raise ApiError(
-                500, f"The upstream {self._host} answered 200 with something that is no stream of events: {kind}"
+                500,
+                f"The upstream {self._host} answered 200 with something that is no stream of events: {kind}",
             )
         begun = bytearray()
         until = math.inf
@@ -125,7 +126,9 @@ class PassedStream:
         """Return the error that the stream begins with."""
         payloads = Decoder().feed(begun)
         told = next(filter(None, map(passthrough.stream_error, payloads)), None)
-        return told or ApiError(500, f"The upstream {self._host} broke off its answer with an error")
+        return told or ApiError(
+            500, f"The upstream {self._host} broke off its answer with an error"
+        )
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -175,7 +178,9 @@ class PassedStream:
             self._pass_on(bytes(self._held[:end]))
             del self._held[:end]
         if len(self._held) > MAX_EVENT_BYTES:
-            raise ApiError(500, f"The upstream {self._host} sent an event of more than {MAX_EVENT_BYTES} bytes")
+            raise ApiError(
+                500, f"The upstream {self._host} sent an event of more than {MAX_EVENT_BYTES} bytes"
+            )
 
     def _pass_on(self, whole: bytes) -> None:
         whole = self._without_secrets(whole)
@@ -207,7 +212,9 @@ class PassedStream:
     def _close(self) -> None:
         """The upstream has ended its answer. Raises ApiError when its last event says that there is more."""
         if not _ENDED.search(self._tail + self._held):
-            raise TruncatedError(f"The upstream {self._host} ended its stream before the end of the message")
+            raise TruncatedError(
+                f"The upstream {self._host} ended its stream before the end of the message"
+            )
         self._finish()
 
     def _finish(self) -> None:

@@ -187,7 +187,9 @@ class AnswerStream:
         self._upstream_is_done = True
         if self._on_read is not None:
             self._on_read(raw)
-        self._out += await self._threads.run_if_large(raw, lambda: to_events(_chunk(raw), self._translator))
+        self._out += await self._threads.run_if_large(
+            raw, lambda: to_events(_chunk(raw), self._translator)
+        )
 
     def _end_of_input(self) -> None:
         self._upstream_is_done = True

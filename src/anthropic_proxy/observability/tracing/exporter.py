@@ -41,15 +41,23 @@ class Traces:
     """
 
     def __init__(
-        self, exporters: Collection[str], log: Log, quiet: Collection[str], environment: Mapping[str, str]
+        self,
+        exporters: Collection[str],
+        log: Log,
+        quiet: Collection[str],
+        environment: Mapping[str, str],
     ) -> None:
         # The SDK looks nowhere else, and a `.env` file may have them.
-        os.environ.update({name: value for name, value in environment.items() if name.startswith("OTEL_")})
+        os.environ.update(
+            {name: value for name, value in environment.items() if name.startswith("OTEL_")}
+        )
         self._quiet = quiet
         self._said = _Said(log)
         self._said.listen()
         self._ids = _Ids()
-        self._provider = TracerProvider(resource=_resource(), id_generator=self._ids, shutdown_on_exit=False)
+        self._provider = TracerProvider(
+            resource=_resource(), id_generator=self._ids, shutdown_on_exit=False
+        )
         for name in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(_EXPORTERS[name]()))
         self._tracer = self._provider.get_tracer("anthropic_proxy", __version__)
@@ -67,7 +75,9 @@ class Traces:
             _in_context(trace.NonRecordingSpan(_remote(parent))) if parent else Context(),
             _wall_clock(observation.began),
         )
-        observation.trace = observation.trace.sampled(is_sampled=span.get_span_context().trace_flags.sampled)
+        observation.trace = observation.trace.sampled(
+            is_sampled=span.get_span_context().trace_flags.sampled
+        )
         if span.is_recording():
             self._open[id(observation)] = span
 
@@ -94,7 +104,14 @@ class Traces:
         await asyncio.to_thread(sending.join, _FLUSH_SECONDS)
         self._said.leave()
 
-    def _span(self, own: TraceContext, told: spans.Span, kind: trace.SpanKind, context: Context, began: int) -> trace.Span:
+    def _span(
+        self,
+        own: TraceContext,
+        told: spans.Span,
+        kind: trace.SpanKind,
+        context: Context,
+        began: int,
+    ) -> trace.Span:
         self._ids.own = own
         return self._tracer.start_span(told.name, context, kind, told.attributes, start_time=began)
 

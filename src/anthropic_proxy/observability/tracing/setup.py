@@ -28,7 +28,11 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
     protocol = _first(environment, _PROTOCOLS) or _PROTOCOL
     for name in wanted:
         if name not in _EXPORTERS:
-            log.warning("no such exporter of traces", name=name, hint=f"OTEL_TRACES_EXPORTER: {', '.join(_EXPORTERS)}")
+            log.warning(
+                "no such exporter of traces",
+                name=name,
+                hint=f"OTEL_TRACES_EXPORTER: {', '.join(_EXPORTERS)}",
+            )
     if "otlp" in exporters and protocol != _PROTOCOL:
         hint = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the port that the collector has for it (4318 as a rule)"
         log.warning("traces are not sent by this protocol", protocol=protocol, hint=hint)
@@ -39,7 +43,9 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
     if not exporters:
         return []
     try:
-        from anthropic_proxy.observability.tracing.exporter import Traces  # an extra, and half a second of the start
+        from anthropic_proxy.observability.tracing.exporter import (
+            Traces,
+        )  # an extra, and half a second of the start
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
         log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)
@@ -53,7 +59,11 @@ def _wanted(environment: Mapping[str, str]) -> list[str]:
         return []
     default = "otlp" if _first(environment, _ENDPOINTS) else "none"
     named = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
-    return [name for name in dict.fromkeys(each.strip() for each in named.split(",")) if name not in ("", "none")]
+    return [
+        name
+        for name in dict.fromkeys(each.strip() for each in named.split(","))
+        if name not in ("", "none")
+    ]
 
 
 def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
@@ -66,16 +76,22 @@ def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
             log.warning("traces can't be sent", reason=f"{name} {error}")
             return False
         if address and not address.lower().startswith(("http://", "https://")):
-            log.warning("traces can't be sent", reason=f"{name} must begin with http:// or https://")
+            log.warning(
+                "traces can't be sent", reason=f"{name} must begin with http:// or https://"
+            )
             return False
     return True
 
 
 def _secrets(environment: Mapping[str, str]) -> set[Secret]:
     """Return the credentials for the collector, in the headers and addresses, which the SDK's errors may repeat."""
-    pairs = (pair.partition("=") for name in _HEADERS for pair in environment.get(name, "").split(","))
+    pairs = (
+        pair.partition("=") for name in _HEADERS for pair in environment.get(name, "").split(",")
+    )
     values = {Secret(value.strip(), header.strip()) for header, _, value in pairs}
-    values |= {secret for name in _ENDPOINTS for secret in url_secrets(environment.get(name, "").strip())}
+    values |= {
+        secret for name in _ENDPOINTS for secret in url_secrets(environment.get(name, "").strip())
+    }
     return values | {Secret(unquote(secret.value), secret.name) for secret in values}
 
 

@@ -13,7 +13,11 @@ from anthropic_proxy.observability.observation import Observation, UpstreamReque
 Attributes = dict[str, str | int | float | bool | Sequence[str]]
 
 # Routes are few, paths are many.
-_ROUTES = {"chat": "/v1/messages", "count_tokens": "/v1/messages/count_tokens", "models": "/v1/models"}
+_ROUTES = {
+    "chat": "/v1/messages",
+    "count_tokens": "/v1/messages/count_tokens",
+    "models": "/v1/models",
+}
 
 # The conventions' names of providers; all others go by their own.
 _PROVIDERS = {
@@ -56,7 +60,9 @@ def of_request(observation: Observation) -> Span:
     }
     # By the conventions an error of the client's is none of its server's.
     failed = observation.outcome in _FAILED and not (status is not None and 400 <= status < 500)
-    return Span(f"{observation.method} {route}" if route else observation.method, _given(attributes), failed)
+    return Span(
+        f"{observation.method} {route}" if route else observation.method, _given(attributes), failed
+    )
 
 
 def started(observation: Observation) -> Attributes:
@@ -85,7 +91,9 @@ def of_upstream_request(observation: Observation, asked: UpstreamRequest) -> Spa
         **_model(observation, model),
         **(_answer(observation, model) if asked is observation.asked[-1] and not refused else {}),
     }
-    name = f"{observation.operation} {model}" if model else f"{asked.method} {observation.operation}"
+    name = (
+        f"{observation.operation} {model}" if model else f"{asked.method} {observation.operation}"
+    )
     return Span(name, _given(attributes), error is not None)
 
 
@@ -99,7 +107,9 @@ def _model(observation: Observation, model: str | None) -> Mapping[str, str | bo
     }
 
 
-def _answer(observation: Observation, model: str | None) -> Mapping[str, str | int | float | list[str] | None]:
+def _answer(
+    observation: Observation, model: str | None
+) -> Mapping[str, str | int | float | list[str] | None]:
     """Input tokens are all of them, cached ones among them, as the conventions have it for Anthropic's usage."""
     tokens = observation.tokens
     if not tokens:
@@ -107,7 +117,9 @@ def _answer(observation: Observation, model: str | None) -> Mapping[str, str | i
     kinds = ("input", "cache_read", "cache_creation")
     return {
         "gen_ai.response.model": model,
-        "gen_ai.response.finish_reasons": [observation.stop_reason] if observation.stop_reason else None,
+        "gen_ai.response.finish_reasons": [observation.stop_reason]
+        if observation.stop_reason
+        else None,
         "gen_ai.response.time_to_first_chunk": observation.seconds_to_first_token,
         "gen_ai.usage.input_tokens": sum(tokens.get(kind, 0) for kind in kinds),
         "gen_ai.usage.output_tokens": tokens.get("output", 0),

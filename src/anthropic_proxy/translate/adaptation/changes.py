@@ -87,7 +87,10 @@ def _no_format(body: JsonObject, _: str, __: Any) -> JsonObject:
 
 
 def _not_strict(body: JsonObject, field: str, _: Any) -> JsonObject:
-    tools = [{**tool, "function": _drop(tool["function"], "strict", None)} for tool in body.get(field, ())]
+    tools = [
+        {**tool, "function": _drop(tool["function"], "strict", None)}
+        for tool in body.get(field, ())
+    ]
     return {**body, field: tools} if tools else body
 
 
@@ -116,7 +119,10 @@ def _as_user(body: JsonObject, _: str, __: Any) -> JsonObject:
 
 
 def _forget(body: JsonObject, field: str, _: Any) -> JsonObject:
-    messages = [_drop(each, field, None) if each["role"] == "assistant" else each for each in body["messages"]]
+    messages = [
+        _drop(each, field, None) if each["role"] == "assistant" else each
+        for each in body["messages"]
+    ]
     return {**body, "messages": messages}
 
 
@@ -128,7 +134,12 @@ def _forget_parts(body: JsonObject, _: str, kind: str) -> JsonObject:
 def _without_parts(message: JsonObject, kind: str) -> JsonObject:
     if message["role"] != "assistant" or not has_part(message, kind):
         return message
-    return {**message, "content": openai.content_text([part for part in message["content"] if part["type"] != kind])}
+    return {
+        **message,
+        "content": openai.content_text(
+            [part for part in message["content"] if part["type"] != kind]
+        ),
+    }
 
 
 def has_part(message: JsonObject, kind: str) -> bool:
@@ -143,7 +154,11 @@ def _unmark(body: JsonObject, _: str, mark: str) -> JsonObject:
 
 def _unmarked(message: JsonObject, mark: str) -> JsonObject:
     content = message.get("content")
-    return {**message, "content": [_drop(part, mark, None) for part in content]} if isinstance(content, list) else message
+    return (
+        {**message, "content": [_drop(part, mark, None) for part in content]}
+        if isinstance(content, list)
+        else message
+    )
 
 
 def _answer_between(body: JsonObject, _: str, text: str) -> JsonObject:
@@ -172,7 +187,9 @@ def _without_signatures(body: JsonObject, _: str, __: Any) -> JsonObject:
 
 
 def _give(body: JsonObject, field: str, value: str) -> JsonObject:
-    messages = [{field: value, **each} if each["role"] == "assistant" else each for each in body["messages"]]
+    messages = [
+        {field: value, **each} if each["role"] == "assistant" else each for each in body["messages"]
+    ]
     return {**body, "messages": messages}
 
 

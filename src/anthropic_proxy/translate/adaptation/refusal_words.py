@@ -12,7 +12,9 @@ _ALIASES = {
 }
 
 # Many refusals speak of users and their messages, and few of the field.
-_USER_FIELD = re.compile(r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE)
+_USER_FIELD = re.compile(
+    r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE
+)
 
 REFUSED = re.compile(
     r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|not permitted"

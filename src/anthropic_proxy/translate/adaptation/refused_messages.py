@@ -23,8 +23,13 @@ _NO_SYSTEM = re.compile(
     re.IGNORECASE,
 )
 # Mistral's models, wherever they run.
-_NOT_AFTER_TOOL = re.compile(r"unexpected role '?user'? after role '?tool|roles must alternate", re.IGNORECASE)
-_NO_NAME = re.compile(r"function_response\.name: name cannot be empty|tool message must have a 'name' field", re.IGNORECASE)
+_NOT_AFTER_TOOL = re.compile(
+    r"unexpected role '?user'? after role '?tool|roles must alternate", re.IGNORECASE
+)
+_NO_NAME = re.compile(
+    r"function_response\.name: name cannot be empty|tool message must have a 'name' field",
+    re.IGNORECASE,
+)
 # Gemini, wherever it runs: there is none, or it is another project's or model's.
 _NO_SIGNATURE = re.compile(
     r"missing (a )?`?thought_?signature|(corrupted|invalid) thought.?signature|thought.?signature is (not valid|invalid)",
@@ -35,14 +40,18 @@ _NO_SIGNATURE = re.compile(
 def of_messages(failure: Failure, body: JsonObject) -> Adjustment | None:
     """The change of the messages that the refusal of `body` asks for."""
     found = (rule(failure, body) for rule in _RULES)
-    return next((change for change in found if change is not None and change.apply(body) != body), None)
+    return next(
+        (change for change in found if change is not None and change.apply(body) != body), None
+    )
 
 
 def _without_old_reasoning(failure: Failure, body: JsonObject) -> Adjustment | None:
     """The reasoning of earlier turns, in a field that the server before this one had (Cerebras, Groq)."""
     if not REFUSED.search(failure.searched) or not re.search(r"messages|assistant", failure.text):
         return None
-    present = [name for name in REASONING_FIELDS if any(name in message for message in body["messages"])]
+    present = [
+        name for name in REASONING_FIELDS if any(name in message for message in body["messages"])
+    ]
     refused = next((name for name in present if mentions(failure, name)), None)
     return Adjustment("forget", refused) if refused else None
 
@@ -59,7 +68,9 @@ def _with_old_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
     """DeepSeek and Moonshot want it back, and it may be gone: another server's, or cleared to save context. They take a
     space in its place, but not all an empty text.
     """
-    return Adjustment("give", "reasoning_content", " ") if _NO_REASONING.search(failure.text) else None
+    return (
+        Adjustment("give", "reasoning_content", " ") if _NO_REASONING.search(failure.text) else None
+    )
 
 
 def _without_system(failure: Failure, _: JsonObject) -> Adjustment | None:
@@ -74,7 +85,11 @@ def _without_marks(failure: Failure, _: JsonObject) -> Adjustment | None:
 
 def _with_an_answer_between(failure: Failure, _: JsonObject) -> Adjustment | None:
     """Claude Code says something behind the results of most turns."""
-    return Adjustment("answer_between", "messages", "OK.") if _NOT_AFTER_TOOL.search(failure.searched) else None
+    return (
+        Adjustment("answer_between", "messages", "OK.")
+        if _NOT_AFTER_TOOL.search(failure.searched)
+        else None
+    )
 
 
 def _with_names_of_results(failure: Failure, _: JsonObject) -> Adjustment | None:

@@ -18,7 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 from anthropic_proxy.translate.adaptation.changes import LEVELS, LIMITS, Adjustment
-from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS, Condition, fact, forces_a_call
+from anthropic_proxy.translate.adaptation.conditions import (
+    THINKING_FIELDS,
+    Condition,
+    fact,
+    forces_a_call,
+)
 from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions, names, param
 from anthropic_proxy.translate.adaptation.refused_messages import of_messages
 from anthropic_proxy.translate.upstream_errors import Failure, context_sizes, parse_count
@@ -57,7 +62,8 @@ def adjustment_for(failure: Failure, body: JsonObject) -> Adjustment | None:
 
 
 _LEVELS = re.compile(
-    r"(?:supported values are|should be|must be one of|one of|expected one of)(.*)", re.IGNORECASE | re.DOTALL
+    r"(?:supported values are|should be|must be one of|one of|expected one of)(.*)",
+    re.IGNORECASE | re.DOTALL,
 )
 _MOST = re.compile(
     r"at most (\d+) (?:completion |output )?tokens|cannot be greater than max_model_len=(\d+)"
@@ -72,10 +78,15 @@ _MOST = re.compile(
 _STRICT = re.compile(r"invalid schema for function|\bstrict\b", re.IGNORECASE)
 # About one schema: the model takes others.
 _BAD_SCHEMA = re.compile(
-    r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema|(parse|compile) (the )?grammar", re.IGNORECASE
+    r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema|(parse|compile) (the )?grammar",
+    re.IGNORECASE,
 )
-_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|json mode|response mime type")
-_BESIDE_TOOLS = re.compile(r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE)
+_FORMAT = re.compile(
+    r"response_format|json_schema|json_object|structured|json mode|response mime type"
+)
+_BESIDE_TOOLS = re.compile(
+    r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE
+)
 _MOST_TOOLS = re.compile(
     r"'tools\\*': array too long\. expected an array with maximum length (\d+)|tools' ?: maximum number of items is (\d+)"
     r"|tools have been provided but the maximum is (\d+)|at most (\d+) function declarations|more than (\d+) tools"
@@ -91,11 +102,36 @@ _LONGEST_DESCRIPTION = re.compile(
 _ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
     (re.compile(words, re.IGNORECASE | re.DOTALL), condition, field, value)
     for words, condition, field, value in (
-        ("tool_choice.{0,60}required or object in thinking mode", "forced_call", "enable_thinking", False),
-        ("tool_choice.{0,60}incompatible with thinking", "forced_call", "thinking", {"type": "disabled"}),
-        ("thinking mode does not support this tool_choice", "forced_call", "thinking", {"type": "disabled"}),
-        ("thinking may not be enabled when tool_choice forces", "forced_call", "reasoning_effort", None),
-        ("enable[_ ]thinking.{0,60}(non-streaming|stream=false)", "stream", "enable_thinking", False),
+        (
+            "tool_choice.{0,60}required or object in thinking mode",
+            "forced_call",
+            "enable_thinking",
+            False,
+        ),
+        (
+            "tool_choice.{0,60}incompatible with thinking",
+            "forced_call",
+            "thinking",
+            {"type": "disabled"},
+        ),
+        (
+            "thinking mode does not support this tool_choice",
+            "forced_call",
+            "thinking",
+            {"type": "disabled"},
+        ),
+        (
+            "thinking may not be enabled when tool_choice forces",
+            "forced_call",
+            "reasoning_effort",
+            None,
+        ),
+        (
+            "enable[_ ]thinking.{0,60}(non-streaming|stream=false)",
+            "stream",
+            "enable_thinking",
+            False,
+        ),
     )
 )
 _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
@@ -103,14 +139,22 @@ _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 def _tools_without_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
     """OpenAI's GPT-5.4 and later, on Chat Completions."""
-    told = "reasoning_effort" in failure.text and "tools" in failure.text.lower() and "'none'" in failure.text
+    told = (
+        "reasoning_effort" in failure.text
+        and "tools" in failure.text.lower()
+        and "'none'" in failure.text
+    )
     return Adjustment("set", "reasoning_effort", "none", when=(("tools", True),)) if told else None
 
 
 def _only_without_thinking(failure: Failure, body: JsonObject) -> Adjustment | None:
     """A call can't be forced while some models think, and the client relies on the call."""
     found = next((way for way in _ONLY_WITHOUT_THINKING if way[0].search(failure.text)), None)
-    return Adjustment("not_thinking", found[2], found[3], when=(fact(found[1], body),)) if found else None
+    return (
+        Adjustment("not_thinking", found[2], found[3], when=(fact(found[1], body),))
+        if found
+        else None
+    )
 
 
 def _is_about_thinking(failure: Failure) -> bool:
@@ -120,7 +164,11 @@ def _is_about_thinking(failure: Failure) -> bool:
 
 def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
     wanted = body.get("reasoning_effort")
-    levels = _LEVELS.search(failure.searched) if wanted and mentions(failure, "reasoning_effort") else None
+    levels = (
+        _LEVELS.search(failure.searched)
+        if wanted and mentions(failure, "reasoning_effort")
+        else None
+    )
     named = re.findall(r"['\"`](\w+)['\"`]", levels[1]) if levels else []
     allowed = tuple(level for level in LEVELS if level in named and level != wanted)
     return Adjustment("nearest", "reasoning_effort", allowed) if allowed else None
@@ -139,14 +187,22 @@ def _smaller_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
     if context_sizes(failure).limit:
         return None
     limit = _number(_MOST, failure.text) if "token" in failure.text.lower() else 0
-    return Adjustment("at_most", "max_tokens", limit - ("exclusive" in failure.text)) if limit > 1 else None
+    return (
+        Adjustment("at_most", "max_tokens", limit - ("exclusive" in failure.text))
+        if limit > 1
+        else None
+    )
 
 
 def _room_for_the_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
     """What the context leaves for the answer, where only both together are too long."""
     sizes = context_sizes(failure)
     room = sizes.limit - sizes.prompt
-    return Adjustment("room", "max_tokens", room, lasts=False) if sizes.prompt and room >= _LEAST_ANSWER else None
+    return (
+        Adjustment("room", "max_tokens", room, lasts=False)
+        if sizes.prompt and room >= _LEAST_ANSWER
+        else None
+    )
 
 
 def _other_format(failure: Failure, body: JsonObject) -> Adjustment | None:
@@ -161,14 +217,20 @@ def _other_format(failure: Failure, body: JsonObject) -> Adjustment | None:
 
 def _schema_as_it_is(failure: Failure, _: JsonObject) -> Adjustment | None:
     told = _STRICT.search(failure.text)
-    return Adjustment("not_strict", "tools", lasts=not _BAD_SCHEMA.search(failure.text)) if told else None
+    return (
+        Adjustment("not_strict", "tools", lasts=not _BAD_SCHEMA.search(failure.text))
+        if told
+        else None
+    )
 
 
 def _other_choice(failure: Failure, body: JsonObject) -> Adjustment | None:
     """Some servers know the words for a choice, but not the object that names one tool; and some the other way round."""
     if "tool_choice" not in failure.text or not forces_a_call(body) or _is_about_thinking(failure):
         return None
-    return Adjustment("any_of_one" if isinstance(body["tool_choice"], dict) else "name_the_one", "tool_choice")
+    return Adjustment(
+        "any_of_one" if isinstance(body["tool_choice"], dict) else "name_the_one", "tool_choice"
+    )
 
 
 def _fewer_tools(failure: Failure, _: JsonObject) -> Adjustment | None:

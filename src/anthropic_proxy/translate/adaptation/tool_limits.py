@@ -37,9 +37,16 @@ def shorter_descriptions(body: JsonObject, most: int) -> JsonObject:
     long = [tool for tool in body.get("tools", ()) if len(_description(tool)) > most]
     if not long:
         return body
-    rests = [f"Description of the tool {_name(tool)}, continued:\n{_cut(_description(tool), most)[1]}" for tool in long]
+    rests = [
+        f"Description of the tool {_name(tool)}, continued:\n{_cut(_description(tool), most)[1]}"
+        for tool in long
+    ]
     tools = [_with_short_description(tool, most) for tool in body["tools"]]
-    return {**body, "tools": tools, "messages": with_system_text(body["messages"], "\n\n".join(rests))}
+    return {
+        **body,
+        "tools": tools,
+        "messages": with_system_text(body["messages"], "\n\n".join(rests)),
+    }
 
 
 def _missing(before: JsonObject, after: JsonObject) -> list[str]:
@@ -51,7 +58,11 @@ def _by_need(body: JsonObject) -> list[str]:
     choice = body.get("tool_choice")
     chosen = [choice["function"]["name"]] if isinstance(choice, dict) else []
     offered = dict.fromkeys(map(_name, body["tools"]))
-    return [name for name in dict.fromkeys((*chosen, *_called(body["messages"]), *offered)) if name in offered]
+    return [
+        name
+        for name in dict.fromkeys((*chosen, *_called(body["messages"]), *offered))
+        if name in offered
+    ]
 
 
 def _called(messages: list[JsonObject]) -> Iterable[str]:

@@ -48,7 +48,11 @@ def reasoning_of(delta: JsonObject) -> Piece | None:
     name = next((each for each in _TEXT_FIELDS if string(delta.get(each))), None)
     text = delta[name] if name else ""
     details = delta.get(DETAILS)
-    details = tuple(detail for detail in details if isinstance(detail, dict)) if isinstance(details, list) else ()
+    details = (
+        tuple(detail for detail in details if isinstance(detail, dict))
+        if isinstance(details, list)
+        else ()
+    )
     if details:
         return Piece(DETAILS, text or "".join(map(detail_text, details)), details)
     if name:
@@ -81,8 +85,18 @@ def _goes_on(known: JsonObject, detail: JsonObject) -> bool:
 
 def _parts_text(content: Any) -> str:
     parts = content if isinstance(content, list) else ()
-    thinking = [part.get("thinking") for part in parts if isinstance(part, dict) and part.get("type") == "thinking"]
-    within = [each for parts in thinking if isinstance(parts, list) for each in parts if isinstance(each, dict)]
+    thinking = [
+        part.get("thinking")
+        for part in parts
+        if isinstance(part, dict) and part.get("type") == "thinking"
+    ]
+    within = [
+        each
+        for parts in thinking
+        if isinstance(parts, list)
+        for each in parts
+        if isinstance(each, dict)
+    ]
     return "".join(string(each.get("text")) for each in within) + "".join(map(string, thinking))
 
 
@@ -94,7 +108,9 @@ class Thought:
     texts: list[str] = field(default_factory=list)
     _details: list[JsonObject] = field(default_factory=list)
     # Texts of the last detail that are not joined yet, by their keys.
-    _pieces: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pieces: dict[str, list[str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def add(self, piece: Piece) -> None:
         """Details say the most, and text between tags the least, about where a block came from."""
@@ -116,7 +132,9 @@ class Thought:
     @property
     def is_encrypted(self) -> bool:
         """Whether it has something to give back, but no text."""
-        return not any(self.texts) and any(detail.get("data") or detail.get("signature") for detail in self.details)
+        return not any(self.texts) and any(
+            detail.get("data") or detail.get("signature") for detail in self.details
+        )
 
     @property
     def text(self) -> str:
@@ -127,7 +145,9 @@ class Thought:
         """Details stream in pieces: those of one `index` and type are one, as OpenRouter's documents say."""
         known = self._details[-1] if self._details else None
         if known is None or not _goes_on(known, detail):
-            self.details.append({name: value for name, value in detail.items() if value is not None})
+            self.details.append(
+                {name: value for name, value in detail.items() if value is not None}
+            )
             return
         for name, value in detail.items():
             if name in DETAIL_TEXTS and isinstance(value, str):

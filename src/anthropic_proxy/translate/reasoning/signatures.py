@@ -63,7 +63,9 @@ class Signer:
         """The signature for a block that shows the client `shown` of the thought's text."""
         payload = _payload(thought, shown)
         if self.secret:
-            return f"{_PREFIX}.{thought.origin}.{payload}.{self._mac(thought.origin, payload, shown)}"
+            return (
+                f"{_PREFIX}.{thought.origin}.{payload}.{self._mac(thought.origin, payload, shown)}"
+            )
         return f"{_PREFIX}.{thought.origin}.{payload}" if payload else f"{_PREFIX}.{thought.origin}"
 
     def read(self, signature: str | None, shown: str) -> Thought | None:
@@ -81,14 +83,21 @@ class Signer:
         """An assistant message with its thinking blocks given back to the upstream, each in the form that it came in."""
         replayed: dict[str, list[Any]] = {}
         for block in blocks:
-            thought = self.read(block.get("signature") or block.get("data"), block.get("thinking") or "")
+            thought = self.read(
+                block.get("signature") or block.get("data"), block.get("thinking") or ""
+            )
             if thought is not None:
                 _give_back(thought, replayed)
         parts = replayed.pop(PARTS, None)
-        fields: JsonObject = {name: each if name == DETAILS else "".join(each) for name, each in replayed.items()}
+        fields: JsonObject = {
+            name: each if name == DETAILS else "".join(each) for name, each in replayed.items()
+        }
         if parts is not None:
             text = message["content"]
-            fields["content"] = [thinking_part("".join(parts)), *([openai.text_part(text)] if text else [])]
+            fields["content"] = [
+                thinking_part("".join(parts)),
+                *([openai.text_part(text)] if text else []),
+            ]
         return {**message, **fields}
 
     def gives_back(self, block: JsonObject) -> bool:
@@ -136,7 +145,9 @@ def _compressed(written: bytes) -> bytes:
 
 def _expands_moderately(compressed: bytes, written: bytes) -> bool:
     """Whether unpacking takes about as much memory as the same bytes of plain JSON may take."""
-    return len(written) <= _MAX_EXPANSION * len(compressed) and not has_more_values(written, len(compressed) // 2)
+    return len(written) <= _MAX_EXPANSION * len(compressed) and not has_more_values(
+        written, len(compressed) // 2
+    )
 
 
 def _measured(detail: JsonObject) -> JsonObject:
@@ -151,7 +162,10 @@ def _unpacked(payload: str) -> JsonObject | None:
         data = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         if not data.startswith(b"{"):
             unpacker = zlib.decompressobj()
-            compressed, data = data, unpacker.decompress(data, min(_MAX_BYTES, _MAX_EXPANSION * len(data) + 1))
+            compressed, data = (
+                data,
+                unpacker.decompress(data, min(_MAX_BYTES, _MAX_EXPANSION * len(data) + 1)),
+            )
             if not unpacker.eof or not _expands_moderately(compressed, data):
                 return None
     except (ValueError, zlib.error):
@@ -162,7 +176,11 @@ def _unpacked(payload: str) -> JsonObject | None:
 def _thought(field: str, packed: JsonObject, shown: str) -> Thought | None:
     text = packed.get("text", shown)
     details = packed.get("details", [])
-    if not isinstance(text, str) or not isinstance(details, list) or not all(isinstance(each, dict) for each in details):
+    if (
+        not isinstance(text, str)
+        or not isinstance(details, list)
+        or not all(isinstance(each, dict) for each in details)
+    ):
         return None
     restored = _restored(details, shown)
     return None if restored is None else Thought(field, [text], restored)
@@ -171,7 +189,9 @@ def _thought(field: str, packed: JsonObject, shown: str) -> Thought | None:
 def _restored(details: list[JsonObject], shown: str) -> list[JsonObject] | None:
     """Details with their texts in place again; None when the block's text has another length than it had."""
     measured = [_measured_name(each) for each in details]
-    ends = list(accumulate(each[name] if name else 0 for each, name in zip(details, measured, strict=True)))
+    ends = list(
+        accumulate(each[name] if name else 0 for each, name in zip(details, measured, strict=True))
+    )
     # With negative lengths the pieces of a short text could have any length.
     if any(measured) and (ends[-1] != len(shown) or sorted([0, *ends]) != [0, *ends]):
         return None

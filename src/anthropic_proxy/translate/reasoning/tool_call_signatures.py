@@ -31,7 +31,9 @@ def signed(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
     """An assistant message whose calls have their signatures again. tool_use_ids: of its calls, in their order."""
     calls = message.get("tool_calls")
     details = message.get(DETAILS, [])
-    known = {detail.get("id"): detail.get("data") for detail in details if detail.get("type") == _TYPE}
+    known = {
+        detail.get("id"): detail.get("data") for detail in details if detail.get("type") == _TYPE
+    }
     signatures = [known.get(tool_use_id) for tool_use_id in tool_use_ids]
     if calls and not signatures[0]:
         signatures[0] = _NO_SIGNATURE
@@ -45,7 +47,10 @@ def without_signatures(message: JsonObject) -> JsonObject:
     """A message whose first call, if it has any, has the value for histories without signatures, and no other call any."""
     if not message.get("tool_calls"):
         return message
-    first, *others = ({name: each for name, each in call.items() if name != _FIELD} for call in message["tool_calls"])
+    first, *others = (
+        {name: each for name, each in call.items() if name != _FIELD}
+        for call in message["tool_calls"]
+    )
     return {**message, "tool_calls": [_with_signature(first, _NO_SIGNATURE), *others]}
 
 

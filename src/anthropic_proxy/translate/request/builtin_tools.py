@@ -49,18 +49,29 @@ def _bash(_tool: JsonObject) -> JsonObject:
             "Give either `command`, or `restart: true` alone to begin with a fresh shell when the old one hangs."
         ),
         "input_schema": parameters(
-            {}, {"command": string("The command to run"), "restart": boolean("Begin with a fresh shell")}
+            {},
+            {
+                "command": string("The command to run"),
+                "restart": boolean("Begin with a fresh shell"),
+            },
         ),
     }
 
 
 # Fields of files' commands, and how each command is called.
 _PATH = string("Absolute path of the file or directory")
-_VIEW_RANGE = integers(2, "For view: first and last line to show, counted from 1; -1 as the last is the end of the file")
-_OLD_STR = string("For str_replace: the text to replace, exactly as it stands in the file, white space included")
+_VIEW_RANGE = integers(
+    2,
+    "For view: first and last line to show, counted from 1; -1 as the last is the end of the file",
+)
+_OLD_STR = string(
+    "For str_replace: the text to replace, exactly as it stands in the file, white space included"
+)
 _NEW_STR = string("For str_replace: the text in its place")
 _FILE_TEXT = string("For create: the whole content of the file")
-_INSERT_LINE = integer("For insert: the line after which the text goes; 0 is the beginning of the file")
+_INSERT_LINE = integer(
+    "For insert: the line after which the text goes; 0 is the beginning of the file"
+)
 _INSERT_TEXT = string("For insert: the text to insert")
 _VIEW = "view: show a file, or list a directory. Needs path; view_range is optional, for files."
 _CREATE = "create: write a new file, or write over an old one. Needs path, file_text."
@@ -69,7 +80,9 @@ _UNDO = "undo_edit: take back the last change of a file. Needs path."
 
 
 def _commands(about: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"{about} Commands, with the fields that each needs:", *(f"- {line}" for line in lines)])
+    return "\n".join(
+        [f"{about} Commands, with the fields that each needs:", *(f"- {line}" for line in lines)]
+    )
 
 
 def _text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) -> JsonObject:
@@ -80,17 +93,25 @@ def _text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) 
         "view_range": _VIEW_RANGE,
         "file_text": _FILE_TEXT,
         "old_str": _OLD_STR,
-        "new_str": _NEW_STR if insert_field != "new_str" else string("For str_replace and insert: the new text"),
+        "new_str": _NEW_STR
+        if insert_field != "new_str"
+        else string("For str_replace and insert: the new text"),
         "insert_line": _INSERT_LINE,
         **({"insert_text": _INSERT_TEXT} if insert_field == "insert_text" else {}),
     }
     cut = tool.get("max_characters")
-    limit = f"\nview shows {cut} characters of a file at most: use view_range for the rest." if cut else ""
+    limit = (
+        f"\nview shows {cut} characters of a file at most: use view_range for the rest."
+        if cut
+        else ""
+    )
     commands = [line.partition(":")[0] for line in lines]
     return {
         "name": name,
         "description": _commands("View, create and edit text files.", lines) + limit,
-        "input_schema": parameters({"command": choice("What to do", *commands), "path": _PATH}, fields),
+        "input_schema": parameters(
+            {"command": choice("What to do", *commands), "path": _PATH}, fields
+        ),
     }
 
 
@@ -167,7 +188,9 @@ _FIELDS_2025 = _FIELDS_2024 | {
 _REGION = {"region": integers(4, "For zoom: [x0, y0, x1, y1], the corners of the part")}
 
 
-def _computer(tool: JsonObject, *, actions: dict[str, str], fields: JsonObject, can_zoom: bool = False) -> JsonObject:
+def _computer(
+    tool: JsonObject, *, actions: dict[str, str], fields: JsonObject, can_zoom: bool = False
+) -> JsonObject:
     if can_zoom and tool.get("enable_zoom"):
         actions, fields = actions | _ZOOM, fields | _REGION
     display = tool.get("display_number")
@@ -184,7 +207,9 @@ def _computer(tool: JsonObject, *, actions: dict[str, str], fields: JsonObject, 
     }
 
 
-_EDITOR_WITH_UNDO = partial(_text_editor, name="str_replace_editor", insert_field="new_str", undo=True)
+_EDITOR_WITH_UNDO = partial(
+    _text_editor, name="str_replace_editor", insert_field="new_str", undo=True
+)
 _EDITOR = partial(_text_editor, name="str_replace_based_edit_tool", undo=False)
 _COMPUTER_2025 = partial(_computer, actions=_ACTIONS_2025, fields=_FIELDS_2025)
 

@@ -36,7 +36,9 @@ class Translated:
     prefill: str = ""
 
 
-def to_openai(request: JsonObject, route: Route, signer: Signer = UNSIGNED, pdf_pages: PdfPages = read_pages) -> Translated:
+def to_openai(
+    request: JsonObject, route: Route, signer: Signer = UNSIGNED, pdf_pages: PdfPages = read_pages
+) -> Translated:
     """Translate a checked request, as it is: its context edits are made before. `signer` reads the signatures of its
     thinking blocks; `pdf_pages` reads PDFs, which may take seconds, for upstreams that take none.
 

@@ -57,13 +57,17 @@ def to_tool_text(block: JsonObject, label: str, target: Target) -> tuple[str, li
     return (f"Error: {text}" if block.get("is_error") else text), attached
 
 
-def to_tool_content(block: JsonObject, label: str, target: Target) -> tuple[str | list[JsonObject], list[JsonObject]]:
+def to_tool_content(
+    block: JsonObject, label: str, target: Target
+) -> tuple[str | list[JsonObject], list[JsonObject]]:
     """A tool_result as the content of a tool message, and the parts that it can't hold with this upstream."""
     parts = to_parts(blocks_of(block.get("content")), target) if target.dialect.tool_parts else []
     if any(part["type"] != "text" for part in parts):
         return ([openai.text_part("Error:"), *parts] if block.get("is_error") else parts), []
     text, attached = to_tool_text(block, label, target)
-    marks = (cache_mark(each, target) for each in (block, *reversed(blocks_of(block.get("content")))))
+    marks = (
+        cache_mark(each, target) for each in (block, *reversed(blocks_of(block.get("content"))))
+    )
     mark = next((each for each in marks if each), None)
     # The providers that know marks refuse them where there is nothing to keep.
     return ([openai.text_part(text, mark)] if mark and text else text), attached
@@ -100,11 +104,15 @@ def _image(block: JsonObject, _: Target) -> list[JsonObject]:
 
 def _document(block: JsonObject, target: Target) -> list[JsonObject]:
     source, title = block["source"], block.get("title")
-    head = "\n".join(text for text in (title and f"Document: {title}", block.get("context")) if text)
+    head = "\n".join(
+        text for text in (title and f"Document: {title}", block.get("context")) if text
+    )
     if source["type"] == "content":
         body = to_parts(blocks_of(source["content"]), target)
     else:
-        body = list(filter(_says_something, document_parts(source, title or "document.pdf", target)))
+        body = list(
+            filter(_says_something, document_parts(source, title or "document.pdf", target))
+        )
     parts = [openai.text_part(head), *body] if head else body
     return _marked(parts, cache_mark(block, target))
 
@@ -112,7 +120,9 @@ def _document(block: JsonObject, target: Target) -> list[JsonObject]:
 def _marked(parts: list[JsonObject], mark: JsonObject | None) -> list[JsonObject]:
     """Parts with the mark at their end; only a text can have one (OpenRouter)."""
     last = parts[-1] if parts else {}
-    return [*parts[:-1], openai.text_part(last["text"], mark)] if mark and last.get("text") else parts
+    return (
+        [*parts[:-1], openai.text_part(last["text"], mark)] if mark and last.get("text") else parts
+    )
 
 
 def _says_something(part: JsonObject) -> bool:
@@ -126,7 +136,9 @@ def _search_result(block: JsonObject, target: Target) -> list[JsonObject]:
 
 
 def _tool_reference(block: JsonObject, _: Target) -> list[JsonObject]:
-    return [openai.text_part(f"Tool {upstream_name(block['tool_name'])} is loaded and can be called.")]
+    return [
+        openai.text_part(f"Tool {upstream_name(block['tool_name'])} is loaded and can be called.")
+    ]
 
 
 def _browser_state(block: JsonObject, _: Target) -> list[JsonObject]:
@@ -141,14 +153,18 @@ def _browser_state(block: JsonObject, _: Target) -> list[JsonObject]:
 
 def _browser_change(change: JsonObject) -> str:
     """Such as `download_failed: download_id d1, url https://..., error timeout`."""
-    facts = (f"{name} {value}" for name, value in change.items() if name != "type" and value is not None)
+    facts = (
+        f"{name} {value}" for name, value in change.items() if name != "type" and value is not None
+    )
     return f"{change['type']}: {', '.join(facts)}"
 
 
 def _other(block: JsonObject, target: Target) -> list[JsonObject]:
     if block["type"] in _LEFT_OUT:
         target.notes.ignored.add(f"content block {block['type']}")
-    return [] if block["type"] in _LEFT_OUT.union(TOOL_CHANGES) else [openai.text_part(to_json(block))]
+    return (
+        [] if block["type"] in _LEFT_OUT.union(TOOL_CHANGES) else [openai.text_part(to_json(block))]
+    )
 
 
 _PARTS: dict[str, Callable[[JsonObject, Target], list[JsonObject]]] = {

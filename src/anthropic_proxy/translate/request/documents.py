@@ -14,7 +14,13 @@ _PDF = "application/pdf"
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # A common slip, which upstreams refuse.
 _RENAMED = {"image/jpg": "image/jpeg"}
-_TEXTS = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/javascript")
+_TEXTS = (
+    "application/json",
+    "application/xml",
+    "application/yaml",
+    "application/x-yaml",
+    "application/javascript",
+)
 
 _NO_FILES = "a file source can't be used: this server keeps no files; send the data as base64"
 
@@ -48,7 +54,9 @@ def _from_base64(source: JsonObject, name: str, target: Target) -> list[JsonObje
         return [image_part(source)]
     if media_type.startswith("text/") or media_type in _TEXTS:
         return [openai.text_part(_decoded(source["data"]))]
-    raise invalid_request(f"a document of media_type {shortened(source['media_type'])!r} can't be used: send a PDF or text")
+    raise invalid_request(
+        f"a document of media_type {shortened(source['media_type'])!r} can't be used: send a PDF or text"
+    )
 
 
 def _pdf(data: str, name: str, target: Target) -> JsonObject:
@@ -57,7 +65,9 @@ def _pdf(data: str, name: str, target: Target) -> JsonObject:
         filename = name if name.lower().endswith(".pdf") else f"{name}.pdf"
         return openai.file_part(filename, _data_url(_PDF, data))
     pages = target.pdf_pages(data)
-    marked = (f"[page {number} of {len(pages)}]\n{text}".rstrip() for number, text in enumerate(pages, 1))
+    marked = (
+        f"[page {number} of {len(pages)}]\n{text}".rstrip() for number, text in enumerate(pages, 1)
+    )
     return openai.text_part("\n\n".join(marked))
 
 

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.reasoning.tool_call_signatures import signed, unsigned
-from anthropic_proxy.translate.request.content import blocks_of, cache_mark, to_parts, to_tool_content, to_tool_text
+from anthropic_proxy.translate.request.content import (
+    blocks_of,
+    cache_mark,
+    to_parts,
+    to_tool_content,
+    to_tool_text,
+)
 from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.translate.request.prefill import to_prefill
 from anthropic_proxy.translate.request.server_tools import unavailable_note
@@ -181,5 +187,7 @@ def _segments(parts: list[JsonObject], rest: list[JsonObject], target: Target) -
             messages.append(openai.system_message(block["text"]))
             parts = []
         else:
-            parts.append(openai.text_part(f"<system-reminder>\n{block['text']}\n</system-reminder>"))
+            parts.append(
+                openai.text_part(f"<system-reminder>\n{block['text']}\n</system-reminder>")
+            )
     return [*messages, openai.user_message(parts)] if parts else messages

@@ -23,7 +23,9 @@ def to_parameters(request: JsonObject, dialect: Dialect) -> JsonObject:
 
 def output_format(request: JsonObject) -> JsonObject | None:
     """The format that the answer must have: `output_config.format`, or `output_format` of clients from before that."""
-    wanted: JsonObject | None = (request.get("output_config") or {}).get("format") or request.get("output_format")
+    wanted: JsonObject | None = (request.get("output_config") or {}).get("format") or request.get(
+        "output_format"
+    )
     return wanted
 
 

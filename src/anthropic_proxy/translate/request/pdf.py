@@ -67,6 +67,8 @@ def _pages(raw: bytes) -> list[str]:
                 known[place.idnum] = text
         characters += len(text)
         if characters > MAX_TEXT:
-            raise invalid_pdf(f"it has more than {MAX_TEXT} characters of text; send the pages that matter")
+            raise invalid_pdf(
+                f"it has more than {MAX_TEXT} characters of text; send the pages that matter"
+            )
         pages.append(text)
     return pages

@@ -55,7 +55,9 @@ def to_prefill(message: JsonObject, text: str, way: Prefill) -> tuple[JsonObject
     Raises ApiError (400).
     """
     if text != text.rstrip():
-        raise invalid_request("messages: final assistant content cannot end with trailing whitespace")
+        raise invalid_request(
+            "messages: final assistant content cannot end with trailing whitespace"
+        )
     return _WAYS[way](message)
 
 

@@ -18,7 +18,11 @@ def as_json_object(body: JsonObject) -> JsonObject:
         return body
     schema = dumps(wanted["json_schema"]["schema"]).decode()
     text = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{schema}"
-    return {**body, "messages": with_system_text(body["messages"], text), _FIELD: {"type": "json_object"}}
+    return {
+        **body,
+        "messages": with_system_text(body["messages"], text),
+        _FIELD: {"type": "json_object"},
+    }
 
 
 def in_words(body: JsonObject) -> JsonObject:

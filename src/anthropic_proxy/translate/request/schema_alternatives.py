@@ -19,14 +19,19 @@ class TooManyStepsError(Exception):
     """Putting the alternatives together would cost more than they are worth."""
 
 
-def merged(schema: JsonObject, definitions: JsonObject, most_steps: int) -> tuple[JsonObject, list[str]]:
+def merged(
+    schema: JsonObject, definitions: JsonObject, most_steps: int
+) -> tuple[JsonObject, list[str]]:
     """Return the properties of an object schema and of its alternatives, and which of them every alternative requires.
 
     A property that differs between alternatives (the `kind` that distinguishes them) may have the schema of any of them.
     A reference that is an alternative at the top is followed into `definitions`. Raises TooManyStepsError.
     """
     merge = _Merge(most_steps)
-    branches = {name: [merge.followed(each, definitions) for each in schemas_in(schema.get(name))] for name in _BRANCHES}
+    branches = {
+        name: [merge.followed(each, definitions) for each in schemas_in(schema.get(name))]
+        for name in _BRANCHES
+    }
     flat = schema | branches
     properties = merge.properties(flat)
     return {name: _either(each) for name, each in properties.items()}, list(merge.required(flat))

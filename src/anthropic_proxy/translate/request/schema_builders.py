@@ -36,4 +36,10 @@ def strings(description: str) -> JsonObject:
 def integers(count: int, description: str) -> JsonObject:
     """Exactly `count` integers."""
     items: JsonObject = {"type": "integer"}
-    return {"type": "array", "items": items, "minItems": count, "maxItems": count, "description": description}
+    return {
+        "type": "array",
+        "items": items,
+        "minItems": count,
+        "maxItems": count,
+        "description": description,
+    }

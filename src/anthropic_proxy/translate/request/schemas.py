@@ -18,7 +18,18 @@ from anthropic_proxy.translate.request.schema_alternatives import (
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
-    ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "description", "title")
+    (
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "enum",
+        "const",
+        "anyOf",
+        "description",
+        "title",
+    )
 )
 
 # Strict mode wants each schema to say what it is.
@@ -31,7 +42,9 @@ _ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 _AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
 
 # Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
-_FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"))
+_FORMATS = frozenset(
+    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+)
 
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
@@ -57,17 +70,25 @@ def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     alone or as an alternative, is followed; what references into the alternatives mean becomes a definition.
     """
     if _AT_TOP.isdisjoint(schema):
-        return legal(_object(schema, own_properties(schema), strings_in(schema.get("required")))), ""
+        return legal(
+            _object(schema, own_properties(schema), strings_in(schema.get("required")))
+        ), ""
     text = dumps(schema)
     definitions = schema = _kept_in_reach(schema, text)
     schema = followed(schema, definitions)
     kept = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
     try:
-        properties, required = merged(schema, definitions, _LEAST_STEPS + len(text) // _BYTES_PER_STEP)
+        properties, required = merged(
+            schema, definitions, _LEAST_STEPS + len(text) // _BYTES_PER_STEP
+        )
     except TooManyStepsError:
         properties, required = own_properties(schema), strings_in(schema.get("required"))
-    note = f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}" if alternatives else ""
+    note = (
+        f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}"
+        if alternatives
+        else ""
+    )
     return legal(_object(kept, properties, required)), note
 
 
@@ -132,9 +153,15 @@ def _legal(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     nested = {name: _nested(name, value) for name, value in schema.items()}
-    said = [f"{name}: {nested.pop(name)}" for name in ("format", "pattern") if _is_refused(name, nested.get(name))]
+    said = [
+        f"{name}: {nested.pop(name)}"
+        for name in ("format", "pattern")
+        if _is_refused(name, nested.get(name))
+    ]
     if said:
-        nested["description"] = ". ".join([*filter(None, strings_in([nested.get("description")])), *said])
+        nested["description"] = ". ".join(
+            [*filter(None, strings_in([nested.get("description")])), *said]
+        )
     return nested
 
 
@@ -157,11 +184,20 @@ def _is_refused(name: str, value: Any) -> bool:
 
 def fits_strict(schema: Any) -> bool:
     """Whether strict mode takes the schema as it is: an object at the top, every object closed, every property required."""
-    return isinstance(schema, dict) and schema.get("type") == "object" and "anyOf" not in schema and _fits(schema)
+    return (
+        isinstance(schema, dict)
+        and schema.get("type") == "object"
+        and "anyOf" not in schema
+        and _fits(schema)
+    )
 
 
 def _fits(schema: Any) -> bool:
-    if not isinstance(schema, dict) or not _STRICT_KEYWORDS.issuperset(schema) or _KINDS.isdisjoint(schema):
+    if (
+        not isinstance(schema, dict)
+        or not _STRICT_KEYWORDS.issuperset(schema)
+        or _KINDS.isdisjoint(schema)
+    ):
         return False
     properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
     if not isinstance(properties, dict) or not isinstance(alternatives, list):
@@ -172,5 +208,9 @@ def _fits(schema: Any) -> bool:
             return False
     if schema.get("type") == "array" and "items" not in schema:
         return False
-    nested = [*properties.values(), *alternatives, *([schema["items"]] if "items" in schema else ())]
+    nested = [
+        *properties.values(),
+        *alternatives,
+        *([schema["items"]] if "items" in schema else ()),
+    ]
     return all(map(_fits, nested))

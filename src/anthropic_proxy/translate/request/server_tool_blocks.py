@@ -33,7 +33,9 @@ def as_words(block: JsonObject, target: Target) -> str:
         parts = to_parts([block], target.without_files())
     except ApiError:
         return f"[{block['type']} that can't be read]"
-    return "\n".join(part["text"] if part["type"] == "text" else f"[{block['type']}]" for part in parts)
+    return "\n".join(
+        part["text"] if part["type"] == "text" else f"[{block['type']}]" for part in parts
+    )
 
 
 def _call(block: JsonObject, _: Target) -> str:
@@ -49,8 +51,12 @@ def _result(read: Callable[[JsonObject, Target], list[str]]) -> Callable[[JsonOb
         tool = block["type"].removesuffix("_tool_result")
         content = block.get("content")
         error = _string(content, "error_code")
-        lines = [f"Error: {error}", _string(content, "error_message")] if error else read(block, target)
-        return "\n".join([f"[Result of {tool}]", *([line for line in lines if line] or ["(no text)"])])
+        lines = (
+            [f"Error: {error}", _string(content, "error_message")] if error else read(block, target)
+        )
+        return "\n".join(
+            [f"[Result of {tool}]", *([line for line in lines if line] or ["(no text)"])]
+        )
 
     return to_text
 
@@ -74,7 +80,9 @@ def _fetch(block: JsonObject, target: Target) -> list[str]:
 
 def _execution(block: JsonObject, _: Target) -> list[str]:
     content = _mapping(block.get("content"))
-    streams = [f"{name}:\n{text}" for name in ("stdout", "stderr") if (text := _string(content, name))]
+    streams = [
+        f"{name}:\n{text}" for name in ("stdout", "stderr") if (text := _string(content, name))
+    ]
     code = content.get("return_code")
     files = [f"[file {_string(file, 'file_id')}]" for file in _items(content.get("content"))]
     return [*streams, "" if code in (None, 0) else f"return code: {code}", *files]
@@ -92,7 +100,10 @@ def _editor(block: JsonObject, _: Target) -> list[str]:
 
 def _tool_search(block: JsonObject, _: Target) -> list[str]:
     found = _items(_mapping(block.get("content")).get("tool_references"))
-    return [f"Tool {_string(reference, 'tool_name')} is loaded and can be called." for reference in found]
+    return [
+        f"Tool {_string(reference, 'tool_name')} is loaded and can be called."
+        for reference in found
+    ]
 
 
 def _advice(block: JsonObject, _: Target) -> list[str]:

@@ -55,14 +55,19 @@ def unavailability(tool: JsonObject) -> Unavailable | None:
     if callers and "direct" not in callers:
         name = name or kind
         return Unavailable(
-            name, f"{shortened(name)} can only be called from code execution, which runs on Anthropic's servers"
+            name,
+            f"{shortened(name)} can only be called from code execution, which runs on Anthropic's servers",
         )
     return None
 
 
-def refuse_unless_usable(found: list[Unavailable], choice: JsonObject, *, has_functions: bool) -> None:
+def refuse_unless_usable(
+    found: list[Unavailable], choice: JsonObject, *, has_functions: bool
+) -> None:
     """Raises ApiError (400) where nothing but unavailable tools could serve the request."""
-    forced = [each for each in found if choice.get("type") == "tool" and each.name == choice.get("name")]
+    forced = [
+        each for each in found if choice.get("type") == "tool" and each.name == choice.get("name")
+    ]
     if forced:
         raise _refusal("tool_choice.name", forced)
     if found and not has_functions and choice.get("type") != "none":
@@ -90,11 +95,16 @@ def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
     if kind == "custom" or toolsets.family_of(kind) or builtin_tools.is_known(kind):
         return False
     # A type that we have never heard of, but that says its name and schema, can be offered like any other function.
-    return kind.startswith(_SERVER_TOOLS) or not (tool.get("name") and isinstance(tool.get("input_schema"), dict))
+    return kind.startswith(_SERVER_TOOLS) or not (
+        tool.get("name") and isinstance(tool.get("input_schema"), dict)
+    )
 
 
 def _mcp_server(name: str) -> Unavailable:
-    return Unavailable(f"MCP server {name}", f"MCP server {shortened(name)} is connected to from Anthropic's servers")
+    return Unavailable(
+        f"MCP server {name}",
+        f"MCP server {shortened(name)} is connected to from Anthropic's servers",
+    )
 
 
 def _refusal(path: str, found: list[Unavailable]) -> ApiError:

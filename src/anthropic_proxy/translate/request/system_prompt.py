@@ -36,7 +36,11 @@ def _as_one(messages: list[JsonObject]) -> JsonObject:
     """Return the last of some messages as the user's, with the contents of all of them."""
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]
-    return {**messages[-1], "role": "user", "content": _joined([message["content"] for message in messages])}
+    return {
+        **messages[-1],
+        "role": "user",
+        "content": _joined([message["content"] for message in messages]),
+    }
 
 
 def _joined(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:

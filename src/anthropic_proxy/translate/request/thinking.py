@@ -41,7 +41,10 @@ def wish_of(request: JsonObject) -> Wish:
     thinking = request.get("thinking") or {}
     kind = thinking.get("type")
     budget = thinking.get("budget_tokens") if kind == "enabled" else None
-    configs = [request.get("output_config"), *(message.get("output_config") for message in request["messages"])]
+    configs = [
+        request.get("output_config"),
+        *(message.get("output_config") for message in request["messages"]),
+    ]
     efforts = [config.get("effort") for config in configs if isinstance(config, dict)]
     effort = next((each for each in reversed(efforts) if each in EFFORTS), None)
     thinks = True if kind in _ON else False if kind in _OFF else None
@@ -101,21 +104,34 @@ def _thinking(wish: Wish) -> JsonObject:
     Their models think unless told otherwise, so that an effort alone says something. The levels are those of DeepSeek's
     table, as Moonshot takes levels that it doesn't know for the highest.
     """
-    switch = {} if wish.thinks is None else {"thinking": {"type": "enabled" if wish.thinks else "disabled"}}
+    switch = (
+        {}
+        if wish.thinks is None
+        else {"thinking": {"type": "enabled" if wish.thinks else "disabled"}}
+    )
     level = wish.level if wish.thinks is not False else None
-    return switch | ({"reasoning_effort": level if level in ("low", "max") else "high"} if level else {})
+    return switch | (
+        {"reasoning_effort": level if level in ("low", "max") else "high"} if level else {}
+    )
 
 
 def _enable_thinking(wish: Wish) -> JsonObject:
     """Qwen."""
     if wish.thinks is None:
         return {}
-    return {"enable_thinking": wish.thinks, **({"thinking_budget": wish.budget} if wish.budget else {})}
+    return {
+        "enable_thinking": wish.thinks,
+        **({"thinking_budget": wish.budget} if wish.budget else {}),
+    }
 
 
 def _split(wish: Wish) -> JsonObject:
     """MiniMax: the reasoning is to be kept out of the text, and whether there is any."""
-    switch = {} if wish.thinks is None else {"thinking": {"type": "adaptive" if wish.thinks else "disabled"}}
+    switch = (
+        {}
+        if wish.thinks is None
+        else {"thinking": {"type": "adaptive" if wish.thinks else "disabled"}}
+    )
     return {"reasoning_split": True, **switch}
 
 
@@ -123,7 +139,11 @@ def _responses(wish: Wish) -> JsonObject:
     """OpenAI's Responses API: the model's reasoning is told, and can come back, only where it is asked for. Models that
     don't reason refuse to be asked, so it is not done for clients that would not see it.
     """
-    told = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]} if wish.thinks else {}
+    told = (
+        {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+        if wish.thinks
+        else {}
+    )
     return {**_openai(wish), **told}
 
 

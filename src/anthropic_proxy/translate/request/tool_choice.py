@@ -19,7 +19,9 @@ def any_of_one(body: JsonObject) -> JsonObject:
     choice = body.get(_FIELD)
     if not isinstance(choice, dict):
         return body
-    named = [tool for tool in body["tools"] if tool["function"]["name"] == choice["function"]["name"]]
+    named = [
+        tool for tool in body["tools"] if tool["function"]["name"] == choice["function"]["name"]
+    ]
     return {**body, "tools": named, _FIELD: "required"}
 
 

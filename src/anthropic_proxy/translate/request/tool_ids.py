@@ -37,7 +37,10 @@ class ToolIds:
 
 
 def _shortened(tool_use_id: str) -> str:
-    return tool_use_id[:_KEPT] + hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return (
+        tool_use_id[:_KEPT]
+        + hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
+    )
 
 
 def _plain(tool_use_id: str, number: int) -> str:

@@ -106,7 +106,9 @@ def _refuse_many_of_a_type(tools: list[JsonObject]) -> None:
     families = Counter(kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_known(kind))
     for family, count in families.items():
         if count > _MOST_OF_A_TYPE:
-            raise invalid_request(f"tools: at most {_MOST_OF_A_TYPE} tools may have the type {family}")
+            raise invalid_request(
+                f"tools: at most {_MOST_OF_A_TYPE} tools may have the type {family}"
+            )
 
 
 def _ignored(tools: list[JsonObject]) -> set[str]:
@@ -118,9 +120,15 @@ def _function(tool: JsonObject) -> JsonObject:
     schema = tool["input_schema"]
     parameters, note = legal_parameters(schema)
     examples = tool.get("input_examples")
-    texts = (tool.get("description"), note, examples and f"Examples of arguments: {dumps(examples).decode()}")
+    texts = (
+        tool.get("description"),
+        note,
+        examples and f"Examples of arguments: {dumps(examples).decode()}",
+    )
     strict = bool(tool.get("strict")) and fits_strict(schema)
-    return openai.function_tool(_upstream_name(tool), "\n\n".join(filter(None, texts)), parameters, strict=strict)
+    return openai.function_tool(
+        _upstream_name(tool), "\n\n".join(filter(None, texts)), parameters, strict=strict
+    )
 
 
 def _upstream_name(tool: JsonObject) -> str:
@@ -129,7 +137,9 @@ def _upstream_name(tool: JsonObject) -> str:
 
 def _without_tools(choice: JsonObject) -> JsonObject:
     if choice.get("type") in ("any", "tool"):
-        raise invalid_request("tool_choice: a tool call is required, but no tool of the request is available here")
+        raise invalid_request(
+            "tool_choice: a tool call is required, but no tool of the request is available here"
+        )
     return {}
 
 
@@ -141,8 +151,12 @@ def _tool_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObje
     # A tool of its own goes before a member of a toolset, whose name is no tool's name.
     chosen = [tool for tool in named if not tool.get("toolset_name")] or named
     if not chosen:
-        raise invalid_request(f"tool_choice.name: no tool of that name is available: {shortened(name)}")
+        raise invalid_request(
+            f"tool_choice.name: no tool of that name is available: {shortened(name)}"
+        )
     if len(chosen) > 1:
         toolset_names = ", ".join(tool["toolset_name"] for tool in chosen)
-        raise invalid_request(f"tool_choice.name: more than one toolset has {shortened(name)}: {toolset_names}")
+        raise invalid_request(
+            f"tool_choice.name: more than one toolset has {shortened(name)}: {toolset_names}"
+        )
     return {"type": "function", "function": {"name": _upstream_name(chosen[0])}}

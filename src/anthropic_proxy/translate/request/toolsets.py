@@ -28,7 +28,12 @@ def members(tool: JsonObject) -> list[JsonObject] | None:
         return None
     configs = _configs(tool)
     return [
-        {"name": name, "toolset_name": family, "description": member.description, "input_schema": member.schema}
+        {
+            "name": name,
+            "toolset_name": family,
+            "description": member.description,
+            "input_schema": member.schema,
+        }
         for name, member in _FAMILIES[family].items()
         if _is_enabled(configs.get(name), member)
     ]
@@ -37,7 +42,11 @@ def members(tool: JsonObject) -> list[JsonObject] | None:
 def unknown_members(tool: JsonObject) -> set[str]:
     """Notes on members that the client configures and that we have no schema for."""
     family = family_of(tool.get("type") or "")
-    return {f"toolset member {family}.{name}" for name in _configs(tool).keys() - _FAMILIES[family]} if family else set()
+    return (
+        {f"toolset member {family}.{name}" for name in _configs(tool).keys() - _FAMILIES[family]}
+        if family
+        else set()
+    )
 
 
 def _configs(tool: JsonObject) -> JsonObject:

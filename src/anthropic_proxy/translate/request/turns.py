@@ -39,7 +39,9 @@ def to_turns(messages: list[JsonObject], target: Target) -> tuple[list[JsonObjec
     """Blocks of the system messages that come first, and the turns of the conversation. Raises ApiError (400)."""
     leading: list[JsonObject] = []
     turns: list[Turn] = []
-    last_user = max((number for number, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    last_user = max(
+        (number for number, message in enumerate(messages) if message["role"] == "user"), default=-1
+    )
     for number, message in enumerate(messages):
         if message.get("clear_at") == "next_user_message" and number < last_user:
             continue
@@ -85,7 +87,9 @@ def _said(block: JsonObject, target: Target) -> list[JsonObject]:
     if kind in ("text", "tool_use"):
         return [block]
     if kind in THINKING:
-        return [block] if target.dialect.replays_reasoning and target.signer.gives_back(block) else []
+        return (
+            [block] if target.dialect.replays_reasoning and target.signer.gives_back(block) else []
+        )
     words = _words(block, target)
     if not words and kind not in _SILENT:
         target.notes.ignored.add(f"content block {kind}")

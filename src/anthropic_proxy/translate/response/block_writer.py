@@ -20,7 +20,9 @@ class BlockWriter:
     its limit, so that a call that ends now is not whole.
     """
 
-    def __init__(self, signer: Signer, tool_names: Mapping[str, ToolName], *, omits_thinking: bool) -> None:
+    def __init__(
+        self, signer: Signer, tool_names: Mapping[str, ToolName], *, omits_thinking: bool
+    ) -> None:
         """tool_names: the client's names of the tools that the upstream knows by other ones."""
         self.cut = False
         self._tool_names = tool_names

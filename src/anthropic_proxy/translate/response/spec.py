@@ -94,5 +94,7 @@ def reasoning_display(request: JsonObject) -> Reasoning:
 
 def offered_tools(body: JsonObject) -> Mapping[str, JsonObject]:
     """The tools of a Chat Completions body: the schemas of their parameters by name."""
-    functions = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
+    functions = [
+        tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"
+    ]
     return {function["name"]: function.get("parameters") or {} for function in functions}

@@ -19,10 +19,22 @@ from anthropic_proxy.translate.reasoning.fields import IN_TEXT, Piece, reasoning
 from anthropic_proxy.translate.reasoning.tool_call_signatures import signature_of
 from anthropic_proxy.translate.response.block_writer import BlockWriter
 from anthropic_proxy.translate.response.spec import AnswerSpec, Reasoning
-from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS, stopped_at, to_stop, was_cut
+from anthropic_proxy.translate.response.stop_reasons import (
+    STOP_REASONS,
+    stopped_at,
+    to_stop,
+    was_cut,
+)
 from anthropic_proxy.translate.response.text_filters import AnswerText
 from anthropic_proxy.translate.response.think_tags import ThinkSplitter
-from anthropic_proxy.translate.response.usage import Tally, fills, reported_input, to_iteration, to_tiers, to_usage
+from anthropic_proxy.translate.response.usage import (
+    Tally,
+    fills,
+    reported_input,
+    to_iteration,
+    to_tiers,
+    to_usage,
+)
 from anthropic_proxy.translate.tool_calls.assembler import Assembler, Call, fragments_of
 from anthropic_proxy.translate.tool_calls.text_parser import Parts, TextCalls
 from anthropic_proxy.wire.anthropic import events
@@ -42,7 +54,9 @@ class StreamTranslator:
         self.outcome: str | None = None
         self.usage: JsonObject | None = None
         self.spec = spec
-        self._blocks = BlockWriter(spec.signer, spec.tool_names, omits_thinking=spec.reasoning is Reasoning.OMITTED)
+        self._blocks = BlockWriter(
+            spec.signer, spec.tool_names, omits_thinking=spec.reasoning is Reasoning.OMITTED
+        )
         if spec.compaction is not None:
             self._blocks.compaction(spec.compaction.block)
         self._before = self._blocks.take()
@@ -83,7 +97,9 @@ class StreamTranslator:
     @property
     def usage_so_far(self) -> JsonObject:
         """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
-        return self._tally.usage(self.spec.input_estimate, sum(call.arguments.characters for call in self.calls.calls))
+        return self._tally.usage(
+            self.spec.input_estimate, sum(call.arguments.characters for call in self.calls.calls)
+        )
 
     def start(self) -> list[JsonObject]:
         """The events that open the answer. Their usage is an estimate; the end has the real one."""
@@ -127,7 +143,9 @@ class StreamTranslator:
         if self.finished:
             return []
         if not self._finish_reason and not (done and self._tally.pieces):
-            raise TruncatedError(f"The upstream {self.spec.source.name} ended the answer without finishing it")
+            raise TruncatedError(
+                f"The upstream {self.spec.source.name} ended the answer without finishing it"
+            )
         self._blocks.cut = was_cut(self._finish_reason)
         self._write_split(self._splitter.close())
         self._write_parts(self._text_calls.close(cut=self._blocks.cut))
@@ -138,7 +156,9 @@ class StreamTranslator:
         self._end_text()
         if not self.finished:
             has_calls = bool(self.calls.calls)
-            self._end(to_stop(self._finish_reason, has_calls=has_calls, refusal="".join(self._refusals)))
+            self._end(
+                to_stop(self._finish_reason, has_calls=has_calls, refusal="".join(self._refusals))
+            )
         return self._blocks.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
@@ -148,7 +168,9 @@ class StreamTranslator:
 
     def _passes(self, text: str) -> bool:
         """Whether text only goes on with a block of text: nothing is looked for in it, and nothing waits."""
-        is_plain = not self.finished and self._text.passes and self._blocks.is_text and not self._late
+        is_plain = (
+            not self.finished and self._text.passes and self._blocks.is_text and not self._late
+        )
         return is_plain and self._splitter.passes(text) and self._text_calls.passes(text)
 
     def _choice(self, choice: JsonObject) -> None:
@@ -159,7 +181,9 @@ class StreamTranslator:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise ApiError(500, f"The upstream {self.spec.source.name} broke off the answer without a reason")
+            raise ApiError(
+                500, f"The upstream {self.spec.source.name} broke off the answer without a reason"
+            )
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -246,14 +270,18 @@ class StreamTranslator:
     def _refuse_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
         if any(call.arguments.overrun for call in self.calls.kept):
-            raise ApiError(500, f"The upstream {self.spec.source.name} sent more of a tool call after its end")
+            raise ApiError(
+                500, f"The upstream {self.spec.source.name} sent more of a tool call after its end"
+            )
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
         while self._opened_calls < len(self.calls.kept):
             call = self.calls.kept[self._opened_calls]
             previous = self._blocks.call
-            if not self.calls.is_named(call) or (previous is not None and not previous.arguments.complete):
+            if not self.calls.is_named(call) or (
+                previous is not None and not previous.arguments.complete
+            ):
                 return
             self._flush_late()
             self._end_text()
@@ -266,7 +294,9 @@ class StreamTranslator:
         self._refuse_overrun()
         for call in () if self.finished else self.calls.kept[self._opened_calls :]:
             if not call.name:
-                raise ApiError(500, f"The upstream {self.spec.source.name} sent a tool call without a name")
+                raise ApiError(
+                    500, f"The upstream {self.spec.source.name} sent a tool call without a name"
+                )
             self._blocks.tool_use(call)
 
     def _take_for_text(self) -> None:
@@ -289,8 +319,13 @@ class StreamTranslator:
         if stop["stop_reason"] == "max_tokens" and fills(self.usage, self.spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         self.outcome = stop["stop_reason"]
-        self.usage |= self.spec.usage_fields | to_tiers(self._tally.tier, asks_for_speed=self.spec.asks_for_speed)
+        self.usage |= self.spec.usage_fields | to_tiers(
+            self._tally.tier, asks_for_speed=self.spec.asks_for_speed
+        )
         if self.spec.compaction is not None:
-            self.usage["iterations"] = [self.spec.compaction.usage, to_iteration("message", self.usage)]
+            self.usage["iterations"] = [
+                self.spec.compaction.usage,
+                to_iteration("message", self.usage),
+            ]
         end = events.message_delta(stop, self.usage, self.spec.context_management)
         self._blocks.out += [end, events.message_stop()]

@@ -123,7 +123,10 @@ class ThinkSplitter:
             self._place = _Place.GAP
         else:
             kept = _overlap(self._held, CLOSE)
-            reasoning, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
+            reasoning, self._held = (
+                self._held[: len(self._held) - kept],
+                self._held[len(self._held) - kept :],
+            )
         if not self._begun:
             # Models that were told not to think leave an empty block.
             reasoning = reasoning.lstrip()

@@ -8,7 +8,12 @@ from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+_COUNTS = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
 
 # What is above this is no number of tokens; integers in JSON may have any size, beyond all floats too.
 _MOST = 2**53
@@ -44,7 +49,9 @@ class Tally:
 
     def usage(self, input_estimate: int, argument_characters: int) -> JsonObject:
         """The `usage` of what has come. argument_characters: of the arguments of its tool calls."""
-        estimate = max(self.pieces, (self._characters + argument_characters) // _CHARACTERS_PER_TOKEN)
+        estimate = max(
+            self.pieces, (self._characters + argument_characters) // _CHARACTERS_PER_TOKEN
+        )
         return to_usage(self.reported, input_estimate=input_estimate, output_estimate=estimate)
 
 
@@ -53,12 +60,18 @@ def no_usage() -> JsonObject:
     return dict.fromkeys(_COUNTS, 0)
 
 
-def to_usage(reported: JsonObject | None, *, input_estimate: int, output_estimate: int) -> JsonObject:
+def to_usage(
+    reported: JsonObject | None, *, input_estimate: int, output_estimate: int
+) -> JsonObject:
     """`usage` of a message, all in tokens. The estimates stand in where the upstream reported nothing usable."""
     usage = reported if isinstance(reported, dict) else {}
     prompt = _count(usage, "prompt_tokens")
     details = _mapping(usage, "prompt_tokens_details")
-    cached = _count(details, "cached_tokens") or _count(usage, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    cached = (
+        _count(details, "cached_tokens")
+        or _count(usage, "cached_tokens")
+        or _count(usage, "prompt_cache_hit_tokens")
+    )
     read = min(cached, prompt)
     written = min(_count(details, "cache_write_tokens"), prompt - read)
     return {
@@ -103,11 +116,17 @@ def _output(usage: JsonObject, prompt: int) -> int:
     reasoning = _reasoning(usage)
     if reasoning > completion:
         return completion + reasoning
-    return max(completion, _count(usage, "total_tokens") - prompt) if prompt and completion else completion
+    return (
+        max(completion, _count(usage, "total_tokens") - prompt)
+        if prompt and completion
+        else completion
+    )
 
 
 def _reasoning(usage: JsonObject) -> int:
-    return _count(_mapping(usage, "completion_tokens_details"), "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    return _count(_mapping(usage, "completion_tokens_details"), "reasoning_tokens") or _count(
+        usage, "reasoning_tokens"
+    )
 
 
 def _thinking_details(usage: JsonObject) -> JsonObject:

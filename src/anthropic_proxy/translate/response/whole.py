@@ -17,7 +17,10 @@ def _as_chunk(answer: JsonObject) -> JsonObject:
     if isinstance(delta.get("tool_calls"), list):
         calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
         delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
-    return {**answer, "choices": [{"delta": delta, "finish_reason": choice.get("finish_reason", "")}]}
+    return {
+        **answer,
+        "choices": [{"delta": delta, "finish_reason": choice.get("finish_reason", "")}],
+    }
 
 
 def to_events(answer: JsonObject, translator: StreamTranslator) -> list[JsonObject]:

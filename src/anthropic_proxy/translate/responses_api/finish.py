@@ -57,12 +57,18 @@ def error_chunk(error: Any) -> JsonObject:
         return {"error": {"message": string(error), "type": "response.failed"}}
     names = [each for each in (error.get("code"), error.get("type")) if isinstance(each, str)]
     status = next((_STATUS[name] for name in names if name in _STATUS), error.get("code"))
-    return {"error": {"message": string(error.get("message")), "type": " ".join(names), "code": status}}
+    return {
+        "error": {"message": string(error.get("message")), "type": " ".join(names), "code": status}
+    }
 
 
 def _cut(response: JsonObject) -> str:
     incomplete = response.get("incomplete_details")
-    return _INCOMPLETE.get(string(incomplete.get("reason")), "length") if isinstance(incomplete, dict) else "length"
+    return (
+        _INCOMPLETE.get(string(incomplete.get("reason")), "length")
+        if isinstance(incomplete, dict)
+        else "length"
+    )
 
 
 def _usage(told: JsonObject) -> JsonObject:
@@ -71,5 +77,12 @@ def _usage(told: JsonObject) -> JsonObject:
     return {**usage, **nested}
 
 
-_COUNTS = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens", "total_tokens": "total_tokens"}
-_DETAILS = {"input_tokens_details": "prompt_tokens_details", "output_tokens_details": "completion_tokens_details"}
+_COUNTS = {
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+    "total_tokens": "total_tokens",
+}
+_DETAILS = {
+    "input_tokens_details": "prompt_tokens_details",
+    "output_tokens_details": "completion_tokens_details",
+}

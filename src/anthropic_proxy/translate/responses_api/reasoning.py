@@ -39,7 +39,13 @@ class Replayed:
 
 def summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
     """A piece of one part of the item's summary."""
-    return {"type": _SUMMARY, "summary": text, "format": FORMAT, "index": index, "summary_index": summary_index}
+    return {
+        "type": _SUMMARY,
+        "summary": text,
+        "format": FORMAT,
+        "index": index,
+        "summary_index": summary_index,
+    }
 
 
 def text_detail(index: int, text: str) -> JsonObject:
@@ -49,7 +55,12 @@ def text_detail(index: int, text: str) -> JsonObject:
 
 def encrypted_detail(index: int, item: JsonObject, said_before: int) -> JsonObject:
     """What it takes to send the item back."""
-    detail = {"type": _ENCRYPTED, "data": item["encrypted_content"], "format": FORMAT, "index": index}
+    detail = {
+        "type": _ENCRYPTED,
+        "data": item["encrypted_content"],
+        "format": FORMAT,
+        "index": index,
+    }
     named = {"id": item["id"]} if item.get("id") else {}
     return {**detail, **named, "said_before": said_before}
 
@@ -73,7 +84,9 @@ def replayed(details: Any) -> list[Replayed]:
         if detail.get("index") != index:
             index, summary = detail.get("index"), []
         if detail.get("type") == _SUMMARY and string(detail.get("summary")):
-            summary.append({"type": "summary_text", "text": detail["summary"].removeprefix(SEPARATOR)})
+            summary.append(
+                {"type": "summary_text", "text": detail["summary"].removeprefix(SEPARATOR)}
+            )
         elif detail.get("type") == _ENCRYPTED and string(detail.get("data")):
             said_before = detail.get("said_before")
             place = said_before if isinstance(said_before, int) else 0
@@ -83,7 +96,11 @@ def replayed(details: Any) -> list[Replayed]:
 
 
 def _item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
-    item: JsonObject = {"type": "reasoning", "summary": summary, "encrypted_content": detail["data"]}
+    item: JsonObject = {
+        "type": "reasoning",
+        "summary": summary,
+        "encrypted_content": detail["data"],
+    }
     return {"id": detail["id"], **item} if string(detail.get("id")) else item
 
 

@@ -48,7 +48,9 @@ def as_chat_failure(failure: Failure) -> Failure:
 def responses_adjustment(failure: Failure, body: JsonObject) -> Adjustment | None:
     """The change of `body`, the Chat Completions request, for a refusal that only the Responses API has."""
     found = (rule(failure) for rule in _RULES)
-    return next((change for change in found if change is not None and change.apply(body) != body), None)
+    return next(
+        (change for change in found if change is not None and change.apply(body) != body), None
+    )
 
 
 _SUMMARY = re.compile(r"reasoning summaries|reasoning\.summary", re.IGNORECASE)
@@ -74,7 +76,11 @@ def _without_encryption(failure: Failure) -> Adjustment | None:
 
 def _without_old_reasoning(failure: Failure) -> Adjustment | None:
     """That of another organization, or of a server before this one. The next conversation may hold none of it."""
-    return Adjustment("forget", DETAILS, lasts=False) if _OLD_REASONING.search(failure.searched) else None
+    return (
+        Adjustment("forget", DETAILS, lasts=False)
+        if _OLD_REASONING.search(failure.searched)
+        else None
+    )
 
 
 def _shorter(failure: Failure) -> Adjustment | None:

@@ -52,7 +52,11 @@ def _tools(tools: list[JsonObject]) -> list[JsonObject]:
 
 
 def _tool_choice(choice: str | JsonObject) -> str | JsonObject:
-    return choice if isinstance(choice, str) else {"type": "function", "name": choice["function"]["name"]}
+    return (
+        choice
+        if isinstance(choice, str)
+        else {"type": "function", "name": choice["function"]["name"]}
+    )
 
 
 def _format(wanted: JsonObject) -> JsonObject:

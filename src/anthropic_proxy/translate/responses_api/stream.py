@@ -33,11 +33,18 @@ class _Answer:
         self._encrypted: Item | None = None
 
     def piece(self, text: Text, event: JsonObject) -> Chunks:
-        return self._write(self._items.of(event, text.kind), text, _number(event, text.index), string(event.get("delta")))
+        return self._write(
+            self._items.of(event, text.kind),
+            text,
+            _number(event, text.index),
+            string(event.get("delta")),
+        )
 
     def whole_piece(self, text: Text, event: JsonObject) -> Chunks:
         item, number = self._items.of(event, text.kind), _number(event, text.index)
-        return self._write(item, text, number, item.rest((text.type, number), string(event.get(text.name))))
+        return self._write(
+            item, text, number, item.rest((text.type, number), string(event.get(text.name)))
+        )
 
     def added(self, event: JsonObject) -> Chunks:
         whole = told(event)
@@ -60,7 +67,9 @@ class _Answer:
             self._encrypted = item
             item.send("encrypted_content")
             said_before = self._calls + (self._spoken is not None)
-            chunks.append(_chunk(reasoning.delta(reasoning.encrypted_detail(item.index, whole, said_before))))
+            chunks.append(
+                _chunk(reasoning.delta(reasoning.encrypted_detail(item.index, whole, said_before)))
+            )
         return chunks
 
     def arguments(self, event: JsonObject) -> Chunks:
@@ -77,7 +86,10 @@ class _Answer:
         for index, item in enumerate(untold):
             announced = {"output_index": index, "item": item}
             chunks += [*self.added(announced), *self.done(announced)]
-        cut = "incomplete" in (response.get("status"), string(event["type"]).removeprefix("response."))
+        cut = "incomplete" in (
+            response.get("status"),
+            string(event["type"]).removeprefix("response."),
+        )
         return [*chunks, finish_chunk(response, cut=cut, has_calls=self._calls > 0)]
 
     def failed(self, event: JsonObject) -> Chunks:
@@ -85,11 +97,23 @@ class _Answer:
 
     def error(self, event: JsonObject) -> Chunks:
         """The error is the event itself, as documented, or within it, as OpenAI's servers send it."""
-        return [error_chunk(event.get("error") or {name: event.get(name) for name in ("message", "code", "param")})]
+        return [
+            error_chunk(
+                event.get("error")
+                or {name: event.get(name) for name in ("message", "code", "param")}
+            )
+        ]
 
     def _rest_of_text(self, item: Item, text: Text, whole: JsonObject) -> Chunks:
-        parts = [(number, part) for number, part in enumerate(_parts(whole, text)) if part.get("type") == text.type]
-        rests = [(number, item.rest((text.type, number), string(part.get(text.name)))) for number, part in parts]
+        parts = [
+            (number, part)
+            for number, part in enumerate(_parts(whole, text))
+            if part.get("type") == text.type
+        ]
+        rests = [
+            (number, item.rest((text.type, number), string(part.get(text.name))))
+            for number, part in parts
+        ]
         return [chunk for number, rest in rests for chunk in self._write(item, text, number, rest)]
 
     def _write(self, item: Item, text: Text, number: int, piece: str) -> Chunks:

@@ -43,9 +43,19 @@ TEXTS: Mapping[str, Text] = {
         lambda place, _, piece: reasoning.delta(reasoning.text_detail(place, piece)),
     ),
     "response.output_text.delta": Text(
-        "message", "content", "output_text", "text", "content_index", lambda _, __, piece: {"content": piece}
+        "message",
+        "content",
+        "output_text",
+        "text",
+        "content_index",
+        lambda _, __, piece: {"content": piece},
     ),
     "response.refusal.delta": Text(
-        "message", "content", "refusal", "refusal", "content_index", lambda _, __, piece: {"refusal": piece}
+        "message",
+        "content",
+        "refusal",
+        "refusal",
+        "content_index",
+        lambda _, __, piece: {"refusal": piece},
     ),
 }

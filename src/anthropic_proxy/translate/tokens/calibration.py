@@ -47,7 +47,9 @@ class TokenRatios:
         """Input tokens that `model` will report for a request of that estimate; the estimate itself for an unknown one."""
         known = self._models.get(model)
         means = known.means if known else _START
-        tokens = sum(_bounded(mean) * part for mean, part in zip(means[:3], estimate.parts, strict=True))
+        tokens = sum(
+            _bounded(mean) * part for mean, part in zip(means[:3], estimate.parts, strict=True)
+        )
         tokens += means[3] * _FIXED_UNIT
         return round(min(max(tokens, _LOWEST * estimate.total), _HIGHEST * estimate.total))
 
@@ -65,7 +67,10 @@ class TokenRatios:
 
 
 def _diagonal(values: tuple[float, ...]) -> list[list[float]]:
-    return [[value if row == column else 0.0 for column in range(len(values))] for row, value in enumerate(values)]
+    return [
+        [value if row == column else 0.0 for column in range(len(values))]
+        for row, value in enumerate(values)
+    ]
 
 
 def _bounded(ratio: float) -> float:
@@ -78,7 +83,9 @@ def _update(model: _Model, shares: list[float], ratio: float) -> None:
     variance = _dot(shares, spread) + _NOISE
     limit = _OUTLIER * variance**0.5
     surprise = min(max(ratio - _dot(shares, model.means), -limit), limit)
-    model.means = [mean + each / variance * surprise for mean, each in zip(model.means, spread, strict=True)]
+    model.means = [
+        mean + each / variance * surprise for mean, each in zip(model.means, spread, strict=True)
+    ]
     for row, values in enumerate(model.covariance):
         for column, value in enumerate(values):
             left = value - spread[row] * spread[column] / variance

@@ -40,8 +40,12 @@ def estimate_text(text: str) -> int:
     if not text:
         return 0
     ascii_length = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-    other_bytes = 0 if ascii_length == len(text) else len(text.encode("utf-8", "replace")) - ascii_length
-    return max(1, round(ascii_length / _ASCII_CHARACTERS_PER_TOKEN + other_bytes / _OTHER_BYTES_PER_TOKEN))
+    other_bytes = (
+        0 if ascii_length == len(text) else len(text.encode("utf-8", "replace")) - ascii_length
+    )
+    return max(
+        1, round(ascii_length / _ASCII_CHARACTERS_PER_TOKEN + other_bytes / _OTHER_BYTES_PER_TOKEN)
+    )
 
 
 def estimate_request(body: JsonObject) -> Estimate:
@@ -50,18 +54,24 @@ def estimate_request(body: JsonObject) -> Estimate:
     for message in body["messages"]:
         content = message.get("content")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
-        text += _TOKENS_PER_MESSAGE + sum(estimate_text(part["text"]) for part in parts if part["type"] == "text")
+        text += _TOKENS_PER_MESSAGE + sum(
+            estimate_text(part["text"]) for part in parts if part["type"] == "text"
+        )
         media += sum(_MEDIA[part["type"]](part) for part in parts if part["type"] in _MEDIA)
         rest = {key: value for key, value in message.items() if key not in ("role", "content")}
         text += _json(rest) if rest else 0
-    return Estimate(text, sum(_json(body[name]) for name in ("tools", "response_format") if name in body), media)
+    return Estimate(
+        text, sum(_json(body[name]) for name in ("tools", "response_format") if name in body), media
+    )
 
 
 def estimate_untranslated(request: JsonObject) -> Estimate:
     """Input tokens of a checked Messages request that has no translation, so that it can be counted all the same."""
     texts, media = _strings([request.get("system"), request["messages"]])
     tools = request.get("tools")
-    return Estimate(_TOKENS_PER_MESSAGE * len(request["messages"]) + texts, _json(tools) if tools else 0, media)
+    return Estimate(
+        _TOKENS_PER_MESSAGE * len(request["messages"]) + texts, _json(tools) if tools else 0, media
+    )
 
 
 def _strings(value: Any) -> tuple[int, int]:

@@ -12,7 +12,13 @@ from typing import Any, Literal
 
 from anthropic_proxy.translate.tool_calls.json_repair import repaired
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, whole_characters, without_lone_surrogates
+from anthropic_proxy.wire.json_codec import (
+    JsonObject,
+    dumps,
+    loads,
+    whole_characters,
+    without_lone_surrogates,
+)
 
 INVALID = "INVALID_JSON"
 
@@ -134,7 +140,12 @@ class Arguments:
         object that is not whole stays open.
         """
         text = self.take()
-        if not self._pieces or self.is_placeholder or self.overrun or (self._streams and self.complete):
+        if (
+            not self._pieces
+            or self.is_placeholder
+            or self.overrun
+            or (self._streams and self.complete)
+        ):
             return text
         raw = whole_characters("".join(self._pieces).rstrip())
         if cut and self._streams and self._scanner.valid:
@@ -158,11 +169,19 @@ class Arguments:
     @property
     def is_placeholder(self) -> bool:
         """Whether all that has come is an empty object, which may stand for arguments to come."""
-        return not self._sent and self._streams and self._scanner.whole and self._scanner.valid and self._scanner.safe == 2
+        return (
+            not self._sent
+            and self._streams
+            and self._scanner.whole
+            and self._scanner.valid
+            and self._scanner.safe == 2
+        )
 
     @property
     def _trailing_is_harmless(self) -> bool:
-        return len(self._trailing) < _LONGEST_TAG and _HARMLESS.fullmatch(self._trailing) is not None
+        return (
+            len(self._trailing) < _LONGEST_TAG and _HARMLESS.fullmatch(self._trailing) is not None
+        )
 
 
 def _rest_of(sent: str, meant: JsonObject | None) -> str | None:
@@ -210,7 +229,9 @@ def _members(value: Any) -> list[tuple[Any, Any]]:
 
 def _written(member: tuple[Any, Any], container: Any) -> str:
     key, value = member
-    return dumps({key: value}).decode()[1:-1] if isinstance(container, dict) else dumps(value).decode()
+    return (
+        dumps({key: value}).decode()[1:-1] if isinstance(container, dict) else dumps(value).decode()
+    )
 
 
 def _rest_of_string(partial: Any, meant: Any) -> str | None:

@@ -132,7 +132,9 @@ class Assembler:
         if name in ("", known) or (known in self._offered and name in self._offered):
             return None
         longer = [name] if name.startswith(known) else []
-        return next((each for each in (*longer, known + name) if self._prefixes.any_begins_with(each)), None)
+        return next(
+            (each for each in (*longer, known + name) if self._prefixes.any_begins_with(each)), None
+        )
 
 
 def fragments_of(delta: JsonObject) -> list[JsonObject]:

@@ -24,7 +24,15 @@ _CLOSERS = {"{": "}", "[": "]"}
 # Parsers stop at some depth (the Python SDK's at 200): a document that no client can read counts as invalid.
 _DEEPEST = 100
 
-_CLASSES = {**dict.fromkeys("123456789", "1"), "0": "0", ".": ".", "e": "e", "E": "e", "+": "+", "-": "-"}
+_CLASSES = {
+    **dict.fromkeys("123456789", "1"),
+    "0": "0",
+    ".": ".",
+    "e": "e",
+    "E": "e",
+    "+": "+",
+    "-": "-",
+}
 _NUMBER = {
     "begun": {"-": "minus", "0": "zero", "1": "whole"},
     "minus": {"0": "zero", "1": "whole"},
@@ -67,7 +75,9 @@ class JsonScanner:
         """Whether the valid characters are a whole document."""
         if self._open:
             return False
-        return self._state == self._after or (self._state == self._number and self._token in _NUMBER_ENDS)
+        return self._state == self._after or (
+            self._state == self._number and self._token in _NUMBER_ENDS
+        )
 
     @property
     def quoted(self) -> bool:

@@ -122,7 +122,9 @@ class _NoCallError(ValueError):
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _BLANK = re.compile(r"\s*\Z")
 _PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_GLM_ARGUMENT = re.compile(r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_GLM_ARGUMENT = re.compile(
+    r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL
+)
 _GLM_NAME = re.compile(r"\s*([^\s<]+)")
 _FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
 _MISTRAL_NAME = re.compile(r"([^\[{\s]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
@@ -160,7 +162,10 @@ def _object_call(value: Any, tools: OfferedTools, *, exactly: bool) -> TextCall:
 
 def _object_calls(value: Any, tools: OfferedTools, *, exactly: bool) -> Calls:
     """The calls of an object, or of a list of them."""
-    return [_object_call(each, tools, exactly=exactly) for each in (value if isinstance(value, list) else [value])]
+    return [
+        _object_call(each, tools, exactly=exactly)
+        for each in (value if isinstance(value, list) else [value])
+    ]
 
 
 def _documents(text: str, gap: re.Pattern[str], tools: OfferedTools, *, exactly: bool) -> Calls:
@@ -250,7 +255,9 @@ def _types(schema: Any) -> set[str]:
     if not isinstance(schema, dict):
         return set()
     given = schema.get("type")
-    types = {each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str)}
+    types = {
+        each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str)
+    }
     for alternatives in (schema.get("anyOf"), schema.get("oneOf")):
         for each in alternatives if isinstance(alternatives, list) else ():
             types |= _types(each)
@@ -278,13 +285,18 @@ def _read_mistral(body: str, tools: OfferedTools) -> Calls:
     while at < len(body):
         named = _MISTRAL_NAME.match(body, at)
         value, at = loads_first(body, named.end() if named else at)
-        calls += [_call(named[1], value, tools)] if named else _object_calls(value, tools, exactly=False)
+        calls += (
+            [_call(named[1], value, tools)] if named else _object_calls(value, tools, exactly=False)
+        )
         at = _past(_MISTRAL_GAP, body, at)
     return calls
 
 
 def _read_deepseek(body: str, tools: OfferedTools) -> Calls:
-    return [_call(found[1], found[2].rstrip().removesuffix("```"), tools) for found in _each(_DEEPSEEK, body)]
+    return [
+        _call(found[1], found[2].rstrip().removesuffix("```"), tools)
+        for found in _each(_DEEPSEEK, body)
+    ]
 
 
 def _read_kimi(body: str, tools: OfferedTools) -> Calls:
@@ -318,7 +330,12 @@ FORMATS = (
     ),
     # Qwen3-Coder without the outer tag, and the custom tools of Llama 3.1: `<function=name>{...}</function>`.
     # Qwen/Qwen3-Coder-480B-A35B-Instruct, Meta's prompt format page of Llama 3.1
-    Format("<function=", "</function>", ("NAME>{", "NAME><parameter=", "NAME></function>"), _read_function),
+    Format(
+        "<function=",
+        "</function>",
+        ("NAME>{", "NAME><parameter=", "NAME></function>"),
+        _read_function,
+    ),
     # Llama 3.1. meta-llama/Llama-3.1-8B-Instruct
     Format("<|python_tag|>", None, ("{",), _read_llama),
     # Mistral: a list of objects, later `name[CALL_ID]id[ARGS]{...}` with one marker per call.

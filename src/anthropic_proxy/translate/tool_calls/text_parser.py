@@ -56,7 +56,9 @@ _BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
 _FENCE_MARK = re.compile(f"{_BACKTICKS}`*+")
 _OPENER = re.compile("|".join((*map(re.escape, _BY_OPENER), _FENCE_MARK.pattern)))
-_OPENER_BEGINNINGS = frozenset(opener[:size] for opener in _BY_OPENER for size in range(1, len(opener)))
+_OPENER_BEGINNINGS = frozenset(
+    opener[:size] for opener in _BY_OPENER for size in range(1, len(opener))
+)
 _LONGEST_OPENER = max(map(len, _BY_OPENER))
 # Any text without a match can neither begin an opener nor be the white space in front of one.
 _SUSPECT = re.compile(r"[<\[`]|\s\Z")
@@ -217,7 +219,9 @@ class TextCalls:
             return
         self._parts.append(text)
         fences = _FENCE_MARK.finditer(text) if _BACKTICKS in text else ()
-        self._in_block ^= bool(sum(self._begins_line(text, 0, fence.start()) for fence in fences) % 2)
+        self._in_block ^= bool(
+            sum(self._begins_line(text, 0, fence.start()) for fence in fences) % 2
+        )
         last_line = text.rfind("\n") + 1
         is_blank = not text[last_line:].strip(" \t")
         self._at_line_start = is_blank and (last_line > 0 or self._at_line_start)
@@ -244,7 +248,14 @@ class TextCalls:
         """Return how many characters at the end of the text may belong to an opener that is not whole yet."""
         end = len(self._text)
         longest = min(_LONGEST_OPENER, end - self._at)
-        held = next((size for size in range(longest, 0, -1) if self._text[end - size :] in _OPENER_BEGINNINGS), 0)
+        held = next(
+            (
+                size
+                for size in range(longest, 0, -1)
+                if self._text[end - size :] in _OPENER_BEGINNINGS
+            ),
+            0,
+        )
         # Backticks stay together: the first one tells whether they begin a line.
         held += _run_at_end(self._text, self._at, end - held, "`")
         return held + _run_at_end(self._text, self._at, end - held, None)

@@ -59,7 +59,10 @@ class ImageBlock(TypedDict):
 @OPEN
 class DocumentBlock(TypedDict):
     type: Literal["document"]
-    source: Annotated[Base64Source | UrlSource | FileSource | TextSource | ContentSource, Field(discriminator="type")]
+    source: Annotated[
+        Base64Source | UrlSource | FileSource | TextSource | ContentSource,
+        Field(discriminator="type"),
+    ]
     title: NotRequired[str | None]
     context: NotRequired[str | None]
 

@@ -56,7 +56,9 @@ class ClearToolUses(TypedDict):
 @OPEN
 class ClearThinking(TypedDict):
     type: Literal["clear_thinking_20251015"]
-    keep: NotRequired[Literal["all"] | Annotated[ThinkingTurns | AllTurns, Field(discriminator="type")] | None]
+    keep: NotRequired[
+        Literal["all"] | Annotated[ThinkingTurns | AllTurns, Field(discriminator="type")] | None
+    ]
 
 
 @OPEN

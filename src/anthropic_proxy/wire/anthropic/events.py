@@ -36,15 +36,27 @@ def block_start(index: int, block: JsonObject) -> JsonObject:
 
 
 def text_delta(index: int, text: str) -> JsonObject:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "text_delta", "text": text},
+    }
 
 
 def thinking_delta(index: int, thinking: str) -> JsonObject:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": thinking}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "thinking_delta", "thinking": thinking},
+    }
 
 
 def signature_delta(index: int, signature: str) -> JsonObject:
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "signature_delta", "signature": signature}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "signature_delta", "signature": signature},
+    }
 
 
 def input_json_delta(index: int, partial_json: str) -> JsonObject:
@@ -58,10 +70,16 @@ def block_stop(index: int) -> JsonObject:
 
 def compaction_delta(index: int, content: str) -> JsonObject:
     """It holds the whole summary: the SDKs don't add up several."""
-    return {"type": "content_block_delta", "index": index, "delta": {"type": "compaction_delta", "content": content}}
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": "compaction_delta", "content": content},
+    }
 
 
-def message_delta(stop: JsonObject, usage: JsonObject, context_management: JsonObject | None = None) -> JsonObject:
+def message_delta(
+    stop: JsonObject, usage: JsonObject, context_management: JsonObject | None = None
+) -> JsonObject:
     """`usage` is cumulative; the SDKs need its output_tokens. `context_management`: what was applied, where asked for."""
     applied = {} if context_management is None else {"context_management": context_management}
     return {"type": "message_delta", "delta": stop, "usage": usage, **applied}
@@ -93,7 +111,13 @@ def compaction_block(content: str | None) -> JsonObject:
     return {"type": "compaction", "content": content}
 
 
-def tool_use_block(tool_use_id: str, name: str, arguments: JsonObject, toolset_name: str | None = None) -> JsonObject:
+def tool_use_block(
+    tool_use_id: str, name: str, arguments: JsonObject, toolset_name: str | None = None
+) -> JsonObject:
     """Calls of toolset members say whose they are and, as their types in the SDKs do, who calls: always the model."""
     block = {"type": "tool_use", "id": tool_use_id, "name": name, "input": arguments}
-    return block | {"toolset_name": toolset_name, "caller": {"type": "direct"}} if toolset_name else block
+    return (
+        block | {"toolset_name": toolset_name, "caller": {"type": "direct"}}
+        if toolset_name
+        else block
+    )

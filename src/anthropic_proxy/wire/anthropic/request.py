@@ -52,7 +52,11 @@ class SystemMessage(TypedDict):
 
 
 def _message_tag(message: Any) -> str:
-    return "system_message" if isinstance(message, dict) and message.get("role") == "system" else "turn"
+    return (
+        "system_message"
+        if isinstance(message, dict) and message.get("role") == "system"
+        else "turn"
+    )
 
 
 Message = Annotated[
@@ -116,11 +120,15 @@ _MOST_IN_STOP_SEQUENCES = 16_384
 def _not_too_long(sequences: list[str]) -> list[str]:
     if sum(map(len, sequences)) > _MOST_IN_STOP_SEQUENCES:
         limit = {"limit": _MOST_IN_STOP_SEQUENCES}
-        raise PydanticCustomError("too_long", "at most {limit} characters are permitted in all sequences together", limit)
+        raise PydanticCustomError(
+            "too_long", "at most {limit} characters are permitted in all sequences together", limit
+        )
     return sequences
 
 
-_StopSequences = Annotated[Items[Annotated[str, Field(min_length=1)]], AfterValidator(_not_too_long)]
+_StopSequences = Annotated[
+    Items[Annotated[str, Field(min_length=1)]], AfterValidator(_not_too_long)
+]
 
 
 @OPEN
@@ -251,7 +259,9 @@ def _checked(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
     try:
         return _validate(adapter, raw)
     except ValidationError as error:
-        raise InvalidRequestError("; ".join(map(_error_text, error.errors(include_url=False)[:3]))) from error
+        raise InvalidRequestError(
+            "; ".join(map(_error_text, error.errors(include_url=False)[:3]))
+        ) from error
 
 
 def _validate(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:

@@ -35,10 +35,15 @@ class TypedTool(TypedDict):
 
 
 def _tool_tag(tool: Any) -> str:
-    return "custom" if not isinstance(tool, dict) or tool.get("type") in (None, "custom") else "typed"
+    return (
+        "custom" if not isinstance(tool, dict) or tool.get("type") in (None, "custom") else "typed"
+    )
 
 
-Tool = Annotated[Annotated[CustomTool, Tag("custom")] | Annotated[TypedTool, Tag("typed")], Discriminator(_tool_tag)]
+Tool = Annotated[
+    Annotated[CustomTool, Tag("custom")] | Annotated[TypedTool, Tag("typed")],
+    Discriminator(_tool_tag),
+]
 
 
 @OPEN
