@@ -194,7 +194,7 @@ def start(bench: Bench) -> Iterator[Row]:
             begun.append(server.started)
     yield Row("start", "until it listens, best of three", min(begun), "s", 1.2)
     code = (
-        "import time; import anthropic_proxy.cli, anthropic_proxy.serve; print(time.process_time())"
+        "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; print(time.process_time())"
     )
     took = [
         float(

@@ -214,9 +214,9 @@ def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(
     """What the worker told is not read: then the socket is not at its end, but in error."""
     script = """
 import os, signal, socket, sys
-from anthropic_proxy.config import Settings
-from anthropic_proxy.serve import Listeners, _work
-from anthropic_proxy.listening import listen
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.server.main import Listeners, _work
+from anthropic_proxy.server.sockets import listen
 
 settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_DIALECT="generic")
 ours, theirs = socket.socketpair()

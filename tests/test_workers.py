@@ -7,8 +7,8 @@ import sys
 # first one's end, of a child's death, and of the others' ends.
 BOTH_AT_ONCE = """
 import os, signal
-from anthropic_proxy.observe.logs import Log
-from anthropic_proxy.workers import Supervisor, Told
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.server.supervisor import Supervisor, Told
 
 dead = []
 
