@@ -13,7 +13,7 @@ COMPOSE := $(LINT)/bin/docker-compose
 # Envoy and Traefik, about 300 MB, for `make test-fronts` alone.
 FRONTS := $(VENV)-fronts
 # What needs npm: the SDK for TypeScript, and the schemas of Kubernetes' operators. Their tests are skipped where there is none.
-TYPESCRIPT := tests/e2e/typescript
+TYPESCRIPT := tests/integration/sdk/typescript
 CRDS := tests/chart/crds
 # The real Claude Code, about 380 MB, for `make test-claude-code` alone.
 CLAUDE_CODE := .claude-code
@@ -44,11 +44,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
 	$(BIN)/python -m pytest $(COVERAGE)
-	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest tests/e2e/test_sdk*.py
+	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest tests/integration/sdk/test_sdk*.py
 
-# One file, folder or test, without coverage: make t T=tests/test_dialects.py
+# One file, folder or test, without coverage: make t T=tests/unit/providers/test_profiles.py
 t: $(VENV)/.dev
-	$(if $(T),,$(error T names what to run: make t T=tests/test_dialects.py))
+	$(if $(T),,$(error T names what to run: make t T=tests/unit/providers/test_profiles.py))
 	$(BIN)/python -m pytest -q $(T)
 
 npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package-lock.json

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from container.test_image import DOCKER, IMAGE, PATIENCE, docker
-from tests.running_command import until
-from tests.scripted_upstream import DEADLINE
+from tests.support.running_command import until
+from tests.support.scripted_upstream import DEADLINE
 
 ROOT = Path(__file__).parents[1]
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

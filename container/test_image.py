@@ -16,8 +16,8 @@ import anthropic
 import httpx
 import pytest
 
-from tests.running_command import until
-from tests.scripted_upstream import (
+from tests.support.running_command import until
+from tests.support.scripted_upstream import (
     DEADLINE,
     Pause,
     ScriptedUpstream,

@@ -21,8 +21,8 @@ import yaml
 from container.engines import podman_environment
 from container.test_image import DOCKER, IMAGE, PATIENCE
 from tests.chart.helm import Object, objects
-from tests.running_command import until
-from tests.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
+from tests.support.running_command import until
+from tests.support.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
 
 NAME = "demo-anthropic-proxy"
 KEY = "a-key-of-a-client"

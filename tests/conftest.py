@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 
 from anthropic_proxy.config.settings import Settings
-from tests.running_proxy import running_proxy
-from tests.scripted_upstream import ScriptedUpstream
-from tests.variables import names
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import ScriptedUpstream
+from tests.support.variables import names
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", deadline=None)

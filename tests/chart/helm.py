@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 CHART = ROOT / "chart"
 CI_VALUES = sorted((CHART / "ci").glob("*.yaml"))
 VERSIONS = ("1.29", "1.33", "1.37")

@@ -8,8 +8,8 @@ import pytest
 import trustme
 
 from tests.chart.helm import Values, one
-from tests.running_proxy import running_proxy
-from tests.scripted_upstream import DEADLINE, ScriptedUpstream, answers
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers
 
 MODELS = {"object": "list", "data": [{"id": "qwen3:4b", "object": "model"}]}
 KEY = "key-of-a-client"

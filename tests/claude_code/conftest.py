@@ -10,7 +10,7 @@ import pytest
 
 from tests.claude_code import claude
 from tests.claude_code.strict_upstream import Script, StrictUpstream
-from tests.running_command import Command
+from tests.support.running_command import Command
 
 # What the table tells of each scenario.
 _COLUMNS = ("requests", "refused", "seconds")

@@ -1,4 +1,4 @@
-"""What OpenAI's servers refuse beyond the shapes of tests/openai_shapes.py, and what templates of other servers refuse.
+"""Refusals of OpenAI's servers beyond the shapes of tests/support/openai_shapes.py, and of templates of other servers.
 
 Source: the error messages of api.openai.com, and of the templates that llama.cpp and vLLM run.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tests import openai_shapes
+from tests.support import openai_shapes
 
 JsonObject = dict[str, Any]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.claude_code.screen import Screen
-from tests.running_command import until
+from tests.support.running_command import until
 
 ROWS, COLUMNS = 40, 120
 SECONDS = 60

@@ -10,8 +10,8 @@ import pytest
 
 from tests.claude_code.accents import Said
 from tests.claude_code.strict_upstream import Conversation, Refused, StrictUpstream
-from tests.readme import Place, quick_start, section
-from tests.running_command import Command
+from tests.support.readme import Place, quick_start, section
+from tests.support.running_command import Command
 
 if sys.platform != "win32":
     from tests.claude_code.terminal import shell

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.running_command import until
-from tests.scripted_upstream import DEADLINE
+from tests.support.running_command import until
+from tests.support.scripted_upstream import DEADLINE
 
 Protocol = Literal["http/1.1", "h2c"]
 

@@ -21,8 +21,8 @@ import anthropic
 import pytest
 
 from tests.fronts.fronts import FRONTS, Front, Protocol, program
-from tests.running_command import Command, Running
-from tests.scripted_upstream import (
+from tests.support.running_command import Command, Running
+from tests.support.scripted_upstream import (
     DEADLINE,
     Received,
     Script,

@@ -14,9 +14,10 @@ import httpx
 import pytest
 
 from anthropic_proxy.config.settings import Settings
-from tests.running_command import until
-from tests.running_proxy import running_proxy
-from tests.scripted_upstream import (
+from tests.support.paths import ROOT
+from tests.support.running_command import until
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
     DEADLINE,
     Pause,
     ScriptedUpstream,
@@ -26,7 +27,6 @@ from tests.scripted_upstream import (
     text_chunks,
 )
 
-ROOT = Path(__file__).parents[2]
 SNIPPET = (ROOT / "deploy/nginx/anthropic-proxy.conf").read_text()
 # Debian installs it outside the PATH of users.
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")

@@ -12,7 +12,7 @@ from pathlib import Path
 import anthropic
 import pytest
 
-from tests.running_proxy import running_proxy
+from tests.support.running_proxy import running_proxy
 from tests.upstreams.ollama import Unavailable
 from tests.upstreams.servers import KINDS, Kind
 

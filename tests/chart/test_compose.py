@@ -1,0 +1,165 @@
+"""docker-compose.yml, as the real Docker Compose reads it: which services start, and with which settings. Needs no engine.
+
+`make judges` installs Docker Compose.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from anthropic_proxy.config.settings import Settings
+from tests.support.paths import ROOT
+
+COMPOSE = shutil.which(
+    "docker-compose", path=f"{ROOT}/.venv-lint/bin{os.pathsep}{os.environ['PATH']}"
+)
+HEADER = (ROOT / "docker-compose.yml").read_text().partition("\nname:")[0]
+KEY = "UPSTREAM_API_KEY=sk-1"
+HOSTED = f"UPSTREAM_BASE_URL=https://openrouter.ai/api\n{KEY}\n"
+
+pytestmark = pytest.mark.skipif(
+    COMPOSE is None, reason="Docker Compose is not installed: make judges"
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The files of the composition, in a folder of its own."""
+    for path in ROOT.glob("docker-compose*.yml"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def _compose(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [str(COMPOSE), *arguments, "config"]
+    return subprocess.run(
+        command,
+        cwd=project,
+        env={"HOME": str(project), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _services(project: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+    done = _compose(project, *arguments, **variables)
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return services
+
+
+def _settings(project: Path, **variables: str) -> dict[str, str]:
+    settings: dict[str, str] = _services(project, **variables)["proxy"]["environment"]
+    return settings
+
+
+def test_a_hosted_upstream_does_not_start_ollama(project: Path) -> None:
+    (project / ".env").write_text(HOSTED)
+    services = _services(project)
+    assert set(services) == {"proxy"}
+    assert not [
+        name for name, each in services["proxy"]["depends_on"].items() if each.get("required", True)
+    ]
+    settings = services["proxy"]["environment"]
+    assert (settings["UPSTREAM_BASE_URL"], settings["UPSTREAM_API_KEY"]) == (
+        "https://openrouter.ai/api",
+        "sk-1",
+    )
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_the_profile_starts_ollama_and_waits_for_the_model(project: Path, place: str) -> None:
+    if place == ".env":
+        (project / ".env").write_text("COMPOSE_PROFILES=ollama")
+    services = _services(
+        project, **({"COMPOSE_PROFILES": "ollama"} if place == "environment" else {})
+    )
+    assert set(services) == {"proxy", "ollama", "model"}
+    conditions = {name: each["condition"] for name, each in services["proxy"]["depends_on"].items()}
+    assert conditions == {"ollama": "service_healthy", "model": "service_completed_successfully"}
+    assert services["proxy"]["environment"]["UPSTREAM_BASE_URL"] == "http://ollama:11434"
+
+
+def test_without_an_upstream_nothing_starts(project: Path) -> None:
+    done = _compose(project)
+    assert done.returncode != 0
+    assert "set UPSTREAM_BASE_URL in .env, or COMPOSE_PROFILES=ollama" in done.stderr
+
+
+def test_observability_with_a_hosted_upstream(project: Path) -> None:
+    (project / ".env").write_text(HOSTED)
+    assert set(_services(project, COMPOSE_PROFILES="observability")) == {
+        "proxy",
+        "prometheus",
+        "grafana",
+    }
+
+
+def test_an_older_name_of_the_upstream(project: Path) -> None:
+    (project / ".env").write_text("ANTHROPIC_PROXY_BASE_URL=https://a.example.com")
+    assert _settings(project)["UPSTREAM_BASE_URL"] == "https://a.example.com"
+
+
+def test_gpus(project: Path) -> None:
+    files = ("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml")
+    services = _services(project, *files, COMPOSE_PROFILES="ollama")
+    assert services["ollama"]["deploy"]["resources"]["reservations"]["devices"]
+
+
+def test_settings_that_do_not_fit_the_composition(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus scrapes PORT; a socket or a file of the host is not in the container."""
+    not_set = ("METRICS_PORT", "UNIX_SOCKET", "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")
+    own = {"PORT": "3000", "HOST": "0.0.0.0", **dict.fromkeys(not_set, "")}  # noqa: S104 - of a container
+    (project / ".env").write_text(HOSTED + "".join(f"{name}=/a/1\n" for name in own))
+    found = _settings(project)
+    assert {name: found[name] for name in own} == own
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)  # type: ignore[call-arg] - of pydantic
+    assert (settings.metrics_port, settings.unix_socket, settings.tls_cert_file) == (
+        None,
+        None,
+        None,
+    )
+    target = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())["scrape_configs"][
+        0
+    ]["static_configs"]
+    assert target == [{"targets": [f"proxy:{own['PORT']}"]}]
+
+
+@pytest.mark.parametrize("value", ["sk-a$bc$1d#x", "pa$$word", '{"X-A": "b c$d"}', "plain"])
+def test_quoted_values_are_the_same_for_both(project: Path, value: str) -> None:
+    (project / ".env").write_text(f"UPSTREAM_BASE_URL=http://a\nUPSTREAM_API_KEY='{value}'\n")
+    key = Settings(_env_file=project / ".env").upstream_api_key  # type: ignore[call-arg] - of pydantic
+    assert key is not None
+    # Its output is a composition again, in which $$ stands for one.
+    assert (
+        _settings(project)["UPSTREAM_API_KEY"].replace("$$", "$") == key.get_secret_value() == value
+    )
+
+
+def test_the_example_is_read_as_it_stands(project: Path) -> None:
+    shutil.copy(ROOT / ".env.example", project / ".env")
+    assert set(_services(project)) == {"proxy"}
+
+
+@pytest.mark.parametrize(
+    "text", [HEADER, (ROOT / "docs/containers.md").read_text()], ids=["header", "docs"]
+)
+def test_what_newcomers_type_is_printed(text: str) -> None:
+    """With ANTHROPIC_API_KEY Claude Code asks whether to use the key, and recommends not to."""
+    assert "COMPOSE_PROFILES=ollama docker compose up" in text
+    assert (
+        "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none claude --model qwen3:4b"
+        in text
+    )
+    assert "cp .env.example .env" in text
+    assert "ANTHROPIC_API_KEY=" not in text

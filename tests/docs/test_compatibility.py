@@ -1,0 +1,79 @@
+"""docs/compatibility.md is what the tables say, and the tables say something on every part of the API."""
+
+import typing
+from typing import Any
+
+import pytest
+from anthropic.types import beta
+from anthropic.types.beta import beta_tool_result_block_param, message_create_params
+
+from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
+from anthropic_proxy.translate.request.field_table import FIELDS
+from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGES
+from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
+from docs.generators import compatibility
+from tests.support.paths import ROOT
+
+PAGE = ROOT / "docs" / "compatibility.md"
+
+
+def literals(annotation: Any) -> list[str]:
+    """All strings within an annotation's Literals."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [each for each in typing.get_args(annotation) if isinstance(each, str)]
+    return [each for inner in typing.get_args(annotation) for each in literals(inner)]
+
+
+def types_of(union: Any) -> set[str]:
+    members = [member for member in typing.get_args(union) if hasattr(member, "__annotations__")]
+    return {
+        kind
+        for member in members
+        for kind in literals(typing.get_type_hints(member, include_extras=True)["type"])
+    }
+
+
+def test_the_page_is_written_from_the_tables() -> None:
+    assert PAGE.read_text() == compatibility.page(), "run: make docs"
+
+
+def test_every_field_of_the_sdk_is_told() -> None:
+    hints = typing.get_type_hints(message_create_params.MessageCreateParamsBase)
+    assert hints.keys() <= FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    "union", [beta.BetaContentBlockParam, beta_tool_result_block_param.Content]
+)
+def test_every_block_of_the_sdk_is_told(union: Any) -> None:
+    kinds = types_of(union)
+    assert len(kinds) > 5
+    assert kinds <= compatibility.BLOCKS.keys()
+
+
+def test_every_block_of_the_translation_is_told() -> None:
+    translated = {
+        *content._PARTS,
+        *server_tool_blocks._TEXTS,
+        *server_tool_blocks.SILENT,
+        *TOOL_CHANGES,
+    }
+    assert translated <= compatibility.BLOCKS.keys()
+
+
+def test_every_tool_of_the_sdk_is_told() -> None:
+    kinds = types_of(beta.BetaToolUnionParam)
+    assert len(kinds) > 20
+    assert not [kind for kind in kinds if not kind.startswith(tuple(compatibility.TOOLS))]
+
+
+def test_every_tool_of_the_translation_is_told() -> None:
+    known = {f"{family}_" for family in builtin_tools._FAMILIES} | {
+        f"{family}_toolset_" for family in toolsets._FAMILIES
+    }
+    assert known <= compatibility.TOOLS.keys()
+
+
+def test_every_stop_reason_is_told() -> None:
+    assert set(literals(beta.BetaStopReason)) == compatibility.STOPS.keys()
+    assert set(STOP_REASONS.values()) <= compatibility.STOPS.keys()

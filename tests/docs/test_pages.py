@@ -1,0 +1,114 @@
+"""README and .env.example say what the settings and the command line are."""
+
+import re
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from anthropic_proxy.cli.main import main
+from anthropic_proxy.config.settings import ENV_FILES, NETWORK_VARIABLES, Settings, load
+from tests.support.paths import ROOT
+from tests.support.variables import names
+
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+FIELDS = [pytest.param(field, id=name) for name, field in Settings.model_fields.items()]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_setting_is_documented(field: Any) -> None:
+    variable, *aliases = names(field)
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{variable}`"))
+    assert all(f"`{alias}`" in row for alias in aliases)
+    default = field.default
+    if isinstance(default, bool):
+        default = str(default).lower()
+    assert field.is_required() or default in (None, frozenset(), ()) or f"| `{default}` |" in row
+    assert re.search(rf"^#?{variable}=", EXAMPLE, re.MULTILINE)
+
+
+def test_nothing_else_is_documented() -> None:
+    known = {name for field in Settings.model_fields.values() for name in names(field)}
+    section = README.split("## Settings")[1].split("##")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) <= known
+    of_libraries = {name.upper() for name in NETWORK_VARIABLES}
+    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) <= known | of_libraries
+
+
+def test_the_example_is_valid() -> None:
+    settings = load(ROOT / ".env.example")
+    assert settings.upstream_base_url == "https://openrouter.ai/api"
+    assert settings.upstream_api_key is None
+
+
+def test_the_files_are_documented() -> None:
+    for file in ENV_FILES:
+        assert f"`{file}`" in README or f"`./{file}`" in README
+
+
+def test_each_option_is_documented() -> None:
+    section = README.split("## Command line")[1].split("##")[0]
+    printed = CliRunner().invoke(main, ["--help"]).output
+    for short, long in re.findall(r"^  (-\w)?(?:, )?(--[\w-]+)", printed, re.MULTILINE):
+        assert (short or long) in section
+    for command in main.commands:
+        assert f"anthropic-proxy {command}" in section
+
+
+# Instructions that do harm, with a line that each must find.
+HARMFUL = {
+    "The log is written across the screen of the program in the same terminal.": (
+        re.compile(r"\banthropic-proxy\b[^\n]*\s&(?=\s*(?:`|#|$))", re.MULTILINE),
+        "UPSTREAM_BASE_URL=http://localhost:1 anthropic-proxy --port 1 &  # in the background",
+    ),
+    "Claude Code asks whether to use such a key, and recommends not to: ANTHROPIC_AUTH_TOKEN.": (
+        re.compile(r"\bANTHROPIC_API_KEY="),
+        "`ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_API_KEY=none claude`",
+    ),
+    "No package of this name is published; anybody could take it: pip install '.[redis]'.": (
+        re.compile(
+            r"(?:\bpipx? install|\buv (?:pip|tool) install|\buv add|\buvx)\b[^\n`]*?(?<![\w/.-])anthropic-proxy(?![\w/])"
+        ),
+        "hint: pip install 'anthropic-proxy[otel]'",
+    ),
+}
+TEXTS = [
+    path
+    for pattern in (
+        "*.md",
+        "*.yml",
+        ".env.example",
+        "docs/**/*",
+        "deploy/**/*",
+        "chart/**/*",
+        "container/**/*",
+        "src/**/*",
+    )
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file() and "__pycache__" not in path.parts and path.name != "CHANGELOG.md"
+]
+
+
+@pytest.mark.parametrize("reason", HARMFUL)
+def test_harmful_instructions_are_found(reason: str) -> None:
+    pattern, example = HARMFUL[reason]
+    assert pattern.search(example)
+
+
+@pytest.mark.parametrize("reason", HARMFUL)
+def test_no_text_gives_harmful_instructions(reason: str) -> None:
+    pattern, _ = HARMFUL[reason]
+    assert {
+        str(path.relative_to(ROOT))
+        for path in TEXTS
+        if pattern.search(path.read_text(errors="replace"))
+    } == set()
+
+
+def test_the_tests_that_hold_the_promises_are_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "security.md").read_text()))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []

@@ -1,0 +1,146 @@
+"""Which requests need a key, and what those are told that have none."""
+
+from collections.abc import Iterator
+
+import anthropic
+import httpx
+import pytest
+
+from anthropic_proxy.auth.api_keys import ClientKey, hashed
+from anthropic_proxy.config.keys_file import written
+from tests.support.running_command import until
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
+
+KEY = "sk-ant-proxy-canary"
+LIMITED = "sk-ant-proxy-limited"
+ASK = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedUpstream, str]]:
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    path.write_bytes(written([ClientKey("limited", hashed(LIMITED), ("claude-*",))]))
+    with ScriptedUpstream() as upstream:
+        keys = {"PROXY_API_KEYS": f"alice={KEY}", "PROXY_API_KEYS_FILE": path}
+        with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-upstream", **keys) as proxy:
+            yield upstream, proxy
+
+
+def _get(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(
+        url,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        trust_env=False,
+    )
+
+
+def _client(proxy: str, key: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(
+        base_url=proxy, api_key=key, timeout=DEADLINE, _strict_response_validation=True
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics"])
+def test_paths_without_a_key(served: tuple[ScriptedUpstream, str], path: str) -> None:
+    assert _get(served[1] + path).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/models",
+        "/v1/models/a",
+        "/v1/none",
+        "/none",
+        "//v1/messages",
+        "/health/",
+    ],
+)
+def test_all_others_need_one(served: tuple[ScriptedUpstream, str], method: str, path: str) -> None:
+    told = httpx.request(method, served[1] + path, trust_env=False)
+    assert told.status_code == 401
+    assert told.json()["error"] == {
+        "type": "authentication_error",
+        "message": "x-api-key header is required",
+    }
+    assert told.headers["x-should-retry"] == "false"
+    assert told.headers["request-id"] == told.json()["request_id"]
+
+
+def test_both_headers(served: tuple[ScriptedUpstream, str]) -> None:
+    """Of two the one counts that counts for Anthropic."""
+    path = served[1] + "/v1/none"
+    assert _get(path, x_api_key=KEY).status_code == 404
+    assert _get(path, authorization=f"bearer {KEY}").status_code == 404
+    assert _get(path, x_api_key=KEY, authorization="Bearer wrong").status_code == 404
+    assert _get(path, x_api_key="wrong", authorization=f"Bearer {KEY}").status_code == 401
+    assert _get(path, authorization=f"Basic {KEY}").status_code == 401
+
+
+def test_the_sdk(served: tuple[ScriptedUpstream, str]) -> None:
+    upstream, proxy = served
+    upstream.then(answers(completion("Hello")))
+    with _client(proxy, KEY) as client:
+        client.messages.create(**ASK)
+    sent = upstream.request()
+    assert sent.headers["authorization"] == "Bearer sk-upstream"
+    assert KEY not in str(sent.headers) + sent.raw.decode()
+    with (
+        _client(proxy, "wrong") as client,
+        pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"),
+    ):
+        client.messages.create(**ASK)
+
+
+def test_models_of_a_key(served: tuple[ScriptedUpstream, str]) -> None:
+    upstream, proxy = served
+    refusal = "Your API key does not allow the model 'gpt-5'"
+    with _client(proxy, LIMITED) as client:
+        with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
+            client.messages.create(**ASK)
+        with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
+            client.messages.count_tokens(
+                model="gpt-5", messages=[{"role": "user", "content": "Hi"}]
+            )
+        upstream.then(
+            answers({"data": [{"id": "gpt-5"}, {"id": "claude-a"}]}), answers(completion("Hello"))
+        )
+        assert [model.id for model in client.models.list()] == ["claude-a"]
+        with pytest.raises(anthropic.NotFoundError):
+            client.models.retrieve("gpt-5")
+        assert client.messages.create(**{**ASK, "model": "claude-a"}).stop_reason == "end_turn"
+
+
+def test_what_is_refused_is_counted(served: tuple[ScriptedUpstream, str]) -> None:
+    assert _get(served[1] + "/v1/models", x_api_key="wrong").status_code == 401
+    counted = 'anthropic_proxy_rejected_requests_total{reason="unknown_key"}'
+    # An exposition is kept for a second.
+    until(lambda: counted in _get(served[1] + "/metrics").text, "the refusal is counted")
+
+
+def test_a_native_upstream_never_sees_the_key(upstream: ScriptedUpstream) -> None:
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "stop_reason": "end_turn",
+    }
+    upstream.then(answers({**message, "usage": {"input_tokens": 1, "output_tokens": 1}}))
+    with running_proxy(upstream.url, UPSTREAM_API="messages", PROXY_API_KEYS=KEY) as proxy:
+        headers = {
+            "x-api-key": KEY,
+            "authorization": f"Bearer {KEY}",
+            "anthropic-version": "2023-06-01",
+        }
+        told = httpx.post(
+            f"{proxy}/v1/messages", json=ASK, headers=headers, timeout=DEADLINE, trust_env=False
+        )
+    assert told.status_code == 200
+    sent = upstream.request()
+    assert KEY not in str(sent.headers) + sent.path + sent.raw.decode()

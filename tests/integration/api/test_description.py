@@ -1,0 +1,76 @@
+"""The server, asked whatever its description allows and does not allow: no internal error, and answers as described."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from anthropic_proxy.api.openapi import description
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+SCHEMA: Any = schemathesis.openapi.from_dict(description(has_metrics=True))
+# `negative`: what the description forbids. Of bodies it takes long to find; tests/integration/api/test_fuzz.py has those.
+OPERATIONS = [
+    *(
+        (path, method, GenerationMode.POSITIVE)
+        for path, methods in SCHEMA.raw_schema["paths"].items()
+        for method in methods
+    ),
+    ("/v1/models", "get", GenerationMode.NEGATIVE),
+]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+class _Always(ScriptedUpstream):
+    """Answers everything."""
+
+    def script_for(self, received: Received) -> Script:
+        if received.method == "GET":
+            return answers(
+                {"object": "list", "data": [{"id": "m", "object": "model", "created": 1}]}
+            )
+        return streams(text_chunks("a")) if received.body.get("stream") else answers(completion())
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with _Always() as upstream, running_proxy(upstream.url, DOWNLOADS="off") as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
+def test_any_request(served: str, path: str, method: str, mode: GenerationMode) -> None:
+    operation = SCHEMA[path][method.upper()]
+
+    @settings(max_examples=6, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(st.data())
+    def ask(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        case.call_and_validate(base_url=served, checks=CHECKS, timeout=DEADLINE)
+
+    ask()

@@ -1,0 +1,156 @@
+"""The models routes, with the official SDK and a scripted upstream."""
+
+import anthropic
+import httpx
+import pytest
+
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion
+
+LIST = {
+    "object": "list",
+    "data": [
+        {"id": name, "created": 1, "context_length": 8192, "supported_parameters": ["reasoning"]}
+        for name in ("a", "openai/gpt:x", "c")
+    ],
+}
+
+
+def test_the_sdk_pages_through_them(upstream: ScriptedUpstream) -> None:
+    upstream.then(*[answers(LIST) for _ in range(3)])
+    with (
+        running_proxy(upstream.url + "/v1", UPSTREAM_API_KEY="sk-secret") as proxy,
+        anthropic.Anthropic(
+            base_url=proxy, api_key="any", max_retries=0, _strict_response_validation=True
+        ) as client,
+    ):
+        assert [model.id for model in client.models.list(limit=2)] == ["a", "openai/gpt:x", "c"]
+        found = client.models.retrieve("openai/gpt:x")
+    assert (found.display_name, found.max_input_tokens) == ("openai/gpt:x", 8192)
+    assert found.capabilities is not None
+    assert found.capabilities.thinking.supported
+    sent = upstream.request()
+    assert (sent.method, sent.path, sent.headers["authorization"]) == (
+        "GET",
+        "/v1/models",
+        "Bearer sk-secret",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v1/models/none", 404, "model: none"),
+        ("/v1/models?limit=x", 400, "limit: Input should be a valid integer, not 'x'"),
+        ("/v1/models?limit=0", 400, "limit: must be between 1 and 1000"),
+    ],
+)
+def test_errors(proxy: str, upstream: ScriptedUpstream, path: str, status: int, text: str) -> None:
+    upstream.then(answers(LIST))
+    response = httpx.get(proxy + path, timeout=DEADLINE, trust_env=False)
+    assert (response.status_code, response.json()["error"]["message"]) == (status, text)
+
+
+@pytest.mark.parametrize("path", ["%2Fmodels%2Fllama.gguf", "/models/llama.gguf"])
+def test_a_model_with_slashes_in_front(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
+    """vLLM and llama.cpp may call a model by the path of its file."""
+    upstream.then(answers({"data": [{"id": "/models/llama.gguf"}]}))
+    response = httpx.get(f"{proxy}/v1/models/{path}", timeout=DEADLINE, trust_env=False)
+    assert response.json()["id"] == "/models/llama.gguf"
+
+
+def test_an_upstream_without_a_list(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(b"404 page not found", 404), answers(b"<html>"))
+    assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 404
+    assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("script", "ids"),
+    [
+        (answers(LIST), ["claude-a", "claude-z", "a", "openai/gpt:x", "c"]),
+        (
+            answers(b"404 page not found", 404),
+            ["claude-a", "claude-z", "writer", "thinker", "a", "z"],
+        ),
+        (answers(b"", 405), ["claude-a", "claude-z", "writer", "thinker", "a", "z"]),
+    ],
+)
+def test_configured_models(upstream: ScriptedUpstream, script: Script, ids: list[str]) -> None:
+    """Aliases come first; where the upstream has no list, what the settings name stands for it."""
+    names = {
+        "COMPLETION_MODEL": "writer",
+        "REASONING_MODEL": "thinker",
+        "MODEL_ALIASES": "claude-a=a;claude-z=z",
+    }
+    upstream.then(script, script)
+    with (
+        running_proxy(upstream.url, **names) as proxy,
+        anthropic.Anthropic(
+            base_url=proxy, api_key="any", max_retries=0, _strict_response_validation=True
+        ) as client,
+    ):
+        assert [model.id for model in client.models.list()] == ids
+        assert client.models.retrieve("claude-a").display_name == "claude-a (a)"
+
+
+def test_other_failures_stay_failures(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"error": {"message": "no"}}, 500))
+    with running_proxy(upstream.url, COMPLETION_MODEL="writer") as proxy:
+        assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 500
+
+
+def test_an_alias_in_a_request(upstream: ScriptedUpstream) -> None:
+    """It goes to its model, and the client reads the name that it asked for."""
+    upstream.then(answers(completion()))
+    body = {"model": "claude-a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    with running_proxy(
+        upstream.url, COMPLETION_MODEL="writer", MODEL_ALIASES="claude-a=v/a"
+    ) as proxy:
+        answer = httpx.post(
+            proxy + "/v1/messages", json=body, timeout=DEADLINE, trust_env=False
+        ).json()
+    assert (upstream.request().body["model"], answer["model"]) == ("v/a", "claude-a")
+
+
+def test_lifecycle(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(LIST), answers(LIST))
+    for query, count in [
+        ("lifecycle[]=deprecated&lifecycle[]=active", 3),
+        ("lifecycle[]=retired", 0),
+    ]:
+        found = httpx.get(f"{proxy}/v1/models?{query}", timeout=DEADLINE, trust_env=False).json()
+        assert len(found["data"]) == count
+
+
+def test_what_was_learned_is_told_on_demand(upstream: ScriptedUpstream) -> None:
+    refused = answers(
+        {"error": {"message": "Unsupported parameter: 'temperature'", "param": "temperature"}}, 400
+    )
+    listed = answers({"data": [{"id": "m"}]})
+    upstream.then(refused, answers(completion()), listed, listed, listed)
+    request = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "temperature": 0.5,
+    }
+    with (
+        running_proxy(upstream.url, UPSTREAM_DIALECT="vllm") as proxy,
+        httpx.Client(base_url=proxy, trust_env=False) as client,
+    ):
+        assert client.post("/v1/messages", json=request).status_code == 200
+        (model,) = client.get("/v1/models?debug=true").json()["data"]
+        assert client.get("/v1/models/m?debug=1").json() == model
+        (plain,) = client.get("/v1/models").json()["data"]
+    (target,) = model.pop("anthropic_proxy")["targets"]
+    assert model == plain
+    assert (target["upstream"], target["model"], target["dialect"]) == (
+        upstream.url.removeprefix("http://"),
+        "m",
+        "vllm",
+    )
+    assert [(each["change"], each["field"]) for each in target["learned"]["changes"]] == [
+        ("drop", "temperature")
+    ]
+    assert target["left_alone"] is False

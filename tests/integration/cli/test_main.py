@@ -1,0 +1,331 @@
+"""The command line: what it takes and refuses, and a server in the foreground as a process of its own."""
+
+import base64
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from anthropic_proxy import __version__
+from anthropic_proxy.cli.main import main
+from tests.support.running_command import REQUEST, Command, refuses_connections, until
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+_URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
+_CANARY = "sk-canary-0123456789"
+_IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
+# The last one: a request that nothing else was tried for, whose own line says the same.
+_SUMMARIES = {"begun", "upstream request failed"}
+_BODIES = {
+    "client request",
+    "upstream request",
+    "upstream answer",
+    "client answer",
+    "upstream read",
+    "client events",
+}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory, empty, in which `_invoke` finds itself and its home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def _invoke(*arguments: str, **variables: str) -> Result:
+    """The command within this process: only for what ends before a server starts. Its texts are those for people."""
+    return CliRunner().invoke(main, arguments, env={"LOG_FORMAT": "console"} | variables)
+
+
+def _post(address: str, **fields: Any) -> httpx.Response:
+    return httpx.post(
+        f"{address}/v1/messages", json=REQUEST | fields, timeout=DEADLINE, trust_env=False
+    )
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version(command: Command, option: str) -> None:
+    done = command.run(option)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"anthropic-proxy {__version__}\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize(
+    ("subcommand", "named"),
+    [
+        (
+            [],
+            "-c --config -d --debug -v --verbose -p --port --host --daemon --pid-file -V --version -h --help status stop",
+        ),
+        (["status"], "--pid-file -h --help"),
+        (["stop"], "--pid-file -h --help"),
+    ],
+    ids=["main", "status", "stop"],
+)
+def test_help(subcommand: list[str], named: str, option: str) -> None:
+    done = _invoke(*subcommand, option)
+    assert done.exit_code == 0
+    assert set(named.split()) <= set(done.stdout.replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--config", "missing.env"], "'missing.env' does not exist"),
+        (["-c", "."], "'.' is a directory"),
+        (["--config"], "Option '--config' requires an argument"),
+        (["--port", "x"], "Invalid value for '-p' / '--port': 'x'"),
+        (["-p", "65536"], "65536 is not in the range 0<=x<=65535"),
+        (["--pid-file", "."], "'.' is a directory"),
+        (["--nonsense"], "No such option '--nonsense'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["status", "nonsense"], "Got unexpected extra argument"),
+        (["stop", "--daemon"], "No such option '--daemon'"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> None:
+    done = _invoke(*arguments)
+    assert done.exit_code == 2
+    assert reason in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "reasons"),
+    [
+        pytest.param(
+            {}, ["UPSTREAM_BASE_URL is required", "UPSTREAM_BASE_URL=https://"], id="no-url"
+        ),
+        pytest.param({"UPSTREAM_BASE_URL": ""}, ["UPSTREAM_BASE_URL is required"], id="empty-url"),
+        pytest.param(
+            _URL | {"PORT": "http"}, ["PORT: 'http' is not a number from 0 to 65535"], id="port"
+        ),
+        pytest.param(
+            _URL | {"DEBUG": "maybe"}, ["DEBUG: 'maybe' is not true or false"], id="debug"
+        ),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "http://canary:canary@localhost"},
+            ["UPSTREAM_BASE_URL: 'http://***@"],
+            id="password",
+        ),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "http://localhost#canary"},
+            ["UPSTREAM_BASE_URL: 'http://localhost#***'"],
+            id="fragment",
+        ),
+        pytest.param(
+            {"UPSTREAM_BASE_URL": "x", "PORT": "y"},
+            ["UPSTREAM_BASE_URL: 'x'", "PORT: 'y'"],
+            id="two",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--daemon"]], ids=["foreground", "daemon"])
+def test_a_wrong_configuration(
+    here: Path, mode: list[str], variables: dict[str, str], reasons: list[str]
+) -> None:
+    pid_file = here / "proxy.pid"
+    done = _invoke(*mode, "--pid-file", str(pid_file), **{"UPSTREAM_API_KEY": _CANARY} | variables)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert f"✗ {reasons[0]}" in done.stderr
+    assert all(reason in done.stderr for reason in reasons)
+    assert "canary" not in done.stderr
+    assert not pid_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("existing", "arguments", "read"),
+    [
+        pytest.param([], [], None, id="none"),
+        pytest.param([".env", ".anthropic-proxy.env"], [], ".env", id="working-directory"),
+        pytest.param([".anthropic-proxy.env"], [], ".anthropic-proxy.env", id="home"),
+        pytest.param([".env", "x.env"], ["-c", "x.env"], "x.env", id="given"),
+        pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="given-at-length"),
+    ],
+)
+def test_the_file_in_use_is_told(
+    here: Path, existing: list[str], arguments: list[str], read: str | None
+) -> None:
+    for name in existing:
+        (here / name).write_text(f"PORT={name}\n")
+    first, *reasons = _invoke(*arguments).stderr.splitlines()
+    assert first.endswith(
+        f"{read}" if read else "No .env file found, using environment variables only"
+    )
+    assert [line.split(" is not ")[0] for line in reasons if line.startswith("PORT")] == (
+        [f"PORT: {read!r}"] if read else []
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal.Signals) -> None:
+    (command.home / ".env").write_text(
+        f"UPSTREAM_BASE_URL=http://localhost:1\nUPSTREAM_API_KEY={_CANARY}\nHOST=192.0.2.1\n"
+    )
+    upstream.then(answers(completion("Hello there")))
+    with (
+        command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=upstream.url, PORT="1") as server,
+        httpx.Client() as client,
+    ):
+        # The connection stays open, and does not hold the end up.
+        answer = client.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE)
+        assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
+        code, log = server.end(number)
+    assert code == 0
+    assert server.address.startswith("http://127.0.0.1:")
+    assert upstream.request().headers["authorization"] == f"Bearer {_CANARY}"
+    lines = [line for line in log.splitlines()[2:] if "upstream probed" not in line]
+    assert [line.split("] ")[-1].split()[0] for line in lines] == [
+        "listening",
+        "upstream",
+        "m",
+        "stopping",
+    ]
+    assert log.startswith("📄 Loaded config from: .env\n✓ Starting proxy in foreground mode\n")
+    assert "key=set" in log
+    assert "canary" not in log
+
+
+def test_an_open_answer_is_finished_first(command: Command, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    with (
+        command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=upstream.url) as server,
+        httpx.stream(
+            "POST",
+            f"{server.address}/v1/messages",
+            json=REQUEST | {"stream": True},
+            trust_env=False,
+        ) as answer,
+    ):
+        lines = answer.iter_lines()
+        before = next(line for line in lines if "text_delta" in line)
+        server.process.terminate()
+        until(lambda: refuses_connections(server.address), "the server has seen the signal")
+        assert server.process.poll() is None
+        pause.go.set()
+        after = list(lines)
+        assert server.process.wait(DEADLINE) == 0
+    assert '"text":"Hel"' in before
+    assert [line for line in after if line.startswith("event: ")][-1] == "event: message_stop"
+    assert any('"text":"lo"' in line for line in after)
+
+
+def test_an_address_in_use(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = command.run("--host", "127.0.0.1", "--port", port, **_URL)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"✗ can't listen on 127.0.0.1:{port}: Address already in use")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "events"),
+    [
+        pytest.param([], {}, set(), id="quiet"),
+        pytest.param(["--debug"], {"DEBUG": "0", "VERBOSE": "false"}, _SUMMARIES, id="debug"),
+        pytest.param([], {"VERBOSE": "True"}, _SUMMARIES | _BODIES, id="verbose"),
+    ],
+)
+def test_logs(
+    command: Command,
+    upstream: ScriptedUpstream,
+    arguments: list[str],
+    variables: dict[str, str],
+    events: set[str],
+) -> None:
+    """One answered request with an image, one streamed, and one whose refusal repeats the key."""
+    image = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE},
+    }
+    message = {
+        "role": "user",
+        "content": [{"type": "text", "text": f"the question {_CANARY}"}, image],
+    }
+    refusal = {
+        "error": {"message": f"Incorrect API key provided: {_CANARY}", "code": "invalid_api_key"}
+    }
+    upstream.then(
+        answers(completion("the reply")), streams(text_chunks("the stream")), answers(refusal, 401)
+    )
+    settings = {"UPSTREAM_BASE_URL": upstream.url, "UPSTREAM_API_KEY": _CANARY} | variables
+    with command.serving("--host", "127.0.0.1", *arguments, **settings) as server:
+        told = [
+            _post(server.address, messages=[message]),
+            _post(server.address, stream=True),
+            _post(server.address),
+        ]
+        code, log = server.end()
+    assert code == 0
+    assert [answer.status_code for answer in told] == [200, 200, 500]
+    assert _IMAGE in upstream.request().raw.decode()
+    assert _CANARY not in log + "".join(answer.text for answer in told)
+    assert _IMAGE[:200] not in log
+    assert {
+        line.split("] ")[1].partition("  ")[0] for line in log.splitlines() if "[debug" in line
+    } == events
+    for text in (
+        "the question",
+        "the reply",
+        "the stream",
+        f"{_IMAGE[:24]}...[{len(_IMAGE)} base64 characters]",
+    ):
+        assert (text in log) is (events > _SUMMARIES)
+    assert "refused the proxy's UPSTREAM_API_KEY (401): Incorrect API key provided: ***" in log
+
+
+def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    upstream.then(streams([text_chunks("one")[0], pause], done=False))
+    with command.serving(UPSTREAM_BASE_URL=upstream.url) as running:
+        body = {
+            "model": "m",
+            "max_tokens": 1,
+            "stream": True,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
+        with httpx.stream(
+            "POST", f"{running.address}/v1/messages", json=body, trust_env=False, timeout=20
+        ) as response:
+            texts = response.iter_text()
+            assert "message_start" in next(texts)
+            running.process.send_signal(signal.SIGINT)
+            until(lambda: "stopping" in running.log.read_text(), "the first signal is seen")
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(20) == 0, running.log.read_text()
+        pause.go.set()
+
+
+def test_options_of_the_server_do_not_go_with_a_command(here: Path) -> None:
+    done = _invoke("-p", "1", "status")
+    assert done.exit_code == 2
+    assert "--port: for the server, not for the command 'status'" in done.stderr

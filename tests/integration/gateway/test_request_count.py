@@ -1,0 +1,202 @@
+"""How many requests an upstream gets for one request of a client, by default and with retries."""
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from anthropic_proxy.gateway import failover
+from anthropic_proxy.upstream.retry import Repeats, Retry, most_repeats
+from tests.support.running_command import REQUEST
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import DEADLINE, completion, text_chunks
+from tests.support.scripted_upstream import answers as answered
+
+STREAM = REQUEST | {"stream": True}
+CONTENT = answered(text_chunks("Hel")[0]).steps[0]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "_RECONNECT", Retry(base=0, longest=0))
+
+
+class Upstream(ThreadingHTTPServer):
+    """Keeps connections open. failure: what it does with requests from now on; None: it answers them."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.failure: str | None = None
+        self.posts = 0
+        self.gets = 0
+        self.connections: set[socket.socket] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients leave; that is no error of a test."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def do_GET(self) -> None:
+        self.server.gets += 1
+        self._respond({"object": "list", "data": [{"id": "m"}]})
+
+    def do_POST(self) -> None:
+        self.server.posts += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        self._respond(completion())
+
+    def _respond(self, body: Any) -> None:
+        failure = self.server.failure
+        if failure is None:
+            script = answered(body)
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(script.steps[0])))
+            self.end_headers()
+            self.wfile.write(script.steps[0])
+            return
+        if failure.isdecimal():
+            self.send_response(int(failure))
+            self.send_header("content-length", "0")
+            self.send_header("retry-after", "0")
+            self.end_headers()
+            return
+        self.wfile.write(_BEFORE_THE_CUT[failure])
+        self.wfile.flush()
+        # Without a linger time the close is a reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Nothing."""
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+_EVENT = b"data: " + CONTENT + b"\n\n"
+_BEFORE_THE_CUT = {
+    "before the head": b"",
+    "in the head": b"HTTP/1.1 200 OK\r\ncontent-ty",
+    "after the head": _HEAD % b"application/json",
+    "after the head of a stream": _HEAD % b"text/event-stream",
+    "in the body": _HEAD % b"text/event-stream" + b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT),
+}
+
+
+@pytest.fixture
+def flaky() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        thread = threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield upstream
+        upstream.shutdown()
+        thread.join(DEADLINE)
+
+
+def _post(proxy: str, body: object, path: str = "/v1/messages") -> httpx.Response:
+    return httpx.post(f"{proxy}{path}", json=body, trust_env=False, timeout=DEADLINE)
+
+
+def _has_failed(response: httpx.Response) -> bool:
+    return response.status_code >= 400 or "event: error" in response.text
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize("is_reused", [False, True], ids=["fresh", "reused"])
+@pytest.mark.parametrize(
+    ("failure", "posts"),
+    [
+        ("before the head", 2),
+        ("in the head", 2),
+        ("after the head", 1),
+        ("after the head of a stream", 1),
+        ("in the body", 1),
+        ("503", 1),
+        ("429", 1),
+        ("500", 1),
+    ],
+)
+def test_one_upstream_gets_at_most_two_requests(
+    flaky: Upstream, body: dict[str, Any], *, is_reused: bool, failure: str, posts: int
+) -> None:
+    with running_proxy(flaky.url) as proxy:
+        if is_reused:
+            assert _post(proxy, REQUEST).status_code == 200
+        flaky.posts, flaky.failure = 0, failure
+        assert _has_failed(_post(proxy, body))
+        assert flaky.posts == posts
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize("retries", [0, 1, 2])
+@pytest.mark.parametrize("failure", ["before the head", "503"])
+def test_retries_and_resent_connections_do_not_add_up(
+    flaky: Upstream, body: dict[str, Any], retries: int, failure: str
+) -> None:
+    with running_proxy(flaky.url, UPSTREAM_RETRIES=retries) as proxy:
+        assert _post(proxy, REQUEST).status_code == 200
+        flaky.posts, flaky.failure = 0, failure
+        assert _has_failed(_post(proxy, body))
+        assert flaky.posts == (1 if failure == "503" and not retries else 1 + most_repeats(retries))
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+def test_a_refused_connection_is_tried_once_more(body: dict[str, Any]) -> None:
+    with running_proxy("http://127.0.0.1:1") as proxy:
+        assert _has_failed(_post(proxy, body))
+        metrics = httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text
+    assert (
+        'anthropic_proxy_upstream_requests_total{status="connect",upstream="127.0.0.1:1"} 2.0'
+        in metrics
+    )
+
+
+def test_a_resent_request_counts_as_a_retry(flaky: Upstream) -> None:
+    with running_proxy(flaky.url) as proxy:
+        assert _post(proxy, REQUEST).status_code == 200
+        flaky.failure = "before the head"
+        _post(proxy, REQUEST)
+        metrics = httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text
+    assert (
+        f'anthropic_proxy_upstream_retries_total{{upstream="{flaky.url.removeprefix("http://")}"}} 1.0'
+        in metrics
+    )
+
+
+def test_a_list_of_models_is_requested_at_most_twice(flaky: Upstream) -> None:
+    with running_proxy(flaky.url) as proxy:
+        models = f"{proxy}/v1/models"
+        assert httpx.get(models, trust_env=False, timeout=DEADLINE).status_code == 200
+        flaky.gets, flaky.failure = 0, "before the head"
+        assert httpx.get(models, trust_env=False, timeout=DEADLINE).status_code == 500
+        assert flaky.gets == 2
+
+
+def test_each_key_is_tried_once_and_one_connection_more(flaky: Upstream) -> None:
+    with running_proxy(flaky.url, UPSTREAM_API_KEY="a;b;c") as proxy:
+        flaky.failure = "401"
+        assert _has_failed(_post(proxy, REQUEST))
+        assert flaky.posts == 3
+
+
+def test_each_upstream_has_a_repetition_of_its_own() -> None:
+    repeats = Repeats()
+    assert [repeats.take(name, 0) for name in ("a", "a", "b", "b")] == [True, False, True, False]
+    assert [repeats.take("c", 2) for _ in range(3)] == [True, True, False]

@@ -1,0 +1,197 @@
+"""An upstream that speaks the Responses API, chosen or found out by its refusals: over real sockets."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.api.test_messages import events_of, post
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+TOOL = {
+    "name": "weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+THINKING = {
+    **REQUEST,
+    "max_tokens": 4000,
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "tools": [TOOL],
+}
+
+REASONING = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [{"type": "summary_text", "text": "I look it up."}],
+    "encrypted_content": "c2VjcmV0",
+}
+CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "weather",
+    "arguments": '{"city":"Oslo"}',
+    "status": "completed",
+}
+USAGE = {
+    "input_tokens": 20,
+    "input_tokens_details": {"cached_tokens": 5},
+    "output_tokens": 9,
+    "output_tokens_details": {"reasoning_tokens": 4},
+    "total_tokens": 29,
+}
+ANSWER = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "output": [REASONING, CALL],
+    "usage": USAGE,
+}
+
+WANTS_RESPONSES = (
+    "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. "
+    "Please use /v1/responses instead."
+)
+
+
+def refusal(text: str, status: int = 400) -> Any:
+    return answers(
+        {"error": {"message": text, "type": "invalid_request_error", "param": "reasoning_effort"}},
+        status,
+    )
+
+
+def streamed() -> Any:
+    done = [
+        {"type": "response.output_item.done", "output_index": index, "item": item}
+        for index, item in enumerate((REASONING, CALL))
+    ]
+    return streams([*done, {"type": "response.completed", "response": ANSWER}], done=False)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_there_and_back_again(upstream: ScriptedUpstream, stream: bool) -> None:
+    """The reasoning comes back with the next turn, before the call that it led to."""
+    upstream.then(streamed() if stream else answers(ANSWER), answers(ANSWER))
+    with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
+        response = post(proxy, {**THINKING, "stream": stream})
+        content = content_of(response.text) if stream else response.json()["content"]
+        assert [block["type"] for block in content] == ["thinking", "tool_use"]
+        assert (content[0]["thinking"], content[1]["input"]) == ("I look it up.", {"city": "Oslo"})
+        result = {"type": "tool_result", "tool_use_id": content[1]["id"], "content": "Sunny"}
+        following = [
+            *REQUEST["messages"],
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": [result]},
+        ]
+        assert post(proxy, {**THINKING, "messages": following}).status_code == 200
+    first, second = upstream.request(), upstream.request()
+    assert first.path == second.path == "/v1/responses"
+    assert (first.body["reasoning"], first.body["store"]) == (
+        {"summary": "auto", "effort": "low"},
+        False,
+    )
+    kinds = [item["type"] for item in second.body["input"]]
+    assert kinds == ["message", "reasoning", "function_call", "function_call_output"]
+    assert second.body["input"][1] == REASONING
+    assert (
+        second.body["input"][2]["call_id"] == second.body["input"][3]["call_id"] == content[1]["id"]
+    )
+
+
+def content_of(text: str) -> list[dict[str, Any]]:
+    """The content blocks of a stream."""
+    import json
+
+    blocks: list[dict[str, Any]] = []
+    for event in events_of(text):
+        if event["type"] == "content_block_start":
+            blocks.append({**event["content_block"]})
+        elif event["type"] == "content_block_delta":
+            delta = event["delta"]
+            name = delta["type"].removesuffix("_delta")
+            key = "partial_json" if name == "input_json" else name
+            blocks[-1][key] = blocks[-1].get(key, "") + delta[key]
+    for block in blocks:
+        if "partial_json" in block:
+            block["input"] = json.loads(block.pop("partial_json"))
+    return blocks
+
+
+def test_usage(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(ANSWER))
+    with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
+        usage = post(proxy, THINKING).json()["usage"]
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (
+        15,
+        5,
+        9,
+    )
+
+
+def test_the_upstream_says_so(upstream: ScriptedUpstream) -> None:
+    """And it is remembered for the model."""
+    upstream.then(refusal(WANTS_RESPONSES), answers(ANSWER), answers(ANSWER))
+    with running_proxy(upstream.url) as proxy:
+        for _ in range(2):
+            assert post(proxy, THINKING).json()["stop_reason"] == "tool_use"
+    assert [upstream.request().path for _ in range(3)] == [
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/responses",
+    ]
+
+
+def test_an_upstream_that_does_not_have_it(upstream: ScriptedUpstream) -> None:
+    """The model is asked without thinking then, as the refusal allows it."""
+    words = WANTS_RESPONSES.replace("instead.", "or set reasoning_effort to 'none'.")
+    upstream.then(
+        refusal(words),
+        answers(b"404 page not found", 404),
+        refusal(words),
+        answers(completion("Hello")),
+    )
+    with running_proxy(upstream.url, UPSTREAM_DIALECT="openai") as proxy:
+        assert post(proxy, THINKING).json()["content"] == [{"type": "text", "text": "Hello"}]
+    paths = [upstream.request() for _ in range(4)]
+    assert [each.path.removeprefix("/v1") for each in paths] == [
+        "/chat/completions",
+        "/responses",
+        "/chat/completions",
+        "/chat/completions",
+    ]
+    assert paths[3].body["reasoning_effort"] == "none"
+
+
+def test_a_broken_stream_is_no_answer(upstream: ScriptedUpstream) -> None:
+    delta = {
+        "type": "response.output_text.delta",
+        "item_id": "msg_1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": "Hel",
+    }
+    upstream.then(streams([delta]))
+    with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
+        response = post(proxy, {**REQUEST, "stream": True})
+    told = response.json() if response.status_code == 500 else events_of(response.text)[-1]
+    assert told["type"] == "error"
+
+
+def test_other_models_are_asked_as_before(upstream: ScriptedUpstream) -> None:
+    upstream.then(refusal(WANTS_RESPONSES), answers(ANSWER), streams(text_chunks("Hello")))
+    with running_proxy(upstream.url) as proxy:
+        post(proxy, THINKING)
+        post(proxy, {**REQUEST, "model": "other", "stream": True})
+    assert [upstream.request().path for _ in range(3)][2] == "/v1/chat/completions"

@@ -1,0 +1,204 @@
+"""What a probe of an upstream at the start finds, and what /readyz makes of it."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from anthropic_proxy.api.health import Health
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.config.upstreams import upstreams_from_settings
+from anthropic_proxy.gateway import upstream_probe
+from anthropic_proxy.gateway.upstream_probe import Probe
+from anthropic_proxy.upstream.http_client import Upstream
+from tests.support.running_command import until
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
+
+_MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
+_KEY = {"UPSTREAM_API_KEY": "canary-key"}
+_WEB_PAGE = "reachable, key not checked, answered a web page: that is no OpenAI-compatible API"
+_HTML = {"content-type": "text/html"}
+
+
+def _probe(url: str, **variables: Any) -> Probe:
+    (endpoint,) = upstreams_from_settings(
+        Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables)
+    )
+
+    async def main() -> Probe:
+        upstream = Upstream()
+        try:
+            return await upstream_probe.probe(endpoint, upstream)
+        finally:
+            await upstream.aclose()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("script", "variables", "summary", "is_good"),
+    [
+        (answers(_MODELS), _KEY, "reachable, key accepted, 2 models", True),
+        (answers(_MODELS), {}, "reachable, key not needed, 2 models", True),
+        (
+            answers({"data": [{"id": "a"}]}, headers={"server": "uvicorn"}),
+            {},
+            "reachable, key not needed, server uvicorn, 1 model",
+            True,
+        ),
+        (
+            answers(_MODELS),
+            {"UPSTREAM_DIALECT": "vllm"},
+            "reachable, key not needed, vllm, 2 models",
+            True,
+        ),
+        (answers({"data": None}), {}, "reachable, key not needed, 0 models", True),
+        (answers({}, 401), _KEY, "reachable, key rejected", False),
+        (answers({}, 403), _KEY, "reachable, key rejected", False),
+        (answers({}, 401), {}, "reachable, no key is set, but one is needed", False),
+        (
+            answers({}, 401),
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            "reachable, key the client's, no list of models",
+            True,
+        ),
+        (answers({}, 404), _KEY, "reachable, key not checked, no list of models", True),
+        (answers({}, 405), _KEY, "reachable, key not checked, no list of models", True),
+        (
+            answers({}, 500),
+            _KEY,
+            "reachable, key not checked, answered 500 to a request for its models",
+            False,
+        ),
+        (answers(b"<html>", headers=_HTML), {}, _WEB_PAGE, False),
+        (
+            answers(b"{}"),
+            {},
+            "reachable, key not checked, answered 200 without a list of models",
+            False,
+        ),
+    ],
+)
+def test_outcomes(
+    upstream: ScriptedUpstream,
+    *,
+    script: Script,
+    variables: dict[str, Any],
+    summary: str,
+    is_good: bool,
+) -> None:
+    upstream.on_probe = script
+    found = _probe(upstream.url, **variables)
+    assert (found.summary, found.is_good, found.is_reachable) == (summary, is_good, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9", "refuses connections or can't be reached: is it running?"),
+        ("http://no-such-host.invalid", "has no address (its name can't be resolved)"),
+    ],
+)
+def test_an_upstream_out_of_reach(url: str, reason: str) -> None:
+    found = _probe(url)
+    assert (found.summary, found.is_good, found.is_reachable) == (reason, False, False)
+
+
+class _OneGoodKey(ScriptedUpstream):
+    """Takes one of several keys."""
+
+    async def _play(self, _: Script, writer: asyncio.StreamWriter) -> None:
+        is_good = self.probes.get_nowait().headers["authorization"] == "Bearer good-key"
+        await super()._play(answers(_MODELS) if is_good else answers({}, 401), writer)
+
+
+def test_each_key_is_tried() -> None:
+    with _OneGoodKey() as upstream:
+        found = _probe(upstream.url, UPSTREAM_API_KEY="bad-key;good-key;worse-key")
+    assert (found.summary, found.is_good) == ("reachable, key 1, 3 rejected, 2 models", False)
+
+
+def test_a_public_list_of_models_says_nothing_of_the_key(upstream: ScriptedUpstream) -> None:
+    upstream.on_probe = answers(_MODELS)
+    found = _probe(upstream.url, UPSTREAM_DIALECT="openrouter", **_KEY)
+    paths = [upstream.probes.get_nowait().path for _ in range(2)]
+    assert [path.rpartition("/")[2] for path in paths] == ["models", "key"]
+    assert found.summary == "reachable, key accepted, openrouter, 2 models"
+
+
+_DOWN = Probe(is_reachable=False, reason="refuses connections")
+_REJECTED = Probe(is_reachable=True, key="rejected")
+_NO_LIST = Probe(is_reachable=True)
+_GOOD = Probe(is_reachable=True, key="accepted", models=("a",))
+
+
+@pytest.mark.parametrize(
+    ("probed", "well", "is_ready", "line"),
+    [
+        ({}, True, True, "[+]upstream a ok"),
+        ({"a": _GOOD}, True, True, "[+]upstream a ok: reachable, key accepted, 1 model"),
+        (
+            {"a": _NO_LIST},
+            True,
+            True,
+            "[+]upstream a ok: reachable, key not checked, no list of models",
+        ),
+        ({"a": _REJECTED}, True, True, "[-]upstream a failed: reachable, key rejected"),
+        ({"a": _DOWN, "b": _GOOD}, True, True, "[-]upstream a failed: refuses connections"),
+        ({"a": _DOWN, "b": _DOWN}, True, False, "[-]upstream a failed: refuses connections"),
+        ({"a": _GOOD, "b": _GOOD}, False, False, "[-]upstream a failed"),
+    ],
+)
+@pytest.mark.parametrize(
+    "required", [frozenset({"upstream"}), frozenset()], ids=["required", "not-required"]
+)
+def test_readiness(
+    *, probed: dict[str, Probe], well: bool, is_ready: bool, line: str, required: Any
+) -> None:
+    health = Health(
+        lambda: False, lambda: {"a": well, "b": well}, lambda: probed, lambda: None, required
+    )
+    ready, text = health.ready()
+    assert ready is (is_ready or not required)
+    assert line in text.splitlines()
+
+
+def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is probed again; until then the server listens, and is not ready where it requires an upstream."""
+    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
+    with ScriptedUpstream() as gone:
+        port = gone.port
+    variables = {"READY_REQUIRES": "upstream"}
+    with (
+        running_proxy(f"http://127.0.0.1:{port}", **variables) as proxy,
+        httpx.Client(trust_env=False) as client,
+    ):
+        down = until(lambda: _if_probed(client, proxy), "it is probed")
+        assert (down.status_code, "[-]upstreams failed" in down.text) == (503, True)
+        with ScriptedUpstream(port) as upstream:
+            upstream.on_probe = answers(_MODELS)
+            up = until(lambda: _if_ready(client, proxy), "it is reached")
+    assert f"[+]upstream 127.0.0.1:{port} ok: reachable, key not needed, 2 models" in up.text
+
+
+def _if_probed(client: httpx.Client, proxy: str) -> httpx.Response | None:
+    ready = client.get(f"{proxy}/readyz", timeout=DEADLINE)
+    return ready if "refuses connections" in ready.text else None
+
+
+def _if_ready(client: httpx.Client, proxy: str) -> httpx.Response | None:
+    ready = client.get(f"{proxy}/readyz", timeout=DEADLINE)
+    return ready if ready.status_code == 200 else None
+
+
+def test_a_probe_sends_the_key_and_says_what_it_is(upstream: ScriptedUpstream) -> None:
+    _probe(upstream.url, **_KEY)
+    sent: Received = upstream.probes.get(timeout=DEADLINE)
+    assert (sent.method, sent.path, sent.headers["authorization"]) == (
+        "GET",
+        "/v1/models",
+        "Bearer canary-key",
+    )
+    assert sent.headers["user-agent"] == "anthropic-proxy (start-up probe)"

@@ -1,0 +1,282 @@
+"""Metrics, as a scraper reads them from a running proxy."""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
+from tests.support.paths import ROOT
+from tests.support.running_command import REQUEST, Command, until
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+STREAM = REQUEST | {"stream": True}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CALLS = completion(
+    None,
+    message={
+        "tool_calls": [
+            CALL,
+            CALL | {"id": "call_2", "function": {"name": "look", "arguments": '{"at": "x"'}},
+        ]
+    },
+    finish_reason="tool_calls",
+)
+DETAILED = completion("Hello") | {
+    "usage": {
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "prompt_tokens_details": {"cached_tokens": 60},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+}
+
+Samples = dict[str, float]
+
+
+def read(text: str) -> Samples:
+    """Samples as `name{label="value",...}`, labels in alphabetical order, upstreams without their ports."""
+    found = {}
+    for family in text_string_to_metric_families(
+        re.sub(r'"127\.0\.0\.1:\d+"', '"127.0.0.1"', text)
+    ):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def scrape(address: str) -> Samples:
+    return read(httpx.get(f"{address}/metrics", trust_env=False, timeout=DEADLINE).text)
+
+
+def post(proxy: str, body: object) -> httpx.Response:
+    return httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False, timeout=DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[Samples]:
+    """After a bit of everything."""
+    with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_RETRIES=1) as proxy:
+        upstream.then(answers(DETAILED), answers(CALLS), streams(text_chunks("Hel", "lo")))
+        for body in (
+            REQUEST,
+            REQUEST | {"tools": [{"name": "look", "input_schema": {"type": "object"}}]},
+            STREAM,
+        ):
+            assert post(proxy, body).status_code == 200
+        upstream.then(
+            answers({"error": {"message": "busy"}}, 503, {"retry-after": "0"}),
+            answers(completion()),
+        )
+        assert post(proxy, REQUEST).status_code == 200
+        assert "event: error" in _begun(proxy, upstream, [])
+        assert "event: error" in _begun(
+            proxy, upstream, [{"error": {"message": "broken", "code": 500}}]
+        )
+        upstream.then(
+            answers({"error": {"message": "no such model"}}, 404),
+            answers({"error": {"message": "bad"}}, 400),
+        )
+        assert post(proxy, REQUEST | {"model": "unknown"}).status_code == 404
+        assert post(proxy, REQUEST).status_code == 400
+        assert post(proxy, {"model": "m"}).status_code == 400
+        assert _begun(proxy, upstream, [], reads=False) == ""
+        yield until(
+            lambda: _with(scrape(proxy), 'outcome="client_closed"'), "the one that left is counted"
+        )
+
+
+def _begun(proxy: str, upstream: ScriptedUpstream, rest: list[Any], *, reads: bool = True) -> str:
+    """What comes of a stream after its first event. reads: whether the client waits for that."""
+    pause = Pause()
+    upstream.then(streams([*text_chunks("Hel")[:1], pause, *rest], done=False))
+    with httpx.stream(
+        "POST", f"{proxy}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE
+    ) as response:
+        received = response.iter_text()
+        next(received)
+        if reads:
+            pause.go.set()
+            return "".join(received)
+    return ""
+
+
+def _with(samples: Samples, text: str) -> Samples | None:
+    return samples if any(text in name for name in samples) else None
+
+
+# Streams that did not come to their end: one piece of each, and the estimate of what was asked.
+BROKEN = 3
+
+_UP = 'upstream="127.0.0.1"'
+_CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ('anthropic_proxy_requests_total{model="m",operation="chat",status="200",UP}', 7),
+        ('anthropic_proxy_requests_total{model="m",operation="chat",status="400",UP}', 1),
+        (
+            'anthropic_proxy_requests_total{model="none",operation="chat",status="400",upstream="none"}',
+            1,
+        ),
+        ('anthropic_proxy_requests_total{model="other",operation="chat",status="404",UP}', 1),
+        ('anthropic_proxy_streams_total{outcome="complete",UP}', 1),
+        ('anthropic_proxy_streams_total{outcome="truncated",UP}', 1),
+        ('anthropic_proxy_streams_total{outcome="upstream_error",UP}', 1),
+        ('anthropic_proxy_streams_total{outcome="client_closed",UP}', 1),
+        ('anthropic_proxy_tokens_total{model="m",type="cache_read",UP}', 60),
+        ('anthropic_proxy_tokens_total{model="m",type="thinking",UP}', 5),
+        ('anthropic_proxy_tokens_total{model="m",type="input",UP}', 40 + 3 * 11 + BROKEN * 5),
+        ('anthropic_proxy_tool_calls_total{model="m",UP}', 2),
+        ('anthropic_proxy_repairs_total{kind="arguments",model="m",UP}', 1),
+        ('anthropic_proxy_upstream_requests_total{status="200",UP}', 7),
+        ('anthropic_proxy_upstream_requests_total{status="503",UP}', 1),
+        ('anthropic_proxy_upstream_errors_total{error_type="503",UP}', 1),
+        ("anthropic_proxy_upstream_retries_total{UP}", 1),
+        ('anthropic_proxy_upstream_breaker_state{state="closed",UP}', 1),
+        ('anthropic_proxy_upstream_breaker_state{state="open",UP}', 0),
+        ("anthropic_proxy_upstream_queue_length{UP}", 0),
+        ("anthropic_proxy_config_last_reload_successful", 1),
+        ("anthropic_proxy_draining", 0),
+        (
+            'gen_ai_server_request_duration_seconds_count{error_type="",CHAT}',
+            5,
+        ),
+        (
+            'gen_ai_server_request_duration_seconds_count{error_type="not_found_error",CHAT}',
+            1,
+        ),
+        (
+            "gen_ai_server_time_to_first_token_seconds_count{CHAT}",
+            4,
+        ),
+        (
+            "gen_ai_server_time_per_output_token_seconds_count{CHAT}",
+            1,
+        ),
+        (
+            'gen_ai_client_token_usage_sum{CHAT,gen_ai_token_type="output"}',
+            20 + 3 * 2 + BROKEN * 1,
+        ),
+        ('anthropic_proxy_model_request_duration_seconds_count{model="m",UP}', 5),
+        ('anthropic_proxy_model_time_to_first_token_seconds_count{model="m",UP}', 4),
+        ('anthropic_proxy_model_time_per_output_token_seconds_count{model="m",UP}', 1),
+        ("anthropic_proxy_count_tokens_error_ratio_count", 4),
+    ],
+)
+def test_what_is_counted(scraped: Samples, name: str, value: float) -> None:
+    assert scraped[name.replace("UP", _UP).replace("CHAT", _CHAT)] == value
+
+
+def test_of_the_process(scraped: Samples) -> None:
+    assert scraped["process_resident_memory_bytes"] > 0
+    assert (
+        next(
+            value
+            for name, value in scraped.items()
+            if name.startswith("anthropic_proxy_build_info")
+        )
+        == 1
+    )
+
+
+def test_names_that_clients_make_up_are_bounded() -> None:
+    metrics = Metrics(["configured"], most_models=3)
+    for model in ("a", "b", "c", "configured", "d"):
+        metrics.finished(
+            Observation("POST", "/", operation="chat", model=model, status=200, upstream="u")
+        )
+    metrics.finished(
+        Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u")
+    )
+    found = read(metrics.exposition("")[0].decode())
+    counted: Counter[str] = Counter()
+    for name, value in found.items():
+        if name.startswith("anthropic_proxy_requests_total"):
+            counted[name.split('model="')[1].split('"')[0]] += int(value)
+    assert counted == {"configured": 1, "a": 1, "b": 1, "other": 3}
+
+
+def test_the_forms_that_scrapers_ask_for(proxy: str) -> None:
+    plain = httpx.get(f"{proxy}/metrics", headers={"accept-encoding": "identity"}, trust_env=False)
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    accept = {"accept": "application/openmetrics-text;version=1.0.0", "accept-encoding": "gzip"}
+    with httpx.stream("GET", f"{proxy}/metrics", headers=accept, trust_env=False) as response:
+        assert response.headers["content-type"].startswith(
+            "application/openmetrics-text; version=1.0.0"
+        )
+        assert gzip.decompress(b"".join(response.iter_raw())).endswith(b"# EOF\n")
+
+
+def test_a_port_of_their_own(command: Command, upstream: ScriptedUpstream) -> None:
+    """Which answers until the last open request has ended."""
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    with (
+        command.serving(UPSTREAM_BASE_URL=upstream.url, METRICS_PORT="0") as server,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=STREAM, trust_env=False, timeout=DEADLINE
+        ) as response,
+    ):
+        received = response.iter_text()
+        next(received)
+        own = server.log.read_text().split("metrics ")[1].split("address=")[1].split("/metrics")[0]
+        assert httpx.get(f"{server.address}/metrics", trust_env=False).status_code == 404
+        assert httpx.get(f"{own}/v1/messages", trust_env=False).status_code == 404
+        assert scrape(own)["anthropic_proxy_requests_in_flight"] == 1
+        server.process.terminate()
+        until(lambda: scrape(own)["anthropic_proxy_draining"] == 1, "it drains")
+        assert httpx.get(f"{own}/readyz", trust_env=False).status_code == 503
+        pause.go.set()
+        assert "message_stop" in "".join(received)
+        assert server.process.wait(DEADLINE) == 0
+
+
+def test_of_several_processes(command: Command, upstream: ScriptedUpstream) -> None:
+    """Whichever is asked tells of all."""
+    upstream.then(*[answers(completion())] * 20)
+    with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
+        for _ in range(20):
+            post(server.address, REQUEST)
+        samples = [scrape(server.address) for _ in range(6)]
+    name = f'anthropic_proxy_requests_total{{model="m",operation="chat",status="200",{_UP}}}'
+    assert {each[name] for each in samples} == {20}
+    assert {each["anthropic_proxy_draining"] for each in samples} == {0}
+    assert len({each["process_start_time_seconds"] for each in samples}) == 1
+    assert {
+        each[f'anthropic_proxy_upstream_breaker_state{{state="closed",{_UP}}}'] for each in samples
+    } == {2}
+
+
+def test_all_are_documented() -> None:
+    """Name, type, labels and meaning, in a table that tells of nothing else."""
+    described = [
+        f"| `{each._name}{'_total' if each._type == 'counter' else ''}` | {each._type} | "
+        f"{', '.join(f'`{label}`' for label in each._labelnames)} | {each._documentation.rstrip('.')} |"
+        for each in Metrics()._registry._collector_to_names
+        if isinstance(each, MetricWrapperBase)
+    ]
+    table = (ROOT / "docs/observability.md").read_text().split("## Metrics")[1]
+    assert [
+        line for line in table.splitlines() if re.match(r"\| `(gen_ai|anthropic)_", line)
+    ] == described

@@ -1,0 +1,86 @@
+"""The line that each request leaves in the log."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.running_command import REQUEST, Command
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+_COMPLETE = {
+    "level": "info",
+    "operation": "chat",
+    "model": "m",
+    "upstream_model": "m",
+    "status": 200,
+    "outcome": "complete",
+}
+_USED = {"input_tokens": 11, "output_tokens": 2, "stop_reason": "end_turn"}
+
+
+@pytest.fixture
+def logged(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]:
+    """The lines of a server that was asked for a bit of everything."""
+    upstream.then(answers(completion()), streams(text_chunks("Hel", "lo")))
+    upstream.then(answers({"error": {"message": "No canary-key here"}}, 401))
+    with (
+        command.serving(
+            UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key", LOG_FORMAT="json"
+        ) as server,
+        httpx.Client(base_url=server.address, timeout=DEADLINE, trust_env=False) as client,
+    ):
+        client.post("/v1/messages", json=REQUEST, headers={"x-request-id": "from-the-client_1.2"})
+        client.post(
+            "/v1/messages", json=REQUEST | {"stream": True}, headers={"x-request-id": "no\tid"}
+        )
+        client.post("/v1/messages", json=REQUEST)
+        client.get("/readyz")
+        client.get("/nothing")
+        _, log = server.end()
+    assert "canary" not in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == "request finished"]
+
+
+def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:
+    whole, streamed, refused, missing = logged
+    assert whole["request_id"] == "from-the-client_1.2"
+    assert whole.items() >= (_COMPLETE | _USED | {"outcome": "complete"}).items()
+    assert streamed.items() >= (_COMPLETE | _USED | {"outcome": "complete", "stream": True}).items()
+    assert re.fullmatch(r"req_[0-9a-f]{24}", streamed["request_id"])
+    assert 0 < streamed["first_token_seconds"] <= streamed["seconds"]
+    assert (refused["status"], refused["outcome"], refused["error_type"]) == (
+        500,
+        "upstream_error",
+        "api_error",
+    )
+    assert "refused the proxy's UPSTREAM_API_KEY (401): No *** here" in refused["message"]
+    assert (missing["path"], missing["status"], missing["outcome"]) == ("/nothing", 404, "refused")
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"),
+    [
+        ({"x-request-id": "a" * 128}, True),
+        ({"request-id": "b"}, True),
+        ({"x-request-id": "a" * 129}, False),
+        ({"x-request-id": "a b"}, False),
+        ({"x-request-id": ""}, False),
+    ],
+    ids=["long", "other-name", "too-long", "space", "empty"],
+)
+def test_the_request_id_of_the_client(proxy: str, given: dict[str, str], is_taken: bool) -> None:
+    response = httpx.post(f"{proxy}/v1/messages", json={}, headers=given, trust_env=False)
+    expected = next(iter(given.values())) if is_taken else response.json()["request_id"]
+    assert response.headers["request-id"] == response.json()["request_id"] == expected
+    assert is_taken or re.fullmatch(r"req_[0-9a-f]{24}", expected)

@@ -1,0 +1,264 @@
+"""The process runs out of file descriptors or buffers: said clearly, logged once, and held against no upstream."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import aiohttp
+import httpx
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.observability import shortages
+from anthropic_proxy.observability.shortages import (
+    FILES,
+    OpenFiles,
+    ShortageLog,
+    open_files,
+    shortage_of,
+)
+from anthropic_proxy.routing.upstream import Timeouts
+from anthropic_proxy.server import main as serve
+from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
+from tests.support.running_command import REQUEST, Command, Running, until
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+KEY: Any = mock.Mock(host="up", port=1, ssl=True)
+FULL = OSError(errno.EMFILE, "Too many open files")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+
+
+@pytest.mark.parametrize(
+    ("error", "resource"),
+    [
+        (FULL, FILES),
+        (OSError(errno.ENFILE, "full"), FILES),
+        (aiohttp.ClientConnectorError(KEY, FULL), FILES),
+        (aiohttp.ClientConnectorDNSError(KEY, FULL), FILES),
+        (OSError(errno.ENOBUFS, "full"), "buffers for connections"),
+        (OSError(errno.ENOMEM, "full"), "memory for connections"),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.EADDRNOTAVAIL, "none")), None),
+        (
+            aiohttp.ClientConnectorError(
+                KEY, ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+            ),
+            None,
+        ),
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")), None),
+        # Numbers of other tables than that of errno.
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(errno.ENOMEM, "unknown")), None),
+        (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(errno.ENOMEM, "bad")), None),
+        (OSError("Multiple exceptions: refused, unreachable"), None),
+        (httpx.ConnectError("x"), None),
+        (ValueError("x"), None),
+    ],
+    ids=repr,
+)
+def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> None:
+    assert shortage_of(error) == resource
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")),
+        aiohttp.ClientConnectorError(
+            KEY, OSError("Multiple exceptions: refused, too many open files")
+        ),
+    ],
+    ids=repr,
+)
+def test_errors_that_hide_a_shortage(error: Exception) -> None:
+    """Resolvers can't open their files, and say that the name is unknown."""
+    with mock.patch.object(shortages.os, "open", side_effect=FULL):
+        assert shortage_of(error) == FILES
+
+
+def test_files_are_counted() -> None:
+    before = open_files()
+    assert before is not None
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        after = open_files()
+    assert after is not None
+    assert after.count >= before.count + 290
+    assert after.limit == before.limit
+
+
+def test_files_that_can_not_be_counted() -> None:
+    with mock.patch.object(shortages.os, "open", side_effect=FULL):
+        assert open_files() == OpenFiles(limit := (open_files() or OpenFiles(0, 0)).limit, limit)
+    with (
+        mock.patch.object(shortages.os, "open", side_effect=PermissionError()),
+        mock.patch.object(shortages, "_OPEN_FILES", Path("/nowhere")),
+    ):
+        assert (open_files() or OpenFiles(1, 1)).count == 0
+
+
+def test_the_log_has_one_line_a_minute() -> None:
+    log, now = mock.Mock(), [0.0]
+    reporter = ShortageLog(log, lambda: now[0])
+    reporter.check_files(None)
+    reporter.check_files(OpenFiles(89, 100))
+    assert not log.error.called
+    reporter.check_files(OpenFiles(90, 100))
+    reporter.check_files(OpenFiles(100, 100))
+    reporter.report(FILES)
+    assert log.error.call_count == 1
+    assert log.error.call_args.kwargs | {"hint": ""} == {
+        "resource": FILES,
+        "used": 90,
+        "limit": 100,
+        "hint": "",
+    }
+    reporter.report("buffers for connections")
+    assert log.error.call_count == 2
+    now[0] = 60.0
+    reporter.report(FILES)
+    assert log.error.call_count == 3
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (FULL, OwnShortageError),
+        (OSError(errno.ENOBUFS, "x"), OwnShortageError),
+        (OSError("x"), UpstreamError),
+    ],
+    ids=repr,
+)
+def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[UpstreamError]) -> None:
+    reported: list[str] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise raised
+
+    async def main() -> UpstreamError:
+        upstream = Upstream(httpx.MockTransport(handler), on_shortage=reported.append)
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.post("http://up:1", b"{}", {}, Timeouts(), "up:1")
+        return caught.value
+
+    error = asyncio.run(main())
+    assert type(error) is kind
+    assert len(reported) == (kind is OwnShortageError)
+    if kind is OwnShortageError:
+        assert (
+            error.message
+            == f"This server has run out of {reported[0]}, so it can't connect to the upstream up:1. Try again in 1 s."
+        )
+        assert (error.status, error.headers) == (500, {"retry-after": "1"})
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"), [(FULL, False), (OSError(errno.ENOMEM, "x"), True)], ids=repr
+)
+def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool) -> None:
+    loop = mock.Mock()
+    serve._unforeseen(
+        loop, {"message": "socket.accept() out of system resource", "exception": error}
+    )
+    assert loop.default_exception_handler.called is is_logged
+
+
+def test_a_download_that_no_file_descriptor_is_left_for() -> None:
+    """It is no fault of the request: an error that clients retry, and not a 400."""
+    reported: list[str] = []
+
+    async def main() -> ApiError:
+        downloads = Downloads(on_shortage=reported.append)
+        with (
+            mock.patch.object(downloads, "_get", side_effect=FULL),
+            pytest.raises(ApiError) as caught,
+        ):
+            await downloads._fetch("http://example.com/a.png", mock.Mock())
+        await downloads.aclose()
+        return caught.value
+
+    error = asyncio.run(main())
+    assert (error.status, error.headers) == (500, {"retry-after": "1"})
+    assert reported == [FILES]
+    assert (
+        error.message
+        == "This server has run out of file descriptors, so it can't download a file. Try again in 1 s."
+    )
+
+
+@pytest.fixture
+def served(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Running]:
+    with Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _without_files(server: Running) -> Iterator[None]:
+    """The process can open nothing more; what is open goes on."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("limits of other processes can't be set here")
+    limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def _lines(server: Running) -> list[str]:
+    return re.findall(r"resource (?:nearly )?used up.*", server.log.read_text())
+
+
+@pytest.mark.parametrize("body", [REQUEST, REQUEST | {"stream": True}], ids=["whole", "stream"])
+def test_requests_fail_clearly_and_the_upstream_is_not_blamed(
+    served: Running, upstream: ScriptedUpstream, body: dict[str, Any]
+) -> None:
+    url = f"{served.address}/v1/messages"
+    with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
+        assert client.get(f"{served.address}/health").status_code == 200
+        with _without_files(served):
+            for _ in range(6):
+                response = client.post(url, json=body)
+                assert (response.status_code, response.headers["retry-after"]) == (500, "1")
+                assert (
+                    "This server has run out of file descriptors"
+                    in response.json()["error"]["message"]
+                )
+        upstream.then(
+            streams(text_chunks("Hello")) if "stream" in body else answers(completion("Hello"))
+        )
+        assert "Hello" in client.post(url, json=body).text
+        metrics = client.get(f"{served.address}/metrics").text
+    assert re.search(r'upstream_breaker_state\{state="closed",upstream="[^"]+"\} 1.0', metrics)
+    assert "anthropic_proxy_upstream_errors_total{" not in metrics
+    assert len(_lines(served)) == 1
+    assert "Traceback" not in served.log.read_text()
+
+
+def test_connections_that_can_not_be_accepted_are_logged(served: Running) -> None:
+    with _without_files(served):
+        port = int(served.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), DEADLINE):
+            until(lambda: _lines(served), "it is logged")
+    assert (
+        httpx.get(f"{served.address}/health", trust_env=False, timeout=DEADLINE).status_code == 200
+    )
+    assert len(_lines(served)) == 1

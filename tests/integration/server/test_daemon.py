@@ -1,0 +1,356 @@
+"""The background server: what `--daemon`, `status` and `stop` promise, with real processes and real signals."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from anthropic_proxy.cli.main import main
+from anthropic_proxy.server import daemon
+from anthropic_proxy.server.daemon import DaemonError, PidFile, Status
+from tests.support.running_command import REQUEST, Command, refuses_connections, until
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    """The command; a server that it left in the background is ended."""
+    command = Command(tmp_path)
+    yield command
+    running = daemon.status(command.pid_file).running
+    if running is not None:
+        os.kill(running, signal.SIGKILL)
+        until(lambda: daemon.status(command.pid_file).running is None, "the server is gone")
+
+
+@contextlib.contextmanager
+def _waiting_process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives until something is written to it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    """The PID of a living process that is none of ours; it must live on."""
+    with _waiting_process() as process:
+        yield process.pid
+        process.communicate(b"\n", DEADLINE)
+        assert process.returncode == 0, "it was killed"
+
+
+def _start(command: Command, upstream: ScriptedUpstream) -> str:
+    """A started server's address."""
+    done = _daemon(command, upstream.url)
+    assert done.returncode == 0, done.stderr
+    address, pid_file, log_file = re.fullmatch(
+        r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n", done.stdout
+    ).groups()
+    assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
+    return address
+
+
+def _daemon(command: Command, upstream: str, port: int = 0) -> subprocess.CompletedProcess[str]:
+    options = ("--host", "127.0.0.1", "-p", str(port), "--pid-file", str(command.pid_file))
+    return command.run("--daemon", *options, UPSTREAM_BASE_URL=upstream)
+
+
+def _run(command: Command, subcommand: str) -> tuple[int, str, str]:
+    done = command.run(subcommand, "--pid-file", str(command.pid_file))
+    return done.returncode, done.stdout, done.stderr
+
+
+def _log(command: Command) -> Path:
+    """The default place of the log, for a user with this home."""
+    return command.home / ".local" / "state" / "anthropic-proxy" / "anthropic-proxy.log"
+
+
+def _pid(command: Command) -> int:
+    return int(command.pid_file.read_text())
+
+
+def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None:
+    address = _start(command, upstream)
+    upstream.then(answers(completion("Hello there")))
+    answer = httpx.post(f"{address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False)
+    assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
+    pid = _pid(command)
+    assert os.getsid(pid) not in (pid, os.getsid(0)), "it is not detached"
+    code, shown, _ = _run(command, "status")
+    assert (code, re.sub(r"for: \S+ s\n", "for: 1 s\n", shown).splitlines()) == (
+        0,
+        [
+            f"✓ Daemon is running (PID: {pid})",
+            f"  PID file: {command.pid_file}",
+            f"  Listening on: {address}",
+            f"  Upstream: {upstream.url}/v1",
+            "  Running for: 1 s",
+            f"  Log file: {_log(command)}",
+        ],
+    )
+    assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
+    assert not command.pid_file.exists()
+    assert refuses_connections(address)
+    assert _run(command, "status") == (
+        1,
+        "",
+        f"✗ Daemon is not running\n  PID file not found: {command.pid_file}\n",
+    )
+
+
+def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
+    address = _start(command, upstream)
+    pid = _pid(command)
+    second = _daemon(command, upstream.url)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert (
+        second.stderr.splitlines()[-1]
+        == f"✗ Daemon is already running (PID: {pid}) with PID file {command.pid_file}"
+    )
+    assert _pid(command) == pid
+    assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
+
+
+def test_the_log_is_continued(command: Command, upstream: ScriptedUpstream) -> None:
+    addresses = []
+    for _ in range(2):
+        addresses.append(_start(command, upstream))
+        pid = _pid(command)
+        assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
+    log = _log(command).read_text(errors="replace")
+    first, second = (log.rindex(f"address={address} ") for address in addresses)
+    assert first < log.index(" stopping", first) < second < log.index(" stopping", second)
+
+
+def test_an_address_in_use(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = _daemon(command, "http://localhost:1", port)
+    reason = f"✗ can't listen on 127.0.0.1:{port}: Address already in use"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(reason)
+    assert not command.pid_file.exists()
+    assert reason in _log(command).read_text(errors="replace")
+
+
+def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    address = _start(command, upstream)
+    with (
+        httpx.stream(
+            "POST", f"{address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False
+        ) as answer,
+        command.popen("stop", "--pid-file", str(command.pid_file)) as stop,
+    ):
+        lines = answer.iter_lines()
+        before = next(line for line in lines if "text_delta" in line)
+        until(lambda: refuses_connections(address), "the server has seen the signal")
+        assert stop.poll() is None
+        assert command.pid_file.exists()
+        pause.go.set()
+        after = list(lines)
+        assert stop.wait(DEADLINE) == 0
+    assert '"text":"Hel"' in before
+    assert any('"text":"lo"' in line for line in after)
+    assert [line for line in after if line.startswith("event: ")][-1] == "event: message_stop"
+    assert not command.pid_file.exists()
+
+
+def test_after_a_crash(command: Command, upstream: ScriptedUpstream) -> None:
+    _start(command, upstream)
+    crashed = _pid(command)
+    os.kill(crashed, signal.SIGKILL)
+    until(lambda: daemon.status(command.pid_file).stale == crashed, "the lock is gone")
+    address = _start(command, upstream)
+    assert _pid(command) != crashed
+    assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
+
+
+@pytest.mark.parametrize("subcommand", ["status", "stop"])
+def test_the_number_of_a_foreign_process(command: Command, foreign: int, subcommand: str) -> None:
+    command.pid_file.write_text(f"{foreign}\n")
+    told = f"✗ Daemon is not running\n  Stale PID file found: {command.pid_file} (PID: {foreign})\n"
+    assert _run(command, subcommand) == (1, "", told)
+
+
+def test_a_start_over_the_number_of_a_foreign_process(
+    command: Command, upstream: ScriptedUpstream, foreign: int
+) -> None:
+    command.pid_file.write_text(f"{foreign}\n# and more than a PID takes\n")
+    _start(command, upstream)
+    pid = _pid(command)
+    assert pid != foreign
+    assert _run(command, "stop")[:2] == (0, f"✓ Daemon stopped (PID: {pid})\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        pytest.param(None, Status(), id="missing"),
+        pytest.param(b"123456\n", Status(stale=123456), id="stale"),
+        pytest.param(b"  7", Status(stale=7), id="stale-among-spaces"),
+        pytest.param(b"1" * 100, Status(stale=int("1" * 64)), id="stale-and-too-large"),
+        pytest.param(b"", Status(invalid=""), id="empty"),
+        pytest.param(b"abc\n", Status(invalid="abc"), id="text"),
+        pytest.param(b"0\n", Status(invalid="0"), id="zero"),
+        pytest.param(b"-1\n", Status(invalid="-1"), id="negative"),
+        pytest.param(b"12 34\n", Status(invalid="12 34"), id="two-numbers"),
+        pytest.param(b"\xff\n", Status(invalid="\ufffd"), id="no-text"),
+    ],
+)
+def test_what_a_file_says(tmp_path: Path, content: bytes | None, found: Status) -> None:
+    path = tmp_path / "proxy.pid"
+    if content is not None:
+        path.write_bytes(content)
+    assert daemon.status(path) == found
+
+
+@pytest.mark.parametrize("subcommand", ["status", "stop"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(None, "✗ Daemon is not running\n  PID file not found: {path}\n", id="missing"),
+        pytest.param(
+            "99999999",
+            "✗ Daemon is not running\n  Stale PID file found: {path} (PID: 99999999)\n",
+            id="stale",
+        ),
+        pytest.param(
+            "abc\n",
+            "✗ Daemon is not running\n  Invalid PID in file: {path} ('abc')\n",
+            id="invalid",
+        ),
+        pytest.param("link", "✗ can't open {path}: Too many levels of symbolic links\n", id="link"),
+    ],
+)
+def test_files_are_told_apart(
+    tmp_path: Path, content: str | None, told: str, subcommand: str
+) -> None:
+    path = tmp_path / "proxy.pid"
+    if content == "link":
+        path.symlink_to(tmp_path / "target")
+        path.write_text("123456")  # through the link
+    elif content is not None:
+        path.write_text(content)
+    done = CliRunner().invoke(main, [subcommand, "--pid-file", str(path)])
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", told.format(path=path))
+    if content == "abc\n":
+        assert path.read_text() == content
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "proxy.pid"
+    target.write_text("7")
+    link.symlink_to(target)
+    for use in (daemon.status, PidFile.acquire):
+        with pytest.raises(DaemonError, match="can't open"):
+            use(link)
+    assert target.read_text() == "7"
+
+
+def test_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.pid"
+    path.write_text("123456789")
+    held = PidFile.acquire(path)
+    held.write(42)
+    assert path.read_text() == "42\n"
+    assert daemon.status(path) == Status(running=42)
+    with pytest.raises(
+        DaemonError,
+        match=rf"^Daemon is already running \(PID: 42\) with PID file {re.escape(str(path))}$",
+    ):
+        PidFile.acquire(path)
+    held.release()
+    assert daemon.status(path) == Status()
+    PidFile.acquire(path).release()
+
+
+def test_a_file_that_is_removed_while_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ends between our opening of its file and our locking takes the file away."""
+    path = tmp_path / "proxy.pid"
+    lock = daemon._lock
+
+    def lock_of_a_removed_file(descriptor: int, kind: int) -> bool:
+        path.unlink()
+        monkeypatch.setattr(daemon, "_lock", lock)
+        return lock(descriptor, kind)
+
+    monkeypatch.setattr(daemon, "_lock", lock_of_a_removed_file)
+    held = PidFile.acquire(path)
+    held.write(42)
+    assert daemon.status(path) == Status(running=42)
+    held.release()
+
+
+def test_a_look_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks holds the lock for a moment; a start tries again."""
+    path = tmp_path / "proxy.pid"
+    lock, tries = daemon._lock, iter([False, False])
+    monkeypatch.setattr(
+        daemon, "_lock", lambda descriptor, kind: next(tries, True) and lock(descriptor, kind)
+    )
+    PidFile.acquire(path).release()
+
+
+def test_a_file_that_goes_while_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    assert daemon.status(tmp_path / "gone.pid") == Status()
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_pid_file(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.pid"
+    with pytest.raises(DaemonError, match="can't open"):
+        daemon.start(lambda _: None, path, tmp_path / "no" / "such.log")
+    assert not path.exists()
+
+
+def test_the_pid_file_may_be_named_before_the_command(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    _start(command, upstream)
+    before = command.run("--pid-file", str(command.home / "proxy.pid"), "status")
+    assert before.returncode == 0
+    assert f"(PID: {_pid(command)})" in before.stdout
+
+
+def test_stop_gives_up_at_last(tmp_path: Path) -> None:
+    held = PidFile.acquire(tmp_path / "proxy.pid")
+    with _waiting_process() as process:
+        held.write(process.pid)
+        with pytest.raises(
+            DaemonError,
+            match=rf"^Daemon \(PID: {process.pid}\) is still finishing open requests after 0 s$",
+        ):
+            daemon.stop(held.path, process.pid, 0)
+        assert process.wait(DEADLINE) == -signal.SIGTERM
+    with pytest.raises(
+        DaemonError, match=rf"^Failed to stop daemon \(PID: {process.pid}\): No such process$"
+    ):
+        daemon.stop(held.path, process.pid, 0)
+    held.release()

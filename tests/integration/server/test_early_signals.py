@@ -1,0 +1,151 @@
+"""Signals that come while the server starts. It is held there by its configuration file, a pipe that nobody writes yet."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import httpx
+import pytest
+
+from anthropic_proxy.server import early_signals
+from anthropic_proxy.server.early_signals import HeldHangup
+from tests.support.running_command import Command, until
+from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream
+
+
+@dataclass(frozen=True)
+class _Starting:
+    """A server that waits for its configuration: `go_on` gives it."""
+
+    process: "Popen[bytes]"
+    log: Path
+    _pipe: int
+    _path: Path
+    _text: str
+
+    def close(self) -> None:
+        """Give it an empty configuration."""
+        os.close(self._pipe)
+
+    def go_on(self) -> None:
+        # The file is read again later; then it is an ordinary one.
+        ordinary = self._path.with_suffix(".new")
+        ordinary.write_text(self._text)
+        ordinary.rename(self._path)
+        os.write(self._pipe, self._text.encode())
+        os.close(self._pipe)
+
+
+@contextmanager
+def _starting(command: Command, text: str, **variables: str) -> Iterator[_Starting]:
+    path, log = command.home / "upstreams.yaml", command.home / "stderr.txt"
+    os.mkfifo(path)
+    with log.open("wb") as stderr:
+        process = command.popen(
+            "-p", "0", "--host", "127.0.0.1", stderr=stderr, CONFIG_FILE=str(path), **variables
+        )
+    try:
+        # Returns when the server has opened it to read.
+        yield _Starting(process, log, os.open(path, os.O_WRONLY), path, text)
+    finally:
+        process.kill()
+        process.wait(DEADLINE)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def config(upstream: ScriptedUpstream) -> str:
+    return f"upstreams: {{a: {{url: '{upstream.url}', key: k, dialect: generic}}}}"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reload_is_done_once_the_server_runs(command: Command, config: str, workers: str) -> None:
+    with _starting(command, config, WORKERS=workers, RELOAD_INTERVAL="0") as server:
+        server.process.send_signal(signal.SIGHUP)
+        server.go_on()
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            "it is read again",
+        )
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+
+
+def test_without_a_signal_nothing_is_read_again(command: Command, config: str) -> None:
+    with _starting(command, config, RELOAD_INTERVAL="0") as server:
+        server.go_on()
+        until(lambda: "listening" in server.log.read_text(), "it listens")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+        assert "configuration reloaded" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_end_before_it_has_begun(command: Command, config: str, workers: str) -> None:
+    with _starting(command, config, WORKERS=workers) as server:
+        server.process.send_signal(signal.SIGTERM)
+        # The signal may come just before the read of the pipe begins, and is handled when it returns then.
+        server.close()
+        assert server.process.wait(DEADLINE) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_workers_outlive_a_hangup_of_the_terminal(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    """A terminal sends the signal to all processes."""
+    with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2", HOST="127.0.0.1") as server:
+        children = (
+            Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+            .read_text()
+            .split()
+        )
+        assert len(children) == 2
+        for child in children:
+            os.kill(int(child), signal.SIGHUP)
+        os.kill(server.process.pid, signal.SIGHUP)
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2, "both have read it"
+        )
+        assert httpx.get(f"{server.address}/health", trust_env=False).text == "OK"
+        assert "worker died" not in server.end()[1]
+
+
+def test_commands_under_nohup_ignore_hangups() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+    try:
+        early_signals.hold()
+        early_signals.release()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_handlers() -> None:
+    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
+    try:
+        early_signals.hold()
+        held = HeldHangup()
+        assert not held.came
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+        early_signals.release()
+        assert (held.came, ended.value.code) == (True, 0)
+        assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == [
+            signal.SIG_DFL
+        ] * 2
+        early_signals.release()
+        assert not HeldHangup().came
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)

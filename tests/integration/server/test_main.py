@@ -1,0 +1,348 @@
+"""The protocols that the server serves. See test_drain.py for how it ends, and integration/cli for the command."""
+
+import contextlib
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from anthropic_proxy.server import hypercorn_protocols
+from anthropic_proxy.server.main import loop_factory
+from tests.support.raw_client import exchange
+from tests.support.running_command import REQUEST, until
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture
+def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
+    """Settings with a certificate of the authority for 127.0.0.1."""
+    return _written(authority, tmp_path)
+
+
+def _written(authority: trustme.CA, directory: Path) -> dict[str, Path]:
+    issued = authority.issue_cert("127.0.0.1")
+    files = {"TLS_CERT_FILE": directory / "tls.crt", "TLS_KEY_FILE": directory / "tls.key"}
+    files["TLS_CERT_FILE"].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(files["TLS_KEY_FILE"]))
+    return files
+
+
+def _trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_the_loop_is_uvloop() -> None:
+    factory = loop_factory()
+    assert factory is not None
+    loop = factory()
+    assert type(loop).__module__ == "uvloop"
+    loop.close()
+
+
+def test_an_idle_connection_does_not_hold_up_the_end(upstream: ScriptedUpstream) -> None:
+    with httpx.Client(trust_env=False) as client:
+        with running_proxy(upstream.url) as proxy:
+            assert client.get(f"{proxy}/health").text == "OK"
+        with pytest.raises(httpx.ConnectError):
+            client.get(f"{proxy}/health")
+
+
+@pytest.mark.parametrize("http2", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_clear_text(upstream: ScriptedUpstream, host: str, *, http2: bool) -> None:
+    with (
+        running_proxy(upstream.url, HOST=host) as proxy,
+        httpx.Client(http1=not http2, http2=http2, trust_env=False) as client,
+    ):
+        _answered_in_both_ways(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
+
+
+@pytest.mark.parametrize("http2", [True, False])
+def test_tls(
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], *, http2: bool
+) -> None:
+    with (
+        running_proxy(upstream.url, **tls) as proxy,
+        httpx.Client(http2=http2, verify=_trusting(authority), trust_env=False) as client,
+    ):
+        assert proxy.startswith("https://")
+        _answered_in_both_ways(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
+
+
+def _answered_in_both_ways(
+    upstream: ScriptedUpstream, client: httpx.Client, proxy: str, version: str
+) -> None:
+    upstream.then(answers(completion("Hello")), streams(text_chunks("Hel", "lo")))
+    whole = client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
+    assert (whole.http_version, whole.json()["content"]) == (
+        version,
+        [{"type": "text", "text": "Hello"}],
+    )
+    streamed = client.post(
+        f"{proxy}/v1/messages", json=REQUEST | {"stream": True}, timeout=DEADLINE
+    )
+    assert (streamed.http_version, streamed.text.count("event: message_stop")) == (version, 1)
+
+
+def test_clear_text_to_a_tls_port(
+    upstream: ScriptedUpstream,
+    authority: trustme.CA,
+    tls: dict[str, Path],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The log says so once: a front proxy that does not connect by HTTPS answers 502, and says nothing of the reason."""
+    with running_proxy(upstream.url, **tls) as proxy:
+        for method in ("GET", "POST", "HEAD"):
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.request(method, proxy.replace("https:", "http:"), trust_env=False)
+        assert (
+            httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False).text == "OK"
+        )
+    logged = "".join(capfd.readouterr())
+    assert logged.count("plain HTTP request on the TLS port rejected") == 1
+    assert "this port takes HTTPS only" in logged
+
+
+def test_other_bytes_to_a_tls_port(
+    upstream: ScriptedUpstream, tls: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running_proxy(upstream.url, **tls) as proxy:
+        for sent in (b"\x00" * 64, b"HELLO\r\n\r\n", b"GET"):
+            assert exchange(proxy, sent)[:5] != b"HTTP/"
+    assert "TLS port" not in "".join(capfd.readouterr())
+
+
+def test_clients_must_show_a_certificate(
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with running_proxy(upstream.url, TLS_CLIENT_CA_FILE=tmp_path / "ca.pem", **tls) as proxy:
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False)
+        foreign = _trusting(authority)
+        trustme.CA().issue_cert("somebody@example.com").configure_cert(foreign)
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            httpx.get(f"{proxy}/health", verify=foreign, trust_env=False)
+        known = _trusting(authority)
+        authority.issue_cert("client@example.com").configure_cert(known)
+        assert httpx.get(f"{proxy}/health", verify=known, trust_env=False).text == "OK"
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path]
+) -> None:
+    with running_proxy(upstream.url, RELOAD_INTERVAL=0.01, **tls) as proxy:
+        before = _shown(proxy)
+        tls["TLS_KEY_FILE"].write_text("half of it")
+        assert _shown(proxy) == before
+        _written(authority, tls["TLS_KEY_FILE"].parent)
+        until(lambda: _shown(proxy) != before, "the new certificate is shown")
+
+
+def _shown(proxy: str) -> str:
+    host, port = proxy.removeprefix("https://").split(":")
+    return ssl.get_server_certificate((host, int(port)), timeout=DEADLINE)
+
+
+def test_a_unix_socket(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    path = tmp_path / "proxy.sock"
+    with running_proxy(upstream.url, UNIX_SOCKET=path) as proxy:
+        assert proxy == f"unix:{path}"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            _answered_in_both_ways(upstream, client, "http://localhost", "HTTP/1.1")
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.parametrize(
+    ("option", "version"),
+    [("--http2-prior-knowledge", "2"), ("--http2", "2"), ("--http1.1", "1.1")],
+    ids=str,
+)
+def test_curl(proxy: str, option: str, version: str) -> None:
+    """With `--http2` it asks for an upgrade of its first request."""
+    form = "%{http_version} %{http_code}"
+    command = ["curl", "-sS", "--noproxy", "*", option, "-w", form, f"{proxy}/health"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert ran.stdout == f"OK{version} 200"
+
+
+def test_more_requests_than_there_may_be(upstream: ScriptedUpstream) -> None:
+    upstream.then(streams(text_chunks("Hello")[:1], done=False))
+    with (
+        running_proxy(upstream.url, MAX_CONCURRENT_REQUESTS=1) as proxy,
+        httpx.Client(base_url=proxy, trust_env=False, timeout=DEADLINE) as client,
+        socket.create_connection(_place(proxy)) as slow,
+    ):
+        slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        until(lambda: _in_flight(client) == 2, "the slow one is there, beside the one that looks")
+        refused = client.get("/v1/nothing")
+        assert refused.status_code == 529
+        assert refused.json()["error"]["type"] == "overloaded_error"
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["request-id"] == refused.json()["request_id"]
+        assert client.get("/readyz").status_code == 200
+
+
+def _in_flight(client: httpx.Client) -> float:
+    """As the metrics have it, which are always answered."""
+    lines = client.get("/metrics").text.splitlines()
+    return next(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("anthropic_proxy_requests_in_flight ")
+    )
+
+
+def _place(proxy: str) -> tuple[str, int]:
+    host, port = proxy.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def test_a_body_that_does_not_come(upstream: ScriptedUpstream) -> None:
+    with (
+        running_proxy(upstream.url, BODY_TIMEOUT=0.05) as proxy,
+        socket.create_connection(_place(proxy), DEADLINE) as slow,
+    ):
+        slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_does_not_come(upstream: ScriptedUpstream) -> None:
+    with (
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.05) as proxy,
+        socket.create_connection(_place(proxy), DEADLINE) as slow,
+    ):
+        slow.sendall(b"GET / HTTP/1.1\r\nHost:")
+        assert slow.recv(65536) == b""
+
+
+TOO_LARGE = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n"
+
+
+def _answered_early(connection: socket.socket) -> bytes:
+    connection.sendall(TOO_LARGE)
+    received = b""
+    while read := connection.recv(65536):
+        received += read
+    return received
+
+
+def test_a_client_that_still_sends_when_it_is_answered(proxy: str) -> None:
+    """Its connection is not reset, as it would lose the response then, which it may read when it has sent everything."""
+    with socket.create_connection(_place(proxy), DEADLINE) as connection:
+        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+        for _ in range(100):
+            connection.sendall(b"x" * 65536)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_sends_on_and_on(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypercorn_protocols, "_LINGER_SECONDS", 0.05)
+    with socket.create_connection(_place(proxy), DEADLINE) as connection:
+        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionError):
+            _send_on_and_on(connection)
+
+
+def _send_on_and_on(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+_GET = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def test_the_head_of_a_later_request_has_the_same_limit(upstream: ScriptedUpstream) -> None:
+    """However long connections may be idle, as behind a load balancer."""
+    with (
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.1, KEEPALIVE_TIMEOUT=3600) as proxy,
+        socket.create_connection(_place(proxy), DEADLINE) as slow,
+    ):
+        for begin in (0, 1):
+            slow.sendall(_GET[begin:])
+            received = b""
+            while not received.endswith(b"OK"):
+                received += slow.recv(65536)
+            slow.sendall(_GET[:1])
+        sent = 1
+        with contextlib.suppress(ConnectionError):
+            while not select.select([slow], [], [], 0.01)[0] and sent < len(_GET) - 1:
+                slow.sendall(_GET[sent : sent + 1])
+                sent += 1
+            assert slow.recv(65536) == b""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("http2", [True, False])
+def test_idle_connections_outlive_the_limit_for_heads(
+    upstream: ScriptedUpstream, times: int, *, http2: bool
+) -> None:
+    """Another connection, which sends no head, is closed meanwhile."""
+    with (
+        running_proxy(upstream.url, HEADER_TIMEOUT=0.1, KEEPALIVE_TIMEOUT=3600) as proxy,
+        httpx.Client(http1=not http2, http2=http2, trust_env=False, timeout=DEADLINE) as client,
+    ):
+        ports = set()
+        for _ in range(times):
+            response = client.get(f"{proxy}/livez")
+            ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            with socket.create_connection(_place(proxy), DEADLINE) as silent:
+                assert silent.recv(1) == b""
+        response = client.get(f"{proxy}/livez")
+        ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+        assert len(ports) == 1
+
+
+_BIG = {"choices": [{"index": 0, "delta": {"content": "x" * 65536}}]}
+
+
+@pytest.mark.parametrize("http2", [True, False])
+def test_a_client_that_reads_nothing_is_left(upstream: ScriptedUpstream, *, http2: bool) -> None:
+    """Its upstream is not read on meanwhile, and is left in the end."""
+    sent: dict[str, Any] = REQUEST | {"stream": True}
+    upstream.then(streams([_BIG] * 4000))
+    with (
+        running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
+        httpx.Client(http1=not http2, http2=http2, trust_env=False, timeout=DEADLINE) as client,
+        client.stream("POST", f"{proxy}/v1/messages", json=sent) as response,
+    ):
+        assert response.status_code == 200
+        assert upstream.request().gone.wait(DEADLINE)
+        if not http2:
+            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+                response.read()
+
+
+def test_headers_that_are_too_long(proxy: str) -> None:
+    ok = httpx.get(f"{proxy}/health", headers={"anthropic-beta": "x" * 60_000}, trust_env=False)
+    assert ok.status_code == 200
+    assert (
+        httpx.get(
+            f"{proxy}/health", headers={"anthropic-beta": "x" * 300_000}, trust_env=False
+        ).status_code
+        == 431
+    )

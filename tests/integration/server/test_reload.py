@@ -1,0 +1,313 @@
+"""A changed configuration, in a running server."""
+
+import asyncio
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from unittest import mock
+
+import httpx
+import pytest
+
+from anthropic_proxy.config.settings import Settings, load
+from anthropic_proxy.server import main as serve
+from anthropic_proxy.server.reload import Files, Reloader
+from tests.support.running_command import REQUEST, Command, Running, until
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    completion,
+    streams,
+    text_chunks,
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def other() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as running:
+        yield running
+
+
+def _ask(server: Running) -> str:
+    answer = httpx.post(
+        f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False
+    )
+    return str(answer.json()["content"][0]["text"])
+
+
+def _logged(server: Running, text: str) -> None:
+    until(lambda: text in server.log.read_text(), f"{text!r} is logged")
+
+
+def _env(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
+    text = "\n".join(
+        [f"UPSTREAM_BASE_URL={upstream.url}", "UPSTREAM_API_KEY=key-of-the-first-upstream", *lines]
+    )
+    (command.home / ".env").write_text(text)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal(
+    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, workers: str
+) -> None:
+    """What was begun goes on; what comes is for the new upstream."""
+    pause = Pause()
+    first, *rest = text_chunks("Hel", "lo")
+    upstream.then(streams([first, pause, *rest]))
+    other.then(*[answers(completion("from the other"))] * 8)
+    _env(command, upstream)
+    stream = REQUEST | {"stream": True}
+    with (
+        command.serving(WORKERS=workers, RELOAD_INTERVAL="0") as server,
+        httpx.stream(
+            "POST", f"{server.address}/v1/messages", json=stream, timeout=DEADLINE, trust_env=False
+        ) as begun,
+    ):
+        received = begun.iter_text()
+        next(received)
+        _env(command, other, "PORT=1")
+        server.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            "all have reloaded",
+        )
+        assert [_ask(server) for _ in range(4)] == ["from the other"] * 4
+        pause.go.set()
+        assert "event: message_stop" in "".join(received)
+        log = server.log.read_text()
+    assert "settings changed that need a restart" not in log  # the flag -p is stronger
+
+
+_LAUGHS = "a0: &a0 lol\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    "broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"]
+)
+def test_files_that_change(
+    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str
+) -> None:
+    """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
+    versions = [command.home / "one", command.home / "two", command.home / "three"]
+    texts = [
+        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}",
+        broken,
+        "",
+    ]
+    texts[2] = texts[0].replace(upstream.url, other.url)
+    for directory, text in zip(versions, texts, strict=True):
+        directory.mkdir()
+        (directory / "upstreams.yaml").write_text(text)
+        (directory / "key").write_text("canary-key")
+    data = command.home / "data"
+    upstream.then(answers(completion("one")), answers(completion("one again")))
+    other.then(answers(completion("three")), answers(completion("three again")))
+
+    def switch(directory: Path) -> None:
+        (command.home / "new").symlink_to(directory)
+        (command.home / "new").rename(data)
+
+    switch(versions[0])
+    config = str(data / "upstreams.yaml")
+    with command.serving(CONFIG_FILE=config, RELOAD_INTERVAL="0.02", HOST="127.0.0.1") as server:
+        assert _ask(server) == "one"
+        switch(versions[1])
+        _logged(server, "configuration refused")
+        assert _ask(server) == "one again"
+        ready = httpx.get(f"{server.address}/readyz", trust_env=False)
+        assert (ready.status_code, "[-]config failed" in ready.text) == (200, True)
+        switch(versions[2])
+        _logged(server, "configuration reloaded")
+        assert _ask(server) == "three"
+        (versions[2] / "key").write_text("canary-renewed")
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            "the key is read again",
+        )
+        assert _ask(server) == "three again"
+        assert "[+]config ok" in httpx.get(f"{server.address}/readyz", trust_env=False).text
+        log = server.log.read_text()
+    assert [received.headers["authorization"] for received in other.requests] == [
+        "Bearer canary-key",
+        "Bearer canary-renewed",
+    ]
+    assert "canary" not in log
+
+
+def test_not_ready_where_it_is_asked_for(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(READY_REQUIRES="config;upstream", RELOAD_INTERVAL="0") as server:
+        assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
+        (command.home / ".env").write_text("UPSTREAM_BASE_URL=ftp://nothing")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration refused")
+        assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 503
+        assert httpx.get(f"{server.address}/livez", trust_env=False).status_code == 200
+
+
+def test_what_needs_a_restart_is_told(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        _env(command, upstream, "HOST=127.0.0.9", "WORKERS=2")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration reloaded")
+        assert "settings changed that need a restart" in server.log.read_text()
+        assert "HOST, WORKERS" in server.log.read_text()
+
+
+def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
+    """The event loop goes on meanwhile: only it lets the thread end."""
+    parsing, go_on = threading.Event(), threading.Event()
+    file = tmp_path / "upstreams.yaml"
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic}}")
+    settings = load(None, {"CONFIG_FILE": str(file)})
+    ended: list[str | None] = []
+
+    def read() -> Settings:
+        parsing.set()
+        assert go_on.wait(DEADLINE)
+        return settings
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def on_end(refused: str | None) -> None:
+            ended.append(refused)
+            done.set()
+
+        reloader = Reloader(read, mock.AsyncMock(), mock.Mock())
+        reloader.wanted.set()
+        running = asyncio.create_task(reloader.run(settings, Files(), on_end))
+        assert await asyncio.to_thread(parsing.wait, DEADLINE)
+        go_on.set()
+        await asyncio.wait_for(done.wait(), DEADLINE)
+        running.cancel()
+
+    asyncio.run(main())
+    assert ended == [None]
+
+
+def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic, key_file: key}}")
+    (tmp_path / "key").write_text("secret")
+    (tmp_path / "keys.json").write_text('{"keys": []}')
+    settings = load(
+        None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")}
+    )
+    read: dict[str, int] = {}
+
+    class Noting(Files):
+        def read(self, path: PurePath) -> str:
+            read[path.name] = threading.get_ident()
+            return super().read(path)
+
+    known, _ = asyncio.run(serve._read_upstreams_and_keys(settings, Noting()))
+    assert [endpoint.name for endpoint in known.endpoints] == ["a"]
+    assert set(read) == {"upstreams.yaml", "key", "keys.json"}
+    assert threading.get_ident() not in read.values()
+
+
+def test_files(tmp_path: Path) -> None:
+    here, missing, later = tmp_path / "here", tmp_path / "missing", tmp_path / "later"
+    here.write_text("text")
+    files = Files()
+    assert files.read(here) == "text"
+    files.note([missing, later, None])
+    assert files.paths == [here, missing, later]
+    assert not files.changed()
+    later.write_text("")
+    assert files.changed()
+    files.note([later])
+    assert not files.changed()
+    shutil.copy2(here, tmp_path / "copy")
+    (tmp_path / "copy").rename(here)
+    assert files.changed(), "the same times and size, but another file"
+
+
+def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
+    """A key is revoked without a restart, and a broken file revokes none."""
+    path = command.home / "keys.json"
+    alice = command.run("keys", "create", "alice", PROXY_API_KEYS_FILE=str(path)).stdout.strip()
+    _env(command, upstream, f"PROXY_API_KEYS_FILE={path}")
+
+    def status(server: Running) -> int:
+        return httpx.get(
+            f"{server.address}/v1/none", headers={"x-api-key": alice}, trust_env=False
+        ).status_code
+
+    with command.serving(RELOAD_INTERVAL="0.05", HOST="::") as server:
+        assert status(server) == 404
+        good = path.read_bytes()
+        path.write_text("{")
+        _logged(server, "configuration refused")
+        assert status(server) == 404
+        path.write_bytes(good)
+        assert command.run("keys", "revoke", "alice").returncode == 0
+        until(lambda: status(server) == 401, "the key is revoked")
+        assert "server open to other hosts without keys" not in server.log.read_text()
+
+
+def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(HOST="::") as server:
+        _logged(server, "server open to other hosts without keys")
+    with command.serving(HOST="127.0.0.1") as server:
+        _, log = server.end()
+        assert "server open to other hosts" not in log
+
+
+def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
+    """Also its metrics. Keys would open it, which takes a restart."""
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert "http://127.0.0.1:" in next(
+            line for line in server.log.read_text().splitlines() if "/metrics" in line
+        )
+        _logged(server, "server open to this host only")
+        _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "settings changed that need a restart")
+        assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
+    with command.serving() as server:
+        assert server.address.startswith("http://0.0.0.0:")
+        assert "only this machine" not in server.end()[1]
+
+
+def test_the_last_key_does_not_go_where_all_addresses_are_served(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    key = "PROXY_API_KEYS=a-key-that-is-long-enough"
+    _env(command, upstream, key)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        address = server.address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as it is logged
+        _env(command, upstream)
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "listens on all addresses since its start")
+        assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401
+        _env(command, upstream, "HOST=0.0.0.0")
+        server.process.send_signal(signal.SIGHUP)
+        _logged(server, "configuration reloaded")
+    _env(command, upstream)
+    with command.serving(RELOAD_INTERVAL="0") as server:
+        _env(command, upstream, key)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.log.read_text().count("configuration reloaded") == 1, "it has a key")
+        _env(command, upstream)
+        server.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            "it has none, as at its start",
+        )

@@ -1,0 +1,383 @@
+"""What upstreams do to requests on the wire, over real sockets: which failure is told, and what is sent again."""
+
+import asyncio
+import gzip
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.routing.upstream import Timeouts
+from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
+from tests.integration.api.test_messages import REQUEST, STREAM, events_of, post
+from tests.support.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
+from tests.support.running_proxy import running_proxy
+from tests.support.scripted_upstream import (
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    streams,
+    text_chunks,
+)
+
+SLOW = Timeouts(connect=20, first_byte=20, idle=20)
+SILENCE = 0.01
+NAME = "up:1"
+
+
+def run(
+    work: Callable[[RawServer, Upstream], Awaitable[Any]], *scripts: list[Any], scheme: str = "http"
+) -> Any:
+    async def main() -> Any:
+        upstream = Upstream()
+        async with RawServer(scripts).running(scheme) as server:
+            try:
+                return await work(server, upstream)
+            finally:
+                await upstream.aclose()
+
+    return asyncio.run(main())
+
+
+async def exchange(
+    server: RawServer, upstream: Upstream, timeouts: Timeouts, payload: bytes = b"{}"
+) -> list[bytes]:
+    """What is read of an answer, with b"" for silence."""
+    reply = await upstream.post(server.url, payload, {}, timeouts, NAME)
+    try:
+        return await reads_of(reply, server)
+    finally:
+        await reply.aclose()
+
+
+async def reads_of(reply: Reply, server: RawServer) -> list[bytes]:
+    loop, reads = asyncio.get_running_loop(), []
+    while (received := await reply.next_read(loop.time() + SILENCE)) is not None:
+        reads.append(received)
+        if received:
+            server.go()
+    return reads
+
+
+def test_a_closed_reply_is_at_its_end() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> bytes | None:
+        reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
+        await reply.aclose()
+        return await reply.next_read()
+
+    assert run(work, [READ, CHUNKED, b"2\r\nok\r\n", STALL]) is None
+
+
+BROKE = (500, "broke the connection before the answer was complete")
+CLOSED = (500, f"{BROKE[1]}; if its port takes TLS, the address has to begin with https://")
+
+FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
+    "closed before the head": ([READ], SLOW, "head", *CLOSED),
+    "reset before the head": ([READ, RESET], SLOW, "head", *CLOSED),
+    "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
+    "no HTTP": (
+        [READ, b"\x16\x03\x01 hello\r\n\r\n"],
+        SLOW,
+        "head",
+        500,
+        "sent something that is no HTTP answer",
+    ),
+    "silent before the head": (
+        [READ, STALL],
+        Timeouts(first_byte=0.05),
+        "head",
+        504,
+        "did not begin to answer within 0.05 s",
+    ),
+    "half a head and silent": (
+        [READ, b"HTTP/1.1 200", STALL],
+        Timeouts(first_byte=0.05),
+        "head",
+        504,
+        "did not begin to answer within 0.05 s",
+    ),
+    "reset after the head": ([READ, CHUNKED, b"2\r\nok\r\n", NEXT, RESET], SLOW, "body", *BROKE),
+    "half a chunk": ([READ, CHUNKED, b"9\r\nok"], SLOW, "body", *BROKE),
+    "less than announced": (
+        [READ, HEAD, b"content-length: 9\r\n\r\n", b"ok"],
+        SLOW,
+        "body",
+        *BROKE,
+    ),
+    "no chunk": ([READ, CHUNKED, b"2\r\nok\r\n", NEXT, b"zz\r\n", STALL], SLOW, "body", *BROKE),
+    "silent in the body": (
+        [READ, CHUNKED, b"2\r\nok\r\n", STALL],
+        Timeouts(idle=0.3),
+        "body",
+        504,
+        "sent nothing more of its answer within 0.3 s",
+    ),
+    "silent in all": (
+        [READ, CHUNKED, b"2\r\nok\r\n", STALL],
+        Timeouts(total=0.1),
+        "body",
+        504,
+        "did not complete its answer within 0.1 s",
+    ),
+    "never silent and never done": (
+        [READ, CHUNKED, b"1\r\nx\r\n", *[NEXT, b"1\r\nx\r\n"] * 100_000],
+        Timeouts(total=0.1),
+        "body",
+        504,
+        "did not complete its answer within 0.1 s",
+    ),
+    "silent before the head, limited as a whole": (
+        [READ, STALL],
+        Timeouts(total=0.05),
+        "head",
+        504,
+        "did not complete its answer within 0.05 s",
+    ),
+    "a body of which nothing is read": (
+        [STALL],
+        Timeouts(first_byte=0.05),
+        "head",
+        504,
+        "did not begin to answer within 0.05 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(fault: str) -> None:
+    script, timeouts, phase, status, text = FAULTS[fault]
+    payload = b"x" * 20_000_000 if fault.startswith("a body") else b"{}"
+
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        with pytest.raises(UpstreamError) as caught:
+            await exchange(server, upstream, timeouts, payload)
+        assert (caught.value.phase, caught.value.status) == (phase, status)
+        assert caught.value.message == f"The upstream {NAME} {text}"
+        assert server.connections == 1, "sent again"
+
+    run(work, script)
+
+
+def test_refused() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            server.url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+            with pytest.raises(UpstreamError, match="refuses connections") as caught:
+                await exchange(server, upstream, SLOW)
+        assert (caught.value.phase, caught.value.status) == ("connect", 500)
+
+    run(work)
+
+
+def test_a_connection_that_is_not_accepted() -> None:
+    """A TLS handshake without an answer."""
+
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        with pytest.raises(
+            UpstreamError, match=r"did not accept a connection within 0\.05 s"
+        ) as caught:
+            await exchange(server, upstream, Timeouts(connect=0.05))
+        assert (caught.value.phase, caught.value.status) == ("connect", 504)
+
+    run(work, [STALL], scheme="https")
+
+
+def test_silence_is_no_failure() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+        reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
+        loop = asyncio.get_running_loop()
+        reads = [await reply.next_read(loop.time() + SILENCE) for _ in range(3)]
+        server.go()
+        reads += await reads_of(reply, server)
+        await reply.aclose()
+        return [read for read in reads if read is not None]
+
+    reads = run(work, [READ, CHUNKED, NEXT, b"2\r\nok\r\n0\r\n\r\n"])
+    assert reads[:3] == [b""] * 3
+    assert b"".join(reads) == b"ok"
+
+
+def test_one_byte_at_a_time() -> None:
+    body = b"data: {}\n\n"
+    steps = [step for byte in body for step in (b"1\r\n%c\r\n" % byte, NEXT)]
+
+    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+        return await exchange(server, upstream, SLOW)
+
+    reads = [read for read in run(work, [READ, CHUNKED, *steps, b"0\r\n\r\n"]) if read]
+    assert reads == [bytes([byte]) for byte in body]
+
+
+def test_a_compressed_body_is_read_all_the_same() -> None:
+    packed = gzip.compress(b"data: {}\n\n")
+    head = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+
+    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+        return await exchange(server, upstream, SLOW)
+
+    assert b"".join(run(work, [READ, head, packed])) == b"data: {}\n\n"
+
+
+def test_an_answer_before_the_request_is_read() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> int:
+        reply = await upstream.post(server.url, b"x" * 20_000_000, {}, SLOW, NAME)
+        await reply.aclose()
+        return reply.status
+
+    assert run(work, [b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n", STALL]) == 413
+
+
+@pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
+def test_a_reused_connection_that_ends_is_replaced(end: list[Any]) -> None:
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        for _ in range(2):
+            assert b"".join(await exchange(server, upstream, SLOW)) == b"{}"
+        assert (server.connections, server.requests) == (2, 3)
+
+    run(work, [READ, WHOLE, READ, *end], [READ, WHOLE, STALL])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([READ, WHOLE, READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], [READ, WHOLE]),
+        ([READ, WHOLE, READ, CHUNKED], [READ, WHOLE]),
+    ],
+    ids=["in the head", "in the body"],
+)
+def test_a_reused_connection_that_has_begun_to_answer_is_not(
+    first: list[Any], second: list[Any]
+) -> None:
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        await exchange(server, upstream, SLOW)
+        with pytest.raises(UpstreamError, match="broke the connection"):
+            await exchange(server, upstream, SLOW)
+        assert (server.connections, server.requests) == (1, 2)
+
+    run(work, first, second)
+
+
+def test_a_request_is_not_sent_again_for_ever() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        await exchange(server, upstream, SLOW)
+        with pytest.raises(UpstreamError, match="broke the connection") as caught:
+            await exchange(server, upstream, SLOW)
+        assert caught.value.phase == "head"
+        assert (server.connections, server.requests) == (2, 3)
+
+    run(work, [READ, WHOLE, READ], [READ])
+
+
+def test_a_silent_reused_connection_is_not_replaced() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> None:
+        await exchange(server, upstream, SLOW)
+        with pytest.raises(UpstreamError, match="did not begin to answer"):
+            await exchange(server, upstream, Timeouts(first_byte=0.05))
+        assert (server.connections, server.requests) == (1, 2)
+
+    run(work, [READ, WHOLE, READ, STALL])
+
+
+def test_a_read_that_was_cancelled_loses_nothing() -> None:
+    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+        reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
+        reading = asyncio.ensure_future(reply.next_read())
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+        assert reading.cancelled()
+        server.go()
+        reads = await reads_of(reply, server)
+        await reply.aclose()
+        return reads
+
+    assert b"".join(run(work, [READ, CHUNKED, NEXT, b"2\r\nok\r\n0\r\n\r\n"])) == b"ok"
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"retry-after": "3"}, "3"),
+        (
+            {
+                "retry-after": "Sun, 22 Nov 2026 10:00:30 GMT",
+                "date": "Sun, 22 Nov 2026 10:00:00 GMT",
+            },
+            "30",
+        ),
+        ({"retry-after-ms": "1500"}, "1.5"),
+        ({"retry-after": "99999999999999999999"}, "60"),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_when_to_ask_again(
+    proxy: str,
+    upstream: ScriptedUpstream,
+    said: dict[str, str],
+    told: str | None,
+    body: dict[str, Any],
+) -> None:
+    upstream.then(answers({"error": {"message": "slow down"}}, 429, said))
+    response = post(proxy, body)
+    assert (response.status_code, response.headers.get("retry-after")) == (429, told)
+    assert response.json()["error"] == {"type": "rate_limit_error", "message": "slow down"}
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+def test_a_gateway_without_json(
+    proxy: str, upstream: ScriptedUpstream, body: dict[str, Any]
+) -> None:
+    upstream.then(
+        answers(
+            b"<html><body><h1>502 Bad Gateway</h1></body></html>",
+            502,
+            {"content-type": "text/html"},
+        )
+    )
+    response = post(proxy, body)
+    assert response.status_code == 500
+    assert response.json()["error"]["message"].endswith("answered 502 without a reason")
+
+
+def test_a_stream_that_falls_silent(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translated, "SILENCE", 0.01)
+    pause = Pause()
+    upstream.then(streams([text_chunks("one")[0], pause]))
+    with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
+        events = events_of(post(proxy, STREAM).text)
+    pause.go.set()
+    assert [event["type"] for event in events[-2:]] == ["ping", "error"]
+    assert events[-1]["error"]["type"] == "timeout_error"
+    assert events[-1]["error"]["message"].endswith("sent nothing more of its answer within 0.3 s")
+
+
+def test_a_stream_that_stays_silent_from_its_beginning(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE", 0.01)
+    pause = Pause()
+    upstream.then(streams([pause]))
+    with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
+        kinds = [event["type"] for event in events_of(post(proxy, STREAM).text)]
+    pause.go.set()
+    assert (kinds[:2], kinds[-1]) == (["message_start", "ping"], "error")
+    assert kinds.count("ping") > 1
+
+
+def test_an_upstream_that_is_too_slow_to_begin(upstream: ScriptedUpstream) -> None:
+    pause = Pause()
+    upstream.then(Script(None, [pause]))
+    with running_proxy(upstream.url, UPSTREAM_FIRST_BYTE_TIMEOUT=0.05) as proxy:
+        response = post(proxy, STREAM)
+    pause.go.set()
+    assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")

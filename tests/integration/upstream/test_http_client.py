@@ -1,0 +1,235 @@
+"""The HTTP client's failures, provoked over real sockets where they can be, and by its own exceptions where not."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import httpx
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing.upstream import Timeouts
+from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
+from tests.support.scripted_upstream import (
+    RESET,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    answers,
+    chunked,
+    completion,
+)
+
+HEADERS = {"authorization": "Bearer sk-secret"}
+
+
+def run(
+    work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None
+) -> object:
+    async def main() -> object:
+        upstream = Upstream(transport)
+        try:
+            return await work(upstream)
+        finally:
+            await upstream.aclose()
+
+    return asyncio.run(main())
+
+
+async def to_the_end(reply: Reply, silence: float = 0.01) -> list[bytes]:
+    """What comes, b"" for each time in which nothing does."""
+    loop, reads = asyncio.get_running_loop(), []
+    while (received := await reply.next_read(loop.time() + silence)) is not None:
+        reads.append(received)
+    return reads
+
+
+def test_a_reply(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
+
+    async def work(client: Upstream) -> tuple[Reply, bytes]:
+        reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts(), "up:1")
+        raw = await reply.read()
+        await reply.aclose()
+        await reply.aclose()
+        return reply, raw
+
+    reply, raw = run(work)  # type: ignore[misc]  # what `work` gives
+    assert (reply.status, reply.headers["x-thing"], raw) == (418, "y", b'{"a": 1}')
+    sent = upstream.request()
+    assert (sent.path, sent.raw) == ("/path", b'{"q":1}')
+    assert (sent.headers["authorization"], sent.headers["content-type"]) == (
+        "Bearer sk-secret",
+        "application/json",
+    )
+    assert sent.headers["accept-encoding"] == "identity"
+
+
+def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({}, headers={"set-cookie": "AWSALB=abc; Path=/"}), answers({}))
+
+    async def work(client: Upstream) -> None:
+        for _ in range(2):
+            reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
+            await reply.read()
+            await reply.aclose()
+
+    run(work)
+    upstream.request()
+    assert "cookie" not in upstream.request().headers
+
+
+def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
+    """A chunk line that is none: the client library closes the connection, and its reader is not told."""
+    pause = Pause()
+    upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
+
+    async def work(client: Upstream) -> None:
+        reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
+        assert await reply.next_read(math.inf) == b"ok"
+        pause.go.set()
+        try:
+            with pytest.raises(UpstreamError, match="broke the connection") as caught:
+                await to_the_end(reply)
+            assert caught.value.phase == "body"
+        finally:
+            await reply.aclose()
+
+    run(work)
+
+
+def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:
+    async def work(client: Upstream) -> None:
+        await client.post(url, b"{}", {}, Timeouts(), "up:1")
+
+    with pytest.raises(ApiError) as caught:
+        run(work, transport)
+    return caught.value
+
+
+def test_no_such_host() -> None:
+    error = failure("http://no-such-host.invalid/v1")
+    assert (error.status, error.message) == (
+        500,
+        "The upstream up:1 has no address (its name can't be resolved)",
+    )
+
+
+def test_not_tls() -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def work(client: Upstream) -> None:
+        server = await asyncio.start_server(plain, "127.0.0.1", 0)
+        async with server:
+            await client.post(
+                f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/",
+                b"{}",
+                {},
+                Timeouts(),
+                "up:1",
+            )
+
+    with pytest.raises(ApiError, match="can't be reached over TLS"):
+        run(work)
+
+
+def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> None:
+    upstream.then(Script(None, [RESET]))
+    error = failure(upstream.url)
+    assert (error.status, error.type) == (500, "api_error")
+    assert (
+        "broke the connection before the answer was complete; if its port takes TLS, the address has to begin with https"
+        in error.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "text"),
+    [
+        (httpx.ReadTimeout("x"), 504, "did not answer in time"),
+        (httpx.ConnectError("x"), 500, "refuses connections"),
+        (httpx.RemoteProtocolError("x"), 500, "broke the connection"),
+        (OSError("x"), 500, "broke the connection"),
+        (httpx.ConnectTimeout("x"), 504, "did not accept a connection in time"),
+        (
+            aiohttp.ClientHttpProxyError(None, (), status=407),
+            500,
+            "can't be reached: the HTTP proxy",
+        ),  # type: ignore[arg-type]
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_the_client_library_raises(raised: Exception, status: int, text: str) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise raised
+
+    error = failure("http://up:1/v1", httpx.MockTransport(handler))
+    assert error.status == status
+    assert error.message.startswith(f"The upstream up:1 {text}")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("proxy", "text"),
+    [
+        ("http://127.0.0.1:9", "refuses connections; NO_PROXY can exempt it"),
+        (
+            "http://no-such-host.invalid:1",
+            "has no address (its name can't be resolved): that is the HTTP proxy",
+        ),
+    ],
+)
+def test_the_http_proxy_is_named(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, proxy: str, text: str
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    error = failure(f"{scheme}://192.0.2.1/v1")
+    assert text in error.message
+    assert (
+        "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
+        in error.message
+    )
+
+
+def test_an_http_proxy_that_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(Script(None, [RESET]))
+    monkeypatch.setenv("HTTP_PROXY", upstream.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert (
+        "before the answer was complete (through the HTTP proxy"
+        in failure("http://192.0.2.1/v1").message
+    )
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_page_of_a_good_status(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
+    upstream.then(answers(b"<html>Welcome</html>", headers={"content-type": "text/html"}))
+    body = {
+        "model": "m",
+        "max_tokens": 1,
+        "stream": stream,
+        "messages": [{"role": "user", "content": "a"}],
+    }
+    answer = httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False)
+    assert (
+        answer.status_code,
+        "answered text/html: that is no OpenAI-compatible API" in answer.text,
+    ) == (500, True)
+
+
+def test_a_right_answer_of_a_wrong_type(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion("Hi"), headers={"content-type": "text/html"}))
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
+    assert (
+        httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False).json()["content"][0]["text"]
+        == "Hi"
+    )

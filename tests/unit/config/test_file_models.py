@@ -1,0 +1,72 @@
+"""The entries of a configuration file agree with the records that they become, and with the documentation."""
+
+from dataclasses import asdict, fields
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from anthropic_proxy.config.file_models import (
+    FactsEntry,
+    FileEntry,
+    LimitsEntry,
+    RouteEntry,
+    TargetEntry,
+    Tier,
+    TimeoutsEntry,
+    UpstreamEntry,
+)
+from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.routing.router import TIERS
+from anthropic_proxy.routing.upstream import Limits, Timeouts
+from tests.support.paths import ROOT
+
+DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "The whole file": FileEntry,
+    "upstreams": UpstreamEntry,
+    "timeouts": TimeoutsEntry,
+    "limits": LimitsEntry,
+    "routes": RouteEntry,
+    "targets": TargetEntry,
+}
+
+
+def row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {field.description} | {default(field)} |"
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    plain: Any = field.default
+    if plain is None or plain in ((), {}) or isinstance(plain, BaseModel):
+        return ""
+    return f"`{str(plain).lower()}`"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_field_is_documented(section: str) -> None:
+    text = DOCUMENT.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    documented = [line for line in text.splitlines() if line.startswith("| `")]
+    assert documented == [
+        row(name, field) for name, field in SECTIONS[section].model_fields.items()
+    ]
+
+
+def test_each_fact_of_a_dialect_may_be_given() -> None:
+    assert set(FactsEntry.model_fields) == {each.name for each in fields(Dialect)} - {
+        "name",
+        "hosts",
+    }
+
+
+def test_tiers_are_those_of_the_routing() -> None:
+    assert get_args(Tier) == TIERS
+
+
+def test_defaults_are_those_of_the_records() -> None:
+    assert TimeoutsEntry().model_dump() == asdict(Timeouts())
+    assert LimitsEntry().model_dump() == asdict(Limits())

@@ -1,0 +1,552 @@
+"""Every variable: its names, its default, who wins, and what is said when it is wrong, without giving a secret away."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from anthropic_proxy.config import settings as config
+from anthropic_proxy.config.download_policy import DownloadPolicy
+from anthropic_proxy.config.settings import Settings, find_env_file, load
+from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.providers.base_url import api_address
+
+_URL = "https://upstream.example"
+_PART = "must be a base URL or a full .../chat/completions address, not a part of it"
+_CREDENTIALS = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
+_FRAGMENT = "must not hold a fragment"
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.env"
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
+    with pytest.raises(ConfigError) as raised:
+        load(None)
+    return str(raised.value)
+
+
+def _key(settings: Settings) -> str | None:
+    return settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None
+
+
+def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else there is has its default, which tests/docs/test_pages.py compares with README."""
+    monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    assert load(None).model_dump() == defaults | {"upstream_base_url": _URL}
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "field", "value"),
+    [
+        ("UPSTREAM_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
+        ("ANTHROPIC_PROXY_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
+        ("HOST", "127.0.0.1", "host", "127.0.0.1"),
+        ("ANTHROPIC_PROXY_BIND", "::1", "host", "::1"),
+        ("PORT", "0", "port", 0),
+        ("PORT", "65535", "port", 65535),
+        ("WORKERS", "4", "workers", 4),
+        ("DRAIN_TIMEOUT", "0", "drain_timeout", 0),
+        ("READY_REQUIRES", "config; upstream", "ready_requires", {"config", "upstream"}),
+        ("TOOL_CALL_RECOVERY", "off", "tool_call_recovery", "off"),
+        ("REASONING_MODEL", "vendor/thinker:free", "reasoning_model", "vendor/thinker:free"),
+        ("COMPLETION_MODEL", "gpt-5", "completion_model", "gpt-5"),
+        (
+            "MODEL_ALIASES",
+            "claude-a=v/m:free;claude-b = b=c ;",
+            "model_aliases",
+            {"claude-a": "v/m:free", "claude-b": "b=c"},
+        ),
+        ("MODEL_ALIASES", " ; ", "model_aliases", None),
+        (
+            "MODEL_MAP",
+            "haiku=small;claude-*=big",
+            "model_map",
+            {"haiku": "small", "claude-*": "big"},
+        ),
+        ("UPSTREAM_API", "responses", "upstream_api", "responses"),
+        ("UPSTREAM_DIALECT", "OpenAI", "upstream_dialect", "openai"),
+        ("UPSTREAM_FACTS", "prefill=refused", "upstream_facts", {"prefill": "refused"}),
+        (
+            "UPSTREAM_HEADERS",
+            "X-Team=blue;X-Cost = 1",
+            "upstream_headers",
+            {"X-Team": "blue", "X-Cost": "1"},
+        ),
+        ("UPSTREAM_HEADERS", '{"X-A": "b;c=d"}', "upstream_headers", {"X-A": "b;c=d"}),
+        ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', "upstream_extra_body", {"a": {"b": [1]}}),
+        ("UPSTREAM_IDLE_TIMEOUT", "1.5", "upstream_idle_timeout", 1.5),
+        ("CONFIG_FILE", "upstreams.yaml", "config_file", Path("upstreams.yaml")),
+        ("DOWNLOADS", "off", "download_policy", DownloadPolicy("off")),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "a.example, .b.example",
+            "download_allowed_hosts",
+            ("a.example", ".b.example"),
+        ),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "10.0.0.1",
+            "download_policy",
+            DownloadPolicy("public", ("10.0.0.1",)),
+        ),
+        ("DEBUG", "1", "debug", True),
+        ("DEBUG", "true", "debug", True),
+        ("DEBUG", "0", "debug", False),
+        ("DEBUG", "FALSE", "debug", False),
+        ("VERBOSE", "1", "verbose", True),
+        ("VERBOSE", "tRuE", "verbose", True),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_variables(
+    monkeypatch: pytest.MonkeyPatch,
+    env_file: Path,
+    source: str,
+    variable: str,
+    given: str,
+    field: str,
+    value: Any,
+) -> None:
+    others = {} if field in ("upstream_base_url", "config_file") else {"UPSTREAM_BASE_URL": _URL}
+    variables = {**others, variable: given}
+    if source == "environment":
+        _set(monkeypatch, variables)
+    env_file.write_text(
+        "".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else ""
+    )
+    assert getattr(load(env_file), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variables", "key"),
+    [
+        pytest.param({"UPSTREAM_API_KEY": "sk-1"}, "sk-1", id="name"),
+        pytest.param({"OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="alias"),
+        pytest.param({"UPSTREAM_API_KEY": "sk-1", "OPENROUTER_API_KEY": "sk-2"}, "sk-1", id="both"),
+        pytest.param({"UPSTREAM_API_KEY": ""}, None, id="empty"),
+        pytest.param(
+            {"UPSTREAM_API_KEY": "", "OPENROUTER_API_KEY": "sk-2"}, "sk-2", id="empty-and-alias"
+        ),
+    ],
+)
+def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
+    settings = load(None)
+    assert _key(settings) == key
+    assert "sk-" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_an_empty_variable_counts_as_not_set(
+    monkeypatch: pytest.MonkeyPatch, env_file: Path
+) -> None:
+    _set(
+        monkeypatch,
+        {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""},
+    )
+    env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
+    settings = load(env_file)
+    assert (settings.host, settings.port, settings.debug) == (None, 8080, False)
+    assert (settings.completion_model, settings.reasoning_model) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "flags", "host"),
+    [
+        pytest.param("HOST=file", {}, {}, "file", id="file-over-default"),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {}, "environment", id="environment-over-file"
+        ),
+        pytest.param(
+            "HOST=file", {"ANTHROPIC_PROXY_BIND": "alias"}, {}, "alias", id="alias-over-file"
+        ),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {"HOST": "flag"}, "flag", id="flag-over-both"
+        ),
+        pytest.param(
+            "HOST=file",
+            {"ANTHROPIC_PROXY_BIND": "alias"},
+            {"HOST": "flag"},
+            "flag",
+            id="flag-over-alias",
+        ),
+        pytest.param(
+            "HOST=file", {"HOST": "environment"}, {"HOST": None}, "environment", id="flag-not-given"
+        ),
+        pytest.param(
+            "HOST=file",
+            {"HOST": "name", "ANTHROPIC_PROXY_BIND": "alias"},
+            {},
+            "name",
+            id="name-over-alias",
+        ),
+    ],
+)
+def test_who_wins(
+    monkeypatch: pytest.MonkeyPatch,
+    env_file: Path,
+    file: str,
+    environment: dict[str, str],
+    flags: dict[str, Any],
+    host: str,
+) -> None:
+    env_file.write_text(f"UPSTREAM_BASE_URL={_URL}\n{file}\n")
+    _set(monkeypatch, environment)
+    assert load(env_file, flags).host == host
+
+
+def test_what_else_stands_in_a_file(env_file: Path) -> None:
+    lines = (
+        "\ufeff# comment",
+        "",
+        f"export UPSTREAM_BASE_URL='{_URL}' # ours",
+        'UPSTREAM_API_KEY="sk-a b#c"',
+        "OF_OTHERS=x",
+    )
+    env_file.write_text("\n".join(lines), encoding="utf-8")
+    settings = load(env_file)
+    assert (settings.upstream_base_url, _key(settings)) == (_URL, "sk-a b#c")
+
+
+def test_a_file_that_is_no_text(env_file: Path) -> None:
+    env_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
+        load(env_file)
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """The places that are looked at, all below `tmp_path`: nothing is there yet."""
+    for name in ("work", "home", "etc"):
+        (tmp_path / name).mkdir()
+    assert config.ENV_FILES[2] == Path("/etc/anthropic-proxy/.env")
+    monkeypatch.setattr(config, "ENV_FILES", (*config.ENV_FILES[:2], tmp_path / "etc/.env"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    return {
+        "work": Path(".env"),
+        "home": tmp_path / "home/.anthropic-proxy.env",
+        "etc": tmp_path / "etc/.env",
+    }
+
+
+@pytest.mark.parametrize(
+    ("existing", "found"),
+    [
+        (["work", "home", "etc"], "work"),
+        (["home", "etc"], "home"),
+        (["etc"], "etc"),
+        ([], None),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_the_first_file_that_is_there(
+    places: dict[str, Path], existing: list[str], found: str | None
+) -> None:
+    for place in existing:
+        places[place].touch()
+    assert find_env_file(None) == (places[found] if found else None)
+
+
+def test_only_one_file_is_read(places: dict[str, Path]) -> None:
+    places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
+    places["home"].write_text("PORT=8080\n")
+    assert load(find_env_file(None)).port == 3000
+
+
+def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
+    places["work"].touch()
+    assert find_env_file(env_file) == env_file
+
+
+def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
+    places["work"].mkdir()
+    places["etc"].touch()
+    assert find_env_file(None) == places["etc"]
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, *({"UPSTREAM_BASE_URL": each} for each in ("", " ", " ; "))]
+)
+def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    _set(monkeypatch, variables)
+    with pytest.raises(ConfigError) as raised:
+        load(None)
+    first, *examples = str(raised.value).splitlines()
+    assert first.startswith("UPSTREAM_BASE_URL is required")
+    urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
+    assert len(urls) >= 2
+    assert all(api_address(url).base.endswith("/v1") for url in urls)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "expected"),
+    [
+        (
+            "PORT",
+            "http",
+            "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer",
+        ),
+        ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
+        (
+            "DOWNLOAD_ALLOWED_HOSTS",
+            "a.example,https://b.example/",
+            (
+                "a list of host names, separated by commas: "
+                "'https://b.example/' is no host name: give it without scheme, port and path"
+            ),
+        ),
+        ("TOOL_CALL_RECOVERY", "maybe", "auto or off: Input should be 'auto' or 'off'"),
+        ("PORT", "-1", "a number from 0 to 65535: Input should be greater than or equal to 0"),
+        (
+            "DEBUG",
+            "maybe",
+            "true or false: Input should be a valid boolean, unable to interpret input",
+        ),
+        (
+            "VERBOSE",
+            "2",
+            "true or false: Input should be a valid boolean, unable to interpret input",
+        ),
+        (
+            "UPSTREAM_BASE_URL",
+            "localhost:1",
+            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
+        ),
+        (
+            "ANTHROPIC_PROXY_BASE_URL",
+            "a",
+            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
+        ),
+    ],
+)
+def test_a_bad_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: str
+) -> None:
+    unset = {"UPSTREAM_BASE_URL": ""} if variable == "ANTHROPIC_PROXY_BASE_URL" else {}
+    name = "UPSTREAM_BASE_URL" if unset else variable
+    assert (
+        _problem(monkeypatch, **unset, **{variable: given})
+        == f"{name}: {given!r} is not {expected}"
+    )
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _problem(
+        monkeypatch, UPSTREAM_BASE_URL="x", PORT="y", DEBUG="z", UPSTREAM_API_KEY="sk-canary"
+    ).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["UPSTREAM_BASE_URL", "PORT", "DEBUG"]
+    assert "sk-canary" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "reason"),
+    [
+        ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
+        ("https:///v1", "https:///v1", "must name a host"),
+        ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
+        ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
+        ("http://a.example/chat", "http://a.example/chat", _PART),
+        ("http://a.example/v1/completions", "http://a.example/v1/completions", _PART),
+        ("http://a.example/#canary", "http://a.example/#***", _FRAGMENT),
+        ("http://a.example/chat?key=canary", "http://a.example/chat?***", _PART),
+        ("http://user:canary@a.example", "http://***@a.example", _CREDENTIALS),
+        ("http://canary@a.example/v1", "http://***@a.example/v1", _CREDENTIALS),
+        ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _FRAGMENT),
+    ],
+)
+def test_urls_that_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str
+) -> None:
+    what = "an http(s) address of an OpenAI-compatible server, or several separated by ;"
+    expected = f"UPSTREAM_BASE_URL: {shown!r} is not {what}: {reason}"
+    assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
+
+
+def test_settings_that_are_made_directly_give_no_secret_away() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings(_env_file=None, UPSTREAM_BASE_URL="http://user:canary@a.example")
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))],
+)
+def test_a_key_is_stripped(
+    monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
+    monkeypatch.setenv("UPSTREAM_API_KEY", given)
+    assert load(None).upstream_keys == sent
+
+
+@pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
+def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
+    monkeypatch.setenv("UPSTREAM_API_KEY", given)
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert "UPSTREAM_API_KEY: the given value is not the key" in str(caught.value)
+    assert given not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden"),
+    [
+        ("http://user:pa/canary@host/v1", "canary"),
+        ("http://user:p@canary@host", "canary"),
+        ("user:canary@host", "canary"),
+        ("https:/user:canary@host", "canary"),
+        ("sk-or-v1-canary-0123456789", "canary"),
+        ("canary/key", "canary"),
+        ("canary.key", "canary"),
+        ("canary:key", "canary"),
+        ("sk-canary://key", "canary"),
+        ("http://a.example; canary/key", "canary"),
+        ("http://user:canary\N{DOUBLE OBLIQUE HYPHEN}\N{CARE OF}@host", "canary"),
+        ("http://user:[canary]@host", "canary"),
+        ("http://user:canary/x@host", "canary"),
+    ],
+)
+def test_what_may_be_secret_in_a_url_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, hidden: str
+) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", url)
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert hidden not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
+)
+def test_what_is_no_host(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must name a host|user or password"):
+        api_address(url)
+
+
+def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": "\nclaude-b=b\r\nclaude-a=a\n"})
+    assert list((load(None).model_aliases or {}).items()) == [("claude-b", "b"), ("claude-a", "a")]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("claude-a", "'claude-a' has no name on both sides of a ="),
+        ("claude-a=a;=b", "'=b' has no name on both sides of a ="),
+        ("claude-a= ", "'claude-a=' has no name on both sides of a ="),
+        ("claude-a=a;claude-a=b", "'claude-a' is given twice"),
+        ("claude-a=a,claude-b=b", "'claude-a=a,claude-b=b' is separated by a comma"),
+    ],
+)
+def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
+    expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        load(None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Content-Length=5",
+        "X-Key canary",
+        "X=canary;X=canary",
+        "X-Key=can\u00e4ry",
+        "X Key=canary",
+        '{"X": 1}',
+        "{canary",
+    ],
+)
+def test_headers_that_can_not_be_sent_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    problem = _problem(monkeypatch, UPSTREAM_HEADERS=given)
+    assert problem.startswith("UPSTREAM_HEADERS: the given value is not a list of name=value")
+    assert not re.search("can.ry", problem)
+
+
+def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "canary" not in _problem(monkeypatch, UPSTREAM_EXTRA_BODY='["canary"]')
+
+
+@pytest.mark.parametrize("given", ['{"stream": true}', '{"model": "m", "stream": false}'])
+def test_fields_that_each_request_has_its_own_of(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    assert "which each request has its own of" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
+
+
+def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
+    expected = (
+        "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
+    )
+    assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
+        (
+            "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
+            "A17: the value is too long",
+        ),
+        (
+            "A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}",
+            "C: the value is too long, expected at most 1048576",
+        ),
+    ],
+    ids=["file", "values of values", "defaults"],
+)
+def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
+    env_file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
+        load(env_file)
+
+
+def test_variables_within_an_env_file(env_file: Path) -> None:
+    env_file.write_text(
+        "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
+    )
+    assert str(load(env_file).upstream_base_url) == "https://up.example/v1"
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "192.0.2.1", "0.0.0.0", "::"])  # noqa: S104 - given explicitly
+@pytest.mark.parametrize(
+    ("variables", "is_protected"),
+    [
+        ({}, False),
+        ({"UPSTREAM_API_KEY_PASSTHROUGH": "true"}, False),
+        ({"TLS_CERT_FILE": "a", "TLS_KEY_FILE": "b"}, False),
+        ({"TLS_CERT_FILE": "a", "TLS_KEY_FILE": "b", "TLS_CLIENT_CA_FILE": "c"}, True),
+        ({"PROXY_API_KEYS": "a-key-that-is-long-enough"}, True),
+        ({"PROXY_API_KEYS_FILE": "keys.json"}, True),
+        ({"UNIX_SOCKET": "/tmp/s"}, False),  # noqa: S108 - never opened
+    ],
+)
+def test_who_may_reach_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    host: str | None,
+    *,
+    is_protected: bool,
+) -> None:
+    """Without HOST other machines reach it only where clients show a key or a certificate."""
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))
+    open_to_all = "0.0.0.0"  # noqa: S104 - with keys or certificates
+    assert load(None).listen_host == (host or (open_to_all if is_protected else "127.0.0.1"))

@@ -1,0 +1,198 @@
+"""The cost of hostile streams grows in proportion to their length, however they are cut into reads.
+
+The cost of what their events say is measured in translate/test_linear_cost.py.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle, islice
+from typing import cast
+
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.streams.passthrough import PassedStream
+from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.upstream.client import Call
+from anthropic_proxy.wire.json_codec import dumps
+from anthropic_proxy.wire.sse import Decoder
+from tests.support.response_specs import answer_spec
+from tests.support.scaling import assert_linear_cpu
+
+Work = Callable[[], object]
+
+
+class _Reply:
+    """An upstream's answer in the given reads."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, reads: Iterable[bytes]) -> None:
+        self._reads = iter(reads)
+
+    async def next_read(self, _: float) -> bytes | None:
+        return next(self._reads, None)
+
+    async def aclose(self) -> None:
+        """There is nothing to give back."""
+
+
+def _reads(text: bytes, size: int) -> list[bytes]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _decoded(make: Callable[[int], bytes], read: int) -> Callable[[int], Work]:
+    def prepare(size: int) -> Work:
+        reads = _reads(make(size), read)
+
+        def work() -> None:
+            decoder = Decoder()
+            for each in reads:
+                decoder.feed(each)
+            decoder.close()
+
+        return work
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        pytest.param(lambda size: b"data: " + b"x" * (size * 64), 64, id="one-long-line"),
+        pytest.param(
+            lambda size: b"data: " + b"x" * (size * 64) + b"\n\n", 64, id="one-long-line-that-ends"
+        ),
+        pytest.param(lambda size: b": x\n" * (size * 16), 64, id="comments"),
+        pytest.param(lambda size: b"data:\n" * (size * 16), 64, id="lines-of-data"),
+        pytest.param(lambda size: b"event: x\r\n" * (size * 8), 64, id="CRLF"),
+        pytest.param(lambda size: b"event: x\r" * (size * 8), 63, id="CR"),
+        pytest.param(lambda size: b"data: " + b"x" * (size * 256), 1, id="byte-by-byte"),
+    ],
+)
+def test_events_under_way(make: Callable[[int], bytes], read: int) -> None:
+    assert_linear_cpu(_decoded(make, read), 64)
+
+
+def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Work]:
+    """Return what prepares a translated stream whose events come in one read."""
+
+    def prepare(size: int) -> Work:
+        received = (
+            b"".join(b"data: " + event + b"\n\n" for event in events(size)) + b"data: [DONE]\n\n"
+        )
+
+        async def read_all() -> None:
+            translator = StreamTranslator(answer_spec())
+            stream = AnswerStream(
+                cast("Call", _Reply([received])),
+                translator,
+                "req_1",
+                threads=TranslationThreads(),
+                on_read=None,
+                on_end=lambda _: None,
+            )
+            await stream.start()
+            async for _ in stream:
+                pass
+
+        return lambda: asyncio.run(read_all())
+
+    return prepare
+
+
+def _saying(text: bytes) -> bytes:
+    return b'{"choices":[{"index":0,"delta":{"content":"%b"}}]}' % text
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(
+            lambda size: [_saying(b"a"), *[b""] * size], id="empty-events-behind-a-known-form"
+        ),
+        pytest.param(
+            lambda size: islice(cycle([_saying(b"a"), _saying(b"b"), _saying(b'c","x":"y')]), size),
+            id="two-strings",
+        ),
+    ],
+)
+def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
+    assert_linear_cpu(_translated(events), 500)
+
+
+def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
+    def prepare(size: int) -> Work:
+        async def read_all() -> None:
+            stream = PassedStream(
+                cast("Call", _Reply(reads(size))),
+                Source("up"),
+                "req_1",
+                on_read=None,
+                on_end=lambda ended: ended.told_usage,
+            )
+            try:
+                await stream.start()
+                async for _ in stream:
+                    pass
+            except ApiError:
+                await stream.aclose()
+
+        return lambda: asyncio.run(read_all())
+
+    return prepare
+
+
+_BEGINNING = b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n'
+_USAGE = (
+    b"event: message_delta\ndata: "
+    + dumps({"type": "message_delta", "usage": {"output_tokens": 1}})
+    + b"\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param(
+            lambda size: (b": x" * 20 + b"\n\n" for _ in range(size)),
+            id="comments-before-any-content",
+        ),
+        pytest.param(lambda size: iter([_BEGINNING, *[_USAGE] * size]), id="usage-in-each-event"),
+        pytest.param(lambda size: iter([_BEGINNING, *[b"x" * 1024] * size]), id="one-long-line"),
+    ],
+)
+def test_passed_streams(
+    reads: Callable[[int], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 600)
+    assert_linear_cpu(_passed(reads), 500)
+
+
+def test_an_upstream_that_never_pauses_is_passed_on_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever comes without an end before any content, the client hears of it when its time has come."""
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 0)
+    read: list[bytes] = []
+
+    def comments() -> Iterator[bytes]:
+        while True:
+            read.append(b": x\n\n")
+            yield read[-1]
+
+    async def first() -> bytes:
+        stream = PassedStream(
+            cast("Call", _Reply(comments())),
+            Source("up"),
+            "req_1",
+            on_read=None,
+            on_end=lambda _: None,
+        )
+        await stream.start()
+        return await anext(stream)
+
+    assert asyncio.run(first()) == b"".join(read)

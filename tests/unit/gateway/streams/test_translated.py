@@ -1,0 +1,144 @@
+"""An answer under way, without a network: read by read it gives what its chunks give one after the other."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.upstream.client import Call
+from anthropic_proxy.wire.json_codec import dumps
+from tests.support import grammar
+from tests.support.cases import cases
+from tests.support.response_specs import answer_spec
+from tests.unit.translate.response.test_stream import (
+    LOOK,
+    MARKED,
+    byte_by_byte,
+    random_splits,
+    translated,
+    whole,
+    wire,
+)
+
+Json = dict[str, Any]
+
+_PLAIN = st.sampled_from(["Hello", ",", " world", '"', "\\", "\n", "é", "😀", "\ud83d", " "])
+
+
+class Reply:
+    """An upstream's answer in the given reads."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, reads: Iterable[bytes]) -> None:
+        self._reads = iter([read for read in reads if read])
+
+    async def next_read(self, _: float) -> bytes | None:
+        return next(self._reads, None)
+
+    async def aclose(self) -> None:
+        """There is nothing to give back."""
+
+
+def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[Json]]:
+    """The events of each read."""
+
+    async def events() -> list[list[Json]]:
+        reply, translator = cast("Call", Reply(reads)), StreamTranslator(answer_spec(request))
+        stream = AnswerStream(
+            reply,
+            translator,
+            "req_1",
+            threads=TranslationThreads(),
+            on_read=None,
+            on_end=lambda _: None,
+        )
+        await stream.start()
+        return [batch async for batch in stream]
+
+    return asyncio.run(events())
+
+
+def joined(events: Iterable[Json]) -> list[Json]:
+    """The events, with one delta for texts that follow one another."""
+    out: list[Json] = []
+    for event in events:
+        if _is_text(event) and out and _is_text(out[-1]):
+            text = out[-1]["delta"]["text"] + event["delta"]["text"]
+            out[-1] = {**event, "delta": {"type": "text_delta", "text": text}}
+        else:
+            out.append(event)
+    return out
+
+
+def _is_text(event: Json) -> bool:
+    return event["type"] == "content_block_delta" and bool(event["delta"]["type"] == "text_delta")
+
+
+def saying(text: str, **fields: Any) -> Json:
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    return {"id": "1", "object": "chat.completion.chunk", "choices": [choice], **fields}
+
+
+END = {
+    "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5},
+}
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@given(
+    pieces=st.lists(st.tuples(_PLAIN | MARKED, st.booleans()), max_size=30),
+    request=st.sampled_from([None, LOOK, {"stop_sequences": ["lo, wor"]}]),
+)
+def test_texts_are_translated_one_by_one_or_together(
+    split: Any, pieces: list[tuple[str, bool]], request: Json | None
+) -> None:
+    chunks = [saying(text, created=int(is_later)) for text, is_later in pieces]
+    raw = wire([*chunks, END], done=True)
+    events, _ = translated(whole(raw), request)
+    assert joined(event for batch in streamed(split(raw), request) for event in batch) == joined(
+        events
+    )
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("case", [case for case in cases("streams") if "error" not in case])
+def test_case(case: Json, split: Any) -> None:
+    raw = wire(case["chunks"], done=case["done"])
+    events, error = translated(whole(raw), case.get("request"))
+    if error is None:
+        batches = streamed(split(raw), case.get("request"))
+        told = [event for batch in batches for event in batch]
+        grammar.check(told)
+        assert joined(told) == joined(events)
+
+
+def test_texts_that_came_together_are_one_delta() -> None:
+    words = [saying(" w") for _ in range(100)]
+    batches = streamed(
+        [wire(words[:2], done=False), wire(words[2:], done=False), wire([END], done=True)]
+    )
+    told = [event["delta"]["text"] for event in batches[1]]
+    assert told == [" w" * 98]
+    assert batches[-1][-2]["usage"]["output_tokens"] == 100
+
+
+def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
+    broken = dumps(saying("a")).replace(b'"a"', b'"\\x"')
+    rest = (
+        wire([saying("b"), saying("c")], done=False)
+        + b"data: "
+        + broken
+        + b"\n\n"
+        + wire([END], done=True)
+    )
+    told = [event for batch in streamed([wire([saying("a")], done=False), rest]) for event in batch]
+    assert [event["delta"]["text"] for event in told if _is_text(event)] == ["a", "bc"]
+    assert told[-1]["type"] == "error"

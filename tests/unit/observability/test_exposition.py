@@ -1,0 +1,257 @@
+"""What scrapes cost: the number of series, and of renderings."""
+
+import asyncio
+import gzip
+import threading
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+
+from anthropic_proxy.errors import TYPE_BY_STATUS
+from anthropic_proxy.observability import multiprocess
+from anthropic_proxy.observability.exposition import Exposition, Format
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.observation import Observation
+from tests.support.scripted_upstream import DEADLINE
+
+# As docs/observability.md has it.
+MOST_SERIES = 12_000
+UPSTREAMS = ["none", "a", "b", "c", "d"]
+OPERATIONS = ["chat", "count_tokens", "models", "other"]
+STATUSES = [200, 201, 302, 418, 422, 451, 499, 500, 502, 503, 507, 529, 599, 999, *TYPE_BY_STATUS]
+ERROR_TYPES = [*TYPE_BY_STATUS.values(), "made_up_1", "made_up_2"]
+
+TEXT = Format.of("", "")
+
+
+def _series(metrics: Metrics) -> list[str]:
+    text = metrics.exposition("")[0].decode()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def _worst_traffic(metrics: Metrics) -> None:
+    """Answers of many models come first, then every status and error type for each of them."""
+    models = [f"model-{number}" for number in range(150)]
+    for model, upstream in product(models, UPSTREAMS[1:]):
+        metrics.finished(_answered(model, upstream))
+    for number, (model, upstream, operation, status) in enumerate(
+        product(models, UPSTREAMS, OPERATIONS, STATUSES)
+    ):
+        failed = Observation(
+            "POST", "/", operation=operation, model=model, upstream=upstream, status=status
+        )
+        failed.error_type = ERROR_TYPES[number % len(ERROR_TYPES)]
+        metrics.began(failed)
+        metrics.finished(failed)
+    for upstream, status in product(UPSTREAMS, range(100, 1000)):
+        metrics.upstream_answered(upstream, status, 1)
+
+
+def _answered(model: str, upstream: str) -> Observation:
+    done = Observation(
+        "POST", "/", operation="chat", model=model, upstream=upstream, status=200, is_stream=True
+    )
+    done.began, done.first_token, done.ended = 1.0, 2.0, 5.0
+    done.tokens = dict.fromkeys(("input", "output", "cache_read", "cache_creation", "thinking"), 5)
+    done.tool_calls, done.repairs = 1, {"arguments": 1, "invalid_arguments": 1, "call_in_text": 1}
+    return done
+
+
+def test_the_number_of_series_is_bounded() -> None:
+    metrics = Metrics(most_models=100)
+    _worst_traffic(metrics)
+    series = _series(metrics)
+    assert len(series) < MOST_SERIES
+    assert (
+        len({line.split('model="')[1].split('"')[0] for line in series if 'model="' in line}) <= 102
+    )
+
+
+def test_the_number_of_series_of_several_processes_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    multiprocess.share(str(tmp_path))
+    metrics = Metrics(most_models=100)
+    _worst_traffic(metrics)
+    assert len(_series(metrics)) < MOST_SERIES
+
+
+def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
+    metrics = Metrics()
+    metrics.finished(
+        Observation(
+            "POST", "/", operation="count_tokens", model="made-up", status=200, upstream="a"
+        )
+    )
+    assert not [line for line in _series(metrics) if "made-up" in line]
+
+
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [
+        (200, "200"),
+        (529, "529"),
+        (499, "499"),
+        (418, "4xx"),
+        (507, "5xx"),
+        (502, "502"),
+        (204, "2xx"),
+        (999, "9xx"),
+    ],
+)
+def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str) -> None:
+    metrics = Metrics()
+    metrics.upstream_answered("a", status, 1)
+    assert (
+        f'anthropic_proxy_upstream_requests_total{{status="{label}",upstream="a"}} 1.0'
+        in _series(metrics)
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "encoding", "is_open_metrics", "is_gzip"),
+    [
+        ("", "", False, False),
+        ("text/plain", "gzip", False, True),
+        ("application/openmetrics-text", "", True, False),
+        (
+            "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8;q=0.6,text/plain;q=0.3",
+            "gzip, br",
+            True,
+            True,
+        ),
+        ("application/openmetrics-text;version=0.0.1,text/plain;version=0.0.4", "", False, False),
+        ("application/openmetrics-text;version=99999999.1", "", False, False),
+        ("application/openmetrics-text;version=x", "", False, False),
+        ("*/*;q=,;,version", "identity", False, False),
+    ],
+)
+def test_the_few_formats(accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool) -> None:
+    form = Format.of(accept, encoding)
+    assert (form.media_type.startswith("application/openmetrics-text"), form.is_gzip) == (
+        is_open_metrics,
+        is_gzip,
+    )
+
+
+class _Slow(Metrics):
+    """Counts renderings, and holds each up until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+        self.most_at_once = 0
+        self.go = threading.Event()
+        self.begun = threading.Event()
+        self._now = 0
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        self.threads.append(threading.get_ident())
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        self.begun.set()
+        assert self.go.wait(DEADLINE)
+        self._now -= 1
+        return super().exposition(accept)
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _exposition(
+    metrics: Metrics, refresh: Callable[[], None] = lambda: None
+) -> tuple[Exposition, _Clock]:
+    clock = _Clock()
+    return Exposition(metrics, refresh, clock), clock
+
+
+async def _begun(metrics: _Slow) -> None:
+    """The event loop goes on while a rendering waits."""
+    await asyncio.wait_for(asyncio.to_thread(metrics.begun.wait), DEADLINE)
+
+
+def test_concurrent_scrapers_share_one_rendering_outside_the_event_loop() -> None:
+    metrics = _Slow()
+    refreshed_in: list[int] = []
+    exposition, clock = _exposition(metrics, lambda: refreshed_in.append(threading.get_ident()))
+
+    async def main() -> None:
+        scrapes = [asyncio.create_task(exposition.rendered(TEXT)) for _ in range(50)]
+        await _begun(metrics)
+        metrics.go.set()
+        assert len({id(rendered) for rendered in await asyncio.gather(*scrapes)}) == 1
+        clock.now += 0.9
+        await exposition.rendered(TEXT)
+        assert len(metrics.threads) == 1
+        clock.now += 0.1
+        await exposition.rendered(TEXT)
+        assert len(metrics.threads) == 2
+
+    asyncio.run(main())
+    assert threading.get_ident() not in metrics.threads
+    assert refreshed_in == [threading.get_ident()] * 2
+
+
+def test_scrapers_that_leave_start_no_further_rendering() -> None:
+    metrics = _Slow()
+    exposition, _ = _exposition(metrics)
+
+    async def main() -> None:
+        for _ in range(20):
+            scrape = asyncio.create_task(exposition.rendered(TEXT))
+            await _begun(metrics)
+            scrape.cancel()
+            await asyncio.gather(scrape, return_exceptions=True)
+        metrics.go.set()
+        assert b"anthropic_proxy_build_info" in (await exposition.rendered(TEXT)).body
+
+    asyncio.run(main())
+    assert len(metrics.threads) == 1
+
+
+def test_different_formats_are_rendered_one_after_the_other() -> None:
+    metrics = _Slow()
+    exposition, _ = _exposition(metrics)
+    metrics.go.set()
+    accepted = ("", "application/openmetrics-text")
+
+    async def main() -> None:
+        forms = [
+            Format.of(accept, encoding)
+            for accept in accepted
+            for encoding in ("", "gzip")
+            for _ in range(10)
+        ]
+        rendered = await asyncio.gather(*map(exposition.rendered, forms))
+        assert gzip.decompress(rendered[10].body).startswith(b"# HELP")
+        assert rendered[20].body.endswith(b"# EOF\n")
+
+    asyncio.run(main())
+    assert (len(metrics.threads), metrics.most_at_once) == (4, 1)
+
+
+def test_a_rendering_that_fails_is_tried_again() -> None:
+    metrics = Metrics()
+    failures = iter([ValueError("broken")])
+
+    def refresh() -> None:
+        for failure in failures:
+            raise failure
+
+    exposition, _ = _exposition(metrics, refresh)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="broken"):
+            await exposition.rendered(TEXT)
+        assert (await exposition.rendered(TEXT)).headers["content-type"].startswith("text/plain")
+
+    asyncio.run(main())

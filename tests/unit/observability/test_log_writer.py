@@ -1,0 +1,142 @@
+"""Log lines that are written in a thread: their order, what happens when nobody reads them, and forks."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from anthropic_proxy.observability import log_writer as module
+from anthropic_proxy.observability.log_writer import LogWriter
+from tests.support.scripted_upstream import DEADLINE
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
+def _note(dropped: int) -> str:
+    return f"dropped {dropped}\n"
+
+
+def _writer(descriptor: int) -> LogWriter:
+    return LogWriter(descriptor, "utf-8", _note)
+
+
+def _read(reader: int, until: bytes) -> bytes:
+    """Read to the first line with `until` in it."""
+    text = b""
+    while until not in text or not text.endswith(b"\n"):
+        text += os.read(reader, 65536)
+    return text
+
+
+def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
+    writer = _writer(pipe[1])
+    for number in range(100):
+        writer.write(f"line {number} é\ud800\n")
+    writer.drain(DEADLINE)
+    assert _read(pipe[0], b"line 99").decode() == "".join(
+        f"line {number} é\\ud800\n" for number in range(100)
+    )
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_LINES", 10), ("MAX_BYTES", 60_000)])
+def test_what_nobody_reads_is_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], bound: str, value: int
+) -> None:
+    """The counted lines and those that are read make up all of them, and the report stands where lines are missing."""
+    monkeypatch.setattr(module, bound, value)
+    writer, counted = _writer(pipe[1]), [0]
+    sent = [f"{number} ".ljust(5000, "x") for number in range(100)]
+    for line in sent[:50]:
+        writer.write(line + "\n")
+    writer.count_drops(counted.append)
+    for line in sent[50:]:
+        writer.write(line + "\n")
+    writer.drain(0.01)
+    received = _read(pipe[0], b"dropped").decode().splitlines()
+    writer.drain(DEADLINE)
+    writer.write("the end\n")
+    received += _read(pipe[0], b"the end").decode().splitlines()
+    reports = [line for line in received if line.startswith("dropped")]
+    assert len(reports) == 1
+    dropped = int(reports[0].removeprefix("dropped "))
+    assert received == [*sent[: 100 - dropped], *reports, "the end"]
+    assert sum(counted) == dropped
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["EBADF", "ENOSPC"])
+def test_a_stream_that_fails(pipe: tuple[int, int], *, closed: bool) -> None:
+    """Lines that can't be written are reported once writing works again."""
+    descriptor = os.dup(pipe[1]) if closed else os.open("/dev/full", os.O_WRONLY)
+    writer = _writer(descriptor)
+    if closed:
+        os.close(descriptor)
+    for _ in range(3):
+        writer.write("lost\n")
+    writer.drain(DEADLINE)
+    os.dup2(pipe[1], descriptor)
+    writer.write("works\n")
+    assert _read(pipe[0], b"works") == b"dropped 3\nworks\n"
+    os.close(descriptor)
+
+
+def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    writer = _writer(pipe[1])
+    lines = [letter * 50_000 + "\n" for letter in "abc"]
+    for line in lines:
+        writer.write(line)
+    writer.drain(0.01)
+    assert _read(pipe[0], b"c") == "".join(lines).encode()
+
+
+def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
+    """In a child that is forked while a line of the parent waits, the child's lines are written, and the parent's once."""
+    writer = _writer(pipe[1])
+    writer.write("x" * 65_535 + "\n")
+    writer.drain(DEADLINE)
+    writer.write("parent\n")
+    child = os.fork()
+    if child == 0:
+        writer.write("child\n")
+        writer.drain(DEADLINE)
+        os._exit(0)
+    text = _read(pipe[0], b"x\n")
+    assert os.waitpid(child, 0)[1] == 0
+    writer.drain(DEADLINE)
+    writer.write("the end\n")
+    text += _read(pipe[0], b"the end")
+    assert sorted(text.splitlines()[1:]) == [b"child", b"parent", b"the end"]
+
+
+def test_a_forked_process_counts_its_own_drops(pipe: tuple[int, int]) -> None:
+    """Not those of its parent, whose thread may hold the lock during the fork."""
+    writer = _writer(pipe[1])
+    writer._total = 3
+    with writer._changed:
+        child = os.fork()
+        if child == 0:
+            counted: list[int] = []
+            counting = threading.Thread(
+                target=writer.count_drops, args=[counted.append], daemon=True
+            )
+            counting.start()
+            counting.join(DEADLINE)
+            os._exit(counting.is_alive() or len(counted))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_thread_does_not_hold_up_the_end_of_the_process(pipe: tuple[int, int]) -> None:
+    writer = _writer(pipe[1])
+    writer.write("x" * 70_000 + "\n")
+    writer.drain(0.01)
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "log"][-1:] == [
+        True
+    ]
+    _read(pipe[0], b"x\n")

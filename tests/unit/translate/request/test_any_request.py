@@ -1,0 +1,95 @@
+"""What holds for any valid request and any upstream: a body that it takes, the same bytes each time, nothing touched."""
+
+import copy
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
+from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.json_codec import dumps
+from tests.support import openai_shapes
+from tests.support.strategies import REQUEST, document_data
+
+Json = dict[str, Any]
+
+# What may be refused, each for a reason that the client can act on.
+_REFUSED = (
+    "messages: all messages are empty",
+    "messages: final assistant content cannot end with trailing whitespace",
+    "messages: This model does not support assistant message prefill.",
+    "The PDF specified was not valid: ",
+)
+_ANY_DIALECT = st.sampled_from((*DIALECTS, GENERIC))
+_PDF_PAGES = PdfPages()
+
+
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@given(dialect=_ANY_DIALECT, request=REQUEST)
+def test_any_request(dialect: Dialect, request: Json) -> None:
+    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
+    checked = fetched(messages_request(dumps(request)), dialect)
+    before = copy.deepcopy(checked)
+    try:
+        made = to_openai(checked, route, UNSIGNED, _PDF_PAGES)
+    except ApiError as error:
+        if not (error.status == 400 and error.message.startswith(_REFUSED)):
+            raise
+        return
+    finally:
+        assert checked == before, "the request is not touched"
+    openai_shapes.check(made.body if dialect.name == "openai" else openai_shapes.plain(made.body))
+    calls = [
+        call["id"] for message in made.body["messages"] for call in message.get("tool_calls", ())
+    ]
+    assert len(set(calls)) == len(calls), "each call has an id of its own"
+    assert dumps(made.body) == dumps(to_openai(before, route, UNSIGNED, _PDF_PAGES).body)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(dialect=_ANY_DIALECT, request=REQUEST)
+def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> None:
+    """So that the upstream's prefix cache holds."""
+    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
+    said = [
+        message for message in request["messages"] if message.get("clear_at") != "next_user_message"
+    ]
+    asked: list[Json] = [*said, {"role": "user", "content": "May I?"}]
+    answered: list[Json] = [
+        *asked,
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "Then go"},
+    ]
+    turns = [{**request, "messages": messages} for messages in (asked, answered)]
+    try:
+        this, following = (
+            to_openai(
+                fetched(messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES
+            ).body["messages"]
+            for turn in turns
+        )
+    except ApiError:
+        return
+    assert dumps(following[: len(this)]) == dumps(this)
+
+
+def fetched(request: Json, dialect: Dialect) -> Json:
+    """With the files in place that the proxy fetches."""
+    data = {
+        "image": ("image/png", "iVBORw0KGgo="),
+        "document": ("application/pdf", document_data()[0]),
+    }
+
+    def source(remote: Remote) -> Json:
+        media_type, content = data[remote.kind]
+        return {"type": "base64", "media_type": media_type, "data": content}
+
+    return inlined(request, {remote: source(remote) for remote in remote_sources(request, dialect)})

@@ -1,0 +1,54 @@
+"""Requests: every case, by whole bodies; and what holds for any request."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.routing.router import Route
+from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.json_codec import dumps
+from tests.support import openai_shapes
+from tests.support.cases import cases
+
+Json = dict[str, Any]
+
+
+def route(case: Json) -> Route:
+    return Route(Endpoint("up", "http://up/v1", named(case["dialect"])), case["request"]["model"])
+
+
+@pytest.mark.parametrize("case", cases("requests"))
+def test_case(case: Json) -> None:
+    request = messages_request(dumps(case["request"]))
+    if "error" in case:
+        with pytest.raises(ApiError) as caught:
+            to_openai(request, route(case))
+        assert {"status": caught.value.status, "message": caught.value.message} == case["error"]
+        return
+    translated = to_openai(request, route(case))
+    assert translated.body == case["upstream"]
+    assert sorted(translated.notes.ignored) == case.get("ignored", [])
+    assert translated.notes.unavailable == case.get("unavailable", [])
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("requests") if "upstream" in case.values[0]]
+)
+def test_openai_would_take_it(case: Json) -> None:
+    body = to_openai(messages_request(dumps(case["request"])), route(case)).body
+    openai_shapes.check(openai_shapes.plain(body))
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("requests") if "upstream" in case.values[0]]
+)
+def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
+    first, second = (
+        dumps(to_openai(messages_request(dumps(case["request"])), route(case)).body)
+        for _ in range(2)
+    )
+    assert first == second

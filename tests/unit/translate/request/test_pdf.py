@@ -1,0 +1,115 @@
+"""The text of PDFs, and its memory. What is told about PDFs that can't be read is in the request cases."""
+
+import pytest
+from pypdf import PageObject, PdfReader
+from pypdf.errors import DependencyError
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway import pdf_cache
+from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.translate.request import pdf as pdf_module
+from anthropic_proxy.translate.request.pdf import MAX_PAGES, read_pages
+from tests.support.pdfs import base64_of, encrypted, pdf, repeated
+
+ONE, TWO, SIX = (base64_of(pdf(text)) for text in ("One.", "Two.", "Six."))
+
+
+def test_pages() -> None:
+    assert read_pages(base64_of(pdf("Hello, world.", "", "Bye"))) == ["Hello, world.", "", "Bye"]
+
+
+def test_an_empty_password_is_no_obstacle() -> None:
+    assert read_pages(base64_of(encrypted(pdf("Hi"), ""))) == ["Hi"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "a",
+        "not base64!",
+        base64_of(b"%PDF-"),
+        base64_of(pdf("x")[:90]),
+        base64_of(pdf()),
+        ONE[: len(ONE) // 8 * 4],
+    ],
+)
+def test_not_valid(data: str) -> None:
+    with pytest.raises(
+        ApiError, match=r"^400 invalid_request_error: The PDF specified was not valid: "
+    ):
+        read_pages(data)
+
+
+def test_a_cipher_that_the_library_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decrypt(*_: object) -> None:
+        raise DependencyError("AES needs another library")
+
+    monkeypatch.setattr(PdfReader, "decrypt", decrypt)
+    with pytest.raises(ApiError, match="it is encrypted"):
+        read_pages(base64_of(encrypted(pdf("Hi"), "")))
+
+
+def test_too_many_pages() -> None:
+    with pytest.raises(ApiError, match=f"it has {MAX_PAGES + 1} pages"):
+        read_pages(base64_of(pdf(*["x"] * (MAX_PAGES + 1))))
+
+
+def test_too_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_module, "MAX_TEXT", 7)
+    assert read_pages(base64_of(pdf("One", "Two."))) == ["One", "Two."]
+    with pytest.raises(ApiError, match="was not valid: it has more than 7 characters of text"):
+        read_pages(base64_of(pdf("One.", "Two.")))
+
+
+def test_a_page_that_stands_in_the_document_many_times_is_read_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+    extract = PageObject.extract_text
+
+    def reading(self: PageObject) -> str:
+        read.append(self)
+        return extract(self)
+
+    monkeypatch.setattr(PageObject, "extract_text", reading)
+    assert read_pages(base64_of(repeated(pdf("One.", "Two."), MAX_PAGES // 2))) == [
+        "One.",
+        "Two.",
+    ] * (MAX_PAGES // 2)
+    assert len(read) == 2
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is really read, in order."""
+    done: list[str] = []
+
+    def reading(data: str) -> list[str]:
+        done.append(data)
+        return read_pages(data)
+
+    monkeypatch.setattr(pdf_cache, "read_pages", reading)
+    return done
+
+
+@pytest.mark.parametrize("bounds", [{"max_documents": 2}, {"max_characters": 9}])
+def test_the_least_recently_used_is_forgotten(read: list[str], bounds: dict[str, int]) -> None:
+    pages = PdfPages(**bounds)
+    asked = [ONE, TWO, ONE, SIX, ONE, TWO]
+    assert [pages(data) for data in asked] == [read_pages(data) for data in asked]
+    assert read == [ONE, TWO, SIX, TWO]
+
+
+def test_what_is_larger_than_the_memory_is_read_each_time(read: list[str]) -> None:
+    pages = PdfPages(max_characters=3)
+    assert [pages(ONE), pages(ONE)] == [["One."]] * 2
+    assert read == [ONE, ONE]
+
+
+def test_failures_are_not_kept(read: list[str]) -> None:
+    pages = PdfPages()
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            pages("a")
+    assert read == ["a", "a"]

@@ -1,0 +1,50 @@
+"""Refusals: which ask for the Responses API, and what is changed of a request that it refuses."""
+
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.translate.adaptation.rules import adjustment_for
+from anthropic_proxy.translate.responses_api.refusals import (
+    as_chat_failure,
+    responses_adjustment,
+    wants_responses,
+)
+from anthropic_proxy.translate.upstream_errors import Failure, Source, read
+from anthropic_proxy.wire.json_codec import dumps
+from tests.support.cases import cases
+
+Json = dict[str, Any]
+
+
+def failure(case: Json) -> Failure:
+    return read(case["status"], {}, dumps(case["answer"]), Source("up:1"))
+
+
+@pytest.mark.parametrize("case", cases("responses_api/wanted"))
+def test_which_refusals_ask_for_the_responses_api(case: Json) -> None:
+    assert wants_responses(failure(case)) is case["wanted"]
+
+
+@pytest.mark.parametrize("case", cases("responses_api/refusals"))
+def test_case(case: Json) -> None:
+    refused = failure(case)
+    own = responses_adjustment(refused, case["request"])
+    assert (own is None) is (case.get("chat", False) or case["changed"] is None)
+    change = own or adjustment_for(as_chat_failure(refused), case["request"])
+    assert (change and change.apply(case["request"])) == case["changed"]
+    if change is not None:
+        assert change.lasts == case.get("lasts", True)
+        assert change.apply(case["changed"]) == case["changed"]
+
+
+@pytest.mark.parametrize("param", [None, ["input"], {}])
+def test_a_refusal_that_names_no_field_stays(param: Any) -> None:
+    refused = failure({"status": 400, "answer": {"error": {"message": "No", "param": param}}})
+    assert as_chat_failure(refused) == refused
+
+
+def test_a_request_that_it_does_not_concern_stays() -> None:
+    for case in cases("responses_api/refusals"):
+        plain = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+        assert responses_adjustment(failure(case.values[0]), plain) is None

@@ -1,0 +1,238 @@
+"""Responses streams: every case three ways, its events as OpenAI's own types know them, and any events at all."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.apis import APIS
+from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.responses_api.response import to_completion
+from anthropic_proxy.wire.json_codec import dumps, loads
+from anthropic_proxy.wire.sse import DONE, Decoder
+from tests.support import grammar, responses_shapes
+from tests.support.cases import cases
+from tests.support.response_specs import answer_spec
+from tests.unit.translate.response.test_stream import byte_by_byte, random_splits, whole
+
+Json = dict[str, Any]
+
+_API = APIS["responses"]
+# Cases of servers that don't keep to OpenAI's types.
+_ODD = {
+    "unknown",
+    "no_index",
+    "error_event_nested",
+    "error_event_context",
+    "error_of_a_gateway",
+    "forms_otherwise",
+}
+_OURS = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test"}
+
+
+def translated(
+    pieces: Iterator[bytes], request: Json | None = None
+) -> tuple[list[Json], ApiError | None]:
+    """Events of the Messages API for an upstream's bytes, and the error that broke the answer off."""
+    translator, decoder, reader = (
+        StreamTranslator(answer_spec(request)),
+        Decoder(),
+        _API.new_reader(),
+    )
+    events = translator.start()
+    try:
+        for piece in pieces:
+            for payload in decoder.feed(piece):
+                if payload == DONE:
+                    events += translator.close(done=_API.done_ends)
+                else:
+                    events += [
+                        event
+                        for chunk in reader.feed(loads(payload))
+                        for event in translator.feed(chunk)
+                    ]
+        events += translator.close(done=False)
+    except ApiError as error:
+        return [*events, *translator.fail(error, "req_1")], error
+    return events, None
+
+
+def wire(case: Json) -> bytes:
+    events = [
+        f"event: {event.get('type')}\ndata: ".encode() + dumps(event) + b"\n\n"
+        for event in case["events"]
+    ]
+    return b"".join([*events, b"data: [DONE]\n\n" if case["done"] else b""])
+
+
+def told(case: Json, split: Any = whole) -> tuple[Json, ApiError | None]:
+    """The message that a case comes to, or the error."""
+    events, error = translated(split(wire(case)), case.get("request"))
+    grammar.check(events)
+    return {} if error else collect.to_message(events), error
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("case", cases("responses_api/streams"))
+def test_case(case: Json, split: Any) -> None:
+    message, error = told(case, split)
+    if "error" in case:
+        assert error is not None
+        assert {"status": error.status, "message": error.message} == case["error"]
+    else:
+        assert message == {**_OURS, **case["message"]}
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("responses_api/streams") if case.id not in _ODD]
+)
+def test_openai_sends_such_events(case: Json) -> None:
+    for event in case["events"]:
+        responses_shapes.check_event(event)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("responses_api/streams") if case.values[0].get("whole")]
+)
+def test_a_whole_answer_is_what_its_stream_is(case: Json) -> None:
+    completion = to_completion(case["events"][-1]["response"])
+    assert to_message(completion, StreamTranslator(answer_spec(case.get("request")))) == {
+        **_OURS,
+        **case["message"],
+    }
+
+
+def test_nothing_is_held_back() -> None:
+    reader = _API.new_reader()
+    names = ("reasoning_summary_text", "output_text", "function_call_arguments")
+    for index, name in enumerate(names):
+        assert (
+            len(
+                reader.feed({"type": f"response.{name}.delta", "output_index": index, "delta": "a"})
+            )
+            == 1
+        )
+
+
+texts = st.text("ab\n", max_size=3)
+junk: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda each: (
+        st.lists(each, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "text", "summary", "content", "error", "name"]),
+            each,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(["summary_text", "reasoning_text", "output_text", "refusal"])},
+    optional={"text": junk, "refusal": junk},
+)
+items = st.fixed_dictionaries(
+    {"type": st.sampled_from(["reasoning", "message", "function_call", "other"])},
+    optional={
+        "id": texts,
+        "name": junk,
+        "arguments": junk,
+        "phase": junk,
+        "encrypted_content": junk,
+        "summary": junk | st.lists(parts, max_size=2),
+        "content": junk | st.lists(parts, max_size=2),
+    },
+)
+kinds = [
+    *(
+        f"response.{name}.{end}"
+        for name in ("output_text", "refusal", "reasoning_text")
+        for end in ("delta", "done")
+    ),
+    "response.reasoning_summary_text.delta",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.completed",
+    "response.failed",
+    "error",
+    "other",
+]
+responses = st.fixed_dictionaries(
+    {"output": junk | st.lists(items, max_size=2)},
+    optional={"status": junk, "usage": junk, "incomplete_details": junk},
+)
+event_like = st.fixed_dictionaries(
+    {"type": st.sampled_from(kinds)},
+    optional={
+        **dict.fromkeys(
+            (
+                "delta",
+                "text",
+                "refusal",
+                "arguments",
+                "item_id",
+                "content_index",
+                "summary_index",
+                "error",
+            ),
+            junk,
+        ),
+        "output_index": st.integers(0, 2) | junk,
+        "item": junk | items,
+        "response": junk | responses,
+    },
+)
+
+
+@given(st.lists(event_like | st.dictionaries(texts, junk, max_size=2), max_size=6), st.booleans())
+def test_no_events_break_the_grammar(events: list[Json], done: bool) -> None:
+    request = {"thinking": {"type": "enabled"}, "stop_sequences": ["a"]}
+    grammar.check(translated(whole(wire({"events": events, "done": done})), request)[0])
+
+
+@given(responses | st.dictionaries(texts, junk, max_size=2))
+def test_any_whole_answer_is_one_or_an_error(response: Json) -> None:
+    try:
+        message = to_message(to_completion(response), StreamTranslator(answer_spec()))
+    except ApiError:
+        return
+    assert message["stop_reason"] is not None
+
+
+@pytest.mark.parametrize("status", ["in_progress", "cancelled"])
+def test_an_answer_that_has_not_ended_is_an_error(status: str) -> None:
+    with pytest.raises(ApiError, match="without finishing it"):
+        to_message(to_completion({"status": status, "output": []}), StreamTranslator(answer_spec()))
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "message"),
+    [
+        (
+            {"object": "list"},
+            500,
+            "The upstream up:1 answered 200 with something that is no chat completion",
+        ),
+        (
+            {
+                "status": "failed",
+                "error": {"code": "invalid_prompt", "message": "No."},
+                "output": [],
+            },
+            400,
+            "No.",
+        ),
+        ({"error": {"message": "Gone", "code": 503}}, 529, "Gone"),
+    ],
+)
+def test_what_is_no_answer_is_an_error(response: Json, status: int, message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        to_message(to_completion(response), StreamTranslator(answer_spec()))
+    assert (caught.value.status, caught.value.message) == (status, message)

@@ -1,0 +1,338 @@
+"""The cost of translating hostile responses: it grows with their length, and not faster.
+
+Each row is an input that is hostile to one step. Texts are a beginning, a unit that is repeated up to the size, and an end;
+they are translated whole, byte by byte, and in random pieces.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from anthropic_proxy.translate.rate_limit_headers import to_headers
+from anthropic_proxy.translate.response.json_text import JsonAnswer
+from anthropic_proxy.translate.response.stop_reasons import StopScanner
+from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.responses_api.stream import ResponsesReader
+from anthropic_proxy.translate.tool_calls.json_repair import repaired
+from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS
+from anthropic_proxy.translate.tool_calls.text_parser import TextCalls
+from anthropic_proxy.translate.upstream_errors import Source, stream_error
+from tests.support.response_specs import answer_spec
+from tests.support.scaling import Prepare, assert_linear_cpu, assert_linear_lines
+
+# Characters, or whatever the input consists of; four times as many are translated at most.
+SIZE = 4_000
+# Times that a size is doubled for an input that is fast.
+DOUBLINGS = 4
+# Characters that stand in front of each small piece, where the bad case is that they are copied for each one.
+BLOB = 50
+
+Cut = Callable[[str], Iterator[str]]
+
+
+class Hostile(NamedTuple):
+    unit: str
+    beginning: str = ""
+    end: str = ""
+
+    def of_size(self, size: int) -> str:
+        return self.beginning + self.unit * (size // len(self.unit)) + self.end
+
+
+DEEPSEEK = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>"
+KIMI = "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+CALL = '{"name":"f","arguments":{"a":'
+
+TEXTS = {
+    **{f"opener {form.opener}": Hostile(form.opener) for form in FORMATS},
+    **{f"opener in lines {form.opener}": Hostile(f"{form.opener}\n") for form in FORMATS},
+    **{f"opener, bracket {form.opener}": Hostile(f"{form.opener}{{") for form in FORMATS},
+    **{f"end {form.end}": Hostile(form.end) for form in FORMATS if form.end},
+    **{
+        f"{form.opener} {opening}": Hostile(form.opener + opening.replace("NAME", "f"))
+        for form in (*FORMATS, BARE)
+        for opening in (form.openings[0], form.openings[-1])
+    },
+    **{
+        f"half of {form.opener} {opening}": Hostile(
+            (form.opener + opening.replace("NAME", "f"))[:-1]
+        )
+        for form in (*FORMATS, BARE)
+        for opening in (form.openings[0], form.openings[-1])
+    },
+    "end in a string, hermes": Hostile("</tool_call>", f'<tool_call>{CALL}"'),
+    "end in a string, function": Hostile("</function>", '<function=f>{"a":"'),
+    "end in a string, function in a tag": Hostile("</tool_call>", '<tool_call><function=f>{"a":"'),
+    "end in a string, block": Hostile("```", f'```json\n{CALL}"'),
+    "end in a string, escapes": Hostile("\\\\</tool_call>", f'<tool_call>{CALL}"'),
+    "half of an end in a string": Hostile("</tool_call", f'<tool_call>{CALL}"'),
+    "functions in a tag": Hostile("<function=", "<tool_call>"),
+    "tags and functions": Hostile("<tool_call><function="),
+    "tags far from functions": Hostile(" ", "<tool_call>", "<function=f"),
+    "calls": Hostile(f"<tool_call>{CALL}1}}}}</tool_call>"),
+    "calls of functions": Hostile("<function=f></function>\n"),
+    "calls of other functions": Hostile("<function=g></function>\n"),
+    "calls and stray ends": Hostile("<function=f></function></tool_call></tool_call> "),
+    "rejected calls": Hostile("<tool_call>{}</tool_call>"),
+    "blocks with calls": Hostile(f"```json\n{CALL}1}}}}\n```\nx\n"),
+    "blocks": Hostile("```json\n```\n"),
+    "fences within a line": Hostile("``` "),
+    "blanks before fences": Hostile("\n        ```"),
+    "a line of blanks": Hostile(" ", "\n", "```"),
+    "backticks": Hostile("`"),
+    "space": Hostile(" "),
+    "space in text": Hostile(" ", "a"),
+    "space behind an opener": Hostile(" ", "<tool_call>", "x"),
+    "space behind a call": Hostile(" ", "<function=f></function>", "x"),
+    "space behind a block": Hostile(" ", f"```json\n{CALL}1}}}}\n```"),
+    "space behind a function": Hostile(" ", "<tool_call><function=f>", "x</tool_call>"),
+    "lines": Hostile("\n"),
+    "brackets": Hostile("["),
+    "tags": Hostile("<"),
+    "bare, lists": Hostile("[],", f"{CALL}["),
+    "bare, depth": Hostile("[", CALL),
+    "bare, documents": Hostile('{"name":"f","arguments":{}} '),
+    "bare, digits": Hostile("1", CALL),
+    "hermes, lists": Hostile("[],", f"<tool_call>{CALL}[", "1]}}</tool_call>"),
+    "hermes, broken": Hostile("'a',", f"<tool_call>{CALL}[", "]}</tool_call>"),
+    "hermes, keys without values": Hostile("a ", f"<tool_call>{CALL}", "</tool_call>"),
+    "hermes, comments": Hostile("/*", f"<tool_call>{CALL}", "</tool_call>"),
+    "hermes, escapes": Hostile("\\n", f'<tool_call>{CALL}"', '"}}</tool_call>'),
+    "llama, separators": Hostile(";", "<|python_tag|>{}"),
+    "llama, ends": Hostile("<|eom_id|>", '<|python_tag|>{"name":"f"}'),
+    "llama, objects": Hostile('{"name":"f"};', "<|python_tag|>"),
+    "mistral, markers": Hostile("[TOOL_CALLS]", "[TOOL_CALLS]f{}"),
+    "mistral, calls": Hostile("f{}", "[TOOL_CALLS]"),
+    "mistral, names": Hostile("f", "[TOOL_CALLS]f{}"),
+    "coder, values": Hostile("<parameter=a>1</parameter>", "<function=f>", "</function>"),
+    "coder, ends of values": Hostile("</parameter>", "<function=f><parameter=a>", "</function>"),
+    "coder, beginnings of values": Hostile("<parameter=a>", "<function=f>", "</function>"),
+    "coder, lines": Hostile("\n", "<function=f><parameter=a>", "</function>"),
+    "glm, values": Hostile(
+        "<arg_key>a</arg_key><arg_value>1</arg_value>", "<tool_call>f", "</tool_call>"
+    ),
+    "glm, keys": Hostile("<arg_key>", "<tool_call>f<arg_key>a</arg_key>", "</tool_call>"),
+    "glm, beginnings of values": Hostile(
+        "<arg_value>", "<tool_call>f<arg_key>a</arg_key>", "</tool_call>"
+    ),
+    "deepseek, brackets": Hostile("{", DEEPSEEK, "<｜tool▁calls▁end｜>"),
+    "deepseek, space": Hostile(" ", DEEPSEEK, "x<｜tool▁calls▁end｜>"),
+    "deepseek, names": Hostile("f", DEEPSEEK, "<｜tool▁calls▁end｜>"),
+    "kimi, digits": Hostile(
+        "0", "<|tool_calls_section_begin|><|tool_call_begin|>f:", "<|tool_calls_section_end|>"
+    ),
+    "kimi, names": Hostile(
+        "f", "<|tool_calls_section_begin|><|tool_call_begin|>f:0 ", "<|tool_calls_section_end|>"
+    ),
+    "kimi, ends": Hostile("<|tool_call_end|>", KIMI, "<|tool_calls_section_end|>"),
+    "think tags": Hostile("<think>"),
+    "think": Hostile("</think", "<think>"),
+    "think, lone ends": Hostile("\n</think>\n"),
+    "think, space": Hostile(" ", "<think>", "</think>"),
+}
+
+
+def whole(text: str) -> Iterator[str]:
+    yield text
+
+
+def bytewise(text: str) -> Iterator[str]:
+    yield from text
+
+
+def in_random_pieces(text: str) -> Iterator[str]:
+    sizes, at = random.Random(7), 0  # noqa: S311 - any pieces will do
+    while at < len(text):
+        end = at + sizes.randrange(1, 60)
+        yield text[at:end]
+        at = end
+
+
+def tools(number: int) -> dict[str, Any]:
+    """Some tools, one of which has as many types for its parameter as there are tools."""
+    typed = {"properties": {"a": {"anyOf": [{"type": "integer"}] * number}}}
+    return {**{f"f_{each}": {} for each in range(number)}, "f": typed}
+
+
+def split_calls(text: str, cut: Cut, offered: dict[str, Any]) -> list[Any]:
+    calls = TextCalls(offered)
+    parts = [part for piece in cut(text) for part in calls.feed(piece)]
+    return parts + calls.close(cut=False)
+
+
+@pytest.mark.parametrize("cut", [bytewise, in_random_pieces])
+@pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
+def test_calls_in_streamed_text(hostile: Hostile, cut: Cut) -> None:
+    assert_linear_lines(
+        lambda size: partial(split_calls, hostile.of_size(size), cut, tools(9)), SIZE // 4
+    )
+
+
+@pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
+def test_calls_in_whole_text(hostile: Hostile) -> None:
+    """The number of tools grows with the text: a cost for each tool and each character would be quadratic."""
+    assert_linear_cpu(
+        lambda size: partial(split_calls, hostile.of_size(size), whole, tools(size // 8)),
+        SIZE,
+        doublings=DOUBLINGS,
+    )
+
+
+def translate(deltas: list[dict[str, Any]], request: dict[str, Any] | None = None) -> list[Any]:
+    """Translate a stream with these deltas."""
+    translator = StreamTranslator(answer_spec(request))
+    events = [
+        event for delta in deltas for event in translator.feed({"choices": [{"delta": delta}]})
+    ]
+    events += translator.feed({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    return events + translator.close(done=True)
+
+
+def fragments(*arguments: str, **fields: Any) -> list[dict[str, Any]]:
+    return [
+        {"tool_calls": [{**fields, "function": {"name": "f", "arguments": each}}]}
+        for each in arguments
+    ]
+
+
+def calls(number: int) -> list[dict[str, Any]]:
+    """Many calls, none of which can be sent before the first is whole."""
+    ids = (f"call_{each}" for each in range(number))
+    return [
+        {"tool_calls": [{"id": each, "function": {"name": "f", "arguments": "{"}}]} for each in ids
+    ]
+
+
+def names(number: int) -> list[dict[str, Any]]:
+    """Many pieces of a name, none of which is the name of a tool."""
+    return [{"tool_calls": [{"index": 0, "function": {"name": "f"}}]} for _ in range(number)]
+
+
+def offering(number: int) -> dict[str, Any]:
+    return {
+        "tools": [
+            {"name": f"f_{each}", "input_schema": {"type": "object"}} for each in range(number)
+        ]
+    }
+
+
+def detail(text: str) -> dict[str, Any]:
+    return {"reasoning_details": [{"type": "reasoning.text", "text": text, "index": 0}]}
+
+
+def feed_each(feed: Callable[[Any], object], pieces: list[Any]) -> None:
+    for piece in pieces:
+        feed(piece)
+
+
+def ended_calls(number: int) -> list[dict[str, Any]]:
+    """A call in many pieces, said to be whole many times over."""
+    kind = "response.function_call_arguments"
+    delta, done = (
+        {"type": f"{kind}.delta", "delta": "a" * BLOB},
+        {"type": f"{kind}.done", "arguments": "{}"},
+    )
+    return [*[delta] * number, *[done] * number]
+
+
+def ended_texts(number: int) -> list[dict[str, Any]]:
+    """A text in many pieces, said to be whole many times over."""
+    kind, place = "response.output_text", {"item_id": "m", "output_index": 0, "content_index": 0}
+    delta, done = (
+        {"type": f"{kind}.delta", "delta": "a" * BLOB},
+        {"type": f"{kind}.done", "text": ""},
+    )
+    return [*[delta | place] * number, *[done | place] * number]
+
+
+def stop_sequences(size: int) -> list[str]:
+    """Sequences of `size` characters in total, each of which goes on for long before it fails."""
+    longest = math.isqrt(2 * size)
+    return [f"{'a' * length}b" for length in range(longest)]
+
+
+def scan_for_stops(size: int) -> Callable[[], object]:
+    text, sequences = "a" * size, stop_sequences(size)
+    return lambda: feed_each(StopScanner(sequences).feed, [text[:1000], *text[1000:]])
+
+
+def structured(pieces: list[str]) -> str:
+    answer = JsonAnswer()
+    return "".join(map(answer.feed, pieces)) + answer.close()
+
+
+def of_deltas(
+    deltas: Callable[[int], list[dict[str, Any]]], request: dict[str, Any] | None = None
+) -> Prepare:
+    return lambda size: partial(translate, deltas(size), request)
+
+
+WORKS: dict[str, Prepare] = {
+    "stop sequences": scan_for_stops,
+    "one long stop sequence": lambda size: partial(
+        feed_each,
+        StopScanner(["a" * BLOB * size + "b"]).feed,
+        ["a" * (BLOB - 1) * size, *"a" * size],
+    ),
+    "arguments, an empty object and space": of_deltas(
+        lambda n: fragments("{}" + " " * BLOB * n, *" " * n, index=0),
+    ),
+    "arguments, brackets with their id": of_deltas(
+        lambda n: fragments('{"a":"' + "a" * BLOB * n, *"{" * n, id="x"),
+    ),
+    "arguments, a long key": of_deltas(
+        lambda n: fragments('{"' + "a" * BLOB * n, *"a" * n, index=0)
+    ),
+    "arguments, a long tag behind them": of_deltas(
+        lambda n: fragments(f'{{"a":1}}</{"a" * BLOB * n}', *" " * n, index=0),
+    ),
+    "arguments, lists": of_deltas(lambda n: fragments('{"a":[' + "[]," * n, index=0)),
+    "calls that wait": of_deltas(calls),
+    "calls by id": of_deltas(lambda n: [*calls(n), *calls(n)]),
+    "names in pieces": lambda size: partial(translate, names(size), offering(size)),
+    "refusal": of_deltas(lambda n: [{"refusal": "a" * BLOB * n}] + [{"refusal": "a"}] * n),
+    "reasoning details": of_deltas(lambda n: [detail("a" * BLOB * n)] + [detail("a")] * n),
+    "space, then a tag": of_deltas(
+        lambda n: [{"content": each} for each in [" " * BLOB * n, *" " * n, "<", "think"]]
+    ),
+    "fence of a structured answer": lambda size: partial(
+        structured, ["```" + "a" * BLOB * size, *"a" * size]
+    ),
+    "space in a structured answer": lambda size: partial(
+        structured, ["```json" + " " * BLOB * size, *" " * size]
+    ),
+    "brackets in a structured answer": lambda size: partial(
+        structured, ["x" + "[" * 50 + "1," * size]
+    ),
+    "repair, quotes": lambda size: partial(repaired, "{'a':" + '"a\\\\' * size),
+    "repair, comments": lambda size: partial(repaired, "{" + "/* " * size),
+    "repair, words": lambda size: partial(repaired, "{" + "a " * size),
+    "repair, tokens": lambda size: partial(repaired, "{'a':[" + "1," * size + "]}"),
+    "Responses API, the same end of a call again": lambda size: partial(
+        feed_each, ResponsesReader().feed, ended_calls(size)
+    ),
+    "Responses API, the same end of a text again": lambda size: partial(
+        feed_each, ResponsesReader().feed, ended_texts(size)
+    ),
+    "code of an error": lambda size: partial(
+        stream_error,
+        {
+            "error": {
+                "message": "a",
+                "code": "input token count " * size,
+                "type": "image_url" * size,
+            }
+        },
+        Source("up"),
+    ),
+    "rate limit": lambda size: partial(to_headers, {"x-ratelimit-reset": "1" * size}, 0),
+}
+
+
+@pytest.mark.parametrize("prepare", WORKS.values(), ids=WORKS)
+def test_works(prepare: Prepare) -> None:
+    assert_linear_cpu(prepare, SIZE // 4, doublings=DOUBLINGS)

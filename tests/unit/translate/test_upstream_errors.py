@@ -1,0 +1,176 @@
+"""Upstream errors, as recorded or documented, and what the client is told."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
+from anthropic_proxy.translate.upstream_errors import (
+    Source,
+    is_page,
+    read,
+    stream_error,
+    to_api_error,
+    told,
+)
+from tests.support.cases import cases
+from tests.support.scaling import assert_linear_cpu
+
+Json = dict[str, Any]
+SOURCE = Source("up:1")
+
+
+@pytest.mark.parametrize("case", cases("failures"))
+def test_case(case: Json) -> None:
+    body = case["body"].encode()
+    error = to_api_error(case["status"], case.get("headers", {}), body, SOURCE)
+    told = {"status": error.status, "type": error.type, "message": error.message}
+    assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
+
+
+def test_a_chunk_without_an_error_is_none() -> None:
+    assert stream_error({"choices": [], "error": None}, SOURCE) is None
+
+
+KEY = "sk-secret-0123456789"
+WITH_KEY = Source("up:1", Redactor([Secret(KEY)]))
+
+
+def test_the_key_goes_before_the_text_is_cut() -> None:
+    """Else the beginning of a key at the cut would stay."""
+    text = "x" * 1995 + KEY
+    assert to_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
+    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
+
+
+@pytest.mark.parametrize("before", range(MAX_SEARCHED - len(KEY) - 2, MAX_SEARCHED + 3))
+def test_a_key_at_the_end_of_what_is_searched(before: int) -> None:
+    """Redaction may shorten the text so much that its end is shown."""
+    text = (KEY + " ") * (before // (len(KEY) + 1))
+    text += "-" * (before - len(text)) + KEY + "-" * 100
+    message = to_api_error(400, {}, text.encode(), WITH_KEY).message
+    assert message.startswith("*** ***")
+    assert "sk" not in message
+
+
+def test_a_very_long_text_is_cut() -> None:
+    assert len(to_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "input token count ",
+        "image_url",
+        "tools",
+        "maximum context length ",
+        "9",
+        "context size (",
+        "{" * 3,
+        "one of '",
+    ],
+)
+def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        body = (piece * (size // len(piece))).encode()
+        return lambda: to_api_error(400, {}, body, WITH_KEY)
+
+    assert_linear_cpu(prepare, 4000)
+
+
+@pytest.mark.parametrize("digits", [15, 16, 5000])
+def test_a_number_of_any_length_is_read(digits: int) -> None:
+    """Python's `int` refuses thousands of digits."""
+    text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
+    error = to_api_error(400, {}, text.encode(), SOURCE)
+    assert error.message.startswith(
+        "prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum")
+    )
+
+
+_HAS_NO_PATH = r"The upstream up:1 has no /v1/chat/completions under http://up:1 \(404(: .*)?\): check UPSTREAM_BASE_URL"
+_HAS_NO_PATH_EITHER = (
+    r"The upstream private-1 has no /chat/completions \(404(: .*)?\): check UPSTREAM_BASE_URL"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_path"),
+    [
+        (b"<html><h1>404 Not Found</h1></html>", True),
+        (b"", True),
+        (b"{}", True),
+        (b"404 page not found", True),
+        (b"Not Found", True),
+        (b'{"detail": "Not Found"}', True),
+        (b'{"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}', True),
+        (b'{"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}', True),
+        (b'{"error": {"message": "Invalid URL (POST /v1/v1/chat/completions)"}}', True),
+        (b"Cannot POST /chat/completions", True),
+        (b'{"error": {"message": "model \'x\' not found", "type": "api_error"}}', False),
+        (b'{"error": "model x not found, try pulling it first"}', False),
+        (
+            b'{"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}',
+            False,
+        ),
+        (b"no such model", False),
+    ],
+)
+def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> None:
+    """Claude Code shows a 404 as a model that does not exist, and hides its text."""
+    error = told(read(404, {}, body, Source("up:1", url="http://up:1/v1"), "/chat/completions"))
+    assert (error.status == 500, bool(re.fullmatch(_HAS_NO_PATH, error.message))) == (
+        is_path,
+        is_path,
+    )
+    assert error.headers == ({"x-should-retry": "false"} if is_path else {})
+    hidden = told(read(404, {}, body, Source("private-1"), "/chat/completions"))
+    assert not is_path or re.fullmatch(_HAS_NO_PATH_EITHER, hidden.message)
+    # Other paths, such as the list of models, may be missing.
+    assert told(read(404, {}, body, Source("up:1"))).status == 404
+
+
+@pytest.mark.parametrize(
+    "text", ["not found " * 9999, " " * 99_999 + "x", "404 " * 9999, "cannot get /" * 9999]
+)
+def test_a_hostile_404(text: str) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        return lambda: told(read(404, {}, text[:size].encode(), SOURCE, "/x"))
+
+    assert_linear_cpu(prepare, 4000)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_tls"),
+    [
+        (
+            400,
+            b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+            True,
+        ),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", True),
+        (400, b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>", True),
+        (400, b"<html>no</html>", False),
+        (500, b"Client sent an HTTP request to an HTTPS server.\n", False),
+    ],
+)
+def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
+    error = to_api_error(status, {}, body, SOURCE)
+    assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text/html", True),
+        ("Text/HTML; charset=utf-8", True),
+        ("application/xhtml+xml", True),
+        ("text/htmlx", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_pages(kind: str, *, expected: bool) -> None:
+    assert is_page({"content-type": kind}) is expected

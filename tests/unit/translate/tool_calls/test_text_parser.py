@@ -1,0 +1,300 @@
+"""Calls written as text: every format, however it is cut, and texts that are none."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS, Format, TextCall
+from anthropic_proxy.translate.tool_calls.text_parser import MOST_CALLS, TextCalls
+from tests.unit.translate.tool_calls.test_json_scanner import cut
+
+TOOLS: dict[str, Any] = {
+    "get_weather": {
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "raw": {"anyOf": [{"type": "object"}]},
+        }
+    },
+    "now": {},
+}
+PARIS = ("get_weather", {"city": "Paris"})
+ROME = ("get_weather", {"city": "Rome"})
+NOW: tuple[str, dict[str, Any]] = ("now", {})
+
+
+def split(pieces: list[str], *, is_cut: bool = False) -> list[Any]:
+    """Texts, put together, and calls as (name, arguments)."""
+    calls = TextCalls(TOOLS)
+    parts = [part for piece in pieces for part in calls.feed(piece)] + calls.close(cut=is_cut)
+    out: list[Any] = []
+    for part in parts:
+        assert part, "an empty text"
+        if isinstance(part, TextCall):
+            out.append((part.name, part.arguments))
+        elif out and isinstance(out[-1], str):
+            out[-1] += part
+        else:
+            out.append(part)
+    return out
+
+
+JSON = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+ROME_JSON = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
+CODER = "<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>"
+DEEPSEEK = (
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{}\n```<｜tool▁call▁end｜>"
+)
+DEEPSEEK_31 = '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>'
+KIMI = '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}<|tool_call_end|>'
+
+
+def deepseek(*arguments: str) -> str:
+    calls = "\n".join(DEEPSEEK.replace("{}", each) for each in arguments)
+    return f"<｜tool▁calls▁begin｜>{calls}<｜tool▁calls▁end｜>"
+
+
+CALLS = {
+    "hermes": (f"<tool_call>\n{JSON}\n</tool_call>", [PARIS]),
+    "hermes, two": (
+        f"<tool_call>{JSON}</tool_call>\n<tool_call>{ROME_JSON}</tool_call>",
+        [PARIS, ROME],
+    ),
+    "hermes, text around": (
+        f"Let me see.\n\n<tool_call>\n{JSON}\n</tool_call>\nDone. ",
+        ["Let me see.", PARIS, "Done. "],
+    ),
+    "hermes, not closed": (f"<tool_call>\n{JSON}\n", [PARIS]),
+    "hermes, single quotes": ("<tool_call>{'name': 'now', 'arguments': {}}</tool_call>", [NOW]),
+    "hermes, arguments in a string": (
+        '<tool_call>{"name": "now", "arguments": "{}"}</tool_call>',
+        [NOW],
+    ),
+    "hermes, a bracket missing": (
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}</tool_call>',
+        [PARIS],
+    ),
+    "hermes, no arguments": ('<tool_call>{"name": "now"}</tool_call>', [NOW]),
+    "hermes, a list": (f"<tool_call>[{JSON}, {ROME_JSON}]</tool_call>", [PARIS, ROME]),
+    "hermes, OpenAI's shape": (
+        f'<tool_call>{{"type": "function", "function": {JSON}}}</tool_call>',
+        [PARIS],
+    ),
+    "hermes, the tag in a string": (
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "</tool_call> x"}}</tool_call>',
+        [("get_weather", {"city": "</tool_call> x"})],
+    ),
+    "coder": (f"<tool_call>\n{CODER}\n</tool_call>", [PARIS]),
+    "coder, without the tag": (CODER, [PARIS]),
+    "coder, without the opening tag": (f"Now:\n{CODER}\n</tool_call> ok", ["Now:", PARIS, "ok"]),
+    "coder, two": (f"{CODER}\n{CODER}", [PARIS, PARIS]),
+    "coder, types": (
+        (
+            "<function=get_weather><parameter=city>\n 5\nlines \n</parameter><parameter=days>3</parameter>"
+            "<parameter=raw>{'a': True}</parameter><parameter=other>1</parameter></function>"
+        ),
+        [("get_weather", {"city": " 5\nlines ", "days": 3, "raw": {"a": True}, "other": "1"})],
+    ),
+    "coder, the wrong type": (
+        "<function=get_weather><parameter=days>soon</parameter></function>",
+        [("get_weather", {"days": "soon"})],
+    ),
+    "coder, nothing": ("<function=now></function>", [NOW]),
+    "llama": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
+    "llama, python tag": (f"<|python_tag|>{ROME_JSON}", [ROME]),
+    "llama, two": (f"<|python_tag|>{ROME_JSON}; {JSON}<|eom_id|>", [ROME, PARIS]),
+    "bare": (ROME_JSON, [ROME]),
+    "bare, two": (f"\n{ROME_JSON}\n{JSON}", [ROME, PARIS]),
+    "bare, arguments first": ('{"arguments": {"city": "Paris"}, "name": "get_weather"}', [PARIS]),
+    "bare, a list": (f"[{JSON}]", [PARIS]),
+    "mistral": (f"[TOOL_CALLS][{JSON}, {ROME_JSON}]", [PARIS, ROME]),
+    "mistral, spaces": (f"[TOOL_CALLS] [ {JSON} ]</s>", [PARIS]),
+    "mistral, name": ('Now. [TOOL_CALLS]get_weather{"city": "Paris"}', ["Now.", PARIS]),
+    "mistral, args": (
+        '[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]now[ARGS]{}',
+        [PARIS, NOW],
+    ),
+    "mistral, id": ('[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Paris"}', [PARIS]),
+    "deepseek": (deepseek('{"city": "Paris"}', '{"city": "Rome"}'), [PARIS, ROME]),
+    "deepseek 3.1": (f"<｜tool▁calls▁begin｜>{DEEPSEEK_31}<｜tool▁calls▁end｜>", [PARIS]),
+    "deepseek, not closed": (f"<｜tool▁calls▁begin｜>{DEEPSEEK_31}", [PARIS]),
+    "glm": (
+        (
+            "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n"
+            "<arg_key>days</arg_key><arg_value>3</arg_value>\n</tool_call>"
+        ),
+        [("get_weather", {"city": "Paris", "days": 3})],
+    ),
+    "glm, nothing": ("<tool_call>now\n</tool_call>", [NOW]),
+    "kimi": (f"<|tool_calls_section_begin|>{KIMI}{KIMI}<|tool_calls_section_end|>", [PARIS, PARIS]),
+    "block": (f"I will look:\n\n```json\n{JSON}\n```\n", ["I will look:", PARIS]),
+    "marker behind a block": (
+        f"```sh\nls\n```\n<tool_call>{JSON}</tool_call>",
+        ["```sh\nls\n```", PARIS],
+    ),
+    "block, in a list": (f"1. So:\n   ```json\n{JSON}\n   ```", ["1. So:", PARIS]),
+    "block, a list": (f"```json\n[{JSON}, {ROME_JSON}]\n```", [PARIS, ROME]),
+    "space before": (f"Now{' ' * 150}\n<tool_call>{JSON}</tool_call>", [f"Now{' ' * 51}", PARIS]),
+    "block, a fence in a string": (
+        '```json\n{"name": "get_weather", "arguments": {"city": "```"}}\n```',
+        [("get_weather", {"city": "```"})],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CALLS.values(), ids=CALLS)
+def test_calls(text: str, expected: list[Any]) -> None:
+    assert split([text]) == split(list(text)) == expected
+    for seed in range(20):
+        assert split(cut(text, seed)) == expected
+
+
+UNKNOWN = JSON.replace("get_weather", "other")
+TEXTS = {
+    "endless space": f"a{' ' * 333}",
+    "deepseek, endless space": (
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{{{' ' * 9999}<｜tool▁calls▁end｜>"
+    ),
+    "glm, a key without a value": (
+        "<tool_call>now<arg_key>a</arg_key> or <arg_key>b</arg_key><arg_value>c</arg_value></tool_call>"
+    ),
+    "nothing": "",
+    "prose": "1 < 2, `a[0]` and [x] \n",
+    "space": " \n",
+    "another name": f"<tool_call>\n{UNKNOWN}\n</tool_call> and so on",
+    "one of two is another": f"<tool_call>{JSON}\n{UNKNOWN}</tool_call>",
+    "another name, coder": CODER.replace("get_weather", "other"),
+    "another name, mistral": f"[TOOL_CALLS][{UNKNOWN}]",
+    "another name, deepseek": deepseek("{}").replace("get_weather", "other"),
+    "another name, kimi": f"<|tool_calls_section_begin|>{KIMI}<|tool_calls_section_end|>".replace(
+        "get_weather", "other"
+    ),
+    "another name, glm": "<tool_call>other\n</tool_call>",
+    "another name, bare": UNKNOWN,
+    "half of a call": f"See <tool_call>\n{JSON[:-3]}",
+    "half of a function": '<function=get_weather>{"city": "Par',
+    "half of a section": f"<|tool_calls_section_begin|>{KIMI[:-10]}",
+    "half of a name": "<tool_call>get_weather",
+    "half of a marker": "a <tool_ca",
+    "a broken call": f"<tool_call>{JSON[:-1]} nonsense</tool_call> and on",
+    "a broken call, the tag in a string": '<tool_call>{"name": "now", "arguments": {"a": "\n</tool_call>"}}',
+    "the tag alone": "The model writes <tool_call> and </tool_call> around it.",
+    "bare, in prose": f"Like so: {JSON}",
+    "bare, and prose": f"{JSON} is a call",
+    "bare, more keys": JSON[:-1] + ', "more": 1}',
+    "bare, other JSON": '{"name": "Paris", "arguments": [1]}',
+    "bare, a name alone": '{"name": "get_weather"}',
+    "block, then prose": f"Like so:\n```json\n{JSON}\n```\nThat was it.",
+    "marker in a block": f"Like so:\n\n  ```xml\n  <tool_call>\n{JSON}\n</tool_call>\n  ```\n",
+    "marker in a block, at the start": f"```\n<tool_call>{JSON}</tool_call>\n```",
+    "block, within a line": f"Like so: ```json\n{JSON}\n```",
+    "block, other JSON": '```json\n{"a": 1}\n```',
+    "block, not closed": f"```json\n{JSON}\n",
+    "block, of another language": f"```python\n{JSON}\n```",
+    "python": "<|python_tag|>print(1)",
+    "arguments of no use": '<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_texts(text: str) -> None:
+    for pieces in ([text], list(text), *(cut(text, seed) for seed in range(20))):
+        assert "".join(split(pieces)) == text
+
+
+def test_a_block_with_a_call_behind_it() -> None:
+    example = f"Like so:\n```json\n{ROME_JSON}\n```"
+    assert split([f"{example}\n<tool_call>{JSON}</tool_call>"]) == [example, PARIS]
+
+
+@pytest.mark.parametrize(
+    "pieces", [lambda text: [text], list, lambda text: cut(text, 3)], ids=["whole", "bytes", "cut"]
+)
+def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> None:
+    call = "<function=now></function>"
+    assert split(pieces(call * MOST_CALLS + call)) == [NOW] * MOST_CALLS + [call]
+    assert split(pieces(f"[TOOL_CALLS]{'now{}' * MOST_CALLS}")) == [NOW] * MOST_CALLS
+    together = f"[TOOL_CALLS]{'now{}' * (MOST_CALLS + 1)}"
+    assert split(pieces(together)) == [together]
+
+
+def test_a_cut_answer_takes_no_unfinished_call() -> None:
+    text = f"<tool_call>{CODER}"
+    assert split([text], is_cut=True) == [text]
+
+
+def test_without_tools_and_after_a_structured_call_text_passes() -> None:
+    text = f"<tool_call>{JSON}</tool_call>"
+    assert TextCalls({}).feed(text) == [text]
+    calls = TextCalls(TOOLS)
+    assert calls.feed("a <tool") == ["a"]
+    assert calls.stop() == [" <tool"]
+    assert calls.feed(text) == [text]
+    inside = TextCalls(TOOLS)
+    assert inside.feed(text[:30]) == []
+    assert inside.stop() == [text[:30]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"name": "get_weather", "version": "1.0", "more": "{" and on" * 99}"}}',
+        f'```json\n{{"name": "get_weather", "description": "{" and on" * 99}"}}\n```',
+        f"The models write <function=get_weather> and then {' and on' * 99}",
+        f"endless space{' ' * 999}",
+        f"endless lines{chr(10) * 999}",
+        f"endless code{'`' * 999}",
+    ],
+)
+def test_no_more_is_held_back_than_could_be_a_call(text: str) -> None:
+    calls = TextCalls(TOOLS)
+    out = 0
+    for number, character in enumerate(text, 1):
+        out += sum(len(part) for part in calls.feed(character) if isinstance(part, str))
+        assert number - out < 110, text[out:number]
+
+
+def test_plain_text_is_not_held_back() -> None:
+    calls = TextCalls(TOOLS)
+    assert [calls.feed(piece) for piece in ("Hello", ",", " world", " <")] == [
+        ["Hello"],
+        [","],
+        [" world"],
+        [],
+    ]
+
+
+markers = (
+    "<tool_call> </tool_call> ```json\n ``` <function= </function> <arg_key> [TOOL_CALLS] <|python_tag|>"
+    ' <｜tool▁calls▁begin｜> now other > { } "name" : , " [ ] \n < a'
+)
+pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
+
+
+@given(
+    st.lists(pieces_of_markers | st.text(max_size=3), max_size=14), st.integers(0, 9), st.booleans()
+)
+def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:
+    text = "".join(words).replace("now", "then").replace("get_weather", "")
+    assert "".join(split(cut(text, seed), is_cut=is_cut)) == text
+
+
+OPENERS = [form.opener for form in FORMATS]
+
+
+def test_no_opener_begins_within_another_one() -> None:
+    """The parser finds openers in one pass, and holds what may be the beginning of one."""
+    ends = {opener[at:] for opener in OPENERS for at in range(1, len(opener))}
+    beginnings = {opener[:size] for opener in OPENERS for size in range(1, len(opener) + 1)}
+    assert ends & beginnings <= {"`", "``"}, "backticks are held together"
+
+
+@pytest.mark.parametrize("form", [*FORMATS, BARE], ids=lambda form: form.opener or "bare")
+def test_an_opening_goes_on_behind_the_name(form: Format) -> None:
+    for before, after in form.split_openings:
+        assert before or after
+        assert not re.match(r"[\w-]", after)
