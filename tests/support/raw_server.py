@@ -3,12 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from enum import Enum
 from typing import Any
 
-READ = object()  # a request is read
-STALL = object()  # nothing more happens
-RESET = object()  # the connection is cut without an end
-NEXT = object()  # waits for `RawServer.go`
+
+class Action(Enum):
+    """What a script does besides sending bytes."""
+
+    READ = "READ"  # a request is read
+    STALL = "STALL"  # nothing more happens
+    RESET = "RESET"  # the connection is cut without an end
+    NEXT = "NEXT"  # waits for `RawServer.go`
+
+
+READ, STALL, RESET, NEXT = Action
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"

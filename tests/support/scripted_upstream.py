@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from anthropic_proxy.gateway.upstream_probe import USER_AGENT
@@ -26,7 +27,15 @@ class Pause:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
-RESET = object()  # a step: cut the connection without an end
+
+
+class Step(Enum):
+    """What a script does besides sending bytes."""
+
+    RESET = "RESET"  # cut the connection without an end
+
+
+RESET = Step.RESET
 
 
 @dataclass
