@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from tests.chart.helm import HelmError, Values, kinds, objects, one, texts
-from tests.chart.test_values import MANAGED, SETTINGS
+from tests.chart.settings import MANAGED, SETTINGS
 
 # Own variables for which a file that the operator mounts is a reason.
 BY_FILE = {"CONFIG_FILE", "PROXY_API_KEYS_FILE"}

@@ -7,35 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import AliasChoices, SecretStr
 
 from anthropic_proxy import __version__
-from anthropic_proxy.config.settings import Settings
 from tests.chart import readme
 from tests.chart.helm import CHART, CI_VALUES, HelmError, lint, objects, package, read
+from tests.chart.settings import MANAGED, SETTINGS
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = read(CHART / "values.yaml")
 DESCRIPTION = yaml.safe_load((CHART / "Chart.yaml").read_text())
-
-# What the chart sets by values of its own.
-MANAGED = {
-    "ANTHROPIC_PROXY_BASE_URL", "ANTHROPIC_PROXY_BIND", "CONFIG_FILE", "DRAIN_TIMEOUT", "METRICS_PORT", "PORT",
-    "PROXY_API_KEYS_FILE", "TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "TLS_KEY_FILE", "UNIX_SOCKET", "UPSTREAM_BASE_URL",
-}  # fmt: skip
-
-
-def _settings() -> dict[str, bool]:
-    """Names of environment variables, and whether each is a secret."""
-    found = {}
-    for field in Settings.model_fields.values():
-        alias = field.validation_alias
-        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
-        found |= dict.fromkeys(map(str, names), SecretStr.__name__ in str(field.annotation))
-    return found
-
-
-SETTINGS = _settings()
 
 
 def test_settings_are_those_of_the_server() -> None:

@@ -225,3 +225,16 @@ REQUEST = st.fixed_dictionaries(
     },
     optional={"system": TEXTS | blocks(SYSTEM)},
 )
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each, max_size=3)
+    ),
+    max_leaves=8,
+)

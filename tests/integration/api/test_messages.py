@@ -11,6 +11,7 @@ from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.tool_names import upstream_name
 from tests.support import grammar
+from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -25,28 +26,6 @@ from tests.support.scripted_upstream import (
     streams,
     text_chunks,
 )
-
-REQUEST: dict[str, Any] = {
-    "model": "claude-test",
-    "max_tokens": 100,
-    "messages": [{"role": "user", "content": "Hi"}],
-}
-STREAM = {**REQUEST, "stream": True}
-
-
-def post(proxy: str, body: Any, path: str = "/v1/messages", **options: Any) -> httpx.Response:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(proxy + path, content=raw, timeout=DEADLINE, trust_env=False, **options)
-
-
-def events_of(text: str) -> list[dict[str, Any]]:
-    events = []
-    for block in text.strip().split("\n\n"):
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert name == f"event: {event['type']}"
-        events.append(event)
-    return events
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages?beta=true", "/v1/v1/messages"])

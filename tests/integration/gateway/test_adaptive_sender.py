@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.api.test_messages import events_of, post
+from tests.support.messages_api import events_of, post
 from tests.support.scripted_upstream import (
     DEADLINE,
     Pause,

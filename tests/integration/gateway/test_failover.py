@@ -13,7 +13,7 @@ from anthropic_proxy.gateway import model_list
 from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.upstream import client as endpoint_client
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig
-from tests.integration.api.test_messages import events_of, post
+from tests.support.messages_api import events_of, post, text_of
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -47,17 +47,6 @@ def proxy_of(count: int, **variables: Any) -> Iterator[tuple[str, list[ScriptedU
         upstreams = [stack.enter_context(ScriptedUpstream()) for _ in range(count)]
         urls = ";".join(each.url for each in upstreams)
         yield stack.enter_context(running_proxy(urls, **variables)), upstreams
-
-
-def text_of(response: httpx.Response) -> str:
-    if response.headers["content-type"].startswith("application/json"):
-        return "".join(block["text"] for block in response.json()["content"])
-    deltas = [
-        event["delta"]
-        for event in events_of(response.text)
-        if event["type"] == "content_block_delta"
-    ]
-    return "".join(delta["text"] for delta in deltas)
 
 
 @pytest.mark.parametrize("request_", [REQUEST, STREAM], ids=["whole", "stream"])

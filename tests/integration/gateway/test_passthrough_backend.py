@@ -14,9 +14,8 @@ from anthropic_proxy.gateway.streams import deferred, passthrough
 from anthropic_proxy.translate.reasoning.fields import Thought
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
-from tests.integration.api.test_messages import events_of, post
-from tests.integration.gateway.test_failover import text_of
-from tests.integration.observability.test_metrics import read
+from tests.support.messages_api import events_of, post, text_of
+from tests.support.metrics import parse_samples
 from tests.support.running_command import until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
@@ -770,7 +769,7 @@ def test_what_had_come_is_counted(
 
 def tokens(proxy: str) -> dict[str, float]:
     """All that were counted, by kind."""
-    found = read(httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text)
+    found = parse_samples(httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text)
     totals: dict[str, float] = {}
     for name, value in found.items():
         if kind := re.match(r'anthropic_proxy_tokens_total\{.*type="(\w+)"', name):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.test_messages import events_of, post
+from tests.support.messages_api import events_of, post
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     ScriptedUpstream,

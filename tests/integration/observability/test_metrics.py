@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.parser import text_string_to_metric_families
 
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
+from tests.support.metrics import Samples, parse_samples
 from tests.support.paths import ROOT
 from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
@@ -47,23 +47,9 @@ DETAILED = completion("Hello") | {
     }
 }
 
-Samples = dict[str, float]
-
-
-def read(text: str) -> Samples:
-    """Samples as `name{label="value",...}`, labels in alphabetical order, upstreams without their ports."""
-    found = {}
-    for family in text_string_to_metric_families(
-        re.sub(r'"127\.0\.0\.1:\d+"', '"127.0.0.1"', text)
-    ):
-        for sample in family.samples:
-            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found
-
 
 def scrape(address: str) -> Samples:
-    return read(httpx.get(f"{address}/metrics", trust_env=False, timeout=DEADLINE).text)
+    return parse_samples(httpx.get(f"{address}/metrics", trust_env=False, timeout=DEADLINE).text)
 
 
 def post(proxy: str, body: object) -> httpx.Response:
@@ -208,7 +194,7 @@ def test_names_that_clients_make_up_are_bounded() -> None:
     metrics.finished(
         Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u")
     )
-    found = read(metrics.exposition("")[0].decode())
+    found = parse_samples(metrics.exposition("")[0].decode())
     counted: Counter[str] = Counter()
     for name, value in found.items():
         if name.startswith("anthropic_proxy_requests_total"):

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.api.test_messages import events_of
 from tests.support import grammar, openai_shapes
 from tests.support.cases import SHARED
+from tests.support.messages_api import events_of
 from tests.support.scripted_upstream import (
     DEADLINE,
     ScriptedUpstream,

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from tests.integration.sdk.requests import ASK, TOOL, tool_chunks
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -19,43 +20,6 @@ from tests.support.scripted_upstream import (
     streams,
     text_chunks,
 )
-
-ASK: dict[str, Any] = {
-    "model": "claude-test",
-    "max_tokens": 100,
-    "messages": [{"role": "user", "content": "Hi"}],
-}
-TOOL: dict[str, Any] = {
-    "name": "get_weather",
-    "description": "Weather of a city",
-    "input_schema": {
-        "type": "object",
-        "properties": {"city": {"type": "string"}},
-        "required": ["city"],
-    },
-}
-
-
-def tool_chunks(*calls: tuple[str, str], finish: str = "tool_calls") -> list[dict[str, Any]]:
-    chunks: list[dict[str, Any]] = [
-        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Let me see."}}]}
-    ]
-    for index, (name, arguments) in enumerate(calls):
-        first = {
-            "index": index,
-            "id": f"call_{index}",
-            "type": "function",
-            "function": {"name": name, "arguments": ""},
-        }
-        pieces = [
-            {"index": index, "function": {"arguments": piece}}
-            for piece in (arguments[:5], arguments[5:])
-        ]
-        chunks += [
-            {"choices": [{"index": 0, "delta": {"tool_calls": [each]}}]}
-            for each in (first, *pieces)
-        ]
-    return [*chunks, *text_chunks(finish=finish)]
 
 
 def test_message(client: anthropic.Anthropic, upstream: ScriptedUpstream) -> None:

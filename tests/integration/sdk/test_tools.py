@@ -10,7 +10,7 @@ from anthropic.tools.computer import BetaAbstractComputerToolset20260801, BetaSc
 from anthropic.types.beta import BetaBrowserToolUseBlock, BetaComputerToolUseBlock
 from pydantic import TypeAdapter
 
-from tests.integration.sdk.test_sdk import ASK, TOOL, tool_chunks
+from tests.integration.sdk.requests import ASK, TOOL, tool_chunks
 from tests.support.scripted_upstream import (
     ScriptedUpstream,
     answers,

@@ -11,7 +11,7 @@ import pytest
 from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
-from tests.integration.api.test_messages import REQUEST, STREAM, events_of, post
+from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (

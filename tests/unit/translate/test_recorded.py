@@ -19,7 +19,8 @@ from anthropic_proxy.wire.json_codec import loads
 from tests.support import grammar
 from tests.support.cases import CASES
 from tests.support.response_specs import answer_spec
-from tests.unit.translate.response.test_stream import byte_by_byte, random_splits, translated, whole
+from tests.support.splits import byte_by_byte, random_splits, whole
+from tests.support.streams import translate_stream
 
 RECORDED = CASES / "recorded"
 EXPECTED: dict[str, Any] = json.loads((RECORDED / "expected.json").read_text())
@@ -39,7 +40,7 @@ def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
         error = to_api_error(status, {}, body, SOURCE)
         return {"status": error.status, "error": error.message}
     if b"text/event-stream" in head:
-        events, failed = translated(split(body), request)
+        events, failed = translate_stream(split(body), request)
         grammar.check(events)
         if failed:
             return {"status": failed.status, "error": failed.message}

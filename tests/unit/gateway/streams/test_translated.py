@@ -16,15 +16,8 @@ from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
-from tests.unit.translate.response.test_stream import (
-    LOOK,
-    MARKED,
-    byte_by_byte,
-    random_splits,
-    translated,
-    whole,
-    wire,
-)
+from tests.support.splits import byte_by_byte, random_splits, whole
+from tests.support.streams import LOOK, MARKED, translate_stream, wire
 
 Json = dict[str, Any]
 
@@ -102,7 +95,7 @@ def test_texts_are_translated_one_by_one_or_together(
 ) -> None:
     chunks = [saying(text, created=int(is_later)) for text, is_later in pieces]
     raw = wire([*chunks, END], done=True)
-    events, _ = translated(whole(raw), request)
+    events, _ = translate_stream(whole(raw), request)
     assert joined(event for batch in streamed(split(raw), request) for event in batch) == joined(
         events
     )
@@ -112,7 +105,7 @@ def test_texts_are_translated_one_by_one_or_together(
 @pytest.mark.parametrize("case", [case for case in cases("streams") if "error" not in case])
 def test_case(case: Json, split: Any) -> None:
     raw = wire(case["chunks"], done=case["done"])
-    events, error = translated(whole(raw), case.get("request"))
+    events, error = translate_stream(whole(raw), case.get("request"))
     if error is None:
         batches = streamed(split(raw), case.get("request"))
         told = [event for batch in batches for event in batch]

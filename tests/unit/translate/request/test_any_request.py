@@ -13,11 +13,11 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
 from anthropic_proxy.wire.anthropic.request import messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
-from tests.support.strategies import REQUEST, document_data
+from tests.support.chat_bodies import fetched
+from tests.support.strategies import REQUEST
 
 Json = dict[str, Any]
 
@@ -79,17 +79,3 @@ def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> 
     except ApiError:
         return
     assert dumps(following[: len(this)]) == dumps(this)
-
-
-def fetched(request: Json, dialect: Dialect) -> Json:
-    """With the files in place that the proxy fetches."""
-    data = {
-        "image": ("image/png", "iVBORw0KGgo="),
-        "document": ("application/pdf", document_data()[0]),
-    }
-
-    def source(remote: Remote) -> Json:
-        media_type, content = data[remote.kind]
-        return {"type": "base64", "media_type": media_type, "data": content}
-
-    return inlined(request, {remote: source(remote) for remote in remote_sources(request, dialect)})

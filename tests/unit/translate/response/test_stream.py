@@ -1,68 +1,27 @@
 """The stream translation: every case three ways, and the invariant for any chunks at all."""
 
-import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.wire.json_codec import dumps, loads
-from anthropic_proxy.wire.sse import DONE, Decoder
+from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
-
-Json = dict[str, Any]
-
-
-def translated(
-    pieces: Iterator[bytes], request: Json | None = None
-) -> tuple[list[Json], ApiError | None]:
-    """Events for an upstream's bytes, as the server makes them, and the error that broke the answer off."""
-    translator, decoder = StreamTranslator(answer_spec(request)), Decoder()
-    events = translator.start()
-    try:
-        for piece in pieces:
-            for payload in decoder.feed(piece):
-                events += (
-                    translator.close(done=True)
-                    if payload == DONE
-                    else translator.feed(loads(payload))
-                )
-        events += translator.close(done=False)
-    except ApiError as error:
-        return [*events, *translator.fail(error, "req_1")], error
-    return events, None
-
-
-def wire(chunks: list[Json], *, done: bool) -> bytes:
-    events = [b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks]
-    return b"".join([*events, b"data: [DONE]\n\n" if done else b""])
-
-
-def whole(raw: bytes) -> Iterator[bytes]:
-    yield raw
-
-
-def byte_by_byte(raw: bytes) -> Iterator[bytes]:
-    return (raw[at : at + 1] for at in range(len(raw)))
-
-
-def random_splits(raw: bytes) -> Iterator[bytes]:
-    generator = random.Random(len(raw))  # noqa: S311 - any splits will do
-    cuts = sorted(generator.randrange(len(raw) + 1) for _ in range(9))
-    return (raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True))
+from tests.support.splits import byte_by_byte, random_splits, whole
+from tests.support.streams import LOOK, MARKED, Json, translate_stream, wire
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
 @pytest.mark.parametrize("case", cases("streams"))
 def test_case(case: Json, split: Any) -> None:
-    events, error = translated(split(wire(case["chunks"], done=case["done"])), case.get("request"))
+    events, error = translate_stream(
+        split(wire(case["chunks"], done=case["done"])), case.get("request")
+    )
     grammar.check(events)
     if "error" in case:
         assert error is not None
@@ -156,7 +115,9 @@ def test_what_went_in_comes_out(answer: tuple[list[Json], list[Json]]) -> None:
     deltas, blocks = answer
     chunks: list[Json] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    events, error = translated(whole(wire(chunks, done=True)), {"thinking": {"type": "adaptive"}})
+    events, error = translate_stream(
+        whole(wire(chunks, done=True)), {"thinking": {"type": "adaptive"}}
+    )
     assert error is None
     grammar.check(events)
     content = collect.to_message(events)["content"]
@@ -179,7 +140,7 @@ def test_any_arguments_add_up_to_an_object(pieces: list[str], begun: bool, finis
         {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls
     ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    events, _ = translated(whole(wire(chunks, done=True)))
+    events, _ = translate_stream(whole(wire(chunks, done=True)))
     grammar.check(events)
 
 
@@ -228,7 +189,7 @@ chunk_like = st.fixed_dictionaries(
 
 @given(st.lists(chunk_like | st.dictionaries(texts, junk, max_size=2), max_size=6), st.booleans())
 def test_no_chunks_break_the_grammar(chunks: list[Json], done: bool) -> None:
-    events, _ = translated(
+    events, _ = translate_stream(
         whole(wire(chunks, done=done)), {"thinking": {"type": "enabled"}, "stop_sequences": ["a"]}
     )
     grammar.check(events)
@@ -245,38 +206,6 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(
     translator.feed({"choices": [{"delta": {"content": "a"}, "finish_reason": finish_reason}]})
     translator.close(done=True)
     assert (translator.outcome, translator.unknown_finish_reason) == ("end_turn", unknown)
-
-
-# What the filters of an answer's text look for, in pieces.
-MARKS = (
-    "<think>",
-    "</think>",
-    "</think>\n",
-    "<tool_call>",
-    "</tool_call>",
-    "[TOOL_CALLS]",
-    '{"name": "look", "arguments": {}}',
-)
-MARKED = st.sampled_from(
-    [
-        *MARKS,
-        "a",
-        "b c",
-        "\n",
-        " ",
-        "<",
-        "think>",
-        "</",
-        "think",
-        ">",
-        "`",
-        "```",
-        "json\n",
-        "é",
-        "",
-    ]
-)
-LOOK = {"tools": [{"name": "look", "input_schema": {"type": "object"}}]}
 
 
 @given(st.lists(MARKED, max_size=30), st.sampled_from([None, LOOK]))

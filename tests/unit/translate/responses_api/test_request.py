@@ -7,33 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.pdf_cache import PdfPages
-from anthropic_proxy.providers.profiles import DIALECTS, GENERIC
-from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
-from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.responses_api.request import to_responses
-from anthropic_proxy.wire.anthropic.request import messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import responses_shapes
 from tests.support.cases import cases
+from tests.support.chat_bodies import RESPONSES_PROFILES, Json, chat_body
 from tests.support.strategies import REQUEST
-from tests.unit.translate.request.test_any_request import fetched
-
-Json = dict[str, Any]
-
-_API = APIS["responses"]
-_KNOWN = {each.name: _API.to_dialect(each) for each in (*DIALECTS, GENERIC)}
-_PDF_PAGES = PdfPages()
-
-
-def chat_body(request: Json, dialect: str = "openai") -> Json:
-    """The Chat Completions request that the bridge gets."""
-    checked = fetched(messages_request(dumps(request)), _KNOWN[dialect])
-    route = Route(Endpoint("up", "http://up/v1", _KNOWN[dialect], "responses"), request["model"])
-    return to_openai(checked, route, UNSIGNED, _PDF_PAGES).body
 
 
 def responses_body(case: Json) -> Json:
@@ -78,7 +57,7 @@ def texts_of(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-@pytest.mark.parametrize("dialect", sorted(_KNOWN))
+@pytest.mark.parametrize("dialect", sorted(RESPONSES_PROFILES))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     request=REQUEST,

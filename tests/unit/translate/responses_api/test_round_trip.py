@@ -10,8 +10,8 @@ from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.responses_api.request import to_responses
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from tests.support import responses_shapes
+from tests.support.chat_bodies import chat_body
 from tests.support.response_specs import answer_spec
-from tests.unit.translate.responses_api.test_request import chat_body
 
 Json = dict[str, Any]
 

@@ -18,7 +18,7 @@ from anthropic_proxy.wire.sse import DONE, Decoder
 from tests.support import grammar, responses_shapes
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
-from tests.unit.translate.response.test_stream import byte_by_byte, random_splits, whole
+from tests.support.splits import byte_by_byte, random_splits, whole
 
 Json = dict[str, Any]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tool_calls.arguments import Arguments, parse_arguments
 from anthropic_proxy.wire.json_codec import loads_begun
-from tests.unit.translate.tool_calls.test_json_scanner import cut, values
+from tests.support.splits import random_pieces
+from tests.support.strategies import values
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_objects_come_out_as_they_are(
     given_input: dict[str, Any], ascii_only: bool, seed: int
 ) -> None:
     text = json.dumps(given_input, ensure_ascii=ascii_only)
-    assert json.loads("".join(told(cut(text, seed))) or "{}") == given_input
+    assert json.loads("".join(told(random_pieces(text, seed))) or "{}") == given_input
 
 
 @given(
@@ -129,5 +130,5 @@ def test_objects_come_out_as_they_are(
 def test_anything_adds_up_to_an_object_or_begins_one(
     text: str, begun: bool, is_cut: bool, seed: int
 ) -> None:
-    out = "".join(told(cut('{"a": ' + text if begun else text, seed), is_cut=is_cut))
+    out = "".join(told(random_pieces('{"a": ' + text if begun else text, seed), is_cut=is_cut))
     assert isinstance(loads_begun(out or "{}") if is_cut else json.loads(out or "{}"), dict)

@@ -1,7 +1,6 @@
 """The incremental scanner against the standard library's parser, and the one of the SDK."""
 
 import json
-import random
 from typing import Any
 
 import pytest
@@ -10,18 +9,9 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from tests.support.splits import random_pieces
+from tests.support.strategies import values
 
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda each: (
-        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each, max_size=3)
-    ),
-    max_leaves=8,
-)
 documents = st.builds(
     lambda value, *, ascii_only, indent: json.dumps(value, ensure_ascii=ascii_only, indent=indent),
     values,
@@ -51,15 +41,9 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-def cut(text: str, seed: int) -> list[str]:
-    generator = random.Random(seed)  # noqa: S311 - any cuts will do
-    cuts = sorted(generator.randrange(len(text) + 1) for _ in range(generator.randrange(6)))
-    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-
 @given(documents, st.integers(0, 99))
 def test_documents_are_whole_however_they_are_cut(document: str, seed: int) -> None:
-    scanner = scanned(cut(document, seed))
+    scanner = scanned(random_pieces(document, seed))
     assert scanner.valid
     assert scanner.whole
     assert scanner.length == len(document)
@@ -69,7 +53,7 @@ def test_documents_are_whole_however_they_are_cut(document: str, seed: int) -> N
 def test_a_beginning_can_be_closed(document: str, data: st.DataObject) -> None:
     """What is kept of it is part of the document: no key, number or literal is made up."""
     beginning = document[: data.draw(st.integers(1, len(document)))]
-    scanner = scanned(cut(beginning, len(document)))
+    scanner = scanned(random_pieces(beginning, len(document)))
     assert scanner.valid
     if scanner.depth or scanner.in_string:
         closed = json.loads(beginning[: scanner.safe] + scanner.closing)
@@ -91,7 +75,7 @@ def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> Non
         st.text(st.sampled_from("{}[]:,'\"\\ue0-+.1tNaIn/#\n\x01 "), min_size=1, max_size=3)
     )
     mutated = document[:at] + strange + document[at + data.draw(st.integers(0, 2)) :]
-    scanner = scanned(cut(mutated, at))
+    scanner = scanned(random_pieces(mutated, at))
     assert (scanner.valid and scanner.whole) == is_json(mutated)
     # The valid characters are the beginning of a document, and one more is not.
     again = scanned([mutated[: scanner.length]])

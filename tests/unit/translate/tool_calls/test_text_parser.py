@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS, Format, TextCall
 from anthropic_proxy.translate.tool_calls.text_parser import MOST_CALLS, TextCalls
-from tests.unit.translate.tool_calls.test_json_scanner import cut
+from tests.support.splits import random_pieces
 
 TOOLS: dict[str, Any] = {
     "get_weather": {
@@ -150,7 +150,7 @@ CALLS = {
 def test_calls(text: str, expected: list[Any]) -> None:
     assert split([text]) == split(list(text)) == expected
     for seed in range(20):
-        assert split(cut(text, seed)) == expected
+        assert split(random_pieces(text, seed)) == expected
 
 
 UNKNOWN = JSON.replace("get_weather", "other")
@@ -202,7 +202,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_texts(text: str) -> None:
-    for pieces in ([text], list(text), *(cut(text, seed) for seed in range(20))):
+    for pieces in ([text], list(text), *(random_pieces(text, seed) for seed in range(20))):
         assert "".join(split(pieces)) == text
 
 
@@ -212,7 +212,9 @@ def test_a_block_with_a_call_behind_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "pieces", [lambda text: [text], list, lambda text: cut(text, 3)], ids=["whole", "bytes", "cut"]
+    "pieces",
+    [lambda text: [text], list, lambda text: random_pieces(text, 3)],
+    ids=["whole", "bytes", "cut"],
 )
 def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> None:
     call = "<function=now></function>"
@@ -280,7 +282,7 @@ pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
 )
 def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:
     text = "".join(words).replace("now", "then").replace("get_weather", "")
-    assert "".join(split(cut(text, seed), is_cut=is_cut)) == text
+    assert "".join(split(random_pieces(text, seed), is_cut=is_cut)) == text
 
 
 OPENERS = [form.opener for form in FORMATS]

@@ -1,0 +1,24 @@
+"""The settings of the server, and those that the chart sets itself."""
+
+from pydantic import AliasChoices, SecretStr
+
+from anthropic_proxy.config.settings import Settings
+
+# What the chart sets by values of its own.
+MANAGED = {
+    "ANTHROPIC_PROXY_BASE_URL", "ANTHROPIC_PROXY_BIND", "CONFIG_FILE", "DRAIN_TIMEOUT", "METRICS_PORT", "PORT",
+    "PROXY_API_KEYS_FILE", "TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "TLS_KEY_FILE", "UNIX_SOCKET", "UPSTREAM_BASE_URL",
+}  # fmt: skip
+
+
+def _settings() -> dict[str, bool]:
+    """Names of environment variables, and whether each is a secret."""
+    found = {}
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        found |= dict.fromkeys(map(str, names), SecretStr.__name__ in str(field.annotation))
+    return found
+
+
+SETTINGS = _settings()
