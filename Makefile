@@ -108,7 +108,7 @@ image:
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
 
 container-test: $(VENV)/.dev
-	IMAGE=$(IMAGE) $(BIN)/python -m pytest container
+	IMAGE=$(IMAGE) $(BIN)/python -m pytest -rfEs container
 
 judges:
 	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges

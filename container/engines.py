@@ -47,10 +47,28 @@ def compose_failure() -> str:
 def pod_failure() -> str:
     """Return why podman can't run pods, or nothing.
 
-    Creating one is the check: podman finds out then what it lacks, such as `catatonit` for a pod's first process.
+    Only starting a pod shows all that can be missing: `catatonit` for its first process, a runtime that supports the
+    machine's cgroups, permission to set limits.
     """
     environment = podman_environment()
-    failure = failure_of(
-        "podman", "pod", "create", "--replace", "--name", POD, environment=environment
+    create = ("podman", "pod", "create", "--replace", "--network=host", "--name", POD)
+    failure = failure_of(*create, environment=environment)
+    failure = failure or failure_of("podman", "pod", "start", POD, environment=environment)
+    removal_failure = failure_of(
+        "podman", "pod", "rm", "--force", "--ignore", POD, environment=environment
     )
-    return failure or failure_of("podman", "pod", "rm", "--force", POD, environment=environment)
+    return failure or removal_failure
+
+
+def print_output(*command: str, environment: dict[str, str] | None = None) -> None:
+    """Print what a command prints, such as the log of a container: pytest shows it when the test fails."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    print(done.stdout)

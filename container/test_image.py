@@ -16,6 +16,7 @@ import anthropic
 import httpx
 import pytest
 
+from container.engines import print_output
 from tests.support.running_command import until
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -89,9 +90,10 @@ def running(upstream: str, *options: str, **variables: str) -> Iterator[Containe
     name = docker("run", "--detach", "--network=host", *options, *given, IMAGE)
     container = Container(name, f"http://127.0.0.1:{port}")
     try:
-        until(container.is_well, docker("logs", name) or "the server is ready", PATIENCE)
+        until(container.is_well, "the server is ready", PATIENCE)
         yield container
     finally:
+        print_output(DOCKER, "logs", name)
         docker("rm", "--force", name)
 
 

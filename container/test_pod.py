@@ -1,10 +1,11 @@
-"""The chart's Deployment as a real pod, without Kubernetes: `podman kube play`. Needs podman with the image in it.
+"""The chart's pods, really run without Kubernetes: `podman kube play`. Needs Docker with the image, and podman.
 
-Services, probes and volumes of claims are Kubernetes' own; the pod has the host's network here, and ports of its own.
+Services, claims of volumes and the schedule of probes need Kubernetes. The pods have the host's network, with free ports.
 """
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import tempfile
@@ -18,14 +19,26 @@ import httpx
 import pytest
 import yaml
 
-from container.engines import podman_environment
-from container.test_image import DOCKER, IMAGE, PATIENCE
+from container.engines import podman_environment, print_output
+from container.test_image import IMAGE, PATIENCE, docker
 from tests.chart.helm import Object, objects
 from tests.support.running_command import until
-from tests.support.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    ScriptedUpstream,
+    answers,
+    streams,
+    text_chunks,
+)
 
-NAME = "demo-anthropic-proxy"
+# Unique, so that no pod or secret of the machine is replaced.
+RELEASE = f"test-{os.getpid()}"
+NAME = f"{RELEASE}-anthropic-proxy"
+CLIENT_SECRET = f"{NAME}-client"
 KEY = "a-key-of-a-client"
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+MODELS = {"object": "list", "data": [{"id": "qwen3:4b", "object": "model"}]}
 
 pytestmark = pytest.mark.usefixtures("docker_engine", "podman_pods")
 
@@ -39,13 +52,41 @@ def podman(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image(docker_engine: None, podman_pods: None) -> None:  # noqa: ARG001 - they skip
-    """The image of the engine that has built it."""
+@pytest.fixture(scope="module")
+def image(docker_engine: None, podman_pods: None) -> str:  # noqa: ARG001 - they skip
+    """Copy the image from the engine that has built it. Return podman's name for it, with registry and tag."""
     with tempfile.TemporaryDirectory() as folder:
         saved = f"{folder}/image.tar"
-        subprocess.run([DOCKER, "save", IMAGE, "--output", saved], check=True)
-        podman("load", "--input", saved)
+        docker("save", IMAGE, "--output", saved)
+        return podman("load", "--quiet", "--input", saved).removeprefix("Loaded image: ")
+
+
+class Pod:
+    """A running pod of the Deployment: the address of the API, and the URLs of the probes by their names."""
+
+    name = f"{NAME}-pod-0"
+    container = f"{name}-proxy"
+
+    def __init__(self, port: int, probes: dict[str, str]) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self._probes = probes
+
+    def probed(self) -> dict[str, int]:
+        """Request the URL of each probe and return the statuses, 0 for no connection."""
+        return {name: _status(url) for name, url in self._probes.items()}
+
+    def is_ready(self) -> bool:
+        return self.probed()["readinessProbe"] == 200
+
+    def state(self) -> Any:
+        return json.loads(podman("inspect", self.container))[0]["State"]
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, trust_env=False, timeout=DEADLINE).status_code
+    except httpx.TransportError:
+        return 0
 
 
 def _free_port() -> int:
@@ -53,84 +94,111 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-class Pod:
-    """A pod that runs: the address of the API, and that of the probes."""
-
-    container = f"{NAME}-pod-0-proxy"
-
-    def __init__(self, port: int, ops: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-        self.ops = f"http://127.0.0.1:{ops}"
-
-    def is_ready(self) -> bool:
-        try:
-            return (
-                httpx.get(f"{self.ops}/readyz", trust_env=False, timeout=DEADLINE).status_code
-                == 200
-            )
-        except httpx.TransportError:
-            return False
-
-    def state(self) -> Any:
-        return json.loads(podman("inspect", self.container))[0]["State"]
-
-
-def _playable(found: list[Object], port: int) -> Iterator[Object]:
-    """What podman 4 can take: no secrets, no probes (it asks them with curl, which is not there), no ports."""
-    for each in found:
-        if each["kind"] == "ConfigMap" and "PORT" in each["data"]:
-            each["data"]["PORT"] = str(port)
-        if each["kind"] == "Deployment":
-            each["spec"]["template"]["spec"] |= {"hostNetwork": True, "restartPolicy": "Never"}
-            for container in each["spec"]["template"]["spec"]["containers"]:
-                for key in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):
-                    container.pop(key)
-        if each["kind"] in ("ConfigMap", "Deployment"):
-            yield each
-
-
-@contextmanager
-def playing(upstream: str, folder: Path) -> Iterator[Pod]:
-    port, ops = _free_port(), _free_port()
-    registry, _, tag = IMAGE.partition(":")
+def _rendered(image: str, upstream: str) -> list[Object]:
+    """Render the chart for a scripted upstream, with free ports."""
+    repository, _, tag = image.rpartition(":")
     values = {
         "replicaCount": 1,
-        "image": {"repository": f"docker.io/library/{registry}", "tag": tag},
+        "image": {"repository": repository, "tag": tag},
         "configFile": {
             "content": f"upstreams: {{scripted: {{url: '{upstream}', dialect: generic, key: '${{SECRET}}'}}}}"
         },
         "secrets": {"values": {"SECRET": "sk-upstream", "PROXY_API_KEYS": f"alice={KEY}"}},
-        "metrics": {"port": ops},
+        "service": {"port": _free_port()},
+        "metrics": {"port": _free_port()},
+        "tests": {"existingSecret": {"name": CLIENT_SECRET, "key": "key"}},
     }
-    path = folder / "pod.yaml"
-    found = objects(values)
-    # Maps have to stand before the pod that wants them, and podman 4 reads no Secrets that it was given in the same way.
-    documents = sorted(_playable(found, port), key=lambda each: each["kind"] == "Deployment")
-    path.write_text(yaml.safe_dump_all(documents))
-    pod = Pod(port, ops)
-    (secret,) = [each for each in found if each["kind"] == "Secret"]
-    data = {
-        name: base64.b64encode(text.encode()).decode()
-        for name, text in secret["stringData"].items()
-    }
-    (folder / "secret.json").write_text(json.dumps(data))
-    podman("secret", "create", NAME, str(folder / "secret.json"))
-    podman("kube", "play", "--replace", "--network=host", str(path))
+    return objects(values, name=RELEASE)
+
+
+def _of_kind(rendered: list[Object], kind: str) -> list[Object]:
+    return [each for each in rendered if each["kind"] == kind]
+
+
+def _is_settings(each: Object) -> bool:
+    return each["kind"] == "ConfigMap" and "PORT" in each["data"]
+
+
+@contextmanager
+def secret(name: str, data: dict[str, str]) -> Iterator[None]:
+    """Create a secret in podman, which does not read a Secret of `kube play` in the same way."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(json.dumps(encoded))
+        file.flush()
+        podman("secret", "create", name, file.name)
     try:
+        yield
+    finally:
+        podman("secret", "rm", name)
+
+
+@contextmanager
+def played(path: Path, pod: str, documents: list[Object]) -> Iterator[None]:
+    """Run the pod of documents; remove it at the end, also after a failed start."""
+    path.write_text(yaml.safe_dump_all(documents))
+    try:
+        podman("kube", "play", "--network=host", str(path))
+        yield
+    finally:
+        print_output("podman", "pod", "logs", pod, environment=podman_environment())
+        podman("pod", "rm", "--force", "--ignore", pod)
+
+
+@contextmanager
+def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
+    """Run the pod of the Deployment on the Service's port."""
+    (service,) = [
+        each for each in _of_kind(rendered, "Service") if each["metadata"]["name"] == NAME
+    ]
+    port = service["spec"]["ports"][0]["port"]
+    (settings,) = filter(_is_settings, rendered)
+    settings["data"]["PORT"] = str(port)
+    (deployment,) = _of_kind(rendered, "Deployment")
+    specification = deployment["spec"]["template"]["spec"]
+    specification |= {"hostNetwork": True, "restartPolicy": "Never"}
+    (container,) = specification["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container.pop("ports")} | {
+        "http": port
+    }
+    # podman runs probes with curl in the container, which has none: the test requests their URLs itself.
+    probes = {name: container.pop(name)["httpGet"] for name in PROBES}
+    pod = Pod(
+        port,
+        {
+            name: f"http://127.0.0.1:{ports[get['port']]}{get['path']}"
+            for name, get in probes.items()
+        },
+    )
+    # podman reads ConfigMaps only before the pod that uses them.
+    with played(
+        folder / "deployment.yaml", pod.name, [*_of_kind(rendered, "ConfigMap"), deployment]
+    ):
         until(pod.is_ready, "the pod is ready", PATIENCE)
         yield pod
-    finally:
-        podman("kube", "down", str(path))
-        podman("secret", "rm", NAME)
 
 
-def test_the_deployment_runs_and_ends_well(tmp_path: Path) -> None:
+@contextmanager
+def storage_of(rendered: list[Object]) -> Iterator[None]:
+    """Create the secrets of the pods. At the end remove them, and the volumes that podman makes of ConfigMaps."""
+    (own,) = _of_kind(rendered, "Secret")
+    with secret(own["metadata"]["name"], own["stringData"]), secret(CLIENT_SECRET, {"key": KEY}):
+        try:
+            yield
+        finally:
+            for volume in podman("volume", "ls", "--quiet", "--filter", f"name={NAME}").split():
+                podman("volume", "rm", volume)
+
+
+def test_the_deployment_runs_and_ends_well(image: str, tmp_path: Path) -> None:
     """Hardened, with its files and secrets; SIGTERM in the middle of a stream: its client gets all of it."""
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     with ScriptedUpstream() as upstream:
         upstream.then(streams([first, pause, *rest]))
-        with playing(upstream.url, tmp_path) as pod:
+        rendered = _rendered(image, upstream.url)
+        with storage_of(rendered), deployed(rendered, tmp_path) as pod:
+            assert pod.probed() == dict.fromkeys(PROBES, 200)
             status = podman("exec", pod.container, "cat", "/proc/1/status")
             assert "Uid:\t10001\t10001" in status
             assert "CapEff:\t0000000000000000" in status
@@ -154,11 +222,40 @@ def test_the_deployment_runs_and_ends_well(tmp_path: Path) -> None:
                 next(iter(stream))
                 podman("kill", "--signal=TERM", pod.container)
                 until(lambda: not pod.is_ready(), "it is not ready")
+                assert pod.probed() == {
+                    "startupProbe": 200,
+                    "livenessProbe": 200,
+                    "readinessProbe": 503,
+                }
                 pause.go.set()
                 assert stream.get_final_text() == "Hello"
             until(lambda: not pod.state()["Running"], "it has ended", PATIENCE)
             assert pod.state()["ExitCode"] == 0
     assert upstream.requests[0].headers["authorization"] == "Bearer sk-upstream"
+
+
+def test_the_pod_of_helm_test_reaches_the_upstream(image: str, tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream:
+        upstream.then(answers(MODELS))
+        rendered = _rendered(image, upstream.url)
+        (pod,) = _of_kind(rendered, "Pod")
+        (tester,) = pod["spec"]["containers"]
+        name = pod["metadata"]["name"]
+        container = f"{name}-{tester['name']}"
+        # No DNS resolves the name of the Service here.
+        tester["args"] = [url.replace(f"//{NAME}:", "//127.0.0.1:") for url in tester["args"]]
+        pod["spec"]["hostNetwork"] = True
+        with (
+            storage_of(rendered),
+            deployed(rendered, tmp_path),
+            played(tmp_path / "test.yaml", name, [pod]),
+        ):
+            exit_code = podman("wait", container)
+            printed = podman("logs", container)
+    assert exit_code == "0"
+    assert "/readyz 200" in printed
+    assert "/v1/models 200" in printed
+    assert "qwen3:4b" in printed
 
 
 def _client(pod: Pod, key: str) -> anthropic.Anthropic:

@@ -86,6 +86,12 @@ def test_the_profile_starts_ollama_and_waits_for_the_model(project: Path, place:
     assert services["proxy"]["environment"]["UPSTREAM_BASE_URL"] == "http://ollama:11434"
 
 
+def test_the_version_of_ollama_is_that_of_the_chart(project: Path) -> None:
+    tag = yaml.safe_load((ROOT / "chart/values.yaml").read_text())["ollama"]["image"]["tag"]
+    services = _services(project, COMPOSE_PROFILES="ollama")
+    assert {services[name]["image"] for name in ("ollama", "model")} == {f"ollama/ollama:{tag}"}
+
+
 def test_without_an_upstream_nothing_starts(project: Path) -> None:
     done = _compose(project)
     assert done.returncode != 0
