@@ -193,9 +193,7 @@ def start(bench: Bench) -> Iterator[Row]:
         with proxy(bench.upstream.url) as server:
             begun.append(server.started)
     yield Row("start", "until it listens, best of three", min(begun), "s", 1.2)
-    code = (
-        "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; print(time.process_time())"
-    )
+    code = "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; print(time.process_time())"
     took = [
         float(
             subprocess.run(
