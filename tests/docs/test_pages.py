@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from anthropic_proxy.cli.main import main
-from anthropic_proxy.config.settings import ENV_FILES, NETWORK_VARIABLES, Settings, load
+from anthropic_proxy.config.env_file import ENV_FILES
+from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
+from anthropic_proxy.config.settings import Settings, load
 from tests.support.paths import ROOT
 from tests.support.variables import names
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from quart import Blueprint, Response, request
 
 from anthropic_proxy import __version__
-from anthropic_proxy.config.server_settings import Required
+from anthropic_proxy.config.settings import Required
 from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.observability.exposition import Exposition, Format
 from anthropic_proxy.wire.json_codec import dumps

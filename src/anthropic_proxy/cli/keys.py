@@ -15,8 +15,8 @@ import click
 
 from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, checked_name, hashed
 from anthropic_proxy.config import keys_file
-from anthropic_proxy.config.key_settings import KeySettings
-from anthropic_proxy.config.settings import find_env_file
+from anthropic_proxy.config.env_file import find_env_file
+from anthropic_proxy.config.settings import KeySettings
 from anthropic_proxy.config.upstreams import text_of
 from anthropic_proxy.errors import ConfigError
 

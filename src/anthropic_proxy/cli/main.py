@@ -15,8 +15,10 @@ import click
 from anthropic_proxy import __version__
 from anthropic_proxy.cli import keys
 from anthropic_proxy.cli.start_messages import StartMessages, log_form
+from anthropic_proxy.config.env_file import find_env_file
 from anthropic_proxy.config.keys_file import configured_keys
-from anthropic_proxy.config.settings import Settings, export_network_variables, find_env_file, load
+from anthropic_proxy.config.network_variables import export_network_variables
+from anthropic_proxy.config.settings import Settings, load
 from anthropic_proxy.config.upstreams import load_routing, text_of
 from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
@@ -191,14 +193,14 @@ def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMe
     messages.env_file(env_file)
     try:
         settings = load(env_file, flags)
-        load_routing(settings)
+        load_routing(settings, warn=messages.deprecated)
         configured_keys(settings, text_of)
     except ConfigError as error:
         messages.notices(env_file, None)
         messages.failed(str(error))
         sys.exit(1)
     messages.notices(env_file, settings.config_file)
-    export_network_variables(settings)
+    export_network_variables(settings.environment)
     return settings
 
 

@@ -26,35 +26,34 @@ def pairs(text: str) -> dict[str, str] | None:
     """`name=value` pairs in their order; None when there are none. A JSON object of strings is taken, too."""
     if text.lstrip().startswith("{"):
         return {name: _string(name, value) for name, value in json_object(text).items()} or None
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for pair in parts(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
             raise ValueError(f"{pair!r} has no name on both sides of a =")
-        if name in found:
+        if name in values:
             raise ValueError(f"{name!r} is given twice")
-        found[name] = value
-    return found or None
+        values[name] = value
+    return values or None
 
 
 def models(text: str) -> dict[str, str] | None:
-    """As `pairs`, of names of models; commas, which separate nothing, are told."""
-    found = pairs(text)
-    for name, model in (found or {}).items():
+    """As `pairs`, of names of models. Raises ValueError for commas between pairs as well."""
+    by_name = pairs(text)
+    for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
             raise ValueError(f"'{name}={model}' is separated by a comma")
-    return found
+    return by_name
 
 
-def headers(text: str) -> dict[str, str] | None:
+def header_pairs(text: str) -> dict[str, str] | None:
     """As `pairs`, of headers, which may hold keys: no error shows them."""
     try:
-        found = pairs(text)
+        return pairs(text)
     except ValueError:
         raise ValueError(
             "each part must be a name and a value with a = between them, and each name stand there once"
         ) from None
-    return {header_name(name): header_value(value) for name, value in (found or {}).items()} or None
 
 
 def header_name(name: str) -> str:

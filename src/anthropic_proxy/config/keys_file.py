@@ -19,7 +19,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from anthropic_proxy.auth.api_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
 from anthropic_proxy.config.api_keys import parse
-from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.wire.json_codec import dumps, loads

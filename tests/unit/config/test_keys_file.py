@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, hashed
-from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.keys_file import change, configured_keys, parse_file, written
-from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.settings import KeySettings, load
 from anthropic_proxy.config.upstreams import text_of
 from anthropic_proxy.errors import ConfigError
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.config.upstreams import load_routing, text_of
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.profiles import named
@@ -22,8 +23,8 @@ upstreams:
   local:
     url: http://localhost:8080/v1?a=b
     key_file: key
-    dialect: openai
-    facts: {max_tokens_field: max_tokens}
+    provider: openai
+    provider_settings: {max_tokens_field: max_tokens}
     headers: {X-Team: blue}
     query: {c: d}
     extra_body: {seed: 1}
@@ -151,8 +152,8 @@ def test_what_was_found_out_by_asking(tmp_path: Path) -> None:
     """It counts where nothing else tells the dialect, and the facts hold for it, too."""
     file = """
 upstreams:
-  a: {url: "http://localhost:1", facts: {sampling_top_k: false}}
-  b: {url: "http://localhost:2", dialect: llamacpp}
+  a: {url: "http://localhost:1", provider_settings: {sampling_top_k: false}}
+  b: {url: "http://localhost:2", provider: llamacpp}
   c: {url: "http://localhost:3"}
   d: {url: "https://api.groq.com"}
 """
@@ -169,6 +170,25 @@ upstreams:
     dialects = [each.dialect for each in load_routing(settings, found).endpoints]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
     assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
+
+
+def test_former_names_are_deprecated(tmp_path: Path) -> None:
+    """Each is reported once, whatever the number of upstreams."""
+    file = tmp_path / "file.yaml"
+    file.write_text(
+        "upstreams:\n"
+        "  a: {url: 'http://localhost:1', dialect: vllm}\n"
+        "  b: {url: 'http://localhost:2', dialect: vllm, facts: {prefill: refused}}\n"
+    )
+    (tmp_path / ".env").write_text(f"CONFIG_FILE={file}\nUPSTREAM_DIALECT=vllm\n")
+    deprecations: list[Deprecation] = []
+    routing = load_routing(load(tmp_path / ".env"), warn=deprecations.append)
+    assert [each.dialect.name for each in routing.endpoints] == ["vllm", "vllm"]
+    assert list(map(str, deprecations)) == [
+        "UPSTREAM_DIALECT is deprecated: use UPSTREAM_PROVIDER",
+        f"{file}: dialect is deprecated: use provider",
+        f"{file}: facts is deprecated: use provider_settings",
+    ]
 
 
 @pytest.mark.parametrize("in_file", [True, False])

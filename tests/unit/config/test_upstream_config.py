@@ -4,7 +4,7 @@ told.
 
 import pytest
 
-from anthropic_proxy.config.file_values import suggestion
+from anthropic_proxy.config.upstream_config import suggestion
 
 
 @pytest.mark.parametrize(
