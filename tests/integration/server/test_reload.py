@@ -101,7 +101,7 @@ def test_files_that_change(
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
     texts = [
-        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}",
+        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, provider: generic}}}}",
         broken,
         "",
     ]
@@ -170,7 +170,7 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
     """The event loop goes on meanwhile: only it lets the thread end."""
     parsing, go_on = threading.Event(), threading.Event()
     file = tmp_path / "upstreams.yaml"
-    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic}}")
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic}}")
     settings = load(None, {"CONFIG_FILE": str(file)})
     ended: list[str | None] = []
 
@@ -200,7 +200,7 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
 
 def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     file = tmp_path / "upstreams.yaml"
-    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic, key_file: key}}")
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic, key_file: key}}")
     (tmp_path / "key").write_text("secret")
     (tmp_path / "keys.json").write_text('{"keys": []}')
     settings = load(
