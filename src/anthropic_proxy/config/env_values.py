@@ -17,17 +17,19 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
-def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
+def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
     """The parts of a list, in their order."""
     return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
 
 
-def pairs(text: str) -> dict[str, str] | None:
+def parse_pairs(text: str) -> dict[str, str] | None:
     """`name=value` pairs in their order; None when there are none. A JSON object of strings is taken, too."""
     if text.lstrip().startswith("{"):
-        return {name: _string(name, value) for name, value in json_object(text).items()} or None
+        return {
+            name: _check_string(name, value) for name, value in parse_object(text).items()
+        } or None
     values: dict[str, str] = {}
-    for pair in parts(text):
+    for pair in split_list(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
             raise ValueError(f"{pair!r} has no name on both sides of a =")
@@ -37,26 +39,26 @@ def pairs(text: str) -> dict[str, str] | None:
     return values or None
 
 
-def models(text: str) -> dict[str, str] | None:
+def parse_models(text: str) -> dict[str, str] | None:
     """As `pairs`, of names of models. Raises ValueError for commas between pairs as well."""
-    by_name = pairs(text)
+    by_name = parse_pairs(text)
     for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
             raise ValueError(f"'{name}={model}' is separated by a comma")
     return by_name
 
 
-def header_pairs(text: str) -> dict[str, str] | None:
+def parse_header_pairs(text: str) -> dict[str, str] | None:
     """As `pairs`, of headers, which may hold keys: no error shows them."""
     try:
-        return pairs(text)
+        return parse_pairs(text)
     except ValueError:
         raise ValueError(
             "each part must be a name and a value with a = between them, and each name stand there once"
         ) from None
 
 
-def header_name(name: str) -> str:
+def check_header_name(name: str) -> str:
     """The name of a header that requests may be given; no error shows it."""
     if not _HEADER.fullmatch(name):
         raise ValueError("is no name of a header")
@@ -65,22 +67,24 @@ def header_name(name: str) -> str:
     return name
 
 
-def header_value(value: str) -> str:
+def check_header_value(value: str) -> str:
     """What can stand in a header, without white space around it; no error shows it."""
     if not re.fullmatch(r"[ -~]*", value):
         raise ValueError("must be printable ASCII characters")
     return value.strip()
 
 
-def extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields, without those that the proxy itself decides for each request. Raises ValueError for these."""
-    decided = [name for name in ("model", "stream") if name in fields]
-    if decided:
-        raise ValueError(f"must not hold {' or '.join(decided)}, which each request has its own of")
+    reserved = [name for name in ("model", "stream") if name in fields]
+    if reserved:
+        raise ValueError(
+            f"must not hold {' or '.join(reserved)}, which each request has its own of"
+        )
     return fields
 
 
-def json_object(text: str) -> JsonObject:
+def parse_object(text: str) -> JsonObject:
     """A JSON object."""
     try:
         value = loads(text.encode())
@@ -91,7 +95,7 @@ def json_object(text: str) -> JsonObject:
     return value
 
 
-def _string(name: str, value: object) -> str:
+def _check_string(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name!r} must be a string")  # noqa: TRY004 - the same
     return value

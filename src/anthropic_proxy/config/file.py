@@ -26,7 +26,7 @@ from anthropic_proxy.config.upstream_config import (
     ValidationContext,
     suggestion,
 )
-from anthropic_proxy.config.yaml_toml import Path, Place, Source, located, parse_text
+from anthropic_proxy.config.yaml_toml import Path, Position, SourceText, format_position, parse_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.routing.upstream import Limits, Timeouts
 
@@ -47,7 +47,7 @@ class ConfigFile:
     former_names: tuple[str, ...] = ()
 
 
-def parse(
+def parse_config(
     text: str, name: str, environment: Mapping[str, str], read: Callable[[PurePath], str]
 ) -> ConfigFile:
     """Return the validated content of a configuration file.
@@ -149,7 +149,7 @@ def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str])
     for each in error.errors(include_url=False, include_context=False):
         path = _path_in_file(each["loc"], value)
         if not any(path[: len(other)] == other for other in reported):
-            problems.setdefault(path, _text(each, path, _at(path, value)))
+            problems.setdefault(path, _describe(each, path, _value_at(path, value)))
 
 
 def _path_in_file(loc: Path, value: Any) -> Path:
@@ -175,14 +175,14 @@ def _key_in_file(part: str | int, value: Any) -> str | int | None:
     return next((key for key in (part, former) if key is not None and key in value), None)
 
 
-def _at(path: Path, value: Any) -> Any:
+def _value_at(path: Path, value: Any) -> Any:
     """Return the value at a path; None when it is missing."""
     for part in path:
         value = value.get(part) if isinstance(value, dict) else value[int(part)]
     return value
 
 
-def _text(error: ErrorDetails, path: Path, value: Any) -> str:
+def _describe(error: ErrorDetails, path: Path, value: Any) -> str:
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "missing":
         return "is required"
@@ -229,19 +229,19 @@ def _model(path: Path) -> type[BaseModel]:
     return _MODELS[tuple(names)]
 
 
-def _lines(problems: Mapping[Path, str], source: Source, name: str) -> Iterator[str]:
+def _lines(problems: Mapping[Path, str], source: SourceText, name: str) -> Iterator[str]:
     """Yield a line for each problem, in the order of the file."""
-    in_order = [(_place(path, source), path, text) for path, text in problems.items()]
+    in_order = [(_nearest_position(path, source), path, text) for path, text in problems.items()]
     for place, path, text in sorted(in_order, key=lambda each: each[0]):
-        yield f"{located(name, place)}: {_format_path(path)}: {text}"
+        yield f"{format_position(name, place)}: {_format_path(path)}: {text}"
 
 
-def _place(path: Path, source: Source) -> Place:
+def _nearest_position(path: Path, source: SourceText) -> Position:
     """Return the place of a value, or of what it is missing from."""
     return next(
-        source.places[path[:length]]
+        source.positions[path[:length]]
         for length in range(len(path), -1, -1)
-        if path[:length] in source.places
+        if path[:length] in source.positions
     )
 
 

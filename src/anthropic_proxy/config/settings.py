@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anthropic_proxy.auth.api_keys import KeyLimits
 from anthropic_proxy.config import api_keys, env_values, storage_url
-from anthropic_proxy.config.download_policy import DownloadPolicy, Fetched, parse_hosts
+from anthropic_proxy.config.download_policy import DownloadPolicy, DownloadScope, parse_hosts
 from anthropic_proxy.config.env_file import read_env_file
 from anthropic_proxy.config.messages import MISSING_URL_TYPE, WHOLE_SENTENCE, variable_problem
 from anthropic_proxy.config.network_variables import (
@@ -47,7 +47,7 @@ from anthropic_proxy.errors.redaction import Secret, url_secrets
 from anthropic_proxy.observability.logs import LogFormat
 from anthropic_proxy.providers.base_url import check_login
 
-Required = Literal["upstream", "config"]
+ReadinessRequirement = Literal["upstream", "config"]
 
 _SETTINGS_CONFIG = SettingsConfigDict(
     alias_generator=AliasGenerator(validation_alias=str.upper),
@@ -120,14 +120,14 @@ class ServerSettings(BaseSettings):
     reload_interval: float = Field(
         default=5, ge=0, description="a number of seconds, or 0 for never"
     )
-    ready_requires: Annotated[frozenset[Required], NoDecode] = Field(
+    ready_requires: Annotated[frozenset[ReadinessRequirement], NoDecode] = Field(
         default=frozenset(), description="upstream, config or both, separated by ;"
     )
 
     @field_validator("ready_requires", mode="before")
     @classmethod
     def _are_parts(cls, value: Any) -> Any:
-        return env_values.parts(value, r"[;,\n]") if isinstance(value, str) else value
+        return env_values.split_list(value, r"[;,\n]") if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _tls_fits_together(self) -> Self:
@@ -178,7 +178,7 @@ class KeySettings(BaseSettings):
     @field_validator("cors_allowed_origins", mode="before")
     @classmethod
     def _are_origins(cls, value: Any) -> Any:
-        origins = env_values.parts(value) if isinstance(value, str) else value
+        origins = env_values.split_list(value) if isinstance(value, str) else value
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(
@@ -192,7 +192,7 @@ class KeySettings(BaseSettings):
         if value is not None:
             if not _STORAGE.fullmatch(value.get_secret_value()):
                 raise ValueError("no storage of counters")
-            storage_url.check(value.get_secret_value())
+            storage_url.check_storage_url(value.get_secret_value())
             check_login(value.get_secret_value())
         return value
 
@@ -230,7 +230,7 @@ class KeySettings(BaseSettings):
     @classmethod
     def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            api_keys.parse(value.get_secret_value())
+            api_keys.parse_client_keys(value.get_secret_value())
         return value
 
     @property
@@ -267,7 +267,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     model_aliases: _Pairs = Field(
         default=None, description="a list of alias=upstream-model, separated by ; or new lines"
     )
-    downloads: Fetched = Field(default="public", description="public, off or all")
+    downloads: DownloadScope = Field(default="public", description="public, off or all")
     download_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None, description="a list of host names, separated by commas"
     )
@@ -276,7 +276,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
     def _models_are_pairs(cls, value: Any) -> Any:
-        return env_values.models(value) if isinstance(value, str) else value
+        return env_values.parse_models(value) if isinstance(value, str) else value
 
     @field_validator("download_allowed_hosts", mode="before")
     @classmethod
@@ -331,7 +331,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
         return self._env_file
 
 
-def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of `flags` (values by variable, None: not given), environment and `env_file`.
 
     Raises ConfigError with a line for each problem.

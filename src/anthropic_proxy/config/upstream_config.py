@@ -22,7 +22,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from anthropic_proxy.config.env_values import extra_body, header_name, header_value
+from anthropic_proxy.config.env_values import (
+    check_extra_body,
+    check_header_name,
+    check_header_value,
+)
 from anthropic_proxy.providers.base_url import api_address
 from anthropic_proxy.providers.profiles import NAMES, Dialect
 from anthropic_proxy.routing.upstream import RECORD_CONFIG, Api, Integer, Limits, Timeouts
@@ -72,7 +76,7 @@ def _split_keys(value: Any) -> Any:
 
 def _check_key(value: str, info: ValidationInfo) -> str:
     if validation_context(info).is_environment:
-        return header_value(value)
+        return check_header_value(value)
     if not re.fullmatch(r"[!-~]*", value.strip()):
         raise ValueError("must be printable ASCII characters without spaces")
     return value.strip()
@@ -115,9 +119,9 @@ Key = Annotated[str, AfterValidator(_check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_split_keys)]
 KeyFile = Annotated[Key, BeforeValidator(_read_file)]
 KeysFile = Annotated[tuple[Key, ...], BeforeValidator(_split_lines), BeforeValidator(_read_file)]
-HeaderName = Annotated[str, AfterValidator(header_name)]
-HeaderValue = Annotated[str, AfterValidator(header_value)]
-RequestFields = Annotated[Mapping[str, JsonValue], AfterValidator(extra_body)]
+HeaderName = Annotated[str, AfterValidator(check_header_name)]
+HeaderValue = Annotated[str, AfterValidator(check_header_value)]
+RequestFields = Annotated[Mapping[str, JsonValue], AfterValidator(check_extra_body)]
 ProviderName = Annotated[str, AfterValidator(_check_provider)]
 
 ProviderSettings = create_model(  # type: ignore[call-overload]

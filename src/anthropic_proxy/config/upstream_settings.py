@@ -255,15 +255,15 @@ def _parse(value: Any, path: tuple[str, ...]) -> Any:
 
 def _parse_keys(text: str) -> tuple[str, ...]:
     # Other white space would be a mistake within a key.
-    return env_values.parts(text, ";")
+    return env_values.split_list(text, ";")
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "url": env_values.parts,
+    "url": env_values.split_list,
     "keys": _parse_keys,
-    "provider_settings": env_values.pairs,
-    "headers": env_values.header_pairs,
-    "extra_body": env_values.json_object,
+    "provider_settings": env_values.parse_pairs,
+    "headers": env_values.parse_header_pairs,
+    "extra_body": env_values.parse_object,
 }
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from anthropic_proxy.config.file import ConfigFile, parse
+from anthropic_proxy.config.file import ConfigFile, parse_config
 from anthropic_proxy.config.file_models import RouteEntry, TargetEntry
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstream_config import FORMER_NAMES, UpstreamConfig
@@ -25,7 +25,7 @@ from anthropic_proxy.routing.upstream import Endpoint
 # Dialects of self-hosted servers that answered a probe, by the name of the upstream.
 DetectedProfiles = Mapping[str, Dialect]
 
-Read = Callable[[PurePath], str]
+ReadText = Callable[[PurePath], str]
 
 # Of each file that is named in the configuration. A device or a pipe has no end.
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -36,7 +36,7 @@ _TWO_KINDS_OF_KEYS = (
 )
 
 
-def text_of(path: PurePath) -> str:
+def read_text(path: PurePath) -> str:
     """Return the text of a UTF-8 file of at most MAX_FILE_BYTES. Raises OSError and UnicodeDecodeError."""
     with Path(path).expanduser().open("rb") as file:
         raw = file.read(MAX_FILE_BYTES + 1)
@@ -48,7 +48,7 @@ def text_of(path: PurePath) -> str:
 def load_routing(
     settings: Settings,
     detected: DetectedProfiles = MappingProxyType({}),
-    read: Read = text_of,
+    read: ReadText = read_text,
     warn: Callable[[Deprecation], None] | None = None,
 ) -> Routing:
     """Return the upstreams and the rules of the configuration.
@@ -82,14 +82,14 @@ def _routing(settings: Settings, file: ConfigFile | None, detected: DetectedProf
     return Routing(simple.endpoints, (*rules, *simple.rules), {**simple.aliases, **aliases})
 
 
-def _read_file(path: Path, settings: Settings, read: Read) -> ConfigFile:
+def _read_file(path: Path, settings: Settings, read: ReadText) -> ConfigFile:
     try:
         text = read(path)
     except OSError as error:
         raise ConfigError(f"CONFIG_FILE: {path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"CONFIG_FILE: {path} can't be read: it is not UTF-8") from error
-    return parse(text, str(path), settings.environment, read)
+    return parse_config(text, str(path), settings.environment, read)
 
 
 def _upstream(name: str, config: UpstreamConfig, detected: DetectedProfiles) -> Endpoint:
@@ -137,7 +137,7 @@ def upstreams_from_settings(
     for number, config in enumerate(settings.upstreams, 1):
         shows_address = is_private_server or _is_public_name(config.url)
         address = urlsplit(config.url).netloc if shows_address else f"private-{number}"
-        name = next(each for each in _names(address) if each not in upstreams)
+        name = next(each for each in _candidate_names(address) if each not in upstreams)
         upstreams[name] = _upstream(name, config, detected)
     return tuple(upstreams.values())
 
@@ -181,7 +181,7 @@ def _is_public_name(url: str) -> bool:
     return host == "localhost" or dialect_of(host) is not GENERIC
 
 
-def _names(address: str) -> Iterator[str]:
+def _candidate_names(address: str) -> Iterator[str]:
     yield address
     yield from (f"{address}-{number}" for number in count(2))
 
@@ -191,18 +191,19 @@ def routing_from_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -
     then REASONING_MODEL with thinking and COMPLETION_MODEL without.
     """
     mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
-    rules = [_mapping_rule(source, _groups(endpoints, model)) for source, model in mapped]
+    rules = [_mapping_rule(source, _target_groups(endpoints, model)) for source, model in mapped]
     if settings.reasoning_model:
-        rules.append(Rule(_groups(endpoints, settings.reasoning_model), thinking=True))
+        rules.append(Rule(_target_groups(endpoints, settings.reasoning_model), thinking=True))
     if settings.completion_model:
-        rules.append(Rule(_groups(endpoints, settings.completion_model), thinking=False))
+        rules.append(Rule(_target_groups(endpoints, settings.completion_model), thinking=False))
     aliases = {
-        alias: _groups(endpoints, model) for alias, model in (settings.model_aliases or {}).items()
+        alias: _target_groups(endpoints, model)
+        for alias, model in (settings.model_aliases or {}).items()
     }
     return Routing(endpoints, tuple(rules), aliases)
 
 
-def _groups(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
+def _target_groups(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
     """Return each upstream in turn; or, where the model's name names one, that one alone."""
     return targets_named(endpoints, model) or tuple((Target(each, model),) for each in endpoints)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePath
 
 from anthropic_proxy.config.settings import ObservabilitySettings, ServerSettings, Settings
-from anthropic_proxy.config.upstreams import text_of
+from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
@@ -35,7 +35,7 @@ class Files:
     def read(self, path: PurePath) -> str:
         """The text of a file, which is looked at from now on. Raises OSError and UnicodeDecodeError."""
         self.note([Path(path).expanduser()])
-        return text_of(path)
+        return read_text(path)
 
     def note(self, paths: Iterable[Path | None]) -> None:
         """Look at these files from now on."""

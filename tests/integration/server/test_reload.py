@@ -11,7 +11,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy.config.settings import Settings, load
+from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.server.reload import Files, Reloader
 from tests.support.running_command import REQUEST, Command, Running, until
@@ -171,7 +171,7 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
     parsing, go_on = threading.Event(), threading.Event()
     file = tmp_path / "upstreams.yaml"
     file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic}}")
-    settings = load(None, {"CONFIG_FILE": str(file)})
+    settings = load_settings(None, {"CONFIG_FILE": str(file)})
     ended: list[str | None] = []
 
     def read() -> Settings:
@@ -203,7 +203,7 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic, key_file: key}}")
     (tmp_path / "key").write_text("secret")
     (tmp_path / "keys.json").write_text('{"keys": []}')
-    settings = load(
+    settings = load_settings(
         None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")}
     )
     read: dict[str, int] = {}

@@ -7,7 +7,7 @@ import pytest
 
 from anthropic_proxy.config import env_file as env_files
 from anthropic_proxy.config.env_file import find_env_file
-from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.errors import ConfigError
 
 _URL = "https://upstream.example"
@@ -55,7 +55,7 @@ def test_the_first_file_that_is_there(
 def test_only_one_file_is_read(places: dict[str, Path]) -> None:
     places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
     places["home"].write_text("PORT=8080\n")
-    assert load(find_env_file(None)).port == 3000
+    assert load_settings(find_env_file(None)).port == 3000
 
 
 def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
@@ -91,11 +91,11 @@ def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
 def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
     env_file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
-        load(env_file)
+        load_settings(env_file)
 
 
 def test_variables_within_an_env_file(env_file: Path) -> None:
     env_file.write_text(
         "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
     )
-    assert str(load(env_file).upstream_base_url) == "https://up.example/v1"
+    assert str(load_settings(env_file).upstream_base_url) == "https://up.example/v1"

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from anthropic_proxy.config.file import ConfigFile, parse
+from anthropic_proxy.config.file import ConfigFile, parse_config
 from anthropic_proxy.config.file_models import TargetEntry
 from anthropic_proxy.errors import ConfigError
 from tests.support.paths import ROOT
@@ -42,12 +42,12 @@ def read(path: PurePath) -> str:
 
 
 def parsed(text: str, name: str = "/etc/x.yaml") -> ConfigFile:
-    return parse(dedent(text), name, ENVIRONMENT, read)
+    return parse_config(dedent(text), name, ENVIRONMENT, read)
 
 
 def problem(text: str, name: str = "x.yaml") -> str:
     with pytest.raises(ConfigError) as raised:
-        parse(dedent(text), name, ENVIRONMENT, read)
+        parse_config(dedent(text), name, ENVIRONMENT, read)
     return str(raised.value)
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
-from anthropic_proxy.config.settings import Settings, load
+from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.config.upstream_config import UpstreamConfig
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import api_address
@@ -34,7 +34,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
     with pytest.raises(ConfigError) as raised:
-        load(None)
+        load_settings(None)
     return str(raised.value)
 
 
@@ -46,7 +46,7 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
     """What else there is has its default, which tests/docs/test_pages.py compares with README."""
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    assert load(None).model_dump() == defaults | {"upstream_base_url": _URL}
+    assert load_settings(None).model_dump() == defaults | {"upstream_base_url": _URL}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_variables(
     env_file.write_text(
         "".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else ""
     )
-    assert getattr(load(env_file), field) == value
+    assert getattr(load_settings(env_file), field) == value
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_variables_of_an_upstream(
         _set(monkeypatch, variables)
     lines = "".join(f"{name}='{value}'\n" for name, value in variables.items())
     env_file.write_text(lines if source == "file" else "")
-    (upstream,) = load(env_file).upstreams
+    (upstream,) = load_settings(env_file).upstreams
     defaults = {name: field.default for name, field in UpstreamConfig.model_fields.items()}
     values = {name: getattr(upstream, name) for name in defaults}
     assert values == defaults | {"url": _URL} | changed
@@ -174,7 +174,7 @@ def test_variables_of_an_upstream(
 def test_several_upstreams_differ_in_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = ["https://a.example", "https://b.example"]
     _set(monkeypatch, {"UPSTREAM_BASE_URL": ";".join(urls), "UPSTREAM_RETRIES": "3"})
-    first, second = load(None).upstreams
+    first, second = load_settings(None).upstreams
     assert [first.url, second.url] == urls
     assert second.model_copy(update={"url": first.url}) == first
 
@@ -191,13 +191,15 @@ def test_former_names(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     monkeypatch.setenv(name, text)
-    assert load(None).deprecations == ()
+    assert load_settings(None).deprecations == ()
     monkeypatch.setenv(former, text)
-    assert list(map(str, load(None).deprecations)) == [f"{former} is deprecated: use {name}"]
+    assert list(map(str, load_settings(None).deprecations)) == [
+        f"{former} is deprecated: use {name}"
+    ]
     monkeypatch.delenv(former)
     env_file.write_text(f"{former}=canary=x")
     with pytest.raises(ConfigError) as raised:
-        load(env_file)
+        load_settings(env_file)
     assert str(raised.value) == (
         f"{former} and {name} have different values: {former} is the former name, use {name} alone"
     )
@@ -217,7 +219,7 @@ def test_former_names(
 )
 def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
-    settings = load(None)
+    settings = load_settings(None)
     assert _key(settings) == key
     assert "sk-" not in f"{settings!r} {settings} {settings.model_dump()}"
 
@@ -230,7 +232,7 @@ def test_an_empty_variable_counts_as_not_set(
         {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""},
     )
     env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
-    settings = load(env_file)
+    settings = load_settings(env_file)
     assert (settings.host, settings.port, settings.debug) == (None, 8080, False)
     assert (settings.completion_model, settings.reasoning_model) == (None, None)
 
@@ -277,7 +279,7 @@ def test_who_wins(
 ) -> None:
     env_file.write_text(f"UPSTREAM_BASE_URL={_URL}\n{file}\n")
     _set(monkeypatch, environment)
-    assert load(env_file, flags).host == host
+    assert load_settings(env_file, flags).host == host
 
 
 def test_what_else_stands_in_a_file(env_file: Path) -> None:
@@ -289,14 +291,14 @@ def test_what_else_stands_in_a_file(env_file: Path) -> None:
         "OF_OTHERS=x",
     )
     env_file.write_text("\n".join(lines), encoding="utf-8")
-    settings = load(env_file)
+    settings = load_settings(env_file)
     assert (settings.upstream_base_url, _key(settings)) == (_URL, "sk-a b#c")
 
 
 def test_a_file_that_is_no_text(env_file: Path) -> None:
     env_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
-        load(env_file)
+        load_settings(env_file)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ def test_a_file_that_is_no_text(env_file: Path) -> None:
 def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(ConfigError) as raised:
-        load(None)
+        load_settings(None)
     first, *examples = str(raised.value).splitlines()
     assert first.startswith("UPSTREAM_BASE_URL is required")
     urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
@@ -465,7 +467,7 @@ def test_a_key_is_stripped(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
-    assert load(None).upstreams[0].keys == sent
+    assert load_settings(None).upstreams[0].keys == sent
 
 
 @pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
@@ -473,7 +475,7 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
     with pytest.raises(ConfigError) as caught:
-        load(None)
+        load_settings(None)
     assert "UPSTREAM_API_KEY: the given value is not the key" in str(caught.value)
     assert given not in str(caught.value)
 
@@ -501,7 +503,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", url)
     with pytest.raises(ConfigError) as caught:
-        load(None)
+        load_settings(None)
     assert hidden not in str(caught.value)
 
 
@@ -515,7 +517,10 @@ def test_what_is_no_host(url: str) -> None:
 
 def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": "\nclaude-b=b\r\nclaude-a=a\n"})
-    assert list((load(None).model_aliases or {}).items()) == [("claude-b", "b"), ("claude-a", "a")]
+    assert list((load_settings(None).model_aliases or {}).items()) == [
+        ("claude-b", "b"),
+        ("claude-a", "a"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -532,7 +537,7 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
     expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
-        load(None)
+        load_settings(None)
 
 
 @pytest.mark.parametrize(
@@ -597,4 +602,6 @@ def test_who_may_reach_the_server(
     """Without HOST other machines reach it only where clients show a key or a certificate."""
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))
     open_to_all = "0.0.0.0"  # noqa: S104 - with keys or certificates
-    assert load(None).listen_host == (host or (open_to_all if is_protected else "127.0.0.1"))
+    assert load_settings(None).listen_host == (
+        host or (open_to_all if is_protected else "127.0.0.1")
+    )

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.config.upstream_settings import Deprecation
-from anthropic_proxy.config.upstreams import load_routing, text_of
+from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.profiles import named
 from anthropic_proxy.routing.router import Routing
@@ -53,7 +53,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     (tmp_path / ".env").write_text(
         f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n"
     )
-    return load_routing(load(tmp_path / ".env"))
+    return load_routing(load_settings(tmp_path / ".env"))
 
 
 def test_endpoints(known: Routing) -> None:
@@ -139,13 +139,13 @@ def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
         (tmp_path / "file.yaml").write_bytes(text)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     with pytest.raises(ConfigError, match=message):
-        load_routing(load(tmp_path / ".env"))
+        load_routing(load_settings(tmp_path / ".env"))
 
 
 def test_both_ways_are_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CONFIG_FILE=a.yaml\nUPSTREAM_BASE_URL=http://localhost\n")
     with pytest.raises(ConfigError, match="exclude each other"):
-        load(tmp_path / ".env")
+        load_settings(tmp_path / ".env")
 
 
 def test_what_was_found_out_by_asking(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ upstreams:
 """
     (tmp_path / "file.yaml").write_text(file)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
-    settings = load(tmp_path / ".env")
+    settings = load_settings(tmp_path / ".env")
     assert [each.is_guessed for each in load_routing(settings).endpoints] == [
         True,
         False,
@@ -182,7 +182,7 @@ def test_former_names_are_deprecated(tmp_path: Path) -> None:
     )
     (tmp_path / ".env").write_text(f"CONFIG_FILE={file}\nUPSTREAM_DIALECT=vllm\n")
     deprecations: list[Deprecation] = []
-    routing = load_routing(load(tmp_path / ".env"), warn=deprecations.append)
+    routing = load_routing(load_settings(tmp_path / ".env"), warn=deprecations.append)
     assert [each.dialect.name for each in routing.endpoints] == ["vllm", "vllm"]
     assert list(map(str, deprecations)) == [
         "UPSTREAM_DIALECT is deprecated: use UPSTREAM_PROVIDER",
@@ -210,9 +210,9 @@ def test_keys_of_clients_are_not_passed_on(
         ConfigError,
         match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH",
     ):
-        load_routing(load(None))
+        load_routing(load_settings(None))
 
 
 def test_a_file_without_end() -> None:
     with pytest.raises(OSError, match="it is too large, expected at most 16777216 bytes"):
-        text_of(Path("/dev/zero"))
+        read_text(Path("/dev/zero"))
