@@ -10,8 +10,9 @@ _NAMED_KEY = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 
 
 def parse_client_keys(text: str) -> tuple[ClientKey, ...]:
-    """The keys of a variable: `name=key`, keys alone, which are named by their places, or a JSON object of names and keys.
+    """Return the keys of a variable.
 
+    It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
     Raises ValueError, which shows no key.
     """
     if text.lstrip().startswith("{"):

@@ -1,4 +1,4 @@
-"""Whose files are fetched, as the operator decides: nobody's, those of public hosts, of listed hosts, or of all."""
+"""Which hosts files are downloaded from: none, public hosts, listed hosts, or all."""
 
 import re
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """fetched: whose files. allowed_hosts: where there are any, files of no others; they may be private hosts. One that
-    starts with a dot stands for every host below it.
-    """
+    """Which hosts files may be downloaded from."""
 
     scope: DownloadScope = "public"
+    # Where there are any, no others are allowed, and these may be private. One that starts with a dot
+    # stands for every host below it.
     allowed_hosts: tuple[str, ...] = ()
 
     @property
     def public_only(self) -> bool:
-        """Whether the addresses that a host has decide."""
+        """Whether a host must have public addresses only."""
         return self.scope == "public" and not self.allowed_hosts
 
     @property
@@ -31,14 +31,12 @@ class DownloadPolicy:
     def allows(self, host: str) -> bool:
         """Whether files of `host` (lower case, in ASCII) may be fetched, whatever its addresses."""
         host = host.removesuffix(".")
-        is_below = any(
-            host.endswith(known) for known in self.allowed_hosts if known.startswith(".")
-        )
+        is_below = any(host.endswith(each) for each in self.allowed_hosts if each.startswith("."))
         return not self.allowed_hosts or is_below or host in self.allowed_hosts
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
-    """Hosts separated by commas or `;`, as `DownloadPolicy` has them. Raises ValueError with the reason."""
+    """Return hosts separated by commas or `;`, as `DownloadPolicy` has them. Raises ValueError with the reason."""
     return tuple(map(_parse_host, filter(None, re.split(r"[\s,;]+", text))))
 
 

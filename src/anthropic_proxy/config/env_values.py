@@ -1,4 +1,4 @@
-"""Values with an inner structure, as they stand in one variable of the environment: lists, pairs and JSON objects.
+"""Parse values with an inner structure in one variable of the environment: lists, pairs and JSON objects.
 
 Parts are separated by `;` or new lines, and white space around them is ignored. Every function raises ValueError with
 the reason.
@@ -13,17 +13,17 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# What the HTTP client says of the message itself.
+# Headers that the HTTP client sets itself.
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
-    """The parts of a list, in their order."""
+    """Return the parts of a list, in their order."""
     return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
 
 
 def parse_pairs(text: str) -> dict[str, str] | None:
-    """`name=value` pairs in their order; None when there are none. A JSON object of strings is taken, too."""
+    """Return `name=value` pairs in their order, or those of a JSON object of strings; None without any."""
     if text.lstrip().startswith("{"):
         return {
             name: _check_string(name, value) for name, value in parse_object(text).items()
@@ -40,7 +40,7 @@ def parse_pairs(text: str) -> dict[str, str] | None:
 
 
 def parse_models(text: str) -> dict[str, str] | None:
-    """As `pairs`, of names of models. Raises ValueError for commas between pairs as well."""
+    """Return pairs as `parse_pairs` does, of names of models. Raises ValueError for commas between pairs as well."""
     by_name = parse_pairs(text)
     for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
@@ -49,7 +49,7 @@ def parse_models(text: str) -> dict[str, str] | None:
 
 
 def parse_header_pairs(text: str) -> dict[str, str] | None:
-    """As `pairs`, of headers, which may hold keys: no error shows them."""
+    """Return pairs as `parse_pairs` does, of headers, which may hold keys: no error shows them."""
     try:
         return parse_pairs(text)
     except ValueError:
@@ -59,7 +59,7 @@ def parse_header_pairs(text: str) -> dict[str, str] | None:
 
 
 def check_header_name(name: str) -> str:
-    """The name of a header that requests may be given; no error shows it."""
+    """Return the name of a header that may be configured; no error shows it."""
     if not _HEADER.fullmatch(name):
         raise ValueError("is no name of a header")
     if name.lower() in _FRAMING:
@@ -68,14 +68,14 @@ def check_header_name(name: str) -> str:
 
 
 def check_header_value(value: str) -> str:
-    """What can stand in a header, without white space around it; no error shows it."""
+    """Return a value that can be sent in a header, without white space around it; no error shows it."""
     if not re.fullmatch(r"[ -~]*", value):
         raise ValueError("must be printable ASCII characters")
     return value.strip()
 
 
 def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields, without those that the proxy itself decides for each request. Raises ValueError for these."""
+    """Return the fields unchanged. Raises ValueError for those that the proxy sets for each request."""
     reserved = [name for name in ("model", "stream") if name in fields]
     if reserved:
         raise ValueError(
@@ -85,7 +85,7 @@ def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def parse_object(text: str) -> JsonObject:
-    """A JSON object."""
+    """Return a JSON object."""
     try:
         value = loads(text.encode())
     except ValueError as error:

@@ -1,6 +1,6 @@
 """The configuration file (CONFIG_FILE): several upstreams, and which requests go to which of them.
 
-Text -> values with their places (yaml_toml) -> variables replaced -> entries validated (upstream_config, file_models).
+Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated (upstream_config, file_models).
 Every problem is reported with file and line, the path of the value, the value and what is allowed, all of them at once.
 Messages show neither what may be secret nor the values of variables.
 
@@ -232,12 +232,12 @@ def _model(path: Path) -> type[BaseModel]:
 def _lines(problems: Mapping[Path, str], source: SourceText, name: str) -> Iterator[str]:
     """Yield a line for each problem, in the order of the file."""
     in_order = [(_nearest_position(path, source), path, text) for path, text in problems.items()]
-    for place, path, text in sorted(in_order, key=lambda each: each[0]):
-        yield f"{format_position(name, place)}: {_format_path(path)}: {text}"
+    for position, path, text in sorted(in_order, key=lambda each: each[0]):
+        yield f"{format_position(name, position)}: {_format_path(path)}: {text}"
 
 
 def _nearest_position(path: Path, source: SourceText) -> Position:
-    """Return the place of a value, or of what it is missing from."""
+    """Return the position of a value, or of what it is missing from."""
     return next(
         source.positions[path[:length]]
         for length in range(len(path), -1, -1)

@@ -60,7 +60,10 @@ class _KeysFile(BaseModel):
 
 
 def parse_keys_file(text: str, name: str) -> tuple[ClientKey, ...]:
-    """The keys of a file. name: the file's, whose ending tells JSON from YAML. Raises ConfigError, which shows no key."""
+    """Return the keys of a file. Raises ConfigError, which shows no key.
+
+    name: of the file; its ending distinguishes JSON from YAML.
+    """
     try:
         entries = _KeysFile.model_validate(_parse_values(text, name)).keys
         keys = tuple(each.to_client_key() for each in entries)
@@ -88,7 +91,10 @@ def _parse_values(text: str, name: str) -> Any:
 
 
 def load_client_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
-    """The keys of the settings; None when clients need none. read: gives the text of a file. Raises ConfigError."""
+    """Return the keys of the settings; None when clients need none. Raises ConfigError.
+
+    read: returns the text of a file.
+    """
     if not settings.needs_key:
         if settings.key_limits != KeyLimits():
             raise ConfigError(
@@ -121,7 +127,7 @@ def _read_keys_file(path: Path, read: Callable[[PurePath], str]) -> str:
 
 
 def format_keys_file(keys: Iterable[ClientKey]) -> bytes:
-    """The text of a file with these keys."""
+    """Return the text of a file with these keys."""
     return b'{"keys": [\n  ' + b",\n  ".join(dumps(_to_entry(key)) for key in keys) + b"\n]}\n"
 
 
@@ -143,8 +149,9 @@ def written_time(moment: datetime) -> str:
 def change_keys_file(
     path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]
 ) -> None:
-    """Write what `changed` makes of a file's keys, of which a file that is not there has none. Raises ConfigError, OSError,
-    and what `changed` raises.
+    """Replace the keys of a file by those that `edit` returns for them; a missing file has none.
+
+    Raises ConfigError, OSError, and what `edit` raises.
     """
     if path.suffix.lower() != ".json":
         raise ConfigError(
@@ -160,7 +167,7 @@ def change_keys_file(
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile. The lock has a file of its own, as the other is replaced."""
+    """Hold a lock on the file. The lock has a file of its own, as the other is replaced."""
     import fcntl  # there is none on Windows
 
     descriptor = os.open(
@@ -174,7 +181,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Readable for its owner alone, as `mkstemp` makes files."""
+    """Replace a file in one step. Only its owner can read it, as `mkstemp` creates it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -300,7 +300,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @property
     def download_policy(self) -> DownloadPolicy:
-        """Whose files are fetched."""
+        """Which hosts files are downloaded from."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
 
     @property

@@ -1,10 +1,10 @@
-"""The text of a configuration file -> plain values, and the place of each of them in the text. The only door to YAML.
+"""Parse the text of a configuration file to plain values, each with its position. The only module that imports YAML.
 
 YAML is read by its 1.2 core schema, whatever its library's default: `no` and `on` are texts, and so is a date. Keys are
 always texts; a repeated one is refused, as in TOML. Of tags only those of JSON's types are taken.
 
-TOML's parser reports no places. But a statement of TOML (a header, or a key with its value) can be parsed alone; the line
-on which it begins is the place of all values in it.
+TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can be parsed alone; the
+line on which it begins is the position of all values in it.
 
 A file may be broken, and it is read again while the server runs, so its length, depth and number of values are bounded:
 YAML's aliases and TOML's dotted keys can make a small file very expensive.
@@ -39,14 +39,15 @@ class Position(NamedTuple):
 
 
 class SourceText(NamedTuple):
-    """value: dicts, lists, texts, numbers, booleans, None. places: of every value in it; a member's is that of its key."""
+    """The values of a file (dicts, lists, texts, numbers, booleans, None), with the position of each."""
 
     value: Any
+    # That of a member is the position of its key.
     positions: Mapping[Path, Position]
 
 
 def parse_text(text: str, name: str) -> SourceText:
-    """The values of a configuration file and their places. name: the file's, whose ending tells YAML from TOML.
+    """Return the values of a configuration file and their positions. name: the file's, whose ending tells YAML from TOML.
 
     Raises ConfigError, with file, line and column, when it is neither.
     """
@@ -124,18 +125,18 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _parse_yaml(text: str, name: str) -> SourceText:
-    places: dict[Path, Position] = {}
+    positions: dict[Path, Position] = {}
     try:
         node = yaml.compose(text, _Loader)
-        value = None if node is None else _Builder(places).build(node, (), ())
+        value = None if node is None else _Builder(positions).build(node, (), ())
     except yaml.MarkedYAMLError as error:
-        place = _position(error.problem_mark or error.context_mark)
+        position = _position(error.problem_mark or error.context_mark)
         reason = _ALIAS.sub(r"\1", ", ".join(filter(None, (error.context, error.problem))))
-        raise ConfigError(f"{format_position(name, place)}: {reason}") from None
+        raise ConfigError(f"{format_position(name, position)}: {reason}") from None
     except yaml.YAMLError as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise ConfigError(f"{name}: {reason}") from None
-    return SourceText(value, {(): Position(1, 1)} | places)
+    return SourceText(value, {(): Position(1, 1)} | positions)
 
 
 # A key that begins with `!` looks like a tag, so no other tag than YAML's own is shown.
@@ -145,15 +146,15 @@ _ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
 
 class _Builder:
-    """Builds the values of nodes, and adds their places to `places`."""
+    """Builds the values of nodes, and adds their positions to `positions`."""
 
-    def __init__(self, places: dict[Path, Position]) -> None:
-        self._places = places
+    def __init__(self, positions: dict[Path, Position]) -> None:
+        self._positions = positions
         self._values = 0
 
     def build(self, node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...]) -> Any:
-        """Return the value of a node. A member's place is that of its key. Raises MarkedYAMLError."""
-        self._places.setdefault(path, _position(node.start_mark))
+        """Return the value of a node. A member's position is that of its key. Raises MarkedYAMLError."""
+        self._positions.setdefault(path, _position(node.start_mark))
         self._values += 1
         if self._values > MAX_VALUES:
             raise _refusal(node, _TOO_MANY)
@@ -184,7 +185,7 @@ class _Builder:
                     f"the key {shown_name(key.value)} stands in line {lines[key.value]} already",
                 )
             lines[key.value] = key.start_mark.line + 1
-            self._places[*path, key.value] = _position(key.start_mark)
+            self._positions[*path, key.value] = _position(key.start_mark)
             yield key.value, value
 
 
@@ -227,9 +228,9 @@ _TOML_STRING_REST = {
 def _parse_toml(text: str, name: str) -> SourceText:
     long_key = _LONG_KEY.search(text)
     if long_key:
-        place = Position(text.count("\n", 0, long_key.start()) + 1)
+        position = Position(text.count("\n", 0, long_key.start()) + 1)
         raise ConfigError(
-            f"{format_position(name, place)}: a key has too many parts, expected at most {MAX_DEPTH}"
+            f"{format_position(name, position)}: a key has too many parts, expected at most {MAX_DEPTH}"
         )
     try:
         value = tomllib.loads(text)
@@ -240,18 +241,18 @@ def _parse_toml(text: str, name: str) -> SourceText:
         raise ConfigError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
         match = _TOML_PLACE.search(str(error))
-        place = (
+        position = (
             Position(int(match[1]), int(match[2]))
             if match and match[1]
             else Position(len(text.splitlines()) or 1)
         )
         reason = str(error)[: match.start()] if match else str(error)
-        raise ConfigError(f"{format_position(name, place)}: {reason}") from None
+        raise ConfigError(f"{format_position(name, position)}: {reason}") from None
 
 
 def _toml_positions(text: str, name: str) -> dict[Path, Position]:
-    """Return the places of all values of a valid text. Raises ConfigError when they are too many or nested too deeply."""
-    places: dict[Path, Position] = {(): Position(1)}
+    """Return the positions of all values of a valid text. Raises ConfigError for too many or too deeply nested values."""
+    positions: dict[Path, Position] = {(): Position(1)}
     tables: dict[Path, int] = {}
     base: Path = ()
     for line, statement in _statements(text):
@@ -260,14 +261,14 @@ def _toml_positions(text: str, name: str) -> dict[Path, Position]:
         if header:
             base = _table_path(parsed, tables, repeated=statement.lstrip().startswith("[["))
         for path in _prefixes(base) if header else _paths(parsed, base):
-            places.setdefault(path, Position(line))
+            positions.setdefault(path, Position(line))
             if len(path) > MAX_DEPTH:
                 raise ConfigError(f"{format_position(name, Position(line))}: {_TOO_DEEP}")
-        if len(places) > MAX_VALUES:
+        if len(positions) > MAX_VALUES:
             raise ConfigError(
                 f"{format_position(name, Position(line))}: too many values, expected at most {MAX_VALUES}"
             )
-    return places
+    return positions
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
@@ -301,7 +302,10 @@ def _end_of_statement(text: str, at: int) -> int:
 
 
 def _table_path(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:
-    """The path of the table that a header opens. tables: how many elements each array of tables has; it is kept up."""
+    """Return the path of the table that a header opens.
+
+    tables: counts the elements of each array of tables; it is updated.
+    """
     path: Path = ()
     value: Any = parsed
     while value and isinstance(value, dict):
@@ -332,9 +336,13 @@ def _paths(value: Any, base: Path) -> Iterator[Path]:
         yield from _paths(member, (*base, key))
 
 
-def format_position(name: str, place: Position) -> str:
-    """The place in a file, as compilers name it: `file:line:column`."""
-    return f"{name}:{place.line}:{place.column}" if place.column else f"{name}:{place.line}"
+def format_position(name: str, position: Position) -> str:
+    """Return a position in a file as compilers write it: `file:line:column`."""
+    return (
+        f"{name}:{position.line}:{position.column}"
+        if position.column
+        else f"{name}:{position.line}"
+    )
 
 
 _READERS: Mapping[str, Callable[[str, str], SourceText]] = {
