@@ -1,6 +1,4 @@
-"""What goes on after the name of something unknown. The kinds of values themselves are in test_config_file.py, as they are
-told.
-"""
+"""The end of a message about an unknown name. The values of an upstream are tested in test_settings.py and test_file.py."""
 
 import pytest
 
