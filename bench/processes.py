@@ -78,7 +78,7 @@ def proxy(upstream: str, **variables: str) -> Iterator[Measured]:
     """anthropic-proxy, as people run it, in front of an upstream."""
     settings = {
         "UPSTREAM_BASE_URL": f"{upstream}/v1",
-        "UPSTREAM_DIALECT": "generic",
+        "UPSTREAM_PROVIDER": "generic",
         "HOST": "127.0.0.1",
         "LOG_FORMAT": "json",
         "PATH": os.environ["PATH"],

@@ -113,7 +113,7 @@ def _upstream() -> Iterator[str]:
 def _serving(upstreams: str, workers: int) -> Iterator[Server]:
     variables = {
         "UPSTREAM_BASE_URL": upstreams,
-        "UPSTREAM_DIALECT": "generic",
+        "UPSTREAM_PROVIDER": "generic",
         "UPSTREAM_FIRST_BYTE_TIMEOUT": "2",
         "UPSTREAM_IDLE_TIMEOUT": "2",
         "WORKERS": str(workers),

@@ -82,7 +82,7 @@ def running(upstream: str, *options: str, **variables: str) -> Iterator[Containe
         port = free.getsockname()[1]
     variables = {
         "UPSTREAM_BASE_URL": upstream,
-        "UPSTREAM_DIALECT": "generic",
+        "UPSTREAM_PROVIDER": "generic",
         "HOST": "127.0.0.1",
         "PORT": str(port),
     } | variables

@@ -101,7 +101,7 @@ def _rendered(image: str, upstream: str) -> list[Object]:
         "replicaCount": 1,
         "image": {"repository": repository, "tag": tag},
         "configFile": {
-            "content": f"upstreams: {{scripted: {{url: '{upstream}', dialect: generic, key: '${{SECRET}}'}}}}"
+            "content": f"upstreams: {{scripted: {{url: '{upstream}', provider: generic, key: '${{SECRET}}'}}}}"
         },
         "secrets": {"values": {"SECRET": "sk-upstream", "PROXY_API_KEYS": f"alice={KEY}"}},
         "service": {"port": _free_port()},

@@ -43,7 +43,7 @@ GUIDES: Mapping[str, Guide] = {
         "the deployment's name, and older addresses of one deployment "
         "(`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`)",
         "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
-        "`UPSTREAM_FACTS=auth=bearer`",
+        "`UPSTREAM_PROVIDER_SETTINGS=auth=bearer`",
     ),
     "openrouter": Guide(
         "OpenRouter",
@@ -104,7 +104,7 @@ GUIDES: Mapping[str, Guide] = {
         "text, streams, tools, structured outputs (the schema goes into the prompt), thinking with the reasoning given "
         "back within tool loops",
         "no images; prefill is a beta: `UPSTREAM_BASE_URL=https://api.deepseek.com/beta/chat/completions` with "
-        "`UPSTREAM_FACTS=prefill=prefix`",
+        "`UPSTREAM_PROVIDER_SETTINGS=prefill=prefix`",
     ),
     "mistral": Guide(
         "Mistral",
@@ -185,7 +185,7 @@ GUIDES: Mapping[str, Guide] = {
         "sk-...",
         f"{_ALL}, thinking with a budget, prefill while the model doesn't think",
         "each region has a host and keys of its own; for marks of caching (they cost, and save) set "
-        "`UPSTREAM_FACTS=cache_control=true`",
+        "`UPSTREAM_PROVIDER_SETTINGS=cache_control=true`",
     ),
     "nvidia": Guide(
         "NVIDIA NIM",
@@ -220,16 +220,17 @@ GUIDES: Mapping[str, Guide] = {
         "https://HOST/v1",
         "...",
         "whatever it takes of Chat Completions; what it refuses is left out or changed, and remembered",
-        "set `UPSTREAM_DIALECT` where it is one of the kinds above behind another address, and `UPSTREAM_FACTS` where "
-        "it is not",
+        "set `UPSTREAM_PROVIDER` where it is one of the kinds above behind another address, and "
+        "`UPSTREAM_PROVIDER_SETTINGS` where it is not",
     ),
 }
 
 _HEAD = """# Upstreams
 
 The kinds of servers that the proxy knows. A kind is chosen by the host of `UPSTREAM_BASE_URL`; a server on your own machine
-or network is asked what it is when the proxy starts; `UPSTREAM_DIALECT` names a kind whatever the address. Each fact of the
-table below can be set otherwise: `UPSTREAM_FACTS=fact=value;fact=value`, or `facts` in [the file](configuration.md).
+or network is asked what it is when the proxy starts; `UPSTREAM_PROVIDER` names a kind whatever the address. Each setting
+of the table below can be overridden: `UPSTREAM_PROVIDER_SETTINGS=name=value;name=value`, or `provider_settings` in
+[the file](configuration.md).
 Extra headers, parameters of the address and fields are set by `UPSTREAM_HEADERS`, by the URL's own query and by
 `UPSTREAM_EXTRA_BODY`. What a model refuses of a request is changed and sent again, and remembered for that model.
 
@@ -240,7 +241,9 @@ Written from the code's own tables by `make docs`.
 def page() -> str:
     """The whole page, in Markdown."""
     rows = (*DIALECTS, GENERIC)
-    return "\n".join([_HEAD, *map(_section, rows), "## Facts", "", *_meanings(), *_facts(rows)])
+    return "\n".join(
+        [_HEAD, *map(_section, rows), "## Settings of providers", "", *_meanings(), *_facts(rows)]
+    )
 
 
 def _section(dialect: Dialect) -> str:
@@ -271,7 +274,11 @@ def _section(dialect: Dialect) -> str:
 
 
 def _unnamed(dialect: Dialect) -> str:
-    return "everything else" if dialect is GENERIC else "found by asking, or by `UPSTREAM_DIALECT`"
+    return (
+        "everything else"
+        if dialect is GENERIC
+        else "detected by a probe, or set by `UPSTREAM_PROVIDER`"
+    )
 
 
 def _meanings() -> Iterable[str]:
@@ -287,7 +294,7 @@ def _meanings() -> Iterable[str]:
 
 def _facts(rows: Iterable[Dialect]) -> Iterable[str]:
     """A row for each kind with the facts in which it is not OpenAI's."""
-    yield "| Kind | Facts (where they are not OpenAI's) |"
+    yield "| Provider | Settings (where they are not OpenAI's) |"
     yield "| --- | --- |"
     plain = Dialect("openai")
     for dialect in rows:

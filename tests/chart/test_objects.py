@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anthropic_proxy.config.file import parse
+from anthropic_proxy.config.file import parse_config
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.server.supervisor import _PATIENCE
 from tests.chart.helm import (
@@ -219,7 +219,9 @@ def test_the_example_of_a_file_is_one() -> None:
         for each in kinds(values)["ConfigMap"]
         if "upstreams.yaml" in each["data"]
     )
-    file = parse(held, "upstreams.yaml", values["secrets"]["values"], lambda path: path.read_text())
+    file = parse_config(
+        held, "upstreams.yaml", values["secrets"]["values"], lambda path: path.read_text()
+    )
     assert list(file.upstreams) == ["openai", "local"]
 
 

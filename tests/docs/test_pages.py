@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from anthropic_proxy.cli.main import main
-from anthropic_proxy.config.settings import ENV_FILES, NETWORK_VARIABLES, Settings, load
+from anthropic_proxy.config.env_file import ENV_FILES
+from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
+from anthropic_proxy.config.settings import Settings, load_settings
 from tests.support.paths import ROOT
 from tests.support.variables import names
 
@@ -39,7 +41,7 @@ def test_nothing_else_is_documented() -> None:
 
 
 def test_the_example_is_valid() -> None:
-    settings = load(ROOT / ".env.example")
+    settings = load_settings(ROOT / ".env.example")
     assert settings.upstream_base_url == "https://openrouter.ai/api"
     assert settings.upstream_api_key is None
 

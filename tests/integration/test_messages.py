@@ -121,7 +121,7 @@ def test_a_server_with_a_configuration_file_by_its_option(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
     (command.home / "a.yaml").write_text(
-        f"upstreams: {{a: {{url: '{upstream.url}', dialect: generic}}}}"
+        f"upstreams: {{a: {{url: '{upstream.url}', provider: generic}}}}"
     )
     upstream.then(answers(completion()))
     with command.serving("-c", "a.yaml", LOG_FORMAT="json") as server:

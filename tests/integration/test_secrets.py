@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus, unquote, urlencode
 import httpx
 import pytest
 
-from anthropic_proxy.config.settings import load
+from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.errors import ConfigError
 from tests.support.otlp_receiver import Receiver
 from tests.support.running_command import REQUEST, Command, Running, until
@@ -422,7 +422,7 @@ def test_passwords_that_break_a_url(
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
     monkeypatch.setenv(variable, url.format(password))
     with pytest.raises(ConfigError) as caught:
-        load(None)
+        load_settings(None)
     assert "canary" not in str(caught.value)
     assert variable in str(caught.value)
     hint = (
@@ -437,7 +437,7 @@ def test_passwords_that_break_a_url(
 def test_passwords_that_redis_can_read(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
     monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://:{password}@127.0.0.1:1/0")
-    settings = load(None)
+    settings = load_settings(None)
     assert {password, unquote(password)} <= {each.value for each in settings.secrets}
 
 
@@ -466,7 +466,7 @@ def test_an_http_proxy_whose_password_breaks_the_url(
     with pytest.raises(
         ConfigError, match=f"{variable}: the given value can't be parsed as a URL: percent-encode"
     ) as caught:
-        load(None)
+        load_settings(None)
     assert "canary" not in str(caught.value)
 
 

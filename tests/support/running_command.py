@@ -118,7 +118,7 @@ class Command:
         return {
             **os.environ,
             "HOME": str(self.home),
-            "UPSTREAM_DIALECT": "generic",
+            "UPSTREAM_PROVIDER": "generic",
             "LOG_FORMAT": "console",
             **variables,
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from quart import Blueprint, Response, request
 
 from anthropic_proxy import __version__
-from anthropic_proxy.config.server_settings import Required
+from anthropic_proxy.config.settings import ReadinessRequirement
 from anthropic_proxy.gateway.upstream_probe import Probe
 from anthropic_proxy.observability.exposition import Exposition, Format
 from anthropic_proxy.wire.json_codec import dumps
@@ -27,7 +27,7 @@ class Health:
     upstreams: Callable[[], dict[str, bool]]
     probed: Callable[[], Mapping[str, Probe]]
     refused: Callable[[], str | None]
-    required: frozenset[Required]
+    required: frozenset[ReadinessRequirement]
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests should come here, and a line for each thing that was looked at, in the form of Kubernetes'

@@ -15,9 +15,9 @@ import click
 
 from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, checked_name, hashed
 from anthropic_proxy.config import keys_file
-from anthropic_proxy.config.key_settings import KeySettings
-from anthropic_proxy.config.settings import find_env_file
-from anthropic_proxy.config.upstreams import text_of
+from anthropic_proxy.config.env_file import find_env_file
+from anthropic_proxy.config.settings import KeySettings
+from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
 _PREFIX = "sk-ant-proxy-"
@@ -111,7 +111,7 @@ def list_keys(path: Path | None) -> None:
     """List the keys: their names, models, ends and limits."""
     path = _chosen(path)
     try:
-        known = keys_file.parse_file(text_of(path), str(path))
+        known = keys_file.parse_keys_file(read_text(path), str(path))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         _fail(str(error))
     click.echo("NAME\tMODELS\tEXPIRES\tLIMITS")
@@ -141,7 +141,7 @@ def _change(
     if sys.platform == "win32":
         _fail("Keys can be changed on Unix systems only")
     try:
-        keys_file.change(_chosen(path), changed)
+        keys_file.change_keys_file(_chosen(path), changed)
     except (ConfigError, OSError, ValueError) as error:
         _fail(str(error))
 

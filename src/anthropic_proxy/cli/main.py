@@ -15,9 +15,11 @@ import click
 from anthropic_proxy import __version__
 from anthropic_proxy.cli import keys
 from anthropic_proxy.cli.start_messages import StartMessages, log_form
-from anthropic_proxy.config.keys_file import configured_keys
-from anthropic_proxy.config.settings import Settings, export_network_variables, find_env_file, load
-from anthropic_proxy.config.upstreams import load_routing, text_of
+from anthropic_proxy.config.env_file import find_env_file
+from anthropic_proxy.config.keys_file import load_client_keys
+from anthropic_proxy.config.network_variables import export_network_variables
+from anthropic_proxy.config.settings import Settings, load_settings
+from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.server import daemon, early_signals
@@ -100,7 +102,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     settings = _settings(env_file, flags, messages)
 
     def again() -> Settings:
-        return load(find_env_file(config), flags)
+        return load_settings(find_env_file(config), flags)
 
     if background:
         _start(settings, pid_file, again)
@@ -190,15 +192,15 @@ def _duration(seconds: float) -> str:
 def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMessages) -> Settings:
     messages.env_file(env_file)
     try:
-        settings = load(env_file, flags)
-        load_routing(settings)
-        configured_keys(settings, text_of)
+        settings = load_settings(env_file, flags)
+        load_routing(settings, warn=messages.deprecated)
+        load_client_keys(settings, read_text)
     except ConfigError as error:
         messages.notices(env_file, None)
         messages.failed(str(error))
         sys.exit(1)
     messages.notices(env_file, settings.config_file)
-    export_network_variables(settings)
+    export_network_variables(settings.environment)
     return settings
 
 

@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from anthropic_proxy.config import env_file as env_files
-from anthropic_proxy.config.settings import MAX_ENV_BYTES
+from anthropic_proxy.config import env_notices
+from anthropic_proxy.config.env_file import MAX_ENV_BYTES
+from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.observability.logs import LogFormat, is_json, json_line
 
 _FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
@@ -14,7 +15,7 @@ _FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
 
 def log_form(env_file: Path | None) -> LogFormat:
     """Return LOG_FORMAT before the settings are checked; `auto` where it cannot be used, which is reported later."""
-    given = env_files.variable(_text(env_file), "LOG_FORMAT", os.environ)
+    given = env_notices.variable(_text(env_file), "LOG_FORMAT", os.environ)
     return next((form for form in _FORMS if form == given), "auto")
 
 
@@ -41,9 +42,13 @@ class StartMessages:
         """Report lines and names of the `.env` file that have no effect."""
         if env_file is None:
             return
-        for notice in env_files.notices(env_file, _text(env_file), _text(config_file)):
+        for notice in env_notices.notices(env_file, _text(env_file), _text(config_file)):
             values = {"file": str(env_file), "line": notice.line, "reason": notice.problem}
             self._write("warning", "setting ignored", f"! {notice}", values)
+
+    def deprecated(self, deprecation: Deprecation) -> None:
+        """Report a former name that is set."""
+        self._write("warning", "deprecated setting used", f"! {deprecation}", deprecation._asdict())
 
     def failed(self, reason: str) -> None:
         """Report why the server cannot start."""

@@ -6,32 +6,33 @@ from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, checked_name, h
 from anthropic_proxy.config import env_values
 
 # In base64 = stands at the end of a key, where it can't be what divides it from its name.
-_NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
+_NAMED_KEY = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 
 
-def parse(text: str) -> tuple[ClientKey, ...]:
-    """The keys of a variable: `name=key`, keys alone, which are named by their places, or a JSON object of names and keys.
+def parse_client_keys(text: str) -> tuple[ClientKey, ...]:
+    """Return the keys of a variable.
 
+    It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
     Raises ValueError, which shows no key.
     """
     if text.lstrip().startswith("{"):
-        given = list((env_values.pairs(text) or {}).items())
+        pairs = list((env_values.parse_pairs(text) or {}).items())
     else:
-        given = [
-            _name_and_key(number, part) for number, part in enumerate(env_values.parts(text), 1)
+        pairs = [
+            _split_name(number, part) for number, part in enumerate(env_values.split_list(text), 1)
         ]
-    if not given:
+    if not pairs:
         raise ValueError("it holds no key")
-    keys = tuple(_client_key(name, secret) for name, secret in given)
+    keys = tuple(_client_key(name, secret) for name, secret in pairs)
     ClientKeys(keys)
     return keys
 
 
-def _name_and_key(number: int, part: str) -> tuple[str, str]:
-    named = _NAMED.fullmatch(part)
-    return (named["name"].strip(), named["key"].strip()) if named else (f"key-{number}", part)
+def _split_name(number: int, part: str) -> tuple[str, str]:
+    match = _NAMED_KEY.fullmatch(part)
+    return (match["name"].strip(), match["key"].strip()) if match else (f"key-{number}", part)
 
 
 def _client_key(name: str, secret: str) -> ClientKey:
     # A name that is none may be a part of a key.
-    return ClientKey(checked_name(name), hashed(env_values.header_value(secret)))
+    return ClientKey(checked_name(name), hashed(env_values.check_header_value(secret)))

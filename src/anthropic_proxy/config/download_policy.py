@@ -1,46 +1,46 @@
-"""Whose files are fetched, as the operator decides: nobody's, those of public hosts, of listed hosts, or of all."""
+"""Which hosts files are downloaded from: none, public hosts, listed hosts, or all."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-Fetched = Literal["public", "off", "all"]
+DownloadScope = Literal["public", "off", "all"]
 
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """fetched: whose files. allowed_hosts: where there are any, files of no others; they may be private hosts. One that
-    starts with a dot stands for every host below it.
-    """
+    """Which hosts files may be downloaded from."""
 
-    fetched: Fetched = "public"
+    scope: DownloadScope = "public"
+    # Where there are any, no others are allowed, and these may be private. One that starts with a dot
+    # stands for every host below it.
     allowed_hosts: tuple[str, ...] = ()
 
     @property
     def public_only(self) -> bool:
-        """Whether the addresses that a host has decide."""
-        return self.fetched == "public" and not self.allowed_hosts
+        """Whether a host must have public addresses only."""
+        return self.scope == "public" and not self.allowed_hosts
 
     @property
     def uses_proxy(self) -> bool:
         """Whether the environment's HTTP proxy may be used: it looks up names itself, past the check."""
-        return self.fetched == "all"
+        return self.scope == "all"
 
     def allows(self, host: str) -> bool:
         """Whether files of `host` (lower case, in ASCII) may be fetched, whatever its addresses."""
         host = host.removesuffix(".")
-        below = any(host.endswith(known) for known in self.allowed_hosts if known.startswith("."))
-        return not self.allowed_hosts or below or host in self.allowed_hosts
+        is_below = any(host.endswith(each) for each in self.allowed_hosts if each.startswith("."))
+        return not self.allowed_hosts or is_below or host in self.allowed_hosts
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
-    """Hosts separated by commas or `;`, as `DownloadPolicy` has them. Raises ValueError with the reason."""
-    return tuple(map(_host, filter(None, re.split(r"[\s,;]+", text))))
+    """Return hosts separated by commas or `;`, as `DownloadPolicy` has them. Raises ValueError with the reason."""
+    return tuple(map(_parse_host, filter(None, re.split(r"[\s,;]+", text))))
 
 
-def _host(text: str) -> str:
+def _parse_host(text: str) -> str:
     name = text.removeprefix("[").removesuffix("]")
     if not _HOST.fullmatch(name):
         raise ValueError(f"{text!r} is no host name: give it without scheme, port and path")

@@ -1,121 +1,68 @@
-"""What is wrong in a `.env` file that can be used all the same: lines that are no settings, and misspelt names.
+"""The `.env` file: which one is read, and its variables."""
 
-Other programs (Docker Compose, shells) read the same file, so a name is reported only when it looks like one of ours.
-Values, and texts that are not known to be names, may be secrets and are not shown.
-"""
-
-import io
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dotenv.parser import Binding, parse_stream
-from pydantic import AliasChoices
+from dotenv.main import DotEnv, resolve_variables
+from dotenv.variables import Atom, Variable, parse_variables
 
-from anthropic_proxy.config.settings import NETWORK_VARIABLES, Settings
+from anthropic_proxy.errors import ConfigError
 
-# Names that begin like this are ours, however they go on.
-_PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
-# Names that docker-compose.yml reads and that resemble ours.
-_OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
-# Shorter names, as HOSTS or PORT2, are those of other programs as well.
-_SHORTEST_NAME = 6
-# difflib's measure of likeness: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
-_CLOSE = 0.85
-_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
-_MOST_NOTICES = 10
-# How many names of other programs are compared with ours, and how long a name of ours can be.
-_MOST_NAMES = 500
-_LONGEST_NAME = 64
-_NO_SETTING = "expected NAME=value; the line is ignored"
+# Of the file, and of each of its values.
+MAX_ENV_BYTES = 1024 * 1024
+
+ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something that the operator should look at. line: counted from 1; 0 for the whole file."""
-
-    file: Path
-    line: int
-    problem: str
-
-    def __str__(self) -> str:
-        place = f"{self.file} line {self.line}" if self.line else str(self.file)
-        return f"{place}: {self.problem}"
+def find_env_file(explicit: Path | None) -> Path | None:
+    """Return the one `.env` file that is read: `explicit` if set, else the first of ENV_FILES that exists."""
+    if explicit is not None:
+        return explicit
+    return next((path for path in map(_expand, ENV_FILES) if path.is_file()), None)
 
 
-def notices(path: Path, text: str, config_text: str = "") -> list[Notice]:
-    """Return the notices on a `.env` file, in the order of its lines, and a bounded number of them.
+def _expand(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user without a home, as containers have them
+        return path
 
-    text: of the file. config_text: of the configuration file, whose `${NAME}` make a name known.
+
+def read_env_file(path: Path | None) -> dict[str, str]:
+    """Return the variables of a `.env` file, with the variables in their values replaced. Raises ConfigError."""
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_size > MAX_ENV_BYTES:
+            raise ConfigError(
+                f"{path}: the file is too large, expected at most {MAX_ENV_BYTES} bytes"
+            )
+        values = list(DotEnv(path, encoding="utf-8").parse())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    _check_lengths(path, values)
+    resolved = resolve_variables(values, override=True)
+    return {name: value for name, value in resolved.items() if value is not None}
+
+
+def _check_lengths(path: Path, values: Iterable[tuple[str, str | None]]) -> None:
+    """Reject values that are too long once the variables in them are replaced by their values.
+
+    Each value may hold an earlier one twice, so some lines can stand for gigabytes. Raises ConfigError.
     """
-    referenced = {*_REFERENCE.findall(text), *_REFERENCE.findall(config_text)}
-    found = list(_found(path, text, {name.upper() for name in referenced}))
-    left_out = len(found) - _MOST_NOTICES
-    if left_out <= 0:
-        return found
-    return [*found[:_MOST_NOTICES], Notice(path, 0, f"{left_out} more lines like these")]
+    lengths = {name: len(value) for name, value in os.environ.items()}
+    for name, value in values:
+        length = sum(_max_length(atom, lengths) for atom in parse_variables(value or ""))
+        if length > MAX_ENV_BYTES:
+            raise ConfigError(
+                f"{path}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters"
+            )
+        lengths[name] = max(length, lengths.get(name, 0))
 
 
-def _found(path: Path, text: str, referenced: set[str]) -> Iterator[Notice]:
-    known = known_names()
-    names_left = _MOST_NAMES
-    for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
-        line = _line(binding)
-        name = (binding.key or "").upper()
-        if binding.error or (
-            binding.key is not None and binding.value is None and name not in known
-        ):
-            yield Notice(path, line, _NO_SETTING)
-        elif name in known:
-            if binding.value is None:
-                yield Notice(path, line, f"{name} has no value: {_NO_SETTING}")
-        elif name and name not in referenced and names_left:
-            names_left -= 1
-            problem = unknown_name(name, known)
-            if problem:
-                yield Notice(path, line, problem)
-
-
-def known_names() -> tuple[str, ...]:
-    """Return the names of all variables that are read."""
-    names: list[str] = []
-    for field in Settings.model_fields.values():
-        alias = field.validation_alias
-        names += map(str, alias.choices) if isinstance(alias, AliasChoices) else [str(alias)]
-    return (*names, *(name.upper() for name in NETWORK_VARIABLES))
-
-
-def unknown_name(name: str, known: tuple[str, ...]) -> str:
-    """Return what to say of a name that is not known; empty where it is another program's."""
-    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or name in _OF_COMPOSE:
-        return ""
-    is_ours = name.startswith(_PREFIXES)
-    is_long = len(name) >= _SHORTEST_NAME
-    near = (
-        get_close_matches(name, known, 1, 0.6 if is_ours else _CLOSE) if is_ours or is_long else []
-    )
-    if near:
-        return f"{name} is not known; did you mean {near[0]}?"
-    return f"{name} is not known" if is_ours else ""
-
-
-def _line(binding: Binding) -> int:
-    """Return the line of a statement, without the empty ones before it."""
-    original = binding.original
-    before = original.string[: len(original.string) - len(original.string.lstrip())]
-    return original.line + before.count("\n")
-
-
-def variable(text: str, name: str, environment: Mapping[str, str]) -> str:
-    """Return a variable of the environment or, where it has none, of a `.env` file's text; empty when neither has it."""
-    given = environment.get(name, "")
-    if given:
-        return given
-    found = ""
-    for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
-        if binding.key is not None and binding.key.upper() == name and not binding.error:
-            found = binding.value or ""
-    return found
+def _max_length(atom: Atom, lengths: Mapping[str, int]) -> int:
+    """Return the largest number of characters that replaces a part of a value, a text or a variable."""
+    if isinstance(atom, Variable):
+        return max(lengths.get(atom.name, 0), len(atom.default or ""))
+    return len(atom.resolve({}))

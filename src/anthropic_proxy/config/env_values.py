@@ -1,4 +1,4 @@
-"""Values with an inner structure, as they stand in one variable of the environment: lists, pairs and JSON objects.
+"""Parse values with an inner structure in one variable of the environment: lists, pairs and JSON objects.
 
 Parts are separated by `;` or new lines, and white space around them is ignored. Every function raises ValueError with
 the reason.
@@ -13,52 +13,53 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# What the HTTP client says of the message itself.
+# Headers that the HTTP client sets itself.
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
-def parts(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
-    """The parts of a list, in their order."""
+def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
+    """Return the parts of a list, in their order."""
     return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
 
 
-def pairs(text: str) -> dict[str, str] | None:
-    """`name=value` pairs in their order; None when there are none. A JSON object of strings is taken, too."""
+def parse_pairs(text: str) -> dict[str, str] | None:
+    """Return `name=value` pairs in their order, or those of a JSON object of strings; None without any."""
     if text.lstrip().startswith("{"):
-        return {name: _string(name, value) for name, value in json_object(text).items()} or None
-    found: dict[str, str] = {}
-    for pair in parts(text):
+        return {
+            name: _check_string(name, value) for name, value in parse_object(text).items()
+        } or None
+    values: dict[str, str] = {}
+    for pair in split_list(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
             raise ValueError(f"{pair!r} has no name on both sides of a =")
-        if name in found:
+        if name in values:
             raise ValueError(f"{name!r} is given twice")
-        found[name] = value
-    return found or None
+        values[name] = value
+    return values or None
 
 
-def models(text: str) -> dict[str, str] | None:
-    """As `pairs`, of names of models; commas, which separate nothing, are told."""
-    found = pairs(text)
-    for name, model in (found or {}).items():
+def parse_models(text: str) -> dict[str, str] | None:
+    """Return pairs as `parse_pairs` does, of names of models. Raises ValueError for commas between pairs as well."""
+    by_name = parse_pairs(text)
+    for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
             raise ValueError(f"'{name}={model}' is separated by a comma")
-    return found
+    return by_name
 
 
-def headers(text: str) -> dict[str, str] | None:
-    """As `pairs`, of headers, which may hold keys: no error shows them."""
+def parse_header_pairs(text: str) -> dict[str, str] | None:
+    """Return pairs as `parse_pairs` does, of headers, which may hold keys: no error shows them."""
     try:
-        found = pairs(text)
+        return parse_pairs(text)
     except ValueError:
         raise ValueError(
             "each part must be a name and a value with a = between them, and each name stand there once"
         ) from None
-    return {header_name(name): header_value(value) for name, value in (found or {}).items()} or None
 
 
-def header_name(name: str) -> str:
-    """The name of a header that requests may be given; no error shows it."""
+def check_header_name(name: str) -> str:
+    """Return the name of a header that may be configured; no error shows it."""
     if not _HEADER.fullmatch(name):
         raise ValueError("is no name of a header")
     if name.lower() in _FRAMING:
@@ -66,23 +67,25 @@ def header_name(name: str) -> str:
     return name
 
 
-def header_value(value: str) -> str:
-    """What can stand in a header, without white space around it; no error shows it."""
+def check_header_value(value: str) -> str:
+    """Return a value that can be sent in a header, without white space around it; no error shows it."""
     if not re.fullmatch(r"[ -~]*", value):
         raise ValueError("must be printable ASCII characters")
     return value.strip()
 
 
-def extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields, without those that the proxy itself decides for each request. Raises ValueError for these."""
-    decided = [name for name in ("model", "stream") if name in fields]
-    if decided:
-        raise ValueError(f"must not hold {' or '.join(decided)}, which each request has its own of")
+def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields unchanged. Raises ValueError for those that the proxy sets for each request."""
+    reserved = [name for name in ("model", "stream") if name in fields]
+    if reserved:
+        raise ValueError(
+            f"must not hold {' or '.join(reserved)}, which each request has its own of"
+        )
     return fields
 
 
-def json_object(text: str) -> JsonObject:
-    """A JSON object."""
+def parse_object(text: str) -> JsonObject:
+    """Return a JSON object."""
     try:
         value = loads(text.encode())
     except ValueError as error:
@@ -92,7 +95,7 @@ def json_object(text: str) -> JsonObject:
     return value
 
 
-def _string(name: str, value: object) -> str:
+def _check_string(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name!r} must be a string")  # noqa: TRY004 - the same
     return value

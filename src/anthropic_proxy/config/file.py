@@ -1,8 +1,8 @@
-"""The configuration file (CONFIG_FILE): several upstreams, and which of them answers what.
+"""The configuration file (CONFIG_FILE): several upstreams, and which requests go to which of them.
 
-text -> values with their places (config_text) -> variables put in -> entries checked (config_entries, config_values). Each
-problem is told with file and line, the path of the value, what was given and what is allowed, and all of them at once.
-What may be secret is not shown, and nothing is that came out of a variable.
+Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated (upstream_config, file_models).
+Every problem is reported with file and line, the path of the value, the value and what is allowed, all of them at once.
+Messages show neither what may be secret nor the values of variables.
 
 Pure: variables come in as a mapping, and files that hold keys through a function.
 """
@@ -15,41 +15,42 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from anthropic_proxy.config.file_models import (
-    FactsEntry,
-    FileEntry,
-    LimitsEntry,
-    RouteEntry,
-    TargetEntry,
-    TimeoutsEntry,
-    UpstreamEntry,
+from anthropic_proxy.config.file_models import FileEntry, RouteEntry, TargetEntry
+from anthropic_proxy.config.messages import show_name, show_value
+from anthropic_proxy.config.upstream_config import (
+    FORMER_NAMES,
+    ProviderSettings,
+    UpstreamConfig,
+    ValidationContext,
+    suggestion,
 )
-from anthropic_proxy.config.file_values import Around, suggestion
-from anthropic_proxy.config.yaml_toml import Path, Source, located, parse_text
+from anthropic_proxy.config.yaml_toml import Path, Position, SourceText, format_position, parse_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.errors.redaction import MASK, is_key_like, shown_url
+from anthropic_proxy.routing.upstream import Limits, Timeouts
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?P<inside>[^}]*)(?P<end>\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_SECRETS = frozenset({"key", "keys", "key_file", "keys_file", "headers", "query", "extra_body"})
-# The start of a URL; a key may hold `://`, too.
-_URL = re.compile(r"[a-z]{2,5}://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """upstreams: by name, in their order; the keys of each are in its `keys`. aliases: targets by the client's model."""
+    """The validated content of a configuration file."""
 
-    upstreams: Mapping[str, UpstreamEntry]
+    # By name, in their order.
+    upstreams: Mapping[str, UpstreamConfig]
     routes: tuple[RouteEntry, ...]
+    # By the client's name for the model.
     aliases: Mapping[str, TargetEntry]
+    # Former names of settings that the file uses.
+    former_names: tuple[str, ...] = ()
 
 
-def parse(
+def parse_config(
     text: str, name: str, environment: Mapping[str, str], read: Callable[[PurePath], str]
 ) -> ConfigFile:
-    """The checked content of a configuration file.
+    """Return the validated content of a configuration file.
 
     name: the file's path, whose ending tells YAML from TOML. environment: the values of `${VARIABLE}`. read: the text of a
     file with keys, by its path (relative ones are relative to the configuration file; a leading `~` is left to it); raises
@@ -59,106 +60,139 @@ def parse(
     if not isinstance(source.value, dict):
         raise ConfigError(f"{name}:1: the file should hold a mapping with `upstreams`")
     problems: dict[Path, str] = {}
-    value = _with_variables(source.value, (), environment, problems)
+    value = _replace_variables(source.value, (), environment, problems)
     upstreams = value.get("upstreams")
-    around = Around(
-        upstreams=tuple(upstreams) if isinstance(upstreams, dict) else (),
-        read=lambda path: read(path if path.parts[:1] == ("~",) else PurePath(name).parent / path),
+    upstreams = upstreams if isinstance(upstreams, dict) else {}
+    former_names = _replace_former_names(upstreams, problems)
+    context = ValidationContext(
+        lambda path: read(path if path.parts[:1] == ("~",) else PurePath(name).parent / path),
+        upstreams=tuple(upstreams),
     )
     try:
-        entry = FileEntry.model_validate(value, context=around)
+        entry = FileEntry.model_validate(value, context=context)
     except ValidationError as error:
         _add_problems(error, source.value, problems)
     if problems:
-        raise ConfigError("\n".join(_told(problems, source, name)))
+        raise ConfigError("\n".join(_lines(problems, source, name)))
     return ConfigFile(
-        MappingProxyType({key: each.with_all_keys() for key, each in entry.upstreams.items()}),
+        MappingProxyType(dict(entry.upstreams)),
         entry.routes,
         MappingProxyType(dict(entry.aliases)),
+        former_names,
     )
 
 
-def _with_variables(
+def _replace_former_names(
+    upstreams: Mapping[str, Any], problems: dict[Path, str]
+) -> tuple[str, ...]:
+    """Rename settings of upstreams that have a former name, in place. Return the former names.
+
+    A setting whose two names have different values is added to `problems`.
+    """
+    former_names = set()
+    for upstream, entry in upstreams.items():
+        for former, name in FORMER_NAMES.items():
+            if not isinstance(entry, dict) or former not in entry:
+                continue
+            former_names.add(former)
+            value = entry.pop(former)
+            if entry.setdefault(name, value) != value:
+                problems["upstreams", upstream, former] = (
+                    f"is the former name of {name}, which has another value"
+                )
+    return tuple(sorted(former_names))
+
+
+def _replace_variables(
     value: Any, path: Path, environment: Mapping[str, str], problems: dict[Path, str]
 ) -> Any:
-    """The value with `${...}` in its texts replaced. What can't be replaced is added to `problems`, and stays."""
+    """Return a copy of the value with `${...}` in its texts replaced. What can't be is added to `problems`."""
     if isinstance(value, dict):
         return {
-            key: _with_variables(each, (*path, key), environment, problems)
+            key: _replace_variables(each, (*path, key), environment, problems)
             for key, each in value.items()
         }
     if isinstance(value, list):
         return [
-            _with_variables(each, (*path, index), environment, problems)
+            _replace_variables(each, (*path, index), environment, problems)
             for index, each in enumerate(value)
         ]
     if not isinstance(value, str):
         return value
     try:
-        return _VARIABLE.sub(lambda found: _replacement(found, environment), value)
+        return _VARIABLE.sub(lambda match: _replacement(match, environment), value)
     except ValueError as error:
         problems[path] = str(error)
         return value
 
 
-def _replacement(found: re.Match[str], environment: Mapping[str, str]) -> str:
-    """An empty variable counts as not set, as it does everywhere."""
-    if found["literal"]:
-        return found[0][1:]
-    parts = _NAME_AND_DEFAULT.fullmatch(found["inside"])
-    if not parts or not found["end"]:
+def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
+    """Return what replaces `${...}`. An empty variable counts as not set, as it does everywhere."""
+    if match["literal"]:
+        return match[0][1:]
+    parts = _NAME_AND_DEFAULT.fullmatch(match["inside"])
+    if not parts or not match["end"]:
         raise ValueError(
             "a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${"
         )
-    given = environment.get(parts[1]) or parts[2]
-    if given is None:
+    value = environment.get(parts[1]) or parts[2]
+    if value is None:
         raise ValueError(
             f"the variable {parts[1]} is not set, and has no default: ${{{parts[1]}:-default}}"
         )
-    return given
+    return value
 
 
 def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str]) -> None:
-    """Add what pydantic found, by the path in the file. What is wrong already is not told again by what follows from it."""
-    unresolved = tuple(problems)
+    """Add pydantic's errors, by the path in the file. Nothing is added below a value that has a problem already."""
+    reported = tuple(problems)
     for each in error.errors(include_url=False, include_context=False):
         path = _path_in_file(each["loc"], value)
-        if not any(path[: len(known)] == known for known in unresolved):
-            problems.setdefault(path, _text(each, path, _at(path, value)))
+        if not any(path[: len(other)] == other for other in reported):
+            problems.setdefault(path, _describe(each, path, _value_at(path, value)))
 
 
 def _path_in_file(loc: Path, value: Any) -> Path:
-    """pydantic's location without the steps that the file does not have, as for a single item in place of a list."""
+    """Return pydantic's location without the steps that the file does not have, as for a single item in place of a list."""
     path: list[str | int] = []
     for part in loc:
-        known = isinstance(value, dict) or (isinstance(value, list) and isinstance(part, int))
-        if known and part in (value if isinstance(value, dict) else range(len(value))):
-            path.append(part)
-            value = value[part]
+        key = _key_in_file(part, value)
+        if key is not None:
+            path.append(key)
+            value = value[key]
         elif isinstance(value, dict) and part is loc[-1] and part != "[key]":
             path.append(part)
     return tuple(path)
 
 
-def _at(path: Path, value: Any) -> Any:
-    """The value at a path; None when it is missing."""
+def _key_in_file(part: str | int, value: Any) -> str | int | None:
+    """Return the key or index of a part of pydantic's location; None where the value has no such member."""
+    if isinstance(value, list):
+        return part if isinstance(part, int) and part < len(value) else None
+    if not isinstance(value, dict):
+        return None
+    former = next((each for each, name in FORMER_NAMES.items() if name == part), None)
+    return next((key for key in (part, former) if key is not None and key in value), None)
+
+
+def _value_at(path: Path, value: Any) -> Any:
+    """Return the value at a path; None when it is missing."""
     for part in path:
         value = value.get(part) if isinstance(value, dict) else value[int(part)]
     return value
 
 
-def _text(error: Any, path: Path, given: Any) -> str:
-    kind, message = error["type"], str(error["msg"])
-    if kind in ("missing", "whole"):
-        return "is required" if kind == "missing" else message
+def _describe(error: ErrorDetails, path: Path, value: Any) -> str:
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        return "is required"
     if kind == "extra_forbidden":
         return "is not known" + suggestion(str(path[-1]), tuple(_model(path[:-1]).model_fields))
-    if error["loc"][-1] == "[key]":
-        return message.removeprefix("Value error, ")
-    reason = _WORDS.get(kind) or message.removeprefix("Value error, ").removeprefix(
-        "Input "
-    ).replace("String ", "")
-    return f"{_shown(path, given)} {reason}"
+    if kind == "key_sources" or error["loc"][-1] == "[key]":
+        return message
+    reason = _WORDS.get(kind) or message.removeprefix("Input ").replace("String ", "")
+    upstream_path = path[2:] if path[0] == "upstreams" else ()
+    return f"{show_value(value, upstream_path)} {reason}"
 
 
 _WORDS: Mapping[str, str] = {
@@ -176,10 +210,10 @@ _WORDS: Mapping[str, str] = {
 
 _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): FileEntry,
-    ("upstreams", "*"): UpstreamEntry,
-    ("upstreams", "*", "timeouts"): TimeoutsEntry,
-    ("upstreams", "*", "limits"): LimitsEntry,
-    ("upstreams", "*", "facts"): FactsEntry,
+    ("upstreams", "*"): UpstreamConfig,
+    ("upstreams", "*", "timeouts"): Timeouts,
+    ("upstreams", "*", "limits"): Limits,
+    ("upstreams", "*", "provider_settings"): ProviderSettings,
     ("routes",): RouteEntry,
     ("routes", "targets"): TargetEntry,
     ("aliases", "*"): TargetEntry,
@@ -187,47 +221,31 @@ _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
 
 
 def _model(path: Path) -> type[BaseModel]:
-    """The model of the entry at a path."""
+    """Return the model of the entry at a path."""
     names = [part for part in path if isinstance(part, str)]
     if len(names) > 1 and names[0] in ("upstreams", "aliases"):
         names[1] = "*"
+        names[2:] = [FORMER_NAMES.get(name, name) for name in names[2:]]
     return _MODELS[tuple(names)]
 
 
-def _shown(path: Path, given: Any) -> str:
-    """What was given, as it stands in the file, without what may be secret."""
-    if path[:1] == ("upstreams",) and not _SECRETS.isdisjoint(path[2:]):
-        return "the given value"
-    if path[:1] == ("upstreams",) and path[2:] == ("url",) and isinstance(given, str):
-        return shown_url(given) if _URL.match(given) else "the given value"
-    words = {dict: "a mapping", list: "a list", type(None): "nothing"}
-    return words.get(type(given)) or (
-        str(given).lower() if isinstance(given, bool) else repr(given)
-    )
+def _lines(problems: Mapping[Path, str], source: SourceText, name: str) -> Iterator[str]:
+    """Yield a line for each problem, in the order of the file."""
+    in_order = [(_nearest_position(path, source), path, text) for path, text in problems.items()]
+    for position, path, text in sorted(in_order, key=lambda each: each[0]):
+        yield f"{format_position(name, position)}: {_format_path(path)}: {text}"
 
 
-def _told(problems: Mapping[Path, str], source: Source, name: str) -> Iterator[str]:
-    """The problems as lines, in the order of the file."""
-    placed = [(_place(path, source), path, text) for path, text in problems.items()]
-    for place, path, text in sorted(placed, key=lambda each: each[0]):
-        yield f"{located(name, place)}: {_named(path)}: {text}"
-
-
-def _place(path: Path, source: Source) -> Any:
-    """Of a value, or of what it is missing from."""
+def _nearest_position(path: Path, source: SourceText) -> Position:
+    """Return the position of a value, or of what it is missing from."""
     return next(
-        source.places[path[:length]]
+        source.positions[path[:length]]
         for length in range(len(path), -1, -1)
-        if path[:length] in source.places
+        if path[:length] in source.positions
     )
 
 
-def _named(path: Path) -> str:
+def _format_path(path: Path) -> str:
     return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{_named_part(part)}" for part in path
+        f"[{part}]" if isinstance(part, int) else f".{show_name(part)}" for part in path
     ).removeprefix(".")
-
-
-def _named_part(part: str) -> str:
-    """Return a name of the file for an error. A header or a key may have been written in its place."""
-    return MASK if is_key_like(part) or ":" in part else part

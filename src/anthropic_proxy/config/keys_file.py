@@ -18,8 +18,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from anthropic_proxy.auth.api_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
-from anthropic_proxy.config.api_keys import parse
-from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.api_keys import parse_client_keys
+from anthropic_proxy.config.settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.wire.json_codec import dumps, loads
@@ -27,13 +27,13 @@ from anthropic_proxy.wire.json_codec import dumps, loads
 _VARIABLE = "PROXY_API_KEYS_FILE"
 _Limit = Annotated[int | None, Field(ge=1)]
 
-_FORGOTTEN = (
+_BUDGET_NEEDS_STORAGE = (
     "tokens_per_month needs RATE_LIMIT_STORAGE_URL, as what was used must outlive a restart: "
     "sqlite:////a/path/limits.db, or redis://host:6379 where several replicas serve"
 )
 
 
-class _Entry(BaseModel):
+class _KeyEntry(BaseModel):
     # Made ready when there is such a file, not at each start.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
@@ -48,7 +48,7 @@ class _Entry(BaseModel):
     tokens_per_minute: _Limit = None
     tokens_per_month: _Limit = None
 
-    def key(self) -> ClientKey:
+    def to_client_key(self) -> ClientKey:
         limits = KeyLimits(**{name: getattr(self, name) for name in LIMITS})
         return ClientKey(self.name, self.sha256, self.models or (), self.expires, limits)
 
@@ -56,14 +56,17 @@ class _Entry(BaseModel):
 class _KeysFile(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    keys: tuple[_Entry, ...]
+    keys: tuple[_KeyEntry, ...]
 
 
-def parse_file(text: str, name: str) -> tuple[ClientKey, ...]:
-    """The keys of a file. name: the file's, whose ending tells JSON from YAML. Raises ConfigError, which shows no key."""
+def parse_keys_file(text: str, name: str) -> tuple[ClientKey, ...]:
+    """Return the keys of a file. Raises ConfigError, which shows no key.
+
+    name: of the file; its ending distinguishes JSON from YAML.
+    """
     try:
-        entries = _KeysFile.model_validate(_values(text, name)).keys
-        keys = tuple(each.key() for each in entries)
+        entries = _KeysFile.model_validate(_parse_values(text, name)).keys
+        keys = tuple(each.to_client_key() for each in entries)
         ClientKeys(keys)
     except ValidationError as error:
         problems = (
@@ -78,7 +81,7 @@ def parse_file(text: str, name: str) -> tuple[ClientKey, ...]:
     return keys
 
 
-def _values(text: str, name: str) -> Any:
+def _parse_values(text: str, name: str) -> Any:
     ending = PurePath(name).suffix.lower()
     if ending == ".json":
         return loads(text)
@@ -87,8 +90,11 @@ def _values(text: str, name: str) -> Any:
     return parse_text(text, name).value
 
 
-def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
-    """The keys of the settings; None when clients need none. read: gives the text of a file. Raises ConfigError."""
+def load_client_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
+    """Return the keys of the settings; None when clients need none. Raises ConfigError.
+
+    read: returns the text of a file.
+    """
     if not settings.needs_key:
         if settings.key_limits != KeyLimits():
             raise ConfigError(
@@ -96,21 +102,21 @@ def configured_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> C
             )
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
-    of_variable = parse(secret.get_secret_value()) if secret else ()
-    of_file = parse_file(_text(path, read), str(path)) if path else ()
+    variable_keys = parse_client_keys(secret.get_secret_value()) if secret else ()
+    file_keys = parse_keys_file(_read_keys_file(path, read), str(path)) if path else ()
     keys = [
         replace(key, limits=key.limits.or_else(settings.key_limits))
-        for key in (*of_variable, *of_file)
+        for key in (*variable_keys, *file_keys)
     ]
     if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
-        raise ConfigError(_FORGOTTEN)
+        raise ConfigError(_BUDGET_NEEDS_STORAGE)
     try:
         return ClientKeys(keys)
     except ValueError as error:
         raise ConfigError(f"PROXY_API_KEYS and {_VARIABLE}: {error}") from None
 
 
-def _text(path: Path, read: Callable[[PurePath], str]) -> str:
+def _read_keys_file(path: Path, read: Callable[[PurePath], str]) -> str:
     try:
         return read(path)
     except FileNotFoundError:
@@ -120,12 +126,12 @@ def _text(path: Path, read: Callable[[PurePath], str]) -> str:
         raise ConfigError(f"{_VARIABLE}: {path} can't be read: {error}") from None
 
 
-def written(keys: Iterable[ClientKey]) -> bytes:
-    """The text of a file with these keys."""
-    return b'{"keys": [\n  ' + b",\n  ".join(dumps(_entry(key)) for key in keys) + b"\n]}\n"
+def format_keys_file(keys: Iterable[ClientKey]) -> bytes:
+    """Return the text of a file with these keys."""
+    return b'{"keys": [\n  ' + b",\n  ".join(dumps(_to_entry(key)) for key in keys) + b"\n]}\n"
 
 
-def _entry(key: ClientKey) -> dict[str, Any]:
+def _to_entry(key: ClientKey) -> dict[str, Any]:
     return {
         "name": key.name,
         "sha256": key.sha256,
@@ -140,25 +146,28 @@ def written_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def change(path: Path, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
-    """Write what `changed` makes of a file's keys, of which a file that is not there has none. Raises ConfigError, OSError,
-    and what `changed` raises.
+def change_keys_file(
+    path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]
+) -> None:
+    """Replace the keys of a file by those that `edit` returns for them; a missing file has none.
+
+    Raises ConfigError, OSError, and what `edit` raises.
     """
     if path.suffix.lower() != ".json":
         raise ConfigError(
             f"{path}: the commands change .json files alone; of others the comments would be lost"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        before = parse_file(path.read_text("utf-8"), str(path)) if path.exists() else ()
-        keys = changed(before)
+    with _lock(path):
+        before = parse_keys_file(path.read_text("utf-8"), str(path)) if path.exists() else ()
+        keys = edit(before)
         ClientKeys(keys)
-        _replace(path, written(keys))
+        _replace(path, format_keys_file(keys))
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile. The lock has a file of its own, as the other is replaced."""
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock on the file. The lock has a file of its own, as the other is replaced."""
     import fcntl  # there is none on Windows
 
     descriptor = os.open(
@@ -172,7 +181,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Readable for its owner alone, as `mkstemp` makes files."""
+    """Replace a file in one step. Only its owner can read it, as `mkstemp` creates it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

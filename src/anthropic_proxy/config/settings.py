@@ -1,50 +1,71 @@
-"""Settings: one frozen object, read once at start. Nothing else reads the environment or a `.env` file.
+"""Settings: one frozen object, read at start and by each reload. Nothing else reads the environment.
 
-Order, strongest first: command-line flags, variables of the environment, the first `.env` file found (of `--config`,
-`./.env`, `~/.anthropic-proxy.env`, `/etc/anthropic-proxy/.env`), defaults. An empty variable counts as not set.
+Order, strongest first: command-line flags, variables of the environment, the first `.env` file of ENV_FILES (or the file
+of `--config`), defaults. An empty variable counts as not set. The variable of a field is its name in capital letters,
+unless the field names others.
 """
 
 import logging
 import os
-import ssl
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from dotenv import dotenv_values
-from dotenv.variables import Atom, Variable, parse_variables
 from pydantic import (
+    AliasChoices,
+    AliasGenerator,
     Field,
     PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from anthropic_proxy.config import env_values
-from anthropic_proxy.config.download_policy import DownloadPolicy, Fetched, parse_hosts
-from anthropic_proxy.config.env_errors import problem
-from anthropic_proxy.config.key_settings import KeySettings
-from anthropic_proxy.config.observability_settings import ObserveSettings
-from anthropic_proxy.config.server_settings import ServerSettings
-from anthropic_proxy.config.upstream_settings import Pairs, UpstreamSettings
+from anthropic_proxy.auth.api_keys import KeyLimits
+from anthropic_proxy.config import api_keys, env_values, storage_url
+from anthropic_proxy.config.download_policy import DownloadPolicy, DownloadScope, parse_hosts
+from anthropic_proxy.config.env_file import read_env_file
+from anthropic_proxy.config.messages import MISSING_URL_TYPE, WHOLE_SENTENCE, variable_problem
+from anthropic_proxy.config.network_variables import (
+    PROXY_VARIABLES,
+    check_authorities,
+    check_proxies,
+)
+from anthropic_proxy.config.upstream_settings import (
+    Deprecation,
+    UpstreamSettings,
+    conflicting_variables,
+    deprecated_variables,
+)
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.errors.redaction import Secret, url_secrets
+from anthropic_proxy.observability.logs import LogFormat
 from anthropic_proxy.providers.base_url import check_login
 
-# Of the `.env` file, and of each of its values.
-MAX_ENV_BYTES = 1024 * 1024
+ReadinessRequirement = Literal["upstream", "config"]
 
-ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
+_SETTINGS_CONFIG = SettingsConfigDict(
+    alias_generator=AliasGenerator(validation_alias=str.upper),
+    frozen=True,
+    extra="ignore",
+    env_ignore_empty=True,
+    hide_input_in_errors=True,
+)
+_Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 
-# In lower case: variables of the environment that name proxies, perhaps with logins.
-_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_SECONDS = "a number of seconds above 0"
+_ONE_FILE = "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both, or neither"
+_NO_SERVER_TLS = "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE: without TLS no client shows a certificate"
 
-# In lower case: what libraries read from the environment of the process: the HTTP proxies, and the authorities whose
-# certificates are trusted.
-NETWORK_VARIABLES = (*sorted(_PROXY_VARIABLES), "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+_LIMIT = "a number from 1 on, for each key that has none of its own"
+# The storages of `limits` that work without a server or with Redis.
+_STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
 # Variables of other programs for what UPSTREAM_BASE_URL and UPSTREAM_API_KEY are.
 _OPENAI_URL = "OPENAI_BASE_URL is set but not read here; if it is the upstream: UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
@@ -54,61 +75,208 @@ _OPENAI_KEY = (
 )
 
 
-class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
-    """Everything that can be configured. Each field is documented by its description, in README and `.env.example`.
+class ServerSettings(BaseSettings):
+    """Part of `Settings`."""
 
-    What is wrong with them is told in the order of the bases, the last one first.
+    host: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("HOST", "ANTHROPIC_PROXY_BIND"),
+        description="a host name or IP address to listen on",
+    )
+    port: int = Field(default=3000, ge=0, le=65535, description="a number from 0 to 65535")
+    unix_socket: Path | None = Field(
+        default=None, description="a path to listen on instead of HOST and PORT"
+    )
+    workers: int = Field(default=1, ge=1, le=1024, description="a number from 1 to 1024")
+    tls_cert_file: Path | None = Field(
+        default=None, description="a PEM file with the server's certificate chain"
+    )
+    tls_key_file: Path | None = Field(
+        default=None, description="a PEM file with the certificate's key"
+    )
+    tls_key_password: SecretStr | None = Field(
+        default=None, description="the password of the key's file"
+    )
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="a PEM file with the authorities whose certificates clients must show",
+    )
+    max_concurrent_requests: int | None = Field(
+        default=None, ge=1, description="a number from 1 on"
+    )
+    http2_max_concurrent_streams: int = Field(
+        default=256, ge=1, le=2**31 - 1, description="a number from 1 on"
+    )
+    max_header_bytes: int = Field(
+        default=65536, ge=8192, le=2**20, description="a number from 8192 to 1048576"
+    )
+    max_json_values: int = Field(default=1_000_000, ge=1, description="a number from 1 on")
+    body_timeout: float = Field(default=600, gt=0, description=_SECONDS)
+    write_timeout: float = Field(default=300, gt=0, description=_SECONDS)
+    header_timeout: float = Field(default=75, gt=0, description=_SECONDS)
+    # Longer than clients keep theirs (five to sixty), so that none is closed just when it is used again.
+    keepalive_timeout: float = Field(default=75, gt=0, description=_SECONDS)
+    drain_timeout: float = Field(default=300, ge=0, description="a number of seconds from 0 on")
+    reload_interval: float = Field(
+        default=5, ge=0, description="a number of seconds, or 0 for never"
+    )
+    ready_requires: Annotated[frozenset[ReadinessRequirement], NoDecode] = Field(
+        default=frozenset(), description="upstream, config or both, separated by ;"
+    )
+
+    @field_validator("ready_requires", mode="before")
+    @classmethod
+    def _are_parts(cls, value: Any) -> Any:
+        return env_values.split_list(value, r"[;,\n]") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _tls_fits_together(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise PydanticCustomError(WHOLE_SENTENCE, "{text}", {"text": _ONE_FILE})
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise PydanticCustomError(WHOLE_SENTENCE, "{text}", {"text": _NO_SERVER_TLS})
+        return self
+
+
+class ObservabilitySettings(BaseSettings):
+    """Part of `Settings`."""
+
+    log_format: LogFormat = Field(default="auto", description="auto, console or json")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="a number from 0 to 65535"
+    )
+    metrics_max_models: int = Field(default=100, ge=0, description="a number from 0 on")
+    debug: bool = Field(default=False, description="true or false")
+    verbose: bool = Field(default=False, description="true or false")
+
+
+class KeySettings(BaseSettings):
+    """Part of `Settings`."""
+
+    # `anthropic-proxy keys` reads these alone.
+    model_config = _SETTINGS_CONFIG
+
+    proxy_api_keys: SecretStr | None = Field(
+        default=None, description="a list of name=key, or of keys, separated by ; or new lines"
+    )
+    proxy_api_keys_file: Path | None = Field(
+        default=None, description="a JSON or YAML file with keys"
+    )
+
+    key_requests_per_minute: int | None = Field(default=None, ge=1, description=_LIMIT)
+    key_tokens_per_minute: int | None = Field(default=None, ge=1, description=_LIMIT)
+    key_tokens_per_month: int | None = Field(default=None, ge=1, description=_LIMIT)
+    rate_limit_storage_url: SecretStr | None = Field(
+        default=None,
+        description="memory://, sqlite:////a/path/limits.db, redis://host:6379/0, rediss:// or redis+unix://",
+    )
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="a list of origins such as https://app.example.com, separated by ; or new lines, or *",
+    )
+
+    @field_validator("cors_allowed_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: Any) -> Any:
+        origins = env_values.split_list(value) if isinstance(value, str) else value
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: it has a scheme and a host, and no path"
+                )
+        return origins
+
+    @field_validator("rate_limit_storage_url", mode="after")
+    @classmethod
+    def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            if not _STORAGE.fullmatch(value.get_secret_value()):
+                raise ValueError("no storage of counters")
+            storage_url.check_storage_url(value.get_secret_value())
+            check_login(value.get_secret_value())
+        return value
+
+    @property
+    def limit_storage(self) -> str:
+        """The URL of the storage of counters."""
+        return (
+            self.rate_limit_storage_url.get_secret_value()
+            if self.rate_limit_storage_url
+            else "memory://"
+        )
+
+    @property
+    def counts_in_process(self) -> bool:
+        """Whether counters end with the process, and other processes do not see them."""
+        return self.limit_storage in storage_url.IN_PROCESS
+
+    def sharing_limits(self, directory: str) -> Self:
+        """Return settings with counters that processes share: in a directory, where they would be in each process."""
+        if not self.counts_in_process:
+            return self
+        # Files called .db are metrics there.
+        return self.model_copy(
+            update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")}
+        )
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """Of each key that has none of its own."""
+        return KeyLimits(
+            self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month
+        )
+
+    @field_validator("proxy_api_keys", mode="after")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            api_keys.parse_client_keys(value.get_secret_value())
+        return value
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients need a key."""
+        return self.proxy_api_keys is not None or self.proxy_api_keys_file is not None
+
+
+class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSettings):
+    """Everything that the environment configures. README and `.env.example` document each field.
+
+    Fields are in the order of the bases, the last one first, and so are error messages.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
-    )
+    model_config = _SETTINGS_CONFIG
 
     # What `${VARIABLE}` in the configuration file stands for.
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
     _env_file: Path | None = PrivateAttr(default=None)
 
     signature_secret: SecretStr | None = Field(
-        default=None,
-        validation_alias="SIGNATURE_SECRET",
-        description="a secret that thinking blocks are signed with",
+        default=None, description="a secret that thinking blocks are signed with"
     )
     reasoning_model: str | None = Field(
-        default=None,
-        validation_alias="REASONING_MODEL",
-        description="an upstream model for requests with thinking",
+        default=None, description="an upstream model for requests with thinking"
     )
     completion_model: str | None = Field(
-        default=None,
-        validation_alias="COMPLETION_MODEL",
-        description="an upstream model for all other requests",
+        default=None, description="an upstream model for all other requests"
     )
-    model_map: Pairs = Field(
+    model_map: _Pairs = Field(
         default=None,
-        validation_alias="MODEL_MAP",
         description="a list of asked-model=upstream-model, separated by ; or new lines",
     )
-    model_aliases: Pairs = Field(
-        default=None,
-        validation_alias="MODEL_ALIASES",
-        description="a list of alias=upstream-model, separated by ; or new lines",
+    model_aliases: _Pairs = Field(
+        default=None, description="a list of alias=upstream-model, separated by ; or new lines"
     )
-    downloads: Fetched = Field(
-        default="public", validation_alias="DOWNLOADS", description="public, off or all"
-    )
+    downloads: DownloadScope = Field(default="public", description="public, off or all")
     download_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
-        default=None,
-        validation_alias="DOWNLOAD_ALLOWED_HOSTS",
-        description="a list of host names, separated by commas",
+        default=None, description="a list of host names, separated by commas"
     )
-    tool_call_recovery: Literal["auto", "off"] = Field(
-        default="auto", validation_alias="TOOL_CALL_RECOVERY", description="auto or off"
-    )
+    tool_call_recovery: Literal["auto", "off"] = Field(default="auto", description="auto or off")
 
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
     def _models_are_pairs(cls, value: Any) -> Any:
-        return env_values.models(value) if isinstance(value, str) else value
+        return env_values.parse_models(value) if isinstance(value, str) else value
 
     @field_validator("download_allowed_hosts", mode="before")
     @classmethod
@@ -132,7 +300,7 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
 
     @property
     def download_policy(self) -> DownloadPolicy:
-        """Whose files are fetched."""
+        """Which hosts files are downloaded from."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
 
     @property
@@ -140,7 +308,7 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         """What no text may repeat, besides the credentials of upstreams."""
         secrets = (self.signature_secret, self.tls_key_password)
         proxies = (
-            value for name, value in self._environment.items() if name.lower() in _PROXY_VARIABLES
+            value for name, value in self._environment.items() if name.lower() in PROXY_VARIABLES
         )
         return (
             *(Secret(each.get_secret_value()) for each in secrets if each is not None),
@@ -153,131 +321,43 @@ class Settings(ObserveSettings, KeySettings, ServerSettings, UpstreamSettings):
         return self._environment
 
     @property
+    def deprecations(self) -> tuple[Deprecation, ...]:
+        """Former names of variables that are set."""
+        return deprecated_variables(self._environment)
+
+    @property
     def env_file(self) -> Path | None:
         """The `.env` file that was read."""
         return self._env_file
 
 
-def find_env_file(explicit: Path | None) -> Path | None:
-    """The one `.env` file that is read: `explicit` if given, else the first of ENV_FILES that exists."""
-    if explicit is not None:
-        return explicit
-    return next((path for path in map(_expanded, ENV_FILES) if path.is_file()), None)
+def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings of `flags` (values by variable, None: not given), environment and `env_file`.
 
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:  # a user without a home, as containers have them
-        return path
-
-
-def load(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from `flags` (values by variable name, None = not given), environment and `env_file`.
-
-    Raises ConfigError.
+    Raises ConfigError with a line for each problem.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    # It warns of each line that it cannot parse, without the file's name and each time; see `env_file`.
+    # It warns of each line that it cannot parse, without the file's name and each time; `env_notices` reports them.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
+    environment = read_env_file(env_file) | dict(os.environ)
+    values = {name: value for name, value in (flags or {}).items() if value is not None}
+    problems = list(conflicting_variables(environment))
     try:
-        _check_size(env_file)
-        settings = Settings(_env_file=env_file, **given)
+        settings = Settings(_env_file=env_file, **values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, _variables(env_file)))) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{env_file} can't be read: {error}") from None
-    settings._environment, settings._env_file = _variables(env_file), env_file  # noqa: SLF001 - made here
-    _check_proxies(settings.environment)
-    _check_authorities(settings.environment)
+        raise ConfigError("\n".join([*_problems(error, environment), *problems])) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    settings._environment, settings._env_file = environment, env_file  # noqa: SLF001 - its own module
+    check_proxies(environment)
+    check_authorities(environment)
     return settings
 
 
 def _problems(error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for each in error.errors(include_url=False):
-        yield problem(each, Settings.model_fields)
-        if each["type"] == "missing_upstream":
+        yield variable_problem(each, Settings.model_fields)
+        if each["type"] == MISSING_URL_TYPE:
             if environment.get("OPENAI_BASE_URL"):
                 yield f"  {_OPENAI_URL}"
             elif environment.get("OPENAI_API_KEY"):
                 yield f"  {_OPENAI_KEY}"
-
-
-def export_network_variables(settings: Settings) -> None:
-    """Put the variables of a `.env` file that libraries read into the environment of the process, which wins over the
-    file. To be called before these libraries are imported.
-    """
-    present = {name.lower() for name, value in os.environ.items() if value}
-    for name, value in settings.environment.items():
-        if name.lower() in NETWORK_VARIABLES and name.lower() not in present:
-            os.environ[name.upper()] = value
-
-
-def _check_size(env_file: Path | None) -> None:
-    """Refuse a file that is too large, or whose values are once the variables in them are replaced by their values.
-
-    Each value may hold the one before twice, so some lines can stand for gigabytes. Raises ConfigError and OSError.
-    """
-    if env_file is None:
-        return
-    if env_file.stat().st_size > MAX_ENV_BYTES:
-        raise ConfigError(
-            f"{env_file}: the file is too large, expected at most {MAX_ENV_BYTES} bytes"
-        )
-    lengths = {name: len(value) for name, value in os.environ.items()}
-    for name, value in dotenv_values(env_file, encoding="utf-8", interpolate=False).items():
-        length = sum(_length(atom, lengths) for atom in parse_variables(value or ""))
-        if length > MAX_ENV_BYTES:
-            raise ConfigError(
-                f"{env_file}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters"
-            )
-        lengths[name] = max(length, lengths.get(name, 0))
-
-
-def _length(atom: Atom, lengths: Mapping[str, int]) -> int:
-    """Return the most characters that a part of a value, a text or a variable, is replaced by."""
-    if isinstance(atom, Variable):
-        return max(lengths.get(atom.name, 0), len(atom.default or ""))
-    return len(atom.resolve({}))
-
-
-def _check_proxies(environment: Mapping[str, str]) -> None:
-    """Check the addresses of HTTP proxies, which the HTTP client reads itself: its errors repeat a part of a password.
-
-    Raises ConfigError.
-    """
-    for name, address in environment.items():
-        if name.lower() not in _PROXY_VARIABLES:
-            continue
-        try:
-            check_login(address)
-        except ValueError as error:
-            raise ConfigError(f"{name}: the given value {error}") from None
-
-
-def _check_authorities(environment: Mapping[str, str]) -> None:
-    """Check SSL_CERT_FILE and SSL_CERT_DIR: OpenSSL ignores what it cannot read, and then trusts no certificate.
-
-    Raises ConfigError.
-    """
-    given = {name.upper(): value for name, value in environment.items() if value}
-    file, directory = given.get("SSL_CERT_FILE"), given.get("SSL_CERT_DIR")
-    if file:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
-        except ssl.SSLError:
-            raise ConfigError(
-                f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates"
-            ) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"SSL_CERT_FILE: {file!r} can't be read: {reason}") from None
-    # OpenSSL takes several directories.
-    for each in (directory or "").split(os.pathsep):
-        if each and not Path(each).is_dir():
-            raise ConfigError(f"SSL_CERT_DIR: {each!r} is not a directory")
-
-
-def _variables(env_file: Path | None) -> dict[str, str]:
-    found = dotenv_values(env_file, encoding="utf-8") if env_file else {}
-    return {name: value for name, value in found.items() if value is not None} | dict(os.environ)

@@ -15,8 +15,8 @@ _NUMBERS = frozenset({"db", "protocol", "socket_read_size", "max_connections"})
 _SECONDS = frozenset(
     {"socket_timeout", "socket_connect_timeout", "health_check_interval", "timeout"}
 )
-_OF_REDIS = _NUMBERS | _SECONDS | {"username", "password", "client_name", "socket_keepalive"}
-_OF_TLS = frozenset(
+_REDIS_OPTIONS = _NUMBERS | _SECONDS | {"username", "password", "client_name", "socket_keepalive"}
+_TLS_OPTIONS = frozenset(
     f"ssl_{name}"
     for name in (
         *(
@@ -33,9 +33,9 @@ _OF_TLS = frozenset(
     )
 )
 _OPTIONS = {
-    "redis": _OF_REDIS,
-    "rediss": _OF_REDIS | _OF_TLS,
-    "redis+unix": _OF_REDIS - {"socket_keepalive"},
+    "redis": _REDIS_OPTIONS,
+    "rediss": _REDIS_OPTIONS | _TLS_OPTIONS,
+    "redis+unix": _REDIS_OPTIONS - {"socket_keepalive"},
 }
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 _SECONDS_VALUE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
-def check(url: str) -> None:
+def check_storage_url(url: str) -> None:
     """Raise ValueError, saying what to change, unless a storage can be made of the URL."""
     if _BAD_ESCAPE.search(url):
         raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a % itself")
@@ -93,12 +93,12 @@ def _options(split: SplitResult) -> dict[str, str]:
         raise ValueError(
             "a ? starts the options: write %3F for a ? in a password, and %40 for a @ in an option"
         )
-    known = _OPTIONS[split.scheme]
+    names = _OPTIONS[split.scheme]
     options: dict[str, str] = {}
     for name, value in parse_qsl(split.query, keep_blank_values=True):
-        if name not in known:
+        if name not in names:
             raise ValueError(
-                f"unknown option {_shown(name)}: expected one of {', '.join(sorted(known))}"
+                f"unknown option {_show_name(name)}: expected one of {', '.join(sorted(names))}"
             )
         if name in options:
             raise ValueError(f"the option {name} is given twice")
@@ -116,7 +116,7 @@ def _check_option(name: str, value: str) -> None:
         raise ValueError(f"the option {name} is not a number of seconds")
 
 
-def _shown(name: str) -> str:
+def _show_name(name: str) -> str:
     """Return the name of an option; nothing of it where it may be the rest of a password that has a ? in it."""
     return (
         name

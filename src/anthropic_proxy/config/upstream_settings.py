@@ -1,25 +1,37 @@
-"""Settings of the one upstream, or several alike, that the environment describes; or the file that describes them."""
+"""The variables UPSTREAM_*: one upstream, or several that differ in their addresses only; or CONFIG_FILE."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, Any, NamedTuple, NoReturn, Self
 
 from pydantic import (
     AliasChoices,
+    BaseModel,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     SecretStr,
-    ValidationInfo,
-    field_validator,
+    ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode
 
 from anthropic_proxy.config import env_values
-from anthropic_proxy.providers import profiles
-from anthropic_proxy.providers.base_url import api_address
-from anthropic_proxy.routing.upstream import Api
-from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.config.messages import (
+    MISSING_URL_TYPE,
+    WHOLE_SENTENCE,
+    show_name,
+    upstream_field,
+    variable_names,
+)
+from anthropic_proxy.config.upstream_config import (
+    ProviderSettings,
+    UpstreamConfig,
+    ValidationContext,
+    suggestion,
+)
 
 MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
   OpenRouter  UPSTREAM_BASE_URL=https://openrouter.ai/api
@@ -35,175 +47,258 @@ _TWO_SOURCES = (
     "variables that begin with UPSTREAM_ don't apply"
 )
 
-Pairs = Annotated[Mapping[str, str] | None, NoDecode]
+# Former names of variables.
+FORMER_VARIABLES = {
+    "UPSTREAM_DIALECT": "UPSTREAM_PROVIDER",
+    "UPSTREAM_FACTS": "UPSTREAM_PROVIDER_SETTINGS",
+}
+
+_SECONDS = "a number of seconds above 0"
+
+# Text of a variable, or a value that UpstreamConfig takes.
+_Value = Annotated[Any, NoDecode]
+
+
+def _variable(path: str, expected: str, *names: str) -> Any:
+    """Return the settings field for a field of UpstreamConfig, with its default.
+
+    path: of that field, divided by dots. expected: what messages say of valid values. names: of the
+    variable, where it has several.
+    """
+    steps = tuple(path.split("."))
+    model: type[BaseModel] = UpstreamConfig
+    for step in steps[:-1]:
+        model = type(model.model_fields[step].default)
+    default = model.model_fields[steps[-1]].default
+    return Field(
+        default=default if isinstance(default, str | int | float) else None,
+        validation_alias=AliasChoices(*names) if names else None,
+        description=expected,
+        repr=model.model_fields[steps[-1]].repr,
+        json_schema_extra={"upstream_field": steps},  # type: ignore[dict-item]
+    )
 
 
 class UpstreamSettings(BaseSettings):
-    """Part of `config.Settings`."""
+    """Part of `Settings`. The texts of the variables UPSTREAM_*; `upstreams` holds what they mean."""
+
+    _upstreams: tuple[UpstreamConfig, ...] = PrivateAttr(default=())
 
     config_file: Path | None = Field(
-        default=None,
-        validation_alias="CONFIG_FILE",
-        description="a YAML or TOML file with upstreams and routes",
+        default=None, description="a YAML or TOML file with upstreams and routes"
     )
-    upstream_base_url: str | None = Field(
-        default=None,
-        validate_default=True,
-        validation_alias=AliasChoices("UPSTREAM_BASE_URL", "ANTHROPIC_PROXY_BASE_URL"),
-        description="an http(s) address of an OpenAI-compatible server, or several separated by ;",
+    upstream_base_url: str | None = _variable(
+        "url",
+        "an http(s) address of an OpenAI-compatible server, or several separated by ;",
+        "UPSTREAM_BASE_URL",
+        "ANTHROPIC_PROXY_BASE_URL",
     )
-    upstream_api_key: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("UPSTREAM_API_KEY", "OPENROUTER_API_KEY"),
-        description="the key that is sent to the upstream, or several separated by ;",
+    upstream_api_key: SecretStr | None = _variable(
+        "keys",
+        "the key that is sent to the upstream, or several separated by ;",
+        "UPSTREAM_API_KEY",
+        "OPENROUTER_API_KEY",
     )
-    upstream_api_key_passthrough: bool = Field(
-        default=False, validation_alias="UPSTREAM_API_KEY_PASSTHROUGH", description="true or false"
+    upstream_api_key_passthrough: _Value = _variable("passthrough", "true or false")
+    upstream_api: _Value = _variable("api", "chat_completions, responses or messages")
+    upstream_provider: _Value = _variable(
+        "provider", "the name of a provider", "UPSTREAM_PROVIDER", "UPSTREAM_DIALECT"
     )
-    upstream_api: Api = Field(
-        default="chat_completions",
-        validation_alias="UPSTREAM_API",
-        description="chat_completions, responses or messages",
+    upstream_provider_settings: _Value = _variable(
+        "provider_settings",
+        "a list of name=value of the provider's settings, separated by ; or new lines",
+        "UPSTREAM_PROVIDER_SETTINGS",
+        "UPSTREAM_FACTS",
     )
-    upstream_dialect: str | None = Field(
-        default=None,
-        validation_alias="UPSTREAM_DIALECT",
-        description="the name of a kind of server",
+    upstream_headers: _Value = _variable(
+        "headers", "a list of name=value or a JSON object of headers"
     )
-    upstream_facts: Pairs = Field(
-        default=None,
-        validation_alias="UPSTREAM_FACTS",
-        description="a list of fact=value of the dialect, separated by ; or new lines",
+    upstream_extra_body: _Value = _variable("extra_body", "a JSON object of request fields")
+    upstream_connect_timeout: _Value = _variable("timeouts.connect", _SECONDS)
+    upstream_first_byte_timeout: _Value = _variable("timeouts.first_byte", _SECONDS)
+    upstream_idle_timeout: _Value = _variable("timeouts.idle", _SECONDS)
+    upstream_total_timeout: _Value = _variable("timeouts.total", _SECONDS)
+    upstream_concurrency: _Value = _variable("limits.concurrency", "a number from 1 on")
+    upstream_queue: _Value = _variable("limits.queue", "a number from 0 on")
+    upstream_queue_timeout: _Value = _variable(
+        "limits.queue_seconds", "a number of seconds from 0 on"
     )
-    upstream_headers: Pairs = Field(
-        default=None,
-        validation_alias="UPSTREAM_HEADERS",
-        description="a list of name=value or a JSON object of headers",
-    )
-    upstream_extra_body: Annotated[JsonObject | None, NoDecode] = Field(
-        default=None,
-        validation_alias="UPSTREAM_EXTRA_BODY",
-        description="a JSON object of request fields",
-    )
-    upstream_connect_timeout: float = Field(
-        default=10,
-        gt=0,
-        validation_alias="UPSTREAM_CONNECT_TIMEOUT",
-        description="a number of seconds above 0",
-    )
-    upstream_first_byte_timeout: float = Field(
-        default=600,
-        gt=0,
-        validation_alias="UPSTREAM_FIRST_BYTE_TIMEOUT",
-        description="a number of seconds above 0",
-    )
-    upstream_idle_timeout: float = Field(
-        default=600,
-        gt=0,
-        validation_alias="UPSTREAM_IDLE_TIMEOUT",
-        description="a number of seconds above 0",
-    )
-    upstream_total_timeout: float | None = Field(
-        default=None,
-        gt=0,
-        validation_alias="UPSTREAM_TOTAL_TIMEOUT",
-        description="a number of seconds above 0",
-    )
-    upstream_concurrency: int | None = Field(
-        default=None,
-        ge=1,
-        validation_alias="UPSTREAM_CONCURRENCY",
-        description="a number from 1 on",
-    )
-    upstream_queue: int = Field(
-        default=100, ge=0, validation_alias="UPSTREAM_QUEUE", description="a number from 0 on"
-    )
-    upstream_queue_timeout: float = Field(
-        default=30,
-        gt=0,
-        validation_alias="UPSTREAM_QUEUE_TIMEOUT",
-        description="a number of seconds above 0",
-    )
-    upstream_retries: int = Field(
-        default=0,
-        ge=0,
-        le=10,
-        validation_alias="UPSTREAM_RETRIES",
-        description="a number from 0 to 10",
-    )
+    upstream_retries: _Value = _variable("retries", "a number from 0 to 10")
     max_upstream_bytes: int = Field(
-        default=64 * 1024 * 1024,
-        ge=2**20,
-        validation_alias="MAX_UPSTREAM_BYTES",
-        description="a number of bytes from 1048576 on",
+        default=64 * 1024 * 1024, ge=2**20, description="a number of bytes from 1048576 on"
     )
 
-    @field_validator("upstream_base_url")
-    @classmethod
-    def _url_is_usable(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if not env_values.parts(value or "") and not info.data.get("config_file"):
-            raise PydanticCustomError("missing_upstream", "{text}", {"text": MISSING_URL})
-        for url in env_values.parts(value or ""):
-            api_address(url)
-        return value
-
-    @field_validator("upstream_api_key")
-    @classmethod
-    def _key_is_usable(cls, value: SecretStr | None) -> SecretStr | None:
-        """Mounted secrets end with a newline; what else can't stand in a header is a mistake."""
-        keys = env_values.parts(value.get_secret_value(), ";") if value else ()
-        if not all(key.isascii() and key.isprintable() for key in keys):
-            raise ValueError("must be printable ASCII characters")
-        return SecretStr(";".join(keys)) if keys else None
-
-    @field_validator("upstream_dialect")
-    @classmethod
-    def _dialect_is_known(cls, value: str | None) -> str | None:
-        return profiles.named(value).name if value else None
-
-    @field_validator("upstream_facts", mode="before")
-    @classmethod
-    def _are_pairs(cls, value: Any) -> Any:
-        return env_values.pairs(value) if isinstance(value, str) else value
-
-    @field_validator("upstream_headers", mode="before")
-    @classmethod
-    def _are_headers(cls, value: Any) -> Any:
-        return env_values.headers(value) if isinstance(value, str) else value
-
-    @field_validator("upstream_facts")
-    @classmethod
-    def _facts_are_known(cls, value: Mapping[str, str] | None) -> Mapping[str, str] | None:
-        profiles.with_facts(profiles.GENERIC, value or {})
-        return value
-
-    @field_validator("upstream_extra_body", mode="before")
-    @classmethod
-    def _is_object(cls, value: Any) -> Any:
-        return (
-            env_values.extra_body(env_values.json_object(value))
-            if isinstance(value, str)
-            else value
-        )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.upstream_api_key and self.upstream_api_key_passthrough:
-            raise PydanticCustomError("excluded", "{text}", {"text": _TWO_KEYS})
-        if self.upstream_base_url and self.config_file:
-            raise PydanticCustomError("excluded", "{text}", {"text": _TWO_SOURCES})
-        return self
-
     @property
-    def upstream_urls(self) -> tuple[str, ...]:
-        """The base URLs, in their order."""
-        return env_values.parts(self.upstream_base_url or "")
+    def upstreams(self) -> tuple[UpstreamConfig, ...]:
+        """One upstream for each URL, in their order; none with CONFIG_FILE."""
+        return self._upstreams
 
-    @property
-    def upstream_keys(self) -> tuple[str, ...]:
-        """The keys themselves."""
-        return (
-            env_values.parts(self.upstream_api_key.get_secret_value(), ";")
-            if self.upstream_api_key
-            else ()
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate_upstreams(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate the upstreams together with all other settings, to report every problem at once."""
+        upstreams, problems = _parse_upstreams(data, cls.model_fields)
+        try:
+            settings = handler(data)
+        except ValidationError as error:
+            problems += [
+                _problem(each["type"], each["msg"], each["loc"], each["input"])
+                for each in error.errors(include_url=False)
+            ]
+        if problems:
+            order = [name for field in cls.model_fields.values() for name in variable_names(field)]
+            problems.sort(
+                key=lambda each: order.index(str(each["loc"][0])) if each["loc"] else len(order)
+            )
+            raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
+        settings._upstreams = upstreams  # noqa: SLF001 - of its own class
+        return settings
+
+
+class Deprecation(NamedTuple):
+    """A former name of a setting that is set."""
+
+    former: str
+    name: str
+    # The configuration file; empty for variables.
+    file: str = ""
+
+    def __str__(self) -> str:
+        file = f"{self.file}: " if self.file else ""
+        return f"{file}{self.former} is deprecated: use {self.name}"
+
+
+def deprecated_variables(environment: Mapping[str, str]) -> tuple[Deprecation, ...]:
+    """Return the former names of variables that are set."""
+    names = {name.upper() for name, value in environment.items() if value}
+    return tuple(
+        Deprecation(former, name) for former, name in FORMER_VARIABLES.items() if former in names
+    )
+
+
+def conflicting_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a message for each variable whose former name has another value."""
+    values = {name.upper(): value for name, value in environment.items() if value}
+    for former, name in FORMER_VARIABLES.items():
+        if former in values and name in values and values[former] != values[name]:
+            yield f"{former} and {name} have different values: {former} is the former name, use {name} alone"
+
+
+class _Variable(NamedTuple):
+    """A variable that is set, and the path of the field of UpstreamConfig that it sets."""
+
+    name: str
+    value: Any
+    path: tuple[str, ...]
+
+
+def _parse_upstreams(
+    data: Mapping[str, Any], fields: Mapping[str, FieldInfo]
+) -> tuple[tuple[UpstreamConfig, ...], list[InitErrorDetails]]:
+    """Return the upstreams that variables describe, and what is wrong with the variables.
+
+    data: values by variable. fields: of the settings.
+    """
+    variables = _upstream_variables(data, fields)
+    mapping, problems = _to_mapping(variables)
+    urls = mapping.pop("url", ())
+    has_file = bool(data.get("CONFIG_FILE"))
+    if not urls and not has_file:
+        problems.append(_problem(MISSING_URL_TYPE, MISSING_URL, ("UPSTREAM_BASE_URL",)))
+    if urls and has_file:
+        problems.append(_problem(WHOLE_SENTENCE, _TWO_SOURCES))
+    try:
+        # The other variables are validated without a URL as well.
+        upstreams = tuple(
+            UpstreamConfig.model_validate({**mapping, "url": url}, context=_CONTEXT)
+            for url in urls or ["http://localhost"]
         )
+    except ValidationError as error:
+        return (), [*problems, *_problems_by_variable(error, variables)]
+    return upstreams if urls else (), problems
+
+
+def _upstream_variables(
+    data: Mapping[str, Any], fields: Mapping[str, FieldInfo]
+) -> list[_Variable]:
+    variables = []
+    for field in fields.values():
+        name, path = variable_names(field)[0], upstream_field(field)
+        if path and data.get(name) is not None:
+            variables.append(_Variable(name, data[name], path))
+    return variables
+
+
+def _to_mapping(
+    variables: Iterable[_Variable],
+) -> tuple[dict[str, Any], list[InitErrorDetails]]:
+    """Return the input of UpstreamConfig, with all URLs in `url`, and the texts that have no such form."""
+    mapping: dict[str, Any] = {}
+    problems = []
+    for name, value, path in variables:
+        try:
+            parsed = _parse(value, path)
+        except ValueError as error:
+            problems.append(_problem("value_error", str(error), (name,), value))
+            continue
+        section = mapping.setdefault(path[0], {}) if len(path) > 1 else mapping
+        if parsed is not None:
+            section[path[-1]] = parsed
+    return mapping, problems
+
+
+def _parse(value: Any, path: tuple[str, ...]) -> Any:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    parser = _PARSERS.get(path[0])
+    return parser(text) if parser and isinstance(text, str) else text
+
+
+def _parse_keys(text: str) -> tuple[str, ...]:
+    # Other white space would be a mistake within a key.
+    return env_values.split_list(text, ";")
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "url": env_values.split_list,
+    "keys": _parse_keys,
+    "provider_settings": env_values.parse_pairs,
+    "headers": env_values.parse_header_pairs,
+    "extra_body": env_values.parse_object,
+}
+
+
+def _problems_by_variable(
+    error: ValidationError, variables: Iterable[_Variable]
+) -> Iterator[InitErrorDetails]:
+    for each in error.errors(include_url=False):
+        path = each["loc"]
+        variable = next((one for one in variables if path[: len(one.path)] == one.path), None)
+        if variable is None:
+            # No single field is wrong, but two sources of keys.
+            yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
+        else:
+            yield _problem(each["type"], _reason(each), (variable.name,), variable.value)
+
+
+def _reason(error: ErrorDetails) -> str:
+    path, message = error["loc"], error["msg"].removeprefix("Value error, ")
+    if path[0] != "provider_settings":
+        return message
+    name = str(path[-1])
+    if error["type"] == "extra_forbidden":
+        message = "is not known" + suggestion(name, tuple(ProviderSettings.model_fields))
+    return f"{show_name(name)}: {message}"
+
+
+def _problem(
+    kind: str, message: str, path: tuple[int | str, ...] = (), value: object = None
+) -> InitErrorDetails:
+    custom = PydanticCustomError(kind, "{text}", {"text": message})
+    return {"type": custom, "loc": path, "input": value}
+
+
+def _read_nothing(path: PurePath) -> NoReturn:
+    raise FileNotFoundError(path)  # pragma: no cover - no variable names a file with keys
+
+
+_CONTEXT = ValidationContext(_read_nothing, is_environment=True)

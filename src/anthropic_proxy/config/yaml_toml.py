@@ -1,10 +1,10 @@
-"""The text of a configuration file -> plain values, and the place of each of them in the text. The only door to YAML.
+"""Parse the text of a configuration file to plain values, each with its position. The only module that imports YAML.
 
 YAML is read by its 1.2 core schema, whatever its library's default: `no` and `on` are texts, and so is a date. Keys are
 always texts; a repeated one is refused, as in TOML. Of tags only those of JSON's types are taken.
 
-TOML's parser reports no places. But a statement of TOML (a header, or a key with its value) can be parsed alone; the line
-on which it begins is the place of all values in it.
+TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can be parsed alone; the
+line on which it begins is the position of all values in it.
 
 A file may be broken, and it is read again while the server runs, so its length, depth and number of values are bounded:
 YAML's aliases and TOML's dotted keys can make a small file very expensive.
@@ -31,22 +31,23 @@ MAX_DEPTH = 50
 Path = tuple[str | int, ...]
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """line and column, from 1; column 0 when it is not known."""
 
     line: int
     column: int = 0
 
 
-class Source(NamedTuple):
-    """value: dicts, lists, texts, numbers, booleans, None. places: of every value in it; a member's is that of its key."""
+class SourceText(NamedTuple):
+    """The values of a file (dicts, lists, texts, numbers, booleans, None), with the position of each."""
 
     value: Any
-    places: Mapping[Path, Place]
+    # That of a member is the position of its key.
+    positions: Mapping[Path, Position]
 
 
-def parse_text(text: str, name: str) -> Source:
-    """The values of a configuration file and their places. name: the file's, whose ending tells YAML from TOML.
+def parse_text(text: str, name: str) -> SourceText:
+    """Return the values of a configuration file and their positions. name: the file's, whose ending tells YAML from TOML.
 
     Raises ConfigError, with file, line and column, when it is neither.
     """
@@ -109,7 +110,7 @@ for _type, _pattern, _first in _PLAIN:
     )
 
 
-def _float(text: str) -> float:
+def _parse_float(text: str) -> float:
     special = {".inf": inf, "+.inf": inf, "-.inf": -inf, ".nan": nan}
     return special[text.lower()] if text.lower() in special else float(text)
 
@@ -118,24 +119,24 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     _TAG + "null": lambda _: None,
     _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
     _TAG + "int": lambda text: int(text, 0) if text.startswith(("0o", "0x")) else int(text),
-    _TAG + "float": _float,
+    _TAG + "float": _parse_float,
     _TAG + "str": str,
 }
 
 
-def _yaml(text: str, name: str) -> Source:
-    places: dict[Path, Place] = {}
+def _parse_yaml(text: str, name: str) -> SourceText:
+    positions: dict[Path, Position] = {}
     try:
         node = yaml.compose(text, _Loader)
-        value = None if node is None else _Builder(places).build(node, (), ())
+        value = None if node is None else _Builder(positions).build(node, (), ())
     except yaml.MarkedYAMLError as error:
-        place = _place(error.problem_mark or error.context_mark)
+        position = _position(error.problem_mark or error.context_mark)
         reason = _ALIAS.sub(r"\1", ", ".join(filter(None, (error.context, error.problem))))
-        raise ConfigError(f"{located(name, place)}: {reason}") from None
+        raise ConfigError(f"{format_position(name, position)}: {reason}") from None
     except yaml.YAMLError as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise ConfigError(f"{name}: {reason}") from None
-    return Source(value, {(): Place(1, 1)} | places)
+    return SourceText(value, {(): Position(1, 1)} | positions)
 
 
 # A key that begins with `!` looks like a tag, so no other tag than YAML's own is shown.
@@ -145,15 +146,15 @@ _ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
 
 class _Builder:
-    """Builds the values of nodes, and adds their places to `places`."""
+    """Builds the values of nodes, and adds their positions to `positions`."""
 
-    def __init__(self, places: dict[Path, Place]) -> None:
-        self._places = places
+    def __init__(self, positions: dict[Path, Position]) -> None:
+        self._positions = positions
         self._values = 0
 
     def build(self, node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...]) -> Any:
-        """Return the value of a node. A member's place is that of its key. Raises MarkedYAMLError."""
-        self._places.setdefault(path, _place(node.start_mark))
+        """Return the value of a node. A member's position is that of its key. Raises MarkedYAMLError."""
+        self._positions.setdefault(path, _position(node.start_mark))
         self._values += 1
         if self._values > MAX_VALUES:
             raise _refusal(node, _TOO_MANY)
@@ -184,7 +185,7 @@ class _Builder:
                     f"the key {shown_name(key.value)} stands in line {lines[key.value]} already",
                 )
             lines[key.value] = key.start_mark.line + 1
-            self._places[*path, key.value] = _place(key.start_mark)
+            self._positions[*path, key.value] = _position(key.start_mark)
             yield key.value, value
 
 
@@ -204,8 +205,8 @@ def _refusal(node: yaml.Node, reason: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark)
 
 
-def _place(mark: Any) -> Place:
-    return Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
 
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -224,61 +225,61 @@ _TOML_STRING_REST = {
 }
 
 
-def _toml(text: str, name: str) -> Source:
+def _parse_toml(text: str, name: str) -> SourceText:
     long_key = _LONG_KEY.search(text)
     if long_key:
-        place = Place(text.count("\n", 0, long_key.start()) + 1)
+        position = Position(text.count("\n", 0, long_key.start()) + 1)
         raise ConfigError(
-            f"{located(name, place)}: a key has too many parts, expected at most {MAX_DEPTH}"
+            f"{format_position(name, position)}: a key has too many parts, expected at most {MAX_DEPTH}"
         )
     try:
         value = tomllib.loads(text)
-        return Source(value, _toml_places(text, name))
+        return SourceText(value, _toml_positions(text, name))
     except ConfigError:
         raise
     except RecursionError:
         raise ConfigError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
-        found = _TOML_PLACE.search(str(error))
-        place = (
-            Place(int(found[1]), int(found[2]))
-            if found and found[1]
-            else Place(len(text.splitlines()) or 1)
+        match = _TOML_PLACE.search(str(error))
+        position = (
+            Position(int(match[1]), int(match[2]))
+            if match and match[1]
+            else Position(len(text.splitlines()) or 1)
         )
-        reason = str(error)[: found.start()] if found else str(error)
-        raise ConfigError(f"{located(name, place)}: {reason}") from None
+        reason = str(error)[: match.start()] if match else str(error)
+        raise ConfigError(f"{format_position(name, position)}: {reason}") from None
 
 
-def _toml_places(text: str, name: str) -> dict[Path, Place]:
-    """Return the places of all values of a valid text. Raises ConfigError when they are too many or nested too deeply."""
-    places: dict[Path, Place] = {(): Place(1)}
+def _toml_positions(text: str, name: str) -> dict[Path, Position]:
+    """Return the positions of all values of a valid text. Raises ConfigError for too many or too deeply nested values."""
+    positions: dict[Path, Position] = {(): Position(1)}
     tables: dict[Path, int] = {}
     base: Path = ()
     for line, statement in _statements(text):
         parsed = tomllib.loads(statement)
         header = statement.lstrip().startswith("[")
         if header:
-            base = _table(parsed, tables, repeated=statement.lstrip().startswith("[["))
+            base = _table_path(parsed, tables, repeated=statement.lstrip().startswith("[["))
         for path in _prefixes(base) if header else _paths(parsed, base):
-            places.setdefault(path, Place(line))
+            positions.setdefault(path, Position(line))
             if len(path) > MAX_DEPTH:
-                raise ConfigError(f"{located(name, Place(line))}: {_TOO_DEEP}")
-        if len(places) > MAX_VALUES:
+                raise ConfigError(f"{format_position(name, Position(line))}: {_TOO_DEEP}")
+        if len(positions) > MAX_VALUES:
             raise ConfigError(
-                f"{located(name, Place(line))}: too many values, expected at most {MAX_VALUES}"
+                f"{format_position(name, Position(line))}: too many values, expected at most {MAX_VALUES}"
             )
-    return places
+    return positions
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Return each statement of a valid text with the line on which it begins. Empty lines count as statements."""
     line = 1
-    begun = at = 0
-    while at < len(text):
-        at = _end_of_statement(text, at)
-        yield line, text[begun:at]
-        line += text.count("\n", begun, at)
-        begun = at
+    start = end = 0
+    while end < len(text):
+        end = _end_of_statement(text, end)
+        yield line, text[start:end]
+        line += text.count("\n", start, end)
+        start = end
 
 
 def _end_of_statement(text: str, at: int) -> int:
@@ -300,8 +301,11 @@ def _end_of_statement(text: str, at: int) -> int:
             at = token.end()
 
 
-def _table(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:
-    """The path of the table that a header opens. tables: how many elements each array of tables has; it is kept up."""
+def _table_path(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:
+    """Return the path of the table that a header opens.
+
+    tables: counts the elements of each array of tables; it is updated.
+    """
     path: Path = ()
     value: Any = parsed
     while value and isinstance(value, dict):
@@ -332,14 +336,18 @@ def _paths(value: Any, base: Path) -> Iterator[Path]:
         yield from _paths(member, (*base, key))
 
 
-def located(name: str, place: Place) -> str:
-    """The place in a file, as compilers name it: `file:line:column`."""
-    return f"{name}:{place.line}:{place.column}" if place.column else f"{name}:{place.line}"
+def format_position(name: str, position: Position) -> str:
+    """Return a position in a file as compilers write it: `file:line:column`."""
+    return (
+        f"{name}:{position.line}:{position.column}"
+        if position.column
+        else f"{name}:{position.line}"
+    )
 
 
-_READERS: Mapping[str, Callable[[str, str], Source]] = {
-    ".yaml": _yaml,
-    ".yml": _yaml,
-    ".toml": _toml,
+_READERS: Mapping[str, Callable[[str, str], SourceText]] = {
+    ".yaml": _parse_yaml,
+    ".yml": _parse_yaml,
+    ".toml": _parse_toml,
 }
 CONFIG_ENDINGS = frozenset(_READERS)

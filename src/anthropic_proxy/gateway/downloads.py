@@ -207,7 +207,7 @@ class Downloads:
             )
 
     def _refuse_unless_allowed(self, url: URL) -> None:
-        if self._policy.fetched == "off":
+        if self._policy.scope == "off":
             raise DownloadError("this server fetches no files (DOWNLOADS=off); send it in base64")
         if url.scheme not in ("http", "https"):
             raise DownloadError("only http and https addresses are fetched")

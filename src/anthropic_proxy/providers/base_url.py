@@ -66,12 +66,6 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
 
 
-def has_login(url: str) -> bool:
-    """Return whether a URL holds a user or a password. Raises ValueError for what is no URL."""
-    parts = _split(url.strip())
-    return bool(parts.username or parts.password)
-
-
 def check_login(url: str) -> None:
     """Check that the login in a URL is where parsers find it. Raises ValueError, which shows no part of the URL.
 

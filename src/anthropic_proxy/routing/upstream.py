@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from anthropic_proxy.errors.redaction import (
     Redactor,
@@ -24,27 +26,53 @@ from anthropic_proxy.providers.profiles import Dialect
 Api = Literal["chat_completions", "responses", "messages"]
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds that an upstream may take: to accept a connection, to send the head of its answer, to send the next bytes
-    of it, and for all of it (None: as long as it likes).
-    """
-
-    connect: float = 10
-    first_byte: float = 600
-    idle: float = 600
-    total: float | None = None
+def _reject_boolean(value: Any) -> Any:
+    # pydantic takes true and false as 1 and 0.
+    if isinstance(value, bool):
+        raise ValueError("should be a number")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
 
 
-@dataclass(frozen=True)
-class Limits:
-    """concurrency: requests that an upstream is given at a time (None: all there are). queue: requests that may wait for
-    their turn. queue_seconds: how long they may.
-    """
+Integer = Annotated[int, BeforeValidator(_reject_boolean)]
+Number = Annotated[float, BeforeValidator(_reject_boolean)]
+Seconds = Annotated[Number, Field(gt=0)]
 
-    concurrency: int | None = None
-    queue: int = 100
-    queue_seconds: float = 30
+# Of records that are also sections of the configuration file: an unknown name is an error. Validators
+# are built when they are first needed, which is not at each start.
+RECORD_CONFIG = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    hide_input_in_errors=True,
+    defer_build=True,
+)
+
+
+class Timeouts(BaseModel):
+    """Seconds that an upstream may take. Descriptions and defaults are those of the documentation."""
+
+    model_config = RECORD_CONFIG
+
+    connect: Seconds = Field(10, description="to accept a connection")
+    first_byte: Seconds = Field(600, description="to send the head of its answer")
+    idle: Seconds = Field(600, description="to send the next bytes of it")
+    total: Seconds | None = Field(None, description="for all of it")
+
+
+class Limits(BaseModel):
+    """Bounds on concurrent requests to an upstream; None: unlimited."""
+
+    model_config = RECORD_CONFIG
+
+    concurrency: Annotated[Integer, Field(ge=1)] | None = Field(
+        None, description="requests at a time"
+    )
+    queue: Annotated[Integer, Field(ge=0)] = Field(
+        100, description="requests that may wait for their turn"
+    )
+    queue_seconds: Annotated[Number, Field(ge=0)] = Field(
+        30, description="how long they may wait, in seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,8 +96,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
-    timeouts: Timeouts = Timeouts()
-    limits: Limits = Limits()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
     retries: int = 0
     is_guessed: bool = False
 

@@ -17,7 +17,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, LifespanState
 
 from anthropic_proxy.api.asgi import WRITER, AsgiApplication
-from anthropic_proxy.config.server_settings import ServerSettings
+from anthropic_proxy.config.settings import ServerSettings
 from anthropic_proxy.server.chunked_writes import chunked_writes
 from anthropic_proxy.server.hypercorn_protocols import Connection, Context
 from anthropic_proxy.server.sockets import BACKLOG

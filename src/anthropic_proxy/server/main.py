@@ -20,7 +20,7 @@ from typing import Any
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.auth.api_keys import ClientKeys
-from anthropic_proxy.config.keys_file import configured_keys
+from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.observability import multiprocess
@@ -244,7 +244,7 @@ async def _read_upstreams_and_keys(
 
     Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
     """
-    keys = await asyncio.to_thread(configured_keys, settings, files.read)
+    keys = await asyncio.to_thread(load_client_keys, settings, files.read)
     known = await asyncio.to_thread(load_routing, settings, read=files.read)
     found = await _found(known)
     if found:

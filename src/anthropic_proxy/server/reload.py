@@ -9,16 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePath
 
-from anthropic_proxy.config.observability_settings import ObserveSettings
-from anthropic_proxy.config.server_settings import ServerSettings
-from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.config.upstreams import text_of
+from anthropic_proxy.config.settings import ObservabilitySettings, ServerSettings, Settings
+from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
 
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
-_FIXED = tuple(sorted({**ServerSettings.model_fields, **ObserveSettings.model_fields}))
+_FIXED = tuple(sorted({**ServerSettings.model_fields, **ObservabilitySettings.model_fields}))
 
 _EXPOSED = (
     "without keys of clients everybody could use this server, as it listens on all addresses since its start: "
@@ -37,7 +35,7 @@ class Files:
     def read(self, path: PurePath) -> str:
         """The text of a file, which is looked at from now on. Raises OSError and UnicodeDecodeError."""
         self.note([Path(path).expanduser()])
-        return text_of(path)
+        return read_text(path)
 
     def note(self, paths: Iterable[Path | None]) -> None:
         """Look at these files from now on."""

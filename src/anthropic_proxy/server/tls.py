@@ -3,7 +3,7 @@
 import ssl
 import time
 
-from anthropic_proxy.config.server_settings import ServerSettings
+from anthropic_proxy.config.settings import ServerSettings
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 

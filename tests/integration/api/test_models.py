@@ -136,7 +136,7 @@ def test_what_was_learned_is_told_on_demand(upstream: ScriptedUpstream) -> None:
         "temperature": 0.5,
     }
     with (
-        running_proxy(upstream.url, UPSTREAM_DIALECT="vllm") as proxy,
+        running_proxy(upstream.url, UPSTREAM_PROVIDER="vllm") as proxy,
         httpx.Client(base_url=proxy, trust_env=False) as client,
     ):
         assert client.post("/v1/messages", json=request).status_code == 200

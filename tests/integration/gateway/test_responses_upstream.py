@@ -162,7 +162,7 @@ def test_an_upstream_that_does_not_have_it(upstream: ScriptedUpstream) -> None:
         refusal(words),
         answers(completion("Hello")),
     )
-    with running_proxy(upstream.url, UPSTREAM_DIALECT="openai") as proxy:
+    with running_proxy(upstream.url, UPSTREAM_PROVIDER="openai") as proxy:
         assert post(proxy, THINKING).json()["content"] == [{"type": "text", "text": "Hello"}]
     paths = [upstream.request() for _ in range(4)]
     assert [each.path.removeprefix("/v1") for each in paths] == [

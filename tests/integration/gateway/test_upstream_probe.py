@@ -50,7 +50,7 @@ def _probe(url: str, **variables: Any) -> Probe:
         ),
         (
             answers(_MODELS),
-            {"UPSTREAM_DIALECT": "vllm"},
+            {"UPSTREAM_PROVIDER": "vllm"},
             "reachable, key not needed, vllm, 2 models",
             True,
         ),
@@ -122,7 +122,7 @@ def test_each_key_is_tried() -> None:
 
 def test_a_public_list_of_models_says_nothing_of_the_key(upstream: ScriptedUpstream) -> None:
     upstream.on_probe = answers(_MODELS)
-    found = _probe(upstream.url, UPSTREAM_DIALECT="openrouter", **_KEY)
+    found = _probe(upstream.url, UPSTREAM_PROVIDER="openrouter", **_KEY)
     paths = [upstream.probes.get_nowait().path for _ in range(2)]
     assert [path.rpartition("/")[2] for path in paths] == ["models", "key"]
     assert found.summary == "reachable, key accepted, openrouter, 2 models"

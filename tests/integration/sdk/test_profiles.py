@@ -114,7 +114,7 @@ def test_azure(upstream: ScriptedUpstream, form: str) -> None:
     """A deployment's address; the first chunk of a stream has no choices, and the content filter is a refusal."""
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     path = "/openai/deployments/gpt?api-version=2024-10-21"
-    with asked(upstream, form, path, UPSTREAM_DIALECT="azure") as azure:
+    with asked(upstream, form, path, UPSTREAM_PROVIDER="azure") as azure:
         message, request = azure.ask(
             "Hi", said(form, {"content": "Hello"}, first=[first]), system="Be brief"
         )
@@ -135,7 +135,7 @@ def test_gemini(upstream: ScriptedUpstream, form: str) -> None:
         {name: value for name, value in each.items() if name != "index"}
         for each in (signed, call(2))
     ]
-    with asked(upstream, form, UPSTREAM_DIALECT="gemini") as gemini:
+    with asked(upstream, form, UPSTREAM_PROVIDER="gemini") as gemini:
         message, request = gemini.ask(
             "Look", said(form, {"tool_calls": calls}), tools=[TOOL], **THINKS
         )
@@ -165,7 +165,7 @@ def test_mistral(upstream: ScriptedUpstream, form: str) -> None:
         "message": "Unexpected role 'user' after role 'tool'",
         "type": "invalid_request_message_order",
     }
-    with asked(upstream, form, UPSTREAM_DIALECT="mistral") as mistral:
+    with asked(upstream, form, UPSTREAM_PROVIDER="mistral") as mistral:
         first = said(form, {"content": [thinking], "tool_calls": [call(1), call(2)]}, "tool_calls")
         message, request = mistral.ask("Look", first, tools=[TOOL], **THINKS)
         assert [block.type for block in message.content] == ["thinking", "tool_use", "tool_use"]
@@ -202,7 +202,7 @@ def test_openrouter(upstream: ScriptedUpstream, form: str) -> None:
     system = [{"type": "text", "text": "Be brief", "cache_control": MARK}]
     extra = '{"provider": {"order": ["anthropic"]}}'
     with asked(
-        upstream, form, UPSTREAM_DIALECT="openrouter", UPSTREAM_EXTRA_BODY=extra
+        upstream, form, UPSTREAM_PROVIDER="openrouter", UPSTREAM_EXTRA_BODY=extra
     ) as openrouter:
         first = said(
             form,
@@ -226,7 +226,7 @@ def test_openrouter_breaks_off(upstream: ScriptedUpstream) -> None:
         "choices": [{"delta": {}, "finish_reason": "error"}],
     }
     with (
-        asked(upstream, "stream", UPSTREAM_DIALECT="openrouter") as openrouter,
+        asked(upstream, "stream", UPSTREAM_PROVIDER="openrouter") as openrouter,
         pytest.raises(anthropic.APIStatusError),
     ):
         openrouter.ask(
@@ -305,7 +305,7 @@ def test_responses_ends(
     # An answer that may have to be cut is read as a stream in both cases.
     script = responds("stream" if stop == "stop_sequence" else form, *items, status=status, **more)
     params: Json = {"stop_sequences": ["STOP"]} if stop == "stop_sequence" else {}
-    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
+    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_PROVIDER="openai") as responses:
         message, request = responses.ask("Hi", script, max_tokens=1, **params)
     assert (message.stop_reason, message.content[0].to_dict()) == (
         stop,
@@ -348,7 +348,7 @@ def test_responses_fails(upstream: ScriptedUpstream, form: str, event: Json, sta
 @FORMS
 def test_responses_tools(upstream: ScriptedUpstream, form: str) -> None:
     """Reasoning comes back before the call that it led to, and images stand in the results."""
-    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
+    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_PROVIDER="openai") as responses:
         message, request = responses.ask(
             "Look", responds(form, REASONING, item_call(1)), tools=[TOOL], **THINKS
         )
@@ -398,7 +398,7 @@ def test_responses_structured(upstream: ScriptedUpstream, form: str) -> None:
         "additionalProperties": False,
     }
     wanted = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_DIALECT="openai") as responses:
+    with asked(upstream, form, UPSTREAM_API="responses", UPSTREAM_PROVIDER="openai") as responses:
         message, request = responses.ask("Count", responds(form, item_text('{"n": 1}')), **wanted)
     assert message.content[0].to_dict() == {"type": "text", "text": '{"n": 1}'}
     assert request.body["text"]["format"] == {

@@ -218,7 +218,7 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.server.main import Listeners, _work
 from anthropic_proxy.server.sockets import listen
 
-settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_DIALECT="generic")
+settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_PROVIDER="generic")
 ours, theirs = socket.socketpair()
 if os.fork():
     theirs.close()

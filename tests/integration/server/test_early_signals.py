@@ -63,7 +63,7 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def config(upstream: ScriptedUpstream) -> str:
-    return f"upstreams: {{a: {{url: '{upstream.url}', key: k, dialect: generic}}}}"
+    return f"upstreams: {{a: {{url: '{upstream.url}', key: k, provider: generic}}}}"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

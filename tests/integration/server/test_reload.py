@@ -11,7 +11,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from anthropic_proxy.config.settings import Settings, load
+from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.server import main as serve
 from anthropic_proxy.server.reload import Files, Reloader
 from tests.support.running_command import REQUEST, Command, Running, until
@@ -101,7 +101,7 @@ def test_files_that_change(
     """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
     texts = [
-        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, dialect: generic}}}}",
+        f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, provider: generic}}}}",
         broken,
         "",
     ]
@@ -170,8 +170,8 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
     """The event loop goes on meanwhile: only it lets the thread end."""
     parsing, go_on = threading.Event(), threading.Event()
     file = tmp_path / "upstreams.yaml"
-    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic}}")
-    settings = load(None, {"CONFIG_FILE": str(file)})
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic}}")
+    settings = load_settings(None, {"CONFIG_FILE": str(file)})
     ended: list[str | None] = []
 
     def read() -> Settings:
@@ -200,10 +200,10 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
 
 def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     file = tmp_path / "upstreams.yaml"
-    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', dialect: generic, key_file: key}}")
+    file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic, key_file: key}}")
     (tmp_path / "key").write_text("secret")
     (tmp_path / "keys.json").write_text('{"keys": []}')
-    settings = load(
+    settings = load_settings(
         None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")}
     )
     read: dict[str, int] = {}

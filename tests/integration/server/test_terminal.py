@@ -67,7 +67,7 @@ def _terminal(home: Path, *, ignores_hangup: bool = False, **variables: str) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "anthropic_proxy", "-p", "0"],
         cwd=home,
-        env={**os.environ, "HOME": str(home), "UPSTREAM_DIALECT": "generic", **variables},
+        env={**os.environ, "HOME": str(home), "UPSTREAM_PROVIDER": "generic", **variables},
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -130,16 +130,18 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
 
 
 def test_json_on_a_terminal_is_nothing_but_json(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    (tmp_path / ".env").write_text("UPSTREAM_APIKEY=x\n")
+    (tmp_path / ".env").write_text("UPSTREAM_APIKEY=x\nUPSTREAM_DIALECT=generic\n")
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, LOG_FORMAT="json") as terminal:
         shown = terminal.read_until(r"upstream probed.*\n")
     lines = [json.loads(line) for line in shown.splitlines()]
-    assert [line["event"] for line in lines[:3]] == [
+    assert [line["event"] for line in lines[:4]] == [
         ".env file read",
+        "deprecated setting used",
         "setting ignored",
         "starting",
     ]
-    assert lines[1]["reason"] == "UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"
+    assert (lines[1]["former"], lines[1]["name"]) == ("UPSTREAM_DIALECT", "UPSTREAM_PROVIDER")
+    assert lines[2]["reason"] == "UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
 
 

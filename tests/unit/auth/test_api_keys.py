@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from anthropic_proxy.auth.api_keys import EVERYTHING, ClientKey, ClientKeys, RefusedError, hashed
-from anthropic_proxy.config.api_keys import parse
+from anthropic_proxy.config.api_keys import parse_client_keys
 
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -22,7 +22,9 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
     ],
 )
 def test_parse(text: str, expected: dict[str, str]) -> None:
-    assert parse(text) == tuple(ClientKey(name, hashed(key)) for name, key in expected.items())
+    assert parse_client_keys(text) == tuple(
+        ClientKey(name, hashed(key)) for name, key in expected.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_parse(text: str, expected: dict[str, str]) -> None:
 )
 def test_what_is_no_list_of_keys(text: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        parse(text)
+        parse_client_keys(text)
     assert "can" not in str(raised.value).replace("can be", "")
 
 

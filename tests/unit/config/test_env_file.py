@@ -1,81 +1,101 @@
-"""What is reported of a `.env` file: what has no effect, and nothing that may be secret or another program's."""
+"""Which `.env` file is read, and how large it may be."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.config.env_file import known_names, notices, variable
-from tests.support.paths import ROOT
-from tests.support.scaling import assert_linear_cpu
+from anthropic_proxy.config import env_file as env_files
+from anthropic_proxy.config.env_file import find_env_file
+from anthropic_proxy.config.settings import load_settings
+from anthropic_proxy.errors import ConfigError
 
-_IGNORED = "expected NAME=value; the line is ignored"
+_URL = "https://upstream.example"
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.env"
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """The places that are looked at, all below `tmp_path`: nothing is there yet."""
+    for name in ("work", "home", "etc"):
+        (tmp_path / name).mkdir()
+    assert env_files.ENV_FILES[2] == Path("/etc/anthropic-proxy/.env")
+    monkeypatch.setattr(env_files, "ENV_FILES", (*env_files.ENV_FILES[:2], tmp_path / "etc/.env"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    return {
+        "work": Path(".env"),
+        "home": tmp_path / "home/.anthropic-proxy.env",
+        "etc": tmp_path / "etc/.env",
+    }
+
+
+@pytest.mark.parametrize(
+    ("existing", "found"),
+    [
+        (["work", "home", "etc"], "work"),
+        (["home", "etc"], "home"),
+        (["etc"], "etc"),
+        ([], None),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_the_first_file_that_is_there(
+    places: dict[str, Path], existing: list[str], found: str | None
+) -> None:
+    for place in existing:
+        places[place].touch()
+    assert find_env_file(None) == (places[found] if found else None)
+
+
+def test_only_one_file_is_read(places: dict[str, Path]) -> None:
+    places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
+    places["home"].write_text("PORT=8080\n")
+    assert load_settings(find_env_file(None)).port == 3000
+
+
+def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
+    places["work"].touch()
+    assert find_env_file(env_file) == env_file
+
+
+def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
+    places["work"].mkdir()
+    places["etc"].touch()
+    assert find_env_file(None) == places["etc"]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("UPSTREAM_APIKEY=x", ["1: UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"]),
-        ("\n# a\n\nMODEL_MAPS=a=b", ["4: MODEL_MAPS is not known; did you mean MODEL_MAP?"]),
-        ("export PROXY_API_KEY=x", ["1: PROXY_API_KEY is not known; did you mean PROXY_API_KEYS?"]),
-        ("HTTP_PROXYS=x", ["1: HTTP_PROXYS is not known; did you mean HTTP_PROXY?"]),
-        ("UPSTREAM_QQQQQQQQQQQQ=x", ["1: UPSTREAM_QQQQQQQQQQQQ is not known"]),
-        ("UPSTREAM_BASE_URL", [f"1: UPSTREAM_BASE_URL has no value: {_IGNORED}"]),
-        ("a: b\nPORT=1\n{", [f"1: {_IGNORED}", f"3: {_IGNORED}"]),
-        ("sk-canary0123456789\nA='canary", [f"1: {_IGNORED}", f"2: {_IGNORED}"]),
-        ("upstream_base_url=x\nPORT=1\nHTTPS_PROXY=x\nSSL_CERT_FILE=x\nno_proxy=x", []),
-        ("DB_HOST=1\nHOSTS=1\nLOG_LEVEL=1\nOPENAI_API_KEY=x\nOTEL_SERVICE_NAME=x\nPATH=/", []),
-        ("UPSTREAM_KEY_A=x\nUPSTREAM_API_KEY=${UPSTREAM_KEY_A}", []),
-        ("UPSTREAM_FROM_FILE=x", []),
-        ("\ufeffPORT=1\r\n", []),
-        ("sk-ant-canary=1\nU" + "PSTREAM_" * 20 + "=1", []),
+        ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
+        (
+            "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
+            "A17: the value is too long",
+        ),
+        (
+            "A=xxxxxxxxxx\n" + "A=${A}${A}\n" * 60,
+            "A: the value is too long",
+        ),
+        (
+            "A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}",
+            "C: the value is too long, expected at most 1048576",
+        ),
     ],
+    ids=["file", "values of values", "the same name", "defaults"],
 )
-def test_notices(text: str, told: list[str]) -> None:
-    found = [str(each) for each in notices(Path(".env"), text, "key: ${UPSTREAM_FROM_FILE}")]
-    assert found == [f".env line {each}" for each in told]
-    assert "canary" not in "".join(found)
+def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
+    env_file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
+        load_settings(env_file)
 
 
-def test_a_file_of_something_else_is_reported_shortly() -> None:
-    found = notices(Path("x.env"), "- a b\n" * 80)
-    assert [str(found[9]), str(found[10])] == [
-        f"x.env line 10: {_IGNORED}",
-        "x.env: 70 more lines like these",
-    ]
-    assert len(found) == 11
-
-
-@pytest.mark.parametrize("line", ["ABCDEFGH_{}=1\n", "UPSTREAM_{}=1\n", "a b {}\n"])
-def test_a_hostile_file_costs_no_more_than_its_length(line: str) -> None:
-    def prepare(size: int) -> Callable[[], object]:
-        text = "".join(line.format(number) for number in range(size))
-        return lambda: notices(Path(".env"), text)
-
-    assert_linear_cpu(prepare, 4000)
-
-
-def test_the_names_of_our_own_files_are_known() -> None:
-    """Those of .env.example, also in comments, and those that docker-compose.yml reads."""
-    example = re.findall(
-        r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE
+def test_variables_within_an_env_file(env_file: Path) -> None:
+    env_file.write_text(
+        "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
     )
-    compose = re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "docker-compose.yml").read_text())
-    assert len(example) > 40
-    assert set(example) <= set(known_names())
-    assert notices(Path(".env"), "".join(f"{name}=1\n" for name in [*example, *compose])) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "environment", "found"),
-    [
-        ("LOG_FORMAT=json", {}, "json"),
-        ("log_format='json' # c", {}, "json"),
-        ("LOG_FORMAT=json", {"LOG_FORMAT": "console"}, "console"),
-        ("LOG_FORMAT=json", {"LOG_FORMAT": ""}, "json"),
-        ("", {}, ""),
-    ],
-)
-def test_a_variable(text: str, environment: dict[str, str], found: str) -> None:
-    assert variable(text, "LOG_FORMAT", environment) == found
+    assert str(load_settings(env_file).upstream_base_url) == "https://up.example/v1"

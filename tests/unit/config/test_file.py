@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from anthropic_proxy.config.file import ConfigFile, parse
+from anthropic_proxy.config.file import ConfigFile, parse_config
 from anthropic_proxy.config.file_models import TargetEntry
 from anthropic_proxy.errors import ConfigError
 from tests.support.paths import ROOT
@@ -42,12 +42,12 @@ def read(path: PurePath) -> str:
 
 
 def parsed(text: str, name: str = "/etc/x.yaml") -> ConfigFile:
-    return parse(dedent(text), name, ENVIRONMENT, read)
+    return parse_config(dedent(text), name, ENVIRONMENT, read)
 
 
 def problem(text: str, name: str = "x.yaml") -> str:
     with pytest.raises(ConfigError) as raised:
-        parse(dedent(text), name, ENVIRONMENT, read)
+        parse_config(dedent(text), name, ENVIRONMENT, read)
     return str(raised.value)
 
 
@@ -60,14 +60,14 @@ def test_the_documented_example() -> None:
     file = parsed(EXAMPLES["yaml"])
     upstreams = file.upstreams
     assert list(upstreams) == ["openai", "azure", "router", "local", "claude"]
-    assert [each.keys for each in upstreams.values()] == [
+    assert [each.all_keys for each in upstreams.values()] == [
         ("sk-1",),
         ("azure-key",),
         ("r1", "r2"),
         (),
         (),
     ]
-    assert [each.key_passthrough for each in upstreams.values()] == [
+    assert [each.passthrough for each in upstreams.values()] == [
         False,
         False,
         False,
@@ -82,7 +82,7 @@ def test_the_documented_example() -> None:
     }
     assert upstreams["azure"].query == {"api-version": "2024-10-21"}
     assert upstreams["router"].extra_body == {"provider": {"order": ["deepinfra"]}}
-    assert upstreams["local"].facts == {"max_tokens_field": "max_tokens"}
+    assert upstreams["local"].provider_settings == {"max_tokens_field": "max_tokens"}
     first, second, third = file.routes
     assert first.targets == (
         (
@@ -129,7 +129,7 @@ def test_nothing_secret_is_in_the_representation() -> None:
 )
 def test_keys(source: str, keys: list[str]) -> None:
     file = parsed(f"upstreams: {{a: {{url: http://a, {source}}}}}")
-    assert list(file.upstreams["a"].keys) == keys
+    assert list(file.upstreams["a"].all_keys) == keys
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,32 @@ def test_values_of_variables_are_read_as_what_is_expected() -> None:
 
 
 def test_names_of_upstreams_are_found_whatever_their_capitals() -> None:
-    file = parsed("upstreams: {Big.One: {url: http://a, dialect: OpenAI}}\naliases: {x: big.one/m}")
-    assert (file.aliases["x"].upstream, file.upstreams["Big.One"].dialect) == ("Big.One", "openai")
+    file = parsed(
+        "upstreams: {Big.One: {url: http://a, provider: OpenAI}}\naliases: {x: big.one/m}"
+    )
+    assert (file.aliases["x"].upstream, file.upstreams["Big.One"].provider) == ("Big.One", "openai")
+
+
+@pytest.mark.parametrize(
+    ("settings", "former_names"),
+    [
+        ("provider: vllm, provider_settings: {prefill: refused}", ()),
+        ("dialect: vllm, provider_settings: {prefill: refused}", ("dialect",)),
+        ("dialect: VLLM, facts: {prefill: refused}", ("dialect", "facts")),
+        ("dialect: vllm, provider: vllm, facts: {prefill: refused}", ("dialect", "facts")),
+    ],
+)
+def test_former_names(settings: str, former_names: tuple[str, ...]) -> None:
+    file = parsed(f"upstreams: {{a: {{url: 'http://a', {settings}}}}}")
+    upstream = file.upstreams["a"]
+    assert (upstream.provider, upstream.provider_settings) == ("vllm", {"prefill": "refused"})
+    assert file.former_names == former_names
 
 
 HEAD = "upstreams:\n  openai: {url: http://a}\n  local: {url: http://b}\n"
 KNOWN_UPSTREAM = (
-    "(known: url, key, keys, key_file, keys_file, passthrough, api, dialect, facts, headers, query, extra_body, timeouts, "
-    "limits, retries)"
+    "(known: url, key, keys, key_file, keys_file, passthrough, api, provider, provider_settings, headers, query, "
+    "extra_body, timeouts, limits, retries)"
 )
 PROBLEMS: dict[str, tuple[str, str]] = {
     "nothing": ("", "x.yaml:1: the file should hold a mapping with `upstreams`"),
@@ -282,15 +300,35 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "upstreams: {a: {url: http://a, api: response}}",
         "x.yaml:1:32: upstreams.a.api: 'response' should be 'chat_completions', 'responses' or 'messages'",
     ),
-    "dialect": (
-        "upstreams: {a: {url: http://a, dialect: openroute}}",
-        "x.yaml:1:32: upstreams.a.dialect: 'openroute' is no dialect; did you mean openrouter? (known: ",
+    "provider": (
+        "upstreams: {a: {url: http://a, provider: openroute}}",
+        "x.yaml:1:32: upstreams.a.provider: 'openroute' must name a provider; did you mean openrouter? (known: ",
     ),
-    "fact": (
+    "provider by its former name": (
+        "upstreams: {a: {url: http://a, dialect: openroute}}",
+        "x.yaml:1:32: upstreams.a.dialect: 'openroute' must name a provider; did you mean openrouter? (known: ",
+    ),
+    "key as a provider": (
+        "upstreams: {a: {url: http://a, provider: sk-secret}}",
+        "x.yaml:1:32: upstreams.a.provider: the given value must name a provider (known: ",
+    ),
+    "both names of the provider": (
+        "upstreams: {a: {url: http://a, provider: vllm, dialect: openai}}",
+        "x.yaml:1:48: upstreams.a.dialect: is the former name of provider, which has another value",
+    ),
+    "provider setting": (
+        "upstreams: {a: {url: http://a, provider_settings: {max_token_field: x}}}",
+        "x.yaml:1:52: upstreams.a.provider_settings.max_token_field: is not known; did you mean max_tokens_field? (known: ",
+    ),
+    "provider setting by its former name": (
         "upstreams: {a: {url: http://a, facts: {max_token_field: x}}}",
         "x.yaml:1:40: upstreams.a.facts.max_token_field: is not known; did you mean max_tokens_field? (known: ",
     ),
-    "value of a fact": (
+    "provider settings that are no mapping": (
+        "upstreams: {a: {url: http://a, facts: [x]}}",
+        "x.yaml:1:32: upstreams.a.facts: a list should be a mapping",
+    ),
+    "value of a provider setting": (
         "upstreams: {a: {url: http://a, facts: {max_tokens_field: x}}}",
         (
             "x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be 'max_completion_tokens' or 'max_tokens'"

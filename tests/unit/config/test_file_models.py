@@ -1,22 +1,14 @@
 """The entries of a configuration file agree with the records that they become, and with the documentation."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from anthropic_proxy.config.file_models import (
-    FactsEntry,
-    FileEntry,
-    LimitsEntry,
-    RouteEntry,
-    TargetEntry,
-    Tier,
-    TimeoutsEntry,
-    UpstreamEntry,
-)
+from anthropic_proxy.config.file_models import FileEntry, RouteEntry, TargetEntry, Tier
+from anthropic_proxy.config.upstream_config import ProviderSettings, UpstreamConfig
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.routing.router import TIERS
 from anthropic_proxy.routing.upstream import Limits, Timeouts
@@ -26,9 +18,9 @@ DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "The whole file": FileEntry,
-    "upstreams": UpstreamEntry,
-    "timeouts": TimeoutsEntry,
-    "limits": LimitsEntry,
+    "upstreams": UpstreamConfig,
+    "timeouts": Timeouts,
+    "limits": Limits,
     "routes": RouteEntry,
     "targets": TargetEntry,
 }
@@ -56,17 +48,10 @@ def test_every_field_is_documented(section: str) -> None:
     ]
 
 
-def test_each_fact_of_a_dialect_may_be_given() -> None:
-    assert set(FactsEntry.model_fields) == {each.name for each in fields(Dialect)} - {
-        "name",
-        "hosts",
-    }
+def test_provider_settings_are_those_of_the_profiles() -> None:
+    names = {each.name for each in fields(Dialect)} - {"name", "hosts"}
+    assert set(ProviderSettings.model_fields) == names
 
 
 def test_tiers_are_those_of_the_routing() -> None:
     assert get_args(Tier) == TIERS
-
-
-def test_defaults_are_those_of_the_records() -> None:
-    assert TimeoutsEntry().model_dump() == asdict(Timeouts())
-    assert LimitsEntry().model_dump() == asdict(Limits())

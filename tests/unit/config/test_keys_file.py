@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, hashed
-from anthropic_proxy.config.key_settings import KeySettings
-from anthropic_proxy.config.keys_file import change, configured_keys, parse_file, written
-from anthropic_proxy.config.settings import load
-from anthropic_proxy.config.upstreams import text_of
+from anthropic_proxy.config.keys_file import (
+    change_keys_file,
+    format_keys_file,
+    load_client_keys,
+    parse_keys_file,
+)
+from anthropic_proxy.config.settings import KeySettings, load_settings
+from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
 _HASH = hashed("k")
@@ -33,14 +37,14 @@ def _settings(**given: Any) -> KeySettings:
 
 
 def test_what_is_written_is_read() -> None:
-    text = written(_KEYS).decode()
+    text = format_keys_file(_KEYS).decode()
     assert (
-        parse_file(text, "keys.json")
-        == parse_file(text, "keys.yaml")
-        == parse_file(_YAML, "keys.yml")
+        parse_keys_file(text, "keys.json")
+        == parse_keys_file(text, "keys.yaml")
+        == parse_keys_file(_YAML, "keys.yml")
         == _KEYS
     )
-    assert parse_file(written(()).decode(), "keys.json") == ()
+    assert parse_keys_file(format_keys_file(()).decode(), "keys.json") == ()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_what_is_written_is_read() -> None:
 )
 def test_what_is_no_file_of_keys(text: str, name: str, told: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        parse_file(text, name)
+        parse_keys_file(text, name)
     assert str(raised.value).startswith(f"PROXY_API_KEYS_FILE: {name}")
     assert told in str(raised.value)
     assert "canary" not in str(raised.value)
@@ -85,9 +89,9 @@ def test_what_is_no_file_of_keys(text: str, name: str, told: str) -> None:
 
 def test_both_sources(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    path.write_bytes(written(_KEYS))
-    assert configured_keys(_settings(), text_of) is None
-    keys = configured_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), text_of)
+    path.write_bytes(format_keys_file(_KEYS))
+    assert load_client_keys(_settings(), read_text) is None
+    keys = load_client_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), read_text)
     assert keys is not None
     assert [keys.allowed(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"] == [
         "bob",
@@ -95,30 +99,30 @@ def test_both_sources(tmp_path: Path) -> None:
         "ci",
     ]
     with pytest.raises(ConfigError, match="the name 'alice' is given twice"):
-        configured_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), text_of)
+        load_client_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), read_text)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"
     ):
-        configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), text_of)
+        load_client_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), read_text)
     with pytest.raises(ConfigError, match="can't be read"):
-        configured_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), text_of)
+        load_client_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), read_text)
 
 
 def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "below" / "keys.json"
 
     def add(number: int) -> None:
-        change(path, lambda known: (*known, ClientKey(f"k{number}", hashed(str(number)))))
+        change_keys_file(path, lambda known: (*known, ClientKey(f"k{number}", hashed(str(number)))))
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {key.name for key in parse_file(path.read_text(), path.name)} == {
+    assert {key.name for key in parse_keys_file(path.read_text(), path.name)} == {
         f"k{number}" for number in range(8)
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -127,24 +131,26 @@ def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    path.write_bytes(written(_KEYS))
+    path.write_bytes(format_keys_file(_KEYS))
     with pytest.raises(ValueError, match="given twice"):
-        change(path, lambda known: (*known, ClientKey("alice", hashed("x"))))
-    assert path.read_bytes() == written(_KEYS)
+        change_keys_file(path, lambda known: (*known, ClientKey("alice", hashed("x"))))
+    assert path.read_bytes() == format_keys_file(_KEYS)
     with pytest.raises(ConfigError, match=r"change \.json files alone"):
-        change(tmp_path / "keys.yaml", lambda known: known)
+        change_keys_file(tmp_path / "keys.yaml", lambda known: known)
 
 
 def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    path.write_bytes(written([ClientKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))]))
+    path.write_bytes(
+        format_keys_file([ClientKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))])
+    )
     settings = {
         "PROXY_API_KEYS": "b=b",
         "PROXY_API_KEYS_FILE": path,
         "RATE_LIMIT_STORAGE_URL": "sqlite:///a.db",
     }
-    keys = configured_keys(
-        _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), text_of
+    keys = load_client_keys(
+        _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), read_text
     )
     assert keys is not None
     found = {name: key.limits for name in "ab" if (key := keys.named(name))}
@@ -160,7 +166,7 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
 )
 def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        configured_keys(_settings(**settings), text_of)
+        load_client_keys(_settings(**settings), read_text)
 
 
 @pytest.mark.parametrize(
@@ -177,4 +183,4 @@ def test_settings_of_limits(
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost:1")
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=told):
-        load(None)
+        load_settings(None)

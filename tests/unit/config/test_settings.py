@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from anthropic_proxy.config import settings as config
 from anthropic_proxy.config.download_policy import DownloadPolicy
-from anthropic_proxy.config.settings import Settings, find_env_file, load
+from anthropic_proxy.config.settings import Settings, load_settings
+from anthropic_proxy.config.upstream_config import UpstreamConfig
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import api_address
+from anthropic_proxy.providers.profiles import NAMES
+from anthropic_proxy.routing.upstream import Limits, Timeouts
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"
@@ -32,7 +34,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
     with pytest.raises(ConfigError) as raised:
-        load(None)
+        load_settings(None)
     return str(raised.value)
 
 
@@ -44,7 +46,7 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
     """What else there is has its default, which tests/docs/test_pages.py compares with README."""
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    assert load(None).model_dump() == defaults | {"upstream_base_url": _URL}
+    assert load_settings(None).model_dump() == defaults | {"upstream_base_url": _URL}
 
 
 @pytest.mark.parametrize(
@@ -75,18 +77,6 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
             "model_map",
             {"haiku": "small", "claude-*": "big"},
         ),
-        ("UPSTREAM_API", "responses", "upstream_api", "responses"),
-        ("UPSTREAM_DIALECT", "OpenAI", "upstream_dialect", "openai"),
-        ("UPSTREAM_FACTS", "prefill=refused", "upstream_facts", {"prefill": "refused"}),
-        (
-            "UPSTREAM_HEADERS",
-            "X-Team=blue;X-Cost = 1",
-            "upstream_headers",
-            {"X-Team": "blue", "X-Cost": "1"},
-        ),
-        ("UPSTREAM_HEADERS", '{"X-A": "b;c=d"}', "upstream_headers", {"X-A": "b;c=d"}),
-        ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', "upstream_extra_body", {"a": {"b": [1]}}),
-        ("UPSTREAM_IDLE_TIMEOUT", "1.5", "upstream_idle_timeout", 1.5),
         ("CONFIG_FILE", "upstreams.yaml", "config_file", Path("upstreams.yaml")),
         ("DOWNLOADS", "off", "download_policy", DownloadPolicy("off")),
         (
@@ -126,7 +116,93 @@ def test_variables(
     env_file.write_text(
         "".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else ""
     )
-    assert getattr(load(env_file), field) == value
+    assert getattr(load_settings(env_file), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "changed"),
+    [
+        ("UPSTREAM_API_KEY_PASSTHROUGH", "1", {"passthrough": True}),
+        ("UPSTREAM_API", "responses", {"api": "responses"}),
+        ("UPSTREAM_PROVIDER", "OpenAI", {"provider": "openai"}),
+        ("UPSTREAM_DIALECT", "OpenAI", {"provider": "openai"}),
+        (
+            "UPSTREAM_PROVIDER_SETTINGS",
+            "prefill=refused;sampling_top_k=no",
+            {"provider_settings": {"prefill": "refused", "sampling_top_k": False}},
+        ),
+        ("UPSTREAM_FACTS", "prefill=refused", {"provider_settings": {"prefill": "refused"}}),
+        ("UPSTREAM_FACTS", " ; ", {}),
+        (
+            "UPSTREAM_HEADERS",
+            "X-Team=blue;X-Cost = 1",
+            {"headers": {"X-Team": "blue", "X-Cost": "1"}},
+        ),
+        ("UPSTREAM_HEADERS", '{"X-A": "b;c=d"}', {"headers": {"X-A": "b;c=d"}}),
+        ("UPSTREAM_EXTRA_BODY", '{"a": {"b": [1]}}', {"extra_body": {"a": {"b": [1]}}}),
+        ("UPSTREAM_CONNECT_TIMEOUT", "1", {"timeouts": Timeouts(connect=1)}),
+        ("UPSTREAM_FIRST_BYTE_TIMEOUT", "2", {"timeouts": Timeouts(first_byte=2)}),
+        ("UPSTREAM_IDLE_TIMEOUT", "1.5", {"timeouts": Timeouts(idle=1.5)}),
+        ("UPSTREAM_TOTAL_TIMEOUT", "9", {"timeouts": Timeouts(total=9)}),
+        ("UPSTREAM_CONCURRENCY", "1", {"limits": Limits(concurrency=1)}),
+        ("UPSTREAM_QUEUE", "0", {"limits": Limits(queue=0)}),
+        ("UPSTREAM_QUEUE_TIMEOUT", "0", {"limits": Limits(queue_seconds=0)}),
+        ("UPSTREAM_RETRIES", "10", {"retries": 10}),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_variables_of_an_upstream(
+    monkeypatch: pytest.MonkeyPatch,
+    env_file: Path,
+    source: str,
+    variable: str,
+    text: str,
+    changed: dict[str, Any],
+) -> None:
+    """What is not set has the default of the configuration file's schema."""
+    variables = {"UPSTREAM_BASE_URL": _URL, variable: text}
+    if source == "environment":
+        _set(monkeypatch, variables)
+    lines = "".join(f"{name}='{value}'\n" for name, value in variables.items())
+    env_file.write_text(lines if source == "file" else "")
+    (upstream,) = load_settings(env_file).upstreams
+    defaults = {name: field.default for name, field in UpstreamConfig.model_fields.items()}
+    values = {name: getattr(upstream, name) for name in defaults}
+    assert values == defaults | {"url": _URL} | changed
+
+
+def test_several_upstreams_differ_in_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ["https://a.example", "https://b.example"]
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": ";".join(urls), "UPSTREAM_RETRIES": "3"})
+    first, second = load_settings(None).upstreams
+    assert [first.url, second.url] == urls
+    assert second.model_copy(update={"url": first.url}) == first
+
+
+@pytest.mark.parametrize(
+    ("former", "name", "text"),
+    [
+        ("UPSTREAM_DIALECT", "UPSTREAM_PROVIDER", "vllm"),
+        ("UPSTREAM_FACTS", "UPSTREAM_PROVIDER_SETTINGS", "prefill=refused"),
+    ],
+)
+def test_former_names(
+    monkeypatch: pytest.MonkeyPatch, env_file: Path, former: str, name: str, text: str
+) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
+    monkeypatch.setenv(name, text)
+    assert load_settings(None).deprecations == ()
+    monkeypatch.setenv(former, text)
+    assert list(map(str, load_settings(None).deprecations)) == [
+        f"{former} is deprecated: use {name}"
+    ]
+    monkeypatch.delenv(former)
+    env_file.write_text(f"{former}=canary=x")
+    with pytest.raises(ConfigError) as raised:
+        load_settings(env_file)
+    assert str(raised.value) == (
+        f"{former} and {name} have different values: {former} is the former name, use {name} alone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +219,7 @@ def test_variables(
 )
 def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
-    settings = load(None)
+    settings = load_settings(None)
     assert _key(settings) == key
     assert "sk-" not in f"{settings!r} {settings} {settings.model_dump()}"
 
@@ -156,7 +232,7 @@ def test_an_empty_variable_counts_as_not_set(
         {"UPSTREAM_BASE_URL": _URL, "HOST": "", "PORT": "", "DEBUG": "", "COMPLETION_MODEL": ""},
     )
     env_file.write_text("PORT=8080\nREASONING_MODEL=\n")
-    settings = load(env_file)
+    settings = load_settings(env_file)
     assert (settings.host, settings.port, settings.debug) == (None, 8080, False)
     assert (settings.completion_model, settings.reasoning_model) == (None, None)
 
@@ -203,7 +279,7 @@ def test_who_wins(
 ) -> None:
     env_file.write_text(f"UPSTREAM_BASE_URL={_URL}\n{file}\n")
     _set(monkeypatch, environment)
-    assert load(env_file, flags).host == host
+    assert load_settings(env_file, flags).host == host
 
 
 def test_what_else_stands_in_a_file(env_file: Path) -> None:
@@ -215,65 +291,14 @@ def test_what_else_stands_in_a_file(env_file: Path) -> None:
         "OF_OTHERS=x",
     )
     env_file.write_text("\n".join(lines), encoding="utf-8")
-    settings = load(env_file)
+    settings = load_settings(env_file)
     assert (settings.upstream_base_url, _key(settings)) == (_URL, "sk-a b#c")
 
 
 def test_a_file_that_is_no_text(env_file: Path) -> None:
     env_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
-        load(env_file)
-
-
-@pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
-    """The places that are looked at, all below `tmp_path`: nothing is there yet."""
-    for name in ("work", "home", "etc"):
-        (tmp_path / name).mkdir()
-    assert config.ENV_FILES[2] == Path("/etc/anthropic-proxy/.env")
-    monkeypatch.setattr(config, "ENV_FILES", (*config.ENV_FILES[:2], tmp_path / "etc/.env"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "work")
-    return {
-        "work": Path(".env"),
-        "home": tmp_path / "home/.anthropic-proxy.env",
-        "etc": tmp_path / "etc/.env",
-    }
-
-
-@pytest.mark.parametrize(
-    ("existing", "found"),
-    [
-        (["work", "home", "etc"], "work"),
-        (["home", "etc"], "home"),
-        (["etc"], "etc"),
-        ([], None),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
-)
-def test_the_first_file_that_is_there(
-    places: dict[str, Path], existing: list[str], found: str | None
-) -> None:
-    for place in existing:
-        places[place].touch()
-    assert find_env_file(None) == (places[found] if found else None)
-
-
-def test_only_one_file_is_read(places: dict[str, Path]) -> None:
-    places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
-    places["home"].write_text("PORT=8080\n")
-    assert load(find_env_file(None)).port == 3000
-
-
-def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
-    places["work"].touch()
-    assert find_env_file(env_file) == env_file
-
-
-def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
-    places["work"].mkdir()
-    places["etc"].touch()
-    assert find_env_file(None) == places["etc"]
+        load_settings(env_file)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +307,7 @@ def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
 def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(ConfigError) as raised:
-        load(None)
+        load_settings(None)
     first, *examples = str(raised.value).splitlines()
     assert first.startswith("UPSTREAM_BASE_URL is required")
     urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
@@ -320,6 +345,49 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
             "true or false: Input should be a valid boolean, unable to interpret input",
         ),
         (
+            "UPSTREAM_RETRIES",
+            "11",
+            "a number from 0 to 10: Input should be less than or equal to 10",
+        ),
+        (
+            "UPSTREAM_CONCURRENCY",
+            "0",
+            "a number from 1 on: Input should be greater than or equal to 1",
+        ),
+        (
+            "UPSTREAM_TOTAL_TIMEOUT",
+            "0",
+            "a number of seconds above 0: Input should be greater than 0",
+        ),
+        (
+            "UPSTREAM_QUEUE_TIMEOUT",
+            "-1",
+            "a number of seconds from 0 on: Input should be greater than or equal to 0",
+        ),
+        (
+            "UPSTREAM_IDLE_TIMEOUT",
+            "inf",
+            "a number of seconds above 0: Input should be a finite number",
+        ),
+        (
+            "UPSTREAM_API",
+            "response",
+            "chat_completions, responses or messages: Input should be 'chat_completions', 'responses' or 'messages'",
+        ),
+        (
+            "UPSTREAM_PROVIDER",
+            "openroute",
+            f"the name of a provider: must name a provider; did you mean openrouter? (known: {', '.join(NAMES)})",
+        ),
+        (
+            "UPSTREAM_PROVIDER_SETTINGS",
+            "prefill=x",
+            (
+                "a list of name=value of the provider's settings, separated by ; or new lines: prefill: Input should be "
+                "'continued', 'refused', 'continue_final_message', 'prefix' or 'partial'"
+            ),
+        ),
+        (
             "UPSTREAM_BASE_URL",
             "localhost:1",
             "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
@@ -344,9 +412,19 @@ def test_a_bad_value_is_named(
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = _problem(
-        monkeypatch, UPSTREAM_BASE_URL="x", PORT="y", DEBUG="z", UPSTREAM_API_KEY="sk-canary"
+        monkeypatch,
+        UPSTREAM_BASE_URL="x",
+        PORT="y",
+        DEBUG="z",
+        UPSTREAM_API_KEY="sk-canary",
+        UPSTREAM_QUEUE="q",
     ).splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["UPSTREAM_BASE_URL", "PORT", "DEBUG"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "UPSTREAM_BASE_URL",
+        "UPSTREAM_QUEUE",
+        "PORT",
+        "DEBUG",
+    ]
     assert "sk-canary" not in "".join(lines)
 
 
@@ -389,7 +467,7 @@ def test_a_key_is_stripped(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
-    assert load(None).upstream_keys == sent
+    assert load_settings(None).upstreams[0].keys == sent
 
 
 @pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
@@ -397,7 +475,7 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
     with pytest.raises(ConfigError) as caught:
-        load(None)
+        load_settings(None)
     assert "UPSTREAM_API_KEY: the given value is not the key" in str(caught.value)
     assert given not in str(caught.value)
 
@@ -425,7 +503,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", url)
     with pytest.raises(ConfigError) as caught:
-        load(None)
+        load_settings(None)
     assert hidden not in str(caught.value)
 
 
@@ -439,7 +517,10 @@ def test_what_is_no_host(url: str) -> None:
 
 def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": "\nclaude-b=b\r\nclaude-a=a\n"})
-    assert list((load(None).model_aliases or {}).items()) == [("claude-b", "b"), ("claude-a", "a")]
+    assert list((load_settings(None).model_aliases or {}).items()) == [
+        ("claude-b", "b"),
+        ("claude-a", "a"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -456,7 +537,7 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
     expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
-        load(None)
+        load_settings(None)
 
 
 @pytest.mark.parametrize(
@@ -498,34 +579,6 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
-        (
-            "A0=xxxxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
-            "A17: the value is too long",
-        ),
-        (
-            "A=${B:-" + "x" * 300_000 + "}\nC=${A}${A}${A}${A}",
-            "C: the value is too long, expected at most 1048576",
-        ),
-    ],
-    ids=["file", "values of values", "defaults"],
-)
-def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
-    env_file.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
-        load(env_file)
-
-
-def test_variables_within_an_env_file(env_file: Path) -> None:
-    env_file.write_text(
-        "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
-    )
-    assert str(load(env_file).upstream_base_url) == "https://up.example/v1"
-
-
 @pytest.mark.parametrize("host", [None, "127.0.0.1", "192.0.2.1", "0.0.0.0", "::"])  # noqa: S104 - given explicitly
 @pytest.mark.parametrize(
     ("variables", "is_protected"),
@@ -549,4 +602,6 @@ def test_who_may_reach_the_server(
     """Without HOST other machines reach it only where clients show a key or a certificate."""
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))
     open_to_all = "0.0.0.0"  # noqa: S104 - with keys or certificates
-    assert load(None).listen_host == (host or (open_to_all if is_protected else "127.0.0.1"))
+    assert load_settings(None).listen_host == (
+        host or (open_to_all if is_protected else "127.0.0.1")
+    )

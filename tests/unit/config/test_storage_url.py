@@ -26,7 +26,7 @@ from tests.support.running_command import Command
     ],
 )
 def test_what_can_be_used(url: str) -> None:
-    storage_url.check(url)
+    storage_url.check_storage_url(url)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_can_be_used(url: str) -> None:
 )
 def test_what_can_not(url: str, told: str) -> None:
     with pytest.raises(ValueError, match=told) as refused:
-        storage_url.check(url)
+        storage_url.check_storage_url(url)
     assert "canary" not in str(refused.value).casefold()
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.config.settings import load
-from anthropic_proxy.config.upstreams import load_routing, text_of
+from anthropic_proxy.config.settings import load_settings
+from anthropic_proxy.config.upstream_settings import Deprecation
+from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.profiles import named
 from anthropic_proxy.routing.router import Routing
@@ -22,8 +23,8 @@ upstreams:
   local:
     url: http://localhost:8080/v1?a=b
     key_file: key
-    dialect: openai
-    facts: {max_tokens_field: max_tokens}
+    provider: openai
+    provider_settings: {max_tokens_field: max_tokens}
     headers: {X-Team: blue}
     query: {c: d}
     extra_body: {seed: 1}
@@ -52,7 +53,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     (tmp_path / ".env").write_text(
         f"CONFIG_FILE={tmp_path / 'file.yaml'}\nOPENAI_KEY=sk-1\nCOMPLETION_MODEL=rest\n"
     )
-    return load_routing(load(tmp_path / ".env"))
+    return load_routing(load_settings(tmp_path / ".env"))
 
 
 def test_endpoints(known: Routing) -> None:
@@ -138,27 +139,27 @@ def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
         (tmp_path / "file.yaml").write_bytes(text)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     with pytest.raises(ConfigError, match=message):
-        load_routing(load(tmp_path / ".env"))
+        load_routing(load_settings(tmp_path / ".env"))
 
 
 def test_both_ways_are_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CONFIG_FILE=a.yaml\nUPSTREAM_BASE_URL=http://localhost\n")
     with pytest.raises(ConfigError, match="exclude each other"):
-        load(tmp_path / ".env")
+        load_settings(tmp_path / ".env")
 
 
 def test_what_was_found_out_by_asking(tmp_path: Path) -> None:
     """It counts where nothing else tells the dialect, and the facts hold for it, too."""
     file = """
 upstreams:
-  a: {url: "http://localhost:1", facts: {sampling_top_k: false}}
-  b: {url: "http://localhost:2", dialect: llamacpp}
+  a: {url: "http://localhost:1", provider_settings: {sampling_top_k: false}}
+  b: {url: "http://localhost:2", provider: llamacpp}
   c: {url: "http://localhost:3"}
   d: {url: "https://api.groq.com"}
 """
     (tmp_path / "file.yaml").write_text(file)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
-    settings = load(tmp_path / ".env")
+    settings = load_settings(tmp_path / ".env")
     assert [each.is_guessed for each in load_routing(settings).endpoints] == [
         True,
         False,
@@ -169,6 +170,25 @@ upstreams:
     dialects = [each.dialect for each in load_routing(settings, found).endpoints]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
     assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
+
+
+def test_former_names_are_deprecated(tmp_path: Path) -> None:
+    """Each is reported once, whatever the number of upstreams."""
+    file = tmp_path / "file.yaml"
+    file.write_text(
+        "upstreams:\n"
+        "  a: {url: 'http://localhost:1', dialect: vllm}\n"
+        "  b: {url: 'http://localhost:2', dialect: vllm, facts: {prefill: refused}}\n"
+    )
+    (tmp_path / ".env").write_text(f"CONFIG_FILE={file}\nUPSTREAM_DIALECT=vllm\n")
+    deprecations: list[Deprecation] = []
+    routing = load_routing(load_settings(tmp_path / ".env"), warn=deprecations.append)
+    assert [each.dialect.name for each in routing.endpoints] == ["vllm", "vllm"]
+    assert list(map(str, deprecations)) == [
+        "UPSTREAM_DIALECT is deprecated: use UPSTREAM_PROVIDER",
+        f"{file}: dialect is deprecated: use provider",
+        f"{file}: facts is deprecated: use provider_settings",
+    ]
 
 
 @pytest.mark.parametrize("in_file", [True, False])
@@ -190,9 +210,9 @@ def test_keys_of_clients_are_not_passed_on(
         ConfigError,
         match="PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH",
     ):
-        load_routing(load(None))
+        load_routing(load_settings(None))
 
 
 def test_a_file_without_end() -> None:
     with pytest.raises(OSError, match="it is too large, expected at most 16777216 bytes"):
-        text_of(Path("/dev/zero"))
+        read_text(Path("/dev/zero"))

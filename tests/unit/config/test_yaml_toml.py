@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.config import yaml_toml
-from anthropic_proxy.config.yaml_toml import MAX_CHARACTERS, Place, parse_text
+from anthropic_proxy.config.yaml_toml import MAX_CHARACTERS, Position, parse_text
 from anthropic_proxy.errors import ConfigError
 from tests.support.scaling import assert_linear_cpu
 
 
 def places(text: str, name: str) -> dict[str, str]:
     """Places as `line:column` by dotted path."""
-    found = parse_text(text, name).places.items()
+    found = parse_text(text, name).positions.items()
     return {".".join(map(str, path)): ":".join(map(str, place)) for path, place in found if path}
 
 
@@ -126,7 +126,7 @@ def test_toml_places() -> None:
 
 def test_toml_line_ends_make_no_difference() -> None:
     unix, windows = (parse_text(text, "file.toml") for text in (TOML, TOML.replace("\n", "\r\n")))
-    assert unix.places == windows.places
+    assert unix.positions == windows.positions
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,13 @@ def test_a_number_that_is_too_long() -> None:
 
 def test_an_empty_file_is_nothing() -> None:
     assert parse_text("", "x.yaml").value is None
-    assert parse_text("# only this", "x.toml") == ({}, {(): Place(1)})
+    assert parse_text("# only this", "x.toml") == ({}, {(): Position(1)})
 
 
 @given(st.text(max_size=40), st.sampled_from(["x.yaml", "x.toml"]))
 def test_any_text_is_read_or_refused(text: str, name: str) -> None:
     with suppress(ConfigError):
-        assert () in parse_text(text, name).places
+        assert () in parse_text(text, name).positions
 
 
 _LAUGHS = "a0: &a0 lol\n" + "".join(
@@ -280,7 +280,7 @@ def test_keys_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
-    assert parse_text(text, "f.toml").places[("b",)] == Place(text.count("\n") + 1)
+    assert parse_text(text, "f.toml").positions[("b",)] == Position(text.count("\n") + 1)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 from typing import get_args
 
-from anthropic_proxy.config.upstream_settings import Api
 from anthropic_proxy.providers.base_url import CHAT_COMPLETIONS
 from anthropic_proxy.providers.profiles import DIALECTS
+from anthropic_proxy.routing.upstream import Api
 from anthropic_proxy.translate.apis import APIS
 
 

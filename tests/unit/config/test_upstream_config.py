@@ -1,10 +1,8 @@
-"""What goes on after the name of something unknown. The kinds of values themselves are in test_config_file.py, as they are
-told.
-"""
+"""The end of a message about an unknown name. The values of an upstream are tested in test_settings.py and test_file.py."""
 
 import pytest
 
-from anthropic_proxy.config.file_values import suggestion
+from anthropic_proxy.config.upstream_config import suggestion
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Notices on a `.env` file that is valid all the same: lines that are no settings, and misspelt names.
+
+Other programs (Docker Compose, shells) read the same file, so a name is reported only when it looks like one of ours.
+Values, and texts that are not known to be names, may be secrets and are not shown.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+from anthropic_proxy.config.messages import variable_names
+from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
+from anthropic_proxy.config.settings import Settings
+
+# Names that begin like this are ours, however they go on.
+_PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
+# Names that docker-compose.yml reads and that resemble ours.
+_OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
+# Shorter names, as HOSTS or PORT2, are those of other programs as well.
+_SHORTEST_NAME = 6
+# difflib's measure of likeness: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
+_CLOSE = 0.85
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
+_MOST_NOTICES = 10
+# How many names of other programs are compared with ours, and how long a name of ours can be.
+_MOST_NAMES = 500
+_LONGEST_NAME = 64
+_NO_SETTING = "expected NAME=value; the line is ignored"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the operator should look at. line: counted from 1; 0 for the whole file."""
+
+    file: Path
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        place = f"{self.file} line {self.line}" if self.line else str(self.file)
+        return f"{place}: {self.problem}"
+
+
+def notices(path: Path, text: str, config_text: str = "") -> list[Notice]:
+    """Return the notices on a `.env` file, in the order of its lines, and a bounded number of them.
+
+    text: of the file. config_text: of the configuration file, which may use variables as `${NAME}`.
+    """
+    references = {*_REFERENCE.findall(text), *_REFERENCE.findall(config_text)}
+    every = list(_each_notice(path, text, {name.upper() for name in references}))
+    left_out = len(every) - _MOST_NOTICES
+    if left_out <= 0:
+        return every
+    return [*every[:_MOST_NOTICES], Notice(path, 0, f"{left_out} more lines like these")]
+
+
+def _each_notice(path: Path, text: str, references: set[str]) -> Iterator[Notice]:
+    variables = all_variables()
+    names_left = _MOST_NAMES
+    for binding in _parse(text):
+        line = _line(binding)
+        name = (binding.key or "").upper()
+        has_no_value = binding.key is not None and binding.value is None
+        if name in variables and not binding.error:
+            if has_no_value:
+                yield Notice(path, line, f"{name} has no value: {_NO_SETTING}")
+        elif binding.error or has_no_value:
+            yield Notice(path, line, _NO_SETTING)
+        elif name and name not in references and names_left:
+            names_left -= 1
+            problem = describe_unknown_name(name, variables)
+            if problem:
+                yield Notice(path, line, problem)
+
+
+def all_variables() -> tuple[str, ...]:
+    """Return the names of all variables that are read."""
+    of_settings = (variable_names(field) for field in Settings.model_fields.values())
+    return (*chain.from_iterable(of_settings), *(name.upper() for name in NETWORK_VARIABLES))
+
+
+def describe_unknown_name(name: str, variables: tuple[str, ...]) -> str:
+    """Return the problem with a name that is not among `variables`; empty where it is another program's."""
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or name in _OF_COMPOSE:
+        return ""
+    is_ours = name.startswith(_PREFIXES)
+    is_long = len(name) >= _SHORTEST_NAME
+    near = (
+        get_close_matches(name, variables, 1, 0.6 if is_ours else _CLOSE)
+        if is_ours or is_long
+        else []
+    )
+    if near:
+        return f"{name} is not known; did you mean {near[0]}?"
+    return f"{name} is not known" if is_ours else ""
+
+
+def _line(binding: Binding) -> int:
+    """Return the line of a statement, without the empty ones before it."""
+    original = binding.original
+    before = original.string[: len(original.string) - len(original.string.lstrip())]
+    return original.line + before.count("\n")
+
+
+def variable(text: str, name: str, environment: Mapping[str, str]) -> str:
+    """Return a variable of the environment or, where it has none, of a `.env` file's text; empty when neither has it."""
+    value = environment.get(name, "")
+    if value:
+        return value
+    for binding in _parse(text):
+        if binding.key is not None and binding.key.upper() == name and not binding.error:
+            value = binding.value or ""
+    return value
+
+
+def _parse(text: str) -> Iterator[Binding]:
+    return parse_stream(io.StringIO(text.removeprefix("\ufeff")))

@@ -1,0 +1,65 @@
+"""Variables that libraries for HTTP and TLS read from the environment of the process."""
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from anthropic_proxy.errors import ConfigError
+from anthropic_proxy.providers.base_url import check_login
+
+# In lower case: variables that name HTTP proxies, perhaps with logins.
+PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
+# In lower case: the HTTP proxies, and the authorities whose certificates are trusted.
+NETWORK_VARIABLES = (*sorted(PROXY_VARIABLES), "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+
+
+def export_network_variables(environment: Mapping[str, str]) -> None:
+    """Put the variables that libraries read into the environment of the process, which wins.
+
+    To be called before these libraries are imported. environment: with the variables of the `.env` file.
+    """
+    present = {name.lower() for name, value in os.environ.items() if value}
+    for name, value in environment.items():
+        if name.lower() in NETWORK_VARIABLES and name.lower() not in present:
+            os.environ[name.upper()] = value
+
+
+def check_proxies(environment: Mapping[str, str]) -> None:
+    """Check the addresses of HTTP proxies, which the HTTP client reads itself: its errors repeat a part of a password.
+
+    Raises ConfigError.
+    """
+    for name, address in environment.items():
+        if name.lower() not in PROXY_VARIABLES:
+            continue
+        try:
+            check_login(address)
+        except ValueError as error:
+            raise ConfigError(f"{name}: the given value {error}") from None
+
+
+def check_authorities(environment: Mapping[str, str]) -> None:
+    """Check SSL_CERT_FILE and SSL_CERT_DIR: OpenSSL ignores what it cannot read, and then trusts no certificate.
+
+    Raises ConfigError.
+    """
+    values = {name.upper(): value for name, value in environment.items() if value}
+    file, directories = values.get("SSL_CERT_FILE"), values.get("SSL_CERT_DIR", "")
+    if file:
+        _check_certificates(file)
+    # OpenSSL takes several directories.
+    for each in directories.split(os.pathsep):
+        if each and not Path(each).is_dir():
+            raise ConfigError(f"SSL_CERT_DIR: {each!r} is not a directory")
+
+
+def _check_certificates(file: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        raise ConfigError(f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"SSL_CERT_FILE: {file!r} can't be read: {reason}") from None

@@ -1,0 +1,208 @@
+"""The schema of one upstream: what the configuration file and the variables UPSTREAM_* may set.
+
+Each check raises ValueError with words that follow the value: "'x' must ...".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import Annotated, Any, Self, cast, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from anthropic_proxy.config.env_values import (
+    check_extra_body,
+    check_header_name,
+    check_header_value,
+)
+from anthropic_proxy.providers.base_url import api_address
+from anthropic_proxy.providers.profiles import NAMES, Dialect
+from anthropic_proxy.routing.upstream import RECORD_CONFIG, Api, Integer, Limits, Timeouts
+
+# Former names of settings in the configuration file.
+FORMER_NAMES = {"dialect": "provider", "facts": "provider_settings"}
+
+_KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")
+
+
+@dataclass(frozen=True)
+class ValidationContext:
+    """What the validators need besides the values."""
+
+    # Returns the text of a file, by its path as the configuration has it. Raises OSError and
+    # UnicodeDecodeError.
+    read: Callable[[PurePath], str]
+    # Names of all upstreams.
+    upstreams: tuple[str, ...] = ()
+    is_environment: bool = False
+
+
+def validation_context(info: ValidationInfo) -> ValidationContext:
+    """Return the context that the caller of `model_validate` has set."""
+    return cast("ValidationContext", info.context)
+
+
+def suggestion(name: str, names: tuple[str, ...]) -> str:
+    """Return the end of a message about an unknown name: the nearest one that exists, and all."""
+    near = get_close_matches(name, names, 1)
+    return (f"; did you mean {near[0]}?" if near else "") + f" (known: {', '.join(names)})"
+
+
+def _check_url(url: str, info: ValidationInfo) -> str:
+    try:
+        api_address(url)
+    except ValueError as error:
+        is_environment = validation_context(info).is_environment
+        key = "UPSTREAM_API_KEY" if is_environment else "`key`"
+        raise ValueError(str(error).replace("UPSTREAM_API_KEY", key)) from None
+    return url.strip()
+
+
+def _split_keys(value: Any) -> Any:
+    return re.split(r"[\s,;]+", value) if isinstance(value, str) else value
+
+
+def _check_key(value: str, info: ValidationInfo) -> str:
+    if validation_context(info).is_environment:
+        return check_header_value(value)
+    if not re.fullmatch(r"[!-~]*", value.strip()):
+        raise ValueError("must be printable ASCII characters without spaces")
+    return value.strip()
+
+
+def _read_file(path: Any, info: ValidationInfo) -> str:
+    if not isinstance(path, str):
+        raise ValueError("should be the path of a file")  # noqa: TRY004 - pydantic collects ValueErrors
+    try:
+        text = validation_context(info).read(PurePath(path))
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror or 'unknown reason'}") from None
+    except UnicodeDecodeError:
+        raise ValueError("can't be read: it is not UTF-8") from None
+    if not text.strip():
+        raise ValueError("holds no key")
+    return text
+
+
+def _split_lines(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise ValueError("holds no key")
+    return keys
+
+
+def _check_provider(name: str) -> str:
+    if name.lower() not in NAMES:
+        raise ValueError("must name a provider" + suggestion(name.lower(), NAMES))
+    return name.lower()
+
+
+def _check_provider_settings(value: Any) -> Any:
+    return ProviderSettings.model_validate(value).model_dump(exclude_unset=True)
+
+
+Url = Annotated[str, AfterValidator(_check_url)]
+Key = Annotated[str, AfterValidator(_check_key)]
+Keys = Annotated[tuple[Key, ...], BeforeValidator(_split_keys)]
+KeyFile = Annotated[Key, BeforeValidator(_read_file)]
+KeysFile = Annotated[tuple[Key, ...], BeforeValidator(_split_lines), BeforeValidator(_read_file)]
+HeaderName = Annotated[str, AfterValidator(check_header_name)]
+HeaderValue = Annotated[str, AfterValidator(check_header_value)]
+RequestFields = Annotated[Mapping[str, JsonValue], AfterValidator(check_extra_body)]
+ProviderName = Annotated[str, AfterValidator(_check_provider)]
+
+ProviderSettings = create_model(  # type: ignore[call-overload]
+    "ProviderSettings",
+    __config__=RECORD_CONFIG,
+    **{
+        each.name: (get_type_hints(Dialect)[each.name], None)
+        for each in fields(Dialect)
+        if each.name not in ("name", "hosts")
+    },
+)
+
+
+class UpstreamConfig(BaseModel):
+    """One upstream. Fields that may hold secrets are not in its representation."""
+
+    model_config = RECORD_CONFIG
+
+    url: Url = Field(
+        description="the base URL, as SDKs are given it, or the full address of Chat Completions",
+        repr=False,
+    )
+    key: Key | None = Field(None, description="the key that is sent to it", repr=False)
+    keys: Keys = Field(
+        (),
+        description="several keys, used in turn: a list, or a text with spaces, commas or semicolons between them",
+        repr=False,
+    )
+    key_file: KeyFile | None = Field(None, description="a file that holds the key", repr=False)
+    keys_file: KeysFile = Field(
+        (),
+        description="a file with a key on each line; lines that begin with # are ignored",
+        repr=False,
+    )
+    passthrough: bool = Field(
+        default=False,
+        description="whether the client's own key is sent, in place of one that is configured",
+    )
+    api: Api = Field(
+        "chat_completions", description="what it speaks; messages is the Anthropic API itself"
+    )
+    provider: ProviderName | None = Field(
+        None, description="which kind of server it is; detected by default"
+    )
+    provider_settings: Annotated[Mapping[str, Any], BeforeValidator(_check_provider_settings)] = (
+        Field({}, description="settings of its provider that differ here")
+    )
+    headers: Mapping[HeaderName, HeaderValue] = Field(
+        {}, description="headers that every request gets", repr=False
+    )
+    query: Mapping[str, str] = Field(
+        {}, description="parameters that every address gets", repr=False
+    )
+    extra_body: RequestFields = Field(
+        {},
+        description="fields that every request gets, in place of its own of that name",
+        repr=False,
+    )
+    timeouts: Timeouts = Field(Timeouts(), description="how long it may take")
+    limits: Limits = Field(Limits(), description="how much it is given at a time")
+    retries: Annotated[Integer, Field(ge=0, le=10)] = Field(
+        0, description="how often a request that failed for a passing reason is sent to it again"
+    )
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The keys of all sources."""
+        keys = (self.key, self.key_file, *self.keys, *self.keys_file)
+        return tuple(key for key in keys if key)
+
+    @model_validator(mode="after")
+    def _one_source_of_keys(self) -> Self:
+        sources = [name for name in _KEY_SOURCES if getattr(self, name)]
+        if len(sources) > 1:
+            raise PydanticCustomError(
+                "key_sources", "only one of {names} may be given", {"names": " and ".join(sources)}
+            )
+        return self
+
+
+# Fields whose values no message shows. Of `url` a part is shown.
+SECRET_FIELDS = frozenset(
+    name for name, field in UpstreamConfig.model_fields.items() if not field.repr
+) - {"url"}

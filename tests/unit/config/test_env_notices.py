@@ -1,0 +1,81 @@
+"""What is reported of a `.env` file: what has no effect, and nothing that may be secret or another program's."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anthropic_proxy.config.env_notices import all_variables, notices, variable
+from tests.support.paths import ROOT
+from tests.support.scaling import assert_linear_cpu
+
+_IGNORED = "expected NAME=value; the line is ignored"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("UPSTREAM_APIKEY=x", ["1: UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"]),
+        ("\n# a\n\nMODEL_MAPS=a=b", ["4: MODEL_MAPS is not known; did you mean MODEL_MAP?"]),
+        ("export PROXY_API_KEY=x", ["1: PROXY_API_KEY is not known; did you mean PROXY_API_KEYS?"]),
+        ("HTTP_PROXYS=x", ["1: HTTP_PROXYS is not known; did you mean HTTP_PROXY?"]),
+        ("UPSTREAM_QQQQQQQQQQQQ=x", ["1: UPSTREAM_QQQQQQQQQQQQ is not known"]),
+        ("UPSTREAM_BASE_URL", [f"1: UPSTREAM_BASE_URL has no value: {_IGNORED}"]),
+        ("a: b\nPORT=1\n{", [f"1: {_IGNORED}", f"3: {_IGNORED}"]),
+        ("sk-canary0123456789\nA='canary", [f"1: {_IGNORED}", f"2: {_IGNORED}"]),
+        ("upstream_base_url=x\nPORT=1\nHTTPS_PROXY=x\nSSL_CERT_FILE=x\nno_proxy=x", []),
+        ("DB_HOST=1\nHOSTS=1\nLOG_LEVEL=1\nOPENAI_API_KEY=x\nOTEL_SERVICE_NAME=x\nPATH=/", []),
+        ("UPSTREAM_KEY_A=x\nUPSTREAM_API_KEY=${UPSTREAM_KEY_A}", []),
+        ("UPSTREAM_FROM_FILE=x", []),
+        ("\ufeffPORT=1\r\n", []),
+        ("sk-ant-canary=1\nU" + "PSTREAM_" * 20 + "=1", []),
+    ],
+)
+def test_notices(text: str, told: list[str]) -> None:
+    found = [str(each) for each in notices(Path(".env"), text, "key: ${UPSTREAM_FROM_FILE}")]
+    assert found == [f".env line {each}" for each in told]
+    assert "canary" not in "".join(found)
+
+
+def test_a_file_of_something_else_is_reported_shortly() -> None:
+    found = notices(Path("x.env"), "- a b\n" * 80)
+    assert [str(found[9]), str(found[10])] == [
+        f"x.env line 10: {_IGNORED}",
+        "x.env: 70 more lines like these",
+    ]
+    assert len(found) == 11
+
+
+@pytest.mark.parametrize("line", ["ABCDEFGH_{}=1\n", "UPSTREAM_{}=1\n", "a b {}\n"])
+def test_a_hostile_file_costs_no_more_than_its_length(line: str) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        text = "".join(line.format(number) for number in range(size))
+        return lambda: notices(Path(".env"), text)
+
+    assert_linear_cpu(prepare, 4000)
+
+
+def test_the_names_of_our_own_files_are_known() -> None:
+    """Those of .env.example, also in comments, and those that docker-compose.yml reads."""
+    example = re.findall(
+        r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE
+    )
+    compose = re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "docker-compose.yml").read_text())
+    assert len(example) > 40
+    assert set(example) <= set(all_variables())
+    assert notices(Path(".env"), "".join(f"{name}=1\n" for name in [*example, *compose])) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "found"),
+    [
+        ("LOG_FORMAT=json", {}, "json"),
+        ("log_format='json' # c", {}, "json"),
+        ("LOG_FORMAT=json", {"LOG_FORMAT": "console"}, "console"),
+        ("LOG_FORMAT=json", {"LOG_FORMAT": ""}, "json"),
+        ("", {}, ""),
+    ],
+)
+def test_a_variable(text: str, environment: dict[str, str], found: str) -> None:
+    assert variable(text, "LOG_FORMAT", environment) == found
