@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from anthropic_proxy.server import early_signals
 from anthropic_proxy.wire.json_codec import dumps, loads
 
 if sys.platform != "win32":
@@ -228,6 +229,7 @@ def _detached(
     code = 0
     try:
         context.open()
+        early_signals.detach()
         pid_file.write(os.getpid())
         serve()
     except BaseException as error:  # noqa: BLE001 - the parent waits to be told, whatever it was
