@@ -2,8 +2,10 @@
 
 The PID file is locked (flock) for as long as the server lives, so the lock and not the number in it says whether the
 server runs: a number left by a crash may belong to somebody else's process by now, and is never signalled. python-daemon
-does the detaching; the lock is taken before and survives it, as children inherit it. A pipe tells the parent how the
-start went, so that it returns success only when connections are accepted.
+does the detaching; the lock is taken before and survives it, as children inherit it.
+
+The server reports to the command that started it through a pipe: lines of JSON, each an object with one member. The
+command does not wait for the end of the pipe, because workers inherit the write end and keep it open.
 """
 
 import contextlib
@@ -194,19 +196,26 @@ def start(
             Details(os.getpid(), address, tuple(upstreams), str(log_path), time.time()).write(
                 pid_path
             )
-            os.write(writer, f"ready {address}".encode())
-            os.close(writer)
+            _send(writer, "listening", address)
 
         _detached(partial(serve, ready), pid_file, log, writer, report)
     os.close(writer)
     os.close(log)
     os.close(pid_file.descriptor)
     os.waitpid(child, 0)
-    with os.fdopen(reader) as pipe:
-        outcome, _, text = pipe.read().partition(" ")
-    if outcome != "ready":
-        raise DaemonError(text or f"the server ended before it listened: see {log_path}")
-    return text
+    with os.fdopen(reader, "rb") as pipe:
+        line = pipe.readline()
+    message = loads(line) if line.endswith(b"\n") else {}
+    if "listening" not in message:
+        reason = message.get("failed")
+        raise DaemonError(reason or f"the server ended before it listened: see {log_path}")
+    return str(message["listening"])
+
+
+def _send(writer: int, kind: str, value: object) -> None:
+    """Send a message to the command that started this server. The command may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(writer, dumps({kind: value}) + b"\n")
 
 
 def _detached(
@@ -235,8 +244,7 @@ def _detached(
     except BaseException as error:  # noqa: BLE001 - the parent waits to be told, whatever it was
         code = 1
         report(str(error))
-        with contextlib.suppress(OSError):  # closed when the server listened already
-            os.write(writer, f"failed {error}".encode())
+        _send(writer, "failed", str(error))
     pid_file.release()
     os._exit(code)
 

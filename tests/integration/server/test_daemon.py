@@ -59,9 +59,9 @@ def foreign() -> Iterator[int]:
         assert process.returncode == 0, "it was killed"
 
 
-def _start(command: Command, upstream: ScriptedUpstream) -> str:
+def _start(command: Command, upstream: ScriptedUpstream, **variables: str) -> str:
     """A started server's address."""
-    done = _daemon(command, upstream.url)
+    done = _daemon(command, upstream.url, **variables)
     assert done.returncode == 0, done.stderr
     address, pid_file, log_file = re.fullmatch(
         r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n", done.stdout
@@ -70,9 +70,11 @@ def _start(command: Command, upstream: ScriptedUpstream) -> str:
     return address
 
 
-def _daemon(command: Command, upstream: str, port: int = 0) -> subprocess.CompletedProcess[str]:
+def _daemon(
+    command: Command, upstream: str, port: int = 0, **variables: str
+) -> subprocess.CompletedProcess[str]:
     options = ("--host", "127.0.0.1", "-p", str(port), "--pid-file", str(command.pid_file))
-    return command.run("--daemon", *options, UPSTREAM_BASE_URL=upstream)
+    return command.run("--daemon", *options, UPSTREAM_BASE_URL=upstream, **variables)
 
 
 def _run(command: Command, subcommand: str) -> tuple[int, str, str]:
@@ -116,6 +118,21 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
         "",
         f"✗ Daemon is not running\n  PID file not found: {command.pid_file}\n",
     )
+
+
+def test_start_with_workers(command: Command, upstream: ScriptedUpstream) -> None:
+    """The start returns although the workers inherit the pipe through which the server reports."""
+    address = _start(command, upstream, WORKERS="2")
+    pid = _pid(command)
+    assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
+    assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
+
+
+def test_workers_that_fail_at_the_start(command: Command, upstream: ScriptedUpstream) -> None:
+    done = _daemon(command, upstream.url, WORKERS="2", RATE_LIMIT_STORAGE_URL="sqlite:////no/dir/x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a worker ended before it served" in done.stderr
+    assert not command.pid_file.exists()
 
 
 def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
