@@ -35,7 +35,15 @@ _KEY_PATHS = {"openrouter": "/key"}
 _MOST_NAMES = 3
 _LONGEST_NAME = 60
 
-KeyState = Literal["accepted", "rejected", "missing", "not needed", "the client's", "not checked"]
+KeyState = Literal[
+    "accepted", "rejected", "missing", "not needed", "not set", "the client's", "not checked"
+]
+_KEY_TEXTS: Mapping[KeyState, str] = {
+    "missing": "key missing",
+    "not set": "no key set",
+    "the client's": "the client's key is sent",
+}
+_NO_API = "that is no OpenAI-compatible API"
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,9 @@ class Probe:
         return ", ".join(filter(None, parts))
 
     def _key_text(self) -> str:
-        if self.key == "missing":
-            return "no key is set, but one is needed"
-        return self._rejected_text() if self.key == "rejected" else f"key {self.key}"
+        if self.key == "rejected":
+            return self._rejected_text()
+        return _KEY_TEXTS.get(self.key, f"key {self.key}")
 
     def _rejected_text(self) -> str:
         if not self.rejected:
@@ -164,6 +172,10 @@ async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:
     """Ask an upstream for its models with each of its keys. Raises no ApiError."""
     keys: tuple[str | None, ...] = (None,) if endpoint.key_passthrough else endpoint.keys or (None,)
     outcomes = await asyncio.gather(*(_probe_key(endpoint, key, upstream) for key in keys))
+    if any(each.key == "accepted" for each in outcomes) and not await _checks_keys(
+        endpoint, upstream
+    ):
+        outcomes = [_without_claim(each) for each in outcomes]
     best = next((each for each in outcomes if each.is_good), outcomes[0])
     rejected = tuple(number for number, each in enumerate(outcomes, 1) if each.key == "rejected")
     if not rejected or len(keys) == 1:
@@ -176,17 +188,32 @@ async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) ->
         status, headers, raw = await _get(endpoint, "/models", key, upstream)
         found = _read(endpoint, key, status, headers, raw)
         path = _KEY_PATHS.get(endpoint.dialect.name)
-        if path is None or key is None:
+        if path is None or found.models is None:
             return found
-        # Its list of models is open to all.
-        return replace(
-            found, key=_key_state(endpoint, key, (await _get(endpoint, path, key, upstream))[0])
-        )
+        if key is None:
+            return replace(found, key=_key_state(endpoint, key, 401))
+        status, _, _ = await _get(endpoint, path, key, upstream)
+        return replace(found, key=_key_state(endpoint, key, status))
     except ApiError as error:
         is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
         is_own = isinstance(error, OwnShortageError)
         reason = error.message.removeprefix(f"The upstream {endpoint.name} ")
         return Probe(is_reachable=is_own or not is_unreachable, reason=reason)
+
+
+async def _checks_keys(endpoint: Endpoint, upstream: Upstream) -> bool:
+    """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
+    path = _KEY_PATHS.get(endpoint.dialect.name, "/models")
+    try:
+        status, _, _ = await _get(endpoint, path, None, upstream)
+    except ApiError:
+        return False
+    return status in (401, 403)
+
+
+def _without_claim(found: Probe) -> Probe:
+    """Return the outcome for a list of models that needs no key: it does not show whether the key is valid."""
+    return replace(found, key="not checked") if found.key == "accepted" else found
 
 
 async def _get(
@@ -209,30 +236,29 @@ def _read(
     found = Probe(
         is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers)
     )
+    is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
     if status == 200:
         models = _models(raw)
         if models is not None:
             return replace(found, models=models)
-        is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
-        kind = (
-            "a web page: that is no OpenAI-compatible API"
-            if is_web_page
-            else "200 without a list of models"
-        )
+        kind = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
         return replace(found, reason=f"answered {kind}", key="not checked")
+    if status in NOT_THERE and is_web_page:
+        return replace(found, reason=f"answered {status} with a web page: {_NO_API}")
     if status in (401, 403) or status in NOT_THERE:
         return found
     return replace(found, reason=f"answered {status} to a request for its models")
 
 
 def _key_state(endpoint: Endpoint, key: str | None, status: int) -> KeyState:
-    if status == 200:
-        return "accepted" if key else "not needed"
-    if status not in (401, 403):
+    is_refused = status in (401, 403)
+    if status != 200 and not is_refused:
         return "not checked"
     if key:
-        return "rejected"
-    return "the client's" if endpoint.key_passthrough else "missing"
+        return "rejected" if is_refused else "accepted"
+    if endpoint.key_passthrough:
+        return "the client's"
+    return "missing" if is_refused else "not set"
 
 
 def _models(raw: bytes) -> tuple[str, ...] | None:

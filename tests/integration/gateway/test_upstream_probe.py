@@ -40,29 +40,47 @@ def _probe(url: str, **variables: Any) -> Probe:
 @pytest.mark.parametrize(
     ("script", "variables", "summary", "is_good"),
     [
-        (answers(_MODELS), _KEY, "reachable, key accepted, 2 models", True),
-        (answers(_MODELS), {}, "reachable, key not needed, 2 models", True),
+        (answers(_MODELS), _KEY, "reachable, key not checked, 2 models", True),
+        (answers(_MODELS), {}, "reachable, no key set, 2 models", True),
         (
             answers({"data": [{"id": "a"}]}, headers={"server": "uvicorn"}),
             {},
-            "reachable, key not needed, server uvicorn, 1 model",
+            "reachable, no key set, server uvicorn, 1 model",
             True,
         ),
         (
             answers(_MODELS),
             {"UPSTREAM_DIALECT": "vllm"},
-            "reachable, key not needed, vllm, 2 models",
+            "reachable, no key set, vllm, 2 models",
             True,
         ),
-        (answers({"data": None}), {}, "reachable, key not needed, 0 models", True),
+        (answers({"data": None}), {}, "reachable, no key set, 0 models", True),
         (answers({}, 401), _KEY, "reachable, key rejected", False),
         (answers({}, 403), _KEY, "reachable, key rejected", False),
-        (answers({}, 401), {}, "reachable, no key is set, but one is needed", False),
+        (answers({}, 401), {}, "reachable, key missing", False),
         (
             answers({}, 401),
             {"UPSTREAM_API_KEY_PASSTHROUGH": True},
-            "reachable, key the client's, no list of models",
+            "reachable, the client's key is sent, no list of models",
             True,
+        ),
+        (
+            answers(_MODELS),
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            "reachable, the client's key is sent, 2 models",
+            True,
+        ),
+        (
+            answers(b"<!doctype html>", 404, _HTML),
+            _KEY,
+            "reachable, key not checked, answered 404 with a web page: that is no OpenAI-compatible API",
+            False,
+        ),
+        (
+            answers(b"\n<html>", 405),
+            {},
+            "reachable, key not checked, answered 405 with a web page: that is no OpenAI-compatible API",
+            False,
         ),
         (answers({}, 404), _KEY, "reachable, key not checked, no list of models", True),
         (answers({}, 405), _KEY, "reachable, key not checked, no list of models", True),
@@ -120,12 +138,52 @@ def test_each_key_is_tried() -> None:
     assert (found.summary, found.is_good) == ("reachable, key 1, 3 rejected, 2 models", False)
 
 
-def test_a_public_list_of_models_says_nothing_of_the_key(upstream: ScriptedUpstream) -> None:
+def test_a_key_is_accepted_where_a_request_without_one_is_refused(
+    upstream: ScriptedUpstream,
+) -> None:
     upstream.on_probe = answers(_MODELS)
-    found = _probe(upstream.url, UPSTREAM_DIALECT="openrouter", **_KEY)
-    paths = [upstream.probes.get_nowait().path for _ in range(2)]
-    assert [path.rpartition("/")[2] for path in paths] == ["models", "key"]
-    assert found.summary == "reachable, key accepted, openrouter, 2 models"
+    upstream.probe_scripts["without key"] = answers({}, 401)
+    assert _probe(upstream.url, **_KEY).summary == "reachable, key accepted, 2 models"
+
+
+@pytest.mark.parametrize(
+    ("status", "variables", "paths", "summary", "is_good"),
+    [
+        (200, _KEY, ["models", "key", "key"], "key accepted", True),
+        (401, _KEY, ["models", "key"], "key rejected", False),
+        (500, _KEY, ["models", "key"], "key not checked", True),
+        (401, {}, ["models"], "key missing", False),
+        (
+            401,
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            ["models"],
+            "the client's key is sent",
+            True,
+        ),
+    ],
+)
+def test_a_public_list_of_models_says_nothing_of_the_key(
+    upstream: ScriptedUpstream,
+    *,
+    status: int,
+    variables: dict[str, Any],
+    paths: list[str],
+    summary: str,
+    is_good: bool,
+) -> None:
+    """OpenRouter lists its models to everybody, and has another path that takes valid keys only."""
+    upstream.on_probe = answers({}, 401)
+    upstream.probe_scripts["/models"] = answers(_MODELS)
+    upstream.probe_scripts["/key"] = answers({}, status)
+    if status == 200:
+        upstream.probe_scripts["without key"] = answers({}, 401)
+    found = _probe(upstream.url, UPSTREAM_DIALECT="openrouter", **variables)
+    requested = [upstream.probes.get_nowait().path for _ in range(upstream.probes.qsize())]
+    assert [path.rpartition("/")[2] for path in requested] == paths
+    assert (found.summary, found.is_good) == (
+        f"reachable, {summary}, openrouter, 2 models",
+        is_good,
+    )
 
 
 _DOWN = Probe(is_reachable=False, reason="refuses connections")
@@ -180,7 +238,7 @@ def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
         with ScriptedUpstream(port) as upstream:
             upstream.on_probe = answers(_MODELS)
             up = until(lambda: _if_ready(client, proxy), "it is reached")
-    assert f"[+]upstream 127.0.0.1:{port} ok: reachable, key not needed, 2 models" in up.text
+    assert f"[+]upstream 127.0.0.1:{port} ok: reachable, no key set, 2 models" in up.text
 
 
 def _if_probed(client: httpx.Client, proxy: str) -> httpx.Response | None:

@@ -119,7 +119,7 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
         in shown
     )
     assert (
-        f"[info] upstream probed  {upstream.url}/v1: reachable, key accepted, 1 model (qwen3:4b)\n"
+        f"[info] upstream probed  {upstream.url}/v1: reachable, key not checked, 1 model (qwen3:4b)\n"
         in shown
     )
     answered = r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  end_turn  req_[0-9a-f]{4}…\n"
