@@ -144,7 +144,7 @@ class Application:
 
     def _sinks(self) -> list[Sink]:
         charges = Charges(self._limits, lambda: self.keys)
-        return [self.metrics, RequestLog(self.log, ops.PATHS), charges, *self._traces]
+        return [self.metrics, RequestLog(self.log, ops.PATHS), charges, self.prober, *self._traces]
 
     def _health(self, settings: Settings) -> ops.Health:
         return ops.Health(

@@ -1,11 +1,11 @@
 """What the operator wants to know at the start: whether each upstream can be reached, and takes the key.
 
 Each upstream is asked for its list of models, with each of its keys. Nothing waits for that: the server listens already,
-and an upstream that is down is asked again until it is up. Clients' requests do not depend on the outcome.
+and an upstream whose outcome is not good is probed again until it is. Clients' requests do not depend on the outcome,
+but replace it where they show something else.
 """
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,7 @@ from anthropic_proxy.auth.caller import NOBODY
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observability.console import UPSTREAM_PROBED
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
@@ -28,8 +29,9 @@ from anthropic_proxy.wire.json_codec import loads_received
 USER_AGENT = "anthropic-proxy (start-up probe)"
 
 _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
-# Seconds after which upstreams that were not reached are asked again.
+# Seconds after which upstreams whose outcome is not good are probed again: they double up to the second number.
 _AGAIN_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 300.0
 # Where a key is checked on servers whose list of models needs none.
 _KEY_PATHS = {"openrouter": "/key"}
 _MOST_NAMES = 3
@@ -61,6 +63,8 @@ class Probe:
     server: str = ""
     # Names; None where it has no list.
     models: tuple[str, ...] | None = None
+    # Whether the outcome is that of a client's request, not of a probe.
+    is_request: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -86,19 +90,26 @@ class Probe:
         return f"key {', '.join(map(str, self.rejected))} rejected"
 
     def _models_text(self) -> str:
+        if self.is_request:
+            return "" if self.reason else "a request succeeded"
         if self.models is None:
             return "" if self.reason or self.key in ("rejected", "missing") else "no list of models"
         return f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
 
 
 class Prober:
-    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed."""
+    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed.
+
+    The requests of clients are evidence as well: see `began` and `finished`, by which this is a sink of observations.
+    """
 
     def __init__(self, log: Log, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
         """endpoints: returns the upstreams that are configured now."""
         self._log = log
         self._endpoints = endpoints
         self._outcomes: dict[str, tuple[Endpoint, Probe]] = {}
+        # Names of upstreams to which a request succeeded.
+        self._has_served: set[str] = set()
         self.wanted = asyncio.Event()
 
     def outcomes(self) -> Mapping[str, Probe]:
@@ -106,31 +117,87 @@ class Prober:
         return {name: probe for name, (_, probe) in self._outcomes.items()}
 
     async def run(self) -> None:
-        """Probe all upstreams once, and those that were not reached again and again. Runs until it is cancelled."""
+        """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled."""
         upstream = Upstream()
+        pause = _AGAIN_SECONDS
         try:
             while True:
                 self.wanted.clear()
-                all_reached = await self._probe_due(upstream)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if all_reached else _AGAIN_SECONDS):
+                all_good = await self._probe_due(upstream)
+                try:
+                    async with asyncio.timeout(None if all_good else pause):
                         await self.wanted.wait()
+                        pause = _AGAIN_SECONDS
+                except TimeoutError:
+                    pause = self._next_pause(pause)
         finally:
             await upstream.aclose()
 
+    def _next_pause(self, pause: float) -> float:
+        """Return the seconds until the next probe. An upstream that is down may come up at any time, so it is not made
+        to wait longer.
+        """
+        if not all(probe.is_reachable for _, probe in self._outcomes.values()):
+            return _AGAIN_SECONDS
+        return min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def began(self, observation: Observation) -> None:
+        """Do nothing: what the upstream responds is known when the request is finished."""
+
+    def finished(self, observation: Observation) -> None:
+        """Replace the outcomes that the responses to this request contradict."""
+        for request in observation.asked:
+            if request.method == "POST" and request.status is not None:
+                self._learn(request.endpoint, request.status, request.error_type)
+
+    def _learn(self, endpoint: Endpoint, status: int, error_type: str | None) -> None:
+        known = self._outcomes.get(endpoint.name)
+        if known is None or known[0] != endpoint or known[1].rejected:
+            return
+        before = known[1]
+        if status < 300 and error_type is None:
+            self._has_served.add(endpoint.name)
+            if not before.is_good:
+                key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, 200)
+                key = "not needed" if key == "not set" else key
+                self._replace(endpoint, Probe(is_reachable=True, key=key, is_request=True))
+        elif self._shows_bad_key(endpoint, status) and before.is_good:
+            key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, status)
+            reason = f"refused a request with {status}"
+            found = Probe(is_reachable=True, key=key, reason=reason, is_request=True)
+            self._replace(endpoint, found)
+
+    def _shows_bad_key(self, endpoint: Endpoint, status: int) -> bool:
+        """Return whether a status means that the proxy's key is of no use.
+
+        The client's own key is the client's concern, and one of several keys may still be good. Where requests succeed, 403
+        is about what was requested, such as a model that the account may not use.
+        """
+        if endpoint.key_passthrough or len(endpoint.keys) > 1:
+            return False
+        return status == 401 or (status == 403 and endpoint.name not in self._has_served)
+
+    def _replace(self, endpoint: Endpoint, found: Probe) -> None:
+        self._outcomes[endpoint.name] = (endpoint, found)
+        self._report(endpoint, found)
+
     async def _probe_due(self, upstream: Upstream) -> bool:
-        """Probe the upstreams that are new, or were not reached; return whether all are reached."""
+        """Probe the upstreams that are new, or whose outcome is not good; return whether all outcomes are good.
+
+        An outcome of a request is left to requests: a list of models may be readable with a key that is no good.
+        """
         endpoints = self._endpoints()
         self._outcomes = {
             each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)
         }
-        due = [
-            each
-            for each in endpoints
-            if each.name not in self._outcomes or not self._outcomes[each.name][1].is_reachable
-        ]
+        self._has_served &= self._outcomes.keys()
+        due = [each for each in endpoints if self._is_due(each.name)]
         await asyncio.gather(*(self._probe(each, upstream) for each in due))
-        return all(probe.is_reachable for _, probe in self._outcomes.values())
+        return not any(self._is_due(each.name) for each in endpoints)
+
+    def _is_due(self, name: str) -> bool:
+        known = self._outcomes.get(name)
+        return known is None or not (known[1].is_good or known[1].is_request)
 
     def _is_known(self, endpoint: Endpoint) -> bool:
         known = self._outcomes.get(endpoint.name)
@@ -144,11 +211,13 @@ class Prober:
             self._log.error("internal error", exc_info=error)
             found = Probe(is_reachable=True, reason="could not be probed")
         before = self._outcomes.get(endpoint.name)
+        if before is not None and before[1].is_request:
+            return  # a request was finished meanwhile
         self._outcomes[endpoint.name] = (endpoint, found)
         if before is None or before[1].summary != found.summary:
             self._report(endpoint, found, round(time.perf_counter() - began, 3))
 
-    def _report(self, endpoint: Endpoint, found: Probe, seconds: float) -> None:
+    def _report(self, endpoint: Endpoint, found: Probe, seconds: float | None = None) -> None:
         values = {
             "result": found.summary,
             "name": endpoint.name,

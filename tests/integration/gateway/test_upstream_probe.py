@@ -10,11 +10,20 @@ from anthropic_proxy.api.health import Health
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway import upstream_probe
-from anthropic_proxy.gateway.upstream_probe import Probe
+from anthropic_proxy.gateway.upstream_probe import Probe, Prober
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.upstream.http_client import Upstream
-from tests.support.running_command import until
+from tests.support.running_command import REQUEST, until
 from tests.support.running_proxy import running_proxy
-from tests.support.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+)
 
 _MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
 _KEY = {"UPSTREAM_API_KEY": "canary-key"}
@@ -260,3 +269,87 @@ def test_a_probe_sends_the_key_and_says_what_it_is(upstream: ScriptedUpstream) -
         "Bearer canary-key",
     )
     assert sent.headers["user-agent"] == "anthropic-proxy (start-up probe)"
+
+
+@pytest.mark.parametrize("first", [answers({}, 503), answers({}, 401), answers(b"<html>")])
+def test_a_bad_outcome_is_replaced_by_a_later_probe(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, first: Script
+) -> None:
+    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
+    upstream.on_probe = first
+    with running_proxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
+        until(lambda: "[-]upstream" in _readiness(client, proxy), "the first outcome is bad")
+        upstream.on_probe = answers(_MODELS)
+        until(lambda: "no key set, 2 models" in _readiness(client, proxy), "it is replaced")
+
+
+def _readiness(client: httpx.Client, proxy: str) -> str:
+    return client.get(f"{proxy}/readyz", timeout=DEADLINE).text
+
+
+@pytest.mark.parametrize(
+    ("pause", "is_reachable", "following"),
+    [(10, True, 20), (200, True, 300), (300, True, 300), (300, False, 10)],
+)
+def test_pauses_between_probes(pause: float, following: float, *, is_reachable: bool) -> None:
+    """They grow, except where an upstream is down, as it may come up at any time."""
+    prober, endpoint = _prober()
+    prober._outcomes[endpoint.name] = (
+        endpoint,
+        Probe(is_reachable=is_reachable, reason="answered 503"),
+    )
+    assert prober._next_pause(pause) == following
+
+
+def _prober(**variables: Any) -> tuple[Prober, Any]:
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://u", **variables)
+    (endpoint,) = upstreams_from_settings(settings)
+    return Prober(Log(), lambda: [endpoint]), endpoint
+
+
+_BAD = Probe(is_reachable=True, reason="answered 503 to a request for its models")
+_ONE_OF_TWO = Probe(is_reachable=True, key="rejected", rejected=(1,))
+_SUCCEEDED = "reachable, key accepted, a request succeeded"
+
+
+@pytest.mark.parametrize(
+    ("before", "statuses", "variables", "summary"),
+    [
+        (_BAD, [200], _KEY, _SUCCEEDED),
+        (_DOWN, [200], _KEY, _SUCCEEDED),
+        (_REJECTED, [200], _KEY, _SUCCEEDED),
+        (_BAD, [200], {}, "reachable, key not needed, a request succeeded"),
+        (_BAD, [503], _KEY, _BAD.summary),
+        (_GOOD, [200], _KEY, _GOOD.summary),
+        (_GOOD, [401], _KEY, "reachable, key rejected, refused a request with 401"),
+        (_GOOD, [403], _KEY, "reachable, key rejected, refused a request with 403"),
+        (_GOOD, [200, 403], _KEY, _GOOD.summary),
+        (_GOOD, [401], {}, "reachable, key missing, refused a request with 401"),
+        (_GOOD, [401, 200], _KEY, _SUCCEEDED),
+        (_GOOD, [429], _KEY, _GOOD.summary),
+        (_GOOD, [None], _KEY, _GOOD.summary),
+        (_GOOD, [401], {"UPSTREAM_API_KEY_PASSTHROUGH": True}, _GOOD.summary),
+        (_GOOD, [401], {"UPSTREAM_API_KEY": "a-key;b-key"}, _GOOD.summary),
+        (_ONE_OF_TWO, [200], {"UPSTREAM_API_KEY": "a-key;b-key"}, _ONE_OF_TWO.summary),
+    ],
+)
+def test_requests_replace_outcomes(
+    before: Probe, statuses: list[int | None], variables: dict[str, Any], summary: str
+) -> None:
+    prober, endpoint = _prober(**variables)
+    prober._outcomes[endpoint.name] = (endpoint, before)
+    for status in statuses:
+        observation = Observation("POST", "/v1/messages")
+        observation.asks(endpoint, "POST").status = status
+        prober.finished(observation)
+    assert prober.outcomes()[endpoint.name].summary == summary
+
+
+def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
+    upstream.on_probe = answers(_MODELS)
+    upstream.then(answers({"error": {"message": "bad key"}}, 401), answers(completion()))
+    with running_proxy(upstream.url, **_KEY) as proxy, httpx.Client(trust_env=False) as client:
+        until(lambda: "2 models" in _readiness(client, proxy), "it is probed")
+        for expected in ("key rejected, refused a request with 401", "a request succeeded"):
+            client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
+            until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023 - it is run at once
