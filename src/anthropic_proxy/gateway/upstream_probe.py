@@ -6,10 +6,12 @@ but replace it where they show something else.
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from anthropic_proxy.auth.caller import NOBODY
@@ -23,7 +25,7 @@ from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_page
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
-from anthropic_proxy.wire.json_codec import loads_received
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
 
 # Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
 USER_AGENT = "anthropic-proxy (start-up probe)"
@@ -32,6 +34,8 @@ _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
 # Seconds after which upstreams whose outcome is not good are probed again: they double up to the second number.
 _AGAIN_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 300.0
+# Seconds after which a process that does not probe looks for the outcomes of the one that does.
+_LOOK_SECONDS = 1.0
 # Where a key is checked on servers whose list of models needs none.
 _KEY_PATHS = {"openrouter": "/key"}
 _MOST_NAMES = 3
@@ -97,14 +101,33 @@ class Probe:
         return f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Several processes serve, and one of them probes for all."""
+
+    # Written by the process that probes, and read by the others.
+    file: Path
+    # Whether this process is the one that probes.
+    is_prober: bool
+
+
 class Prober:
-    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed.
+    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed. `on_change` is called with
+    a line for each upstream when all have been probed, and whenever an outcome has changed since.
 
     The requests of clients are evidence as well: see `began` and `finished`, by which this is a sink of observations.
     """
 
-    def __init__(self, log: Log, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
-        """endpoints: returns the upstreams that are configured now."""
+    def __init__(
+        self,
+        log: Log,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        sharing: Sharing | None = None,
+    ) -> None:
+        """endpoints: returns the upstreams that are configured now. sharing: None in a server of one process."""
+        self._sharing = sharing
+        self._shared: Mapping[str, Probe] = {}
+        self.on_change: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
         self._endpoints = endpoints
         self._outcomes: dict[str, tuple[Endpoint, Probe]] = {}
@@ -117,13 +140,21 @@ class Prober:
         return {name: probe for name, (_, probe) in self._outcomes.items()}
 
     async def run(self) -> None:
-        """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled."""
+        """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled.
+
+        In a process that leaves the probes to another one, adopt the outcomes of that one.
+        """
+        if self._sharing is not None and not self._sharing.is_prober:
+            while True:
+                self._adopt(read_outcomes(self._sharing.file))
+                await asyncio.sleep(_LOOK_SECONDS)
         upstream = Upstream()
         pause = _AGAIN_SECONDS
         try:
             while True:
                 self.wanted.clear()
                 all_good = await self._probe_due(upstream)
+                self._publish()
                 try:
                     async with asyncio.timeout(None if all_good else pause):
                         await self.wanted.wait()
@@ -140,6 +171,27 @@ class Prober:
         if not all(probe.is_reachable for _, probe in self._outcomes.values()):
             return _AGAIN_SECONDS
         return min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _adopt(self, shared: Mapping[str, Probe]) -> None:
+        """Replace the outcomes that the process that probes has replaced."""
+        endpoints = {each.name: each for each in self._endpoints()}
+        for name in endpoints.keys() & shared.keys():
+            if shared[name] != self._shared.get(name) or name not in self._outcomes:
+                self._outcomes[name] = (endpoints[name], shared[name])
+        self._shared = shared
+
+    def _publish(self) -> None:
+        """Give the outcomes to those who show them: other processes, and the `status` command."""
+        if self._sharing is not None:
+            if not self._sharing.is_prober:
+                return
+            write_outcomes(self._sharing.file, self.outcomes())
+        self.on_change(
+            [
+                self._log.redacted(_line(endpoint, found))
+                for endpoint, found in self._outcomes.values()
+            ]
+        )
 
     def began(self, observation: Observation) -> None:
         """Do nothing: what the upstream responds is known when the request is finished."""
@@ -180,6 +232,7 @@ class Prober:
     def _replace(self, endpoint: Endpoint, found: Probe) -> None:
         self._outcomes[endpoint.name] = (endpoint, found)
         self._report(endpoint, found)
+        self._publish()
 
     async def _probe_due(self, upstream: Upstream) -> bool:
         """Probe the upstreams that are new, or whose outcome is not good; return whether all outcomes are good.
@@ -231,10 +284,46 @@ class Prober:
             "hint": _hint(found),
         }
         write = self._log.info if found.is_good else self._log.warning
+        if self._sharing is not None and not self._sharing.is_prober:
+            write = self._log.debug
         write(
             UPSTREAM_PROBED,
             **{name: value for name, value in values.items() if value not in (None, "")},
         )
+
+
+def _line(endpoint: Endpoint, found: Probe) -> str:
+    """Return the outcome for a person."""
+    hint = _hint(found)
+    return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
+
+
+def write_outcomes(path: Path, outcomes: Mapping[str, Probe]) -> None:
+    """Write outcomes to a file, which a reader finds whole. They are shown only, so a full disk is no error."""
+    new = path.with_suffix(".new")
+    with contextlib.suppress(OSError):
+        new.write_bytes(dumps({name: asdict(each) for name, each in outcomes.items()}))
+        new.replace(path)
+
+
+def read_outcomes(path: Path) -> dict[str, Probe]:
+    """Return the outcomes that `write_outcomes` wrote; none where there is no file yet."""
+    try:
+        written = loads(path.read_bytes())
+    except OSError:
+        return {}
+    return {name: _probe_from(values) for name, values in written.items()}
+
+
+def _probe_from(values: JsonObject) -> Probe:
+    models = values["models"]
+    return Probe(
+        **{
+            **values,
+            "rejected": tuple(values["rejected"]),
+            "models": None if models is None else tuple(models),
+        }
+    )
 
 
 async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:

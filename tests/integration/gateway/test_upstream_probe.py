@@ -1,6 +1,7 @@
 """What a probe of an upstream at the start finds, and what /readyz makes of it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,11 +11,11 @@ from anthropic_proxy.api.health import Health
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway import upstream_probe
-from anthropic_proxy.gateway.upstream_probe import Probe, Prober
+from anthropic_proxy.gateway.upstream_probe import Probe, Prober, Sharing, read_outcomes
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.upstream.http_client import Upstream
-from tests.support.running_command import REQUEST, until
+from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -353,3 +354,45 @@ def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
         for expected in ("key rejected, refused a request with 401", "a request succeeded"):
             client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
             until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023 - it is run at once
+
+
+def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
+    """Another process adopts each outcome once, so what its own requests show stays until the probing one knows more."""
+    file = tmp_path / "probes.json"
+    _, endpoint = _prober(**_KEY)
+    first, other = (
+        Prober(Log(), lambda: [endpoint], Sharing(file, is_prober=is_prober))
+        for is_prober in (True, False)
+    )
+    other._adopt(read_outcomes(file))
+    assert other.outcomes() == {}
+    seen = []
+    for outcome in (_GOOD, _REJECTED):
+        first._replace(endpoint, outcome)
+        other._adopt(read_outcomes(file))
+        seen.append(other.outcomes()[endpoint.name])
+        other._learn(endpoint, 200, None)
+        other._adopt(read_outcomes(file))
+        seen.append(other.outcomes()[endpoint.name].summary)
+    assert seen == [_GOOD, _GOOD.summary, _REJECTED, _SUCCEEDED]
+    assert first.outcomes()[endpoint.name] == _REJECTED
+
+
+def test_one_of_several_workers_probes_and_reports(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.on_probe = answers(_MODELS)
+    variables = {"UPSTREAM_BASE_URL": upstream.url, "WORKERS": "3", "HOST": "127.0.0.1"}
+    with Command(tmp_path).serving(**variables) as server:
+        until(lambda: "upstream probed" in server.log.read_text(), "it is probed")
+        # A new connection each time, so that all workers respond at some time.
+        ready = [until(lambda: _if_shown(server.address), "it is known to all") for _ in range(30)]
+        code, log = server.end()
+    assert (code, len(ready), upstream.probes.qsize()) == (0, 30, 1)
+    for event in ("listening ", "upstream probed", "stopping"):
+        assert log.count(event) == 1, event
+
+
+def _if_shown(address: str) -> bool:
+    ready = httpx.get(f"{address}/readyz", timeout=DEADLINE, trust_env=False)
+    return "no key set, 2 models" in ready.text
