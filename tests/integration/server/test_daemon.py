@@ -64,7 +64,9 @@ def _start(command: Command, upstream: ScriptedUpstream, **variables: str) -> st
     done = _daemon(command, upstream.url, **variables)
     assert done.returncode == 0, done.stderr
     address, pid_file, log_file = re.fullmatch(
-        r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n", done.stdout
+        r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n"
+        r"  Upstream: http\S+: reachable, .+\n",
+        done.stdout,
     ).groups()
     assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
     return address
@@ -105,7 +107,7 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
             f"✓ Daemon is running (PID: {pid})",
             f"  PID file: {command.pid_file}",
             f"  Listening on: {address}",
-            f"  Upstream: {upstream.url}/v1",
+            f"  Upstream: {upstream.url}/v1: reachable, key not checked, no list of models",
             "  Running for: 1 s",
             f"  Log file: {_log(command)}",
         ],
@@ -126,6 +128,44 @@ def test_start_with_workers(command: Command, upstream: ScriptedUpstream) -> Non
     pid = _pid(command)
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
     assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_upstream_that_is_down_is_shown_at_the_start(command: Command, workers: str) -> None:
+    with ScriptedUpstream() as gone:
+        url = gone.url
+    done = _daemon(command, url, WORKERS=workers)
+    line = f"  Upstream: {url}/v1: refuses connections or can't be reached: is it running?; "
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(line)
+    assert line in _run(command, "status")[1]
+    _run(command, "stop")
+    assert not list(command.home.glob("proxy.pid*"))
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "found"),
+    [
+        (b'{"listening":"a"}\n', "listening", {"listening": "a"}),
+        (b'{"probed":[]}\n{"listening":"a"}\n', "listening", {"probed": [], "listening": "a"}),
+        (b'{"listening":"a"}\n', "probed", {"listening": "a"}),
+        (b'{"listening":"a"}\n{"prob', "probed", {"listening": "a"}),
+        (b"", "listening", {}),
+    ],
+)
+@pytest.mark.parametrize("is_open", [True, False])
+def test_messages_of_the_server(
+    written: bytes, kind: str, found: dict[str, object], *, is_open: bool
+) -> None:
+    """A writer that never ends, as a worker may keep it open, is waited for no longer than is said."""
+    reader, writer = os.pipe()
+    os.write(writer, written)
+    if not is_open:
+        os.close(writer)
+    assert daemon._Messages(reader).wait_for(kind, seconds=0.01 if is_open else None) == found
+    os.close(reader)
+    if is_open:
+        os.close(writer)
 
 
 def test_workers_that_fail_at_the_start(command: Command, upstream: ScriptedUpstream) -> None:
