@@ -59,6 +59,7 @@ class Application:
         self._gateways = Generations(settings, known, self.log, self.metrics, self._shortages)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         self.prober = Prober(self.log, lambda: self.known.endpoints, probe_sharing)
+        self.prober.has_config_file = settings.config_file is not None
         health = self._health(settings)
         exposition = Exposition(self.metrics, self._tell_states)
         has_port = settings.metrics_port is not None
@@ -100,6 +101,7 @@ class Application:
         self.keys = keys
         self.log.hide((*known.secrets, *settings.secrets))
         self._gateways.replace(settings, known)
+        self.prober.has_config_file = settings.config_file is not None
         self.prober.wanted.set()
 
     def _is_client_key(self, text: str) -> bool:

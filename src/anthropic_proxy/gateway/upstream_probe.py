@@ -22,7 +22,7 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
-from anthropic_proxy.translate.upstream_errors import is_page
+from anthropic_proxy.translate.upstream_errors import is_page, wants_tls
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
@@ -49,6 +49,7 @@ _KEY_TEXTS: Mapping[KeyState, str] = {
     "not set": "no key set",
     "the client's": "the client's key is sent",
 }
+_WANTS_TLS = "its port takes TLS only: the address has to begin with https://"
 _NO_API = "that is no OpenAI-compatible API"
 
 
@@ -134,6 +135,8 @@ class Prober:
         # Names of upstreams to which a request succeeded.
         self._has_served: set[str] = set()
         self.wanted = asyncio.Event()
+        # Whether the upstreams are those of CONFIG_FILE.
+        self.has_config_file = False
 
     def outcomes(self) -> Mapping[str, Probe]:
         """Return the outcomes so far, by the names of the upstreams."""
@@ -188,7 +191,7 @@ class Prober:
             write_outcomes(self._sharing.file, self.outcomes())
         self.on_change(
             [
-                self._log.redacted(_line(endpoint, found))
+                self._log.redacted(self._line(endpoint, found))
                 for endpoint, found in self._outcomes.values()
             ]
         )
@@ -252,6 +255,14 @@ class Prober:
         known = self._outcomes.get(name)
         return known is None or not (known[1].is_good or known[1].is_request)
 
+    def _hint(self, endpoint: Endpoint, found: Probe) -> str:
+        return _hint(endpoint, found, is_from_file=self.has_config_file)
+
+    def _line(self, endpoint: Endpoint, found: Probe) -> str:
+        """Return the outcome for a person."""
+        hint = self._hint(endpoint, found)
+        return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
+
     def _is_known(self, endpoint: Endpoint) -> bool:
         known = self._outcomes.get(endpoint.name)
         return known is not None and known[0] == endpoint
@@ -281,7 +292,7 @@ class Prober:
             "models": None if found.models is None else len(found.models),
             "first_models": ", ".join(found.models[:_MOST_NAMES]) if found.models else "",
             "seconds": seconds,
-            "hint": _hint(found),
+            "hint": self._hint(endpoint, found),
         }
         write = self._log.info if found.is_good else self._log.warning
         if self._sharing is not None and not self._sharing.is_prober:
@@ -290,12 +301,6 @@ class Prober:
             UPSTREAM_PROBED,
             **{name: value for name, value in values.items() if value not in (None, "")},
         )
-
-
-def _line(endpoint: Endpoint, found: Probe) -> str:
-    """Return the outcome for a person."""
-    hint = _hint(found)
-    return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
 
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Probe]) -> None:
@@ -405,6 +410,8 @@ def _read(
         return replace(found, reason=f"answered {status} with a web page: {_NO_API}")
     if status in (401, 403) or status in NOT_THERE:
         return found
+    if status == 400 and wants_tls(raw):
+        return replace(found, reason=_WANTS_TLS)
     return replace(found, reason=f"answered {status} to a request for its models")
 
 
@@ -436,9 +443,21 @@ def _server(endpoint: Endpoint, headers: Mapping[str, str]) -> str:
     return f"server {name}" if is_name and endpoint.redactor.redact(name) == name else ""
 
 
-def _hint(found: Probe) -> str:
+# Words of reasons that name what to change already, and the variables to change.
+_VARIABLES_OF_REASONS = {
+    "SSL_CERT_FILE": "set SSL_CERT_FILE",
+    "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+}
+
+
+def _hint(endpoint: Endpoint, found: Probe, *, is_from_file: bool) -> str:
+    """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
+    place = f" of {endpoint.name} in CONFIG_FILE"
+    url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"
+    named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in found.reason)
     if not found.is_reachable:
-        return "check that it runs, and UPSTREAM_BASE_URL; it is probed again every 10 s"
+        advice = next(named, f"check that it runs, and {url}")
+        return f"{advice}; it is probed again every {_AGAIN_SECONDS:g} s"
     if found.key in ("rejected", "missing"):
-        return "set UPSTREAM_API_KEY"
-    return "check UPSTREAM_BASE_URL" if found.reason else ""
+        return f"set the key{place}" if is_from_file else "set UPSTREAM_API_KEY"
+    return next(named, f"check {url}") if found.reason else ""

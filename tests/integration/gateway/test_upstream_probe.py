@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
@@ -14,6 +15,7 @@ from anthropic_proxy.gateway import upstream_probe
 from anthropic_proxy.gateway.upstream_probe import Probe, Prober, Sharing, read_outcomes
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.upstream import http_client
 from anthropic_proxy.upstream.http_client import Upstream
 from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
@@ -101,6 +103,19 @@ def _probe(url: str, **variables: Any) -> Probe:
             False,
         ),
         (answers(b"<html>", headers=_HTML), {}, _WEB_PAGE, False),
+        *(
+            (
+                answers(page, 400, _HTML),
+                {},
+                "reachable, key not checked, its port takes TLS only: the address has to begin with https://",
+                False,
+            )
+            for page in (
+                b"<html>The plain HTTP request was sent to HTTPS port</html>",
+                b"Client sent an HTTP request to an HTTPS server.\n",
+                b"<p>speaking plain HTTP to an SSL-enabled server port",
+            )
+        ),
         (
             answers(b"{}"),
             {},
@@ -396,3 +411,51 @@ def test_one_of_several_workers_probes_and_reports(
 def _if_shown(address: str) -> bool:
     ready = httpx.get(f"{address}/readyz", timeout=DEADLINE, trust_env=False)
     return "no key set, 2 models" in ready.text
+
+
+_UNTRUSTED = Probe(
+    is_reachable=False, reason="has a certificate: SSL_CERT_FILE can name a PEM file"
+)
+_DEAD_PROXY = Probe(
+    is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
+)
+_AGAIN = "; it is probed again every 10 s"
+
+
+@pytest.mark.parametrize(
+    ("found", "hint", "hint_in_file"),
+    [
+        (
+            _DOWN,
+            f"check that it runs, and UPSTREAM_BASE_URL{_AGAIN}",
+            f"check that it runs, and url of u in CONFIG_FILE{_AGAIN}",
+        ),
+        (_UNTRUSTED, f"set SSL_CERT_FILE{_AGAIN}", f"set SSL_CERT_FILE{_AGAIN}"),
+        (
+            _DEAD_PROXY,
+            f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
+            f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
+        ),
+        (_REJECTED, "set UPSTREAM_API_KEY", "set the key of u in CONFIG_FILE"),
+        (_BAD, "check UPSTREAM_BASE_URL", "check url of u in CONFIG_FILE"),
+        (_GOOD, "", ""),
+    ],
+)
+def test_hints(found: Probe, hint: str, hint_in_file: str) -> None:
+    prober, endpoint = _prober()
+    hints = []
+    for prober.has_config_file in (False, True):
+        hints.append(prober._hint(endpoint, found))
+    assert hints == [hint, hint_in_file]
+
+
+def test_an_untrusted_certificate_and_a_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reasons that errors of the client have are those that hints are chosen by."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert "HTTP_PROXY" in _probe("http://upstream.invalid").reason
+    certificate = next(
+        text
+        for kind, _, text in http_client._FAILURES
+        if kind is aiohttp.ClientConnectorCertificateError
+    )
+    assert "SSL_CERT_FILE" in certificate
