@@ -58,13 +58,14 @@ UPSTREAM_BASE_URL: upstream.url
 [UPSTREAM_API_KEY, OPENROUTER_API_KEY, PROXY_API_KEYS, SIGNATURE_SECRET, RATE_LIMIT_STORAGE_URL, TLS_KEY_PASSWORD, UPSTREAM_HEADERS, UPSTREAM_EXTRA_BODY]
 {{- end }}
 
+{{/* The proxy reads names of variables in upper and in lower case. */}}
 {{- define "anthropic-proxy.checkVariables" -}}
 {{- $own := include "anthropic-proxy.ownVariables" . | fromYaml }}
 {{- range $place := list "values" "fromKeys" }}
 {{- range $name := keys (index $.Values.secrets $place) | sortAlpha }}
 {{- $path := printf "secrets.%s.%s" $place $name }}
-{{- if hasKey $own $name }}
-{{- fail (printf "%s: the chart sets %s itself: use %s" $path $name (get $own $name)) }}
+{{- if hasKey $own (upper $name) }}
+{{- fail (printf "%s: the chart sets %s itself: use %s" $path (upper $name) (get $own (upper $name))) }}
 {{- end }}
 {{- include "anthropic-proxy.checkSecretName" (dict "root" $ "path" $path "name" $name) }}
 {{- end }}
@@ -75,12 +76,12 @@ UPSTREAM_BASE_URL: upstream.url
 {{- end }}
 {{- end }}
 {{- range .Values.extraEnv }}
-{{- if hasKey $own .name }}
-{{- fail (printf "extraEnv: the chart sets %s itself: use %s" .name (get $own .name)) }}
+{{- if hasKey $own (upper .name) }}
+{{- fail (printf "extraEnv: the chart sets %s itself: use %s" (upper .name) (get $own (upper .name))) }}
 {{- end }}
 {{- end }}
 {{- range .Values.extraArgs }}
-{{- if regexMatch "^(--port|--host|--daemon|-p)" . }}
+{{- if regexMatch "^(--port|--host|--daemon|-[dvhV]*p)" . }}
 {{- fail (printf "extraArgs: %s does not fit a pod: its port, its address and its process are the chart's" .) }}
 {{- end }}
 {{- end }}

@@ -107,16 +107,27 @@ def test_what_the_chart_sets_itself(name: str) -> None:
     places: list[Values] = [
         {"secrets": {"values": {name: "8080"}}},
         {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},
+        {"secrets": {"values": {name.lower(): "8080"}}},
+        {"secrets": {"fromKeys": {name.lower(): {"name": "a", "key": "b"}}}},
         {"extraEnv": [{"name": name, "value": "8080"}]},
+        {"extraEnv": [{"name": name.lower(), "value": "8080"}]},
         {"extraEnv": [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
     ]
     for values in places:
         assert f"the chart sets {name} itself: use " in _error(values)
 
 
-@pytest.mark.parametrize("argument", ["--port=8080", "--port", "-p8080", "--host", "--daemon"])
+@pytest.mark.parametrize(
+    "argument",
+    ["--port=8080", "--port", "-p8080", "-dp8080", "-dvp", "--host", "--daemon"],
+)
 def test_arguments_that_do_not_fit_a_pod(argument: str) -> None:
     assert f"extraArgs: {argument} does not fit a pod" in _error({"extraArgs": [argument]})
+
+
+@pytest.mark.parametrize("argument", ["--debug", "-dv", "-c/opt/.env", "--verbose"])
+def test_arguments_that_fit_a_pod(argument: str) -> None:
+    assert kinds({"extraArgs": [argument]})["Deployment"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])

@@ -83,7 +83,7 @@ def test_the_profile_starts_ollama_and_waits_for_the_model(project: Path, place:
     assert set(services) == {"proxy", "ollama", "model"}
     conditions = {name: each["condition"] for name, each in services["proxy"]["depends_on"].items()}
     assert conditions == {"ollama": "service_healthy", "model": "service_completed_successfully"}
-    assert services["proxy"]["environment"]["UPSTREAM_BASE_URL"] == "http://ollama:11434"
+    assert _started(project, services["proxy"])[0] == "http://ollama:11434"
 
 
 def test_the_version_of_ollama_is_that_of_the_chart(project: Path) -> None:
@@ -92,10 +92,45 @@ def test_the_version_of_ollama_is_that_of_the_chart(project: Path) -> None:
     assert {services[name]["image"] for name in ("ollama", "model")} == {f"ollama/ollama:{tag}"}
 
 
-def test_without_an_upstream_nothing_starts(project: Path) -> None:
-    done = _compose(project)
-    assert done.returncode != 0
-    assert "set UPSTREAM_BASE_URL in .env, or COMPOSE_PROFILES=ollama" in done.stderr
+def _started(project: Path, proxy: dict[str, Any], **variables: str) -> tuple[str, str]:
+    """The UPSTREAM_BASE_URL with which the entry point of the service starts the proxy, and what it writes before."""
+    stand_in = project / "anthropic-proxy"
+    stand_in.write_text('#!/bin/sh\nprintf "%s" "$UPSTREAM_BASE_URL"')
+    stand_in.chmod(0o755)
+    done = subprocess.run(
+        [part.replace("$$", "$") for part in proxy["entrypoint"]],
+        env={**proxy["environment"], "PATH": f"{project}:/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout, done.stderr
+
+
+_HINT = "set UPSTREAM_BASE_URL in .env, or COMPOSE_PROFILES=ollama\n"
+
+
+@pytest.mark.parametrize(
+    ("profiles", "env", "upstream", "hint"),
+    [
+        ("", "", "", _HINT),
+        ("observability", "", "", _HINT),
+        ("observability", "UPSTREAM_BASE_URL=http://a", "http://a", ""),
+        ("ollama", "UPSTREAM_BASE_URL=http://a", "http://a", ""),
+        ("ollama,observability", "", "http://ollama:11434", ""),
+        ("observability,ollama", "", "http://ollama:11434", ""),
+        ("*", "", "http://ollama:11434", ""),
+        ("ollama", "CONFIG_FILE=/a.yaml", "", ""),
+        ("", "CONFIG_FILE=/a.yaml", "", ""),
+    ],
+)
+def test_the_upstream_that_the_proxy_starts_with(
+    project: Path, profiles: str, env: str, upstream: str, hint: str
+) -> None:
+    """Compose itself requires nothing, so that `docker compose down` works without the variables of `up`."""
+    (project / ".env").write_text(env)
+    services = _services(project, **({"COMPOSE_PROFILES": profiles} if profiles else {}))
+    assert _started(project, services["proxy"]) == (upstream, hint)
 
 
 def test_observability_with_a_hosted_upstream(project: Path) -> None:

@@ -364,6 +364,13 @@ ROUTE: Values = {"enabled": True, "parentRefs": [{"name": "a"}]}
             None,
         ),
         (KEYS | REDIS, None),
+        *(
+            (
+                KEYS | POLICY | {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},
+                f"does not know the addresses in {name}",
+            )
+            for name in ("HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+        ),
         (KEYS | TLS | {"ingress": {"enabled": True}}, "Set ingress.controller"),
         (KEYS | TLS | {"ingress": {"enabled": True, "controller": "nginx"}}, None),
         (KEYS | TLS | {"httpRoute": ROUTE}, "Set httpRoute.backendTLS.hostname"),

@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -367,9 +369,56 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
 
 def test_a_port_of_nobody_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(port_owner, "_PROC", tmp_path)
-    assert port_owner.hint(1).startswith(
+    assert port_owner.hint("127.0.0.1", 1).startswith(
         "another program listens there: end it, or choose another port"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize(
+    ("used", "wanted", "is_owner"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("127.0.0.1", "0.0.0.0", True),  # noqa: S104
+        ("0.0.0.0", "127.0.0.1", True),  # noqa: S104
+        ("127.0.0.1", "::", True),
+        ("::", "127.0.0.1", True),
+        ("::1", "127.0.0.1", False),
+        ("127.0.0.1", "::1", False),
+        ("::1", "::1", True),
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("0.0.0.0", "::1", False),  # noqa: S104
+    ],
+)
+def test_the_owner_of_an_address(used: str, wanted: str, *, is_owner: bool) -> None:
+    """A program on another address of the same port is not in the way."""
+    family = socket.AF_INET6 if ":" in used else socket.AF_INET
+    with socket.create_server((used, 0), family=family, dualstack_ipv6=used == "::") as server:
+        owner = port_owner.owner_of(wanted, server.getsockname()[1])
+    assert (owner is not None and owner.pid == os.getpid()) is is_owner
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_no_owner_is_named_where_several_match() -> None:
+    script = (
+        "import socket, sys; s = socket.create_server(('127.0.0.2', int(sys.argv[1])));"
+        "print(flush=True); input()"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [sys.executable, "-c", script, str(port)]
+        # Its parent is not this process, which would count as the one that started it.
+        with subprocess.Popen(
+            ["/bin/sh", "-c", '"$@"; true', "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            assert port_owner.owner_of("127.0.0.1", port) is not None
+            assert port_owner.owner_of("::", port) is None
+            other.communicate(b"\n", DEADLINE)
 
 
 def test_the_metrics_port_of_a_server_that_drains(

@@ -130,11 +130,13 @@ def completion(text: str | None = "Hello", **choice: Any) -> dict[str, Any]:
 
 class ScriptedUpstream:
     """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next. The proxy's probes at its
-    start take no script: `on_probe` is their answer, and they are kept in `probes`.
+    start take no script: `on_probe` is their answer, `probe_scripts` the answers to single paths and, under `without key`,
+    to requests without one; they are kept in `probes`.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.on_probe = answers({}, 404)
+        self.probe_scripts: dict[str, Script] = {}
         self.probes: queue.Queue[Received] = queue.Queue()
         self.requests: list[Received] = []
         self.arrived: queue.Queue[Received] = queue.Queue()
@@ -167,6 +169,11 @@ class ScriptedUpstream:
         """What a request is answered with."""
         return self._scripts.get_nowait()
 
+    def _probe_script(self, received: Received) -> Script:
+        if "authorization" not in received.headers and "without key" in self.probe_scripts:
+            return self.probe_scripts["without key"]
+        return self.probe_scripts.get("/" + received.path.rpartition("/")[2], self.on_probe)
+
     def request(self) -> Received:
         """The next request, waited for."""
         return self.arrived.get(timeout=DEADLINE)
@@ -198,7 +205,7 @@ class ScriptedUpstream:
             received = await _read_request(reader)
             if received.headers.get("user-agent") == USER_AGENT:
                 self.probes.put(received)
-                await self._play(self.on_probe, writer)
+                await self._play(self._probe_script(received), writer)
                 return
             self.requests.append(received)
             self.arrived.put(received)

@@ -19,7 +19,7 @@ from anthropic_proxy.auth.rate_limits import Charges, RateLimits
 from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.gateway import Generations
-from anthropic_proxy.gateway.upstream_probe import Prober
+from anthropic_proxy.gateway.upstream_probe import Prober, Sharing
 from anthropic_proxy.observability.exposition import Exposition
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
@@ -38,7 +38,13 @@ class Application:
     one, `aclose` after the last.
     """
 
-    def __init__(self, settings: Settings, known: Routing, keys: ClientKeys | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        known: Routing,
+        keys: ClientKeys | None = None,
+        probe_sharing: Sharing | None = None,
+    ) -> None:
         # The upstreams, and the keys of clients, where they need one.
         self.known = known
         self.keys = keys
@@ -52,7 +58,8 @@ class Application:
         self._shortages = ShortageLog(self.log)
         self._gateways = Generations(settings, known, self.log, self.metrics, self._shortages)
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
-        self.prober = Prober(self.log, lambda: self.known.endpoints)
+        self.prober = Prober(self.log, lambda: self.known.endpoints, probe_sharing)
+        self.prober.has_config_file = settings.config_file is not None
         health = self._health(settings)
         exposition = Exposition(self.metrics, self._tell_states)
         has_port = settings.metrics_port is not None
@@ -94,6 +101,7 @@ class Application:
         self.keys = keys
         self.log.hide((*known.secrets, *settings.secrets))
         self._gateways.replace(settings, known)
+        self.prober.has_config_file = settings.config_file is not None
         self.prober.wanted.set()
 
     def _is_client_key(self, text: str) -> bool:
@@ -144,7 +152,7 @@ class Application:
 
     def _sinks(self) -> list[Sink]:
         charges = Charges(self._limits, lambda: self.keys)
-        return [self.metrics, RequestLog(self.log, ops.PATHS), charges, *self._traces]
+        return [self.metrics, RequestLog(self.log, ops.PATHS), charges, self.prober, *self._traces]
 
     def _health(self, settings: Settings) -> ops.Health:
         return ops.Health(

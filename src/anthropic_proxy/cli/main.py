@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command li
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -115,7 +115,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
-    """Show whether the background server runs, where it listens, its upstream, uptime and log file."""
+    """Show whether the background server runs, where it listens, its upstreams, uptime and log file."""
     _unix_only("status")
     pid_file = _chosen(context, pid_file)
     found = _state(pid_file)
@@ -125,7 +125,8 @@ def status(context: click.Context, pid_file: Path | None) -> None:
     details = daemon.Details.read(pid_file, found.running)
     if details is not None:
         click.echo(f"  Listening on: {details.address}")
-        click.echo(f"  Upstream: {', '.join(details.upstreams)}")
+        probes = daemon.Probes.read(pid_file, found.running)
+        _show_upstreams(probes.lines if probes else details.upstreams)
         click.echo(f"  Running for: {_duration(time.time() - details.started)}")
         click.echo(f"  Log file: {details.log}")
 
@@ -206,21 +207,23 @@ def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMe
 
 def _foreground(settings: Settings, again: Callable[[], Settings], messages: StartMessages) -> None:
     try:
-        _serve(settings, lambda _: None, again)
+        _serve(settings, again)
     except (ConfigError, ListenError, WorkerError) as error:
         messages.failed(str(error))
         sys.exit(1)
 
 
 def _serve(
-    settings: Settings, on_ready: Callable[[str], None], again: Callable[[], Settings]
+    settings: Settings, again: Callable[[], Settings], reports: daemon.Reports | None = None
 ) -> None:
-    """Listen and serve; `on_ready` is told the address, `again` reads the settings. Raises what `serve.run` does."""
-    from anthropic_proxy.server.main import (
-        run,
-    )  # takes most of a second to import, which no other command should wait for
+    """Listen and serve. again: reads the settings. Raises what `run` does."""
+    # It takes most of a second to import, which no other command should wait for.
+    from anthropic_proxy.server.main import run
 
-    run(settings, on_ready, again)
+    if reports is None:
+        run(settings, lambda _: None, again)
+    else:
+        run(settings, reports.listening, again, reports.probed)
 
 
 def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settings]) -> None:
@@ -231,8 +234,8 @@ def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settin
     # In the background all that is written goes to the log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:
-        address = daemon.start(
-            lambda ready: _serve(settings, ready, again),
+        started = daemon.start(
+            lambda reports: _serve(settings, again, reports),
             chosen,
             log_file,
             upstreams,
@@ -241,8 +244,18 @@ def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settin
     except daemon.DaemonError as error:
         _fail(str(error))
     click.echo(
-        f"✓ Daemon started, listening on {address}\n  PID file: {chosen}\n  Log file: {log_file}"
+        f"✓ Daemon started, listening on {started.address}\n  PID file: {chosen}\n  Log file: {log_file}"
     )
+    if started.probes is None:
+        click.echo("  Upstream: not probed yet; `anthropic-proxy status` shows the outcome")
+    else:
+        _show_upstreams(started.probes)
+
+
+def _show_upstreams(lines: Sequence[str]) -> None:
+    """Show a line for each upstream. Upstreams choose parts of them, so control characters are escaped."""
+    for line in lines:
+        click.echo(f"  Upstream: {line if line.isprintable() else repr(line)}")
 
 
 def _free_pid_file() -> Path:

@@ -22,6 +22,18 @@ from anthropic_proxy.config.settings import Settings
 _PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
 # Names that docker-compose.yml reads and that resemble ours.
 _OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
+# Names of Claude Code and of Anthropic's SDKs begin like this. They must not be mistaken for ours: with the client's
+# ANTHROPIC_BASE_URL for its own the proxy would be its own upstream.
+_CLIENT_PREFIXES = ("ANTHROPIC_", "CLAUDE_CODE_")
+_OUR_CLIENT_LIKE_PREFIX = "ANTHROPIC_PROXY"
+_OF_CLIENT = (
+    "is a variable of the client: set it where Claude Code runs; the proxy does not read it"
+)
+# What to use in place of names that resemble none of ours.
+_REPLACEMENTS = {
+    "UPSTREAM_MODEL": "COMPLETION_MODEL or MODEL_MAP",
+    "UPSTREAM_MODELS": "COMPLETION_MODEL or MODEL_MAP",
+}
 # Shorter names, as HOSTS or PORT2, are those of other programs as well.
 _SHORTEST_NAME = 6
 # difflib's measure of likeness: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
@@ -90,6 +102,10 @@ def describe_unknown_name(name: str, variables: tuple[str, ...]) -> str:
     """Return the problem with a name that is not among `variables`; empty where it is another program's."""
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or name in _OF_COMPOSE:
         return ""
+    if name.startswith(_CLIENT_PREFIXES) and not name.startswith(_OUR_CLIENT_LIKE_PREFIX):
+        return f"{name} {_OF_CLIENT}"
+    if name in _REPLACEMENTS:
+        return f"{name} is not known; did you mean {_REPLACEMENTS[name]}?"
     is_ours = name.startswith(_PREFIXES)
     is_long = len(name) >= _SHORTEST_NAME
     near = (

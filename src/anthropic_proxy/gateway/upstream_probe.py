@@ -1,7 +1,8 @@
 """What the operator wants to know at the start: whether each upstream can be reached, and takes the key.
 
 Each upstream is asked for its list of models, with each of its keys. Nothing waits for that: the server listens already,
-and an upstream that is down is asked again until it is up. Clients' requests do not depend on the outcome.
+and an upstream whose outcome is not good is probed again until it is. Clients' requests do not depend on the outcome,
+but replace it where they show something else.
 """
 
 import asyncio
@@ -9,33 +10,47 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from anthropic_proxy.auth.caller import NOBODY
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observability.console import UPSTREAM_PROBED
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
-from anthropic_proxy.translate.upstream_errors import is_page
+from anthropic_proxy.translate.upstream_errors import is_page, wants_tls
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
-from anthropic_proxy.wire.json_codec import loads_received
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
 
 # Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
 USER_AGENT = "anthropic-proxy (start-up probe)"
 
 _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
-# Seconds after which upstreams that were not reached are asked again.
+# Seconds after which upstreams whose outcome is not good are probed again: they double up to the second number.
 _AGAIN_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 300.0
+# Seconds after which a process that does not probe looks for the outcomes of the one that does.
+_LOOK_SECONDS = 1.0
 # Where a key is checked on servers whose list of models needs none.
 _KEY_PATHS = {"openrouter": "/key"}
 _MOST_NAMES = 3
 _LONGEST_NAME = 60
 
-KeyState = Literal["accepted", "rejected", "missing", "not needed", "the client's", "not checked"]
+KeyState = Literal[
+    "accepted", "rejected", "missing", "not needed", "not set", "the client's", "not checked"
+]
+_KEY_TEXTS: Mapping[KeyState, str] = {
+    "missing": "key missing",
+    "not set": "no key set",
+    "the client's": "the client's key is sent",
+}
+_WANTS_TLS = "its port takes TLS only: the address has to begin with https://"
+_NO_API = "that is no OpenAI-compatible API"
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class Probe:
     server: str = ""
     # Names; None where it has no list.
     models: tuple[str, ...] | None = None
+    # Whether the outcome is that of a client's request, not of a probe.
+    is_request: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -68,9 +85,9 @@ class Probe:
         return ", ".join(filter(None, parts))
 
     def _key_text(self) -> str:
-        if self.key == "missing":
-            return "no key is set, but one is needed"
-        return self._rejected_text() if self.key == "rejected" else f"key {self.key}"
+        if self.key == "rejected":
+            return self._rejected_text()
+        return _KEY_TEXTS.get(self.key, f"key {self.key}")
 
     def _rejected_text(self) -> str:
         if not self.rejected:
@@ -78,51 +95,173 @@ class Probe:
         return f"key {', '.join(map(str, self.rejected))} rejected"
 
     def _models_text(self) -> str:
+        if self.is_request:
+            return "" if self.reason else "a request succeeded"
         if self.models is None:
             return "" if self.reason or self.key in ("rejected", "missing") else "no list of models"
         return f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
 
 
-class Prober:
-    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed."""
+@dataclass(frozen=True)
+class Sharing:
+    """Several processes serve, and one of them probes for all."""
 
-    def __init__(self, log: Log, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
-        """endpoints: returns the upstreams that are configured now."""
+    # Written by the process that probes, and read by the others.
+    file: Path
+    # Whether this process is the one that probes.
+    is_prober: bool
+
+
+class Prober:
+    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed. `on_change` is called with
+    a line for each upstream when all have been probed, and whenever an outcome has changed since.
+
+    The requests of clients are evidence as well: see `began` and `finished`, by which this is a sink of observations.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        sharing: Sharing | None = None,
+    ) -> None:
+        """endpoints: returns the upstreams that are configured now. sharing: None in a server of one process."""
+        self._sharing = sharing
+        self._shared: Mapping[str, Probe] = {}
+        self.on_change: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
         self._endpoints = endpoints
         self._outcomes: dict[str, tuple[Endpoint, Probe]] = {}
+        # Names of upstreams to which a request succeeded.
+        self._has_served: set[str] = set()
         self.wanted = asyncio.Event()
+        # Whether the upstreams are those of CONFIG_FILE.
+        self.has_config_file = False
 
     def outcomes(self) -> Mapping[str, Probe]:
         """Return the outcomes so far, by the names of the upstreams."""
         return {name: probe for name, (_, probe) in self._outcomes.items()}
 
     async def run(self) -> None:
-        """Probe all upstreams once, and those that were not reached again and again. Runs until it is cancelled."""
+        """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled.
+
+        In a process that leaves the probes to another one, adopt the outcomes of that one.
+        """
+        if self._sharing is not None and not self._sharing.is_prober:
+            while True:
+                self._adopt(read_outcomes(self._sharing.file))
+                await asyncio.sleep(_LOOK_SECONDS)
         upstream = Upstream()
+        pause = _AGAIN_SECONDS
         try:
             while True:
                 self.wanted.clear()
-                all_reached = await self._probe_due(upstream)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if all_reached else _AGAIN_SECONDS):
+                all_good = await self._probe_due(upstream)
+                self._publish()
+                try:
+                    async with asyncio.timeout(None if all_good else pause):
                         await self.wanted.wait()
+                        pause = _AGAIN_SECONDS
+                except TimeoutError:
+                    pause = self._next_pause(pause)
         finally:
             await upstream.aclose()
 
+    def _next_pause(self, pause: float) -> float:
+        """Return the seconds until the next probe. An upstream that is down may come up at any time, so it is not made
+        to wait longer.
+        """
+        if not all(probe.is_reachable for _, probe in self._outcomes.values()):
+            return _AGAIN_SECONDS
+        return min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _adopt(self, shared: Mapping[str, Probe]) -> None:
+        """Replace the outcomes that the process that probes has replaced."""
+        endpoints = {each.name: each for each in self._endpoints()}
+        for name in endpoints.keys() & shared.keys():
+            if shared[name] != self._shared.get(name) or name not in self._outcomes:
+                self._outcomes[name] = (endpoints[name], shared[name])
+        self._shared = shared
+
+    def _publish(self) -> None:
+        """Give the outcomes to those who show them: other processes, and the `status` command."""
+        if self._sharing is not None:
+            if not self._sharing.is_prober:
+                return
+            write_outcomes(self._sharing.file, self.outcomes())
+        self.on_change(
+            [
+                self._log.redacted(self._line(endpoint, found))
+                for endpoint, found in self._outcomes.values()
+            ]
+        )
+
+    def began(self, observation: Observation) -> None:
+        """Do nothing: what the upstream responds is known when the request is finished."""
+
+    def finished(self, observation: Observation) -> None:
+        """Replace the outcomes that the responses to this request contradict."""
+        for request in observation.asked:
+            if request.method == "POST" and request.status is not None:
+                self._learn(request.endpoint, request.status, request.error_type)
+
+    def _learn(self, endpoint: Endpoint, status: int, error_type: str | None) -> None:
+        known = self._outcomes.get(endpoint.name)
+        if known is None or known[0] != endpoint or known[1].rejected:
+            return
+        before = known[1]
+        if status < 300 and error_type is None:
+            self._has_served.add(endpoint.name)
+            if not before.is_good:
+                key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, 200)
+                key = "not needed" if key == "not set" else key
+                self._replace(endpoint, Probe(is_reachable=True, key=key, is_request=True))
+        elif self._shows_bad_key(endpoint, status) and before.is_good:
+            key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, status)
+            reason = f"refused a request with {status}"
+            found = Probe(is_reachable=True, key=key, reason=reason, is_request=True)
+            self._replace(endpoint, found)
+
+    def _shows_bad_key(self, endpoint: Endpoint, status: int) -> bool:
+        """Return whether a status means that the proxy's key is of no use.
+
+        The client's own key is the client's concern, and one of several keys may still be good. Where requests succeed, 403
+        is about what was requested, such as a model that the account may not use.
+        """
+        if endpoint.key_passthrough or len(endpoint.keys) > 1:
+            return False
+        return status == 401 or (status == 403 and endpoint.name not in self._has_served)
+
+    def _replace(self, endpoint: Endpoint, found: Probe) -> None:
+        self._outcomes[endpoint.name] = (endpoint, found)
+        self._report(endpoint, found)
+        self._publish()
+
     async def _probe_due(self, upstream: Upstream) -> bool:
-        """Probe the upstreams that are new, or were not reached; return whether all are reached."""
+        """Probe the upstreams that are new, or whose outcome is not good; return whether all outcomes are good.
+
+        An outcome of a request is left to requests: a list of models may be readable with a key that is no good.
+        """
         endpoints = self._endpoints()
         self._outcomes = {
             each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)
         }
-        due = [
-            each
-            for each in endpoints
-            if each.name not in self._outcomes or not self._outcomes[each.name][1].is_reachable
-        ]
+        self._has_served &= self._outcomes.keys()
+        due = [each for each in endpoints if self._is_due(each.name)]
         await asyncio.gather(*(self._probe(each, upstream) for each in due))
-        return all(probe.is_reachable for _, probe in self._outcomes.values())
+        return not any(self._is_due(each.name) for each in endpoints)
+
+    def _is_due(self, name: str) -> bool:
+        known = self._outcomes.get(name)
+        return known is None or not (known[1].is_good or known[1].is_request)
+
+    def _hint(self, endpoint: Endpoint, found: Probe) -> str:
+        return _hint(endpoint, found, is_from_file=self.has_config_file)
+
+    def _line(self, endpoint: Endpoint, found: Probe) -> str:
+        """Return the outcome for a person."""
+        hint = self._hint(endpoint, found)
+        return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
 
     def _is_known(self, endpoint: Endpoint) -> bool:
         known = self._outcomes.get(endpoint.name)
@@ -136,11 +275,13 @@ class Prober:
             self._log.error("internal error", exc_info=error)
             found = Probe(is_reachable=True, reason="could not be probed")
         before = self._outcomes.get(endpoint.name)
+        if before is not None and before[1].is_request:
+            return  # a request was finished meanwhile
         self._outcomes[endpoint.name] = (endpoint, found)
         if before is None or before[1].summary != found.summary:
             self._report(endpoint, found, round(time.perf_counter() - began, 3))
 
-    def _report(self, endpoint: Endpoint, found: Probe, seconds: float) -> None:
+    def _report(self, endpoint: Endpoint, found: Probe, seconds: float | None = None) -> None:
         values = {
             "result": found.summary,
             "name": endpoint.name,
@@ -151,19 +292,53 @@ class Prober:
             "models": None if found.models is None else len(found.models),
             "first_models": ", ".join(found.models[:_MOST_NAMES]) if found.models else "",
             "seconds": seconds,
-            "hint": _hint(found),
+            "hint": self._hint(endpoint, found),
         }
         write = self._log.info if found.is_good else self._log.warning
+        if self._sharing is not None and not self._sharing.is_prober:
+            write = self._log.debug
         write(
             UPSTREAM_PROBED,
             **{name: value for name, value in values.items() if value not in (None, "")},
         )
 
 
+def write_outcomes(path: Path, outcomes: Mapping[str, Probe]) -> None:
+    """Write outcomes to a file, which a reader finds whole. They are shown only, so a full disk is no error."""
+    new = path.with_suffix(".new")
+    with contextlib.suppress(OSError):
+        new.write_bytes(dumps({name: asdict(each) for name, each in outcomes.items()}))
+        new.replace(path)
+
+
+def read_outcomes(path: Path) -> dict[str, Probe]:
+    """Return the outcomes that `write_outcomes` wrote; none where there is no file yet."""
+    try:
+        written = loads(path.read_bytes())
+    except OSError:
+        return {}
+    return {name: _probe_from(values) for name, values in written.items()}
+
+
+def _probe_from(values: JsonObject) -> Probe:
+    models = values["models"]
+    return Probe(
+        **{
+            **values,
+            "rejected": tuple(values["rejected"]),
+            "models": None if models is None else tuple(models),
+        }
+    )
+
+
 async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:
     """Ask an upstream for its models with each of its keys. Raises no ApiError."""
     keys: tuple[str | None, ...] = (None,) if endpoint.key_passthrough else endpoint.keys or (None,)
     outcomes = await asyncio.gather(*(_probe_key(endpoint, key, upstream) for key in keys))
+    if any(each.key == "accepted" for each in outcomes) and not await _checks_keys(
+        endpoint, upstream
+    ):
+        outcomes = [_without_claim(each) for each in outcomes]
     best = next((each for each in outcomes if each.is_good), outcomes[0])
     rejected = tuple(number for number, each in enumerate(outcomes, 1) if each.key == "rejected")
     if not rejected or len(keys) == 1:
@@ -176,17 +351,32 @@ async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) ->
         status, headers, raw = await _get(endpoint, "/models", key, upstream)
         found = _read(endpoint, key, status, headers, raw)
         path = _KEY_PATHS.get(endpoint.dialect.name)
-        if path is None or key is None:
+        if path is None or found.models is None:
             return found
-        # Its list of models is open to all.
-        return replace(
-            found, key=_key_state(endpoint, key, (await _get(endpoint, path, key, upstream))[0])
-        )
+        if key is None:
+            return replace(found, key=_key_state(endpoint, key, 401))
+        status, _, _ = await _get(endpoint, path, key, upstream)
+        return replace(found, key=_key_state(endpoint, key, status))
     except ApiError as error:
         is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
         is_own = isinstance(error, OwnShortageError)
         reason = error.message.removeprefix(f"The upstream {endpoint.name} ")
         return Probe(is_reachable=is_own or not is_unreachable, reason=reason)
+
+
+async def _checks_keys(endpoint: Endpoint, upstream: Upstream) -> bool:
+    """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
+    path = _KEY_PATHS.get(endpoint.dialect.name, "/models")
+    try:
+        status, _, _ = await _get(endpoint, path, None, upstream)
+    except ApiError:
+        return False
+    return status in (401, 403)
+
+
+def _without_claim(found: Probe) -> Probe:
+    """Return the outcome for a list of models that needs no key: it does not show whether the key is valid."""
+    return replace(found, key="not checked") if found.key == "accepted" else found
 
 
 async def _get(
@@ -209,30 +399,31 @@ def _read(
     found = Probe(
         is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers)
     )
+    is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
     if status == 200:
         models = _models(raw)
         if models is not None:
             return replace(found, models=models)
-        is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
-        kind = (
-            "a web page: that is no OpenAI-compatible API"
-            if is_web_page
-            else "200 without a list of models"
-        )
+        kind = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
         return replace(found, reason=f"answered {kind}", key="not checked")
+    if status in NOT_THERE and is_web_page:
+        return replace(found, reason=f"answered {status} with a web page: {_NO_API}")
     if status in (401, 403) or status in NOT_THERE:
         return found
+    if status == 400 and wants_tls(raw):
+        return replace(found, reason=_WANTS_TLS)
     return replace(found, reason=f"answered {status} to a request for its models")
 
 
 def _key_state(endpoint: Endpoint, key: str | None, status: int) -> KeyState:
-    if status == 200:
-        return "accepted" if key else "not needed"
-    if status not in (401, 403):
+    is_refused = status in (401, 403)
+    if status != 200 and not is_refused:
         return "not checked"
     if key:
-        return "rejected"
-    return "the client's" if endpoint.key_passthrough else "missing"
+        return "rejected" if is_refused else "accepted"
+    if endpoint.key_passthrough:
+        return "the client's"
+    return "missing" if is_refused else "not set"
 
 
 def _models(raw: bytes) -> tuple[str, ...] | None:
@@ -252,9 +443,21 @@ def _server(endpoint: Endpoint, headers: Mapping[str, str]) -> str:
     return f"server {name}" if is_name and endpoint.redactor.redact(name) == name else ""
 
 
-def _hint(found: Probe) -> str:
+# Words of reasons that name what to change already, and the variables to change.
+_VARIABLES_OF_REASONS = {
+    "SSL_CERT_FILE": "set SSL_CERT_FILE",
+    "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+}
+
+
+def _hint(endpoint: Endpoint, found: Probe, *, is_from_file: bool) -> str:
+    """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
+    place = f" of {endpoint.name} in CONFIG_FILE"
+    url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"
+    named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in found.reason)
     if not found.is_reachable:
-        return "check that it runs, and UPSTREAM_BASE_URL; it is probed again every 10 s"
+        advice = next(named, f"check that it runs, and {url}")
+        return f"{advice}; it is probed again every {_AGAIN_SECONDS:g} s"
     if found.key in ("rejected", "missing"):
-        return "set UPSTREAM_API_KEY"
-    return "check UPSTREAM_BASE_URL" if found.reason else ""
+        return f"set the key{place}" if is_from_file else "set UPSTREAM_API_KEY"
+    return next(named, f"check {url}") if found.reason else ""

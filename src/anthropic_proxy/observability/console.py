@@ -68,7 +68,7 @@ class ConsoleRenderer:
         line = f"{self._prefix(event, level, is_request=is_request)}{text}"
         if self._has_colors and level in _COLORS:
             line = f"{_COLORS[level]}{line}{_END}"
-        return f"{line}\n{exception}" if exception else line
+        return f"{line}\n{_traceback(str(exception))}" if exception else line
 
     def _prefix(self, event: Mapping[str, Any], level: str, *, is_request: bool) -> str:
         timestamp = str(event["timestamp"])
@@ -91,6 +91,17 @@ class ConsoleRenderer:
             return line
         others = {name: value for name, value in event.items() if name not in _SHORT}
         return f"{line}  {_fields(others)}"
+
+
+def _traceback(text: str) -> str:
+    """Return a traceback with escapes for what is not printable: errors may repeat what others sent."""
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(
+        each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in line
+    )
 
 
 def _request_columns(event: Mapping[str, Any]) -> list[str]:

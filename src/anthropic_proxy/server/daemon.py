@@ -2,21 +2,25 @@
 
 The PID file is locked (flock) for as long as the server lives, so the lock and not the number in it says whether the
 server runs: a number left by a crash may belong to somebody else's process by now, and is never signalled. python-daemon
-does the detaching; the lock is taken before and survives it, as children inherit it. A pipe tells the parent how the
-start went, so that it returns success only when connections are accepted.
+does the detaching; the lock is taken before and survives it, as children inherit it.
+
+The server reports to the command that started it through a pipe: lines of JSON, each an object with one member. The
+command does not wait for the end of the pipe, because workers inherit the write end and keep it open. The reports on the
+upstreams are in a file beside the PID file as well, for `status`.
 """
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from anthropic_proxy.server import early_signals
 from anthropic_proxy.wire.json_codec import dumps, loads
 
 if sys.platform != "win32":
@@ -33,6 +37,8 @@ _LONGEST_DETAILS = 64 * 1024
 
 _UMASK = 0o027
 _POLL_SECONDS = 0.05
+# How long a start waits for the probes of the upstreams, which are not needed for it to succeed.
+_PROBE_SECONDS = 5.0
 _LOCK_TRIES = 4
 
 
@@ -131,6 +137,107 @@ def _details_path(pid_file: Path) -> Path:
     return pid_file.with_name(f"{pid_file.name}.json")
 
 
+@dataclass(frozen=True)
+class Probes:
+    """The outcome of the probe of each upstream, a line each, that the server with a PID reported last."""
+
+    pid: int
+    lines: tuple[str, ...]
+
+    def write(self, pid_file: Path) -> None:
+        """Write them beside the PID file. They are shown only, so a full disk is no error."""
+        with contextlib.suppress(OSError, DaemonError):
+            descriptor = _open(_probes_path(pid_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, pid_file: Path, pid: int) -> "Probes | None":
+        """Return those of the server with a PID; None where there are none."""
+        try:
+            with os.fdopen(_open(_probes_path(pid_file), os.O_RDONLY), "rb") as file:
+                found = loads(file.read(_LONGEST_DETAILS))
+            probes = cls(found["pid"], tuple(map(str, found["lines"])))
+        except (DaemonError, OSError, ValueError, TypeError, KeyError):
+            return None
+        return probes if probes.pid == pid else None
+
+
+def _probes_path(pid_file: Path) -> Path:
+    return pid_file.with_name(f"{pid_file.name}.probes.json")
+
+
+class Reports:
+    """What the background server reports: to the command that started it, and in files for `status`.
+
+    Workers get copies. The first one reports the probes, the process that started it the address.
+    """
+
+    def __init__(self, pipe: int, pid_file: Path, log: Path, upstreams: Sequence[str]) -> None:
+        """pipe: the end to write to. upstreams: addresses."""
+        self.pid = os.getpid()
+        self.pipe = pipe
+        self._pid_file = pid_file
+        self._log = log
+        self._upstreams = tuple(upstreams)
+        self._has_sent_probes = False
+
+    def listening(self, address: str) -> None:
+        """Report that connections are accepted at an address."""
+        Details(self.pid, address, self._upstreams, str(self._log), time.time()).write(
+            self._pid_file
+        )
+        self._send("listening", address)
+
+    def probed(self, lines: Sequence[str]) -> None:
+        """Report the outcome of the probe of each upstream."""
+        Probes(self.pid, tuple(lines)).write(self._pid_file)
+        if not self._has_sent_probes:
+            self._has_sent_probes = True
+            self._send("probed", lines)
+
+    def failed(self, reason: str) -> None:
+        """Report why the server does not run."""
+        self._send("failed", reason)
+
+    def _send(self, kind: str, value: object) -> None:
+        # The command that started the server may have ended.
+        with contextlib.suppress(OSError):
+            os.write(self.pipe, dumps({kind: value}) + b"\n")
+
+
+class _Messages:
+    """The other end of the pipe that `Reports` writes to."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._received = b""
+        self._values: dict[str, object] = {}
+
+    def wait_for(self, *kinds: str, seconds: float | None = None) -> Mapping[str, object]:
+        """Return the messages so far, once there is one of these kinds, the pipe has ended, or the time is over."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not any(kind in self._values for kind in kinds):
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if not select.select([self._pipe], [], [], left)[0]:
+                break
+            received = os.read(self._pipe, 65536)
+            if not received:
+                break
+            *lines, self._received = (self._received + received).split(b"\n")
+            for line in lines:
+                self._values.update(loads(line))
+        return self._values
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that accepts connections at an address. probes: as in Probes; None where they take longer."""
+
+    address: str
+    probes: tuple[str, ...] | None = None
+
+
 class PidFile:
     """A locked PID file; `acquire` makes one. It is unlocked and removed by `release`."""
 
@@ -165,22 +272,22 @@ class PidFile:
     def release(self) -> None:
         """Remove the file and the details beside it, then give up the lock."""
         _details_path(self.path).unlink(missing_ok=True)
+        _probes_path(self.path).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
 
 
 def start(
-    serve: Callable[[Callable[[str], None]], None],
+    serve: Callable[[Reports], None],
     pid_path: Path,
     log_path: Path,
     upstreams: Sequence[str] = (),
     report: Callable[[str], object] = lambda reason: sys.stderr.write(f"✗ {reason}\n"),
-) -> str:
-    """Run `serve` in the background; return the address that it listens on, once it does.
+) -> Started:
+    """Run `serve` in the background; return when it listens and has probed its upstreams, or soon after it listens.
 
-    `serve` gets a function that it calls with this address when it accepts connections, and runs until the server
-    stops. upstreams: addresses, for `status`. report: writes to the log why the server failed. Raises DaemonError with the
-    reason when it ends before it listens.
+    `serve` reports both through its argument, and runs until the server stops. upstreams: addresses, for `status`.
+    report: writes to the log why the server failed. Raises DaemonError with the reason when it ends before it listens.
     """
     log = _open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     pid_file = PidFile.acquire(pid_path)
@@ -188,31 +295,30 @@ def start(
     child = os.fork()
     if child == 0:
         os.close(reader)
-
-        def ready(address: str) -> None:
-            Details(os.getpid(), address, tuple(upstreams), str(log_path), time.time()).write(
-                pid_path
-            )
-            os.write(writer, f"ready {address}".encode())
-            os.close(writer)
-
-        _detached(partial(serve, ready), pid_file, log, writer, report)
+        reports = Reports(writer, pid_path, log_path, upstreams)
+        _detached(serve, pid_file, log, reports, report)
     os.close(writer)
     os.close(log)
     os.close(pid_file.descriptor)
     os.waitpid(child, 0)
-    with os.fdopen(reader) as pipe:
-        outcome, _, text = pipe.read().partition(" ")
-    if outcome != "ready":
-        raise DaemonError(text or f"the server ended before it listened: see {log_path}")
-    return text
+    messages = _Messages(reader)
+    try:
+        outcome = messages.wait_for("listening", "failed")
+        if "listening" not in outcome:
+            reason = outcome.get("failed")
+            raise DaemonError(str(reason or f"the server ended before it listened: see {log_path}"))
+        probes = messages.wait_for("probed", "failed", seconds=_PROBE_SECONDS).get("probed")
+    finally:
+        os.close(reader)
+    lines = tuple(map(str, probes)) if isinstance(probes, list) else None
+    return Started(str(outcome["listening"]), lines)
 
 
 def _detached(
-    serve: Callable[[], None],
+    serve: Callable[[Reports], None],
     pid_file: PidFile,
     log: int,
-    writer: int,
+    reports: Reports,
     report: Callable[[str], object],
 ) -> NoReturn:
     """The child's side of `start`; its own parent is gone when python-daemon returns."""
@@ -222,19 +328,20 @@ def _detached(
         umask=_UMASK,
         stdout=log_stream,
         stderr=log_stream,
-        files_preserve=[pid_file.descriptor, writer, log_stream],
+        files_preserve=[pid_file.descriptor, reports.pipe, log_stream],
         detach_process=True,
     )
     code = 0
     try:
         context.open()
-        pid_file.write(os.getpid())
-        serve()
+        early_signals.detach()
+        reports.pid = os.getpid()
+        pid_file.write(reports.pid)
+        serve(reports)
     except BaseException as error:  # noqa: BLE001 - the parent waits to be told, whatever it was
         code = 1
         report(str(error))
-        with contextlib.suppress(OSError):  # closed when the server listened already
-            os.write(writer, f"failed {error}".encode())
+        reports.failed(str(error))
     pid_file.release()
     os._exit(code)
 

@@ -46,6 +46,13 @@ def release() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def detach() -> None:
+    """Record that this process has left its terminal, whose end therefore does not concern it."""
+    held = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
+    if isinstance(held, _Hangup):
+        held.ends_with_terminal = False
+
+
 class HeldHangup:
     """The SIGHUP that `hold` handles now. Other handlers may replace it; then `came` still reports what came before."""
 

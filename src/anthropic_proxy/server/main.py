@@ -12,9 +12,10 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anthropic_proxy import __version__
@@ -23,6 +24,7 @@ from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
+from anthropic_proxy.gateway.upstream_probe import Sharing
 from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
@@ -41,13 +43,14 @@ from anthropic_proxy.server.sockets import (
     listen_for_metrics,
     listen_on_path,
 )
-from anthropic_proxy.server.supervisor import Order, Supervisor, Told
+from anthropic_proxy.server.supervisor import STOPPING_HINT, Order, Supervisor, Told
 from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.upstream.client import endpoint_client
 from anthropic_proxy.upstream.detection import identify, may_be_asked
 from anthropic_proxy.upstream.http_client import Upstream
 
 Load = Callable[[], Settings]
+OnProbed = Callable[[Sequence[str]], None]
 
 _THIS_MACHINE = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
 _NO_KEYS = (
@@ -56,26 +59,66 @@ _NO_KEYS = (
 )
 
 
-class Control:
-    """What a running server is told from outside, within its event loop. log_writer: what its log is written by."""
+def _ignore(_: object) -> None:
+    """Do nothing."""
 
-    def __init__(self, log_writer: LogWriter | None = None) -> None:
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that serve."""
+
+    # From 0. The first one probes the upstreams, and logs what concerns all of them.
+    number: int
+    # That the processes share.
+    directory: str
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it does what one process does for all."""
+        return self.number == 0
+
+    @property
+    def probe_sharing(self) -> Sharing:
+        """How the outcomes of probes get from the first one to the others."""
+        return Sharing(Path(self.directory) / "probes.json", is_prober=self.is_first)
+
+
+class Control:
+    """What connects a running server with its process, within its event loop.
+
+    log_writer: what its log is written by. on_probed: as in `run`. worker: which of several this process is.
+    """
+
+    def __init__(
+        self,
+        log_writer: LogWriter | None = None,
+        on_probed: OnProbed = _ignore,
+        worker: Worker | None = None,
+    ) -> None:
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
         self.log_writer = log_writer
+        self.on_probed = on_probed
+        self.worker = worker
 
 
-def run(settings: Settings, on_ready: Callable[[str], None], load: Load | None = None) -> None:
+def run(
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    load: Load | None = None,
+    on_probed: OnProbed = _ignore,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError, ConfigError and WorkerError.
 
     `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
-    they stay as they are.
+    they stay as they are. on_probed: called with a line for each upstream when they have been probed, and when an outcome
+    has changed; of several workers the first one calls it.
     """
     log_writer = configure(
         debug=settings.debug or settings.verbose, form=settings.log_format, in_thread=True
     )
     try:
-        _run(settings, on_ready, load, log_writer)
+        _run(settings, on_ready, load, log_writer, on_probed)
     finally:
         _drain(log_writer)
 
@@ -85,11 +128,13 @@ def _run(
     on_ready: Callable[[str], None],
     load: Load | None,
     log_writer: LogWriter | None,
+    on_probed: OnProbed,
 ) -> None:
     _certificates(settings)
+    controlled = partial(Control, log_writer, on_probed)
     with listening(settings) as listeners:
         if settings.workers == 1:
-            _run_loop(_until_signal(settings, listeners, on_ready, load, log_writer))
+            _run_loop(_until_signal(settings, listeners, on_ready, load, controlled))
             return
         address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
 
@@ -101,9 +146,16 @@ def _run(
         told = Told(ready=ready, stopping=listeners.main.close, died=multiprocess.died)
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
             multiprocess.share(directory)
-            work = partial(
-                _work, settings.sharing_limits(directory), listeners, load, log_writer=log_writer
-            )
+
+            limited = settings.sharing_limits(directory)
+
+            def work(orders: socket.socket, number: int) -> None:
+                worker = Worker(number, directory)
+                try:
+                    _work(limited, listeners, load, partial(controlled, worker=worker), orders)
+                finally:
+                    _drain(log_writer)
+
             Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
 
 
@@ -156,7 +208,10 @@ async def serve(
     certificates = _certificates(settings)
     files = Files()
     known, keys = await _read_upstreams_and_keys(settings, files)
-    application = Application(settings, known, keys)
+    worker = control.worker
+    application = Application(settings, known, keys, worker.probe_sharing if worker else None)
+    application.prober.on_change = control.on_probed
+    is_first = worker is None or worker.is_first
     if control.log_writer is not None:
         control.log_writer.count_drops(application.metrics.log_lines_dropped)
     reloader = Reloader(
@@ -167,22 +222,23 @@ async def serve(
     await application.start()
     if listeners.ops is not None:
         await connections.accept(listeners.ops, application.ops)
-        application.log.info("metrics", address=f"{address_of(listeners.ops)}/metrics")
+        write = application.log.info if is_first else application.log.debug
+        write("metrics", address=f"{address_of(listeners.ops)}/metrics")
     await connections.accept(
         listeners.main, application.asgi, certificates.context if certificates else None
     )
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
-    _report_start(application, settings, listeners)
+    _report_start(application, settings, listeners, is_first=is_first)
     on_ready(address_of(listeners.main, tls=certificates is not None))
     async with _background(application.watch(), application.keep_states()):
         async with _background(
             reloader.run(settings, files, application.reloaded), application.prober.run()
         ):
             await control.stop.wait()
-        application.log.info(
-            "stopping", hint="open answers are finished first; a second signal ends them"
-        )
+        # The first process of several says it once for all.
+        write = application.log.info if worker is None else application.log.debug
+        write("stopping", hint=STOPPING_HINT)
         connections.refuse(listeners.main)
         connections.drain()
         await application.drain(settings.drain_timeout)
@@ -209,18 +265,23 @@ def _run_loop(main: Any) -> None:
         runner.run(main)
 
 
-def _report_start(application: Application, settings: Settings, listeners: Listeners) -> None:
-    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes."""
+def _report_start(
+    application: Application, settings: Settings, listeners: Listeners, *, is_first: bool
+) -> None:
+    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes.
+
+    is_first: whether this is the process that does so for all.
+    """
     address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
     log = application.log
     has_banner = _has_banner(settings)
-    write = log.debug if has_banner else log.info
+    write = log.debug if has_banner or not is_first else log.info
     write("listening", address=address, version=__version__)
     for endpoint in application.known.endpoints:
         write("upstream", **_summary(endpoint))
     if has_banner and settings.workers == 1:
         log.banner(banner(settings, application.known, address))
-    if settings.is_protected:
+    if settings.is_protected or not is_first:
         return
     if not is_loopback(listeners.main):
         log.warning("server open to other hosts without keys", hint=_NO_KEYS)
@@ -295,9 +356,10 @@ async def _until_signal(
     listeners: Listeners,
     on_ready: Callable[[str], None],
     load: Load | None,
-    log_writer: LogWriter | None,
+    controlled: Callable[[], Control],
 ) -> None:
-    control, held = Control(log_writer), HeldHangup()
+    """controlled: makes the control, which needs the event loop."""
+    control, held = controlled(), HeldHangup()
     serving = asyncio.ensure_future(serve(settings, listeners, on_ready, control, load))
 
     def on_signal() -> None:
@@ -328,24 +390,21 @@ def _work(
     settings: Settings,
     listeners: Listeners,
     load: Load | None,
+    controlled: Callable[[], Control],
     orders: socket.socket,
-    log_writer: LogWriter | None = None,
 ) -> None:
     """One of several processes: serve as `orders` say, on which it says itself that it serves."""
-    try:
-        _run_loop(_until_ordered(settings, listeners, load, log_writer, orders))
-    finally:
-        _drain(log_writer)
+    _run_loop(_until_ordered(settings, listeners, load, controlled, orders))
 
 
 async def _until_ordered(
     settings: Settings,
     listeners: Listeners,
     load: Load | None,
-    log_writer: LogWriter | None,
+    controlled: Callable[[], Control],
     orders: socket.socket,
 ) -> None:
-    loop, control = asyncio.get_running_loop(), Control(log_writer)
+    loop, control = asyncio.get_running_loop(), controlled()
     serving: asyncio.Task[None] | None = None
     does: dict[Order, Callable[[], object]] = {
         Order.STOP: control.stop.set,

@@ -1,10 +1,14 @@
 """Which process listens on a port that is in use, as far as Linux lets this user see it."""
 
 import contextlib
+import ipaddress
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PROC = Path("/proc")
 _LISTENS = "0A"
@@ -21,9 +25,9 @@ class Owner:
     is_ours: bool
 
 
-def hint(port: int) -> str:
-    """Return what to do about a port that is in use."""
-    owner = owner_of(port)
+def hint(host: str, port: int) -> str:
+    """Return what to do about a port that is in use. host: IPv4 or IPv6 address to listen on."""
+    owner = owner_of(host, port)
     if owner is None:
         return f"another program listens there: end it, or {_OTHER_PORT}"
     if owner.is_ours:
@@ -31,21 +35,52 @@ def hint(port: int) -> str:
     return f"PID {owner.pid} ({owner.name}) listens there: end it, or {_OTHER_PORT}"
 
 
-def owner_of(port: int) -> Owner | None:
-    """Return the process that listens on a port: of several that share it, the one that started the others."""
-    links = {f"socket:[{inode}]" for inode in _inodes(port)}
+def owner_of(host: str, port: int) -> Owner | None:
+    """Return the process that keeps this one from listening on an address and port; None where it is not certain.
+
+    Of several processes that share a socket it is the one that started the others.
+    """
+    links = {f"socket:[{inode}]" for inode in _inodes(host, port)}
     owners = {pid for pid in _processes() if links and _has_opened(pid, links)}
-    first = next((pid for pid in sorted(owners) if _parent(pid) not in owners), None)
-    return None if first is None else _owner(first)
+    first = [pid for pid in owners if _parent(pid) not in owners]
+    return _owner(first[0]) if len(first) == 1 else None
 
 
-def _inodes(port: int) -> Iterator[str]:
-    """Yield the inodes of the sockets that listen on a port (proc(5), /proc/net/tcp)."""
+def _inodes(host: str, port: int) -> Iterator[str]:
+    """Yield the inodes of the sockets that listen on an address and port (proc(5), /proc/net/tcp)."""
+    wanted = _plain(ipaddress.ip_address(host.partition("%")[0]))
     for table in ("tcp", "tcp6"):
         for line in _text(_PROC / "net" / table).splitlines()[1:]:
             fields = line.split()
-            if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+            address, _, number = fields[1].rpartition(":")
+            if fields[3] != _LISTENS or int(number, 16) != port:
+                continue
+            if _conflicts(_address(address), wanted):
                 yield fields[9]
+
+
+def _address(text: str) -> _Address:
+    """Parse an address of /proc/net/tcp: words of 32 bits in hexadecimal, each in the byte order of the machine."""
+    words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+    raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return _plain(ipaddress.ip_address(raw))
+
+
+def _plain(address: _Address) -> _Address:
+    """Return the IPv4 address where an IPv6 address stands for one."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _conflicts(used: _Address, wanted: _Address) -> bool:
+    """Return whether a socket on one address keeps another one from listening on the other address.
+
+    `::` takes IPv4 as well, unless the socket has been told otherwise, which /proc does not show.
+    """
+    if used == wanted:
+        return True
+    takes_all = [each for each in (used, wanted) if each.is_unspecified]
+    return any(each.version == 6 or used.version == wanted.version for each in takes_all)
 
 
 def _processes() -> Iterator[int]:

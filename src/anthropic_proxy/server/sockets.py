@@ -32,6 +32,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     stands for all addresses, it takes IPv4 as well. shared: beside another socket of this user that is on the address and
     allows it. Raises ListenError.
     """
+    place: tuple[str, int] | None = None
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -43,8 +44,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         )
     except (OSError, UnicodeError) as error:
         text = f"can't listen on {host}:{port}: {_reason(error)}"
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise AddressInUseError(f"{text}; {port_owner.hint(port)}") from error
+        if place is not None and isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(f"{text}; {port_owner.hint(*place)}") from error
         raise ListenError(text) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)  # noqa: FBT003 - the standard library's own form

@@ -35,7 +35,9 @@ _SIGNALS = (
     else ()
 )
 
-Work = Callable[[socket.socket], None]
+Work = Callable[[socket.socket, int], None]
+
+STOPPING_HINT = "open answers are finished first; a second signal ends them"
 
 
 class Order(Enum):
@@ -81,7 +83,8 @@ class Supervisor:
 
     def __init__(self, count: int, work: Work, told: Told, drain_seconds: float, log: Log) -> None:
         """count: of the workers. work: what each does: it gets a socket, on which it writes a byte when it serves, and
-        reads orders. drain_seconds: that workers may take to end when they are told to.
+        reads orders, and its number, from 0; a worker that replaces another one has the number of that one.
+        drain_seconds: that workers may take to end when they are told to.
         """
         self._count = count
         self._work = work
@@ -135,30 +138,30 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._be_worker(theirs)
+            self._be_worker(theirs, number)
         theirs.close()
         ours.setblocking(False)  # noqa: FBT003 - the standard library's own form
         worker = self._workers[pid] = _Worker(number, pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
-    def _be_worker(self, orders: socket.socket) -> NoReturn:
+    def _be_worker(self, orders: socket.socket, number: int) -> NoReturn:
         """In the new process: nothing of the first one's is kept but the listener."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            for each in _SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
             # A terminal sends these to all processes, and the first process hands them on.
-            for number in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+            for each in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(each, signal.SIG_IGN)
             self._selector.close()
-            for each in (
+            for end in (
                 self._signals,
                 self._wakeup,
                 *(worker.orders for worker in self._workers.values()),
             ):
-                each.close()
-            self._work(orders)
+                end.close()
+            self._work(orders, number)
             code = 0
         except BaseException:  # noqa: BLE001 - whatever it is: the first process must not be gone on with
             traceback.print_exc()
@@ -183,6 +186,8 @@ class Supervisor:
     def _stop(self) -> None:
         """The first signal lets open answers end, the second one doesn't."""
         is_first = self._kill_at is None
+        if is_first and not self._failed:
+            self._log.info("stopping", hint=STOPPING_HINT)
         seconds = self._drain_seconds if is_first else 0
         self._kill_at = time.monotonic() + seconds + _PATIENCE
         self._due.clear()

@@ -125,6 +125,11 @@ def is_page(headers: Mapping[str, str]) -> bool:
     )
 
 
+def wants_tls(body: bytes) -> bool:
+    """Return whether a response of status 400 says that the port takes TLS only."""
+    return bool(_TLS_PORT.search(body[:_PAGE_SEARCHED].decode("utf-8", "replace")))
+
+
 def no_api(source: Source) -> ApiError:
     """Return the error for an answer of status 200 that is a page."""
     text = f"The upstream {source.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"

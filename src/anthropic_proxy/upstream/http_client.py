@@ -5,6 +5,7 @@ an answer has come, so the caller may ask elsewhere. Each phase has its own limi
 """
 
 import asyncio
+import errno
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -285,6 +286,8 @@ class _Iterated:
 
 
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
+# The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes what is no status line.
+_TLS_ALERT = repr(b"\x15\x03")[:-1]
 _PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
 _BROKEN = "broke the connection before the answer was complete"
 
@@ -357,8 +360,12 @@ def _explained(
 
 
 def _may_be_tls(cause: Exception) -> bool:
-    """Return whether a server closed the connection without a byte, as those for TLS do when they read something else."""
-    return isinstance(cause, aiohttp.ServerDisconnectedError) and isinstance(cause.message, str)
+    """Return whether a server may have expected TLS: it closed or reset the connection without a byte, or sent an alert."""
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return isinstance(cause.message, str)  # else it is what has come of a head
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return _TLS_ALERT in cause.message
+    return isinstance(cause, OSError) and cause.errno == errno.ECONNRESET
 
 
 def _was_idle(error: BaseException | None) -> bool:

@@ -1,8 +1,10 @@
 """What a probe of an upstream at the start finds, and what /readyz makes of it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
@@ -10,11 +12,21 @@ from anthropic_proxy.api.health import Health
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway import upstream_probe
-from anthropic_proxy.gateway.upstream_probe import Probe
+from anthropic_proxy.gateway.upstream_probe import Probe, Prober, Sharing, read_outcomes
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.upstream import http_client
 from anthropic_proxy.upstream.http_client import Upstream
-from tests.support.running_command import until
+from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
-from tests.support.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Received,
+    Script,
+    ScriptedUpstream,
+    answers,
+    completion,
+)
 
 _MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
 _KEY = {"UPSTREAM_API_KEY": "canary-key"}
@@ -40,29 +52,47 @@ def _probe(url: str, **variables: Any) -> Probe:
 @pytest.mark.parametrize(
     ("script", "variables", "summary", "is_good"),
     [
-        (answers(_MODELS), _KEY, "reachable, key accepted, 2 models", True),
-        (answers(_MODELS), {}, "reachable, key not needed, 2 models", True),
+        (answers(_MODELS), _KEY, "reachable, key not checked, 2 models", True),
+        (answers(_MODELS), {}, "reachable, no key set, 2 models", True),
         (
             answers({"data": [{"id": "a"}]}, headers={"server": "uvicorn"}),
             {},
-            "reachable, key not needed, server uvicorn, 1 model",
+            "reachable, no key set, server uvicorn, 1 model",
             True,
         ),
         (
             answers(_MODELS),
             {"UPSTREAM_PROVIDER": "vllm"},
-            "reachable, key not needed, vllm, 2 models",
+            "reachable, no key set, vllm, 2 models",
             True,
         ),
-        (answers({"data": None}), {}, "reachable, key not needed, 0 models", True),
+        (answers({"data": None}), {}, "reachable, no key set, 0 models", True),
         (answers({}, 401), _KEY, "reachable, key rejected", False),
         (answers({}, 403), _KEY, "reachable, key rejected", False),
-        (answers({}, 401), {}, "reachable, no key is set, but one is needed", False),
+        (answers({}, 401), {}, "reachable, key missing", False),
         (
             answers({}, 401),
             {"UPSTREAM_API_KEY_PASSTHROUGH": True},
-            "reachable, key the client's, no list of models",
+            "reachable, the client's key is sent, no list of models",
             True,
+        ),
+        (
+            answers(_MODELS),
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            "reachable, the client's key is sent, 2 models",
+            True,
+        ),
+        (
+            answers(b"<!doctype html>", 404, _HTML),
+            _KEY,
+            "reachable, key not checked, answered 404 with a web page: that is no OpenAI-compatible API",
+            False,
+        ),
+        (
+            answers(b"\n<html>", 405),
+            {},
+            "reachable, key not checked, answered 405 with a web page: that is no OpenAI-compatible API",
+            False,
         ),
         (answers({}, 404), _KEY, "reachable, key not checked, no list of models", True),
         (answers({}, 405), _KEY, "reachable, key not checked, no list of models", True),
@@ -73,6 +103,19 @@ def _probe(url: str, **variables: Any) -> Probe:
             False,
         ),
         (answers(b"<html>", headers=_HTML), {}, _WEB_PAGE, False),
+        *(
+            (
+                answers(page, 400, _HTML),
+                {},
+                "reachable, key not checked, its port takes TLS only: the address has to begin with https://",
+                False,
+            )
+            for page in (
+                b"<html>The plain HTTP request was sent to HTTPS port</html>",
+                b"Client sent an HTTP request to an HTTPS server.\n",
+                b"<p>speaking plain HTTP to an SSL-enabled server port",
+            )
+        ),
         (
             answers(b"{}"),
             {},
@@ -120,12 +163,52 @@ def test_each_key_is_tried() -> None:
     assert (found.summary, found.is_good) == ("reachable, key 1, 3 rejected, 2 models", False)
 
 
-def test_a_public_list_of_models_says_nothing_of_the_key(upstream: ScriptedUpstream) -> None:
+def test_a_key_is_accepted_where_a_request_without_one_is_refused(
+    upstream: ScriptedUpstream,
+) -> None:
     upstream.on_probe = answers(_MODELS)
-    found = _probe(upstream.url, UPSTREAM_PROVIDER="openrouter", **_KEY)
-    paths = [upstream.probes.get_nowait().path for _ in range(2)]
-    assert [path.rpartition("/")[2] for path in paths] == ["models", "key"]
-    assert found.summary == "reachable, key accepted, openrouter, 2 models"
+    upstream.probe_scripts["without key"] = answers({}, 401)
+    assert _probe(upstream.url, **_KEY).summary == "reachable, key accepted, 2 models"
+
+
+@pytest.mark.parametrize(
+    ("status", "variables", "paths", "summary", "is_good"),
+    [
+        (200, _KEY, ["models", "key", "key"], "key accepted", True),
+        (401, _KEY, ["models", "key"], "key rejected", False),
+        (500, _KEY, ["models", "key"], "key not checked", True),
+        (401, {}, ["models"], "key missing", False),
+        (
+            401,
+            {"UPSTREAM_API_KEY_PASSTHROUGH": True},
+            ["models"],
+            "the client's key is sent",
+            True,
+        ),
+    ],
+)
+def test_a_public_list_of_models_says_nothing_of_the_key(
+    upstream: ScriptedUpstream,
+    *,
+    status: int,
+    variables: dict[str, Any],
+    paths: list[str],
+    summary: str,
+    is_good: bool,
+) -> None:
+    """OpenRouter lists its models to everybody, and has another path that takes valid keys only."""
+    upstream.on_probe = answers({}, 401)
+    upstream.probe_scripts["/models"] = answers(_MODELS)
+    upstream.probe_scripts["/key"] = answers({}, status)
+    if status == 200:
+        upstream.probe_scripts["without key"] = answers({}, 401)
+    found = _probe(upstream.url, UPSTREAM_PROVIDER="openrouter", **variables)
+    requested = [upstream.probes.get_nowait().path for _ in range(upstream.probes.qsize())]
+    assert [path.rpartition("/")[2] for path in requested] == paths
+    assert (found.summary, found.is_good) == (
+        f"reachable, {summary}, openrouter, 2 models",
+        is_good,
+    )
 
 
 _DOWN = Probe(is_reachable=False, reason="refuses connections")
@@ -180,7 +263,7 @@ def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
         with ScriptedUpstream(port) as upstream:
             upstream.on_probe = answers(_MODELS)
             up = until(lambda: _if_ready(client, proxy), "it is reached")
-    assert f"[+]upstream 127.0.0.1:{port} ok: reachable, key not needed, 2 models" in up.text
+    assert f"[+]upstream 127.0.0.1:{port} ok: reachable, no key set, 2 models" in up.text
 
 
 def _if_probed(client: httpx.Client, proxy: str) -> httpx.Response | None:
@@ -202,3 +285,177 @@ def test_a_probe_sends_the_key_and_says_what_it_is(upstream: ScriptedUpstream) -
         "Bearer canary-key",
     )
     assert sent.headers["user-agent"] == "anthropic-proxy (start-up probe)"
+
+
+@pytest.mark.parametrize("first", [answers({}, 503), answers({}, 401), answers(b"<html>")])
+def test_a_bad_outcome_is_replaced_by_a_later_probe(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, first: Script
+) -> None:
+    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
+    upstream.on_probe = first
+    with running_proxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
+        until(lambda: "[-]upstream" in _readiness(client, proxy), "the first outcome is bad")
+        upstream.on_probe = answers(_MODELS)
+        until(lambda: "no key set, 2 models" in _readiness(client, proxy), "it is replaced")
+
+
+def _readiness(client: httpx.Client, proxy: str) -> str:
+    return client.get(f"{proxy}/readyz", timeout=DEADLINE).text
+
+
+@pytest.mark.parametrize(
+    ("pause", "is_reachable", "following"),
+    [(10, True, 20), (200, True, 300), (300, True, 300), (300, False, 10)],
+)
+def test_pauses_between_probes(pause: float, following: float, *, is_reachable: bool) -> None:
+    """They grow, except where an upstream is down, as it may come up at any time."""
+    prober, endpoint = _prober()
+    prober._outcomes[endpoint.name] = (
+        endpoint,
+        Probe(is_reachable=is_reachable, reason="answered 503"),
+    )
+    assert prober._next_pause(pause) == following
+
+
+def _prober(**variables: Any) -> tuple[Prober, Any]:
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://u", **variables)
+    (endpoint,) = upstreams_from_settings(settings)
+    return Prober(Log(), lambda: [endpoint]), endpoint
+
+
+_BAD = Probe(is_reachable=True, reason="answered 503 to a request for its models")
+_ONE_OF_TWO = Probe(is_reachable=True, key="rejected", rejected=(1,))
+_SUCCEEDED = "reachable, key accepted, a request succeeded"
+
+
+@pytest.mark.parametrize(
+    ("before", "statuses", "variables", "summary"),
+    [
+        (_BAD, [200], _KEY, _SUCCEEDED),
+        (_DOWN, [200], _KEY, _SUCCEEDED),
+        (_REJECTED, [200], _KEY, _SUCCEEDED),
+        (_BAD, [200], {}, "reachable, key not needed, a request succeeded"),
+        (_BAD, [503], _KEY, _BAD.summary),
+        (_GOOD, [200], _KEY, _GOOD.summary),
+        (_GOOD, [401], _KEY, "reachable, key rejected, refused a request with 401"),
+        (_GOOD, [403], _KEY, "reachable, key rejected, refused a request with 403"),
+        (_GOOD, [200, 403], _KEY, _GOOD.summary),
+        (_GOOD, [401], {}, "reachable, key missing, refused a request with 401"),
+        (_GOOD, [401, 200], _KEY, _SUCCEEDED),
+        (_GOOD, [429], _KEY, _GOOD.summary),
+        (_GOOD, [None], _KEY, _GOOD.summary),
+        (_GOOD, [401], {"UPSTREAM_API_KEY_PASSTHROUGH": True}, _GOOD.summary),
+        (_GOOD, [401], {"UPSTREAM_API_KEY": "a-key;b-key"}, _GOOD.summary),
+        (_ONE_OF_TWO, [200], {"UPSTREAM_API_KEY": "a-key;b-key"}, _ONE_OF_TWO.summary),
+    ],
+)
+def test_requests_replace_outcomes(
+    before: Probe, statuses: list[int | None], variables: dict[str, Any], summary: str
+) -> None:
+    prober, endpoint = _prober(**variables)
+    prober._outcomes[endpoint.name] = (endpoint, before)
+    for status in statuses:
+        observation = Observation("POST", "/v1/messages")
+        observation.asks(endpoint, "POST").status = status
+        prober.finished(observation)
+    assert prober.outcomes()[endpoint.name].summary == summary
+
+
+def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
+    upstream.on_probe = answers(_MODELS)
+    upstream.then(answers({"error": {"message": "bad key"}}, 401), answers(completion()))
+    with running_proxy(upstream.url, **_KEY) as proxy, httpx.Client(trust_env=False) as client:
+        until(lambda: "2 models" in _readiness(client, proxy), "it is probed")
+        for expected in ("key rejected, refused a request with 401", "a request succeeded"):
+            client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
+            until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023 - it is run at once
+
+
+def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
+    """Another process adopts each outcome once, so what its own requests show stays until the probing one knows more."""
+    file = tmp_path / "probes.json"
+    _, endpoint = _prober(**_KEY)
+    first, other = (
+        Prober(Log(), lambda: [endpoint], Sharing(file, is_prober=is_prober))
+        for is_prober in (True, False)
+    )
+    other._adopt(read_outcomes(file))
+    assert other.outcomes() == {}
+    seen = []
+    for outcome in (_GOOD, _REJECTED):
+        first._replace(endpoint, outcome)
+        other._adopt(read_outcomes(file))
+        seen.append(other.outcomes()[endpoint.name])
+        other._learn(endpoint, 200, None)
+        other._adopt(read_outcomes(file))
+        seen.append(other.outcomes()[endpoint.name].summary)
+    assert seen == [_GOOD, _GOOD.summary, _REJECTED, _SUCCEEDED]
+    assert first.outcomes()[endpoint.name] == _REJECTED
+
+
+def test_one_of_several_workers_probes_and_reports(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    upstream.on_probe = answers(_MODELS)
+    variables = {"UPSTREAM_BASE_URL": upstream.url, "WORKERS": "3", "HOST": "127.0.0.1"}
+    with Command(tmp_path).serving(**variables) as server:
+        until(lambda: "upstream probed" in server.log.read_text(), "it is probed")
+        # A new connection each time, so that all workers respond at some time.
+        ready = [until(lambda: _if_shown(server.address), "it is known to all") for _ in range(30)]
+        code, log = server.end()
+    assert (code, len(ready), upstream.probes.qsize()) == (0, 30, 1)
+    for event in ("listening ", "upstream probed", "stopping"):
+        assert log.count(event) == 1, event
+
+
+def _if_shown(address: str) -> bool:
+    ready = httpx.get(f"{address}/readyz", timeout=DEADLINE, trust_env=False)
+    return "no key set, 2 models" in ready.text
+
+
+_UNTRUSTED = Probe(
+    is_reachable=False, reason="has a certificate: SSL_CERT_FILE can name a PEM file"
+)
+_DEAD_PROXY = Probe(
+    is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
+)
+_AGAIN = "; it is probed again every 10 s"
+
+
+@pytest.mark.parametrize(
+    ("found", "hint", "hint_in_file"),
+    [
+        (
+            _DOWN,
+            f"check that it runs, and UPSTREAM_BASE_URL{_AGAIN}",
+            f"check that it runs, and url of u in CONFIG_FILE{_AGAIN}",
+        ),
+        (_UNTRUSTED, f"set SSL_CERT_FILE{_AGAIN}", f"set SSL_CERT_FILE{_AGAIN}"),
+        (
+            _DEAD_PROXY,
+            f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
+            f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
+        ),
+        (_REJECTED, "set UPSTREAM_API_KEY", "set the key of u in CONFIG_FILE"),
+        (_BAD, "check UPSTREAM_BASE_URL", "check url of u in CONFIG_FILE"),
+        (_GOOD, "", ""),
+    ],
+)
+def test_hints(found: Probe, hint: str, hint_in_file: str) -> None:
+    prober, endpoint = _prober()
+    hints = []
+    for prober.has_config_file in (False, True):
+        hints.append(prober._hint(endpoint, found))
+    assert hints == [hint, hint_in_file]
+
+
+def test_an_untrusted_certificate_and_a_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reasons that errors of the client have are those that hints are chosen by."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert "HTTP_PROXY" in _probe("http://upstream.invalid").reason
+    certificate = next(
+        text
+        for kind, _, text in http_client._FAILURES
+        if kind is aiohttp.ClientConnectorCertificateError
+    )
+    assert "SSL_CERT_FILE" in certificate

@@ -59,20 +59,24 @@ def foreign() -> Iterator[int]:
         assert process.returncode == 0, "it was killed"
 
 
-def _start(command: Command, upstream: ScriptedUpstream) -> str:
+def _start(command: Command, upstream: ScriptedUpstream, **variables: str) -> str:
     """A started server's address."""
-    done = _daemon(command, upstream.url)
+    done = _daemon(command, upstream.url, **variables)
     assert done.returncode == 0, done.stderr
     address, pid_file, log_file = re.fullmatch(
-        r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n", done.stdout
+        r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n"
+        r"  Upstream: http\S+: reachable, .+\n",
+        done.stdout,
     ).groups()
     assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
     return address
 
 
-def _daemon(command: Command, upstream: str, port: int = 0) -> subprocess.CompletedProcess[str]:
+def _daemon(
+    command: Command, upstream: str, port: int = 0, **variables: str
+) -> subprocess.CompletedProcess[str]:
     options = ("--host", "127.0.0.1", "-p", str(port), "--pid-file", str(command.pid_file))
-    return command.run("--daemon", *options, UPSTREAM_BASE_URL=upstream)
+    return command.run("--daemon", *options, UPSTREAM_BASE_URL=upstream, **variables)
 
 
 def _run(command: Command, subcommand: str) -> tuple[int, str, str]:
@@ -103,7 +107,7 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
             f"✓ Daemon is running (PID: {pid})",
             f"  PID file: {command.pid_file}",
             f"  Listening on: {address}",
-            f"  Upstream: {upstream.url}/v1",
+            f"  Upstream: {upstream.url}/v1: reachable, key not checked, no list of models",
             "  Running for: 1 s",
             f"  Log file: {_log(command)}",
         ],
@@ -116,6 +120,59 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
         "",
         f"✗ Daemon is not running\n  PID file not found: {command.pid_file}\n",
     )
+
+
+def test_start_with_workers(command: Command, upstream: ScriptedUpstream) -> None:
+    """The start returns although the workers inherit the pipe through which the server reports."""
+    address = _start(command, upstream, WORKERS="2")
+    pid = _pid(command)
+    assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
+    assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_upstream_that_is_down_is_shown_at_the_start(command: Command, workers: str) -> None:
+    with ScriptedUpstream() as gone:
+        url = gone.url
+    done = _daemon(command, url, WORKERS=workers)
+    line = f"  Upstream: {url}/v1: refuses connections or can't be reached: is it running?; "
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(line)
+    assert line in _run(command, "status")[1]
+    _run(command, "stop")
+    assert not list(command.home.glob("proxy.pid*"))
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "found"),
+    [
+        (b'{"listening":"a"}\n', "listening", {"listening": "a"}),
+        (b'{"probed":[]}\n{"listening":"a"}\n', "listening", {"probed": [], "listening": "a"}),
+        (b'{"listening":"a"}\n', "probed", {"listening": "a"}),
+        (b'{"listening":"a"}\n{"prob', "probed", {"listening": "a"}),
+        (b"", "listening", {}),
+    ],
+)
+@pytest.mark.parametrize("is_open", [True, False])
+def test_messages_of_the_server(
+    written: bytes, kind: str, found: dict[str, object], *, is_open: bool
+) -> None:
+    """A writer that never ends, as a worker may keep it open, is waited for no longer than is said."""
+    reader, writer = os.pipe()
+    os.write(writer, written)
+    if not is_open:
+        os.close(writer)
+    assert daemon._Messages(reader).wait_for(kind, seconds=0.01 if is_open else None) == found
+    os.close(reader)
+    if is_open:
+        os.close(writer)
+
+
+def test_workers_that_fail_at_the_start(command: Command, upstream: ScriptedUpstream) -> None:
+    done = _daemon(command, upstream.url, WORKERS="2", RATE_LIMIT_STORAGE_URL="sqlite:////no/dir/x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a worker ended before it served" in done.stderr
+    assert not command.pid_file.exists()
 
 
 def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:

@@ -12,7 +12,7 @@ from anthropic_proxy.server.supervisor import Supervisor, Told
 
 dead = []
 
-def work(orders):
+def work(orders, number):
     orders.sendall(b".")
     signal.pause()
 

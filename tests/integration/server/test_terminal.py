@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.running_command import REQUEST
+from anthropic_proxy.server import daemon
+from tests.support.running_command import REQUEST, until
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
 _MODELS = answers({"object": "list", "data": [{"id": "qwen3:4b", "object": "model"}]})
@@ -56,7 +57,9 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def _terminal(home: Path, *, ignores_hangup: bool = False, **variables: str) -> Iterator[Terminal]:
+def _terminal(
+    home: Path, *options: str, ignores_hangup: bool = False, **variables: str
+) -> Iterator[Terminal]:
     master, slave = os.openpty()
 
     def prepare() -> None:
@@ -65,7 +68,7 @@ def _terminal(home: Path, *, ignores_hangup: bool = False, **variables: str) -> 
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "anthropic_proxy", "-p", "0"],
+        [sys.executable, "-m", "anthropic_proxy", "-p", "0", *options],
         cwd=home,
         env={**os.environ, "HOME": str(home), "UPSTREAM_PROVIDER": "generic", **variables},
         stdin=slave,
@@ -116,7 +119,7 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
         in shown
     )
     assert (
-        f"[info] upstream probed  {upstream.url}/v1: reachable, key accepted, 1 model (qwen3:4b)\n"
+        f"[info] upstream probed  {upstream.url}/v1: reachable, key not checked, 1 model (qwen3:4b)\n"
         in shown
     )
     answered = r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  end_turn  req_[0-9a-f]{4}…\n"
@@ -164,6 +167,36 @@ def test_with_nohup_it_does_not(tmp_path: Path, upstream: ScriptedUpstream) -> N
         assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.process.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
+    tmp_path: Path, upstream: ScriptedUpstream, workers: str
+) -> None:
+    pid_file = tmp_path / "proxy.pid"
+    log = tmp_path / ".local/state/anthropic-proxy/anthropic-proxy.log"
+    upstream.on_probe = _MODELS
+    options = ("--daemon", "--pid-file", str(pid_file))
+    variables = {
+        "UPSTREAM_BASE_URL": upstream.url,
+        "WORKERS": workers,
+        "LOG_FORMAT": "console",
+        "XDG_STATE_HOME": "",
+    }
+    with _terminal(tmp_path, *options, **variables) as terminal:
+        terminal.read_until(r"Log file: .*\n")
+        terminal.close()
+        terminal.process.wait(DEADLINE)
+    pid = int(pid_file.read_text())
+    try:
+        os.kill(pid, signal.SIGHUP)
+        until(
+            lambda: log.read_text().count("configuration reloaded") == int(workers),
+            "it is read again",
+        )
+        assert daemon.status(pid_file).running == pid
+    finally:
+        daemon.stop(pid_file, pid, DEADLINE)
 
 
 def test_a_hangup_while_the_terminal_is_there_reloads(

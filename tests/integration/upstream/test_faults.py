@@ -77,6 +77,13 @@ CLOSED = (500, f"{BROKE[1]}; if its port takes TLS, the address has to begin wit
 FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
     "closed before the head": ([READ], SLOW, "head", *CLOSED),
     "reset before the head": ([READ, RESET], SLOW, "head", *CLOSED),
+    "an alert of TLS": (
+        [READ, b"\x15\x03\x01\x00\x02\x02\x46"],
+        SLOW,
+        "head",
+        500,
+        "sent something that is no HTTP answer; if its port takes TLS, the address has to begin with https://",
+    ),
     "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
     "no HTTP": (
         [READ, b"\x16\x03\x01 hello\r\n\r\n"],

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -133,6 +135,24 @@ def test_not_tls() -> None:
             )
 
     with pytest.raises(ApiError, match="can't be reached over TLS"):
+        run(work)
+
+
+def test_the_connection_is_reset_before_the_head() -> None:
+    """As servers for TLS do that close a connection with bytes that they have not read."""
+
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.transport.abort()
+
+    async def work(client: Upstream) -> None:
+        server = await asyncio.start_server(reset, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            await client.post(f"http://127.0.0.1:{port}/", b"{}", {}, Timeouts(), "up:1")
+
+    with pytest.raises(ApiError, match="if its port takes TLS, the address has to begin with http"):
         run(work)
 
 

@@ -12,6 +12,19 @@ from tests.support.scaling import assert_linear_cpu
 
 _IGNORED = "expected NAME=value; the line is ignored"
 
+_OF_CLIENT = (
+    "is a variable of the client: set it where Claude Code runs; the proxy does not read it"
+)
+_CLIENT_NAMES = (
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+)
+
 
 @pytest.mark.parametrize(
     ("text", "told"),
@@ -20,6 +33,16 @@ _IGNORED = "expected NAME=value; the line is ignored"
         ("\n# a\n\nMODEL_MAPS=a=b", ["4: MODEL_MAPS is not known; did you mean MODEL_MAP?"]),
         ("export PROXY_API_KEY=x", ["1: PROXY_API_KEY is not known; did you mean PROXY_API_KEYS?"]),
         ("HTTP_PROXYS=x", ["1: HTTP_PROXYS is not known; did you mean HTTP_PROXY?"]),
+        (
+            "UPSTREAM_MODEL=x",
+            ["1: UPSTREAM_MODEL is not known; did you mean COMPLETION_MODEL or MODEL_MAP?"],
+        ),
+        (
+            "ANTHROPIC_PROXY_BASE_URLS=x",
+            ["1: ANTHROPIC_PROXY_BASE_URLS is not known; did you mean ANTHROPIC_PROXY_BASE_URL?"],
+        ),
+        ("ANTHROPIC_KEY=x\nKEY=${ANTHROPIC_KEY}", []),
+        *((f"{name}=x", [f"1: {name} {_OF_CLIENT}"]) for name in _CLIENT_NAMES),
         ("UPSTREAM_QQQQQQQQQQQQ=x", ["1: UPSTREAM_QQQQQQQQQQQQ is not known"]),
         ("UPSTREAM_BASE_URL", [f"1: UPSTREAM_BASE_URL has no value: {_IGNORED}"]),
         ("a: b\nPORT=1\n{", [f"1: {_IGNORED}", f"3: {_IGNORED}"]),

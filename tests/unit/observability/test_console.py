@@ -117,6 +117,25 @@ def test_other_events(event: dict[str, Any], line: str) -> None:
     assert rendered == f"{_TIME['timestamp']} [info     ] {line}"
 
 
+def test_a_traceback_is_printable() -> None:
+    """Line ends and tabs stay, and so does what is readable in any language."""
+    shown = ConsoleRenderer(is_terminal=True, details=False)(
+        None,
+        "error",
+        {
+            **_TIME,
+            "event": "broken",
+            "level": "info",
+            "exception": "Traceback\n\tx\nValueError: é \x1b[2J\x9b\r\x00\u202e",
+        },
+    )
+    assert shown.split("\n")[1:] == [
+        "Traceback",
+        "\tx",
+        "ValueError: é \\x1b[2J\\x9b\\r\\x00\\u202e",
+    ]
+
+
 def test_a_banner_and_a_traceback() -> None:
     render = ConsoleRenderer(is_terminal=True, details=False)
     assert (
