@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 RESPONSES_PROFILES = {
     each.name: APIS["responses"].to_dialect(each) for each in (*DIALECTS, GENERIC)
 }
-_PDF_PAGES = PdfPages()
+_PDF_PAGES = PdfPageCache()
 
 
 def chat_body(request: Json, dialect: str = "openai") -> Json:

@@ -14,22 +14,22 @@ from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.auth.rate_limits import RateLimits
 
 
-class Access:
+class AccessControl:
     """keys: those in force; None when none is needed."""
 
     def __init__(self, keys: Callable[[], ClientKeys | None], limits: RateLimits) -> None:
         self._keys = keys
         self._limits = limits
 
-    def check(self, request: Request) -> None:
+    def authenticate(self, request: Request) -> None:
         """Give a request its key. Raises RefusedError (401) when it came without a good one."""
-        known = self._keys()
-        if known is None:
+        keys = self._keys()
+        if keys is None:
             return
         try:
-            request.key = known.allowed(request.client.key, datetime.now(UTC))
+            request.key = keys.allowed(request.caller.key, datetime.now(UTC))
         except RefusedError:
-            request.observation.hint = _hint(request.client)
+            request.observation.hint = _hint(request.caller)
             raise
         request.observation.client_key = request.key.name
 
@@ -42,17 +42,17 @@ class Access:
 _SET_KEY = "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
 
 # Beginnings that all keys of a kind share, so they say where a key is from and nothing of its secret.
-_KINDS = re.compile(
+_KEY_PREFIXES = re.compile(
     r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-"
 )
 
 
-def _hint(client: Client) -> str:
+def _hint(caller: Client) -> str:
     """Return what the operator can do about a client whose key is not one of the configured ones."""
-    if not client.key:
+    if not caller.key:
         return f"the client sent no key: {_SET_KEY}"
-    header = "x-api-key" if client.headers.get("x-api-key") else "authorization"
-    kind = _KINDS.match(client.key)
-    shown = f"{kind[0]}…" if kind else "…"
-    sent = f"{header}: {shown}, {len(client.key)} characters"
-    return f"the client sent an unknown key ({sent}): {_SET_KEY}"
+    header = "x-api-key" if caller.headers.get("x-api-key") else "authorization"
+    match = _KEY_PREFIXES.match(caller.key)
+    key_start = f"{match[0]}…" if match else "…"
+    key_description = f"{header}: {key_start}, {len(caller.key)} characters"
+    return f"the client sent an unknown key ({key_description}): {_SET_KEY}"

@@ -13,7 +13,7 @@ from anthropic_proxy.wire.anthropic.request import InvalidRequestError
 
 _NOT_FOUND = "Not found: this server has no such path"
 
-TEXTS = {
+STATUS_TEXTS = {
     404: _NOT_FOUND,
     405: "Method not allowed on this path",
     413: TOO_LARGE,
@@ -42,25 +42,29 @@ _OTHER_APIS = (
 _VERSION = re.compile(r"(?:/v1){0,2}(?=/)")
 
 
-def not_found(path: str) -> str:
+def not_found_text(path: str) -> str:
     """Return the text for a path that this server does not have."""
-    rest = _VERSION.sub("", path, count=1)
-    text = next((text for pattern, text in _OTHER_APIS if pattern.fullmatch(rest)), None)
+    unversioned_path = _VERSION.sub("", path, count=1)
+    text = next(
+        (text for pattern, text in _OTHER_APIS if pattern.fullmatch(unversioned_path)), None
+    )
     return f"Not found: {text}" if text else _NOT_FOUND
 
 
-def response(error: Exception, request: Request, log: Log) -> Response:
+def to_error_response(error: Exception, request: Request, log: Log) -> Response:
     """What the client is told of an error, which is noted in the request's observation."""
-    told = _told(error, request, log)
-    request.observation.failed(told.type, told.message, _outcome(told))
-    if isinstance(told, RefusedError):
-        request.observation.rejected = told.reason
-    body = told.written(request.id)
+    api_error = _to_api_error(error, request, log)
+    request.observation.failed(api_error.type, api_error.message, _to_outcome(api_error))
+    if isinstance(api_error, RefusedError):
+        request.observation.rejected = api_error.reason
+    body = api_error.written(request.id)
     log.body("client answer", request.id, body)
-    return Response(told.status, {**told.headers, "content-type": "application/json"}, body)
+    return Response(
+        api_error.status, {**api_error.headers, "content-type": "application/json"}, body
+    )
 
 
-def _told(error: Exception, request: Request, log: Log) -> ApiError:
+def _to_api_error(error: Exception, request: Request, log: Log) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, InvalidRequestError):
@@ -69,7 +73,7 @@ def _told(error: Exception, request: Request, log: Log) -> ApiError:
     return ApiError(500, "Internal server error")
 
 
-def _outcome(error: ApiError) -> Outcome:
+def _to_outcome(error: ApiError) -> Outcome:
     if error.status < 500:
         return "refused"
     return (

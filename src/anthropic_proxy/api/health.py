@@ -7,7 +7,7 @@ from quart import Blueprint, Response, request
 
 from anthropic_proxy import __version__
 from anthropic_proxy.config.settings import ReadinessRequirement
-from anthropic_proxy.gateway.upstream_probe import Probe
+from anthropic_proxy.gateway.upstream_probe import ProbeResult
 from anthropic_proxy.observability.exposition import Exposition, Format
 from anthropic_proxy.wire.json_codec import dumps
 
@@ -17,58 +17,59 @@ PATHS = frozenset(
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthChecks:
     """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. probed: what
     they answered when they were probed. refused: why a changed configuration was refused, if it was. required: what else
     must be well for the server to count as ready.
     """
 
-    draining: Callable[[], bool]
-    upstreams: Callable[[], dict[str, bool]]
-    probed: Callable[[], Mapping[str, Probe]]
-    refused: Callable[[], str | None]
+    is_draining: Callable[[], bool]
+    upstream_availability: Callable[[], dict[str, bool]]
+    probe_results: Callable[[], Mapping[str, ProbeResult]]
+    reload_error: Callable[[], str | None]
     required: frozenset[ReadinessRequirement]
 
-    def ready(self) -> tuple[bool, str]:
+    def check_readiness(self) -> tuple[bool, str]:
         """Whether requests should come here, and a line for each thing that was looked at, in the form of Kubernetes'
         own checks.
         """
-        upstreams = self.upstreams()
-        probed = self.probed()
+        upstreams = self.upstream_availability()
+        probe_results = self.probe_results()
         # Only an upstream that cannot be reached is none. One that refuses the key, or has no list of models, answers.
         usable = {
-            name: is_well and _is_reachable(probed.get(name)) for name, is_well in upstreams.items()
+            name: is_healthy and _is_reachable(probe_results.get(name))
+            for name, is_healthy in upstreams.items()
         }
         checks = [
-            ("draining", not self.draining(), True),
-            ("config", self.refused() is None, "config" in self.required),
+            ("draining", not self.is_draining(), True),
+            ("config", self.reload_error() is None, "config" in self.required),
             ("upstreams", any(usable.values()), "upstream" in self.required),
         ]
-        lines = [_line(name, is_well=is_well) for name, is_well, _ in checks]
+        lines = [_check_line(name, is_healthy=is_well) for name, is_well, _ in checks]
         lines[-1:-1] = [
-            _upstream_line(name, probed.get(name), is_well=is_well)
+            _upstream_line(name, probe_results.get(name), is_healthy=is_well)
             for name, is_well in upstreams.items()
         ]
-        is_ready = all(is_well or not matters for _, is_well, matters in checks)
+        is_ready = all(is_well or not is_required for _, is_well, is_required in checks)
         return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
 
 
-def _is_reachable(probe: Probe | None) -> bool:
-    return probe is None or probe.is_reachable
+def _is_reachable(probe_result: ProbeResult | None) -> bool:
+    return probe_result is None or probe_result.is_reachable
 
 
-def _line(name: str, *, is_well: bool) -> str:
-    return f"[+]{name} ok" if is_well else f"[-]{name} failed"
+def _check_line(name: str, *, is_healthy: bool) -> str:
+    return f"[+]{name} ok" if is_healthy else f"[-]{name} failed"
 
 
-def _upstream_line(name: str, probe: Probe | None, *, is_well: bool) -> str:
+def _upstream_line(name: str, probe_result: ProbeResult | None, *, is_healthy: bool) -> str:
     """Return the line of an upstream; what a probe found at the start is of no interest once it has failed since."""
-    if not is_well or probe is None:
-        return _line(f"upstream {name}", is_well=is_well)
-    return f"{_line(f'upstream {name}', is_well=probe.is_good)}: {probe.summary}"
+    if not is_healthy or probe_result is None:
+        return _check_line(f"upstream {name}", is_healthy=is_healthy)
+    return f"{_check_line(f'upstream {name}', is_healthy=probe_result.is_healthy)}: {probe_result.summary}"
 
 
-def routes(health: Health, metrics: Exposition | None) -> Blueprint:
+def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Blueprint:
     """`GET` and `HEAD` of `/` (Claude Code warms its connection up there), `/health`, and Kubernetes' three probes; and of
     `/metrics`, where there are any.
     """
@@ -84,7 +85,7 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
     # The process answers: there is nothing else to it. A restart would not mend an upstream, and cuts streams. The server
     # listens when it has started, and not before.
     for path in ("/health", "/livez", "/startupz"):
-        blueprint.add_url_rule(path, path.strip("/"), _well)
+        blueprint.add_url_rule(path, path.strip("/"), _respond_ok)
 
     @blueprint.get("/api/hello")
     async def hello() -> Response:
@@ -93,9 +94,9 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
 
     @blueprint.get("/readyz")
     async def readyz() -> Response:
-        is_ready, told = health.ready()
+        is_ready, report = health.check_readiness()
         return Response(
-            f"{told}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8"
+            f"{report}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8"
         )
 
     if metrics is not None:
@@ -111,5 +112,5 @@ def routes(health: Health, metrics: Exposition | None) -> Blueprint:
     return blueprint
 
 
-async def _well() -> Response:
+async def _respond_ok() -> Response:
     return Response("OK", content_type="text/plain; charset=utf-8")

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
-from anthropic_proxy.api.auth import Access
-from anthropic_proxy.api.messages_app import Endpoint
+from anthropic_proxy.api.auth import AccessControl
+from anthropic_proxy.api.messages_app import Handler
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.gateway.gateway import Answer, Generations
-from anthropic_proxy.gateway.streams.deferred import Events, PendingStream
-from anthropic_proxy.gateway.streams.passthrough import PassedStream
-from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.gateway import GatewayResponse, ReloadableGateway
+from anthropic_proxy.gateway.streams.deferred import DeferredStream, EventBatch
+from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.wire.anthropic.request import Body, count_tokens_body, messages_body
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -29,79 +29,91 @@ _STREAM_HEADERS = {
 # Clients whose base URL ends in /v1 ask for the second form.
 PREFIXES = ("/v1", "/v1/v1")
 
-_Stream = AnswerStream | PassedStream | PendingStream
+_Stream = TranslatedStream | PassthroughStream | DeferredStream
 
 
-class Messages:
+class MessagesEndpoints:
     """Both, by the configuration that is in force."""
 
-    def __init__(self, gateways: Generations, access: Access, log: Log, most_values: int) -> None:
+    def __init__(
+        self, gateway: ReloadableGateway, access: AccessControl, log: Log, max_values: int
+    ) -> None:
         """most_values: JSON values that a request's body may hold."""
-        self._gateways = gateways
+        self._gateway = gateway
         self._access = access
         self._log = log
-        self._most_values = most_values
+        self._max_values = max_values
 
     @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
+    def handlers(self) -> Mapping[str, Handler]:
         """By their paths; the query (`?beta=true`) does not matter to them."""
-        paths: dict[str, Endpoint] = {
-            "messages": self.create,
+        paths: dict[str, Handler] = {
+            "messages": self.create_message,
             "messages/count_tokens": self.count_tokens,
         }
         return {
-            f"{prefix}/{path}": endpoint for prefix in PREFIXES for path, endpoint in paths.items()
+            f"{prefix}/{path}": handler for prefix in PREFIXES for path, handler in paths.items()
         }
 
-    async def create(self, request: Request) -> Response:
+    async def create_message(self, request: Request) -> Response:
         """Answer a conversation. Raises ApiError and InvalidRequestError."""
-        body = self._asked("chat", messages_body, request)
+        body = self._parse_request("chat", messages_body, request)
         await self._access.admit(request)
-        answer = await self._gateways.current.create(body, request.client, request.observation)
-        headers = {**_STREAM_HEADERS, **answer.headers}
-        if isinstance(answer.content, list):
-            return Response(answer.status, headers, self._written(request.id, answer.content))
-        if isinstance(answer.content, _Stream):
+        response = await self._gateway.current.create_message(
+            body, request.caller, request.observation
+        )
+        headers = {**_STREAM_HEADERS, **response.headers}
+        if isinstance(response.content, list):
             return Response(
-                answer.status, headers, answer.content, partial(self._written, request.id)
+                response.status, headers, self._encode_events(request.id, response.content)
             )
-        return self._whole(answer.content, answer, request)
+        if isinstance(response.content, _Stream):
+            return Response(
+                response.status, headers, response.content, partial(self._encode_events, request.id)
+            )
+        return self._to_json_response(response.content, response, request)
 
     async def count_tokens(self, request: Request) -> Response:
         """Count a conversation's tokens. Raises ApiError and InvalidRequestError."""
-        body = self._asked("count_tokens", count_tokens_body, request)
-        answer = await self._gateways.current.count_tokens(
-            body, request.client, request.observation
+        body = self._parse_request("count_tokens", count_tokens_body, request)
+        response = await self._gateway.current.count_tokens(
+            body, request.caller, request.observation
         )
-        return self._whole(cast("JsonObject | bytes", answer.content), answer, request)
+        return self._to_json_response(
+            cast("JsonObject | bytes", response.content), response, request
+        )
 
-    def _asked(
-        self, operation: str, parsed: Callable[[bytes, str], Body], request: Request
+    def _parse_request(
+        self, operation: str, parse: Callable[[bytes, str], Body], request: Request
     ) -> Body:
         """What is asked for, which the key allows."""
         request.observation.operation = operation
-        raw = request.take_body()
-        self._log.body("client request", request.id, raw)
-        self._refuse_many_values(raw)
-        body = parsed(raw, request.client.headers.get("anthropic-version", ""))
+        raw_body = request.take_body()
+        self._log.body("client request", request.id, raw_body)
+        self._check_value_count(raw_body)
+        body = parse(raw_body, request.caller.headers.get("anthropic-version", ""))
         request.key.check(body.request["model"])
         return body
 
-    def _refuse_many_values(self, raw: bytes) -> None:
+    def _check_value_count(self, raw_body: bytes) -> None:
         """Raise ApiError (400) before a body is parsed that would take much more memory than its bytes."""
-        if has_more_values(raw, self._most_values):
+        if has_more_values(raw_body, self._max_values):
             raise invalid_request(
-                f"The request body holds more than {self._most_values} JSON values, the limit of this server "
+                f"The request body holds more than {self._max_values} JSON values, the limit of this server "
                 "(MAX_JSON_VALUES). Send fewer or larger parts"
             )
 
-    def _written(self, request_id: str, received: Events) -> bytes:
+    def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:
         """Events as bytes: one write for each read of the upstream."""
-        written = received if isinstance(received, bytes) else b"".join(map(encode, received))
-        self._log.body("client events", request_id, written)
-        return written
+        data = batch if isinstance(batch, bytes) else b"".join(map(encode, batch))
+        self._log.body("client events", request_id, data)
+        return data
 
-    def _whole(self, content: JsonObject | bytes, answer: Answer, request: Request) -> Response:
+    def _to_json_response(
+        self, content: JsonObject | bytes, response: GatewayResponse, request: Request
+    ) -> Response:
         body = content if isinstance(content, bytes) else dumps(content)
         self._log.body("client answer", request.id, body)
-        return Response(answer.status, {"content-type": "application/json", **answer.headers}, body)
+        return Response(
+            response.status, {"content-type": "application/json", **response.headers}, body
+        )

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from anthropic_proxy.api import errors
 from anthropic_proxy.api.asgi import AsgiApplication, Receive, Scope, Send
-from anthropic_proxy.api.auth import Access
-from anthropic_proxy.api.request import ClientLeftError, Request, WhileClientStays
+from anthropic_proxy.api.auth import AccessControl
+from anthropic_proxy.api.request import CallerDisconnectedError, CancelOnDisconnect, Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 """Answers a request whose body was read. Raises whatever is an error to be told."""
 
 
-class Endpoints:
+class MessagesApp:
     """Answers `POST` of some paths, with the same keys, limits and errors as all others; what else is asked goes to `app`.
 
     body_seconds: in which a body has to come.
@@ -28,49 +28,49 @@ class Endpoints:
     def __init__(
         self,
         app: AsgiApplication,
-        endpoints: Mapping[str, Endpoint],
-        access: Access,
+        handlers: Mapping[str, Handler],
+        access: AccessControl,
         log: Log,
         body_seconds: float,
     ) -> None:
         self._app = app
-        self._endpoints = endpoints
+        self._handlers = handlers
         self._access = access
         self._log = log
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoint_at(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None:
+        handler = self._find_handler(scope["path"]) if scope["type"] == "http" else None
+        if handler is None:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        refused = None
+        error_response = None
         try:
-            await self._read(request, receive)
-        except ClientLeftError:
+            await self._read_request(request, receive)
+        except CallerDisconnectedError:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told an error
-            refused = errors.response(error, request, self._log)
-        async with WhileClientStays(receive):
-            response = refused or await self._answered(endpoint, request)
+            error_response = errors.to_error_response(error, request, self._log)
+        async with CancelOnDisconnect(receive):
+            response = error_response or await self._handle(handler, request)
             response.headers.update(request.limit_headers)
             await response.send(send)
 
-    def _endpoint_at(self, path: str) -> Endpoint | None:
+    def _find_handler(self, path: str) -> Handler | None:
         """Return what answers a path; base URLs that end in a slash make clients add one."""
-        return self._endpoints.get(path) or self._endpoints.get(path.removesuffix("/"))
+        return self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
 
-    async def _read(self, request: Request, receive: Receive) -> None:
+    async def _read_request(self, request: Request, receive: Receive) -> None:
         """Look at the key, and read the body. Raises ApiError, and ClientLeftError."""
         request.check_framing()
-        self._access.check(request)
+        self._access.authenticate(request)
         if request.method != "POST":
-            raise ApiError(405, errors.TEXTS[405], {"allow": "POST"})
+            raise ApiError(405, errors.STATUS_TEXTS[405], {"allow": "POST"})
         await request.read(receive, self._body_seconds)
 
-    async def _answered(self, endpoint: Endpoint, request: Request) -> Response:
+    async def _handle(self, handler: Handler, request: Request) -> Response:
         try:
-            return await endpoint(request)
+            return await handler(request)
         except Exception as error:  # noqa: BLE001 - as above
-            return errors.response(error, request, self._log)
+            return errors.to_error_response(error, request, self._log)

@@ -6,13 +6,13 @@ from werkzeug.routing import BaseConverter
 from anthropic_proxy.api.messages import PREFIXES
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.gateway.gateway import Generations
+from anthropic_proxy.gateway.gateway import ReloadableGateway
 from anthropic_proxy.translate.model_list import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened
 
 
-class ModelId(BaseConverter):
+class ModelIdConverter(BaseConverter):
     """A model's id in a path. Some servers use the paths of files, so slashes may stand anywhere, also in front."""
 
     regex = ".+?"
@@ -23,68 +23,80 @@ class ModelId(BaseConverter):
 MODEL_ID = "model_id"
 
 
-def routes(gateways: Generations) -> Blueprint:
+def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
     """The routes; ids may hold slashes, encoded or not."""
     blueprint = Blueprint("models", __name__)
 
-    async def models() -> Response:
-        received = _received()
+    async def list_models() -> Response:
+        current = _current_request()
         arguments = request.args
-        offered = await gateways.current.catalogue.models(received.client, received.observation)
-        allowed = [model for model in offered if received.key.may_use(model["id"])]
-        told = page(
-            _of_lifecycle(allowed, arguments.getlist("lifecycle[]")),
-            limit=_limit(arguments.get("limit")),
+        available = await gateway.current.model_list.list_models(
+            current.caller, current.observation
+        )
+        allowed = [model for model in available if current.key.may_use(model["id"])]
+        listing = page(
+            _filter_by_lifecycle(allowed, arguments.getlist("lifecycle[]")),
+            limit=_parse_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
         )
-        return _json(
-            {**told, "data": gateways.current.catalogue.debugged(told["data"])}
-            if _debug()
-            else told
+        return _to_json_response(
+            {**listing, "data": gateway.current.model_list.with_debug_info(listing["data"])}
+            if _wants_debug_info()
+            else listing
         )
 
-    async def model(model_id: str) -> Response:
-        received = _received()
-        if not received.key.may_use(model_id):
+    async def get_model(model_id: str) -> Response:
+        current = _current_request()
+        if not current.key.may_use(model_id):
             raise ApiError(404, f"model: {shortened(model_id)}")
-        found = await gateways.current.catalogue.model(
-            model_id, received.client, received.observation
+        info = await gateway.current.model_list.get_model(
+            model_id, current.caller, current.observation
         )
-        return _json(gateways.current.catalogue.debugged([found])[0] if _debug() else found)
+        return _to_json_response(
+            gateway.current.model_list.with_debug_info([info])[0] if _wants_debug_info() else info
+        )
 
     for prefix in PREFIXES:
-        blueprint.add_url_rule(f"{prefix}/models", f"{prefix}/models", models, strict_slashes=False)
-        blueprint.add_url_rule(f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", model)
+        blueprint.add_url_rule(
+            f"{prefix}/models", f"{prefix}/models", list_models, strict_slashes=False
+        )
+        blueprint.add_url_rule(
+            f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", get_model
+        )
     return blueprint
 
 
-def _received() -> Request:
+def _current_request() -> Request:
     """The request that is being answered."""
-    received: Request = g.received
-    received.observation.operation = "models"
-    return received
+    current: Request = g.received
+    current.observation.operation = "models"
+    return current
 
 
-def _of_lifecycle(models: list[JsonObject], wanted: list[str]) -> list[JsonObject]:
-    return [model for model in models if not wanted or model.get("lifecycle", "active") in wanted]
+def _filter_by_lifecycle(models: list[JsonObject], lifecycles: list[str]) -> list[JsonObject]:
+    return [
+        model
+        for model in models
+        if not lifecycles or model.get("lifecycle", "active") in lifecycles
+    ]
 
 
-def _debug() -> bool:
+def _wants_debug_info() -> bool:
     """Whether the one who asks runs the server and wants to know what it has learned."""
     return request.args.get("debug", "").lower() in ("1", "true")
 
 
-def _limit(given: str | None) -> int:
-    if given is None:
+def _parse_limit(text: str | None) -> int:
+    if text is None:
         return DEFAULT_LIMIT
     try:
-        return int(given)
+        return int(text)
     except ValueError:
         raise invalid_request(
-            f"limit: Input should be a valid integer, not {shortened(given)!r}"
+            f"limit: Input should be a valid integer, not {shortened(text)!r}"
         ) from None
 
 
-def _json(body: JsonObject) -> Response:
+def _to_json_response(body: JsonObject) -> Response:
     return Response(dumps(body), content_type="application/json")

@@ -30,7 +30,7 @@ def _object(**fields: JsonObject) -> JsonObject:
     return {"type": "object", "required": list(fields), "properties": fields}
 
 
-def _one_of(*values: Any) -> JsonObject:
+def _enum(*values: Any) -> JsonObject:
     return {"enum": list(values)}
 
 
@@ -46,16 +46,16 @@ def _ref(name: str) -> JsonObject:
     return {"$ref": _REFS.format(model=name)}
 
 
-_ANSWERS = {
+_RESPONSE_SCHEMAS = {
     "Error": _object(
-        type=_one_of("error"),
+        type=_enum("error"),
         error=_object(type=_STRING, message=_STRING),
         request_id=_or_null(_STRING),
     ),
     "Message": _object(
         id=_STRING,
-        type=_one_of("message"),
-        role=_one_of("assistant"),
+        type=_enum("message"),
+        role=_enum("assistant"),
         model=_STRING,
         content=_list_of(_object(type=_STRING)),
         stop_reason=_or_null(_STRING),
@@ -63,15 +63,15 @@ _ANSWERS = {
         usage=_object(input_tokens=_COUNT, output_tokens=_COUNT),
     ),
     "TokenCount": _object(input_tokens=_COUNT),
-    "Model": _object(type=_one_of("model"), id=_STRING, display_name=_STRING, created_at=_STRING),
+    "Model": _object(type=_enum("model"), id=_STRING, display_name=_STRING, created_at=_STRING),
     "Models": _object(
         data=_list_of(_ref("Model")),
         has_more={"type": "boolean"},
         first_id=_or_null(_STRING),
         last_id=_or_null(_STRING),
     ),
-    "Hello": _object(message=_one_of("hello")),
-    "Server": _object(name=_one_of("anthropic-proxy"), version=_STRING),
+    "Hello": _object(message=_enum("hello")),
+    "Server": _object(name=_enum("anthropic-proxy"), version=_STRING),
 }
 
 
@@ -84,12 +84,12 @@ class _Operation:
     method: str
     path: str
     summary: str
-    answers: JsonObject
-    asks: str | None = None
+    responses: JsonObject
+    request_schema: str | None = None
     parameters: tuple[JsonObject, ...] = ()
     needs_key: bool = False
     statuses: tuple[int, ...] = ()
-    unready: bool = False
+    can_be_unready: bool = False
 
     @property
     def id(self) -> str:
@@ -120,36 +120,38 @@ _EXAMPLES: Mapping[str, JsonObject] = {
 
 
 def _parameter(
-    name: str, description: str, schema: JsonObject = _STRING, place: str = "query"
+    name: str, description: str, schema: JsonObject = _STRING, location: str = "query"
 ) -> JsonObject:
     return {
         "name": name,
-        "in": place,
+        "in": location,
         "description": description,
-        "required": place == "path",
+        "required": location == "path",
         "schema": schema,
     }
 
 
-_VERSION = _parameter("anthropic-version", "version of the API, such as 2023-06-01", place="header")
+_VERSION = _parameter(
+    "anthropic-version", "version of the API, such as 2023-06-01", location="header"
+)
 _DEBUG = _parameter(
-    "debug", "1: with what is known of the upstreams of each model", _one_of("0", "1")
+    "debug", "1: with what is known of the upstreams of each model", _enum("0", "1")
 )
 _UPSTREAM_STATUSES = tuple(TYPE_BY_STATUS)
-_WELL = {_TEXT: _STRING}
+_OK = {_TEXT: _STRING}
 
 _OPERATIONS = (
     _Operation("get", "/", "Name and version", {_JSON: _ref("Server")}),
     _Operation("get", "/api/hello", "Whether a client is connected", {_JSON: _ref("Hello")}),
-    _Operation("get", "/health", "Whether the process answers", _WELL),
-    _Operation("get", "/livez", "Whether the process answers", _WELL),
-    _Operation("get", "/startupz", "Whether the server has started", _WELL),
-    _Operation("get", "/readyz", "Whether requests should come here", _WELL, unready=True),
+    _Operation("get", "/health", "Whether the process answers", _OK),
+    _Operation("get", "/livez", "Whether the process answers", _OK),
+    _Operation("get", "/startupz", "Whether the server has started", _OK),
+    _Operation("get", "/readyz", "Whether requests should come here", _OK, can_be_unready=True),
     _Operation(
         "get",
         "/metrics",
         "Metrics for Prometheus",
-        _WELL | {"application/openmetrics-text": _STRING},
+        _OK | {"application/openmetrics-text": _STRING},
     ),
     _Operation("get", PATH, "This description", {_JSON: {"type": "object"}}),
     _Operation(
@@ -194,35 +196,35 @@ _OPERATIONS = (
         "/v1/models/{model_id}",
         "One model; its id may hold slashes",
         {_JSON: _ref("Model")},
-        parameters=(_parameter("model_id", "its id", place="path"), _DEBUG),
+        parameters=(_parameter("model_id", "its id", location="path"), _DEBUG),
         needs_key=True,
         statuses=_UPSTREAM_STATUSES,
     ),
 )
 
 
-def routes(*, has_metrics: bool) -> Blueprint:
+def create_openapi_routes(*, has_metrics: bool) -> Blueprint:
     """The route. has_metrics: whether the metrics are on the same port."""
     blueprint = Blueprint("openapi", __name__)
 
     @blueprint.get(PATH)
     async def openapi() -> Response:
-        return Response(_written(has_metrics), content_type=_JSON)
+        return Response(_encode_document(has_metrics), content_type=_JSON)
 
     return blueprint
 
 
 @functools.cache
-def _written(has_metrics: bool) -> bytes:  # noqa: FBT001 - a key of the cache
-    return dumps(description(has_metrics=has_metrics))
+def _encode_document(has_metrics: bool) -> bytes:  # noqa: FBT001 - a key of the cache
+    return dumps(build_document(has_metrics=has_metrics))
 
 
-def description(*, has_metrics: bool) -> JsonObject:
+def build_document(*, has_metrics: bool) -> JsonObject:
     """The document. has_metrics: as above."""
     paths: dict[str, JsonObject] = {}
     for operation in _OPERATIONS:
         if operation.path != "/metrics" or has_metrics:
-            paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+            paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -235,7 +237,7 @@ def description(*, has_metrics: bool) -> JsonObject:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": {**_with_any_of(schemas(_REFS)), **_ANSWERS},
+            "schemas": {**_with_any_of(schemas(_REFS)), **_RESPONSE_SCHEMAS},
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "token": {"type": "http", "scheme": "bearer"},
@@ -244,29 +246,32 @@ def description(*, has_metrics: bool) -> JsonObject:
     }
 
 
-def _described(operation: _Operation) -> JsonObject:
-    answers = {"200": {"description": "It went well", "content": _content(operation.answers)}}
-    if operation.unready:
-        answers["503"] = {"description": "Not now", "content": _content(operation.answers)}
+def _describe(operation: _Operation) -> JsonObject:
+    responses = {"200": {"description": "It went well", "content": _content(operation.responses)}}
+    if operation.can_be_unready:
+        responses["503"] = {"description": "Not now", "content": _content(operation.responses)}
     for status in operation.statuses:
-        answers[str(status)] = {
+        responses[str(status)] = {
             "description": TYPE_BY_STATUS[status],
             "content": _content({_JSON: _ref("Error")}),
         }
-    told: JsonObject = {
+    operation_object: JsonObject = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": answers,
+        "responses": responses,
     }
     if operation.parameters:
-        told["parameters"] = list(operation.parameters)
-    if operation.asks:
-        body = {"schema": _ref(operation.asks), "example": _EXAMPLES[operation.asks]}
-        told["requestBody"] = {"required": True, "content": {_JSON: body}}
+        operation_object["parameters"] = list(operation.parameters)
+    if operation.request_schema:
+        body = {
+            "schema": _ref(operation.request_schema),
+            "example": _EXAMPLES[operation.request_schema],
+        }
+        operation_object["requestBody"] = {"required": True, "content": {_JSON: body}}
     # The empty one: a server may have no keys of its own.
-    told["security"] = [{"key": []}, {"token": []}, {}] if operation.needs_key else []
-    return told
+    operation_object["security"] = [{"key": []}, {"token": []}, {}] if operation.needs_key else []
+    return operation_object
 
 
 def _content(kinds: JsonObject) -> JsonObject:

@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 TOO_LARGE = "Request exceeds the maximum size of 32 MB"
 
 
-class ClientLeftError(Exception):
+class CallerDisconnectedError(Exception):
     """The client has closed its connection, or its stream: nobody waits for an answer."""
 
 
@@ -27,8 +27,8 @@ class Request:
     def __init__(self, scope: Scope) -> None:
         self.observation: Observation = scope["state"][OBSERVATION]
         self.method: str = scope["method"]
-        self.client = Client(
-            _joined(scope["headers"]), scope["query_string"].decode("ascii", "replace")
+        self.caller = Client(
+            _join_headers(scope["headers"]), scope["query_string"].decode("ascii", "replace")
         )
         self.key = EVERYTHING
         self.limit_headers: dict[str, str] = {}
@@ -40,7 +40,7 @@ class Request:
 
     def check_framing(self) -> None:
         """Raises ApiError (400) where another server in front may have seen another end of the body (RFC 9112, 6.3)."""
-        headers = self.client.headers
+        headers = self.caller.headers
         if "transfer-encoding" in headers and "content-length" in headers:
             raise ApiError(
                 400,
@@ -50,18 +50,18 @@ class Request:
 
     async def read(self, receive: Receive, seconds: float) -> None:
         """Receive the body, in so many seconds. Raises ApiError (400, 408, 413), and ClientLeftError."""
-        encoding = self.client.headers.get("content-encoding", "").strip().lower()
+        encoding = self.caller.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise invalid_request(
                 f"content-encoding {shortened(encoding)!r} is not supported: send the body as it is"
             )
         # What is no number was refused by the server below, or is counted on its way.
-        length = self.client.headers.get("content-length", "")
+        length = self.caller.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
             raise ApiError(413, TOO_LARGE)
         try:
             async with asyncio.timeout(seconds):
-                self._body = await _whole(receive)
+                self._body = await _read_body(receive)
         except TimeoutError:
             raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
 
@@ -71,47 +71,47 @@ class Request:
         return body
 
 
-def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _join_headers(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, value = line[0].decode("latin-1").lower(), line[1].decode("latin-1")
-        known = headers.get(name)
+        previous = headers.get(name)
         # RFC 9110, 5.3: several lines are one list.
-        headers[name] = value if known is None else f"{known}, {value}"
+        headers[name] = value if previous is None else f"{previous}, {value}"
     return headers
 
 
-async def _whole(receive: Receive) -> bytes:
-    pieces: list[bytes] = []
+async def _read_body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeftError
-        piece = message.get("body", b"")
-        pieces.append(piece)
-        size += len(piece)
+            raise CallerDisconnectedError
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise ApiError(413, TOO_LARGE)
         if not message.get("more_body"):
-            return b"".join(pieces)
+            return b"".join(chunks)
 
 
-class WhileClientStays:
+class CancelOnDisconnect:
     """An async context manager whose block is cancelled, and then left without an error, when the client leaves. What the
     client still sends is thrown away.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._has_left = False
+        self._is_disconnected = False
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - applications run in tasks
         self._task = task
         self._cancelling = task.cancelling()
-        self._watch = asyncio.ensure_future(self._left())
+        self._watcher = asyncio.ensure_future(self._wait_for_disconnect())
         return self
 
     async def __aexit__(
@@ -120,15 +120,15 @@ class WhileClientStays:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._watch.cancel()
-        if not self._has_left:
+        self._watcher.cancel()
+        if not self._is_disconnected:
             return False
         # Others may have cancelled the task as well, as with asyncio's own timeouts.
-        is_ours_alone = self._task.uncancel() <= self._cancelling
-        return is_ours_alone and kind is asyncio.CancelledError
+        is_only_cancellation = self._task.uncancel() <= self._cancelling
+        return is_only_cancellation and kind is asyncio.CancelledError
 
-    async def _left(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._has_left = True
+        self._is_disconnected = True
         self._task.cancel()

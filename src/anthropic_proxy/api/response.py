@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from anthropic_proxy.api.asgi import Send
 
 
-class Reads(Protocol):
+class ResponseStream(Protocol):
     """What comes of a stream, read by read; closed in any case."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
@@ -21,26 +21,26 @@ class Response:
 
     status: int
     headers: dict[str, str]
-    content: bytes | Reads
-    written: Callable[[Any], bytes] = bytes
+    content: bytes | ResponseStream
+    encode: Callable[[Any], bytes] = bytes
 
     async def send(self, send: Send) -> None:
         """Tell the client."""
         content = self.content
         if isinstance(content, bytes):
-            await self._begin(send, {**self.headers, "content-length": str(len(content))})
+            await self._start(send, {**self.headers, "content-length": str(len(content))})
             await send({"type": "http.response.body", "body": content, "more_body": False})
             return
         try:
-            await self._begin(send, self.headers)
-            async for read in content:
+            await self._start(send, self.headers)
+            async for batch in content:
                 await send(
-                    {"type": "http.response.body", "body": self.written(read), "more_body": True}
+                    {"type": "http.response.body", "body": self.encode(batch), "more_body": True}
                 )
         finally:
             await content.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begin(self, send: Send, headers: dict[str, str]) -> None:
-        written = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": written})
+    async def _start(self, send: Send, headers: dict[str, str]) -> None:
+        raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": raw_headers})

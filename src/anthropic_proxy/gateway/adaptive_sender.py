@@ -10,68 +10,70 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.model_memory import Attempt, Learned
+from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.translate import rate_limit_headers, upstream_errors
 from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.upstream.client import Call, EndpointClient
-from anthropic_proxy.upstream.http_client import Reply, UpstreamError
+from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
+from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-_MOST_MODELS = 256
+_MAX_MODELS = 256
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class OutgoingRequest:
     """A request of Chat Completions that is to be sent by an API; `prompt`: the estimate of its tokens."""
 
-    client: EndpointClient
+    client: UpstreamClient
     api: Api
     body: JsonObject
     request_id: str
-    prompt: int
+    prompt_tokens: int
 
-    def attempt(self, known: Learned) -> Attempt:
+    def adapt(self, memory: ModelMemory) -> AdaptedRequest:
         """The request as far as it is known how its model takes it."""
-        return Attempt(known, self.api, self.body, self.prompt, time.monotonic())
+        return AdaptedRequest(memory, self.api, self.body, self.prompt_tokens, time.monotonic())
 
 
-class Sender:
+class AdaptiveSender:
     """Sends requests to one endpoint, and learns from refusals. `learned` tells what it knows of a model."""
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self.log = self._log = log
         self.metrics = metrics
-        self._models: OrderedDict[str, Learned] = OrderedDict()
+        self._memories: OrderedDict[str, ModelMemory] = OrderedDict()
 
-    def learned(self, model: str) -> Learned:
+    def get_memory(self, model: str) -> ModelMemory:
         """What is known of an upstream model; the models of which nothing was asked for the longest time are forgotten."""
-        known = self._models.setdefault(model, Learned())
-        self._models.move_to_end(model)
-        if len(self._models) > _MOST_MODELS:
-            self._models.popitem(last=False)
-        return known
+        memory = self._memories.setdefault(model, ModelMemory())
+        self._memories.move_to_end(model)
+        if len(self._memories) > _MAX_MODELS:
+            self._memories.popitem(last=False)
+        return memory
 
     async def send(
-        self, outgoing: Outgoing, read: Callable[[Call, JsonObject], Awaitable[_Answer]]
-    ) -> _Answer:
+        self,
+        outgoing: OutgoingRequest,
+        read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
+    ) -> _Result:
         """What `read` makes of a good reply, and of the request of Chat Completions that was sent for it. Raises ApiError.
 
         Some upstreams refuse within a reply that began well, so refusals that `read` raises are mended as well.
         """
-        attempt = outgoing.attempt(self.learned(outgoing.body["model"]))
+        request = outgoing.adapt(self.get_memory(outgoing.body["model"]))
         while True:
             try:
-                answer = await self._once(outgoing, attempt.body, read)
+                result = await self._send_once(outgoing, request.body, read)
             except upstream_errors.FailureError as error:
-                change = attempt.refused(error.failure, time.monotonic())
+                change = request.adapt_to(error.failure, time.monotonic())
                 if change is None:
                     raise
                 reason, request_id = error.failure.shown, outgoing.request_id
-                self.metrics.changed(outgoing.client.endpoint.name, change.change)
+                self.metrics.changed(outgoing.client.upstream.name, change.change)
                 self._log.info(
                     "request changed",
                     request_id=request_id,
@@ -80,52 +82,64 @@ class Sender:
                     reason=reason,
                 )
             else:
-                attempt.accepted(time.monotonic())
-                return answer
+                request.record_success(time.monotonic())
+                return result
 
-    async def _once(
+    async def _send_once(
         self,
-        outgoing: Outgoing,
+        outgoing: OutgoingRequest,
         body: JsonObject,
-        read: Callable[[Call, JsonObject], Awaitable[_Answer]],
-    ) -> _Answer:
+        read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
+    ) -> _Result:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
-        payload = dumps({**api.to_body(body), **client.endpoint.extra_body})
+        payload = dumps({**api.to_body(body), **client.upstream.extra_body})
         self._log.body("upstream request", request_id, payload)
-        reply = await client.post(client.endpoint.url(api.path), payload)
-        if reply.status >= 300:
-            raise told(await self._failure(client, reply, request_id, api.path))
+        response = await client.post(client.upstream.url(api.path), payload)
+        if response.status >= 300:
+            raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
         try:
-            return await read(reply, body)
+            return await read(response, body)
         except BaseException as error:
-            await reply.aclose()
-            raise_for_page(client, reply, error)
+            await response.aclose()
+            raise_for_web_page(client, response, error)
             raise
 
-    async def good(self, client: EndpointClient, reply: Call | Reply, request_id: str) -> bytes:
+    async def read_ok(
+        self, client: UpstreamClient, response: UpstreamResponse | RawResponse, request_id: str
+    ) -> bytes:
         """The body of a good answer. Raises ApiError for any other."""
-        if reply.status < 300:
-            return await self.read(reply, request_id)
-        raise told(await self._failure(client, reply, request_id))
+        if response.status < 300:
+            return await self.read_body(response, request_id)
+        raise to_caller_error(await self._read_failure(client, response, request_id))
 
-    async def read(self, reply: Call | Reply, request_id: str) -> bytes:
+    async def read_body(self, response: UpstreamResponse | RawResponse, request_id: str) -> bytes:
         """The whole body of a reply, which is closed. Raises ApiError."""
         try:
-            raw = await reply.read()
+            body = await response.read()
         finally:
-            await reply.aclose()
-        self._log.body("upstream answer", request_id, raw)
-        return raw
+            await response.aclose()
+        self._log.body("upstream answer", request_id, body)
+        return body
 
-    async def _failure(
-        self, client: EndpointClient, reply: Call | Reply, request_id: str, path: str = ""
+    async def _read_failure(
+        self,
+        client: UpstreamClient,
+        response: UpstreamResponse | RawResponse,
+        request_id: str,
+        path: str = "",
     ) -> upstream_errors.Failure:
         return upstream_errors.read(
-            reply.status, reply.headers, await self.read(reply, request_id), client.source, path
+            response.status,
+            response.headers,
+            await self.read_body(response, request_id),
+            client.identity,
+            path,
         )
 
 
-def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseException) -> None:
+def raise_for_web_page(
+    client: UpstreamClient, response: UpstreamResponse | RawResponse, error: BaseException
+) -> None:
     """Raise ApiError that says so where a reply of a good status could not be read because it is a web page.
 
     The media type alone decides nothing: some servers give a wrong one to a right answer.
@@ -133,17 +147,17 @@ def raise_for_page(client: EndpointClient, reply: Call | Reply, error: BaseExcep
     is_about_content = isinstance(error, ApiError) and not isinstance(
         error, upstream_errors.FailureError | UpstreamError
     )
-    if is_about_content and upstream_errors.is_page(reply.headers):
-        raise upstream_errors.no_api(client.source) from error
+    if is_about_content and upstream_errors.is_page(response.headers):
+        raise upstream_errors.no_api(client.identity) from error
 
 
-def told(failed: upstream_errors.Failure) -> upstream_errors.FailureError:
+def to_caller_error(failure: upstream_errors.Failure) -> upstream_errors.FailureError:
     """What the client is told of a failure, with the upstream's rate limits."""
-    error = upstream_errors.told(failed)
-    error.headers = rate_limits(failed.headers) | error.headers
+    error = upstream_errors.told(failure)
+    error.headers = to_rate_limit_headers(failure.headers) | error.headers
     return error
 
 
-def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
+def to_rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The API's rate limit headers for those of an upstream's answer."""
     return rate_limit_headers.to_headers(headers, time.time())

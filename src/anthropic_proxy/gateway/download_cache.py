@@ -11,48 +11,48 @@ from anthropic_proxy.translate.request.media_sources import Remote
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Bytes of base64.
-MAX_BYTES = 64 * 1024 * 1024
+MAX_CACHE_BYTES = 64 * 1024 * 1024
 # Since it was fetched.
-SECONDS = 600.0
+TTL_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class File:
+class DownloadedFile:
     """source: in base64, as a block of a request has it. size: of the file, in bytes."""
 
     source: JsonObject
     size: int
 
 
-class KeptFiles:
+class DownloadCache:
     """Files by their addresses. Times are in seconds, from any beginning."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES, seconds: float = SECONDS) -> None:
+    def __init__(self, max_bytes: int = MAX_CACHE_BYTES, ttl_seconds: float = TTL_SECONDS) -> None:
         self._max_bytes = max_bytes
-        self._seconds = seconds
-        self._files: OrderedDict[Remote, tuple[float, File]] = OrderedDict()
+        self._ttl_seconds = ttl_seconds
+        self._files: OrderedDict[Remote, tuple[float, DownloadedFile]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, remote: Remote, now: float) -> File | None:
+    def get(self, remote: Remote, now: float) -> DownloadedFile | None:
         """The file, if it is still there and not too old."""
         since, file = self._files.get(remote, (0.0, None))
-        if file is None or now - since >= self._seconds:
-            self._forget(remote)
+        if file is None or now - since >= self._ttl_seconds:
+            self._remove(remote)
             return None
         self._files.move_to_end(remote)
         return file
 
-    def keep(self, remote: Remote, file: File, now: float) -> None:
-        self._forget(remote)
+    def put(self, remote: Remote, file: DownloadedFile, now: float) -> None:
+        self._remove(remote)
         self._files[remote] = (now, file)
-        self._bytes += _length(file)
+        self._bytes += _cached_bytes(file)
         while self._bytes > self._max_bytes:
-            self._forget(next(iter(self._files)))
+            self._remove(next(iter(self._files)))
 
-    def _forget(self, remote: Remote) -> None:
+    def _remove(self, remote: Remote) -> None:
         if remote in self._files:
-            self._bytes -= _length(self._files.pop(remote)[1])
+            self._bytes -= _cached_bytes(self._files.pop(remote)[1])
 
 
-def _length(file: File) -> int:
+def _cached_bytes(file: DownloadedFile) -> int:
     return len(file.source["data"])

@@ -22,7 +22,7 @@ from yarl import URL
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, shortage
-from anthropic_proxy.gateway.download_cache import File, KeptFiles
+from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
 from anthropic_proxy.observability.shortages import shortage_of
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
@@ -32,7 +32,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 MAX_BYTES = 32 * 1024 * 1024
 # The API's own limit for images. Without one a request could set the proxy on any number of addresses.
 MAX_FILES = 600
-_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 32
@@ -45,8 +45,8 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
 )
 # Directives of cache-control (RFC 9111, 5.2.2).
-_NOT_KEPT = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
-_KINDS = {"image": "image/", "document": "application/pdf"}
+_NOT_CACHEABLE = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
+_MEDIA_TYPE_PREFIXES = {"image": "image/", "document": "application/pdf"}
 
 # IPv6 addresses of gateways into IPv4: the IPv4 address is in the last 32 bits.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -66,36 +66,36 @@ class NotPublicError(OSError):
     """The address is not one of the public internet."""
 
 
-class _Budget:
+class _DownloadBudget:
     """Bytes that a request's downloads may still have together."""
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._bytes_left = size
 
     def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
             raise DownloadError(
                 f"files of a request may have {MAX_BYTES // 1024 // 1024} MB together"
             )
 
 
 @dataclass(frozen=True)
-class _Body:
+class _ResponseBody:
     """may_be_kept: whether its server does not forbid to use it again."""
 
     data: bytes
-    may_be_kept: bool
+    is_cacheable: bool
 
 
-class Downloads:
+class FileDownloader:
     """Fetches files, whose `policy` says, and keeps them for a while."""
 
     def __init__(
         self,
         policy: DownloadPolicy | None = None,
         *,
-        seconds: float = _SECONDS,
+        seconds: float = _TIMEOUT_SECONDS,
         max_bytes: int = MAX_BYTES,
         on_shortage: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -104,40 +104,41 @@ class Downloads:
         self._policy = policy or DownloadPolicy()
         self._seconds = seconds
         self._max_bytes = max_bytes
-        self._kept = KeptFiles()
+        self._cache = DownloadCache()
         self._session: aiohttp.ClientSession | None = None
 
-    async def inlined(self, request: JsonObject, dialect: Dialect) -> JsonObject:
+    async def inline_files(self, request: JsonObject, profile: Dialect) -> JsonObject:
         """The request with the files themselves in place of addresses that the upstream can't fetch, each fetched once.
 
         The given request is not changed. Raises ApiError (400), in the API's words.
         """
-        wanted = remote_sources(request, dialect)
-        if not wanted:
+        references = remote_sources(request, profile)
+        if not references:
             return request
-        if len(wanted) > MAX_FILES:
+        if len(references) > MAX_FILES:
             raise invalid_request(
-                f"messages: {len(wanted)} files are named by address, and at most {MAX_FILES} are fetched"
+                f"messages: {len(references)} files are named by address, and at most {MAX_FILES} are fetched"
             )
-        budget = _Budget(self._max_bytes)
+        budget = _DownloadBudget(self._max_bytes)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    remote: group.create_task(self._source(remote, budget)) for remote in wanted
+                    remote: group.create_task(self._load_source(remote, budget))
+                    for remote in references
                 }
         except ExceptionGroup as failed:
             # The others were cancelled for the first, or failed with it.
             raise failed.exceptions[0] from failed
         sources = {remote: task.result() for remote, task in tasks.items()}
-        self._refuse_many_copies(wanted, sources)
+        self._check_total_size(references, sources)
         return inlined(request, sources)
 
-    def _refuse_many_copies(
-        self, wanted: Counter[Remote], sources: dict[Remote, JsonObject]
+    def _check_total_size(
+        self, references: Counter[Remote], sources: dict[Remote, JsonObject]
     ) -> None:
         """Raise ApiError (400) where files that the request names often have too many bytes together, in base64."""
         if (
-            sum(count * len(sources[remote]["data"]) for remote, count in wanted.items())
+            sum(count * len(sources[remote]["data"]) for remote, count in references.items())
             > self._max_bytes * 4 // 3 + 4
         ):
             megabytes = self._max_bytes // 1024 // 1024
@@ -149,34 +150,36 @@ class Downloads:
         if self._session is not None:
             await self._session.close()
 
-    async def _source(self, remote: Remote, budget: _Budget) -> JsonObject:
+    async def _load_source(self, remote: Remote, budget: _DownloadBudget) -> JsonObject:
         try:
-            file = self._kept.get(remote, time.monotonic())
+            file = self._cache.get(remote, time.monotonic())
             if file is not None:
                 budget.spend(file.size)
                 return file.source
-            return await self._fetched(remote, budget)
+            return await self._download(remote, budget)
         except DownloadError as error:
             raise _to_api_error(remote.url, str(error)) from error
 
-    async def _fetched(self, remote: Remote, budget: _Budget) -> JsonObject:
+    async def _download(self, remote: Remote, budget: _DownloadBudget) -> JsonObject:
         body = await self._fetch(remote.url, budget)
-        media_type = _media_type(body.data, remote.kind)
+        media_type = _detect_media_type(body.data, remote.kind)
         data = base64.b64encode(body.data).decode()
-        file = File({"type": "base64", "media_type": media_type, "data": data}, len(body.data))
-        if body.may_be_kept:
-            self._kept.keep(remote, file, time.monotonic())
+        file = DownloadedFile(
+            {"type": "base64", "media_type": media_type, "data": data}, len(body.data)
+        )
+        if body.is_cacheable:
+            self._cache.put(remote, file, time.monotonic())
         return file.source
 
-    async def _fetch(self, address: str, budget: _Budget) -> _Body:
+    async def _fetch(self, address: str, budget: _DownloadBudget) -> _ResponseBody:
         try:
             url = URL(address)
             async with asyncio.timeout(self._seconds):
                 for _ in range(_MAX_REDIRECTS + 1):
-                    found = await self._get(url, budget)
-                    if isinstance(found, _Body):
-                        return found
-                    url = found
+                    result = await self._get(url, budget)
+                    if isinstance(result, _ResponseBody):
+                        return result
+                    url = result
         except TimeoutError:
             raise DownloadError(f"it did not come within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -184,13 +187,13 @@ class Downloads:
             if resource is not None:
                 self._on_shortage(resource)
                 raise shortage(resource, "download a file") from error
-            raise DownloadError(_reason(error)) from error
+            raise DownloadError(_describe_error(error)) from error
         raise DownloadError("it redirects too often")
 
-    async def _get(self, url: URL, budget: _Budget) -> _Body | URL:
+    async def _get(self, url: URL, budget: _DownloadBudget) -> _ResponseBody | URL:
         """The body, or the address that the server sends us to."""
-        self._refuse_unless_allowed(url)
-        async with self._open().get(url, allow_redirects=False) as response:
+        self._check_allowed(url)
+        async with self._get_session().get(url, allow_redirects=False) as response:
             location = response.headers.get("location")
             if response.status in _REDIRECTS and location:
                 return url.join(URL(location))
@@ -199,14 +202,14 @@ class Downloads:
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise DownloadError("the server sent it compressed, which was not asked for")
             body = bytearray()
-            async for piece in response.content.iter_any():
-                budget.spend(len(piece))
-                body += piece
-            return _Body(
-                bytes(body), not _NOT_KEPT.search(response.headers.get("cache-control", ""))
+            async for chunk in response.content.iter_any():
+                budget.spend(len(chunk))
+                body += chunk
+            return _ResponseBody(
+                bytes(body), not _NOT_CACHEABLE.search(response.headers.get("cache-control", ""))
             )
 
-    def _refuse_unless_allowed(self, url: URL) -> None:
+    def _check_allowed(self, url: URL) -> None:
         if self._policy.scope == "off":
             raise DownloadError("this server fetches no files (DOWNLOADS=off); send it in base64")
         if url.scheme not in ("http", "https"):
@@ -214,14 +217,14 @@ class Downloads:
         if not self._policy.allows(url.raw_host or ""):
             raise DownloadError("its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS")
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _get_session(self) -> aiohttp.ClientSession:
         """The session, made within the event loop that uses it."""
         if self._session is None:
-            checked: dict[str, Any] = (
-                {"socket_factory": _public_socket} if self._policy.public_only else {}
+            socket_options: dict[str, Any] = (
+                {"socket_factory": _create_public_socket} if self._policy.public_only else {}
             )
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, **checked),
+                connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, **socket_options),
                 headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -230,18 +233,18 @@ class Downloads:
         return self._session
 
 
-def is_public(host: str) -> bool:
+def is_public_address(host: str) -> bool:
     """Whether `host` is an IP address of the public internet; an IPv4 address within an IPv6 one counts as itself."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        within = address.ipv4_mapped or address.sixtofour
+        embedded_address = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
-            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if within is not None:
-            return is_public(str(within))
+            embedded_address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if embedded_address is not None:
+            return is_public_address(str(embedded_address))
         if address not in _IPV6_PUBLIC:
             return False
     return (
@@ -251,29 +254,29 @@ def is_public(host: str) -> bool:
     )
 
 
-def _public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def _create_public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, location = address
-    if not is_public(str(location[0])):
+    if not is_public_address(str(location[0])):
         raise NotPublicError("not a public address")
     return socket.socket(family, kind, protocol)
 
 
-def _media_type(data: bytes, kind: str) -> str:
+def _detect_media_type(data: bytes, kind: str) -> str:
     """By the first bytes of the file, whatever its server says. Raises DownloadError for what is not of that kind."""
     is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    found = (
+    media_type = (
         "image/webp"
         if is_webp
         else next((name for magic, name in _MAGIC if data.startswith(magic)), "")
     )
-    if not found.startswith(_KINDS[kind]):
+    if not media_type.startswith(_MEDIA_TYPE_PREFIXES[kind]):
         raise DownloadError(
             "it is no PDF" if kind == "document" else "it is no JPEG, PNG, GIF or WebP image"
         )
-    return found
+    return media_type
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """In our words: the library's hold addresses of the network that the proxy stands in."""
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, NotPublicError

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.gateway.adaptive_sender import Outgoing, Sender, rate_limits
-from anthropic_proxy.gateway.request_context import Progress
-from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
+from anthropic_proxy.gateway.adaptive_sender import (
+    AdaptiveSender,
+    OutgoingRequest,
+    to_rate_limit_headers,
+)
+from anthropic_proxy.gateway.request_context import ResponseState
+from anthropic_proxy.gateway.streams.translated import TranslatedStream, start_stream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.observation import Observation
@@ -21,10 +25,10 @@ from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import no_tokens, to_message
 from anthropic_proxy.translate.tokens.estimate import Estimate
 from anthropic_proxy.translate.tool_names import client_name
-from anthropic_proxy.upstream.client import Call, EndpointClient
+from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -35,61 +39,65 @@ class Exchange:
     """
 
     request_id: str
-    client: EndpointClient
+    client: UpstreamClient
     body: JsonObject
     spec: AnswerSpec
-    progress: Progress
+    state: ResponseState
     estimate: Estimate
 
     @property
-    def lesson(self) -> "_Lesson":
+    def request_traits(self) -> "_RequestTraits":
         """What its answer will teach."""
-        return _Lesson(
+        return _RequestTraits(
             self.body["model"], forbids_thinking(self.body), self.spec.input_estimate, self.estimate
         )
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _RequestTraits:
     """What an answer teaches is about: the model, asked in a way that forbids thinking or not; and how many tokens the
     request was taken for. A stream holds it until its end, and not the request, which may have megabytes.
     """
 
     model: str
     forbids_thinking: bool
-    predicted: int
+    predicted_tokens: int
     estimate: Estimate
 
 
-class Answering:
+class ExchangeRunner:
     """Answers exchanges. What an answer teaches about its model goes to `sender` and `counter`."""
 
-    def __init__(self, sender: Sender, counter: TokenCounter, threads: TranslationThreads) -> None:
+    def __init__(
+        self, sender: AdaptiveSender, counter: TokenCounter, threads: TranslationThreads
+    ) -> None:
         self._sender = sender
         self._counter = counter
         self._threads = threads
         self._log = sender.log
 
-    async def answer(
+    async def run(
         self, request: JsonObject, exchange: Exchange
-    ) -> JsonObject | AnswerStream | list[JsonObject]:
+    ) -> JsonObject | TranslatedStream | list[JsonObject]:
         """A message, or the events of one, as the request wants it. Raises ApiError."""
         if request["max_tokens"] == 0:
             events = no_tokens(exchange.spec)
             return events if request.get("stream") else collect.to_message(events)
         if request.get("stream"):
-            return await self._stream(exchange)
+            return await self._request_stream(exchange)
         return await (
-            self._collected(exchange) if exchange.spec.stop_sequences else self.whole(exchange)
+            self._collect_stream(exchange)
+            if exchange.spec.stop_sequences
+            else self.fetch_message(exchange)
         )
 
-    async def whole(self, exchange: Exchange) -> JsonObject:
+    async def fetch_message(self, exchange: Exchange) -> JsonObject:
         """The message, read whole. Raises ApiError."""
         message, translator = await self._send(
-            exchange, exchange.body, partial(self._message, exchange)
+            exchange, exchange.body, partial(self._read_message, exchange)
         )
-        self._learn(exchange.lesson, translator)
-        exchange.progress.observation.answered(
+        self._update_memory(exchange.request_traits, translator)
+        exchange.state.observation.answered(
             message["usage"],
             message["stop_reason"],
             len(translator.calls.calls),
@@ -97,19 +105,19 @@ class Answering:
         )
         return message
 
-    async def _message(
-        self, exchange: Exchange, reply: Call
+    async def _read_message(
+        self, exchange: Exchange, response: UpstreamResponse
     ) -> tuple[JsonObject, StreamTranslator]:
-        raw = await self._sender.read(reply, exchange.request_id)
+        body = await self._sender.read_body(response, exchange.request_id)
         translator = StreamTranslator(exchange.spec)
         return await self._threads.run_if_large(
-            raw, lambda: _to_message(raw, translator)
+            body, lambda: _parse_message(body, translator)
         ), translator
 
-    async def _collected(self, exchange: Exchange) -> JsonObject:
+    async def _collect_stream(self, exchange: Exchange) -> JsonObject:
         """An answer read as a stream, so that the upstream can be stopped at a stop sequence."""
-        stream = await self._stream(exchange)
-        stream.bound()
+        stream = await self._request_stream(exchange)
+        stream.limit_size()
         try:
             events = [event async for batch in stream for event in batch]
         finally:
@@ -118,20 +126,22 @@ class Answering:
             raise stream.error
         return collect.to_message(events)
 
-    async def _stream(self, exchange: Exchange) -> AnswerStream:
-        has_options = exchange.client.endpoint.dialect.stream_options
+    async def _request_stream(self, exchange: Exchange) -> TranslatedStream:
+        has_options = exchange.client.upstream.dialect.stream_options
         streaming = {
             "stream": True,
             **({"stream_options": {"include_usage": True}} if has_options else {}),
         }
         return await self._send(
-            exchange, exchange.body | streaming, partial(self._opened, exchange)
+            exchange, exchange.body | streaming, partial(self._open_stream, exchange)
         )
 
-    async def _opened(self, exchange: Exchange, reply: Call) -> AnswerStream:
+    async def _open_stream(
+        self, exchange: Exchange, response: UpstreamResponse
+    ) -> TranslatedStream:
         translator = StreamTranslator(exchange.spec)
-        stream = AnswerStream(
-            reply,
+        stream = TranslatedStream(
+            response,
             translator,
             exchange.request_id,
             threads=self._threads,
@@ -139,49 +149,55 @@ class Answering:
             if self._log.verbose
             else None,
             on_end=partial(
-                self._stream_ended, exchange.lesson, exchange.progress.observation, translator
+                self._record_stream_end,
+                exchange.request_traits,
+                exchange.state.observation,
+                translator,
             ),
         )
-        await opened(stream)
-        exchange.progress.observation.content_begins()
+        await start_stream(stream)
+        exchange.state.observation.content_begins()
         return stream
 
     async def _send(
-        self, exchange: Exchange, body: JsonObject, read: Callable[[Call], Awaitable[_Answer]]
-    ) -> _Answer:
+        self,
+        exchange: Exchange,
+        body: JsonObject,
+        read: Callable[[UpstreamResponse], Awaitable[_Result]],
+    ) -> _Result:
         """What `read` makes of the upstream's reply, once its status is known to be good. Raises ApiError."""
-        headers = exchange.progress.headers
+        headers = exchange.state.headers
         unavailable = headers.get(UNAVAILABLE_HEADER)
 
-        async def accepted(reply: Call, sent: JsonObject) -> _Answer:
-            left_out = [
+        async def handle_response(response: UpstreamResponse, sent_body: JsonObject) -> _Result:
+            missing_names = [
                 client_name(exchange.spec.tool_names, name).name
-                for name in missing_tools(exchange.body, sent)
+                for name in missing_tools(exchange.body, sent_body)
             ]
-            headers.update(unavailable_header([*filter(None, [unavailable]), *left_out]))
-            headers.update(rate_limits(reply.headers))
-            exchange.progress.accepted.set()
-            return await read(reply)
+            headers.update(unavailable_header([*filter(None, [unavailable]), *missing_names]))
+            headers.update(to_rate_limit_headers(response.headers))
+            exchange.state.accepted.set()
+            return await read(response)
 
         return await self._sender.send(
-            Outgoing(
+            OutgoingRequest(
                 exchange.client,
                 exchange.spec.api,
                 body,
                 exchange.request_id,
                 exchange.spec.input_estimate,
             ),
-            accepted,
+            handle_response,
         )
 
-    def _stream_ended(
+    def _record_stream_end(
         self,
-        lesson: _Lesson,
+        traits: _RequestTraits,
         observation: Observation,
         translator: StreamTranslator,
-        stream: AnswerStream,
+        stream: TranslatedStream,
     ) -> None:
-        for error in (stream.error, stream.unforeseen):
+        for error in (stream.error, stream.unexpected_error):
             # Of a stream that did not start its caller tells.
             if error is not None and stream.started:
                 self._log.broken_off(observation.request_id, error)
@@ -192,23 +208,23 @@ class Answering:
             observation.answered(
                 usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs
             )
-        self._learn(lesson, translator)
+        self._update_memory(traits, translator)
 
-    def _learn(self, lesson: _Lesson, translator: StreamTranslator) -> None:
+    def _update_memory(self, traits: _RequestTraits, translator: StreamTranslator) -> None:
         """What an answer teaches about its model."""
-        known = self._sender.learned(lesson.model)
+        memory = self._sender.get_memory(traits.model)
         if translator.unknown_finish_reason:
             self._log.ignored({f"finish reason {translator.unknown_finish_reason}"})
         if translator.reported_input is not None:
-            self._sender.metrics.predicted(lesson.predicted, translator.reported_input)
-        self._counter.observe(lesson.model, lesson.estimate, translator.reported_input)
+            self._sender.metrics.predicted(traits.predicted_tokens, translator.reported_input)
+        self._counter.observe(traits.model, traits.estimate, translator.reported_input)
         if translator.outcome is not None:
-            known.opens_thinking[lesson.forbids_thinking] = translator.opens_thinking
-            known.has_read(translator.reported_input or 0)
+            memory.opens_thinking[traits.forbids_thinking] = translator.opens_thinking
+            memory.record_prompt(translator.reported_input or 0)
 
 
-def _to_message(raw: bytes, translator: StreamTranslator) -> JsonObject:
-    answer = loads_object(raw)
-    if answer is None:
+def _parse_message(body: bytes, translator: StreamTranslator) -> JsonObject:
+    completion = loads_object(body)
+    if completion is None:
         raise upstream_errors.no_completion(translator.spec.source)
-    return to_message(answer, translator)
+    return to_message(completion, translator)

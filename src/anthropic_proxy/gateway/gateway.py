@@ -12,18 +12,18 @@ from typing import Any, Self, cast
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.adaptive_sender import Sender
-from anthropic_proxy.gateway.downloads import Downloads
-from anthropic_proxy.gateway.failover import Attempts
-from anthropic_proxy.gateway.model_list import Catalogue
-from anthropic_proxy.gateway.passthrough_backend import Passing
+from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
+from anthropic_proxy.gateway.downloads import FileDownloader
+from anthropic_proxy.gateway.failover import Failover
+from anthropic_proxy.gateway.model_list import ModelList
+from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.pdf_process import PdfReader
-from anthropic_proxy.gateway.request_context import Asked, Progress
-from anthropic_proxy.gateway.request_preparation import Preparation
-from anthropic_proxy.gateway.streams.deferred import PendingStream, Prepared
-from anthropic_proxy.gateway.streams.passthrough import PassedStream
-from anthropic_proxy.gateway.streams.translated import AnswerStream, opened
-from anthropic_proxy.gateway.translating_backend import Serving
+from anthropic_proxy.gateway.request_context import RequestContext, ResponseState
+from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.streams.deferred import DeferredStream, StreamResult
+from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.streams.translated import TranslatedStream, start_stream
+from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
@@ -34,8 +34,8 @@ from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
-from anthropic_proxy.upstream.client import endpoint_client
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.client import create_upstream_client
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from anthropic_proxy.wire.anthropic.request import Body
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -43,54 +43,54 @@ from anthropic_proxy.wire.json_codec import JsonObject
 _BYTES_PER_TOKEN = 4
 
 # What an upstream answers with; see Serving and Passing.
-Content = JsonObject | bytes | AnswerStream | PassedStream | list[JsonObject]
+ResponseContent = JsonObject | bytes | TranslatedStream | PassthroughStream | list[JsonObject]
 
 
 @dataclass(frozen=True)
-class Answer:
+class GatewayResponse:
     """content: a Message (bytes are passed through), or the events of one: as they come, or all at once. headers and
     status: of the response.
     """
 
-    content: Content | PendingStream
+    content: ResponseContent | DeferredStream
     headers: dict[str, str]
     status: int = 200
 
 
 @dataclass(frozen=True)
-class Parts:
+class GatewayResources:
     """What requests are served with besides the upstreams. recovers_calls: whether calls written as text are made calls."""
 
-    preparation: Preparation
+    preparation: RequestPreparer
     signer: Signer
     recovers_calls: bool
     settings: Settings
 
     @classmethod
-    def of(cls, settings: Settings, process: "Process") -> Self:
+    def create(cls, settings: Settings, process: "ProcessResources") -> Self:
         """New ones."""
         secret = settings.signature_secret
         signer = Signer(secret.get_secret_value() if secret else None)
         report = process.shortages.report
-        downloads = Downloads(settings.download_policy, on_shortage=report)
-        preparation = Preparation(
+        downloads = FileDownloader(settings.download_policy, on_shortage=report)
+        preparation = RequestPreparer(
             signer, downloads, PdfReader(process.log, on_shortage=report), process.threads
         )
         return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
 
-    def fit(self, settings: Settings) -> bool:
+    def matches(self, settings: Settings) -> bool:
         """Whether other settings would make the same."""
         names = ("signature_secret", "download_policy", "tool_call_recovery")
         return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessResources:
     """What the process has once, whatever its configuration."""
 
     log: Log
     metrics: Metrics
-    upstream: Upstream
+    http_client: UpstreamHTTPClient
     shortages: ShortageLog
     threads: TranslationThreads
 
@@ -99,166 +99,198 @@ class Gateway:
     """Serves checked requests, as one configuration says. `catalogue` has the models."""
 
     def __init__(
-        self, parts: Parts, known: Routing, process: Process, previous: "Gateway | None" = None
+        self,
+        resources: GatewayResources,
+        routing: Routing,
+        process: ProcessResources,
+        previous: "Gateway | None" = None,
     ) -> None:
         """previous: the gateway of the configuration before. What is known of upstreams that are still the same is kept:
         their slots, breakers and keys, and what was learned of their models.
         """
-        self._parts = parts
+        self._resources = resources
         self._process = process
         self._log = process.log
-        self._attempts = Attempts(process.log, process.metrics)
-        self._routing = known
-        kept = previous._kept(parts, known) if previous else {}  # noqa: SLF001 - another of the same
-        self._serving = {
-            each.name: kept.get(each.name) or self._serving_by(each) for each in known.endpoints
+        self._failover = Failover(process.log, process.metrics)
+        self._routing = routing
+        reusable = previous._reusable_backends(resources, routing) if previous else {}  # noqa: SLF001 - another of the same
+        self._backends = {
+            upstream.name: reusable.get(upstream.name) or self._create_backend(upstream)
+            for upstream in routing.endpoints
         }
-        self.catalogue = Catalogue(self._routing, self._serving)
+        self.model_list = ModelList(self._routing, self._backends)
 
-    def upstreams(self) -> dict[str, bool]:
+    def upstream_availability(self) -> dict[str, bool]:
         """The names of the upstreams, and whether each is asked: one that failed several times in a row is left alone."""
-        return {name: not serving.client.is_left_alone for name, serving in self._serving.items()}
+        return {
+            name: not backend.client.is_circuit_open for name, backend in self._backends.items()
+        }
 
-    def tell_states(self) -> None:
+    def report_states(self) -> None:
         """Tell the metrics how the upstreams are just now."""
-        for name, serving in self._serving.items():
-            self._process.metrics.upstream_state(name, **serving.client.state())
+        for name, backend in self._backends.items():
+            self._process.metrics.upstream_state(name, **backend.client.snapshot())
 
-    async def create(self, body: Body, client: Client, observation: Observation) -> Answer:
+    async def create_message(
+        self, body: Body, caller: Client, observation: Observation
+    ) -> GatewayResponse:
         """Answer `POST /v1/messages`. Raises ApiError."""
-        asked = _asked(body, client, observation)
-        routes = self._routes(asked)
-        work = self._attempts.first_answer(routes, partial(self._answer, asked), asked.progress)
-        if not asked.request.get("stream"):
-            return Answer(await work, asked.progress.headers, asked.progress.status)
-        events = cast(
-            "Coroutine[Any, Any, Prepared]", work
+        context = _create_context(body, caller, observation)
+        routes = self._select_routes(context)
+        run = self._failover.run(routes, partial(self._send_to_backend, context), context.state)
+        if not context.request.get("stream"):
+            return GatewayResponse(await run, context.state.headers, context.state.status)
+        stream_run = cast(
+            "Coroutine[Any, Any, Prepared]", run
         )  # no message is made where a stream is wanted
         # A stream that is passed through has its own beginning.
         opening: Callable[[], list[JsonObject]] = (
-            list if any(map(_is_native, routes)) else asked.opening
+            list if any(map(_is_native, routes)) else context.opening_events
         )
-        on_error = partial(self._broken_off, observation)
-        stream = await opened(
-            PendingStream(events, opening, asked.request_id, on_error, asked.progress.accepted)
+        on_error = partial(self._log_broken_stream, observation)
+        stream = await start_stream(
+            DeferredStream(
+                stream_run, opening, context.request_id, on_error, context.state.accepted
+            )
         )
-        return Answer(stream, asked.progress.headers, asked.progress.status)
+        return GatewayResponse(stream, context.state.headers, context.state.status)
 
-    async def count_tokens(self, body: Body, client: Client, observation: Observation) -> Answer:
+    async def count_tokens(
+        self, body: Body, caller: Client, observation: Observation
+    ) -> GatewayResponse:
         """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
-        asked = _asked(body, client, observation)
-        chosen = self._routes(asked)[0]
-        counted = await self._serving[chosen.endpoint.name].count_tokens(asked, chosen)
-        return Answer(counted, asked.progress.headers, asked.progress.status)
+        context = _create_context(body, caller, observation)
+        route = self._select_routes(context)[0]
+        content = await self._backends[route.endpoint.name].count_tokens(context, route)
+        return GatewayResponse(content, context.state.headers, context.state.status)
 
-    def _broken_off(self, observation: Observation, error: Exception) -> None:
+    def _log_broken_stream(self, observation: Observation, error: Exception) -> None:
         self._log.broken_off(observation.request_id, error)
         observation.broken_off(error)
 
-    def _kept(self, parts: Parts, known: Routing) -> dict[str, Serving | Passing]:
+    def _reusable_backends(
+        self, resources: GatewayResources, routing: Routing
+    ) -> dict[str, TranslatingBackend | PassthroughBackend]:
         """What serves the endpoints that are the same in another configuration, by their names."""
-        is_alone = len(self._routing.endpoints) == 1
-        if parts is not self._parts or is_alone != (len(known.endpoints) == 1):
+        is_only = len(self._routing.endpoints) == 1
+        if resources is not self._resources or is_only != (len(routing.endpoints) == 1):
             return {}
         return {
-            each.name: self._serving[each.name]
-            for each in self._routing.endpoints
-            if each in known.endpoints
+            upstream.name: self._backends[upstream.name]
+            for upstream in self._routing.endpoints
+            if upstream in routing.endpoints
         }
 
-    def _serving_by(self, endpoint: Endpoint) -> Serving | Passing:
-        parts, process = self._parts, self._process
-        alone = len(self._routing.endpoints) == 1
-        client = endpoint_client(endpoint, process.upstream, process.metrics, alone=alone)
-        if endpoint.api == "messages":
-            return Passing(client, process.log)
-        sender = Sender(process.log, process.metrics)
-        return Serving(
-            client, parts.preparation, parts.signer, sender, calls_in_text=parts.recovers_calls
+    def _create_backend(self, upstream: Endpoint) -> TranslatingBackend | PassthroughBackend:
+        resources, process = self._resources, self._process
+        is_only = len(self._routing.endpoints) == 1
+        client = create_upstream_client(
+            upstream, process.http_client, process.metrics, is_only=is_only
+        )
+        if upstream.api == "messages":
+            return PassthroughBackend(client, process.log)
+        sender = AdaptiveSender(process.log, process.metrics)
+        return TranslatingBackend(
+            client,
+            resources.preparation,
+            resources.signer,
+            sender,
+            calls_in_text=resources.recovers_calls,
         )
 
-    def _routes(self, asked: Asked) -> list[Route]:
+    def _select_routes(self, context: RequestContext) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
-        groups = self._routing.groups(asked.request, partial(self._input_tokens, asked))
-        found = router.routes(retry.ordered(groups, random.random), asked.request["model"])
-        if asked.refusal is not None:
-            if not _is_native(found[0]):
-                raise asked.refusal
-            found = list(filter(_is_native, found))
+        groups = self._routing.groups(context.request, partial(self._input_tokens, context))
+        routes = router.routes(
+            retry.shuffle_by_weight(groups, random.random), context.request["model"]
+        )
+        if context.refusal is not None:
+            if not _is_native(routes[0]):
+                raise context.refusal
+            routes = list(filter(_is_native, routes))
         # Those that fail are kept for the case that all do.
         return sorted(
-            found, key=lambda route: self._serving[route.endpoint.name].client.is_left_alone
+            routes, key=lambda route: self._backends[route.endpoint.name].client.is_circuit_open
         )
 
-    def _input_tokens(self, asked: Asked) -> int:
+    def _input_tokens(self, context: RequestContext) -> int:
         """The size of a request, before it is known who answers it."""
-        if asked.refusal is not None:
-            return len(asked.raw) // _BYTES_PER_TOKEN
+        if context.refusal is not None:
+            return len(context.raw_body) // _BYTES_PER_TOKEN
         first = self._routing.endpoints[0]
-        return self._serving[first.name].estimate(
-            asked.request, Route(first, asked.request["model"])
+        return self._backends[first.name].estimate_tokens(
+            context.request, Route(first, context.request["model"])
         )
 
-    async def _answer(self, asked: Asked, chosen: Route) -> Content:
-        return await self._serving[chosen.endpoint.name].answer(asked, chosen)
+    async def _send_to_backend(self, context: RequestContext, route: Route) -> ResponseContent:
+        return await self._backends[route.endpoint.name].create_message(context, route)
 
 
-class Generations:
+class ReloadableGateway:
     """The gateways of the configurations that were in force, one after the other. A request stays with the one that it
     began with.
     """
 
     def __init__(
-        self, settings: Settings, known: Routing, log: Log, metrics: Metrics, shortages: ShortageLog
+        self,
+        settings: Settings,
+        routing: Routing,
+        log: Log,
+        metrics: Metrics,
+        shortages: ShortageLog,
     ) -> None:
-        upstream = Upstream(max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report)
-        self._process = Process(log, metrics, upstream, shortages, TranslationThreads())
-        self._parts = [Parts.of(settings, self._process)]
-        self.current = Gateway(self._parts[-1], known, self._process)
+        http_client = UpstreamHTTPClient(
+            max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report
+        )
+        self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
+        self._resources = [GatewayResources.create(settings, self._process)]
+        self.current = Gateway(self._resources[-1], routing, self._process)
 
-    def tell_states(self) -> None:
+    def report_states(self) -> None:
         """Tell the metrics how the upstreams are just now."""
-        self.current.tell_states()
+        self.current.report_states()
 
-    def upstreams(self) -> dict[str, bool]:
+    def upstream_availability(self) -> dict[str, bool]:
         """As `Gateway.upstreams`, of the one in force."""
-        return self.current.upstreams()
+        return self.current.upstream_availability()
 
-    def replace(self, settings: Settings, known: Routing) -> None:
+    def reload(self, settings: Settings, routing: Routing) -> None:
         """Serve the requests to come as another configuration says."""
-        if not self._parts[-1].fit(settings):
-            self._parts.append(Parts.of(settings, self._process))
-        self._process.upstream.max_bytes = settings.max_upstream_bytes
-        self.current = Gateway(self._parts[-1], known, self._process, self.current)
+        if not self._resources[-1].matches(settings):
+            self._resources.append(GatewayResources.create(settings, self._process))
+        self._process.http_client.max_bytes = settings.max_upstream_bytes
+        self.current = Gateway(self._resources[-1], routing, self._process, self.current)
 
     async def aclose(self) -> None:
         """Close the connections to the upstreams, and end all processes and threads."""
-        for parts in self._parts:
-            await parts.preparation.aclose()
+        for resources in self._resources:
+            await resources.preparation.aclose()
         self._process.threads.close()
-        await self._process.upstream.aclose()
+        await self._process.http_client.aclose()
 
 
-def _asked(body: Body, client: Client, observation: Observation) -> Asked:
+def _create_context(body: Body, caller: Client, observation: Observation) -> RequestContext:
     observation.model, observation.is_stream = (
         body.request["model"],
         bool(body.request.get("stream")),
     )
-    return Asked(body.request, Progress(observation), client, body.raw, _refusal(body))
+    return RequestContext(
+        body.request, ResponseState(observation), caller, body.raw, _translation_refusal(body)
+    )
 
 
 def _is_native(route: Route) -> bool:
     return route.endpoint.api == "messages"
 
 
-def _refusal(body: Body) -> ApiError | None:
+def _translation_refusal(body: Body) -> ApiError | None:
     """What all upstreams but native ones say to a request."""
     if body.problem is not None:
         return ApiError(400, str(body.problem), details=body.problem.details)
-    return _no_threads() if body.request.get("thread") else None
+    return _no_threads_error() if body.request.get("thread") else None
 
 
-def _no_threads() -> ApiError:
+def _no_threads_error() -> ApiError:
     """On this code the SDKs send the whole conversation again, and from then on without a thread."""
     details = {"error_code": "thread_unsupported_request", "unsupported": []}
     return ApiError(

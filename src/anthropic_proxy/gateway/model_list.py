@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import NOT_THERE, ApiError
-from anthropic_proxy.gateway.passthrough_backend import Passing
-from anthropic_proxy.gateway.translating_backend import Serving
+from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
+from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route, Routing, routes
 from anthropic_proxy.translate.model_list import (
@@ -16,114 +16,131 @@ from anthropic_proxy.translate.model_list import (
     with_aliases,
 )
 from anthropic_proxy.translate.upstream_errors import is_page, no_api
-from anthropic_proxy.upstream.retry import Repeats
+from anthropic_proxy.upstream.retry import RetryAllowance
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 from anthropic_proxy.wire.quoting import shortened
 
 # Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.
-_PATIENCE = 10
+_TIMEOUT_SECONDS = 10
 
 # The Messages API gives its list in pages, of this many models at most.
-_ALL = f"limit={MAX_LIMIT}"
+_ALL_QUERY = f"limit={MAX_LIMIT}"
 
 
-class Catalogue:
+class ModelList:
     """The models of all upstreams, asked for each time."""
 
-    def __init__(self, routing: Routing, serving: Mapping[str, Serving | Passing]) -> None:
+    def __init__(
+        self, routing: Routing, backends: Mapping[str, TranslatingBackend | PassthroughBackend]
+    ) -> None:
         self._routing = routing
-        self._serving = serving
+        self._backends = backends
 
-    async def models(self, client: Client, observation: Observation) -> list[JsonObject]:
+    async def list_models(self, caller: Client, observation: Observation) -> list[JsonObject]:
         """The aliases, and what the upstreams offer or, where one has no list, what is configured for it; of several
         upstreams under the names `upstream/model`. One that fails is left out as long as another answers. Raises ApiError.
         """
-        asked = [self._in_time(each, client, observation) for each in self._serving.values()]
-        found = await asyncio.gather(*asked, return_exceptions=True)
+        requests = [
+            self._fetch_models_in_time(backend, caller, observation)
+            for backend in self._backends.values()
+        ]
+        results = await asyncio.gather(*requests, return_exceptions=True)
         models: list[JsonObject] = []
-        failed: list[BaseException] = []
-        for offered in found:
-            if isinstance(offered, BaseException):
-                failed.append(offered)
+        errors: list[BaseException] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                errors.append(result)
             else:
-                models += offered
-        if len(failed) == len(found) or not all(isinstance(error, ApiError) for error in failed):
-            raise failed[0]
+                models += result
+        if len(errors) == len(results) or not all(isinstance(error, ApiError) for error in errors):
+            raise errors[0]
         return with_aliases(models, self._aliases())
 
-    def debugged(self, models: list[JsonObject]) -> list[JsonObject]:
+    def with_debug_info(self, models: list[JsonObject]) -> list[JsonObject]:
         """The models, each with what is known of it: the upstream, its kind, and what was learned from its answers."""
-        return [{**model, "anthropic_proxy": self._known_of(model["id"])} for model in models]
+        return [{**model, "anthropic_proxy": self._debug_info(model["id"])} for model in models]
 
-    def _known_of(self, model_id: str) -> JsonObject:
+    def _debug_info(self, model_id: str) -> JsonObject:
         groups = self._routing.groups({"model": model_id, "messages": []}, lambda: 0)
         return {
-            "targets": [self._told(route) for group in groups for route in routes(group, model_id)]
+            "targets": [
+                self._describe_route(route) for group in groups for route in routes(group, model_id)
+            ]
         }
 
-    def _told(self, route: Route) -> JsonObject:
-        serving, endpoint = self._serving[route.endpoint.name], route.endpoint
-        learned = serving.learned(route.model)
-        told = {
-            "upstream": endpoint.name,
+    def _describe_route(self, route: Route) -> JsonObject:
+        backend, upstream = self._backends[route.endpoint.name], route.endpoint
+        memory = backend.describe_memory(route.model)
+        description = {
+            "upstream": upstream.name,
             "model": route.model,
-            "api": endpoint.api,
-            "dialect": endpoint.dialect.name,
+            "api": upstream.api,
+            "dialect": upstream.dialect.name,
         }
-        return {**told, "left_alone": serving.client.is_left_alone, "learned": learned}
+        return {**description, "left_alone": backend.client.is_circuit_open, "learned": memory}
 
-    async def model(self, model_id: str, client: Client, observation: Observation) -> JsonObject:
+    async def get_model(
+        self, model_id: str, caller: Client, observation: Observation
+    ) -> JsonObject:
         """One of `models`. Raises ApiError (404) when the upstreams have none of that id."""
-        for model in await self.models(client, observation):
+        for model in await self.list_models(caller, observation):
             if model["id"] == model_id:
                 return model
         raise ApiError(404, f"model: {shortened(model_id)}")
 
     def _aliases(self) -> dict[str, str]:
         return {
-            alias: self._listed(Route(groups[0][0].endpoint, groups[0][0].model or alias))
+            alias: self._listed_name(Route(groups[0][0].endpoint, groups[0][0].model or alias))
             for alias, groups in self._routing.aliases.items()
         }
 
-    def _listed(self, route: Route) -> str:
+    def _listed_name(self, route: Route) -> str:
         """The name under which a model is listed."""
-        return route.model if len(self._serving) == 1 else f"{route.endpoint.name}/{route.model}"
+        return route.model if len(self._backends) == 1 else f"{route.endpoint.name}/{route.model}"
 
-    async def _in_time(
-        self, serving: Serving | Passing, client: Client, observation: Observation
+    async def _fetch_models_in_time(
+        self,
+        backend: TranslatingBackend | PassthroughBackend,
+        caller: Client,
+        observation: Observation,
     ) -> list[JsonObject]:
         try:
-            async with asyncio.timeout(_PATIENCE):
-                return await self._offered(serving, client, observation)
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                return await self._fetch_models(backend, caller, observation)
         except TimeoutError:
-            text = f"The upstream {serving.client.endpoint.name} did not send its list of models within {_PATIENCE} s"
+            text = f"The upstream {backend.client.upstream.name} did not send its list of models within {_TIMEOUT_SECONDS} s"
             raise ApiError(504, text) from None
 
-    async def _offered(
-        self, serving: Serving | Passing, client: Client, observation: Observation
+    async def _fetch_models(
+        self,
+        backend: TranslatingBackend | PassthroughBackend,
+        caller: Client,
+        observation: Observation,
     ) -> list[JsonObject]:
-        asking = serving.client.for_client(client, observation, Repeats())
-        endpoint = asking.endpoint
-        is_native = endpoint.api == "messages"
-        reply = await asking.get(endpoint.url("/models", _ALL if is_native else ""))
-        configured = configured_models(self._routing.models(endpoint))
-        if configured and reply.status in NOT_THERE:
-            await reply.aclose()
-            offered: list[JsonObject] | None = configured
+        client = backend.client.for_caller(caller, observation, RetryAllowance())
+        upstream = client.upstream
+        is_native = upstream.api == "messages"
+        response = await client.get(upstream.url("/models", _ALL_QUERY if is_native else ""))
+        fallback = configured_models(self._routing.models(upstream))
+        if fallback and response.status in NOT_THERE:
+            await response.aclose()
+            models: list[JsonObject] | None = fallback
         else:
-            offered = _infos(await serving.good(asking, reply, observation.request_id))
-        if offered is None:
-            if is_page(reply.headers):
-                raise no_api(asking.source)
+            models = _parse_models(await backend.read_ok(client, response, observation.request_id))
+        if models is None:
+            if is_page(response.headers):
+                raise no_api(client.identity)
             raise ApiError(
                 500,
-                f"The upstream {endpoint.name} answered 200 with something that is no list of models",
+                f"The upstream {upstream.name} answered 200 with something that is no list of models",
             )
-        return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
+        return [
+            {**model, "id": self._listed_name(Route(upstream, model["id"]))} for model in models
+        ]
 
 
-def _infos(raw: bytes) -> list[JsonObject] | None:
+def _parse_models(body: bytes) -> list[JsonObject] | None:
     try:
-        return to_model_infos(loads(raw))
+        return to_model_infos(loads(body))
     except ValueError:
         return None

@@ -15,23 +15,23 @@ from anthropic_proxy.translate.upstream_errors import Failure, context_sizes
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds.
-_KEPT = 3600.0
-_MOST_KEPT = 32
+_TTL_SECONDS = 3600.0
+_MAX_CHANGES = 32
 # Refused fields come to light one at a time; a request of the real clients has at most this many that could be refused.
-_MOST_CHANGES = 8
+_MAX_CHANGES_PER_REQUEST = 8
 # Tokens; an estimate of the prompt may be this much too low.
-_MARGIN = 256
-_LEAST_ANSWER = 1024
+_MARGIN_TOKENS = 256
+_MIN_RESPONSE_TOKENS = 1024
 
 
 @dataclass(frozen=True)
-class _Known:
+class _ChangeEntry:
     change: Adjustment
     since: float
 
 
 @dataclass
-class Learned:
+class ModelMemory:
     """What is known of one upstream model.
 
     api: by which API it is to be asked, where its upstream has said so. window: tokens of prompt and answer together, 0
@@ -41,108 +41,118 @@ class Learned:
     """
 
     api: str | None = None
-    window: int = 0
+    context_window: int = 0
     opens_thinking: dict[bool, bool] = field(default_factory=dict)
     # The one learned last is made last. Of changes that differ in their value alone, that one counts.
-    _changes: dict[tuple[str, str, tuple[Condition, ...]], _Known] = field(default_factory=dict)
-    _window_since: float = 0.0
+    _changes: dict[tuple[str, str, tuple[Condition, ...]], _ChangeEntry] = field(
+        default_factory=dict
+    )
+    _context_window_since: float = 0.0
     _api_since: float = 0.0
 
-    def adjusted(self, body: JsonObject, prompt: int, now: float) -> JsonObject:
+    def apply_to(self, body: JsonObject, prompt_tokens: int, now: float) -> JsonObject:
         """The request as the model takes it; `prompt` is the estimate of its tokens, `now` in seconds."""
-        self._forget(now)
-        for known in self._changes.values():
-            body = known.change.apply(body)
-        room = self.window - round(prompt * 1.1) - _MARGIN
-        return Adjustment("room", "max_tokens", room).apply(body) if room >= _LEAST_ANSWER else body
+        self._expire(now)
+        for entry in self._changes.values():
+            body = entry.change.apply(body)
+        room = self.context_window - round(prompt_tokens * 1.1) - _MARGIN_TOKENS
+        return (
+            Adjustment("room", "max_tokens", room).apply(body)
+            if room >= _MIN_RESPONSE_TOKENS
+            else body
+        )
 
-    def learn(self, changes: list[Adjustment], now: float) -> None:
+    def record_changes(self, changes: list[Adjustment], now: float) -> None:
         """Changes that made the model take a request, in their order."""
         for change in changes:
             key = (change.change, change.field, change.when)
             self._changes.pop(key, None)
-            self._changes[key] = _Known(change, now)
-        while len(self._changes) > _MOST_KEPT:
+            self._changes[key] = _ChangeEntry(change, now)
+        while len(self._changes) > _MAX_CHANGES:
             del self._changes[next(iter(self._changes))]
 
-    def asked_by(self, api: str, now: float) -> None:
+    def set_api(self, api: str, now: float) -> None:
         """The API that it is to be asked by from now on."""
         self.api, self._api_since = api, now
 
-    def has_refused(self, failure: Failure, now: float) -> None:
+    def record_refusal(self, failure: Failure, now: float) -> None:
         """A refusal, which may tell the window."""
         window = context_sizes(failure).limit
         if window:
-            self.window, self._window_since = window, now
+            self.context_window, self._context_window_since = window, now
 
-    def has_read(self, prompt: int) -> None:
+    def record_prompt(self, prompt_tokens: int) -> None:
         """An answered prompt, in tokens as the upstream counted: one that fills the window shows that it has grown."""
-        if prompt >= self.window:
-            self.window = 0
+        if prompt_tokens >= self.context_window:
+            self.context_window = 0
 
-    def described(self) -> JsonObject:
+    def describe(self) -> JsonObject:
         """All of it as JSON: what is changed of which requests, the window in tokens, and what opens with reasoning."""
         return {
-            "changes": [_described(known.change) for known in self._changes.values()],
+            "changes": [_describe_change(entry.change) for entry in self._changes.values()],
             "api": self.api,
-            "context_window": self.window or None,
+            "context_window": self.context_window or None,
             "opens_thinking": any(self.opens_thinking.values()),
         }
 
-    def _forget(self, now: float) -> None:
+    def _expire(self, now: float) -> None:
         self._changes = {
-            key: known for key, known in self._changes.items() if now - known.since < _KEPT
+            key: entry for key, entry in self._changes.items() if now - entry.since < _TTL_SECONDS
         }
-        if now - self._window_since >= _KEPT:
-            self.window = 0
-        if now - self._api_since >= _KEPT:
+        if now - self._context_window_since >= _TTL_SECONDS:
+            self.context_window = 0
+        if now - self._api_since >= _TTL_SECONDS:
             self.api = None
 
 
-class Attempt:
+class AdaptedRequest:
     """A request to a model, changed where it is refused, and sent again by the caller. `body` is what to send."""
 
-    def __init__(self, known: Learned, api: Api, body: JsonObject, prompt: int, now: float) -> None:
+    def __init__(
+        self, memory: ModelMemory, api: Api, body: JsonObject, prompt_tokens: int, now: float
+    ) -> None:
         """body: of Chat Completions. prompt: the estimate of its tokens. now: in seconds, as with all that follows."""
         self._api = api
-        self.body = known.adjusted(body, prompt, now)
-        self._known = known
-        self._made: list[Adjustment] = []
-        self._sent = [self.body]
+        self.body = memory.apply_to(body, prompt_tokens, now)
+        self._memory = memory
+        self._changes: list[Adjustment] = []
+        self._bodies = [self.body]
 
-    def refused(self, failure: Failure, now: float) -> Adjustment | None:
+    def adapt_to(self, failure: Failure, now: float) -> Adjustment | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
-        self._known.has_refused(failure, now)
+        self._memory.record_refusal(failure, now)
         if (
-            self._known.api is None
+            self._memory.api is None
             and self._api is APIS["chat_completions"]
             and wants_responses(failure)
         ):
             return None
-        change = self._change(failure) if len(self._made) < _MOST_CHANGES else None
+        change = (
+            self._find_change(failure) if len(self._changes) < _MAX_CHANGES_PER_REQUEST else None
+        )
         if change is None:
             return None
-        changed = change.apply(self.body)
-        if changed in self._sent:
+        body = change.apply(self.body)
+        if body in self._bodies:
             # Two refusals contradict each other: the upstream has refused this request already.
             return None
-        self._made.append(change)
-        self._sent.append(changed)
-        self.body = changed
+        self._changes.append(change)
+        self._bodies.append(body)
+        self.body = body
         return change
 
-    def _change(self, failure: Failure) -> Adjustment | None:
+    def _find_change(self, failure: Failure) -> Adjustment | None:
         return self._api.adjustment(failure, self.body) or adjustment_for(
             self._api.as_chat_failure(failure), self.body
         )
 
-    def accepted(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """The model answers: what was changed is remembered, as far as it is about the model."""
-        self._known.learn([change for change in self._made if change.lasts], now)
+        self._memory.record_changes([change for change in self._changes if change.lasts], now)
 
 
-def _described(change: Adjustment) -> JsonObject:
-    described: JsonObject = {"change": change.change, "field": change.field}
+def _describe_change(change: Adjustment) -> JsonObject:
+    description: JsonObject = {"change": change.change, "field": change.field}
     if change.value is not None:
-        described["value"] = [*change.value] if isinstance(change.value, tuple) else change.value
-    return described | ({"when": dict(change.when)} if change.when else {})
+        description["value"] = [*change.value] if isinstance(change.value, tuple) else change.value
+    return description | ({"when": dict(change.when)} if change.when else {})

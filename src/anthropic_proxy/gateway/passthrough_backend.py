@@ -9,182 +9,208 @@ from collections.abc import Mapping
 from functools import partial
 
 from anthropic_proxy.errors import NOT_THERE, ApiError
-from anthropic_proxy.gateway.adaptive_sender import raise_for_page, told
-from anthropic_proxy.gateway.request_context import Asked
-from anthropic_proxy.gateway.streams.passthrough import PassedStream
-from anthropic_proxy.gateway.streams.translated import opened
+from anthropic_proxy.gateway.adaptive_sender import raise_for_web_page, to_caller_error
+from anthropic_proxy.gateway.request_context import RequestContext
+from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.streams.translated import start_stream
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import passthrough, upstream_errors
 from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
-from anthropic_proxy.upstream.client import Call, EndpointClient
-from anthropic_proxy.upstream.http_client import Reply, UpstreamError
+from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
+from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds. Clients wait for a count before they ask.
-_COUNT_SECONDS = 10
+_COUNT_TIMEOUT_SECONDS = 10
 
 
-class Passing:
+class PassthroughBackend:
     """Passes requests through to one endpoint, which `client` sends to."""
 
-    def __init__(self, client: EndpointClient, log: Log) -> None:
+    def __init__(self, client: UpstreamClient, log: Log) -> None:
         self.client = client
         self._log = log
 
-    async def answer(self, asked: Asked, chosen: Route) -> bytes | PassedStream:
+    async def create_message(
+        self, context: RequestContext, route: Route
+    ) -> bytes | PassthroughStream:
         """The answer of the chosen model. Raises ApiError."""
-        client, endpoint = (
-            self.client.for_client(
-                asked.client, asked.progress.observation, asked.progress.repeats
+        client, upstream = (
+            self.client.for_caller(
+                context.caller, context.state.observation, context.state.retry_allowance
             ),
-            chosen.endpoint,
+            route.endpoint,
         )
-        payload = passthrough.payload(asked.raw, asked.request, chosen.model, endpoint.extra_body)
+        payload = passthrough.payload(
+            context.raw_body, context.request, route.model, upstream.extra_body
+        )
         self._log.debug(
             "begun",
-            request_id=asked.request_id,
-            upstream=endpoint.name,
-            upstream_model=chosen.model,
+            request_id=context.request_id,
+            upstream=upstream.name,
+            upstream_model=route.model,
         )
-        self._log.body("upstream request", asked.request_id, payload)
-        asked.progress.begins(chosen)
-        reply = await client.post(endpoint.url("/messages", asked.client.query), payload)
-        if reply.status >= 300:
-            raise self._failed(
-                client, reply, await self._read(reply, asked.request_id), "/messages"
+        self._log.body("upstream request", context.request_id, payload)
+        context.state.begin_route(route)
+        response = await client.post(upstream.url("/messages", context.caller.query), payload)
+        if response.status >= 300:
+            raise self._to_caller_error(
+                client, response, await self._read_body(response, context.request_id), "/messages"
             )
-        asked.progress.status = reply.status
-        asked.progress.headers |= passthrough.response_headers(_headers(client, reply))
-        if asked.request.get("stream"):
-            try:
-                stream = await opened(self._stream(asked.progress.observation, client, reply))
-            except ApiError as error:
-                raise_for_page(client, reply, error)
-                raise
-            if not passthrough.tells_input(passthrough.stream_usage(stream.told_usage)[0]):
-                stream.input_estimate = self._input_estimate(asked, chosen)
-            asked.progress.observation.content_begins()
-            return stream
-        raw = await self._read(reply, asked.request_id)
-        if not raw.lstrip().startswith(b"{"):
-            text = f"The upstream {endpoint.name} answered {reply.status} with something that is no message"
-            unusable = ApiError(500, text)
-            raise_for_page(client, reply, unusable)
-            raise unusable
-        _refuse_secrets(client, reply, raw)
-        asked.progress.observation.answered(*passthrough.message_usage(raw))
-        return raw
-
-    async def count_tokens(self, asked: Asked, chosen: Route) -> bytes | JsonObject:
-        """The upstream's count, or an estimate where it can't count. Raises ApiError."""
-        client, endpoint = (
-            self.client.for_client(
-                asked.client, asked.progress.observation, asked.progress.repeats
-            ),
-            chosen.endpoint,
+        context.state.status = response.status
+        context.state.headers |= passthrough.response_headers(
+            _headers_without_secrets(client, response)
         )
-        payload = passthrough.payload(asked.raw, asked.request, chosen.model, {})
-        asked.progress.begins(chosen)
+        if context.request.get("stream"):
+            try:
+                stream = await start_stream(
+                    self._create_stream(context.state.observation, client, response)
+                )
+            except ApiError as error:
+                raise_for_web_page(client, response, error)
+                raise
+            if not passthrough.tells_input(passthrough.stream_usage(stream.usage_events)[0]):
+                stream.input_estimate = self._input_estimate(context, route)
+            context.state.observation.content_begins()
+            return stream
+        body = await self._read_body(response, context.request_id)
+        if not body.lstrip().startswith(b"{"):
+            text = f"The upstream {upstream.name} answered {response.status} with something that is no message"
+            invalid_response = ApiError(500, text)
+            raise_for_web_page(client, response, invalid_response)
+            raise invalid_response
+        _raise_for_secrets(client, response, body)
+        context.state.observation.answered(*passthrough.message_usage(body))
+        return body
+
+    async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
+        """The upstream's count, or an estimate where it can't count. Raises ApiError."""
+        client, upstream = (
+            self.client.for_caller(
+                context.caller, context.state.observation, context.state.retry_allowance
+            ),
+            route.endpoint,
+        )
+        payload = passthrough.payload(context.raw_body, context.request, route.model, {})
+        context.state.begin_route(route)
         try:
-            async with asyncio.timeout(_COUNT_SECONDS):
-                reply = await client.ask(
-                    endpoint.url("/messages/count_tokens", asked.client.query), payload
+            async with asyncio.timeout(_COUNT_TIMEOUT_SECONDS):
+                response = await client.query(
+                    upstream.url("/messages/count_tokens", context.caller.query), payload
                 )
         except (TimeoutError, UpstreamError):
-            return self._estimated(asked, chosen)
-        if reply.status in NOT_THERE:
-            await reply.aclose()
-            return self._estimated(asked, chosen)
-        raw = await self.good(client, reply, asked.request_id)
-        asked.progress.headers |= passthrough.response_headers(_headers(client, reply))
-        return raw
+            return self._estimate_response(context, route)
+        if response.status in NOT_THERE:
+            await response.aclose()
+            return self._estimate_response(context, route)
+        body = await self.read_ok(client, response, context.request_id)
+        context.state.headers |= passthrough.response_headers(
+            _headers_without_secrets(client, response)
+        )
+        return body
 
-    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+    async def read_ok(
+        self, client: UpstreamClient, response: RawResponse, request_id: str
+    ) -> bytes:
         """The body of a good reply to a question. Raises ApiError for any other."""
-        raw = await self._read(reply, request_id)
-        if reply.status >= 300:
-            raise self._failed(client, reply, raw)
-        _refuse_secrets(client, reply, raw)
-        return raw
+        body = await self._read_body(response, request_id)
+        if response.status >= 300:
+            raise self._to_caller_error(client, response, body)
+        _raise_for_secrets(client, response, body)
+        return body
 
-    def estimate(self, request: JsonObject, chosen: Route) -> int:  # noqa: ARG002 - as Serving has it
+    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as Serving has it
         """Input tokens of a checked request, without asking the upstream."""
         return max(estimate_untranslated(without_compaction_blocks(request)).total, 1)
 
-    def learned(self, model: str) -> JsonObject:  # noqa: ARG002 - as Serving has it
+    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as Serving has it
         """Nothing: a request that is passed through is not changed."""
         return {}
 
-    def _estimated(self, asked: Asked, chosen: Route) -> JsonObject:
-        if asked.refusal is not None:
-            raise asked.refusal
-        return {"input_tokens": self.estimate(asked.request, chosen)}
+    def _estimate_response(self, context: RequestContext, route: Route) -> JsonObject:
+        if context.refusal is not None:
+            raise context.refusal
+        return {"input_tokens": self.estimate_tokens(context.request, route)}
 
-    def _stream(
-        self, observation: Observation, client: EndpointClient, reply: Call
-    ) -> PassedStream:
+    def _create_stream(
+        self, observation: Observation, client: UpstreamClient, response: UpstreamResponse
+    ) -> PassthroughStream:
         # It lasts: the request, which may have megabytes, must not be within its reach.
-        seen = (
+        on_read = (
             partial(self._log.body, "upstream read", observation.request_id)
             if self._log.verbose
             else None
         )
-        ended = partial(self._stream_ended, observation)
-        return PassedStream(
-            reply, client.source, observation.request_id, on_read=seen, on_end=ended
+        on_end = partial(self._record_stream_end, observation)
+        return PassthroughStream(
+            response, client.identity, observation.request_id, on_read=on_read, on_end=on_end
         )
 
-    def _stream_ended(self, observation: Observation, stream: PassedStream) -> None:
+    def _record_stream_end(self, observation: Observation, stream: PassthroughStream) -> None:
         if stream.error is not None:
             self._log.broken_off(observation.request_id, stream.error)
             observation.broken_off(stream.error)
-        usage, stop_reason = passthrough.stream_usage(stream.told_usage)
+        usage, stop_reason = passthrough.stream_usage(stream.usage_events)
         if stream.started and stop_reason is None:
             usage = passthrough.usage_so_far(usage, stream.input_estimate, stream.output_estimate)
         observation.answered(usage, stop_reason, stream.tool_calls)
 
-    def _input_estimate(self, asked: Asked, chosen: Route) -> int:
+    def _input_estimate(self, context: RequestContext, route: Route) -> int:
         # What the upstream takes and our checks don't has a form of which nothing is known.
-        return 0 if asked.refusal is not None else self.estimate(asked.request, chosen)
+        return 0 if context.refusal is not None else self.estimate_tokens(context.request, route)
 
-    async def _read(self, reply: Call | Reply, request_id: str) -> bytes:
+    async def _read_body(self, response: UpstreamResponse | RawResponse, request_id: str) -> bytes:
         try:
-            raw = await reply.read()
+            body = await response.read()
         finally:
-            await reply.aclose()
-        self._log.body("upstream answer", request_id, raw)
-        return raw
+            await response.aclose()
+        self._log.body("upstream answer", request_id, body)
+        return body
 
-    def _failed(
-        self, client: EndpointClient, reply: Call | Reply, raw: bytes, path: str = ""
+    def _to_caller_error(
+        self,
+        client: UpstreamClient,
+        response: UpstreamResponse | RawResponse,
+        body: bytes,
+        path: str = "",
     ) -> ApiError:
         """What the client is told of an answer that is none."""
-        endpoint = client.endpoint
-        is_about_key = reply.status in (401, 403)
-        if not _repeats_secret(client, raw) and (endpoint.key_passthrough or not is_about_key):
-            as_it_came = passthrough.error_of(reply.status, _headers(client, reply), raw)
-            if as_it_came is not None:
-                return as_it_came
-        return told(upstream_errors.read(reply.status, reply.headers, raw, client.source, path))
+        upstream = client.upstream
+        is_about_key = response.status in (401, 403)
+        if not _repeats_secret(client, body) and (upstream.key_passthrough or not is_about_key):
+            native_error = passthrough.error_of(
+                response.status, _headers_without_secrets(client, response), body
+            )
+            if native_error is not None:
+                return native_error
+        return to_caller_error(
+            upstream_errors.read(response.status, response.headers, body, client.identity, path)
+        )
 
 
-def _headers(client: EndpointClient, reply: Call | Reply) -> Mapping[str, str]:
+def _headers_without_secrets(
+    client: UpstreamClient, response: UpstreamResponse | RawResponse
+) -> Mapping[str, str]:
     """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
-    source = client.source
+    identity = client.identity
     return {
-        name: value for name, value in reply.headers.items() if source.redact_whole(value) == value
+        name: value
+        for name, value in response.headers.items()
+        if identity.redact_whole(value) == value
     }
 
 
-def _refuse_secrets(client: EndpointClient, reply: Call | Reply, raw: bytes) -> None:
+def _raise_for_secrets(
+    client: UpstreamClient, response: UpstreamResponse | RawResponse, body: bytes
+) -> None:
     """Raise ApiError for an error with a good status that repeats a secret."""
-    if passthrough.is_error(raw) and _repeats_secret(client, raw):
-        raise told(upstream_errors.read(500, reply.headers, raw, client.source))
+    if passthrough.is_error(body) and _repeats_secret(client, body):
+        raise to_caller_error(upstream_errors.read(500, response.headers, body, client.identity))
 
 
-def _repeats_secret(client: EndpointClient, raw: bytes) -> bool:
-    text = raw.decode("utf-8", "surrogateescape")
-    return client.source.redact_whole(text) != text
+def _repeats_secret(client: UpstreamClient, body: bytes) -> bool:
+    text = body.decode("utf-8", "surrogateescape")
+    return client.identity.redact_whole(text) != text

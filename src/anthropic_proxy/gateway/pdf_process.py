@@ -25,12 +25,20 @@ from anthropic_proxy.wire.json_codec import dumps, loads_object
 MAX_SECONDS = 120
 
 # More would take the processor away from the streams that are open meanwhile.
-_AT_ONCE = 2
+_MAX_PROCESSES = 2
 _MEMORY_BYTES = 768 * 1024 * 1024
 _NICENESS = 10
 
 # What Python needs of the environment. The keys in it are none of the reader's business.
-_VARIABLES = ("PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH")
+_ENVIRONMENT_NAMES = (
+    "PATH",
+    "HOME",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "LANG",
+    "SYSTEMROOT",
+    "LD_LIBRARY_PATH",
+)
 
 # What is kept of a process's standard error.
 _MAX_ERROR_BYTES = 4096
@@ -71,10 +79,10 @@ class PdfReader:
         """
         self._log = log
         self._on_shortage = on_shortage
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._semaphore = asyncio.Semaphore(_MAX_PROCESSES)
+        self._caller_semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._processes: set[Process] = set()
-        self._closed = False
+        self._is_closed = False
 
     async def read(self, data: str, caller: str) -> list[str]:
         """Return the text of each page of a PDF in base64, after those that came before it.
@@ -83,25 +91,27 @@ class PdfReader:
         ApiError: 400 when the document is at fault, 500 when this server is, 529 when it stops. Cancelled, it reads no
         further.
         """
-        turns = self._turns.setdefault(caller, asyncio.Semaphore(1 if caller else _AT_ONCE))
-        async with turns, self._slots:
+        caller_semaphore = self._caller_semaphores.setdefault(
+            caller, asyncio.Semaphore(1 if caller else _MAX_PROCESSES)
+        )
+        async with caller_semaphore, self._semaphore:
             result = await self._run(data)
-        return self._pages(result)
+        return self._parse_result(result)
 
     def close(self) -> None:
         """End all reading; what waits for it fails with an ApiError (529)."""
-        self._closed = True
+        self._is_closed = True
         for process in self._processes:
             _kill(process)
 
     async def _run(self, data: str) -> _Result:
         """Return what came of a process that was given a PDF. Raises ApiError."""
-        self._refuse_when_closed()
+        self._raise_if_closed()
         process = await self._start()
         self._processes.add(process)
         try:
             # It may have been closed while the process was started.
-            self._refuse_when_closed()
+            self._raise_if_closed()
             async with asyncio.timeout(MAX_SECONDS):
                 return await _communicate(process, data.encode())
         except TimeoutError:
@@ -111,12 +121,12 @@ class PdfReader:
             await process.wait()
             self._processes.discard(process)
 
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
+    def _raise_if_closed(self) -> None:
+        if self._is_closed:
             raise stopping()
 
     async def _start(self) -> Process:
-        environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        environment = {name: os.environ[name] for name in _ENVIRONMENT_NAMES if name in os.environ}
         try:
             # In a session of its own: Ctrl-C in a terminal lets the server finish its open requests with their documents.
             return await asyncio.create_subprocess_exec(
@@ -134,23 +144,23 @@ class PdfReader:
             self._on_shortage(resource)
             raise shortage(resource, "read a PDF") from error
 
-    def _pages(self, result: _Result) -> list[str]:
+    def _parse_result(self, result: _Result) -> list[str]:
         """Return the pages that a process read. Raises ApiError when it read none, or died."""
-        told = loads_object(result.output) or {}
-        if "pages" in told:
-            return list(map(str, told["pages"]))
-        if "problem" in told:
-            raise ApiError(400, str(told["problem"]))
-        self._refuse_when_closed()
+        payload = loads_object(result.output) or {}
+        if "pages" in payload:
+            return list(map(str, payload["pages"]))
+        if "problem" in payload:
+            raise ApiError(400, str(payload["problem"]))
+        self._raise_if_closed()
         self._log.error(
             "PDF reader failed",
             exit_code=result.code,
             stderr=result.errors.decode("utf-8", "replace"),
         )
-        raise _error_of_death(result)
+        raise _to_exit_error(result)
 
 
-def _error_of_death(result: _Result) -> ApiError:
+def _to_exit_error(result: _Result) -> ApiError:
     """Return the error for a process that ended without a result."""
     if result.code == _OUT_OF_TIME:
         return invalid_pdf(_TOO_SLOW)
@@ -172,7 +182,7 @@ async def _communicate(process: Process, data: bytes) -> _Result:
     async with asyncio.TaskGroup() as group:
         group.create_task(_write(process.stdin, data))
         output = group.create_task(process.stdout.read())
-        errors = group.create_task(_read_end(process.stderr))
+        errors = group.create_task(_read_tail(process.stderr))
     return _Result(output.result(), errors.result(), await process.wait())
 
 
@@ -184,11 +194,11 @@ async def _write(pipe: asyncio.StreamWriter, data: bytes) -> None:
     pipe.close()
 
 
-async def _read_end(pipe: asyncio.StreamReader) -> bytes:
-    end = b""
-    while piece := await pipe.read(_MAX_ERROR_BYTES):
-        end = (end + piece)[-_MAX_ERROR_BYTES:]
-    return end
+async def _read_tail(pipe: asyncio.StreamReader) -> bytes:
+    tail = b""
+    while chunk := await pipe.read(_MAX_ERROR_BYTES):
+        tail = (tail + chunk)[-_MAX_ERROR_BYTES:]
+    return tail
 
 
 def _kill(process: Process) -> None:
@@ -206,10 +216,10 @@ def main() -> None:
     _limit_resources()
     data = sys.stdin.buffer.read().decode()
     try:
-        told: dict[str, object] = {"pages": read_pages(data)}
+        payload: dict[str, object] = {"pages": read_pages(data)}
     except ApiError as error:
-        told = {"problem": error.message}
-    sys.stdout.buffer.write(dumps(told))
+        payload = {"problem": error.message}
+    sys.stdout.buffer.write(dumps(payload))
 
 
 def _limit_resources() -> None:

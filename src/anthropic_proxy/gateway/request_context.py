@@ -12,7 +12,7 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.notes import header_text
 from anthropic_proxy.translate.response.spec import diagnostics
 from anthropic_proxy.translate.response.usage import to_usage
-from anthropic_proxy.upstream.retry import Repeats
+from anthropic_proxy.upstream.retry import RetryAllowance
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -21,7 +21,7 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 
 @dataclass
-class Progress:
+class ResponseState:
     """How far an answer is on its way. observation: of the request, told what becomes of it. status, headers: the
     response's. accepted: an upstream has taken the request, so what follows is its answer. input_estimate: tokens of the
     request as it was sent last. repeats: how often it was sent to each upstream again.
@@ -32,40 +32,40 @@ class Progress:
     headers: dict[str, str] = field(default_factory=dict)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     input_estimate: int = 0
-    repeats: Repeats = field(default_factory=Repeats)
+    retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
 
-    def begins(self, chosen: Route) -> None:
+    def begin_route(self, route: Route) -> None:
         """A route is asked: what another one left is gone."""
-        self.observation.routed(chosen.endpoint.name, chosen.model)
+        self.observation.routed(route.endpoint.name, route.model)
         self.status = 200
         self.accepted.clear()
         self.headers.clear()
-        names = {UPSTREAM_HEADER: chosen.endpoint.name, MODEL_HEADER: chosen.model}
+        names = {UPSTREAM_HEADER: route.endpoint.name, MODEL_HEADER: route.model}
         self.headers.update({header: header_text(name) for header, name in names.items()})
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestContext:
     """A checked request and who asks. message_id: of the answer, whichever upstream gives it. raw: the request's body as it
     came. refusal: why only upstreams that speak the Messages API themselves can be asked; then nothing of the request
     is sure but what routing needs.
     """
 
     request: JsonObject
-    progress: Progress
-    client: Client = NOBODY
-    raw: bytes = b""
+    state: ResponseState
+    caller: Client = NOBODY
+    raw_body: bytes = b""
     refusal: ApiError | None = None
     message_id: str = field(default_factory=partial(new_id, "msg"))
 
     @property
     def request_id(self) -> str:
         """As logs, errors and the header name it."""
-        return self.progress.observation.request_id
+        return self.state.observation.request_id
 
-    def opening(self) -> list[JsonObject]:
+    def opening_events(self) -> list[JsonObject]:
         """The events with which every stream begins, for one whose answer is yet to come."""
-        usage = to_usage(None, input_estimate=self.progress.input_estimate, output_estimate=0)
+        usage = to_usage(None, input_estimate=self.state.input_estimate, output_estimate=0)
         message = events.message(self.message_id, self.request["model"], usage) | diagnostics(
             self.request
         )

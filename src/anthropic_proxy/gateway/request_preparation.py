@@ -8,8 +8,8 @@ what was read is kept for the next turns.
 from collections.abc import Callable
 from functools import partial
 
-from anthropic_proxy.gateway.downloads import Downloads
-from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.gateway.downloads import FileDownloader
+from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.routing.router import Route
@@ -19,74 +19,80 @@ from anthropic_proxy.translate.request.media_sources import count_blocks, has_pd
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Whose documents are read to be counted: all counts share one turn.
-_COUNTING = "count_tokens"
+_COUNTING_CALLER = "count_tokens"
 
 # Blocks, messages and objects of tools. So many take some 20 ms to translate.
 _MANY_PARTS = 4000
 
 
-class Preparation:
+class RequestPreparer:
     """Makes Chat Completions requests of checked requests. `aclose` ends its processes and connections.
 
     threads: those that translate large requests; the caller closes them.
     """
 
     def __init__(
-        self, signer: Signer, downloads: Downloads, reader: PdfReader, threads: TranslationThreads
+        self,
+        signer: Signer,
+        downloads: FileDownloader,
+        reader: PdfReader,
+        threads: TranslationThreads,
     ) -> None:
         self.threads = threads
         self._signer = signer
         self._downloads = downloads
-        self._pdf_pages = PdfPages()
-        self._reader = reader
+        self._pdf_cache = PdfPageCache()
+        self._pdf_reader = reader
 
-    async def to_answer(self, request: JsonObject, route: Route, caller: str = "") -> Translated:
+    async def prepare(self, request: JsonObject, route: Route, caller: str = "") -> Translated:
         """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
         PDFs are read. Raises ApiError.
         """
-        return await self._translated(
-            await self._downloads.inlined(request, route.dialect), route, caller
+        return await self._translate(
+            await self._downloads.inline_files(request, route.dialect), route, caller
         )
 
-    async def to_count(self, request: JsonObject, route: Route) -> Translated:
+    async def prepare_for_counting(self, request: JsonObject, route: Route) -> Translated:
         """The request as its tokens are counted: nothing is fetched. Raises ApiError, also for documents to be fetched."""
-        return await self._translated(request, route, _COUNTING)
+        return await self._translate(request, route, _COUNTING_CALLER)
 
     async def aclose(self) -> None:
-        self._reader.close()
+        self._pdf_reader.close()
         await self._downloads.aclose()
 
-    async def _translated(self, request: JsonObject, route: Route, caller: str) -> Translated:
+    async def _translate(self, request: JsonObject, route: Route, caller: str) -> Translated:
         translate = partial(to_openai, request, route, self._signer)
         if has_pdfs(request):
-            return await self._with_pdfs(translate, caller)
-        if _parts(request) > _MANY_PARTS:
+            return await self._translate_with_pdfs(translate, caller)
+        if _count_parts(request) > _MANY_PARTS:
             return await self.threads.run(translate)
         return translate()
 
-    async def _with_pdfs(self, translate: Callable[..., Translated], caller: str) -> Translated:
-        known: dict[str, list[str]] = {}
+    async def _translate_with_pdfs(
+        self, translate: Callable[..., Translated], caller: str
+    ) -> Translated:
+        pages_by_document: dict[str, list[str]] = {}
         missing: dict[str, None] = {}
 
         def pages_of(data: str) -> list[str]:
             """Return the pages of a PDF, or note that it must be read."""
-            pages = known.get(data) or self._pdf_pages.known(data)
+            pages = pages_by_document.get(data) or self._pdf_cache.get(data)
             if pages is None:
                 missing[data] = None
             else:
-                known[data] = pages
+                pages_by_document[data] = pages
             return pages or [""]
 
-        translated = await self.threads.run(partial(translate, pages_of))
+        result = await self.threads.run(partial(translate, pages_of))
         if not missing:
-            return translated
+            return result
         for data in missing:
-            known[data] = await self._reader.read(data, caller)
-            self._pdf_pages.remember(data, known[data])
-        return await self.threads.run(partial(translate, known.__getitem__))
+            pages_by_document[data] = await self._pdf_reader.read(data, caller)
+            self._pdf_cache.put(data, pages_by_document[data])
+        return await self.threads.run(partial(translate, pages_by_document.__getitem__))
 
 
-def _parts(request: JsonObject) -> int:
+def _count_parts(request: JsonObject) -> int:
     """Return about how many parts a checked request has: messages, blocks, and the objects that its tools consist of."""
     tools = request.get("tools")
     objects = dumps(tools).count(b"{") if tools else 0

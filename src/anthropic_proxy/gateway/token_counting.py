@@ -24,35 +24,35 @@ from anthropic_proxy.translate.tokens.estimate import (
     estimate_request,
     estimate_untranslated,
 )
-from anthropic_proxy.upstream.client import EndpointClient
+from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
 # Seconds for one count. Claude Code asks for 30 at once and shows nothing until they are there.
 _TIMEOUT = 2
 # Seconds until a server that knows no way is asked again, and one that could not answer this once.
 _PAUSE_UNKNOWN = 600
-_PAUSE_UNANSWERED = 30
-_MODELS = 256
+_PAUSE_FAILED = 30
+_MAX_MODELS = 256
 
 # What is above this is no number of tokens, and more than clients can read exactly.
-_MOST = 2**53
+_MAX_TOKENS = 2**53
 
 
-class _RefusedError(Exception):
+class _CountRefusedError(Exception):
     """The server did not count: it does not have the path (`not_there`), or has it and can't count this request now."""
 
-    def __init__(self, *, not_there: bool) -> None:
+    def __init__(self, *, is_missing: bool) -> None:
         super().__init__()
-        self.not_there = not_there
+        self.is_missing = is_missing
 
 
 @dataclass
-class _Known:
+class _CountingState:
     """What is known of counting for one model: the way that works, or until when (monotonic seconds) none is tried."""
 
-    way: "_Way | None" = None
-    quiet_until: float = float("-inf")
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    method: "_Method | None" = None
+    paused_until: float = float("-inf")
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class TokenCounter:
@@ -69,7 +69,7 @@ class TokenCounter:
         self._translate = translate
         self._clock = clock
         self._ratios = TokenRatios()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._states: OrderedDict[str, _CountingState] = OrderedDict()
 
     def predict(self, model: str, estimate: Estimate) -> int:
         """Input tokens that the upstream will report for a request, without asking it."""
@@ -80,129 +80,134 @@ class TokenCounter:
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
 
-    async def count(self, client: EndpointClient, request: JsonObject, chosen: Route) -> JsonObject:
+    async def count(self, client: UpstreamClient, request: JsonObject, route: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens` for a checked request. Never fails."""
-        edited, applied = apply_edits(request, partial(self.estimate, chosen))
-        tokens = await self._tokens(client, edited, chosen)
+        edited_request, applied_edits = apply_edits(request, partial(self.estimate, route))
+        tokens = await self._count_tokens(client, edited_request, route)
         if request.get("context_management") is None:
             return {"input_tokens": tokens}
-        original = await self._tokens(client, request, chosen) if applied else tokens
-        return {"input_tokens": tokens, "context_management": {"original_input_tokens": original}}
+        original_tokens = (
+            await self._count_tokens(client, request, route) if applied_edits else tokens
+        )
+        return {
+            "input_tokens": tokens,
+            "context_management": {"original_input_tokens": original_tokens},
+        }
 
-    def estimate(self, chosen: Route, request: JsonObject) -> int:
+    def estimate(self, route: Route, request: JsonObject) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
-        return self.predict(chosen.model, estimate_untranslated(without_compaction_blocks(request)))
+        return self.predict(route.model, estimate_untranslated(without_compaction_blocks(request)))
 
-    async def _tokens(self, client: EndpointClient, request: JsonObject, chosen: Route) -> int:
+    async def _count_tokens(self, client: UpstreamClient, request: JsonObject, route: Route) -> int:
         try:
-            body = (await self._translate(request, chosen)).body
+            body = (await self._translate(request, route)).body
         except ApiError:
             # What can't be sent can still be counted: the client may be about to change just that.
-            return self.estimate(chosen, request)
-        counted = await self._counted(client, body) if chosen.dialect.counts_tokens else None
-        return counted or self.predict(chosen.model, estimate_request(body))
+            return self.estimate(route, request)
+        tokens = await self._count_upstream(client, body) if route.dialect.counts_tokens else None
+        return tokens or self.predict(route.model, estimate_request(body))
 
-    async def _counted(self, client: EndpointClient, body: JsonObject) -> int | None:
+    async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
         """The upstream's own count; None when it can't be had."""
-        known = self._known.setdefault(body["model"], _Known())
-        self._known.move_to_end(body["model"])
-        if len(self._known) > _MODELS:
-            self._known.popitem(last=False)
-        if known.way is None:
+        state = self._states.setdefault(body["model"], _CountingState())
+        self._states.move_to_end(body["model"])
+        if len(self._states) > _MAX_MODELS:
+            self._states.popitem(last=False)
+        if state.method is None:
             # One asks, and the others that count for this model meanwhile wait for the outcome.
-            async with known.asking:
-                if known.way is None:
+            async with state.lock:
+                if state.method is None:
                     return (
-                        await self._find_way(known, client, body)
-                        if self._clock() >= known.quiet_until
+                        await self._find_method(state, client, body)
+                        if self._clock() >= state.paused_until
                         else None
                     )
-        return await self._go(known, known.way, client, body)
+        return await self._count_by_method(state, state.method, client, body)
 
-    async def _find_way(
-        self, known: _Known, client: EndpointClient, body: JsonObject
+    async def _find_method(
+        self, state: _CountingState, client: UpstreamClient, body: JsonObject
     ) -> int | None:
         pause = _PAUSE_UNKNOWN
         try:
             async with asyncio.timeout(_TIMEOUT):
-                for way in _WAYS:
+                for method in _METHODS:
                     try:
-                        counted = await way(partial(_ask, client), client.endpoint, body)
-                    except _RefusedError as error:
-                        pause = pause if error.not_there else _PAUSE_UNANSWERED
+                        tokens = await method(partial(_query, client), client.upstream, body)
+                    except _CountRefusedError as error:
+                        pause = pause if error.is_missing else _PAUSE_FAILED
                         continue
-                    if counted:
-                        known.way = way
-                        return counted
+                    if tokens:
+                        state.method = method
+                        return tokens
         except (TimeoutError, ApiError):
-            pause = _PAUSE_UNANSWERED
-        known.quiet_until = self._clock() + pause
+            pause = _PAUSE_FAILED
+        state.paused_until = self._clock() + pause
         return None
 
-    async def _go(
-        self, known: _Known, way: "_Way", client: EndpointClient, body: JsonObject
+    async def _count_by_method(
+        self, state: _CountingState, method: "_Method", client: UpstreamClient, body: JsonObject
     ) -> int | None:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await way(partial(_ask, client), client.endpoint, body)
-        except _RefusedError as error:
-            if error.not_there:
+                return await method(partial(_query, client), client.upstream, body)
+        except _CountRefusedError as error:
+            if error.is_missing:
                 # Another server has taken the address: ask again what it knows.
-                known.way = None
+                state.method = None
             return None
         except (TimeoutError, ApiError):
             return None
 
 
-async def _ask(client: EndpointClient, url: str, body: JsonObject) -> JsonObject:
+async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObject:
     """The object that the server answers with, which may be about something else. Raises _RefusedError, ApiError."""
-    reply = await client.ask(url, dumps(body))
+    response = await client.query(url, dumps(body))
     try:
-        raw = await reply.read()
+        content = await response.read()
     finally:
-        await reply.aclose()
-    if reply.status != 200:
-        raise _RefusedError(not_there=reply.status in NOT_THERE)
-    return loads_object(raw) or {}
+        await response.aclose()
+    if response.status != 200:
+        raise _CountRefusedError(is_missing=response.status in NOT_THERE)
+    return loads_object(content) or {}
 
 
 # What a chat template sees of a request.
 _TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
 
-_Ask = Callable[[str, JsonObject], Awaitable[JsonObject]]
-_Way = Callable[[_Ask, Endpoint, JsonObject], Awaitable[int | None]]
+_Query = Callable[[str, JsonObject], Awaitable[JsonObject]]
+_Method = Callable[[_Query, Endpoint, JsonObject], Awaitable[int | None]]
 
 
-async def _by_input_tokens(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_input_tokens(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
     """llama.cpp since 2026: the whole request, images included. Measured: the same as its answers report."""
-    return _number(
-        (await ask(endpoint.url("/chat/completions/input_tokens"), body)).get("input_tokens")
+    return _parse_count(
+        (await query(upstream.url("/chat/completions/input_tokens"), body)).get("input_tokens")
     )
 
 
-async def _by_messages(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_messages(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
     """vLLM (TokenizeChatRequest in its API reference) and what follows it. Images would count as their place holders."""
     _refuse_media(body)
-    question: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
-    return _number(
-        (await ask(endpoint.root_url("/tokenize"), question | {"add_generation_prompt": True})).get(
-            "count"
-        )
+    payload: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
+    return _parse_count(
+        (
+            await query(upstream.root_url("/tokenize"), payload | {"add_generation_prompt": True})
+        ).get("count")
     )
 
 
-async def _by_template(ask: _Ask, endpoint: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_template(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
     """llama.cpp before: first the prompt, then its tokens. The prompt has the template's special tokens as text."""
     _refuse_media(body)
-    prompt = (await ask(endpoint.root_url("/apply-template"), body)).get("prompt")
+    prompt = (await query(upstream.root_url("/apply-template"), body)).get("prompt")
     if not isinstance(prompt, str):
         return None
-    question = {"content": prompt, "add_special": True, "parse_special": True}
-    tokens = (await ask(endpoint.root_url("/tokenize"), question)).get("tokens")
+    payload = {"content": prompt, "add_special": True, "parse_special": True}
+    tokens = (await query(upstream.root_url("/tokenize"), payload)).get("tokens")
     return len(tokens) if isinstance(tokens, list) else None
 
 
-_WAYS: tuple[_Way, ...] = (_by_input_tokens, _by_messages, _by_template)
+_METHODS: tuple[_Method, ...] = (_count_by_input_tokens, _count_by_messages, _count_by_template)
 
 
 def _refuse_media(body: JsonObject) -> None:
@@ -213,12 +218,12 @@ def _refuse_media(body: JsonObject) -> None:
         if isinstance(content, list)
         for part in content
     ):
-        raise _RefusedError(not_there=False)
+        raise _CountRefusedError(is_missing=False)
 
 
-def _number(value: object) -> int | None:
+def _parse_count(value: object) -> int | None:
     return (
         value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS
         else None
     )

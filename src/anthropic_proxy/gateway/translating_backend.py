@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 
 from anthropic_proxy.errors import NOT_THERE
-from anthropic_proxy.gateway.adaptive_sender import Sender
-from anthropic_proxy.gateway.exchange import Answering, Exchange
+from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
+from anthropic_proxy.gateway.exchange import Exchange, ExchangeRunner
 from anthropic_proxy.gateway.ids import new_id
-from anthropic_proxy.gateway.model_memory import Learned
-from anthropic_proxy.gateway.request_context import Asked
-from anthropic_proxy.gateway.request_preparation import Preparation
-from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.model_memory import ModelMemory
+from anthropic_proxy.gateway.request_context import RequestContext
+from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
@@ -39,28 +39,28 @@ from anthropic_proxy.translate.response.spec import (
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
 from anthropic_proxy.translate.tokens.estimate import estimate_request
 from anthropic_proxy.translate.upstream_errors import Failure, FailureError, Source
-from anthropic_proxy.upstream.client import EndpointClient
-from anthropic_proxy.upstream.http_client import Reply
+from anthropic_proxy.upstream.client import UpstreamClient
+from anthropic_proxy.upstream.http_client import RawResponse
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # The Responses API, and back.
-_MOST_APIS = 2
+_MAX_APIS = 2
 
 # A Message, or the events of one: as they come, or all at once.
-Content = JsonObject | AnswerStream | list[JsonObject]
+TranslatedContent = JsonObject | TranslatedStream | list[JsonObject]
 
 
-class Serving:
+class TranslatingBackend:
     """Serves requests by one endpoint, which `client` sends to. `calls_in_text`: whether calls written as text are made
     calls.
     """
 
     def __init__(
         self,
-        client: EndpointClient,
-        preparation: Preparation,
+        client: UpstreamClient,
+        preparation: RequestPreparer,
         signer: Signer,
-        sender: Sender,
+        sender: AdaptiveSender,
         *,
         calls_in_text: bool,
     ) -> None:
@@ -70,122 +70,135 @@ class Serving:
         self._signer = signer
         self._log = sender.log
         self._calls_in_text = calls_in_text
-        self._counter = TokenCounter(preparation.to_count)
-        self._answering = Answering(sender, self._counter, preparation.threads)
+        self._counter = TokenCounter(preparation.prepare_for_counting)
+        self._runner = ExchangeRunner(sender, self._counter, preparation.threads)
 
-    async def answer(self, asked: Asked, chosen: Route) -> Content:
+    async def create_message(self, context: RequestContext, route: Route) -> TranslatedContent:
         """The answer of the chosen model, asked by the API that it takes. Raises ApiError."""
-        known = self.sender.learned(chosen.model)
-        for _ in range(_MOST_APIS):
+        memory = self.sender.get_memory(route.model)
+        for _ in range(_MAX_APIS):
             try:
-                return await self._answer(asked, chosen, self._api(known))
+                return await self._create_message_by(context, route, self._select_api(memory))
             except FailureError as error:
-                api = _other_api(error.failure, known.api)
-                if api is None or self.client.endpoint.api != "chat_completions":
+                api = _other_api(error.failure, memory.api)
+                if api is None or self.client.upstream.api != "chat_completions":
                     raise
                 self._log.info(
                     "api changed",
-                    request_id=asked.request_id,
-                    model=chosen.model,
+                    request_id=context.request_id,
+                    model=route.model,
                     api=api,
                     reason=error.message,
                 )
-                self.sender.metrics.changed(self.client.endpoint.name, f"api_{api}")
-                known.asked_by(api, time.monotonic())
-        return await self._answer(asked, chosen, self._api(known))
+                self.sender.metrics.changed(self.client.upstream.name, f"api_{api}")
+                memory.set_api(api, time.monotonic())
+        return await self._create_message_by(context, route, self._select_api(memory))
 
-    def _api(self, known: Learned) -> Api:
-        return APIS[known.api or self.client.endpoint.api]
+    def _select_api(self, memory: ModelMemory) -> Api:
+        return APIS[memory.api or self.client.upstream.api]
 
-    async def _answer(self, asked: Asked, chosen: Route, api: Api) -> Content:
-        dialect = api.to_dialect(chosen.endpoint.dialect)
-        if dialect is not chosen.endpoint.dialect:
-            chosen = replace(chosen, endpoint=replace(chosen.endpoint, dialect=dialect))
-        count = partial(self._counter.estimate, chosen)
-        request, applied = apply_edits(without_compaction_blocks(asked.request), count)
-        wanted = compaction.wanted(request, count)
-        exchange = await self._exchange(asked, request, chosen, api)
+    async def _create_message_by(
+        self, context: RequestContext, route: Route, api: Api
+    ) -> TranslatedContent:
+        profile = api.to_dialect(route.endpoint.dialect)
+        if profile is not route.endpoint.dialect:
+            route = replace(route, endpoint=replace(route.endpoint, dialect=profile))
+        count = partial(self._counter.estimate, route)
+        request, applied_edits = apply_edits(without_compaction_blocks(context.request), count)
+        plan = compaction.wanted(request, count)
+        exchange = await self._prepare_exchange(context, request, route, api)
         if request.get("context_management") is not None:
-            report = {"applied_edits": applied}
+            report = {"applied_edits": applied_edits}
             exchange = replace(exchange, spec=replace(exchange.spec, context_management=report))
-        if wanted is None or request["max_tokens"] == 0:
-            return await self._answering.answer(request, exchange)
-        return await self._compacted(asked, request, chosen, exchange, wanted)
+        if plan is None or request["max_tokens"] == 0:
+            return await self._runner.run(request, exchange)
+        return await self._create_compacted_message(context, request, route, exchange, plan)
 
-    async def count_tokens(self, asked: Asked, chosen: Route) -> JsonObject:
+    async def count_tokens(self, context: RequestContext, route: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
         return await self._counter.count(
-            self.client.for_client(
-                asked.client, asked.progress.observation, asked.progress.repeats
+            self.client.for_caller(
+                context.caller, context.state.observation, context.state.retry_allowance
             ),
-            asked.request,
-            chosen,
+            context.request,
+            route,
         )
 
-    async def good(self, client: EndpointClient, reply: Reply, request_id: str) -> bytes:
+    async def read_ok(
+        self, client: UpstreamClient, response: RawResponse, request_id: str
+    ) -> bytes:
         """The body of a good reply to a question. Raises ApiError for any other."""
-        return await self.sender.good(client, reply, request_id)
+        return await self.sender.read_ok(client, response, request_id)
 
-    def learned(self, model: str) -> JsonObject:
+    def describe_memory(self, model: str) -> JsonObject:
         """What is known of a model, to be told."""
-        return self.sender.learned(model).described()
+        return self.sender.get_memory(model).describe()
 
-    def estimate(self, request: JsonObject, chosen: Route) -> int:
+    def estimate_tokens(self, request: JsonObject, route: Route) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
-        return self._counter.estimate(chosen, request)
+        return self._counter.estimate(route, request)
 
-    async def _exchange(
-        self, asked: Asked, request: JsonObject, chosen: Route, api: Api
+    async def _prepare_exchange(
+        self, context: RequestContext, request: JsonObject, route: Route, api: Api
     ) -> Exchange:
-        translated = await self._preparation.to_answer(request, chosen, asked.client.key)
-        self._log.ignored(translated.notes.ignored)
-        estimate = estimate_request(translated.body)
-        client = self.client.for_client(
-            asked.client, asked.progress.observation, asked.progress.repeats
+        translation = await self._preparation.prepare(request, route, context.caller.key)
+        self._log.ignored(translation.notes.ignored)
+        estimate = estimate_request(translation.body)
+        client = self.client.for_caller(
+            context.caller, context.state.observation, context.state.retry_allowance
         )
-        progress = asked.progress
-        progress.input_estimate = self._counter.predict(chosen.model, estimate)
-        spec = self._spec(request, translated, asked, client.source, api)
+        state = context.state
+        state.input_estimate = self._counter.predict(route.model, estimate)
+        spec = self._create_spec(request, translation, context, client.identity, api)
         self._log.debug(
-            "begun", request_id=asked.request_id, **_summary(request, translated.body, chosen)
+            "begun", request_id=context.request_id, **_log_fields(request, translation.body, route)
         )
-        progress.begins(chosen)
-        progress.headers.update(unavailable_header(translated.notes.unavailable))
-        return Exchange(asked.request_id, client, translated.body, spec, progress, estimate)
+        state.begin_route(route)
+        state.headers.update(unavailable_header(translation.notes.unavailable))
+        return Exchange(context.request_id, client, translation.body, spec, state, estimate)
 
-    async def _compacted(
+    async def _create_compacted_message(
         self,
-        asked: Asked,
+        context: RequestContext,
         request: JsonObject,
-        chosen: Route,
+        route: Route,
         exchange: Exchange,
-        wanted: compaction.Wanted,
-    ) -> Content:
+        plan: compaction.Wanted,
+    ) -> TranslatedContent:
         """The summary that the request wants, and the answer that goes on from it."""
-        asking = await self._exchange(
-            asked, compaction.summary_request(request, wanted), chosen, exchange.spec.api
+        summary_exchange = await self._prepare_exchange(
+            context, compaction.summary_request(request, plan), route, exchange.spec.api
         )
-        hidden = replace(asking, spec=replace(asking.spec, reasoning=Reasoning.HIDDEN))
-        made = compaction.made(await self._answering.whole(hidden), request, wanted)
-        if wanted.ends_with(made):
-            events = compaction.alone(exchange.spec, made, wanted)
+        hidden_exchange = replace(
+            summary_exchange, spec=replace(summary_exchange.spec, reasoning=Reasoning.HIDDEN)
+        )
+        summary = compaction.made(await self._runner.fetch_message(hidden_exchange), request, plan)
+        if plan.ends_with(summary):
+            events = compaction.alone(exchange.spec, summary, plan)
             return events if request.get("stream") else collect.to_message(events)
-        following = await self._exchange(
-            asked, compaction.continued(request, made), chosen, exchange.spec.api
+        continuation = await self._prepare_exchange(
+            context, compaction.continued(request, summary), route, exchange.spec.api
         )
-        spec = replace(exchange.spec, compaction=made, input_estimate=following.spec.input_estimate)
-        return await self._answering.answer(request, replace(following, spec=spec))
+        spec = replace(
+            exchange.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
+        )
+        return await self._runner.run(request, replace(continuation, spec=spec))
 
-    def _spec(
-        self, request: JsonObject, translated: Translated, asked: Asked, source: Source, api: Api
+    def _create_spec(
+        self,
+        request: JsonObject,
+        translation: Translated,
+        context: RequestContext,
+        identity: Source,
+        api: Api,
     ) -> AnswerSpec:
-        body = translated.body
-        known = self.sender.learned(body["model"])
+        body = translation.body
+        memory = self.sender.get_memory(body["model"])
         return AnswerSpec(
-            id=asked.message_id,
+            id=context.message_id,
             model=request["model"],
-            input_estimate=asked.progress.input_estimate,
-            source=source,
+            input_estimate=context.state.input_estimate,
+            source=identity,
             api=api,
             new_tool_id=partial(new_id, "toolu"),
             tool_names=tool_names(request),
@@ -195,29 +208,31 @@ class Serving:
             calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
             stop_sequences=request.get("stop_sequences") or [],
             reasoning=reasoning_display(request),
-            context_window=known.window,
+            context_window=memory.context_window,
             structured=output_format(request) is not None,
-            opens_thinking=known.opens_thinking.get(forbids_thinking(body), False),
-            prefill=translated.prefill,
+            opens_thinking=memory.opens_thinking.get(forbids_thinking(body), False),
+            prefill=translation.prefill,
             fields=diagnostics(request),
             usage_fields=credit(request),
             asks_for_speed=request.get("speed") == "fast",
         )
 
 
-def _other_api(refusal: Failure, learned: str | None) -> str | None:
+def _other_api(refusal: Failure, current_api: str | None) -> str | None:
     """The API that a model should be asked by instead; None when the refusal is not about that. An upstream may name the
     Responses API without having it.
     """
-    if learned is None:
+    if current_api is None:
         return "responses" if wants_responses(refusal) else None
-    return "chat_completions" if learned == "responses" and refusal.status in NOT_THERE else None
+    return (
+        "chat_completions" if current_api == "responses" and refusal.status in NOT_THERE else None
+    )
 
 
-def _summary(request: JsonObject, body: JsonObject, chosen: Route) -> JsonObject:
+def _log_fields(request: JsonObject, body: JsonObject, route: Route) -> JsonObject:
     return {
         "model": request["model"],
-        "upstream": chosen.endpoint.name,
+        "upstream": route.endpoint.name,
         "upstream_model": body["model"],
         "messages": len(body["messages"]),
         "tools": len(body.get("tools", ())),

@@ -8,7 +8,7 @@ from typing import TypeVar
 from anthropic_proxy.wire import collector
 
 # Bytes. A whole response takes a few milliseconds for each megabyte, but a hostile one up to a second.
-LARGE_RESPONSE = 64 * 1024
+LARGE_RESPONSE_BYTES = 64 * 1024
 
 # Translation is pure Python, so more threads would only share the same interpreter. With a second one a hostile message
 # does not hold up all others.
@@ -26,12 +26,12 @@ class TranslationThreads:
     async def run(self, translate: Callable[[], _Result]) -> _Result:
         """Return `translate()`, which runs in a thread."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool, _without_collection, translate
+            self._pool, _run_without_collection, translate
         )
 
     async def run_if_large(self, response: bytes, translate: Callable[[], _Result]) -> _Result:
         """Return `translate()`, which translates a whole response and runs in a thread when that is large."""
-        if len(response) < LARGE_RESPONSE:
+        if len(response) < LARGE_RESPONSE_BYTES:
             return translate()
         return await self.run(translate)
 
@@ -40,6 +40,6 @@ class TranslationThreads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _without_collection(translate: Callable[[], _Result]) -> _Result:
+def _run_without_collection(translate: Callable[[], _Result]) -> _Result:
     with collector.held_back():
         return translate()

@@ -23,8 +23,12 @@ from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_page, wants_tls
-from anthropic_proxy.upstream.headers import headers_for
-from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
+from anthropic_proxy.upstream.headers import build_headers
+from anthropic_proxy.upstream.http_client import (
+    LocalShortageError,
+    UpstreamError,
+    UpstreamHTTPClient,
+)
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
 
 # Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
@@ -32,14 +36,14 @@ USER_AGENT = "anthropic-proxy (start-up probe)"
 
 _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
 # Seconds after which upstreams whose outcome is not good are probed again: they double up to the second number.
-_AGAIN_SECONDS = 10.0
+_RETRY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 300.0
 # Seconds after which a process that does not probe looks for the outcomes of the one that does.
 _LOOK_SECONDS = 1.0
 # Where a key is checked on servers whose list of models needs none.
 _KEY_PATHS = {"openrouter": "/key"}
-_MOST_NAMES = 3
-_LONGEST_NAME = 60
+_MAX_NAMES = 3
+_MAX_NAME_LENGTH = 60
 
 KeyState = Literal[
     "accepted", "rejected", "missing", "not needed", "not set", "the client's", "not checked"
@@ -54,7 +58,7 @@ _NO_API = "that is no OpenAI-compatible API"
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """The outcome for one upstream."""
 
     # Whether it answered, or at least accepted a connection.
@@ -72,7 +76,7 @@ class Probe:
     is_request: bool = False
 
     @property
-    def is_good(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether there is nothing that the operator has to do."""
         return self.is_reachable and self.key not in ("rejected", "missing") and not self.reason
 
@@ -112,7 +116,7 @@ class Sharing:
     is_prober: bool
 
 
-class Prober:
+class UpstreamProber:
     """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed. `on_change` is called with
     a line for each upstream when all have been probed, and whenever an outcome has changed since.
 
@@ -122,25 +126,25 @@ class Prober:
     def __init__(
         self,
         log: Log,
-        endpoints: Callable[[], Sequence[Endpoint]],
+        upstreams: Callable[[], Sequence[Endpoint]],
         sharing: Sharing | None = None,
     ) -> None:
         """endpoints: returns the upstreams that are configured now. sharing: None in a server of one process."""
         self._sharing = sharing
-        self._shared: Mapping[str, Probe] = {}
+        self._shared: Mapping[str, ProbeResult] = {}
         self.on_change: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
-        self._endpoints = endpoints
-        self._outcomes: dict[str, tuple[Endpoint, Probe]] = {}
+        self._upstreams = upstreams
+        self._results: dict[str, tuple[Endpoint, ProbeResult]] = {}
         # Names of upstreams to which a request succeeded.
         self._has_served: set[str] = set()
-        self.wanted = asyncio.Event()
+        self.upstreams_changed = asyncio.Event()
         # Whether the upstreams are those of CONFIG_FILE.
         self.has_config_file = False
 
-    def outcomes(self) -> Mapping[str, Probe]:
+    def results(self) -> Mapping[str, ProbeResult]:
         """Return the outcomes so far, by the names of the upstreams."""
-        return {name: probe for name, (_, probe) in self._outcomes.items()}
+        return {name: probe for name, (_, probe) in self._results.items()}
 
     async def run(self) -> None:
         """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled.
@@ -151,36 +155,36 @@ class Prober:
             while True:
                 self._adopt(read_outcomes(self._sharing.file))
                 await asyncio.sleep(_LOOK_SECONDS)
-        upstream = Upstream()
-        pause = _AGAIN_SECONDS
+        http_client = UpstreamHTTPClient()
+        pause = _RETRY_SECONDS
         try:
             while True:
-                self.wanted.clear()
-                all_good = await self._probe_due(upstream)
+                self.upstreams_changed.clear()
+                all_good = await self._probe_due(http_client)
                 self._publish()
                 try:
                     async with asyncio.timeout(None if all_good else pause):
-                        await self.wanted.wait()
-                        pause = _AGAIN_SECONDS
+                        await self.upstreams_changed.wait()
+                        pause = _RETRY_SECONDS
                 except TimeoutError:
                     pause = self._next_pause(pause)
         finally:
-            await upstream.aclose()
+            await http_client.aclose()
 
     def _next_pause(self, pause: float) -> float:
         """Return the seconds until the next probe. An upstream that is down may come up at any time, so it is not made
         to wait longer.
         """
-        if not all(probe.is_reachable for _, probe in self._outcomes.values()):
-            return _AGAIN_SECONDS
+        if not all(probe.is_reachable for _, probe in self._results.values()):
+            return _RETRY_SECONDS
         return min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _adopt(self, shared: Mapping[str, Probe]) -> None:
+    def _adopt(self, shared: Mapping[str, ProbeResult]) -> None:
         """Replace the outcomes that the process that probes has replaced."""
-        endpoints = {each.name: each for each in self._endpoints()}
+        endpoints = {each.name: each for each in self._upstreams()}
         for name in endpoints.keys() & shared.keys():
-            if shared[name] != self._shared.get(name) or name not in self._outcomes:
-                self._outcomes[name] = (endpoints[name], shared[name])
+            if shared[name] != self._shared.get(name) or name not in self._results:
+                self._results[name] = (endpoints[name], shared[name])
         self._shared = shared
 
     def _publish(self) -> None:
@@ -188,11 +192,11 @@ class Prober:
         if self._sharing is not None:
             if not self._sharing.is_prober:
                 return
-            write_outcomes(self._sharing.file, self.outcomes())
+            write_outcomes(self._sharing.file, self.results())
         self.on_change(
             [
                 self._log.redacted(self._line(endpoint, found))
-                for endpoint, found in self._outcomes.values()
+                for endpoint, found in self._results.values()
             ]
         )
 
@@ -206,20 +210,20 @@ class Prober:
                 self._learn(request.endpoint, request.status, request.error_type)
 
     def _learn(self, endpoint: Endpoint, status: int, error_type: str | None) -> None:
-        known = self._outcomes.get(endpoint.name)
+        known = self._results.get(endpoint.name)
         if known is None or known[0] != endpoint or known[1].rejected:
             return
         before = known[1]
         if status < 300 and error_type is None:
             self._has_served.add(endpoint.name)
-            if not before.is_good:
+            if not before.is_healthy:
                 key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, 200)
                 key = "not needed" if key == "not set" else key
-                self._replace(endpoint, Probe(is_reachable=True, key=key, is_request=True))
-        elif self._shows_bad_key(endpoint, status) and before.is_good:
+                self._replace(endpoint, ProbeResult(is_reachable=True, key=key, is_request=True))
+        elif self._shows_bad_key(endpoint, status) and before.is_healthy:
             key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, status)
             reason = f"refused a request with {status}"
-            found = Probe(is_reachable=True, key=key, reason=reason, is_request=True)
+            found = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
             self._replace(endpoint, found)
 
     def _shows_bad_key(self, endpoint: Endpoint, status: int) -> bool:
@@ -232,69 +236,71 @@ class Prober:
             return False
         return status == 401 or (status == 403 and endpoint.name not in self._has_served)
 
-    def _replace(self, endpoint: Endpoint, found: Probe) -> None:
-        self._outcomes[endpoint.name] = (endpoint, found)
+    def _replace(self, endpoint: Endpoint, found: ProbeResult) -> None:
+        self._results[endpoint.name] = (endpoint, found)
         self._report(endpoint, found)
         self._publish()
 
-    async def _probe_due(self, upstream: Upstream) -> bool:
+    async def _probe_due(self, http_client: UpstreamHTTPClient) -> bool:
         """Probe the upstreams that are new, or whose outcome is not good; return whether all outcomes are good.
 
         An outcome of a request is left to requests: a list of models may be readable with a key that is no good.
         """
-        endpoints = self._endpoints()
-        self._outcomes = {
-            each.name: self._outcomes[each.name] for each in endpoints if self._is_known(each)
+        upstreams = self._upstreams()
+        self._results = {
+            each.name: self._results[each.name] for each in upstreams if self._is_current(each)
         }
-        self._has_served &= self._outcomes.keys()
-        due = [each for each in endpoints if self._is_due(each.name)]
-        await asyncio.gather(*(self._probe(each, upstream) for each in due))
-        return not any(self._is_due(each.name) for each in endpoints)
+        self._has_served &= self._results.keys()
+        due = [each for each in upstreams if self._is_due(each.name)]
+        await asyncio.gather(*(self._probe(each, http_client) for each in due))
+        return not any(self._is_due(each.name) for each in upstreams)
 
     def _is_due(self, name: str) -> bool:
-        known = self._outcomes.get(name)
-        return known is None or not (known[1].is_good or known[1].is_request)
+        known = self._results.get(name)
+        return known is None or not (known[1].is_healthy or known[1].is_request)
 
-    def _hint(self, endpoint: Endpoint, found: Probe) -> str:
+    def _hint(self, endpoint: Endpoint, found: ProbeResult) -> str:
         return _hint(endpoint, found, is_from_file=self.has_config_file)
 
-    def _line(self, endpoint: Endpoint, found: Probe) -> str:
+    def _line(self, endpoint: Endpoint, found: ProbeResult) -> str:
         """Return the outcome for a person."""
         hint = self._hint(endpoint, found)
         return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
 
-    def _is_known(self, endpoint: Endpoint) -> bool:
-        known = self._outcomes.get(endpoint.name)
-        return known is not None and known[0] == endpoint
+    def _is_current(self, upstream: Endpoint) -> bool:
+        entry = self._results.get(upstream.name)
+        return entry is not None and entry[0] == upstream
 
-    async def _probe(self, endpoint: Endpoint, upstream: Upstream) -> None:
-        began = time.perf_counter()
+    async def _probe(self, upstream: Endpoint, http_client: UpstreamHTTPClient) -> None:
+        started_at = time.perf_counter()
         try:
-            found = await probe(endpoint, upstream)
+            result = await probe_upstream(upstream, http_client)
         except Exception as error:  # noqa: BLE001 - a flaw here must not end a server whose requests do not depend on it
             self._log.error("internal error", exc_info=error)
-            found = Probe(is_reachable=True, reason="could not be probed")
-        before = self._outcomes.get(endpoint.name)
-        if before is not None and before[1].is_request:
+            result = ProbeResult(is_reachable=True, reason="could not be probed")
+        previous = self._results.get(upstream.name)
+        if previous is not None and previous[1].is_request:
             return  # a request was finished meanwhile
-        self._outcomes[endpoint.name] = (endpoint, found)
-        if before is None or before[1].summary != found.summary:
-            self._report(endpoint, found, round(time.perf_counter() - began, 3))
+        self._results[upstream.name] = (upstream, result)
+        if previous is None or previous[1].summary != result.summary:
+            self._report(upstream, result, round(time.perf_counter() - started_at, 3))
 
-    def _report(self, endpoint: Endpoint, found: Probe, seconds: float | None = None) -> None:
+    def _report(
+        self, upstream: Endpoint, result: ProbeResult, seconds: float | None = None
+    ) -> None:
         values = {
-            "result": found.summary,
-            "name": endpoint.name,
-            "url": endpoint.base,
-            "reachable": found.is_reachable,
-            "key": found.key,
-            "server": found.server,
-            "models": None if found.models is None else len(found.models),
-            "first_models": ", ".join(found.models[:_MOST_NAMES]) if found.models else "",
+            "result": result.summary,
+            "name": upstream.name,
+            "url": upstream.base,
+            "reachable": result.is_reachable,
+            "key": result.key,
+            "server": result.server,
+            "models": None if result.models is None else len(result.models),
+            "first_models": ", ".join(result.models[:_MAX_NAMES]) if result.models else "",
             "seconds": seconds,
-            "hint": self._hint(endpoint, found),
+            "hint": self._hint(upstream, result),
         }
-        write = self._log.info if found.is_good else self._log.warning
+        write = self._log.info if result.is_healthy else self._log.warning
         if self._sharing is not None and not self._sharing.is_prober:
             write = self._log.debug
         write(
@@ -303,7 +309,7 @@ class Prober:
         )
 
 
-def write_outcomes(path: Path, outcomes: Mapping[str, Probe]) -> None:
+def write_outcomes(path: Path, outcomes: Mapping[str, ProbeResult]) -> None:
     """Write outcomes to a file, which a reader finds whole. They are shown only, so a full disk is no error."""
     new = path.with_suffix(".new")
     with contextlib.suppress(OSError):
@@ -311,7 +317,7 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Probe]) -> None:
         new.replace(path)
 
 
-def read_outcomes(path: Path) -> dict[str, Probe]:
+def read_outcomes(path: Path) -> dict[str, ProbeResult]:
     """Return the outcomes that `write_outcomes` wrote; none where there is no file yet."""
     try:
         written = loads(path.read_bytes())
@@ -320,9 +326,9 @@ def read_outcomes(path: Path) -> dict[str, Probe]:
     return {name: _probe_from(values) for name, values in written.items()}
 
 
-def _probe_from(values: JsonObject) -> Probe:
+def _probe_from(values: JsonObject) -> ProbeResult:
     models = values["models"]
-    return Probe(
+    return ProbeResult(
         **{
             **values,
             "rejected": tuple(values["rejected"]),
@@ -331,40 +337,42 @@ def _probe_from(values: JsonObject) -> Probe:
     )
 
 
-async def probe(endpoint: Endpoint, upstream: Upstream) -> Probe:
+async def probe_upstream(upstream: Endpoint, http_client: UpstreamHTTPClient) -> ProbeResult:
     """Ask an upstream for its models with each of its keys. Raises no ApiError."""
-    keys: tuple[str | None, ...] = (None,) if endpoint.key_passthrough else endpoint.keys or (None,)
-    outcomes = await asyncio.gather(*(_probe_key(endpoint, key, upstream) for key in keys))
-    if any(each.key == "accepted" for each in outcomes) and not await _checks_keys(
-        endpoint, upstream
+    keys: tuple[str | None, ...] = (None,) if upstream.key_passthrough else upstream.keys or (None,)
+    results = await asyncio.gather(*(_probe_key(upstream, key, http_client) for key in keys))
+    if any(each.key == "accepted" for each in results) and not await _checks_keys(
+        upstream, http_client
     ):
-        outcomes = [_without_claim(each) for each in outcomes]
-    best = next((each for each in outcomes if each.is_good), outcomes[0])
-    rejected = tuple(number for number, each in enumerate(outcomes, 1) if each.key == "rejected")
+        results = [_without_claim(each) for each in results]
+    best = next((each for each in results if each.is_healthy), results[0])
+    rejected = tuple(number for number, each in enumerate(results, 1) if each.key == "rejected")
     if not rejected or len(keys) == 1:
         return best
     return replace(best, key="rejected", rejected=rejected)
 
 
-async def _probe_key(endpoint: Endpoint, key: str | None, upstream: Upstream) -> Probe:
+async def _probe_key(
+    upstream: Endpoint, key: str | None, http_client: UpstreamHTTPClient
+) -> ProbeResult:
     try:
-        status, headers, raw = await _get(endpoint, "/models", key, upstream)
-        found = _read(endpoint, key, status, headers, raw)
-        path = _KEY_PATHS.get(endpoint.dialect.name)
-        if path is None or found.models is None:
-            return found
+        status, headers, body = await _get(upstream, "/models", key, http_client)
+        result = _to_result(upstream, key, status, headers, body)
+        path = _KEY_PATHS.get(upstream.dialect.name)
+        if path is None or result.models is None:
+            return result
         if key is None:
-            return replace(found, key=_key_state(endpoint, key, 401))
-        status, _, _ = await _get(endpoint, path, key, upstream)
-        return replace(found, key=_key_state(endpoint, key, status))
+            return replace(result, key=_key_state(upstream, key, 401))
+        status, _, _ = await _get(upstream, path, key, http_client)
+        return replace(result, key=_key_state(upstream, key, status))
     except ApiError as error:
         is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
-        is_own = isinstance(error, OwnShortageError)
-        reason = error.message.removeprefix(f"The upstream {endpoint.name} ")
-        return Probe(is_reachable=is_own or not is_unreachable, reason=reason)
+        is_local_shortage = isinstance(error, LocalShortageError)
+        reason = error.message.removeprefix(f"The upstream {upstream.name} ")
+        return ProbeResult(is_reachable=is_local_shortage or not is_unreachable, reason=reason)
 
 
-async def _checks_keys(endpoint: Endpoint, upstream: Upstream) -> bool:
+async def _checks_keys(endpoint: Endpoint, upstream: UpstreamHTTPClient) -> bool:
     """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
     path = _KEY_PATHS.get(endpoint.dialect.name, "/models")
     try:
@@ -374,73 +382,75 @@ async def _checks_keys(endpoint: Endpoint, upstream: Upstream) -> bool:
     return status in (401, 403)
 
 
-def _without_claim(found: Probe) -> Probe:
+def _without_claim(found: ProbeResult) -> ProbeResult:
     """Return the outcome for a list of models that needs no key: it does not show whether the key is valid."""
     return replace(found, key="not checked") if found.key == "accepted" else found
 
 
 async def _get(
-    endpoint: Endpoint, path: str, key: str | None, upstream: Upstream
+    upstream: Endpoint, path: str, key: str | None, http_client: UpstreamHTTPClient
 ) -> tuple[int, Mapping[str, str], bytes]:
-    headers = headers_for(replace(endpoint, key_passthrough=False), key, NOBODY)
-    reply = await upstream.get(
-        endpoint.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, endpoint.name
+    headers = build_headers(replace(upstream, key_passthrough=False), key, NOBODY)
+    response = await http_client.get(
+        upstream.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, upstream.name
     )
     try:
-        return reply.status, reply.headers, await reply.read()
+        return response.status, response.headers, await response.read()
     finally:
-        await reply.aclose()
+        await response.aclose()
 
 
-def _read(
-    endpoint: Endpoint, key: str | None, status: int, headers: Mapping[str, str], raw: bytes
-) -> Probe:
+def _to_result(
+    upstream: Endpoint, key: str | None, status: int, headers: Mapping[str, str], body: bytes
+) -> ProbeResult:
     """Return what an answer to a request for the list of models says."""
-    found = Probe(
-        is_reachable=True, key=_key_state(endpoint, key, status), server=_server(endpoint, headers)
+    result = ProbeResult(
+        is_reachable=True,
+        key=_key_state(upstream, key, status),
+        server=_server_name(upstream, headers),
     )
-    is_web_page = is_page(headers) or raw.lstrip().startswith(b"<")
+    is_web_page = is_page(headers) or body.lstrip().startswith(b"<")
     if status == 200:
-        models = _models(raw)
+        models = _parse_model_names(body)
         if models is not None:
-            return replace(found, models=models)
-        kind = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
-        return replace(found, reason=f"answered {kind}", key="not checked")
+            return replace(result, models=models)
+        content = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
+        return replace(result, reason=f"answered {content}", key="not checked")
     if status in NOT_THERE and is_web_page:
-        return replace(found, reason=f"answered {status} with a web page: {_NO_API}")
+        return replace(result, reason=f"answered {status} with a web page: {_NO_API}")
     if status in (401, 403) or status in NOT_THERE:
-        return found
-    if status == 400 and wants_tls(raw):
-        return replace(found, reason=_WANTS_TLS)
-    return replace(found, reason=f"answered {status} to a request for its models")
+        return result
+    if status == 400 and wants_tls(body):
+        return replace(result, reason=_WANTS_TLS)
+    return replace(result, reason=f"answered {status} to a request for its models")
 
 
-def _key_state(endpoint: Endpoint, key: str | None, status: int) -> KeyState:
+def _key_state(upstream: Endpoint, key: str | None, status: int) -> KeyState:
     is_refused = status in (401, 403)
     if status != 200 and not is_refused:
         return "not checked"
     if key:
         return "rejected" if is_refused else "accepted"
-    if endpoint.key_passthrough:
+    if upstream.key_passthrough:
         return "the client's"
     return "missing" if is_refused else "not set"
 
 
-def _models(raw: bytes) -> tuple[str, ...] | None:
+def _parse_model_names(body: bytes) -> tuple[str, ...] | None:
     try:
-        infos = to_model_infos(loads_received(raw))
+        infos = to_model_infos(loads_received(body))
     except ValueError:
         return None
-    return None if infos is None else tuple(str(info["id"])[:_LONGEST_NAME] for info in infos)
+    return None if infos is None else tuple(str(info["id"])[:_MAX_NAME_LENGTH] for info in infos)
 
 
-def _server(endpoint: Endpoint, headers: Mapping[str, str]) -> str:
+def _server_name(upstream: Endpoint, headers: Mapping[str, str]) -> str:
     """Return the kind of server: the one that was configured or found out, else what it calls itself."""
-    if endpoint.dialect is not GENERIC and endpoint.dialect.name != GENERIC.name:
-        return endpoint.dialect.name
+    if upstream.dialect is not GENERIC and upstream.dialect.name != GENERIC.name:
+        return upstream.dialect.name
     name = headers.get("server", "")
     is_name = bool(re.fullmatch(r"[A-Za-z0-9 ./_()-]{1,40}", name))
-    return f"server {name}" if is_name and endpoint.redactor.redact(name) == name else ""
+    return f"server {name}" if is_name and upstream.redactor.redact(name) == name else ""
 
 
 # Words of reasons that name what to change already, and the variables to change.
@@ -450,14 +460,14 @@ _VARIABLES_OF_REASONS = {
 }
 
 
-def _hint(endpoint: Endpoint, found: Probe, *, is_from_file: bool) -> str:
+def _hint(endpoint: Endpoint, result: ProbeResult, *, is_from_file: bool) -> str:
     """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
     place = f" of {endpoint.name} in CONFIG_FILE"
     url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"
-    named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in found.reason)
-    if not found.is_reachable:
+    named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in result.reason)
+    if not result.is_reachable:
         advice = next(named, f"check that it runs, and {url}")
-        return f"{advice}; it is probed again every {_AGAIN_SECONDS:g} s"
-    if found.key in ("rejected", "missing"):
+        return f"{advice}; it is probed again every {_RETRY_SECONDS:g} s"
+    if result.key in ("rejected", "missing"):
         return f"set the key{place}" if is_from_file else "set UPSTREAM_API_KEY"
-    return next(named, f"check {url}") if found.reason else ""
+    return next(named, f"check {url}") if result.reason else ""

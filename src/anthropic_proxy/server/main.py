@@ -45,9 +45,9 @@ from anthropic_proxy.server.sockets import (
 )
 from anthropic_proxy.server.supervisor import STOPPING_HINT, Order, Supervisor, Told
 from anthropic_proxy.server.tls import Certificates
-from anthropic_proxy.upstream.client import endpoint_client
-from anthropic_proxy.upstream.detection import identify, may_be_asked
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.client import create_upstream_client
+from anthropic_proxy.upstream.detection import detect_provider, should_detect
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 Load = Callable[[], Settings]
 OnProbed = Callable[[Sequence[str]], None]
@@ -231,9 +231,9 @@ async def serve(
     gc.freeze()
     _report_start(application, settings, listeners, is_first=is_first)
     on_ready(address_of(listeners.main, tls=certificates is not None))
-    async with _background(application.watch(), application.keep_states()):
+    async with _background(application.watch(), application.watch_states()):
         async with _background(
-            reloader.run(settings, files, application.reloaded), application.prober.run()
+            reloader.run(settings, files, application.record_reload), application.prober.run()
         ):
             await control.stop.wait()
         # The first process of several says it once for all.
@@ -277,10 +277,10 @@ def _report_start(
     has_banner = _has_banner(settings)
     write = log.debug if has_banner or not is_first else log.info
     write("listening", address=address, version=__version__)
-    for endpoint in application.known.endpoints:
+    for endpoint in application.routing.endpoints:
         write("upstream", **_summary(endpoint))
     if has_banner and settings.workers == 1:
-        log.banner(banner(settings, application.known, address))
+        log.banner(banner(settings, application.routing, address))
     if settings.is_protected or not is_first:
         return
     if not is_loopback(listeners.main):
@@ -318,11 +318,11 @@ async def _apply(application: Application, settings: Settings, files: Files) -> 
 
 
 async def _found(known: Routing) -> dict[str, Dialect]:
-    asked = [endpoint for endpoint in known.endpoints if may_be_asked(endpoint)]
-    upstream = Upstream()
+    asked = [endpoint for endpoint in known.endpoints if should_detect(endpoint)]
+    upstream = UpstreamHTTPClient()
     try:
         answers = await asyncio.gather(
-            *(identify(endpoint_client(each, upstream).look) for each in asked)
+            *(detect_provider(create_upstream_client(each, upstream).probe) for each in asked)
         )
     finally:
         await upstream.aclose()

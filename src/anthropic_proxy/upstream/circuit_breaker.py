@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Random = Callable[[], float]
-State = Literal["closed", "open", "half_open"]
+_Random = Callable[[], float]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class BreakerConfig:
 
     failures: int = 5
     cool_down: float = 10
-    longest: float = 120
+    max_cool_down: float = 120
     jitter: float = 0.2
 
 
-class Breaker:
+class CircuitBreaker:
     """Whether an upstream is spoken to: closed (yes), open (no, for a cool-down), then half-open (one probe decides).
 
     Answers take minutes, so results come late and out of order: each permit knows the era of the breaker in which it was
@@ -33,7 +33,7 @@ class Breaker:
     would count against the recovered upstream, or give back the slot of another's probe.
     """
 
-    def __init__(self, random: Random, config: BreakerConfig | None = None) -> None:
+    def __init__(self, random: _Random, config: BreakerConfig | None = None) -> None:
         self._random = random
         self._config = config or BreakerConfig()
         self._failures = 0
@@ -42,7 +42,7 @@ class Breaker:
         self._probing = False
         self._era = 0
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> BreakerState:
         """closed, open or half_open."""
         if self._open_until is None:
             return "closed"
@@ -52,7 +52,7 @@ class Breaker:
         """Whether `begin` would give a permit. Takes nothing."""
         return self.state(now) == "closed" or (self.state(now) == "half_open" and not self._probing)
 
-    def begin(self, now: float) -> "Permit | None":
+    def try_acquire(self, now: float) -> "Permit | None":
         """A permit, which must be told the end of the request in any case; None when the upstream is left alone. Half-open,
         the first one is the probe, and there is no other until it has ended, or its answer has begun.
         """
@@ -67,7 +67,7 @@ class Breaker:
             return 0
         return max((self._open_until or 0) - now, 1 if self._probing else 0)
 
-    def _succeeded(self, era: int) -> None:
+    def _record_success(self, era: int) -> None:
         if era != self._era:
             return
         self._failures = 0
@@ -75,24 +75,24 @@ class Breaker:
             self._probing, self._open_until, self._openings = False, None, 0
             self._era += 1
 
-    def _answered(self, era: int) -> None:
+    def _record_response_start(self, era: int) -> None:
         if self._probing:
-            self._succeeded(era)
+            self._record_success(era)
 
-    def _failed(self, era: int, now: float) -> None:
+    def _record_failure(self, era: int, now: float) -> None:
         if era != self._era:
             return
         self._failures += 1
         if self._probing or self._failures >= self._config.failures:
             self._open(now)
 
-    def _abandoned(self, era: int) -> None:
+    def _release_probe(self, era: int) -> None:
         if era == self._era:
             self._probing = False
 
     def _open(self, now: float) -> None:
         config = self._config
-        seconds = min(config.cool_down * 2.0 ** min(self._openings, 32), config.longest)
+        seconds = min(config.cool_down * 2.0 ** min(self._openings, 32), config.max_cool_down)
         self._open_until = now + seconds * (1 - config.jitter * self._random())
         self._openings += 1
         self._era += 1
@@ -104,30 +104,30 @@ class Permit:
     always say `abandoned`.
     """
 
-    def __init__(self, breaker: Breaker, era: int) -> None:
-        self._breaker: Breaker | None = breaker
+    def __init__(self, breaker: CircuitBreaker, era: int) -> None:
+        self._breaker: CircuitBreaker | None = breaker
         self._era = era
 
-    def answered(self) -> None:
+    def record_response_start(self) -> None:
         """An answer has begun. It may go on for minutes, for which nobody need wait to know that the upstream is back."""
         if self._breaker:
-            self._breaker._answered(self._era)  # noqa: SLF001 - the two are one thing
+            self._breaker._record_response_start(self._era)  # noqa: SLF001 - the two are one thing
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """The upstream works: it answered, be it with an error that is the request's own."""
         if breaker := self._end():
-            breaker._succeeded(self._era)  # noqa: SLF001 - the two are one thing
+            breaker._record_success(self._era)  # noqa: SLF001 - the two are one thing
 
-    def failed(self, now: float) -> None:
+    def record_failure(self, now: float) -> None:
         """It could not be reached, broke off, or answered with a status that `is_outage`."""
         if breaker := self._end():
-            breaker._failed(self._era, now)  # noqa: SLF001 - the two are one thing
+            breaker._record_failure(self._era, now)  # noqa: SLF001 - the two are one thing
 
-    def abandoned(self) -> None:
+    def abandon(self) -> None:
         """Nothing was learned, as when the client left."""
         if breaker := self._end():
-            breaker._abandoned(self._era)  # noqa: SLF001 - the two are one thing
+            breaker._release_probe(self._era)  # noqa: SLF001 - the two are one thing
 
-    def _end(self) -> Breaker | None:
+    def _end(self) -> CircuitBreaker | None:
         breaker, self._breaker = self._breaker, None
         return breaker

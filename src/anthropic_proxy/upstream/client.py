@@ -17,19 +17,30 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.upstream_errors import Source
-from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
-from anthropic_proxy.upstream.concurrency import BusyError, Slot, Slots
-from anthropic_proxy.upstream.headers import headers_for
-from anthropic_proxy.upstream.http_client import OwnShortageError, Reply, Upstream, UpstreamError
-from anthropic_proxy.upstream.retry import Key, KeyRing, Repeats, cooling, is_outage
+from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
+from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, Lease
+from anthropic_proxy.upstream.headers import build_headers
+from anthropic_proxy.upstream.http_client import (
+    LocalShortageError,
+    RawResponse,
+    UpstreamError,
+    UpstreamHTTPClient,
+)
+from anthropic_proxy.upstream.retry import (
+    KeyRing,
+    RetryAllowance,
+    UpstreamKey,
+    cool_down_seconds,
+    is_outage,
+)
 from anthropic_proxy.wire.retry_after import retry_after
 
-_Send = Callable[[Mapping[str, str]], Awaitable[Reply]]
+_Send = Callable[[Mapping[str, str]], Awaitable[RawResponse]]
 
-_BEST = ("closed", "half_open", "open")
+_BEST_FIRST = ("closed", "half_open", "open")
 
 
-class State(TypedDict):
+class UpstreamSnapshot(TypedDict):
     """How an upstream is: requests that it is answering, requests that wait for it, and the state of its breaker."""
 
     busy: int
@@ -37,291 +48,304 @@ class State(TypedDict):
     breaker: str
 
 
-class Call:
+class UpstreamResponse:
     """A reply and what it holds: a slot of the upstream, and the permit of its breaker. `aclose` gives them back."""
 
-    def __init__(self, reply: Reply, slot: Slot, permit: Permit) -> None:
-        self.status = reply.status
-        self.headers = reply.headers
-        self._reply = reply
-        self._slot = slot
+    def __init__(self, response: RawResponse, lease: Lease, permit: Permit) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self._response = response
+        self._lease = lease
         self._permit = permit
-        self._has_begun = False
+        self._has_started = False
 
-    async def next_read(self, until: float = math.inf) -> bytes | None:
+    async def read_some(self, until: float = math.inf) -> bytes | None:
         """As `Reply.next_read`."""
         try:
-            received = await self._reply.next_read(until)
+            data = await self._response.read_some(until)
         except UpstreamError as error:
-            self._permit.failed(time.monotonic())
-            if self._reply.observed is not None:
-                self._reply.observed.failed(error.phase)
+            self._permit.record_failure(time.monotonic())
+            if self._response.upstream_request is not None:
+                self._response.upstream_request.failed(error.phase)
             raise
-        if received is None:
-            self._permit.succeeded()
-        elif received and not self._has_begun:
-            self._has_begun = True
-            self._permit.answered()
-        return received
+        if data is None:
+            self._permit.record_success()
+        elif data and not self._has_started:
+            self._has_started = True
+            self._permit.record_response_start()
+        return data
 
-    def bound(self) -> None:
+    def limit_size(self) -> None:
         """As `Reply.bound`."""
-        self._reply.bound()
+        self._response.limit_size()
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
-        self.bound()
-        reads = []
-        while (received := await self.next_read()) is not None:
-            reads.append(received)
-        return b"".join(reads)
+        self.limit_size()
+        chunks = []
+        while (chunk := await self.read_some()) is not None:
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def aclose(self) -> None:
         """Give everything back. May be called again."""
-        self._slot.release()
-        if self._has_begun:
+        self._lease.release()
+        if self._has_started:
             # Left before its end: by the client, at a stop sequence, or after an end that the body does not mark.
-            self._permit.succeeded()
+            self._permit.record_success()
         else:
-            self._permit.abandoned()
-        await self._reply.aclose()
+            self._permit.abandon()
+        await self._response.aclose()
 
 
-class _Shared:
+class UpstreamState:
     """What all who send to one endpoint share. reason: why it failed last."""
 
-    def __init__(self, endpoint: Endpoint, breaker: BreakerConfig) -> None:
-        limits = endpoint.limits
-        self.slots = Slots(limits.concurrency, limits.queue, limits.queue_seconds)
-        self.keys = KeyRing(endpoint.keys)
+    def __init__(self, upstream: Endpoint, breaker: BreakerConfig) -> None:
+        limits = upstream.limits
+        self.limiter = ConcurrencyLimiter(limits.concurrency, limits.queue, limits.queue_seconds)
+        self.key_ring = KeyRing(upstream.keys)
         self.breakers = [
-            Breaker(random.random, breaker) for _ in dict.fromkeys(endpoint.keys or (None,))
+            CircuitBreaker(random.random, breaker) for _ in dict.fromkeys(upstream.keys or (None,))
         ]
-        self.reason = ""
-        self._statuses: dict[Key, int] = {}
+        self.failure_reason = ""
+        self._statuses: dict[UpstreamKey, int] = {}
 
-    def take(self, name: str) -> tuple[Key, Permit]:
+    def acquire_key(self, name: str) -> tuple[UpstreamKey, Permit]:
         """The next key that may be used, and the permit to use it. Raises ApiError."""
         now = time.monotonic()
         for _ in self.breakers:
-            key = self.keys.next(now)
+            key = self.key_ring.next(now)
             if key is None:
-                raise self._without_key(name, now)
-            permit = self.breakers[key.number].begin(now)
+                raise self._no_key_error(name, now)
+            permit = self.breakers[key.number].try_acquire(now)
             if permit is not None:
                 return key, permit
         wait = min(breaker.retry_after(now) for breaker in self.breakers)
-        raise _busy(
-            529, f"The upstream {name} has failed several times in a row: {self.reason}", wait
+        raise _busy_error(
+            529,
+            f"The upstream {name} has failed several times in a row: {self.failure_reason}",
+            wait,
         )
 
-    def cool(self, key: Key, status: int, seconds: float) -> bool:
+    def cool_key(self, key: UpstreamKey, status: int, seconds: float) -> bool:
         """Leave a key alone that got this status; whether there is another one."""
         now = time.monotonic()
         self._statuses[key] = status
-        self.keys.cooled(key, now, seconds)
-        return self.keys.retry_after(now) == 0
+        self.key_ring.cool_down(key, now, seconds)
+        return self.key_ring.retry_after(now) == 0
 
-    def _without_key(self, name: str, now: float) -> ApiError:
+    def _no_key_error(self, name: str, now: float) -> ApiError:
         statuses = {*self._statuses.values()}
         if 429 in statuses:
             text = f"The upstream {name} has set a limit to all of the proxy's keys for it"
-            return _busy(429, text, self.keys.retry_after(now))
-        told = ", ".join(map(str, sorted(statuses)))
-        text = f"The upstream {name} refused all of the proxy's keys for it ({told})"
+            return _busy_error(429, text, self.key_ring.retry_after(now))
+        status_list = ", ".join(map(str, sorted(statuses)))
+        text = f"The upstream {name} refused all of the proxy's keys for it ({status_list})"
         error = ApiError(402 if statuses == {402} else 500, text, {"x-should-retry": "false"})
         error.upstream_status = max(statuses)
         return error
 
 
 @dataclass(frozen=True)
-class EndpointClient:
+class UpstreamClient:
     """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key or headers
     may have to be passed on. observation: of the client's request, told of what is sent for it. repeats: how often that was
     sent again.
     """
 
-    endpoint: Endpoint
-    upstream: Upstream
-    shared: _Shared
+    upstream: Endpoint
+    http_client: UpstreamHTTPClient
+    state: UpstreamState
     metrics: Metrics
-    client: Client = NOBODY
+    caller: Client = NOBODY
     observation: Observation | None = None
-    repeats: Repeats = field(default_factory=Repeats)
+    retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
 
-    def for_client(
-        self, client: Client, observation: Observation, repeats: Repeats
-    ) -> "EndpointClient":
+    def for_caller(
+        self, caller: Client, observation: Observation, retry_allowance: RetryAllowance
+    ) -> "UpstreamClient":
         """The same, for the one who asks."""
-        passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
+        needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
-            self, client=client if passes_on else NOBODY, observation=observation, repeats=repeats
+            self,
+            client=caller if needs_caller else NOBODY,
+            observation=observation,
+            repeats=retry_allowance,
         )
 
     @property
-    def source(self) -> Source:
+    def identity(self) -> Source:
         """The upstream as errors name it, and what no text may repeat."""
-        client_key = self.client.key if self.endpoint.key_passthrough else None
-        url = self.endpoint.base if self.endpoint.is_open else ""
-        return Source(self.endpoint.name, self.endpoint.redactor, client_key, url)
+        caller_key = self.caller.key if self.upstream.key_passthrough else None
+        url = self.upstream.base if self.upstream.is_open else ""
+        return Source(self.upstream.name, self.upstream.redactor, caller_key, url)
 
     @property
-    def is_left_alone(self) -> bool:
+    def is_circuit_open(self) -> bool:
         """Whether it has failed so often that nothing is sent to it for now."""
         now = time.monotonic()
-        return not any(each.allows(now) for each in self.shared.breakers)
+        return not any(each.allows(now) for each in self.state.breakers)
 
-    async def post(self, url: str, payload: bytes) -> Call:
+    async def post(self, url: str, payload: bytes) -> UpstreamResponse:
         """Post a request for an answer, as JSON, to an address of the endpoint. The caller closes the call. Raises
         ApiError.
         """
 
-        def send(headers: Mapping[str, str]) -> Awaitable[Reply]:
+        def send(headers: Mapping[str, str]) -> Awaitable[RawResponse]:
             return self._post(url, payload, headers)
 
-        slot = await self._slot()
+        lease = await self._acquire_lease()
         try:
-            for others in reversed(range(len(self.shared.breakers))):
-                key, permit = self.shared.take(self.endpoint.name)
-                reply = await self._counted(key, permit, send)
-                if not (self._has_better_key(key, reply) and others):
+            for remaining_keys in reversed(range(len(self.state.breakers))):
+                key, permit = self.state.acquire_key(self.upstream.name)
+                response = await self._send_measured(key, permit, send)
+                if not (self._cool_refused_key(key, response) and remaining_keys):
                     break
-                permit.succeeded()
-                await reply.aclose()
-            return Call(reply, slot, permit)
+                permit.record_success()
+                await response.aclose()
+            return UpstreamResponse(response, lease, permit)
         except BaseException:
-            slot.release()
+            lease.release()
             raise
 
-    async def ask(self, url: str, payload: bytes) -> Reply:
+    async def query(self, url: str, payload: bytes) -> RawResponse:
         """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
-        return await self._traced(
+        return await self._send_traced(
             self._any_key(), lambda headers: self._post(url, payload, headers)
         )
 
-    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
-        endpoint = self.endpoint
-        return await self.upstream.post(
-            url, payload, headers, endpoint.timeouts, endpoint.name, may_resend=self._may_resend
+    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> RawResponse:
+        upstream = self.upstream
+        return await self.http_client.post(
+            url, payload, headers, upstream.timeouts, upstream.name, allow_resend=self._allow_resend
         )
 
-    def _may_resend(self) -> bool:
+    def _allow_resend(self) -> bool:
         """Whether a request whose reused connection was closed may be sent once more; if so, it counts as sent."""
-        if not self.repeats.take(self.endpoint.name, self.endpoint.retries):
+        if not self.retry_allowance.try_spend(self.upstream.name, self.upstream.retries):
             return False
-        self.metrics.asked_again(self.endpoint.name)
+        self.metrics.asked_again(self.upstream.name)
         if self.observation is not None:
             self.observation.retries += 1
         return True
 
-    async def get(self, url: str) -> Reply:
+    async def get(self, url: str) -> RawResponse:
         """As `ask`, without a body."""
-        endpoint = self.endpoint
-        return await self._traced(
+        upstream = self.upstream
+        return await self._send_traced(
             self._any_key(),
-            lambda headers: self.upstream.get(url, headers, endpoint.timeouts, endpoint.name),
+            lambda headers: self.http_client.get(url, headers, upstream.timeouts, upstream.name),
             "GET",
         )
 
-    async def look(self, path: str) -> tuple[int, bytes] | None:
+    async def probe(self, path: str) -> tuple[int, bytes] | None:
         """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
-        asking = replace(self, endpoint=replace(self.endpoint, key_passthrough=False))
+        client = replace(self, endpoint=replace(self.upstream, key_passthrough=False))
         try:
-            reply = await asking.get(self.endpoint.root_url(path))
+            response = await client.get(self.upstream.root_url(path))
             try:
-                return reply.status, await reply.read()
+                return response.status, await response.read()
             finally:
-                await reply.aclose()
+                await response.aclose()
         except ApiError:
             return None
 
-    async def _slot(self) -> Slot:
-        began = time.monotonic()
-        waits = self.shared.slots.is_full
+    async def _acquire_lease(self) -> Lease:
+        started_at = time.monotonic()
+        has_to_wait = self.state.limiter.is_full
         try:
-            slot = await self.shared.slots.acquire()
+            lease = await self.state.limiter.acquire()
         except BusyError as error:
             text = (
-                f"The upstream {self.endpoint.name} has as many requests as this server may give it"
+                f"The upstream {self.upstream.name} has as many requests as this server may give it"
             )
-            raise _busy(529, text, error.retry_after) from error
-        if waits:
-            self.metrics.queued(self.endpoint.name, time.monotonic() - began)
-        return slot
+            raise _busy_error(529, text, error.retry_after) from error
+        if has_to_wait:
+            self.metrics.queued(self.upstream.name, time.monotonic() - started_at)
+        return lease
 
-    def state(self) -> State:
+    def snapshot(self) -> UpstreamSnapshot:
         """How busy the upstream is, and the breaker of the key that is best off."""
         now = time.monotonic()
-        breaker = min((each.state(now) for each in self.shared.breakers), key=_BEST.index)
+        breaker = min((each.state(now) for each in self.state.breakers), key=_BEST_FIRST.index)
         return {
-            "busy": self.shared.slots.busy,
-            "waiting": self.shared.slots.waiting,
+            "busy": self.state.limiter.busy,
+            "waiting": self.state.limiter.waiting,
             "breaker": breaker,
         }
 
-    async def _counted(self, key: Key, permit: Permit, send: _Send) -> Reply:
-        began = time.monotonic()
+    async def _send_measured(self, key: UpstreamKey, permit: Permit, send: _Send) -> RawResponse:
+        started_at = time.monotonic()
         try:
-            reply = await self._traced(key.value, send)
-        except OwnShortageError:
-            permit.abandoned()
+            response = await self._send_traced(key.value, send)
+        except LocalShortageError:
+            permit.abandon()
             raise
         except UpstreamError as error:
-            self.metrics.upstream_failed(self.endpoint.name, error.phase)
-            self._failed(permit, error.message)
+            self.metrics.upstream_failed(self.upstream.name, error.phase)
+            self._record_failure(permit, error.message)
             raise
         except BaseException:
-            permit.abandoned()
+            permit.abandon()
             raise
-        self.metrics.upstream_answered(self.endpoint.name, reply.status, time.monotonic() - began)
-        if is_outage(reply.status):
-            self._failed(permit, f"it answered {reply.status}")
-        return reply
+        self.metrics.upstream_answered(
+            self.upstream.name, response.status, time.monotonic() - started_at
+        )
+        if is_outage(response.status):
+            self._record_failure(permit, f"it answered {response.status}")
+        return response
 
-    async def _traced(self, key: str | None, send: _Send, method: str = "POST") -> Reply:
+    async def _send_traced(self, key: str | None, send: _Send, method: str = "POST") -> RawResponse:
         """Send with all headers, and tell the observation of it."""
-        headers = headers_for(self.endpoint, key, self.client)
+        headers = build_headers(self.upstream, key, self.caller)
         if self.observation is None:
             return await send(headers)
-        asked = self.observation.asks(self.endpoint, method)
+        upstream_request = self.observation.asks(self.upstream, method)
         try:
-            reply = await send(headers | asked.trace.headers())
+            response = await send(headers | upstream_request.trace.headers())
         except UpstreamError as error:
-            asked.failed(error.phase)
+            upstream_request.failed(error.phase)
             raise
         except BaseException:
-            asked.end()
+            upstream_request.end()
             raise
-        asked.status = reply.status
-        reply.observed = asked
-        return reply
+        upstream_request.status = response.status
+        response.upstream_request = upstream_request
+        return response
 
-    def _failed(self, permit: Permit, reason: str) -> None:
-        self.shared.reason = reason
-        permit.failed(time.monotonic())
+    def _record_failure(self, permit: Permit, reason: str) -> None:
+        self.state.failure_reason = reason
+        permit.record_failure(time.monotonic())
 
-    def _has_better_key(self, key: Key, reply: Reply) -> bool:
+    def _cool_refused_key(self, key: UpstreamKey, response: RawResponse) -> bool:
         """Whether the upstream refused or limited this key, and there is another one."""
-        if len(self.shared.breakers) < 2:
+        if len(self.state.breakers) < 2:
             return False
-        seconds = cooling(reply.status, retry_after(reply.headers))
-        return seconds is not None and self.shared.cool(key, reply.status, seconds)
+        seconds = cool_down_seconds(response.status, retry_after(response.headers))
+        return seconds is not None and self.state.cool_key(key, response.status, seconds)
 
     def _any_key(self) -> str | None:
-        key = self.shared.keys.next(time.monotonic())
-        return key.value if key else next(iter(self.endpoint.keys), None)
+        key = self.state.key_ring.next(time.monotonic())
+        return key.value if key else next(iter(self.upstream.keys), None)
 
 
-def endpoint_client(
-    endpoint: Endpoint, upstream: Upstream, metrics: Metrics | None = None, *, alone: bool = True
-) -> EndpointClient:
+def create_upstream_client(
+    upstream: Endpoint,
+    http_client: UpstreamHTTPClient,
+    metrics: Metrics | None = None,
+    *,
+    is_only: bool = True,
+) -> UpstreamClient:
     """The client of an endpoint. `alone`: there is no other upstream to go to, so it is not left alone for long."""
-    shared = _Shared(endpoint, BreakerConfig(longest=10) if alone else BreakerConfig())
-    return EndpointClient(endpoint, upstream, shared, metrics or Metrics())
+    state = UpstreamState(upstream, BreakerConfig(max_cool_down=10) if is_only else BreakerConfig())
+    return UpstreamClient(upstream, http_client, state, metrics or Metrics())
 
 
-def _busy(status: int, text: str, seconds: float) -> ApiError:
-    wait = max(math.ceil(seconds), 1)
-    error = ApiError(status, f"{text}. Try again in {wait} s", {"retry-after": str(wait)})
+def _busy_error(status: int, text: str, seconds: float) -> ApiError:
+    wait_seconds = max(math.ceil(seconds), 1)
+    error = ApiError(
+        status, f"{text}. Try again in {wait_seconds} s", {"retry-after": str(wait_seconds)}
+    )
     error.upstream_status = status
     return error

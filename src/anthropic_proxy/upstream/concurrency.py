@@ -27,14 +27,14 @@ class QueueTimeoutError(BusyError):
     """No slot came free in time."""
 
 
-class Slots:
+class ConcurrencyLimiter:
     """The slots of one upstream, on one event loop."""
 
-    def __init__(self, concurrency: int | None, queue: int, seconds: float) -> None:
+    def __init__(self, concurrency: int | None, queue: int, queue_seconds: float) -> None:
         """concurrency: slots there are (None: no limit). queue: how many may wait. seconds: how long they may."""
         self._concurrency = concurrency
         self._queue = queue
-        self._seconds = seconds
+        self._queue_seconds = queue_seconds
         self._busy = 0
         self._waiting: dict[asyncio.Future[bool], None] = {}
 
@@ -53,39 +53,39 @@ class Slots:
         """Whether the next one has to wait."""
         return self._concurrency is not None and self._busy >= self._concurrency
 
-    async def acquire(self) -> "Slot":
+    async def acquire(self) -> "Lease":
         """A slot, to be released after use. Raises QueueFullError at once, and QueueTimeoutError in the end."""
         if not self.is_full:
             self._busy += 1
-            return Slot(self)
+            return Lease(self)
         if len(self._waiting) >= self._queue:
-            raise QueueFullError(max(self._seconds, 1))
-        if not await self._turn():
-            raise QueueTimeoutError(max(self._seconds, 1))
-        return Slot(self)
+            raise QueueFullError(max(self._queue_seconds, 1))
+        if not await self._wait_for_turn():
+            raise QueueTimeoutError(max(self._queue_seconds, 1))
+        return Lease(self)
 
-    async def _turn(self) -> bool:
+    async def _wait_for_turn(self) -> bool:
         """Wait for a slot. False when the time is over."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
-        timer = loop.call_later(self._seconds, self._give_up, turn)
+        timer = loop.call_later(self._queue_seconds, self._time_out, turn)
         try:
             return await turn
         except asyncio.CancelledError:
             if not turn.cancelled() and turn.result():
-                self._freed()
+                self._release()
             raise
         finally:
             timer.cancel()
             self._waiting.pop(turn, None)
 
-    def _give_up(self, turn: "asyncio.Future[bool]") -> None:
+    def _time_out(self, turn: "asyncio.Future[bool]") -> None:
         if not turn.done():
             del self._waiting[turn]
             turn.set_result(False)
 
-    def _freed(self) -> None:
+    def _release(self) -> None:
         # One that is cancelled stays among those who wait until its task has run.
         turn = next((each for each in self._waiting if not each.done()), None)
         if turn is None:
@@ -95,17 +95,17 @@ class Slots:
             turn.set_result(True)
 
 
-class Slot:
+class Lease:
     """One request's turn. Release it by `release` or at the end of a `with`; more than once does no harm."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots: Slots | None = slots
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter: ConcurrencyLimiter | None = limiter
 
     def release(self) -> None:
         """Give it to the next."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots._freed()  # noqa: SLF001 - the two are one thing
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter._release()  # noqa: SLF001 - the two are one thing
 
     def __enter__(self) -> Self:
         return self

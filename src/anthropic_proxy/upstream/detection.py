@@ -15,79 +15,85 @@ from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 # Seconds; the server starts to listen only then.
-_PATIENCE = 2
+_TIMEOUT_SECONDS = 2
 
 # The status and body of a path's answer; None when there was none.
-Ask = Callable[[str], Awaitable[tuple[int, bytes] | None]]
+Fetch = Callable[[str], Awaitable[tuple[int, bytes] | None]]
 
 
-def _first(models: Any) -> JsonObject:
+def _first_model(models: Any) -> JsonObject:
     """The first of a list of models; empty where there is none."""
     return models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
 
 
-def _owned_by(owner: str) -> Callable[[JsonObject], bool]:
-    return lambda answer: _first(answer.get("data")).get("owned_by") == owner
+def _is_owned_by(owner: str) -> Callable[[JsonObject], bool]:
+    return lambda answer: _first_model(answer.get("data")).get("owned_by") == owner
 
 
 # In order. Several kinds have `/version`, so that it tells nothing. Sources: the servers' API references and source code;
 # recorded of llama.cpp, vLLM and Ollama.
-_SIGNS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
+_FINGERPRINTS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
     (
         "ollama",
         "/api/version",
         lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1,
     ),
     ("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
-    ("llamacpp", "/v1/models", _owned_by("llamacpp")),
-    ("sglang", "/v1/models", _owned_by("sglang")),
+    ("llamacpp", "/v1/models", _is_owned_by("llamacpp")),
+    ("sglang", "/v1/models", _is_owned_by("sglang")),
     ("sglang", "/get_server_info", lambda answer: "model_path" in answer),
     ("sglang", "/server_info", lambda answer: "model_path" in answer),
-    ("vllm", "/v1/models", _owned_by("vllm")),
+    ("vllm", "/v1/models", _is_owned_by("vllm")),
     (
         "lmstudio",
         "/api/v0/models",
-        lambda answer: "compatibility_type" in _first(answer.get("data")),
+        lambda answer: "compatibility_type" in _first_model(answer.get("data")),
     ),
     (
         "lmstudio",
         "/api/v1/models",
-        lambda answer: "loaded_instances" in _first(answer.get("models")),
+        lambda answer: "loaded_instances" in _first_model(answer.get("models")),
     ),
     ("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
 )
 
-PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _SIGNS))
+PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _FINGERPRINTS))
 
 
-async def identify(ask: Ask) -> Dialect | None:
+async def detect_provider(fetch: Fetch) -> Dialect | None:
     """The dialect of the server that answers `ask`, None when it is none that is known. Never fails."""
-    said = dict(
-        zip(PATHS, await asyncio.gather(*(_answer(ask, path) for path in PATHS)), strict=True)
+    responses = dict(
+        zip(
+            PATHS,
+            await asyncio.gather(*(_fetch_object(fetch, path) for path in PATHS)),
+            strict=True,
+        )
     )
-    known = (
-        name for name, path, fits in _SIGNS if (answer := said[path]) is not None and fits(answer)
+    matches = (
+        name
+        for name, path, is_match in _FINGERPRINTS
+        if (response := responses[path]) is not None and is_match(response)
     )
-    name = next(known, None)
+    name = next(matches, None)
     return named(name) if name else None
 
 
-async def _answer(ask: Ask, path: str) -> JsonObject | None:
+async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
     """The object at a path; None when there is none, or not in time."""
     try:
-        async with asyncio.timeout(_PATIENCE):
-            answer = await ask(path)
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            response = await fetch(path)
     except TimeoutError:
         return None
-    return loads_object(answer[1]) if answer and answer[0] == 200 else None
+    return loads_object(response[1]) if response and response[0] == 200 else None
 
 
-def may_be_asked(endpoint: Endpoint) -> bool:
+def should_detect(upstream: Endpoint) -> bool:
     """Whether nothing tells what this server of one's own is."""
-    return endpoint.is_guessed and endpoint.api != "messages" and _is_ones_own(endpoint.host)
+    return upstream.is_guessed and upstream.api != "messages" and _is_private_host(upstream.host)
 
 
-def _is_ones_own(host: str) -> bool:
+def _is_private_host(host: str) -> bool:
     """A private address, or a name that no public server has (`localhost`, `ollama`, `gpu.local`)."""
     with contextlib.suppress(ValueError):
         return not ipaddress.ip_address(host).is_global

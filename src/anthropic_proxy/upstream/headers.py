@@ -27,45 +27,47 @@ _ANTHROPIC_HOST = "anthropic.com"
 _LOGIN_TOKEN = "sk-ant-oat"  # noqa: S105 - how such tokens begin
 _LOGIN_BETA = "oauth-2025-04-20"
 
-_PASSED_ON = frozenset({"user-agent", "x-app", "accept", "content-type", "x-client-request-id"})
-_PASSED_ON_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
-_KEYS = ("x-api-key", "authorization")
+_FORWARDED = frozenset({"user-agent", "x-app", "accept", "content-type", "x-client-request-id"})
+_FORWARDED_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
+_KEY_HEADER_NAMES = ("x-api-key", "authorization")
 # What the API takes for granted has no default there, but curl users forget it.
 _VERSION = {"anthropic-version": "2023-06-01"}
 
 
-def headers_for(endpoint: Endpoint, key: str | None, client: Client) -> dict[str, str]:
+def build_headers(upstream: Endpoint, key: str | None, caller: Client) -> dict[str, str]:
     """All headers by lower-case names. key: the endpoint's own; with its `key_passthrough` the client's is sent instead.
     Raises ApiError (401) when the client has none.
     """
-    is_native = endpoint.api == "messages"
+    is_native = upstream.api == "messages"
     headers = {
-        **(_VERSION | _passed_on(client.headers) if is_native else {}),
-        **{name.lower(): value for name, value in endpoint.dialect.headers},
+        **(_VERSION | _forwarded_headers(caller.headers) if is_native else {}),
+        **{name.lower(): value for name, value in upstream.dialect.headers},
     }
-    if endpoint.key_passthrough and not client.key:
+    if upstream.key_passthrough and not caller.key:
         raise ApiError(401, _NO_KEY)
-    if endpoint.key_passthrough and is_native:
-        headers |= {name: client.headers[name] for name in _KEYS if client.headers.get(name)}
+    if upstream.key_passthrough and is_native:
+        headers |= {
+            name: caller.headers[name] for name in _KEY_HEADER_NAMES if caller.headers.get(name)
+        }
     else:
-        _add_key(headers, client.key if endpoint.key_passthrough else key, endpoint)
-    return headers | {name.lower(): value for name, value in endpoint.headers.items()}
+        _add_key(headers, caller.key if upstream.key_passthrough else key, upstream)
+    return headers | {name.lower(): value for name, value in upstream.headers.items()}
 
 
-def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+def _forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in headers.items()
-        if (name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)) and value.isascii()
+        if (name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)) and value.isascii()
     }
 
 
-def _add_key(headers: dict[str, str], key: str | None, endpoint: Endpoint) -> None:
+def _add_key(headers: dict[str, str], key: str | None, upstream: Endpoint) -> None:
     if not key:
         return
-    scheme = _scheme(key, endpoint)
-    headers |= {name: before + key for name, before in _KEY_HEADERS[scheme].items()}
-    if scheme == "bearer" and endpoint.api == "messages":
+    scheme = _key_scheme(key, upstream)
+    headers |= {name: prefix + key for name, prefix in _KEY_HEADERS[scheme].items()}
+    if scheme == "bearer" and upstream.api == "messages":
         betas = [
             beta.strip() for beta in headers.get("anthropic-beta", "").split(",") if beta.strip()
         ]
@@ -73,10 +75,10 @@ def _add_key(headers: dict[str, str], key: str | None, endpoint: Endpoint) -> No
             headers["anthropic-beta"] = ",".join([*betas, _LOGIN_BETA])
 
 
-def _scheme(key: str, endpoint: Endpoint) -> str:
-    if endpoint.api != "messages":
-        return endpoint.dialect.auth
+def _key_scheme(key: str, upstream: Endpoint) -> str:
+    if upstream.api != "messages":
+        return upstream.dialect.auth
     if key.startswith(_LOGIN_TOKEN):
         return "bearer"
-    is_anthropic = endpoint.host == _ANTHROPIC_HOST or endpoint.host.endswith("." + _ANTHROPIC_HOST)
-    return "x-api-key" if is_anthropic else f"native-{endpoint.dialect.auth}"
+    is_anthropic = upstream.host == _ANTHROPIC_HOST or upstream.host.endswith("." + _ANTHROPIC_HOST)
+    return "x-api-key" if is_anthropic else f"native-{upstream.dialect.auth}"

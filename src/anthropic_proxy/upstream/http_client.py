@@ -19,7 +19,7 @@ from anthropic_proxy.errors import ApiError, shortage
 from anthropic_proxy.observability.observation import UpstreamRequest
 from anthropic_proxy.observability.shortages import shortage_of
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.read_deadline import Alarm
+from anthropic_proxy.upstream.read_deadline import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
@@ -32,7 +32,7 @@ _JSON = {**_HEADERS, "content-type": "application/json"}
 _TURN_BYTES = 64 * 1024
 
 # A malformed body closes its connection without a word to who waits for more; who asks again is told.
-_LOOK_SECONDS = 10
+_CHECK_SECONDS = 10
 
 Phase = Literal["connect", "head", "body"]
 
@@ -47,7 +47,7 @@ class UpstreamError(ApiError):
         self.phase = phase
 
 
-class OwnShortageError(UpstreamError):
+class LocalShortageError(UpstreamError):
     """This server has run out of something that a connection needs. The upstream has no part in it."""
 
     def __init__(self, name: str, resource: str) -> None:
@@ -56,98 +56,104 @@ class OwnShortageError(UpstreamError):
         self.headers.update(error.headers)
 
 
-class Reply:
+class RawResponse:
     """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read. `observed` is
     told of its end.
     """
 
     def __init__(
-        self, response: httpx.Response, name: str, timeouts: Timeouts, ends: float, max_bytes: int
+        self,
+        response: httpx.Response,
+        name: str,
+        timeouts: Timeouts,
+        deadline: float,
+        max_bytes: int,
     ) -> None:
         """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
         self.status = response.status_code
         # A plain mapping: httpx's looks through all of its headers for each that is asked for.
         self.headers: Mapping[str, str] = dict(response.headers.items())
-        self.observed: UpstreamRequest | None = None
+        self.upstream_request: UpstreamRequest | None = None
         self._name = name
         self._timeouts = timeouts
-        self._ends = ends
+        self._deadline = deadline
         self._max_bytes = max_bytes
-        self._left = math.inf
-        self._idle_until: float | None = None
-        self._read_in_turn = 0
-        self._alarm = Alarm()
+        self._bytes_left = math.inf
+        self._idle_deadline: float | None = None
+        self._bytes_in_turn = 0
+        self._read_deadline = ReadDeadline()
         self._loop = asyncio.get_running_loop()
-        body: _Body = response.extensions.get("body") or _Iterated(response)
+        body: _ReadableBody = response.extensions.get("body") or _IteratedBody(response)
         # Not the response: its headers would be kept twice for as long as a stream is open.
         self._read, self._close = body.read, body.aclose
 
-    async def next_read(self, until: float = math.inf) -> bytes | None:
+    async def read_some(self, until: float = math.inf) -> bytes | None:
         """The next bytes of the body, as they come from the socket; None at its end; b"" when there are none and it is
         `until` (time of the event loop), after which the next bytes can be asked for again. Raises UpstreamError.
         """
         now = self._loop.time()
-        if self._read_in_turn >= _TURN_BYTES:
-            self._read_in_turn = 0
+        if self._bytes_in_turn >= _TURN_BYTES:
+            self._bytes_in_turn = 0
             await asyncio.sleep(0)
-        last = min(
-            now + self._timeouts.idle if self._idle_until is None else self._idle_until, self._ends
+        deadline = min(
+            now + self._timeouts.idle if self._idle_deadline is None else self._idle_deadline,
+            self._deadline,
         )
-        while now < last:
+        while now < deadline:
             try:
-                received = await self._alarm.wait(
-                    self._read(), min(until, now + _LOOK_SECONDS, last)
+                data = await self._read_deadline.wait(
+                    self._read(), min(until, now + _CHECK_SECONDS, deadline)
                 )
             except TimeoutError:
                 now = self._loop.time()
-                if until <= now < last:
-                    self._idle_until = last
+                if until <= now < deadline:
+                    self._idle_deadline = deadline
                     return b""
             except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
                 # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
-                raise _told(error, self._name, "body") from error
+                raise _to_upstream_error(error, self._name, "body") from error
             else:
-                self._idle_until = None
-                self._read_in_turn += len(received)
-                self._left -= len(received)
-                if self._left < 0:
-                    raise _failed(
+                self._idle_deadline = None
+                self._bytes_in_turn += len(data)
+                self._bytes_left -= len(data)
+                if self._bytes_left < 0:
+                    raise _create_error(
                         500,
                         self._name,
                         f"sent an answer of more than {self._max_bytes} bytes",
                         "body",
                     )
-                return received or None
-        raise _late(self._name, "body", self._timeouts, ended=now >= self._ends)
+                return data or None
+        raise _timeout_error(self._name, "body", self._timeouts, is_total=now >= self._deadline)
 
-    def bound(self) -> None:
+    def limit_size(self) -> None:
         """Let the rest of the body be as large as an answer that is kept may be, and no larger."""
-        self._left = self._max_bytes
+        self._bytes_left = self._max_bytes
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
-        self.bound()
-        reads = []
-        while (received := await self.next_read()) is not None:
-            reads.append(received)
-        return b"".join(reads)
+        self.limit_size()
+        chunks = []
+        while (chunk := await self.read_some()) is not None:
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the body was not read to its end. May be called again."""
         # aiohttp raises one exception, the same for all, from a body that is closed: it would collect the frames, and so
         # the answers, of all who ever read on.
-        self._read = _at_end
-        self._alarm.stop()
-        if self.observed is not None:
-            self.observed.end()
+        self._read = _read_after_close
+        self._read_deadline.cancel()
+        if self.upstream_request is not None:
+            self.upstream_request.end()
         await self._close()
 
 
-async def _at_end() -> bytes:
+async def _read_after_close() -> bytes:
     return b""
 
 
-class Upstream:
+class UpstreamHTTPClient:
     """A pool of connections. `transport` replaces the network in tests. max_bytes: of an answer that is read whole; more
     is a failure, so that no upstream can fill the memory. on_shortage: called with the name of what this server has run
     out of, when a connection can't be made.
@@ -173,100 +179,114 @@ class Upstream:
         timeouts: Timeouts,
         name: str,
         *,
-        may_resend: Callable[[], bool] = lambda: True,
-    ) -> Reply:
+        allow_resend: Callable[[], bool] = lambda: True,
+    ) -> RawResponse:
         """Post JSON; return when the head of the answer is there. headers: by lower-case names. name: as errors name the
         upstream. may_resend: called when a reused connection turns out to be closed; whether to send once more on
         another one. The caller closes the reply. Raises UpstreamError.
         """
-        request = httpx.Request("POST", _parsed(url), headers={**_JSON, **headers}, content=payload)
-        return await self._send(request, timeouts, name, may_resend)
+        request = httpx.Request(
+            "POST", _parse_url(url), headers={**_JSON, **headers}, content=payload
+        )
+        return await self._send(request, timeouts, name, allow_resend)
 
     async def get(
         self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str
-    ) -> Reply:
+    ) -> RawResponse:
         """As `post`, without a body. aiohttp itself sends it once more when its connection breaks."""
-        request = httpx.Request("GET", _parsed(url), headers={**_HEADERS, **headers})
-        return await self._send(request, timeouts, name, may_resend=lambda: False)
+        request = httpx.Request("GET", _parse_url(url), headers={**_HEADERS, **headers})
+        return await self._send(request, timeouts, name, allow_resend=lambda: False)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
     async def _send(
-        self, request: httpx.Request, timeouts: Timeouts, name: str, may_resend: Callable[[], bool]
-    ) -> Reply:
-        ends = asyncio.get_running_loop().time() + (
+        self,
+        request: httpx.Request,
+        timeouts: Timeouts,
+        name: str,
+        allow_resend: Callable[[], bool],
+    ) -> RawResponse:
+        deadline = asyncio.get_running_loop().time() + (
             math.inf if timeouts.total is None else timeouts.total
         )
-        first = _Attempt(timeouts, name, ends, self._on_shortage)
+        first_attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
         try:
-            response = await first.send(self._transport, request)
+            response = await first_attempt.send(self._transport, request)
         except UpstreamError as error:
-            if not (first.reused and _was_idle(error.__cause__) and may_resend()):
+            if not (
+                first_attempt.is_reused and _is_idle_disconnect(error.__cause__) and allow_resend()
+            ):
                 raise
-            response = await _Attempt(timeouts, name, ends, self._on_shortage).send(
+            response = await _SendAttempt(timeouts, name, deadline, self._on_shortage).send(
                 self._transport, request
             )
-        return Reply(response, name, timeouts, ends, self.max_bytes)
+        return RawResponse(response, name, timeouts, deadline, self.max_bytes)
 
 
 @lru_cache
-def _parsed(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     """The addresses of endpoints are few, and taking one apart costs as much as all else that httpx does."""
     return httpx.URL(url)
 
 
-class _Attempt:
+class _SendAttempt:
     """One way of a request to the head of its answer; the transport's trace says how far it is."""
 
     def __init__(
-        self, timeouts: Timeouts, name: str, ends: float, on_shortage: Callable[[str], None]
+        self, timeouts: Timeouts, name: str, deadline: float, on_shortage: Callable[[str], None]
     ) -> None:
-        self.reused = False
+        self.is_reused = False
         self._on_shortage = on_shortage
         self._timeouts = timeouts
         self._name = name
-        self._ends = ends
+        self._deadline = deadline
         self._phase: Phase = "connect"
-        self._limit: asyncio.Timeout | None = None
+        self._timeout: asyncio.Timeout | None = None
 
     async def send(
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request
     ) -> httpx.Response:
         request.extensions["trace"] = self._trace
         try:
-            async with asyncio.timeout_at(self._at(self._timeouts.connect)) as self._limit:
+            async with asyncio.timeout_at(
+                self._deadline_after(self._timeouts.connect)
+            ) as self._timeout:
                 return await transport.handle_async_request(request)
         except TimeoutError as error:
-            late = _late(self._name, self._phase, self._timeouts, ended=self._is_over())
-            raise _explained(late, error, request.url, transport) from error
+            failure = _timeout_error(
+                self._name, self._phase, self._timeouts, is_total=self._is_past_deadline()
+            )
+            raise _add_explanation(failure, error, request.url, transport) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _explained(self._error_for(error), error, request.url, transport) from error
+            raise _add_explanation(
+                self._to_upstream_error(error), error, request.url, transport
+            ) from error
         finally:
-            self._limit = None
+            self._timeout = None
 
-    def _error_for(self, error: Exception) -> UpstreamError:
+    def _to_upstream_error(self, error: Exception) -> UpstreamError:
         resource = shortage_of(error) if self._phase == "connect" else None
         if resource is None:
-            return _told(error, self._name, self._phase)
+            return _to_upstream_error(error, self._name, self._phase)
         self._on_shortage(resource)
-        return OwnShortageError(self._name, resource)
+        return LocalShortageError(self._name, resource)
 
     def _trace(self, event: str) -> None:
-        self.reused = self.reused or event == "reused"
+        self.is_reused = self.is_reused or event == "reused"
         self._phase = "head"
         # A body may still be on its way out when its answer has come.
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(self._at(self._timeouts.first_byte))
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(self._deadline_after(self._timeouts.first_byte))
 
-    def _at(self, seconds: float) -> float:
-        return min(asyncio.get_running_loop().time() + seconds, self._ends)
+    def _deadline_after(self, seconds: float) -> float:
+        return min(asyncio.get_running_loop().time() + seconds, self._deadline)
 
-    def _is_over(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._ends
+    def _is_past_deadline(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._deadline
 
 
-class _Body(Protocol):
+class _ReadableBody(Protocol):
     """The body of a response: AiohttpTransport's."""
 
     async def read(self) -> bytes: ...
@@ -274,7 +294,7 @@ class _Body(Protocol):
     async def aclose(self) -> None: ...
 
 
-class _Iterated:
+class _IteratedBody:
     """The body of a response of any transport, without the promise of AiohttpTransport's."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -291,7 +311,7 @@ _TLS_ALERT = repr(b"\x15\x03")[:-1]
 _PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
 _BROKEN = "broke the connection before the answer was complete"
 
-_LATE: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
+_TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
     "connect": (attrgetter("connect"), "did not accept a connection"),
     "head": (attrgetter("first_byte"), "did not begin to answer"),
     "body": (attrgetter("idle"), "sent nothing more of its answer"),
@@ -322,7 +342,7 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
-def _told(error: Exception, name: str, phase: Phase) -> UpstreamError:
+def _to_upstream_error(error: Exception, name: str, phase: Phase) -> UpstreamError:
     """What the client library raised, as the client is told of it."""
     status, text = next(
         ((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)),
@@ -334,29 +354,29 @@ def _told(error: Exception, name: str, phase: Phase) -> UpstreamError:
         and not isinstance(error, _BEFORE_SENDING)
     ):
         phase = "head"
-    return _failed(status, name, text, phase)
+    return _create_error(status, name, text, phase)
 
 
-def _explained(
-    failed: UpstreamError, cause: Exception, url: httpx.URL, transport: httpx.AsyncBaseTransport
+def _add_explanation(
+    failure: UpstreamError, cause: Exception, url: httpx.URL, transport: httpx.AsyncBaseTransport
 ) -> UpstreamError:
     """Add to a failure what may be behind it: an HTTP proxy on the way, or TLS on one side alone."""
     is_proxied = isinstance(transport, AiohttpTransport) and transport.uses_proxy(url)
-    if isinstance(failed, OwnShortageError) or _PROXY in failed.message:
-        return failed
+    if isinstance(failure, LocalShortageError) or _PROXY in failure.message:
+        return failure
     if is_proxied:
         # The proxy's name is the only one that is resolved here.
-        is_unknown = isinstance(cause, aiohttp.ClientConnectorDNSError)
-        addition = f": that is {_PROXY}" if is_unknown else f" (through {_PROXY})"
-    elif failed.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
+        is_name_unknown = isinstance(cause, aiohttp.ClientConnectorDNSError)
+        addition = f": that is {_PROXY}" if is_name_unknown else f" (through {_PROXY})"
+    elif failure.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
         addition = "; if its port takes TLS, the address has to begin with https://"
     elif isinstance(cause, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(
         cause
     ):
         addition = "; if its port takes no TLS, the address has to begin with http://"
     else:
-        return failed
-    return UpstreamError(failed.status, failed.message + addition, failed.phase)
+        return failure
+    return UpstreamError(failure.status, failure.message + addition, failure.phase)
 
 
 def _may_be_tls(cause: Exception) -> bool:
@@ -368,7 +388,7 @@ def _may_be_tls(cause: Exception) -> bool:
     return isinstance(cause, OSError) and cause.errno == errno.ECONNRESET
 
 
-def _was_idle(error: BaseException | None) -> bool:
+def _is_idle_disconnect(error: BaseException | None) -> bool:
     """Whether a server closed a connection before any byte of an answer. It may do so, with one that was idle, just when it
     is used again: that is not about the request (RFC 9112, 9.5).
     """
@@ -377,11 +397,11 @@ def _was_idle(error: BaseException | None) -> bool:
     return isinstance(error, aiohttp.ClientOSError | ConnectionError)
 
 
-def _failed(status: int, name: str, text: str, phase: Phase) -> UpstreamError:
+def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamError:
     return UpstreamError(status, f"The upstream {name} {text}", phase)
 
 
-def _late(name: str, phase: Phase, timeouts: Timeouts, *, ended: bool) -> UpstreamError:
+def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, *, is_total: bool) -> UpstreamError:
     """ended: the time for the whole answer is over, not just the phase's."""
-    seconds, text = _LATE["total" if ended else phase]
-    return _failed(504, name, f"{text} within {seconds(timeouts):g} s", phase)
+    seconds, text = _TIMEOUT_TEXTS["total" if is_total else phase]
+    return _create_error(504, name, f"{text} within {seconds(timeouts):g} s", phase)

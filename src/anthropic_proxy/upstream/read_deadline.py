@@ -12,52 +12,52 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-class Alarm:
+class ReadDeadline:
     """Bounds what one task waits for. `stop` after use."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit = math.inf
+        self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._waiting: asyncio.Task[object] | None = None
-        self._rang = False
+        self._waiting_task: asyncio.Task[object] | None = None
+        self._is_expired = False
 
-    async def wait(self, awaitable: Awaitable[_Result], limit: float) -> _Result:
+    async def wait(self, awaitable: Awaitable[_Result], deadline: float) -> _Result:
         """What `awaitable` gives. Raises TimeoutError when it has to be waited for until `limit` (the event loop's time, in
         seconds); then it was cancelled.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only tasks can be in a coroutine that waits
         cancellations = task.cancelling()
-        self._limit, self._waiting = limit, task
-        if limit < self._timer_at:
-            self._set(limit)
+        self._deadline, self._waiting_task = deadline, task
+        if deadline < self._timer_at:
+            self._schedule(deadline)
         try:
             return await awaitable
         except asyncio.CancelledError:
-            if self._rang and task.uncancel() <= cancellations:
+            if self._is_expired and task.uncancel() <= cancellations:
                 raise TimeoutError from None
             raise
         finally:
-            self._waiting, self._rang = None, False
+            self._waiting_task, self._is_expired = None, False
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Forget the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, math.inf
 
-    def _set(self, at: float) -> None:
-        self.stop()
-        self._timer, self._timer_at = self._loop.call_at(at, self._ring), at
+    def _schedule(self, at: float) -> None:
+        self.cancel()
+        self._timer, self._timer_at = self._loop.call_at(at, self._expire), at
 
-    def _ring(self) -> None:
+    def _expire(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        if self._waiting is None:
+        if self._waiting_task is None:
             return
-        if self._loop.time() < self._limit:
-            self._set(self._limit)
+        if self._loop.time() < self._deadline:
+            self._schedule(self._deadline)
         else:
-            self._rang = True
-            self._waiting.cancel()
+            self._is_expired = True
+            self._waiting_task.cancel()

@@ -13,26 +13,26 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Protocol, TypeVar
 
-Random = Callable[[], float]
+_Random = Callable[[], float]
 
 # The request itself may be fine, but not here: a key without rights or credit, a model that this upstream does not have.
 _NOT_HERE = frozenset({401, 402, 403, 404})
 # RFC 9110, 15.5.9, and RFC 6585, 4.
-_PASSING = frozenset({408, 429})
+_TRANSIENT = frozenset({408, 429})
 # A server that can't do this at all (RFC 9110, 15.6.2 and 15.6.6) will not be able to in a moment.
-_LASTING = frozenset({501, 505})
+_PERMANENT = frozenset({501, 505})
 
 
-def fails_over(status: int) -> bool:
+def should_fail_over(status: int) -> bool:
     """Whether another target may answer what one refused with this HTTP status. What is wrong with the request itself
     (400, 413, 422) is wrong everywhere. Failures to connect have no status and always fail over.
     """
-    return status in _NOT_HERE or status in _PASSING or status >= 500
+    return status in _NOT_HERE or status in _TRANSIENT or status >= 500
 
 
-def is_passing(status: int) -> bool:
+def is_transient(status: int) -> bool:
     """Whether the same request to the same upstream may succeed in a moment."""
-    return status in _PASSING or (status >= 500 and status not in _LASTING)
+    return status in _TRANSIENT or (status >= 500 and status not in _PERMANENT)
 
 
 def is_outage(status: int) -> bool:
@@ -40,11 +40,11 @@ def is_outage(status: int) -> bool:
     cools its key (`KeyRing`); a missing model or a refused key says nothing of the rest; and some servers answer 500 to
     what they dislike in a request (llama.cpp to an image that its model can't see).
     """
-    return is_passing(status) and status not in (429, 500)
+    return is_transient(status) and status not in (429, 500)
 
 
 @dataclass(frozen=True)
-class Key:
+class UpstreamKey:
     """One key of an upstream. number: its place in the configuration, from 0, as logs name it. value: None when there is
     none to send.
     """
@@ -53,7 +53,7 @@ class Key:
     value: str | None = field(repr=False)
 
 
-def cooling(status: int, retry_after: float | None) -> float | None:
+def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
     """Seconds that a key is left alone after it got this HTTP status; None when it need not be. retry_after: seconds that
     the upstream named. A key out of rights or credit takes a person to mend it, so it is tried again now and then.
     """
@@ -70,10 +70,12 @@ class KeyRing:
     def __init__(self, keys: Iterable[str]) -> None:
         """keys: repeated ones count once; without any there is one key without a value."""
         values: list[str | None] = [*dict.fromkeys(keys)]
-        self._keys = deque(Key(number, value) for number, value in enumerate(values or [None]))
+        self._keys = deque(
+            UpstreamKey(number, value) for number, value in enumerate(values or [None])
+        )
         self._cool_until = dict.fromkeys(self._keys, float("-inf"))
 
-    def next(self, now: float) -> Key | None:
+    def next(self, now: float) -> UpstreamKey | None:
         """The key that has not been used for the longest time; None when all cool."""
         for key in self._keys:
             if self._cool_until[key] <= now:
@@ -82,7 +84,7 @@ class KeyRing:
                 return key
         return None
 
-    def cooled(self, key: Key, now: float, seconds: float) -> None:
+    def cool_down(self, key: UpstreamKey, now: float, seconds: float) -> None:
         """Leave a key alone for some seconds (see `cooling`); never for less than was said before."""
         if len(self._keys) > 1:
             self._cool_until[key] = max(self._cool_until[key], now + seconds)
@@ -93,18 +95,18 @@ class KeyRing:
 
 
 @dataclass(frozen=True)
-class Retry:
+class RetryPolicy:
     """How long to wait before the same request goes to the same upstream again. All in seconds.
 
     base: the bound of the first delay; it doubles each time, up to `longest`. longest_retry_after: what the upstream may
     ask for; a client that is told has better ways to wait longer.
     """
 
-    base: float = 0.5
-    longest: float = 8
-    longest_retry_after: float = 10
+    base_delay: float = 0.5
+    max_delay: float = 8
+    max_retry_after: float = 10
 
-    def delay(self, attempt: int, retry_after: float | None, random: Random) -> float | None:
+    def delay(self, retry_count: int, retry_after: float | None, random: _Random) -> float | None:
         """Seconds; None when the error should be handed on. attempt: 0 before the first repetition. retry_after: seconds
         that the upstream named.
 
@@ -112,13 +114,13 @@ class Retry:
         (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
         """
         if retry_after is None:
-            return random() * min(self.base * 2.0 ** min(attempt, 32), self.longest)
-        if retry_after > self.longest_retry_after:
+            return random() * min(self.base_delay * 2.0 ** min(retry_count, 32), self.max_delay)
+        if retry_after > self.max_retry_after:
             return None
-        return max(retry_after, 0) + random() * self.base
+        return max(retry_after, 0) + random() * self.base_delay
 
 
-def most_repeats(retries: int) -> int:
+def max_retries(retries: int) -> int:
     """Return how often one client request is sent to an upstream again because it failed there.
 
     retries: as configured. Without any a broken connection is still tried once more.
@@ -126,7 +128,7 @@ def most_repeats(retries: int) -> int:
     return max(retries, 1)
 
 
-class Repeats:
+class RetryAllowance:
     """How often one client request was sent to each upstream again because it failed there.
 
     One count for all reasons: a reused connection that the upstream had closed, a connection that could not be made or
@@ -136,16 +138,16 @@ class Repeats:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def take(self, upstream: str, retries: int) -> bool:
+    def try_spend(self, upstream: str, retries: int) -> bool:
         """Whether the request may be sent to the upstream once more; if so, it counts as sent."""
-        allowed = self._counts[upstream] < most_repeats(retries)
-        if allowed:
+        is_allowed = self._counts[upstream] < max_retries(retries)
+        if is_allowed:
             self._counts[upstream] += 1
-        return allowed
+        return is_allowed
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
+class RetryBudgetConfig:
     """share: retries for each request of the last `window` seconds. floor: retries that a window has in any case."""
 
     share: float = 0.2
@@ -159,29 +161,29 @@ class RetryBudget:
     As in Finagle (finagle's RetryBudget), counted over a sliding window. Its edge moves in steps of a tenth.
     """
 
-    def __init__(self, clock: Callable[[], float], config: BudgetConfig | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], config: RetryBudgetConfig | None = None) -> None:
         """clock: seconds, only ever more."""
         self._clock = clock
-        self._config = config or BudgetConfig()
-        self._requests = _Recent(self._config.window)
-        self._retries = _Recent(self._config.window)
+        self._config = config or RetryBudgetConfig()
+        self._requests = _SlidingCounter(self._config.window)
+        self._retries = _SlidingCounter(self._config.window)
 
-    def requested(self) -> None:
+    def record_request(self) -> None:
         """A request came from a client; its retries are not counted here."""
         self._requests.add(self._clock())
 
-    def take(self) -> bool:
+    def try_spend(self) -> bool:
         """Whether one more retry is within the budget; if so, it counts as made."""
         now = self._clock()
-        allowed = self._retries.count(now) < max(
+        is_allowed = self._retries.count(now) < max(
             self._config.floor, int(self._config.share * self._requests.count(now))
         )
-        if allowed:
+        if is_allowed:
             self._retries.add(now)
-        return allowed
+        return is_allowed
 
 
-class _Recent:
+class _SlidingCounter:
     """How often something happened within the last `window` seconds, in ten slots, whatever the rate."""
 
     def __init__(self, window: float) -> None:
@@ -189,16 +191,16 @@ class _Recent:
         self._slots: deque[list[int]] = deque()
 
     def add(self, now: float) -> None:
-        slot = self._forget(now)
+        slot = self._drop_old(now)
         if not self._slots or self._slots[-1][0] != slot:
             self._slots.append([slot, 0])
         self._slots[-1][1] += 1
 
     def count(self, now: float) -> int:
-        self._forget(now)
+        self._drop_old(now)
         return sum(number for _, number in self._slots)
 
-    def _forget(self, now: float) -> int:
+    def _drop_old(self, now: float) -> int:
         """Drop what is too old; the number of the slot of `now`."""
         slot = int(now // self._width)
         while self._slots and self._slots[0][0] < slot - 9:
@@ -216,7 +218,7 @@ class Weighted(Protocol):
 T = TypeVar("T", bound=Weighted)
 
 
-def ordered(groups: Iterable[Iterable[T]], random: Random) -> list[T]:
+def shuffle_by_weight(groups: Iterable[Iterable[T]], random: _Random) -> list[T]:
     """All targets in the order in which to try them: the groups one after the other, and within a group a draw by weight
     without replacement.
 

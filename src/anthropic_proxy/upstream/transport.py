@@ -19,7 +19,7 @@ from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
 # A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
-_PIECE_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 # Whose time is up says the caller, which knows what it is waiting for.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
@@ -37,15 +37,15 @@ class EnvironmentProxies:
             scheme: URL(address) for scheme, address in getproxies().items() if scheme != "no"
         }
 
-    def options(self, url: httpx.URL) -> dict[str, Any]:
+    def request_options(self, url: httpx.URL) -> dict[str, Any]:
         """Of aiohttp's request to `url`."""
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
         if proxy is None or proxy_bypass(url.host):
             return {}
         if not proxy.user:
             return {"proxy": proxy}
-        known = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-        return {"proxy": proxy.with_user(None), "proxy_headers": {"Authorization": known}}
+        auth_header = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+        return {"proxy": proxy.with_user(None), "proxy_headers": {"Authorization": auth_header}}
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -56,33 +56,36 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxies = EnvironmentProxies()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._session = self._session or _session()
+        self._session = self._session or _create_session()
         content = await request.aread()
         response = await self._session.request(
             request.method,
             str(request.url),
             headers=request.headers,
-            data=_pieces(content) if len(content) > _PIECE_BYTES else content or None,
+            data=_split(content) if len(content) > _CHUNK_BYTES else content or None,
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
             trace_request_ctx=request.extensions.get("trace"),
-            **self._proxies.options(request.url),
+            **self._proxies.request_options(request.url),
         )
-        body = Body(response)
+        body = ResponseBody(response)
         return httpx.Response(
-            response.status, headers=_decoded(response), stream=body, extensions={"body": body}
+            response.status,
+            headers=_headers_without_encoding(response),
+            stream=body,
+            extensions={"body": body},
         )
 
     def uses_proxy(self, url: httpx.URL) -> bool:
         """Return whether requests to `url` go through an HTTP proxy of the environment."""
-        return bool(self._proxies.options(url))
+        return bool(self._proxies.request_options(url))
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
 
 
-class Body(httpx.AsyncByteStream):
+class ResponseBody(httpx.AsyncByteStream):
     """The body of a response, decompressed."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -93,32 +96,32 @@ class Body(httpx.AsyncByteStream):
         """
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while received := await self.read():
-            yield received
+        while chunk := await self.read():
+            yield chunk
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the body was not read to its end."""
         self._response.release()
 
 
-def _session() -> aiohttp.ClientSession:
+def _create_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=[_traces()],
+        trace_configs=[_create_trace_config()],
     )
 
 
-def _traces() -> aiohttp.TraceConfig:
+def _create_trace_config() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(partial(_traced, "reused"))
-    config.on_connection_create_end.append(partial(_traced, "connected"))
-    config.on_request_headers_sent.append(partial(_traced, "sent"))
-    config.on_request_chunk_sent.append(partial(_traced, "sent"))
+    config.on_connection_reuseconn.append(partial(_report_event, "reused"))
+    config.on_connection_create_end.append(partial(_report_event, "connected"))
+    config.on_request_headers_sent.append(partial(_report_event, "sent"))
+    config.on_request_chunk_sent.append(partial(_report_event, "sent"))
     return config
 
 
-async def _traced(
+async def _report_event(
     event: str, _: aiohttp.ClientSession, context: SimpleNamespace, __: object
 ) -> None:
     trace: Callable[[str], None] | None = context.trace_request_ctx
@@ -126,12 +129,12 @@ async def _traced(
         trace(event)
 
 
-async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(content), _PIECE_BYTES):
-        yield content[start : start + _PIECE_BYTES]
+async def _split(content: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(content), _CHUNK_BYTES):
+        yield content[start : start + _CHUNK_BYTES]
 
 
-def _decoded(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def _headers_without_encoding(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """The headers, without the one that would have httpx decompress the body once more."""
     return [
         (name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"

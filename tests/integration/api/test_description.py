@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from anthropic_proxy.api.openapi import description
+from anthropic_proxy.api.openapi import build_document
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -28,7 +28,7 @@ from tests.support.scripted_upstream import (
     text_chunks,
 )
 
-SCHEMA: Any = schemathesis.openapi.from_dict(description(has_metrics=True))
+SCHEMA: Any = schemathesis.openapi.from_dict(build_document(has_metrics=True))
 # `negative`: what the description forbids. Of bodies it takes long to find; tests/integration/api/test_fuzz.py has those.
 OPERATIONS = [
     *(

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -280,7 +280,7 @@ def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
     async def broken(*_: object) -> None:
         raise RuntimeError("a secret of the code")
 
-    monkeypatch.setattr(Upstream, "post", broken)
+    monkeypatch.setattr(UpstreamHTTPClient, "post", broken)
     with running_proxy("http://127.0.0.1:9") as proxy:
         response = send("POST", proxy + "/v1/messages", json=REQUEST)
     assert told(response) == (500, "api_error", "Internal server error")

@@ -9,7 +9,7 @@ import pytest
 
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
-from anthropic_proxy.api.openapi import description
+from anthropic_proxy.api.openapi import build_document
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from tests.support.running_proxy import running_proxy
@@ -57,8 +57,8 @@ def test_all_routes_are_described_and_no_others(port: int | None) -> None:
         (re.sub(r"<[^:>]*:?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in application._quart.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
-    } | {(path, "post") for path in application._endpoints}
-    paths = description(has_metrics=port is None)["paths"]
+    } | {(path, "post") for path in application._handlers}
+    paths = build_document(has_metrics=port is None)["paths"]
     described = {(path, method) for path, methods in paths.items() for method in methods}
     assert described == {(path, method) for path, method in rules if not path.startswith("/v1/v1/")}
 

@@ -232,7 +232,9 @@ def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
     assert counted == tokens_in(client.messages.create(**{**request, "max_tokens": 1}))
 
 
-@pytest.mark.parametrize("way", [token_counting._by_input_tokens, token_counting._by_template])
+@pytest.mark.parametrize(
+    "way", [token_counting._count_by_input_tokens, token_counting._count_by_template]
+)
 def test_ways_to_count(model: str, way: Any) -> None:
     """Both that this server has, since older ones have the second alone; and neither takes it for a vLLM."""
     endpoint = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
@@ -246,7 +248,7 @@ def test_ways_to_count(model: str, way: Any) -> None:
 
             return await way(ask_model, endpoint, body)
 
-    assert asyncio.run(counted(token_counting._by_messages)) is None
+    assert asyncio.run(counted(token_counting._count_by_messages)) is None
     real = httpx.post(
         f"{model}/v1/chat/completions",
         json={**body, "max_tokens": 1},

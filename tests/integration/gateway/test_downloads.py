@@ -11,7 +11,7 @@ import pytest
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway import downloads as downloads_module
-from anthropic_proxy.gateway.downloads import MAX_FILES, Downloads, is_public
+from anthropic_proxy.gateway.downloads import MAX_FILES, FileDownloader, is_public_address
 from anthropic_proxy.providers.profiles import GENERIC
 from tests.support.scripted_upstream import RESET, Pause, Script, ScriptedUpstream, answers
 
@@ -41,9 +41,9 @@ def inlined(request: Json, **options: Any) -> list[Json]:
     """The sources of a request's blocks afterwards."""
 
     async def main() -> Json:
-        downloads = Downloads(**options)
+        downloads = FileDownloader(**options)
         try:
-            return await downloads.inlined(request, GENERIC)
+            return await downloads.inline_files(request, GENERIC)
         finally:
             await downloads.aclose()
 
@@ -95,8 +95,8 @@ def test_each_is_fetched_once_and_all_at_once(files: ScriptedUpstream) -> None:
     before = copy.deepcopy(request)
 
     async def main() -> Json:
-        downloads = Downloads()
-        working = asyncio.create_task(downloads.inlined(request, GENERIC))
+        downloads = FileDownloader()
+        working = asyncio.create_task(downloads.inline_files(request, GENERIC))
         for _ in range(2):
             await asyncio.to_thread(files.request)
         pause.go.set()
@@ -114,7 +114,7 @@ def test_each_is_fetched_once_and_all_at_once(files: ScriptedUpstream) -> None:
 
 def test_nothing_to_fetch() -> None:
     request = asking({"type": "text", "text": "a"})
-    assert asyncio.run(Downloads().inlined(request, GENERIC)) is request
+    assert asyncio.run(FileDownloader().inline_files(request, GENERIC)) is request
 
 
 def test_redirects(files: ScriptedUpstream) -> None:
@@ -319,7 +319,7 @@ def test_no_hosts(upstream: ScriptedUpstream) -> None:
 
 def test_addresses_are_passed_on_to_who_fetches_them() -> None:
     async def main(request: Json) -> Json:
-        return await Downloads(DownloadPolicy("off")).inlined(
+        return await FileDownloader(DownloadPolicy("off")).inline_files(
             request, dataclasses.replace(GENERIC, fetches_image_urls=True)
         )
 
@@ -335,12 +335,12 @@ def test_the_next_turn(files: ScriptedUpstream) -> None:
     )
 
     async def main() -> list[Json]:
-        downloads = Downloads()
+        downloads = FileDownloader()
         try:
             # One after the other, for the scripts' sake.
             for part in request["messages"][0]["content"]:
-                await downloads.inlined(asking(part), GENERIC)
-            return [await downloads.inlined(request, GENERIC)]
+                await downloads.inline_files(asking(part), GENERIC)
+            return [await downloads.inline_files(request, GENERIC)]
         finally:
             await downloads.aclose()
 
@@ -355,10 +355,10 @@ def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
     files.then(answers(PNG), answers(PNG))
 
     async def main() -> None:
-        downloads = Downloads(max_bytes=2 * len(PNG) - 1)
+        downloads = FileDownloader(max_bytes=2 * len(PNG) - 1)
         try:
-            await downloads.inlined(asking(block("image", files.url)), GENERIC)
-            await downloads.inlined(
+            await downloads.inline_files(asking(block("image", files.url)), GENERIC)
+            await downloads.inline_files(
                 asking(block("image", files.url), block("image", files.url + "/b")), GENERIC
             )
         finally:
@@ -372,7 +372,7 @@ def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
     "host", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
 )
 def test_public(host: str) -> None:
-    assert is_public(host)
+    assert is_public_address(host)
 
 
 @pytest.mark.parametrize(
@@ -414,4 +414,4 @@ def test_public(host: str) -> None:
     ],
 )
 def test_not_public(host: str) -> None:
-    assert not is_public(host)
+    assert not is_public_address(host)

@@ -335,7 +335,7 @@ def test_the_only_upstream_is_left_alone_for_a_while() -> None:
 
 def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few of a thousand requests reach an upstream that fails; once it is well, it is found by a probe."""
-    quick = BreakerConfig(cool_down=0.05, longest=0.05)
+    quick = BreakerConfig(cool_down=0.05, max_cool_down=0.05)
     monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
     with (
         proxy_of(1) as (proxy, (only,)),
@@ -356,7 +356,7 @@ def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need not wait for its end."""
-    quick = BreakerConfig(cool_down=0.001, longest=0.001)
+    quick = BreakerConfig(cool_down=0.001, max_cool_down=0.001)
     monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
     pause = Pause()
     with proxy_of(1) as (proxy, (only,)), ThreadPoolExecutor(1) as pool:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway import failover
-from anthropic_proxy.upstream.retry import Repeats, Retry, most_repeats
+from anthropic_proxy.upstream.retry import RetryAllowance, RetryPolicy, max_retries
 from tests.support.running_command import REQUEST
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, completion, text_chunks
@@ -23,7 +23,7 @@ CONTENT = answered(text_chunks("Hel")[0]).steps[0]
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failover, "_RECONNECT", Retry(base=0, longest=0))
+    monkeypatch.setattr(failover, "_RECONNECT", RetryPolicy(base_delay=0, max_delay=0))
 
 
 class Upstream(ThreadingHTTPServer):
@@ -154,7 +154,7 @@ def test_retries_and_resent_connections_do_not_add_up(
         assert _post(proxy, REQUEST).status_code == 200
         flaky.posts, flaky.failure = 0, failure
         assert _has_failed(_post(proxy, body))
-        assert flaky.posts == (1 if failure == "503" and not retries else 1 + most_repeats(retries))
+        assert flaky.posts == (1 if failure == "503" and not retries else 1 + max_retries(retries))
 
 
 @pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
@@ -197,6 +197,11 @@ def test_each_key_is_tried_once_and_one_connection_more(flaky: Upstream) -> None
 
 
 def test_each_upstream_has_a_repetition_of_its_own() -> None:
-    repeats = Repeats()
-    assert [repeats.take(name, 0) for name in ("a", "a", "b", "b")] == [True, False, True, False]
-    assert [repeats.take("c", 2) for _ in range(3)] == [True, True, False]
+    repeats = RetryAllowance()
+    assert [repeats.try_spend(name, 0) for name in ("a", "a", "b", "b")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [repeats.try_spend("c", 2) for _ in range(3)] == [True, True, False]

@@ -22,9 +22,9 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway import pdf_process
 from anthropic_proxy.gateway import request_preparation as preparation_module
-from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.gateway.pdf_process import PdfReader
-from anthropic_proxy.gateway.request_preparation import Preparation
+from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.router import Route
@@ -332,13 +332,13 @@ def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         threads = TranslationThreads()
-        preparation = Preparation(UNSIGNED, Downloads(), PdfReader(mock.Mock()), threads)
+        preparation = RequestPreparer(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
         twice = asking(pdf_source())
         twice["messages"][0]["content"] *= 2
         for _ in range(2):
-            translated = await preparation.to_answer(twice, ROUTE, "alice")
+            translated = await preparation.prepare(twice, ROUTE, "alice")
             assert translated.body["messages"][0]["content"].count(INSIDE) == 2
-        await preparation.to_count(twice, ROUTE)
+        await preparation.prepare_for_counting(twice, ROUTE)
         await preparation.aclose()
         threads.close()
 
@@ -393,9 +393,9 @@ def test_many_parts_are_translated_in_a_thread(
 
     async def main() -> Any:
         threads = TranslationThreads()
-        preparation = Preparation(UNSIGNED, Downloads(), PdfReader(mock.Mock()), threads)
+        preparation = RequestPreparer(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
         try:
-            return await preparation.to_answer(
+            return await preparation.prepare(
                 request, Route(Endpoint("up", "http://up/v1", GENERIC), "m")
             )
         finally:

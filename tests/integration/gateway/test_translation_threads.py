@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from anthropic_proxy.gateway.translation_threads import LARGE_RESPONSE, TranslationThreads
+from anthropic_proxy.gateway.translation_threads import LARGE_RESPONSE_BYTES, TranslationThreads
 from tests.support.scripted_upstream import DEADLINE
 
 
@@ -17,7 +17,10 @@ def _where() -> tuple[str, bool]:
 
 @pytest.mark.parametrize(
     ("size", "where"),
-    [(LARGE_RESPONSE - 1, ("MainThread", True)), (LARGE_RESPONSE, ("translator_0", False))],
+    [
+        (LARGE_RESPONSE_BYTES - 1, ("MainThread", True)),
+        (LARGE_RESPONSE_BYTES, ("translator_0", False)),
+    ],
 )
 def test_a_large_response_is_translated_in_a_thread(size: int, where: tuple[str, bool]) -> None:
     threads = TranslationThreads()

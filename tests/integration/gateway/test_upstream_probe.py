@@ -8,15 +8,20 @@ import aiohttp
 import httpx
 import pytest
 
-from anthropic_proxy.api.health import Health
+from anthropic_proxy.api.health import HealthChecks
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway import upstream_probe
-from anthropic_proxy.gateway.upstream_probe import Probe, Prober, Sharing, read_outcomes
+from anthropic_proxy.gateway.upstream_probe import (
+    ProbeResult,
+    Sharing,
+    UpstreamProber,
+    read_outcomes,
+)
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.upstream import http_client
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
@@ -34,15 +39,15 @@ _WEB_PAGE = "reachable, key not checked, answered a web page: that is no OpenAI-
 _HTML = {"content-type": "text/html"}
 
 
-def _probe(url: str, **variables: Any) -> Probe:
+def _probe(url: str, **variables: Any) -> ProbeResult:
     (endpoint,) = upstreams_from_settings(
         Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables)
     )
 
-    async def main() -> Probe:
-        upstream = Upstream()
+    async def main() -> ProbeResult:
+        upstream = UpstreamHTTPClient()
         try:
-            return await upstream_probe.probe(endpoint, upstream)
+            return await upstream_probe.probe_upstream(endpoint, upstream)
         finally:
             await upstream.aclose()
 
@@ -134,7 +139,7 @@ def test_outcomes(
 ) -> None:
     upstream.on_probe = script
     found = _probe(upstream.url, **variables)
-    assert (found.summary, found.is_good, found.is_reachable) == (summary, is_good, True)
+    assert (found.summary, found.is_healthy, found.is_reachable) == (summary, is_good, True)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_outcomes(
 )
 def test_an_upstream_out_of_reach(url: str, reason: str) -> None:
     found = _probe(url)
-    assert (found.summary, found.is_good, found.is_reachable) == (reason, False, False)
+    assert (found.summary, found.is_healthy, found.is_reachable) == (reason, False, False)
 
 
 class _OneGoodKey(ScriptedUpstream):
@@ -160,7 +165,7 @@ class _OneGoodKey(ScriptedUpstream):
 def test_each_key_is_tried() -> None:
     with _OneGoodKey() as upstream:
         found = _probe(upstream.url, UPSTREAM_API_KEY="bad-key;good-key;worse-key")
-    assert (found.summary, found.is_good) == ("reachable, key 1, 3 rejected, 2 models", False)
+    assert (found.summary, found.is_healthy) == ("reachable, key 1, 3 rejected, 2 models", False)
 
 
 def test_a_key_is_accepted_where_a_request_without_one_is_refused(
@@ -205,16 +210,16 @@ def test_a_public_list_of_models_says_nothing_of_the_key(
     found = _probe(upstream.url, UPSTREAM_PROVIDER="openrouter", **variables)
     requested = [upstream.probes.get_nowait().path for _ in range(upstream.probes.qsize())]
     assert [path.rpartition("/")[2] for path in requested] == paths
-    assert (found.summary, found.is_good) == (
+    assert (found.summary, found.is_healthy) == (
         f"reachable, {summary}, openrouter, 2 models",
         is_good,
     )
 
 
-_DOWN = Probe(is_reachable=False, reason="refuses connections")
-_REJECTED = Probe(is_reachable=True, key="rejected")
-_NO_LIST = Probe(is_reachable=True)
-_GOOD = Probe(is_reachable=True, key="accepted", models=("a",))
+_DOWN = ProbeResult(is_reachable=False, reason="refuses connections")
+_REJECTED = ProbeResult(is_reachable=True, key="rejected")
+_NO_LIST = ProbeResult(is_reachable=True)
+_GOOD = ProbeResult(is_reachable=True, key="accepted", models=("a",))
 
 
 @pytest.mark.parametrize(
@@ -238,12 +243,12 @@ _GOOD = Probe(is_reachable=True, key="accepted", models=("a",))
     "required", [frozenset({"upstream"}), frozenset()], ids=["required", "not-required"]
 )
 def test_readiness(
-    *, probed: dict[str, Probe], well: bool, is_ready: bool, line: str, required: Any
+    *, probed: dict[str, ProbeResult], well: bool, is_ready: bool, line: str, required: Any
 ) -> None:
-    health = Health(
+    health = HealthChecks(
         lambda: False, lambda: {"a": well, "b": well}, lambda: probed, lambda: None, required
     )
-    ready, text = health.ready()
+    ready, text = health.check_readiness()
     assert ready is (is_ready or not required)
     assert line in text.splitlines()
 
@@ -310,21 +315,21 @@ def _readiness(client: httpx.Client, proxy: str) -> str:
 def test_pauses_between_probes(pause: float, following: float, *, is_reachable: bool) -> None:
     """They grow, except where an upstream is down, as it may come up at any time."""
     prober, endpoint = _prober()
-    prober._outcomes[endpoint.name] = (
+    prober._results[endpoint.name] = (
         endpoint,
-        Probe(is_reachable=is_reachable, reason="answered 503"),
+        ProbeResult(is_reachable=is_reachable, reason="answered 503"),
     )
     assert prober._next_pause(pause) == following
 
 
-def _prober(**variables: Any) -> tuple[Prober, Any]:
+def _prober(**variables: Any) -> tuple[UpstreamProber, Any]:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://u", **variables)
     (endpoint,) = upstreams_from_settings(settings)
-    return Prober(Log(), lambda: [endpoint]), endpoint
+    return UpstreamProber(Log(), lambda: [endpoint]), endpoint
 
 
-_BAD = Probe(is_reachable=True, reason="answered 503 to a request for its models")
-_ONE_OF_TWO = Probe(is_reachable=True, key="rejected", rejected=(1,))
+_BAD = ProbeResult(is_reachable=True, reason="answered 503 to a request for its models")
+_ONE_OF_TWO = ProbeResult(is_reachable=True, key="rejected", rejected=(1,))
 _SUCCEEDED = "reachable, key accepted, a request succeeded"
 
 
@@ -350,15 +355,15 @@ _SUCCEEDED = "reachable, key accepted, a request succeeded"
     ],
 )
 def test_requests_replace_outcomes(
-    before: Probe, statuses: list[int | None], variables: dict[str, Any], summary: str
+    before: ProbeResult, statuses: list[int | None], variables: dict[str, Any], summary: str
 ) -> None:
     prober, endpoint = _prober(**variables)
-    prober._outcomes[endpoint.name] = (endpoint, before)
+    prober._results[endpoint.name] = (endpoint, before)
     for status in statuses:
         observation = Observation("POST", "/v1/messages")
         observation.asks(endpoint, "POST").status = status
         prober.finished(observation)
-    assert prober.outcomes()[endpoint.name].summary == summary
+    assert prober.results()[endpoint.name].summary == summary
 
 
 def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
@@ -376,21 +381,21 @@ def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
     file = tmp_path / "probes.json"
     _, endpoint = _prober(**_KEY)
     first, other = (
-        Prober(Log(), lambda: [endpoint], Sharing(file, is_prober=is_prober))
+        UpstreamProber(Log(), lambda: [endpoint], Sharing(file, is_prober=is_prober))
         for is_prober in (True, False)
     )
     other._adopt(read_outcomes(file))
-    assert other.outcomes() == {}
+    assert other.results() == {}
     seen = []
     for outcome in (_GOOD, _REJECTED):
         first._replace(endpoint, outcome)
         other._adopt(read_outcomes(file))
-        seen.append(other.outcomes()[endpoint.name])
+        seen.append(other.results()[endpoint.name])
         other._learn(endpoint, 200, None)
         other._adopt(read_outcomes(file))
-        seen.append(other.outcomes()[endpoint.name].summary)
+        seen.append(other.results()[endpoint.name].summary)
     assert seen == [_GOOD, _GOOD.summary, _REJECTED, _SUCCEEDED]
-    assert first.outcomes()[endpoint.name] == _REJECTED
+    assert first.results()[endpoint.name] == _REJECTED
 
 
 def test_one_of_several_workers_probes_and_reports(
@@ -413,10 +418,10 @@ def _if_shown(address: str) -> bool:
     return "no key set, 2 models" in ready.text
 
 
-_UNTRUSTED = Probe(
+_UNTRUSTED = ProbeResult(
     is_reachable=False, reason="has a certificate: SSL_CERT_FILE can name a PEM file"
 )
-_DEAD_PROXY = Probe(
+_DEAD_PROXY = ProbeResult(
     is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
 )
 _AGAIN = "; it is probed again every 10 s"
@@ -441,7 +446,7 @@ _AGAIN = "; it is probed again every 10 s"
         (_GOOD, "", ""),
     ],
 )
-def test_hints(found: Probe, hint: str, hint_in_file: str) -> None:
+def test_hints(found: ProbeResult, hint: str, hint_in_file: str) -> None:
     prober, endpoint = _prober()
     hints = []
     for prober.has_config_file in (False, True):

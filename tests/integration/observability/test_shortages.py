@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.downloads import Downloads
+from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.observability import shortages
 from anthropic_proxy.observability.shortages import (
     FILES,
@@ -29,7 +29,11 @@ from anthropic_proxy.observability.shortages import (
 )
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.server import main as serve
-from anthropic_proxy.upstream.http_client import OwnShortageError, Upstream, UpstreamError
+from anthropic_proxy.upstream.http_client import (
+    LocalShortageError,
+    UpstreamError,
+    UpstreamHTTPClient,
+)
 from tests.support.running_command import REQUEST, Command, Running, until
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -145,8 +149,8 @@ def test_the_log_has_one_line_a_minute() -> None:
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        (FULL, OwnShortageError),
-        (OSError(errno.ENOBUFS, "x"), OwnShortageError),
+        (FULL, LocalShortageError),
+        (OSError(errno.ENOBUFS, "x"), LocalShortageError),
         (OSError("x"), UpstreamError),
     ],
     ids=_id,
@@ -158,15 +162,15 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
         raise raised
 
     async def main() -> UpstreamError:
-        upstream = Upstream(httpx.MockTransport(handler), on_shortage=reported.append)
+        upstream = UpstreamHTTPClient(httpx.MockTransport(handler), on_shortage=reported.append)
         with pytest.raises(UpstreamError) as caught:
             await upstream.post("http://up:1", b"{}", {}, Timeouts(), "up:1")
         return caught.value
 
     error = asyncio.run(main())
     assert type(error) is kind
-    assert len(reported) == (kind is OwnShortageError)
-    if kind is OwnShortageError:
+    assert len(reported) == (kind is LocalShortageError)
+    if kind is LocalShortageError:
         assert (
             error.message
             == f"This server has run out of {reported[0]}, so it can't connect to the upstream up:1. Try again in 1 s."
@@ -190,7 +194,7 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
     reported: list[str] = []
 
     async def main() -> ApiError:
-        downloads = Downloads(on_shortage=reported.append)
+        downloads = FileDownloader(on_shortage=reported.append)
         with (
             mock.patch.object(downloads, "_get", side_effect=FULL),
             pytest.raises(ApiError) as caught,

@@ -11,9 +11,9 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.providers.profiles import GENERIC, named
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.upstream.client import endpoint_client
-from anthropic_proxy.upstream.detection import PATHS, identify, may_be_asked
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.client import create_upstream_client
+from anthropic_proxy.upstream.detection import PATHS, detect_provider, should_detect
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from tests.support.raw_server import READ, WHOLE, RawServer
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, Received, Script, ScriptedUpstream, answers
@@ -67,7 +67,7 @@ def asked(answers: dict[str, Any]) -> str | None:
             else answer and (200, json.dumps(answer).encode())
         )
 
-    dialect = asyncio.run(identify(ask))
+    dialect = asyncio.run(detect_provider(ask))
     return dialect.name if dialect else None
 
 
@@ -102,13 +102,13 @@ def test_a_server_is_asked_for_nobody() -> None:
     """Not even when it gets the keys of the clients, of whom there is none yet."""
 
     async def main() -> tuple[int, bytes] | None:
-        upstream = Upstream()
+        upstream = UpstreamHTTPClient()
         async with RawServer([[READ, WHOLE]]).running() as server:
             (endpoint,) = upstreams_from_settings(
                 Settings(UPSTREAM_BASE_URL=server.url, UPSTREAM_API_KEY_PASSTHROUGH=True)
             )
             try:
-                return await endpoint_client(endpoint, upstream).look("/version")
+                return await create_upstream_client(endpoint, upstream).probe("/version")
             finally:
                 await upstream.aclose()
 
@@ -124,7 +124,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
         return None
 
-    assert asyncio.run(identify(ask)) is None
+    assert asyncio.run(detect_provider(ask)) is None
 
 
 def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
             await asyncio.Event().wait()
         return 200, json.dumps(owned_by("vllm")).encode()
 
-    assert asyncio.run(identify(ask)) is named("vllm")
+    assert asyncio.run(detect_provider(ask)) is named("vllm")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:
-    assert may_be_asked(Endpoint("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
+    assert should_detect(Endpoint("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
 
 
 def test_every_sign_is_of_a_row() -> None:

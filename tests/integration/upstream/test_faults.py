@@ -10,7 +10,7 @@ import pytest
 
 from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError, UpstreamHTTPClient
 from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
 from tests.support.running_proxy import running_proxy
@@ -29,10 +29,12 @@ NAME = "up:1"
 
 
 def run(
-    work: Callable[[RawServer, Upstream], Awaitable[Any]], *scripts: list[Any], scheme: str = "http"
+    work: Callable[[RawServer, UpstreamHTTPClient], Awaitable[Any]],
+    *scripts: list[Any],
+    scheme: str = "http",
 ) -> Any:
     async def main() -> Any:
-        upstream = Upstream()
+        upstream = UpstreamHTTPClient()
         async with RawServer(scripts).running(scheme) as server:
             try:
                 return await work(server, upstream)
@@ -43,7 +45,7 @@ def run(
 
 
 async def exchange(
-    server: RawServer, upstream: Upstream, timeouts: Timeouts, payload: bytes = b"{}"
+    server: RawServer, upstream: UpstreamHTTPClient, timeouts: Timeouts, payload: bytes = b"{}"
 ) -> list[bytes]:
     """What is read of an answer, with b"" for silence."""
     reply = await upstream.post(server.url, payload, {}, timeouts, NAME)
@@ -53,9 +55,9 @@ async def exchange(
         await reply.aclose()
 
 
-async def reads_of(reply: Reply, server: RawServer) -> list[bytes]:
+async def reads_of(reply: RawResponse, server: RawServer) -> list[bytes]:
     loop, reads = asyncio.get_running_loop(), []
-    while (received := await reply.next_read(loop.time() + SILENCE)) is not None:
+    while (received := await reply.read_some(loop.time() + SILENCE)) is not None:
         reads.append(received)
         if received:
             server.go()
@@ -63,10 +65,10 @@ async def reads_of(reply: Reply, server: RawServer) -> list[bytes]:
 
 
 def test_a_closed_reply_is_at_its_end() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> bytes | None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> bytes | None:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
         await reply.aclose()
-        return await reply.next_read()
+        return await reply.read_some()
 
     assert run(work, [READ, CHUNKED, b"2\r\nok\r\n", STALL]) is None
 
@@ -158,7 +160,7 @@ def test_faults(fault: str) -> None:
     script, timeouts, phase, status, text = FAULTS[fault]
     payload = b"x" * 20_000_000 if fault.startswith("a body") else b"{}"
 
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         with pytest.raises(UpstreamError) as caught:
             await exchange(server, upstream, timeouts, payload)
         assert (caught.value.phase, caught.value.status) == (phase, status)
@@ -169,7 +171,7 @@ def test_faults(fault: str) -> None:
 
 
 def test_refused() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             server.url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
@@ -183,7 +185,7 @@ def test_refused() -> None:
 def test_a_connection_that_is_not_accepted() -> None:
     """A TLS handshake without an answer."""
 
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         with pytest.raises(
             UpstreamError, match=r"did not accept a connection within 0\.05 s"
         ) as caught:
@@ -194,10 +196,10 @@ def test_a_connection_that_is_not_accepted() -> None:
 
 
 def test_silence_is_no_failure() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
         loop = asyncio.get_running_loop()
-        reads = [await reply.next_read(loop.time() + SILENCE) for _ in range(3)]
+        reads = [await reply.read_some(loop.time() + SILENCE) for _ in range(3)]
         server.go()
         reads += await reads_of(reply, server)
         await reply.aclose()
@@ -212,7 +214,7 @@ def test_one_byte_at_a_time() -> None:
     body = b"data: {}\n\n"
     steps = [step for byte in body for step in (b"1\r\n%c\r\n" % byte, NEXT)]
 
-    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         return await exchange(server, upstream, SLOW)
 
     reads = [read for read in run(work, [READ, CHUNKED, *steps, b"0\r\n\r\n"]) if read]
@@ -223,14 +225,14 @@ def test_a_compressed_body_is_read_all_the_same() -> None:
     packed = gzip.compress(b"data: {}\n\n")
     head = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
 
-    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         return await exchange(server, upstream, SLOW)
 
     assert b"".join(run(work, [READ, head, packed])) == b"data: {}\n\n"
 
 
 def test_an_answer_before_the_request_is_read() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> int:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> int:
         reply = await upstream.post(server.url, b"x" * 20_000_000, {}, SLOW, NAME)
         await reply.aclose()
         return reply.status
@@ -240,7 +242,7 @@ def test_an_answer_before_the_request_is_read() -> None:
 
 @pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
 def test_a_reused_connection_that_ends_is_replaced(end: list[Any]) -> None:
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         for _ in range(2):
             assert b"".join(await exchange(server, upstream, SLOW)) == b"{}"
         assert (server.connections, server.requests) == (2, 3)
@@ -259,7 +261,7 @@ def test_a_reused_connection_that_ends_is_replaced(end: list[Any]) -> None:
 def test_a_reused_connection_that_has_begun_to_answer_is_not(
     first: list[Any], second: list[Any]
 ) -> None:
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
         with pytest.raises(UpstreamError, match="broke the connection"):
             await exchange(server, upstream, SLOW)
@@ -269,7 +271,7 @@ def test_a_reused_connection_that_has_begun_to_answer_is_not(
 
 
 def test_a_request_is_not_sent_again_for_ever() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
         with pytest.raises(UpstreamError, match="broke the connection") as caught:
             await exchange(server, upstream, SLOW)
@@ -280,7 +282,7 @@ def test_a_request_is_not_sent_again_for_ever() -> None:
 
 
 def test_a_silent_reused_connection_is_not_replaced() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
         with pytest.raises(UpstreamError, match="did not begin to answer"):
             await exchange(server, upstream, Timeouts(first_byte=0.05))
@@ -290,9 +292,9 @@ def test_a_silent_reused_connection_is_not_replaced() -> None:
 
 
 def test_a_read_that_was_cancelled_loses_nothing() -> None:
-    async def work(server: RawServer, upstream: Upstream) -> list[bytes]:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
-        reading = asyncio.ensure_future(reply.next_read())
+        reading = asyncio.ensure_future(reply.read_some())
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait({reading})

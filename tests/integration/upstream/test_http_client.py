@@ -12,7 +12,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.http_client import Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError, UpstreamHTTPClient
 from tests.support.scripted_upstream import (
     RESET,
     Pause,
@@ -27,10 +27,11 @@ HEADERS = {"authorization": "Bearer sk-secret"}
 
 
 def run(
-    work: Callable[[Upstream], Awaitable[object]], transport: httpx.AsyncBaseTransport | None = None
+    work: Callable[[UpstreamHTTPClient], Awaitable[object]],
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> object:
     async def main() -> object:
-        upstream = Upstream(transport)
+        upstream = UpstreamHTTPClient(transport)
         try:
             return await work(upstream)
         finally:
@@ -39,10 +40,10 @@ def run(
     return asyncio.run(main())
 
 
-async def to_the_end(reply: Reply, silence: float = 0.01) -> list[bytes]:
+async def to_the_end(reply: RawResponse, silence: float = 0.01) -> list[bytes]:
     """What comes, b"" for each time in which nothing does."""
     loop, reads = asyncio.get_running_loop(), []
-    while (received := await reply.next_read(loop.time() + silence)) is not None:
+    while (received := await reply.read_some(loop.time() + silence)) is not None:
         reads.append(received)
     return reads
 
@@ -50,7 +51,7 @@ async def to_the_end(reply: Reply, silence: float = 0.01) -> list[bytes]:
 def test_a_reply(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
 
-    async def work(client: Upstream) -> tuple[Reply, bytes]:
+    async def work(client: UpstreamHTTPClient) -> tuple[RawResponse, bytes]:
         reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts(), "up:1")
         raw = await reply.read()
         await reply.aclose()
@@ -71,7 +72,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
 def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({}, headers={"set-cookie": "AWSALB=abc; Path=/"}), answers({}))
 
-    async def work(client: Upstream) -> None:
+    async def work(client: UpstreamHTTPClient) -> None:
         for _ in range(2):
             reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
             await reply.read()
@@ -87,9 +88,9 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
     pause = Pause()
     upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
 
-    async def work(client: Upstream) -> None:
+    async def work(client: UpstreamHTTPClient) -> None:
         reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
-        assert await reply.next_read(math.inf) == b"ok"
+        assert await reply.read_some(math.inf) == b"ok"
         pause.go.set()
         try:
             with pytest.raises(UpstreamError, match="broke the connection") as caught:
@@ -102,7 +103,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
 
 
 def failure(url: str, transport: httpx.AsyncBaseTransport | None = None) -> ApiError:
-    async def work(client: Upstream) -> None:
+    async def work(client: UpstreamHTTPClient) -> None:
         await client.post(url, b"{}", {}, Timeouts(), "up:1")
 
     with pytest.raises(ApiError) as caught:
@@ -123,7 +124,7 @@ def test_not_tls() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    async def work(client: Upstream) -> None:
+    async def work(client: UpstreamHTTPClient) -> None:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         async with server:
             await client.post(
@@ -146,7 +147,7 @@ def test_the_connection_is_reset_before_the_head() -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         writer.transport.abort()
 
-    async def work(client: Upstream) -> None:
+    async def work(client: UpstreamHTTPClient) -> None:
         server = await asyncio.start_server(reset, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from anthropic_proxy.wire import sse
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
@@ -99,10 +99,10 @@ def test_a_bomb_is_unpacked_piece_by_piece(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(BOMB, headers=ZIPPED))
 
     async def sizes() -> list[int]:
-        client = Upstream()
+        client = UpstreamHTTPClient()
         reply = await client.get(upstream.url, {}, Timeouts(), "up")
         reads: list[int] = []
-        while (received := await reply.next_read()) is not None:
+        while (received := await reply.read_some()) is not None:
             reads.append(len(received))
         await reply.aclose()
         await client.aclose()

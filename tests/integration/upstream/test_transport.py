@@ -81,11 +81,11 @@ def test_the_environments_proxy_is_used(
     assert received.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
     proxies = EnvironmentProxies()
     assert (
-        proxies.options(httpx.URL("http://a.here.example/"))
-        == proxies.options(httpx.URL("http://localhost:1/"))
+        proxies.request_options(httpx.URL("http://a.here.example/"))
+        == proxies.request_options(httpx.URL("http://localhost:1/"))
         == {}
     )
-    assert proxies.options(httpx.URL("https://there.example/")) == {}
+    assert proxies.request_options(httpx.URL("https://there.example/")) == {}
 
 
 def test_a_netrc_changes_nothing(

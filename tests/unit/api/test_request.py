@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.api.asgi import OBSERVATION, Message, Receive
-from anthropic_proxy.api.request import MAX_BODY_BYTES, ClientLeftError, Request, WhileClientStays
+from anthropic_proxy.api.request import (
+    MAX_BODY_BYTES,
+    CallerDisconnectedError,
+    CancelOnDisconnect,
+    Request,
+)
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.observation import Observation
@@ -51,7 +56,7 @@ def test_lines_of_one_header_are_one_list() -> None:
     state = {OBSERVATION: Observation("POST", "/")}
     made = Request(
         {"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}
-    ).client
+    ).caller
     assert (made.headers, made.query) == ({"anthropic-beta": "a, b", "x-name": "é"}, "beta=true")
 
 
@@ -83,12 +88,12 @@ def test_bodies_that_are_not_read(
 
 
 def test_a_client_that_leaves_within_its_body() -> None:
-    with pytest.raises(ClientLeftError):
+    with pytest.raises(CallerDisconnectedError):
         asyncio.run(request().read(client(piece(b"{", more=True), LEFT), 5))
 
 
 async def _attended(receive: Receive, block: Callable[[], Awaitable[Any]]) -> str:
-    async with WhileClientStays(receive):
+    async with CancelOnDisconnect(receive):
         await block()
         return "done"
     return "cancelled"

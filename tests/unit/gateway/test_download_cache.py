@@ -1,6 +1,6 @@
 """Files that are kept: for how long, and how many."""
 
-from anthropic_proxy.gateway.download_cache import File, KeptFiles
+from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
 from anthropic_proxy.translate.request.media_sources import Remote
 
 
@@ -8,14 +8,14 @@ def remote(name: str) -> Remote:
     return Remote("image", f"https://a.example/{name}")
 
 
-def file(data: str) -> File:
-    return File({"type": "base64", "media_type": "image/png", "data": data}, len(data))
+def file(data: str) -> DownloadedFile:
+    return DownloadedFile({"type": "base64", "media_type": "image/png", "data": data}, len(data))
 
 
 def test_it_is_there_for_its_time() -> None:
-    kept = KeptFiles(seconds=10)
+    kept = DownloadCache(ttl_seconds=10)
     assert kept.get(remote("a"), 0) is None
-    kept.keep(remote("a"), file("x"), 5)
+    kept.put(remote("a"), file("x"), 5)
     assert kept.get(remote("a"), 14) == file("x")
     assert kept.get(Remote("document", remote("a").url), 14) is None
     assert kept.get(remote("a"), 15) is None
@@ -23,17 +23,17 @@ def test_it_is_there_for_its_time() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    kept = KeptFiles(max_bytes=3)
+    kept = DownloadCache(max_bytes=3)
     for name in "abc":
-        kept.keep(remote(name), file(name), 0)
+        kept.put(remote(name), file(name), 0)
     assert kept.get(remote("a"), 0) == file("a")
-    kept.keep(remote("c"), file("cc"), 0)
+    kept.put(remote("c"), file("cc"), 0)
     assert [kept.get(remote(name), 0) is not None for name in "abc"] == [True, False, True]
 
 
 def test_what_is_larger_than_all_room_is_not_kept() -> None:
-    kept = KeptFiles(max_bytes=3)
-    kept.keep(remote("a"), file("xxxx"), 0)
+    kept = DownloadCache(max_bytes=3)
+    kept.put(remote("a"), file("xxxx"), 0)
     assert kept.get(remote("a"), 0) is None
-    kept.keep(remote("a"), file("xxx"), 0)
+    kept.put(remote("a"), file("xxx"), 0)
     assert kept.get(remote("a"), 0) == file("xxx")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.gateway.model_memory import Attempt, Learned
+from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.upstream_errors import Failure
@@ -32,86 +32,88 @@ OVERFLOW = refusal(
 )
 
 
-def taught(known: Learned, body: Json, *failures: Failure, now: float = 0) -> Json:
+def taught(known: ModelMemory, body: Json, *failures: Failure, now: float = 0) -> Json:
     """What is sent for `body` in the end."""
-    attempt = Attempt(known, CHAT, body, 10, now)
+    attempt = AdaptedRequest(known, CHAT, body, 10, now)
     for failure in failures:
-        assert attempt.refused(failure, now) is not None
-    attempt.accepted(now)
+        assert attempt.adapt_to(failure, now) is not None
+    attempt.record_success(now)
     return attempt.body
 
 
 def test_a_change_is_made_at_once_and_from_then_on() -> None:
-    known = Learned()
+    known = ModelMemory()
     assert taught(known, WARM, NO_TEMPERATURE) == BODY
-    assert known.adjusted(WARM, 10, HOUR - 1) == BODY
+    assert known.apply_to(WARM, 10, HOUR - 1) == BODY
 
 
 def test_it_holds_for_requests_like_the_refused_one() -> None:
     """Many models take a temperature where they don't think, and their refusal does not say so."""
-    known = Learned()
+    known = ModelMemory()
     assert taught(known, THINKING, NO_TEMPERATURE) == {**BODY, "reasoning_effort": "low"}
     for other in (WARM, {**WARM, "reasoning_effort": "none"}):
-        assert known.adjusted(other, 10, 1) == other
+        assert known.apply_to(other, 10, 1) == other
 
 
 def test_it_is_forgotten_after_an_hour() -> None:
-    known = Learned()
+    known = ModelMemory()
     taught(known, WARM, NO_TEMPERATURE, OVERFLOW)
-    assert (known.adjusted(WARM, 10, HOUR - 1), known.window) == (
+    assert (known.apply_to(WARM, 10, HOUR - 1), known.context_window) == (
         {**BODY, "max_tokens": 7925},
         8192,
     )
-    assert (known.adjusted(WARM, 10, HOUR), known.window) == (WARM, 0)
+    assert (known.apply_to(WARM, 10, HOUR), known.context_window) == (WARM, 0)
 
 
 def test_it_is_kept_when_it_is_learned_again() -> None:
-    known = Learned()
+    known = ModelMemory()
     taught(known, WARM, NO_TEMPERATURE)
     other = {**WARM, "reasoning_effort": "low"}
     taught(known, other, NO_TEMPERATURE, now=HOUR / 2)
-    known.learn([Adjustment("drop", "temperature", when=(("thinking", "unsaid"),))], HOUR / 2)
-    assert known.adjusted(WARM, 10, HOUR) == BODY
+    known.record_changes(
+        [Adjustment("drop", "temperature", when=(("thinking", "unsaid"),))], HOUR / 2
+    )
+    assert known.apply_to(WARM, 10, HOUR) == BODY
 
 
 def test_nothing_is_learned_from_what_did_not_help() -> None:
-    known = Learned()
-    attempt = Attempt(known, CHAT, WARM, 10, 0)
-    assert attempt.refused(NO_TEMPERATURE, 0) is not None
-    assert attempt.refused(refusal("roles must alternate"), 0) is None
-    assert known.adjusted(WARM, 10, 1) == WARM
+    known = ModelMemory()
+    attempt = AdaptedRequest(known, CHAT, WARM, 10, 0)
+    assert attempt.adapt_to(NO_TEMPERATURE, 0) is not None
+    assert attempt.adapt_to(refusal("roles must alternate"), 0) is None
+    assert known.apply_to(WARM, 10, 1) == WARM
 
 
 def test_a_name_that_changes_back() -> None:
-    known = Learned()
+    known = ModelMemory()
     unknown = "Unrecognized request argument supplied: {}"
     assert "max_completion_tokens" in taught(known, BODY, refusal(unknown.format("max_tokens")))
     for _ in range(2):
         assert "max_tokens" in taught(known, BODY, refusal(unknown.format("max_completion_tokens")))
-        assert "max_tokens" in known.adjusted(BODY, 10, 1)
+        assert "max_tokens" in known.apply_to(BODY, 10, 1)
         assert "max_completion_tokens" in taught(known, BODY, refusal(unknown.format("max_tokens")))
-        assert "max_completion_tokens" in known.adjusted(BODY, 10, 1)
+        assert "max_completion_tokens" in known.apply_to(BODY, 10, 1)
 
 
 def test_a_newer_value_takes_the_place_of_an_older_one() -> None:
-    known = Learned()
+    known = ModelMemory()
     for most in (8000, 4000):
-        known.learn([Adjustment("at_most", "max_tokens", most)], 0)
-    assert [each["value"] for each in known.described()["changes"]] == [4000]
+        known.record_changes([Adjustment("at_most", "max_tokens", most)], 0)
+    assert [each["value"] for each in known.describe()["changes"]] == [4000]
 
 
 def test_a_model_is_not_remembered_without_end() -> None:
-    known = Learned()
-    known.learn([Adjustment("drop", f"field{number}") for number in range(40)], 0)
-    fields = [each["field"] for each in known.described()["changes"]]
+    known = ModelMemory()
+    known.record_changes([Adjustment("drop", f"field{number}") for number in range(40)], 0)
+    fields = [each["field"] for each in known.describe()["changes"]]
     assert fields == [f"field{number}" for number in range(8, 40)]
 
 
 def test_a_request_is_not_sent_twice() -> None:
     """The upstream refuses two names of the limit, each in favour of the other."""
-    attempt = Attempt(Learned(), CHAT, BODY, 10, 0)
-    assert attempt.refused(refusal("unknown field: max_tokens"), 0) is not None
-    assert attempt.refused(refusal("unknown field: max_completion_tokens"), 0) is None
+    attempt = AdaptedRequest(ModelMemory(), CHAT, BODY, 10, 0)
+    assert attempt.adapt_to(refusal("unknown field: max_tokens"), 0) is not None
+    assert attempt.adapt_to(refusal("unknown field: max_completion_tokens"), 0) is None
     assert "max_completion_tokens" in attempt.body
 
 
@@ -126,8 +128,8 @@ def test_a_request_is_not_changed_without_end() -> None:
         "stream_options",
     )
     fields = (*sampling, *others)
-    attempt = Attempt(Learned(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
-    made = [attempt.refused(refusal(f"unknown field: {field}"), 0) for field in fields]
+    attempt = AdaptedRequest(ModelMemory(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
+    made = [attempt.adapt_to(refusal(f"unknown field: {field}"), 0) for field in fields]
     assert [each is not None for each in made] == [True] * 8 + [False]
 
 
@@ -154,17 +156,17 @@ def test_a_request_is_not_changed_without_end() -> None:
     ids=str,
 )
 def test_described(change: Adjustment, described: Json) -> None:
-    known = Learned()
-    assert known.described() == {
+    known = ModelMemory()
+    assert known.describe() == {
         "changes": [],
         "api": None,
         "context_window": None,
         "opens_thinking": False,
     }
-    known.learn([change], 0)
-    known.has_refused(OVERFLOW, 0)
+    known.record_changes([change], 0)
+    known.record_refusal(OVERFLOW, 0)
     known.opens_thinking[False] = True
-    assert known.described() == {
+    assert known.describe() == {
         "changes": [described],
         "api": None,
         "context_window": 8192,
@@ -173,9 +175,9 @@ def test_described(change: Adjustment, described: Json) -> None:
 
 
 def test_the_api_is_forgotten_too() -> None:
-    known = Learned()
-    known.asked_by("responses", 10)
-    known.adjusted(BODY, 10, 3609)
+    known = ModelMemory()
+    known.set_api("responses", 10)
+    known.apply_to(BODY, 10, 3609)
     assert known.api == "responses"
-    known.adjusted(BODY, 10, 3610)
+    known.apply_to(BODY, 10, 3610)
     assert known.api is None

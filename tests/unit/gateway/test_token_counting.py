@@ -15,8 +15,8 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
 from anthropic_proxy.translate.tokens.estimate import Estimate
-from anthropic_proxy.upstream.client import endpoint_client
-from anthropic_proxy.upstream.http_client import Upstream
+from anthropic_proxy.upstream.client import create_upstream_client
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 Json = dict[str, Any]
 TOOL = {"name": "a", "input_schema": {"type": "object"}}
@@ -66,13 +66,13 @@ class Clock:
 class Counting(TokenCounter):
     """A counter that asks one endpoint for its own model names."""
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, upstream: UpstreamHTTPClient, clock: Clock) -> None:
         super().__init__(translate, clock)
-        self._client = endpoint_client(endpoint, upstream)
+        self._client = create_upstream_client(endpoint, upstream)
 
     async def counted(self, request: Json) -> Json:
         return await self.count(
-            self._client, request, Route(self._client.endpoint, request["model"])
+            self._client, request, Route(self._client.upstream, request["model"])
         )
 
 
@@ -90,7 +90,7 @@ def run(
     base: str = "http://localhost:8000/v1",
 ) -> None:
     async def main() -> None:
-        upstream, clock = Upstream(httpx.MockTransport(server)), Clock()
+        upstream, clock = UpstreamHTTPClient(httpx.MockTransport(server)), Clock()
         endpoint = chosen(base)
         try:
             await play(Counting(endpoint, upstream, clock), clock)

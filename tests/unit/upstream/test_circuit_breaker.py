@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
+from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
 
 
 class Told:
     """A breaker with its permits by name, so that a story can be told in lines of text."""
 
     def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
-        self.breaker = Breaker(random)
+        self.breaker = CircuitBreaker(random)
         self.permits: dict[str, Permit] = {}
 
     def line(self, now: float, what: str) -> Any:
@@ -24,13 +24,13 @@ class Told:
             return self._begin(now, name)
         if verb == "fails":
             return [
-                self._begin(now, "one of them") and self.permits["one of them"].failed(now)
+                self._begin(now, "one of them") and self.permits["one of them"].record_failure(now)
                 for _ in range(int(name))
             ]
         return getattr(self.permits[name], verb)(*([now] if verb == "failed" else []))
 
     def _begin(self, now: float, name: str) -> bool:
-        permit = self.breaker.begin(now)
+        permit = self.breaker.try_acquire(now)
         if permit:
             self.permits[name] = permit
         return bool(permit)
@@ -155,7 +155,7 @@ STEPS = st.lists(
 
 @given(STEPS, st.randoms())
 def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random: Random) -> None:
-    breaker = Breaker(random.random, BreakerConfig(failures=2, cool_down=3, longest=8))
+    breaker = CircuitBreaker(random.random, BreakerConfig(failures=2, cool_down=3, max_cool_down=8))
     now, permits, probes = 0.0, list[Permit](), list[Permit]()
     for verb, number in steps:
         now += number if verb == "wait" else 0
@@ -163,7 +163,7 @@ def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random:
         assert allowed == (breaker.retry_after(now) == 0)
         assert 0 <= breaker.retry_after(now) <= 8
         if verb == "begin":
-            permit = breaker.begin(now)
+            permit = breaker.try_acquire(now)
             assert (permit is not None) == allowed
             permits += [permit] if permit else []
             probes += [permit] if permit and half_open else []
@@ -173,5 +173,5 @@ def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random:
             getattr(ended, verb)(*([now] if verb == "failed" else []))
             probes = [probe for probe in probes if probe is not ended]
     for probe in probes:
-        probe.abandoned()
+        probe.abandon()
     assert breaker.allows(now + 8)

@@ -7,14 +7,14 @@ import pytest
 
 from anthropic_proxy.upstream.concurrency import (
     BusyError,
+    ConcurrencyLimiter,
+    Lease,
     QueueFullError,
     QueueTimeoutError,
-    Slot,
-    Slots,
 )
 
 
-async def queued(slots: Slots, number: int = 1) -> list["asyncio.Task[Slot]"]:
+async def queued(slots: ConcurrencyLimiter, number: int = 1) -> list["asyncio.Task[Lease]"]:
     """Tasks that wait for a slot, in this order."""
     tasks = []
     for _ in range(number):
@@ -33,7 +33,7 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
 
 def test_without_a_limit_there_is_always_one() -> None:
     async def story() -> None:
-        slots = Slots(None, 0, 0)
+        slots = ConcurrencyLimiter(None, 0, 0)
         held = [await slots.acquire() for _ in range(100)]
         assert slots.busy == 100
         for slot in held:
@@ -45,7 +45,7 @@ def test_without_a_limit_there_is_always_one() -> None:
 
 def test_slots_go_to_those_who_wait_in_their_order() -> None:
     async def story() -> None:
-        slots = Slots(1, 3, 60)
+        slots = ConcurrencyLimiter(1, 3, 60)
         slot = await slots.acquire()
         tasks = await queued(slots, 3)
         for number, task in enumerate(tasks):
@@ -60,7 +60,7 @@ def test_slots_go_to_those_who_wait_in_their_order() -> None:
 
 def test_who_comes_later_does_not_get_ahead() -> None:
     async def story() -> None:
-        slots = Slots(1, 1, 60)
+        slots = ConcurrencyLimiter(1, 1, 60)
         slot = await slots.acquire()
         (first,) = await queued(slots)
         slot.release()
@@ -79,7 +79,7 @@ def test_there_is_none(
     queue: int, error: type[BusyError], seconds: float, retry_after: float
 ) -> None:
     async def story() -> None:
-        slots = Slots(1, queue, seconds)
+        slots = ConcurrencyLimiter(1, queue, seconds)
         held = await slots.acquire()
         with pytest.raises(error) as raised:
             await slots.acquire()
@@ -92,7 +92,7 @@ def test_there_is_none(
 
 def test_a_full_queue_names_the_time_after_which_it_has_emptied() -> None:
     async def story() -> None:
-        slots = Slots(1, 0, 30)
+        slots = ConcurrencyLimiter(1, 0, 30)
         await slots.acquire()
         with pytest.raises(QueueFullError) as raised:
             await slots.acquire()
@@ -104,7 +104,7 @@ def test_a_full_queue_names_the_time_after_which_it_has_emptied() -> None:
 @pytest.mark.parametrize("order", ["cancelled first", "released first"])
 def test_a_waiter_that_leaves_at_that_moment_hands_the_slot_on(order: str) -> None:
     async def story() -> None:
-        slots = Slots(1, 2, 60)
+        slots = ConcurrencyLimiter(1, 2, 60)
         held = await slots.acquire()
         leaving, staying = await queued(slots, 2)
         if order == "cancelled first":
@@ -123,11 +123,11 @@ def test_a_waiter_that_leaves_at_that_moment_hands_the_slot_on(order: str) -> No
 
 def test_a_waiter_that_leaves_when_its_time_is_over_takes_nothing() -> None:
     async def story() -> None:
-        slots = Slots(1, 1, 60)
+        slots = ConcurrencyLimiter(1, 1, 60)
         held = await slots.acquire()
         (leaving,) = await queued(slots)
         # As the timer does, just before the task that it wakes is cancelled.
-        slots._give_up(next(iter(slots._waiting)))
+        slots._time_out(next(iter(slots._waiting)))
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
@@ -139,7 +139,7 @@ def test_a_waiter_that_leaves_when_its_time_is_over_takes_nothing() -> None:
 
 def test_a_waiter_that_leaves_early_frees_its_place() -> None:
     async def story() -> None:
-        slots = Slots(1, 1, 60)
+        slots = ConcurrencyLimiter(1, 1, 60)
         held = await slots.acquire()
         (leaving,) = await queued(slots)
         leaving.cancel()
@@ -154,7 +154,7 @@ def test_a_waiter_that_leaves_early_frees_its_place() -> None:
 
 def test_releasing_twice_frees_one() -> None:
     async def story() -> None:
-        slots = Slots(2, 0, 0)
+        slots = ConcurrencyLimiter(2, 0, 0)
         with await slots.acquire() as slot:
             await slots.acquire()
             slot.release()

@@ -9,7 +9,7 @@ from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.providers.profiles import dialect_of
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.upstream.headers import headers_for
+from anthropic_proxy.upstream.headers import build_headers
 
 CLIENT = Client(
     {
@@ -69,7 +69,7 @@ def endpoint(host: str, **more: Any) -> Endpoint:
     ],
 )
 def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, str]) -> None:
-    assert headers_for(endpoint(host), key, CLIENT) == PASSED | expected
+    assert build_headers(endpoint(host), key, CLIENT) == PASSED | expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, st
     ids=["key", "bearer", "both"],
 )
 def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
-    sent = headers_for(
+    sent = build_headers(
         endpoint("api.anthropic.com", key_passthrough=True), None, Client({"x-odd": "1", **keys})
     )
     assert sent == {"anthropic-version": "2023-06-01", **keys}
@@ -91,7 +91,7 @@ def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
 @pytest.mark.parametrize("api", ["messages", "chat_completions"])
 def test_a_client_without_a_key(api: str) -> None:
     with pytest.raises(ApiError) as caught:
-        headers_for(
+        build_headers(
             endpoint("localhost", api=api, key_passthrough=True),
             None,
             Client({"authorization": "Basic x"}),
@@ -100,14 +100,14 @@ def test_a_client_without_a_key(api: str) -> None:
 
 
 def test_other_endpoints_get_nothing_of_the_client() -> None:
-    assert headers_for(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {
+    assert build_headers(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {
         "authorization": "Bearer k"
     }
 
 
 def test_configured_headers_win() -> None:
     given = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
-    sent = headers_for(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
+    sent = build_headers(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
     assert sent == PASSED | {
         "user-agent": "mine",
         "x-api-key": "other",

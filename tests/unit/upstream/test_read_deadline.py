@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.upstream.read_deadline import Alarm
+from anthropic_proxy.upstream.read_deadline import ReadDeadline
 
 
-def run(work: Callable[[Alarm, asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:
+def run(work: Callable[[ReadDeadline, asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:
     async def main() -> Any:
-        alarm = Alarm()
+        alarm = ReadDeadline()
         try:
             return await work(alarm, asyncio.get_running_loop())
         finally:
-            alarm.stop()
+            alarm.cancel()
 
     return asyncio.run(main())
 
 
 def test_what_comes_in_time_is_given() -> None:
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> list[str]:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> list[str]:
         return [await alarm.wait(asyncio.sleep(0, "x"), loop.time() + 3600) for _ in range(3)]
 
     assert run(work) == ["x", "x", "x"]
@@ -29,7 +29,7 @@ def test_what_comes_in_time_is_given() -> None:
 
 @pytest.mark.parametrize("seconds", [-1, 0, 0.01])
 def test_what_does_not_come_is_cancelled(seconds: float) -> None:
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> bool:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> bool:
         never: asyncio.Future[None] = loop.create_future()
         for _ in range(2):
             with pytest.raises(TimeoutError):
@@ -48,7 +48,7 @@ def test_what_does_not_come_is_cancelled(seconds: float) -> None:
 def test_the_limit_moves() -> None:
     """The timer of the first wait rings in the second, which has more time, and later in a third that has less."""
 
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> str:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> str:
         start = loop.time()
         await alarm.wait(asyncio.sleep(0), start + 0.01)
         given = await alarm.wait(asyncio.sleep(0.03, "given"), start + 3600)
@@ -60,7 +60,7 @@ def test_the_limit_moves() -> None:
 
 
 def test_it_does_not_ring_for_who_does_not_wait() -> None:
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> str:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> str:
         await alarm.wait(asyncio.sleep(0), loop.time() + 0.01)
         await asyncio.sleep(0.03)
         with pytest.raises(TimeoutError):
@@ -74,7 +74,7 @@ def test_it_does_not_ring_for_who_does_not_wait() -> None:
 def test_a_cancellation_from_elsewhere_goes_on(rings: bool) -> None:
     """Also when it comes together with the alarm."""
 
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> bool:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> bool:
         limit = loop.time() + (0.01 if rings else 3600)
         waiting = asyncio.ensure_future(alarm.wait(asyncio.Event().wait(), limit))
         await asyncio.sleep(0)
@@ -93,7 +93,7 @@ def test_a_failure_goes_on() -> None:
         await asyncio.sleep(0)
         raise ValueError("x")
 
-    async def work(alarm: Alarm, loop: asyncio.AbstractEventLoop) -> None:
+    async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> None:
         with pytest.raises(ValueError, match="x"):
             await alarm.wait(fails(), loop.time() + 3600)
 

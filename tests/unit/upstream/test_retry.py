@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.upstream.retry import (
-    BudgetConfig,
     KeyRing,
-    Retry,
     RetryBudget,
-    cooling,
-    fails_over,
+    RetryBudgetConfig,
+    RetryPolicy,
+    cool_down_seconds,
     is_outage,
-    is_passing,
-    ordered,
+    is_transient,
+    should_fail_over,
+    shuffle_by_weight,
 )
 
 STATUSES: list[tuple[int, str]] = [
@@ -47,8 +47,8 @@ STATUSES: list[tuple[int, str]] = [
 @pytest.mark.parametrize(("status", "verdict"), STATUSES)
 def test_statuses(status: int, verdict: str) -> None:
     checks: dict[str, Callable[[int], bool]] = {
-        "fails over": fails_over,
-        "passing": is_passing,
+        "fails over": should_fail_over,
+        "passing": is_transient,
         "outage": is_outage,
     }
     assert ", ".join(name for name, check in checks.items() if check(status)) == verdict
@@ -71,10 +71,10 @@ def test_cooling_keys_are_left_out_until_their_time() -> None:
     a, b = ring.next(0), ring.next(0)
     assert a
     assert b
-    ring.cooled(a, 0, 10)
-    ring.cooled(a, 1, 2)
+    ring.cool_down(a, 0, 10)
+    ring.cool_down(a, 1, 2)
     assert [ring.next(1), ring.next(1)] == [b, b]
-    ring.cooled(b, 1, 300)
+    ring.cool_down(b, 1, 300)
     assert (ring.next(9), ring.retry_after(9)) == (None, 1)
     assert (ring.next(10), ring.retry_after(10)) == (a, 0)
 
@@ -84,7 +84,7 @@ def test_a_single_key_never_cools(keys: list[str], value: str | None) -> None:
     ring = KeyRing(keys)
     key = ring.next(0)
     assert key
-    ring.cooled(key, 0, 10)
+    ring.cool_down(key, 0, 10)
     assert (ring.next(0), key.value, ring.retry_after(0)) == (key, value, 0)
 
 
@@ -98,7 +98,7 @@ def test_a_key_that_cools_is_never_given(steps: list[tuple[int, float]], later: 
             assert min(until.values()) > now
         else:
             assert until[str(key.value)] <= now
-            ring.cooled(key, now, seconds)
+            ring.cool_down(key, now, seconds)
             until[str(key.value)] = now + seconds
     assert (ring.next(later) is None) == (ring.retry_after(later) > 0)
 
@@ -119,7 +119,7 @@ def test_a_key_that_cools_is_never_given(steps: list[tuple[int, float]], later: 
     ],
 )
 def test_cooling(status: int, retry_after: float | None, seconds: float | None) -> None:
-    assert cooling(status, retry_after) == seconds
+    assert cool_down_seconds(status, retry_after) == seconds
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_cooling(status: int, retry_after: float | None, seconds: float | None) 
 def test_delays(
     attempt: int, retry_after: float | None, chance: float, seconds: float | None
 ) -> None:
-    assert Retry().delay(attempt, retry_after, lambda: chance) == seconds
+    assert RetryPolicy().delay(attempt, retry_after, lambda: chance) == seconds
 
 
 @given(st.integers(0), st.none() | st.floats(0), st.floats(0, 1, exclude_max=True))
 def test_delays_are_bounded(attempt: int, retry_after: float | None, chance: float) -> None:
-    delay = Retry().delay(attempt, retry_after, lambda: chance)
+    delay = RetryPolicy().delay(attempt, retry_after, lambda: chance)
     assert (delay is None) == (retry_after is not None and retry_after > 10)
     assert delay is None or (retry_after or 0) <= delay <= 10.5
 
@@ -155,26 +155,26 @@ def test_delays_are_bounded(attempt: int, retry_after: float | None, chance: flo
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["request", "retry"])), max_size=200))
 def test_retries_stay_within_their_budget(steps: list[tuple[int, str]]) -> None:
     now = 0
-    budget = RetryBudget(lambda: now, BudgetConfig(share=0.2, window=10, floor=2))
+    budget = RetryBudget(lambda: now, RetryBudgetConfig(share=0.2, window=10, floor=2))
     requests, retries = list[int](), list[int]()
     for seconds, what in steps:
         now += seconds
         if what == "request":
-            budget.requested()
+            budget.record_request()
             requests.append(now)
         else:
             made, asked = (sum(each > now - 10 for each in times) for times in (retries, requests))
-            allowed = budget.take()
+            allowed = budget.try_spend()
             assert allowed == (made < max(2, asked // 5))
             retries += [now] if allowed else []
 
 
 def test_the_budget_by_default() -> None:
     budget = RetryBudget(lambda: 1000)
-    assert sum(budget.take() for _ in range(20)) == 10
+    assert sum(budget.try_spend() for _ in range(20)) == 10
     for _ in range(100):
-        budget.requested()
-    assert sum(budget.take() for _ in range(20)) == 10
+        budget.record_request()
+    assert sum(budget.try_spend() for _ in range(20)) == 10
 
 
 def test_the_budget_forgets_requests_without_being_asked() -> None:
@@ -183,7 +183,7 @@ def test_the_budget_forgets_requests_without_being_asked() -> None:
     try:
         budget = RetryBudget(lambda: next(hours))
         for _ in range(999):
-            budget.requested()
+            budget.record_request()
         assert tracemalloc.get_traced_memory()[0] < 10_000
     finally:
         tracemalloc.stop()
@@ -202,7 +202,7 @@ TARGETS = st.builds(Target, st.text(max_size=3), st.floats(0.001, 1000))
 def test_targets_are_shuffled_within_their_groups(
     groups: list[list[Target]], random: Random
 ) -> None:
-    order = ordered(groups, random.random)
+    order = shuffle_by_weight(groups, random.random)
     for group in groups:
         first, order = order[: len(group)], order[len(group) :]
         assert sorted(map(repr, first)) == sorted(map(repr, group))
@@ -211,11 +211,12 @@ def test_targets_are_shuffled_within_their_groups(
 
 def test_weights_are_shares() -> None:
     random, group = Random(7), [Target("one"), Target("three", 3)]  # noqa: S311 - the same draws each time
-    firsts = [ordered([group], random.random)[0].name for _ in range(4000)]
+    firsts = [shuffle_by_weight([group], random.random)[0].name for _ in range(4000)]
     assert 2900 < firsts.count("three") < 3100
 
 
 def test_no_chance_keeps_the_order() -> None:
     assert [
-        each.name for each in ordered([[Target("a"), Target("b")], [Target("c")]], lambda: 0)
+        each.name
+        for each in shuffle_by_weight([[Target("a"), Target("b")], [Target("c")]], lambda: 0)
     ] == ["a", "b", "c"]

@@ -14,7 +14,7 @@ from anthropic_proxy.api.asgi import AsgiApplication, Message, Receive, Scope, S
 # Seconds for which a browser may remember what it was allowed.
 _MAX_AGE = b"600"
 _METHODS = b"GET, POST"
-_EXPOSED = ", ".join(
+_EXPOSED_HEADERS = ", ".join(
     [
         "request-id",
         "retry-after",
@@ -29,14 +29,16 @@ _EXPOSED = ", ".join(
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 
-def cors(app: AsgiApplication, origins: Collection[str]) -> AsgiApplication:
+def add_cors(app: AsgiApplication, origins: Collection[str]) -> AsgiApplication:
     """`app` for pages of `origins` (`*`: all). Around what refuses requests: browsers ask first what they may send, without
     a key.
     """
-    return _Cors(app, frozenset(origin.encode() for origin in origins)) if origins else app
+    return (
+        _CorsMiddleware(app, frozenset(origin.encode() for origin in origins)) if origins else app
+    )
 
 
-class _Cors:
+class _CorsMiddleware:
     def __init__(self, app: AsgiApplication, origins: frozenset[bytes]) -> None:
         self._app = app
         self._origins = origins
@@ -45,34 +47,44 @@ class _Cors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = {name.lower(): value for name, value in scope["headers"]}
-        origin = asked.get(b"origin", b"")
-        allowed = origin if origin and (origin in self._origins or b"*" in self._origins) else None
-        allowing = partial(_send, send, allowed)
-        if allowed and scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
-            await allowing(
-                {"type": "http.response.start", "status": 204, "headers": _preflight(asked)}
+        request_headers = {name.lower(): value for name, value in scope["headers"]}
+        origin = request_headers.get(b"origin", b"")
+        allowed_origin = (
+            origin if origin and (origin in self._origins or b"*" in self._origins) else None
+        )
+        send_with_cors = partial(_send_with_cors, send, allowed_origin)
+        if (
+            allowed_origin
+            and scope["method"] == "OPTIONS"
+            and b"access-control-request-method" in request_headers
+        ):
+            await send_with_cors(
+                {
+                    "type": "http.response.start",
+                    "status": 204,
+                    "headers": _preflight_headers(request_headers),
+                }
             )
-            await allowing({"type": "http.response.body", "body": b"", "more_body": False})
+            await send_with_cors({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await self._app(scope, receive, allowing)
+            await self._app(scope, receive, send_with_cors)
 
 
-def _preflight(asked: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+def _preflight_headers(request_headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """What a page may send."""
     headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _MAX_AGE)]
-    names = asked.get(b"access-control-request-headers", b"")
+    names = request_headers.get(b"access-control-request-headers", b"")
     if _HEADER_NAMES.fullmatch(names):
         headers.append((b"access-control-allow-headers", names))
     return headers
 
 
-def _send(send: Send, allowed: bytes | None, message: Message) -> Awaitable[None]:
+def _send_with_cors(send: Send, allowed_origin: bytes | None, message: Message) -> Awaitable[None]:
     if message["type"] == "http.response.start":
         message["headers"] = [*message["headers"], (b"vary", b"origin")]
-        if allowed is not None:
+        if allowed_origin is not None:
             message["headers"] += [
-                (b"access-control-allow-origin", allowed),
-                (b"access-control-expose-headers", _EXPOSED),
+                (b"access-control-allow-origin", allowed_origin),
+                (b"access-control-expose-headers", _EXPOSED_HEADERS),
             ]
     return send(message)

@@ -24,10 +24,10 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.sse import encode
 
 # Seconds for the last events to reach their clients.
-_LAST_SECONDS = 5
+_FINAL_EVENT_SECONDS = 5
 
 
-class OpenRequests:
+class InFlightRequests:
     """The open requests of one application. most: how many there may be at a time, of those that are counted (None: no
     limit). write_seconds: how long a client may take no bytes. uncounted: paths that are always answered, and that a drain
     does not wait for.
@@ -37,67 +37,70 @@ class OpenRequests:
         self,
         app: AsgiApplication,
         *,
-        most: int | None = None,
+        max_requests: int | None = None,
         write_seconds: float = math.inf,
         uncounted: Iterable[str] = (),
     ) -> None:
         self._app = app
-        self._most = math.inf if most is None else most
+        self._max_requests = math.inf if max_requests is None else max_requests
         self._write_seconds = write_seconds
         self._uncounted = frozenset(uncounted)
-        self._open: set[_OpenRequest] = set()
-        self._uncounted_open: set[_OpenRequest] = set()
-        self._none_open = asyncio.Event()
-        self._none_open.set()
-        self.draining = False
-        self._is_over = False
+        self._requests: set[_InFlightRequest] = set()
+        self._uncounted_requests: set[_InFlightRequest] = set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self.is_draining = False
+        self._is_ended = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] in self._uncounted:
             await self._serve_uncounted(
-                _OpenRequest(scope, receive, send, closes=lambda: False), scope
+                _InFlightRequest(scope, receive, send, closes_connection=lambda: False), scope
             )
         else:
-            await self._serve(_OpenRequest(scope, receive, send, closes=self._closes), scope)
+            await self._serve(
+                _InFlightRequest(scope, receive, send, closes_connection=self._closes_connections),
+                scope,
+            )
 
-    async def _serve(self, request: "_OpenRequest", scope: Scope) -> None:
-        if self._is_over or len(self._open) >= self._most:
-            request.end(stopping() if self._is_over else _crowded())
-            await request.told()
+    async def _serve(self, request: "_InFlightRequest", scope: Scope) -> None:
+        if self._is_ended or len(self._requests) >= self._max_requests:
+            request.end(stopping() if self._is_ended else _too_many_requests())
+            await request.send_error()
             return
-        self._open.add(request)
-        self._none_open.clear()
+        self._requests.add(request)
+        self._is_idle.clear()
         try:
             await self._app(scope, request.receive, request.send)
-            await request.told()
+            await request.send_error()
         finally:
-            self._open.discard(request)
-            if not self._open:
-                self._none_open.set()
+            self._requests.discard(request)
+            if not self._requests:
+                self._is_idle.set()
 
-    async def _serve_uncounted(self, request: "_OpenRequest", scope: Scope) -> None:
-        self._uncounted_open.add(request)
+    async def _serve_uncounted(self, request: "_InFlightRequest", scope: Scope) -> None:
+        self._uncounted_requests.add(request)
         try:
             await self._app(scope, request.receive, request.send)
         finally:
-            self._uncounted_open.discard(request)
+            self._uncounted_requests.discard(request)
 
     async def drain(self, seconds: float) -> None:
         """Wait until no request is open, `seconds` at most; what is left is told an error, and ended."""
-        self.draining = True
-        if not await self._ended(seconds):
+        self.is_draining = True
+        if not await self._wait_until_idle(seconds):
             self.end_all()
-            await self._ended(_LAST_SECONDS)
+            await self._wait_until_idle(_FINAL_EVENT_SECONDS)
 
     def end_all(self) -> None:
         """End all requests, and those to come, with an error that says that the server stops."""
-        self._is_over = True
-        for request in self._open:
+        self._is_ended = True
+        for request in self._requests:
             request.end(stopping())
 
     async def watch(self) -> None:
@@ -106,27 +109,27 @@ class OpenRequests:
         while self._write_seconds < math.inf:
             await asyncio.sleep(self._write_seconds / 4)
             latest = loop.time() - self._write_seconds
-            for request in (*self._open, *self._uncounted_open):
+            for request in (*self._requests, *self._uncounted_requests):
                 if request.sending_since < latest:
                     request.abandon()
 
-    async def _ended(self, seconds: float) -> bool:
+    async def _wait_until_idle(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._none_open.wait()
+                await self._is_idle.wait()
         except TimeoutError:
             return False
         return True
 
-    def _closes(self) -> bool:
-        return self.draining
+    def _closes_connections(self) -> bool:
+        return self.is_draining
 
 
-class _OpenRequest:
+class _InFlightRequest:
     """One request: what the application receives and sends passes here."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, closes: Callable[[], bool]
+        self, scope: Scope, receive: Receive, send: Send, *, closes_connection: Callable[[], bool]
     ) -> None:
         """closes: whether the connection is to be closed after the answer."""
         self.sending_since = math.inf
@@ -134,11 +137,11 @@ class _OpenRequest:
         self._observation: Observation = scope["state"][OBSERVATION]
         self._receive = receive
         self._send = send
-        self._closes = closes
+        self._closes_connection = closes_connection
         self._loop = asyncio.get_running_loop()
         self._receiving: asyncio.Task[Any] | None = None
         self._error: ApiError | None = None
-        self._head: Message | None = None
+        self._response_start: Message | None = None
         self._is_complete = False
 
     async def receive(self) -> Message:
@@ -159,8 +162,8 @@ class _OpenRequest:
     async def send(self, message: Message) -> None:
         """Send a message of the application's."""
         if message["type"] == "http.response.start":
-            self._head = message
-            if self._closes() and self._scope["http_version"].startswith("1"):
+            self._response_start = message
+            if self._closes_connection() and self._scope["http_version"].startswith("1"):
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
         elif not message.get("more_body"):
             self._is_complete = True
@@ -185,31 +188,35 @@ class _OpenRequest:
         if abort is not None:
             abort()
 
-    async def told(self) -> None:
+    async def send_error(self) -> None:
         """Tell the client why its request was ended, where it was and the client can be told."""
         if self._error is None or self._is_complete or self.sending_since < math.inf:
             return
-        if self._head is None:
-            await self._answer(self._error)
-        elif _is_stream(self._head):
-            last = encode(self._error.body(self._observation.request_id))
-            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        if self._response_start is None:
+            await self._send_error_response(self._error)
+        elif _is_stream(self._response_start):
+            error_event = encode(self._error.body(self._observation.request_id))
+            await self._send(
+                {"type": "http.response.body", "body": error_event, "more_body": False}
+            )
 
-    async def _answer(self, error: ApiError) -> None:
+    async def _send_error_response(self, error: ApiError) -> None:
         headers = {"content-type": "application/json", **error.headers}
-        written = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": written})
+        raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send(
+            {"type": "http.response.start", "status": error.status, "headers": raw_headers}
+        )
         body = error.written(self._observation.request_id)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _crowded() -> ApiError:
+def _too_many_requests() -> ApiError:
     message = "This server has as many requests as it may take at a time; try again in a moment"
     return ApiError(529, message, {"retry-after": "1"})
 
 
-def _is_stream(head: Message) -> bool:
+def _is_stream(response_start: Message) -> bool:
     return any(
         name.lower() == b"content-type" and b"event-stream" in value
-        for name, value in head["headers"]
+        for name, value in response_start["headers"]
     )

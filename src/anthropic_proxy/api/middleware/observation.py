@@ -29,14 +29,14 @@ _OTHER_METHOD = "_OTHER"
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
 # Answers are for one client alone, and nothing for a browser to show or to guess the type of.
-_HEADERS = (
+_DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 )
 
 
-class Observed:
+class ObservationMiddleware:
     """Tells `sinks` of each request of `app`. Every answer gets the header `request-id`, and those for browsers where it
     has none of its own. `log` says what is secret: sinks see no key that a client wrote into its path, its request id or
     the name of a model.
@@ -51,7 +51,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        observation = _observation(scope, self._log)
+        observation = _create_observation(scope, self._log)
         scope["state"] = {**scope.get("state", {}), OBSERVATION: observation}
         observed = _ObservedRequest(observation, receive, send)
         for sink in self._sinks:
@@ -59,8 +59,8 @@ class Observed:
         try:
             await self._app(scope, observed.receive, observed.send)
         finally:
-            observed.ended()
-            _redact(observation, self._log)
+            observed.finish()
+            _redact_observation(observation, self._log)
             for sink in self._sinks:
                 sink.finished(observation)
 
@@ -81,35 +81,37 @@ class _ObservedRequest:
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._observation.status = message["status"]
-            message["headers"] = self._with_ours(message["headers"])
+            message["headers"] = self._add_headers(message["headers"])
         elif not message.get("more_body"):
             self._is_complete = True
         # No coroutine of its own: this is called for every event.
         return self._send(message)
 
-    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        given = dict(headers)
-        ours = [pair for pair in _HEADERS if pair[0] not in given]
-        return [*headers, *ours, (b"request-id", self._observation.request_id.encode())]
+    def _add_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        present = dict(headers)
+        defaults = [pair for pair in _DEFAULT_HEADERS if pair[0] not in present]
+        return [*headers, *defaults, (b"request-id", self._observation.request_id.encode())]
 
-    def ended(self) -> None:
+    def finish(self) -> None:
         observation = self._observation
         observation.ended = time.perf_counter()
         if not self._is_complete and observation.outcome == "complete":
             observation.outcome = "client_closed"
 
 
-def _observation(scope: Scope, log: Log) -> Observation:
-    own = frozenset(_credentials(scope))
-    hide_in_this_task(own)
-    told = ((name.lower(), value) for name, value in scope["headers"])
+def _create_observation(scope: Scope, log: Log) -> Observation:
+    credentials = frozenset(_credentials(scope))
+    hide_in_this_task(credentials)
+    headers = ((name.lower(), value) for name, value in scope["headers"])
     parent = received(
-        (name.decode(), value.decode("latin-1")) for name, value in told if name in _TRACE_HEADERS
+        (name.decode(), value.decode("latin-1"))
+        for name, value in headers
+        if name in _TRACE_HEADERS
     )
     trace = parent.child(new_span_id()) if parent else new_trace()
     method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
-    path = loggable_path(scope["path"], lambda text: text in own or log.is_client_key(text))
-    return Observation(method, path, _request_id(scope, log), scope["scheme"], trace, parent)
+    path = loggable_path(scope["path"], lambda text: text in credentials or log.is_client_key(text))
+    return Observation(method, path, _select_request_id(scope, log), scope["scheme"], trace, parent)
 
 
 def _credentials(scope: Scope) -> Iterator[str]:
@@ -119,22 +121,22 @@ def _credentials(scope: Scope) -> Iterator[str]:
             yield from value.decode("latin-1").split()[-1:]
 
 
-def _request_id(scope: Scope, log: Log) -> str:
+def _select_request_id(scope: Scope, log: Log) -> str:
     """Return the id that the client gave to its request, unless it holds a secret, else a new one."""
-    given = (value for name, value in scope["headers"] if name.lower() in _REQUEST_ID_HEADERS)
-    valid = next((value.decode() for value in given if _REQUEST_ID.fullmatch(value)), None)
+    candidates = (value for name, value in scope["headers"] if name.lower() in _REQUEST_ID_HEADERS)
+    valid = next((value.decode() for value in candidates if _REQUEST_ID.fullmatch(value)), None)
     return valid if valid and log.redacted(valid) == valid else new_id("req")
 
 
-def _redact(observation: Observation, log: Log) -> None:
+def _redact_observation(observation: Observation, log: Log) -> None:
     """Remove secrets from the texts of a request that is over, before sinks see them."""
-    observation.model = _redacted(observation.model, log)
-    observation.upstream_model = _redacted(observation.upstream_model, log)
-    observation.message = _redacted(observation.message, log)
-    observation.stop_reason = _redacted(observation.stop_reason, log)
-    for asked in observation.asked:
-        asked.model = _redacted(asked.model, log)
+    observation.model = _redact_text(observation.model, log)
+    observation.upstream_model = _redact_text(observation.upstream_model, log)
+    observation.message = _redact_text(observation.message, log)
+    observation.stop_reason = _redact_text(observation.stop_reason, log)
+    for upstream_request in observation.asked:
+        upstream_request.model = _redact_text(upstream_request.model, log)
 
 
-def _redacted(text: str | None, log: Log) -> str | None:
+def _redact_text(text: str | None, log: Log) -> str | None:
     return log.redacted(text) if isinstance(text, str) else text

@@ -15,7 +15,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_events
-from anthropic_proxy.upstream.client import Call
+from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.chunk_template import Repeats
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
@@ -23,47 +23,47 @@ from anthropic_proxy.wire.openai import plain_text
 from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError, payload_of
 
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
-_DRAIN_TIMEOUT = 0.25
+_DRAIN_SECONDS = 0.25
 
 # Seconds to the first content from what promises it: some upstreams say only within the stream that they are overloaded.
-FIRST_CONTENT = 1
+FIRST_CONTENT_SECONDS = 1
 
 # Seconds without an event for the client, after which a ping tells it that all is well. Claude Code gives up on a stream
 # that is silent for some minutes.
-SILENCE = 10
+SILENCE_SECONDS = 10
 
 
-class AnswerStream:
+class TranslatedStream:
     """An async iterator over the events (a list for each read of the upstream's socket). `aclose` after use."""
 
     def __init__(  # noqa: PLR0913 - what it reads, how it translates, and who watches
         self,
-        reply: Call,
+        response: UpstreamResponse,
         translator: StreamTranslator,
         request_id: str,
         *,
         threads: TranslationThreads,
         on_read: Callable[[bytes], None] | None,
-        on_end: Callable[["AnswerStream"], None],
+        on_end: Callable[["TranslatedStream"], None],
     ) -> None:
         """threads: translate a large response that is no stream. on_read: sees what the upstream sent. on_end: sees the
         stream, once, when it is over.
         """
         self.started = False
         self.error: ApiError | None = None
-        self.unforeseen: Exception | None = None
-        self._reply = reply
+        self.unexpected_error: Exception | None = None
+        self._response = response
         self._threads = threads
         self._on_read = on_read
-        self._on_end: Callable[[AnswerStream], None] | None = on_end
+        self._on_end: Callable[[TranslatedStream], None] | None = on_end
         self._decoder = Decoder()
-        self._repeats = Repeats()
+        self._template = Repeats()
         self._translator = translator
         self._reader = translator.spec.api.new_reader()
         self._request_id = request_id
-        self._out: list[JsonObject] = []
+        self._events: list[JsonObject] = []
         self._loop = asyncio.get_running_loop()
-        self._upstream_is_done = False
+        self._is_upstream_done = False
 
     @property
     def usage(self) -> JsonObject | None:
@@ -73,134 +73,134 @@ class AnswerStream:
     async def start(self) -> None:
         """Wait for the first content, or for the end. Raises ApiError when the answer breaks off before."""
         try:
-            if self._reply.headers.get("content-type", "").startswith("application/json"):
-                await self._whole(await self._reply.read())
-            while not self._out and not self._translator.finished:
+            if self._response.headers.get("content-type", "").startswith("application/json"):
+                await self._translate_completion(await self._response.read())
+            while not self._events and not self._translator.finished:
                 await self._step(math.inf)
         except ApiError as error:
             self.error = error
             raise
         self.started = True
-        self._out = [*self._translator.start(), *self._out]
+        self._events = [*self._translator.start(), *self._events]
 
-    def bound(self) -> None:
+    def limit_size(self) -> None:
         """Let the rest of the answer be no larger than one that is read whole, for who keeps all of its events."""
-        self._reply.bound()
+        self._response.limit_size()
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
         return self
 
     async def __anext__(self) -> list[JsonObject]:
-        silent_until = self._loop.time() + SILENCE
+        silent_until = self._loop.time() + SILENCE_SECONDS
         try:
-            while not self._out and not self._translator.finished:
+            while not self._events and not self._translator.finished:
                 if not await self._step(silent_until):
-                    self._out.append(events.ping())
+                    self._events.append(events.ping())
         except ApiError as error:
-            self._break_off(error)
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
-            self.unforeseen = error
-            self._break_off(ApiError(500, "Internal server error"))
-        if not self._out:
+            self.unexpected_error = error
+            self._fail(ApiError(500, "Internal server error"))
+        if not self._events:
             await self.aclose()
             raise StopAsyncIteration
-        out, self._out = self._out, []
-        return out
+        batch, self._events = self._events, []
+        return batch
 
-    def _break_off(self, error: ApiError) -> None:
+    def _fail(self, error: ApiError) -> None:
         self.error = error
-        self._out += self._translator.fail(error, self._request_id)
+        self._events += self._translator.fail(error, self._request_id)
 
     async def aclose(self) -> None:
         """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
         try:
-            if self._upstream_is_done:
+            if self._is_upstream_done:
                 await self._drain()
         finally:
-            await self._reply.aclose()
+            await self._response.aclose()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)
 
     async def _step(self, until: float) -> bool:
         """Translate one read into `_out`; False when none has come. Raises ApiError, after what came before it."""
-        received = await self._read(until)
-        if received is None:
+        data = await self._read(until)
+        if data is None:
             self._end_of_input()
-        elif received:
-            self._translate(self._decode(received))
-        if self._translator.finished and not self._upstream_is_done:
+        elif data:
+            self._translate(self._decode(data))
+        if self._translator.finished and not self._is_upstream_done:
             # A stop sequence: the upstream need not go on.
-            await self._reply.aclose()
-        return received != b""
+            await self._response.aclose()
+        return data != b""
 
     async def _read(self, until: float) -> bytes | None:
         try:
-            received = await self._reply.next_read(until)
+            data = await self._response.read_some(until)
         except ApiError:
             if self._translator.answered:
                 return None
             raise
-        if self._on_read is not None and received:
-            self._on_read(received)
-        return received
+        if self._on_read is not None and data:
+            self._on_read(data)
+        return data
 
-    def _decode(self, received: bytes) -> list[bytes]:
+    def _decode(self, data: bytes) -> list[bytes]:
         try:
-            return self._decoder.events(received)
+            return self._decoder.events(data)
         except EventTooLargeError as error:
             raise ApiError(500, f"The upstream sent {error}") from error
 
-    def _translate(self, received: list[bytes]) -> None:
+    def _translate(self, raw_events: list[bytes]) -> None:
         """Plain texts at once, as many as stand together, and all else one by one."""
         at = 0
-        while at < len(received):
+        while at < len(raw_events):
             # Not `islice(received, at, None)`, which walks over the events before `at` each time.
-            texts = self._repeats.texts(map(received.__getitem__, range(at, len(received))))
+            texts = self._template.texts(map(raw_events.__getitem__, range(at, len(raw_events))))
             end = at + max(len(texts), 1)
-            if not self._go_on(texts):
-                self._one_by_one(received[at:end], texts)
+            if not self._translate_texts(texts):
+                self._translate_each(raw_events[at:end], texts)
             at = end
 
-    def _one_by_one(self, received: list[bytes], texts: list[str]) -> None:
-        for number, event in enumerate(received):
-            if not self._go_on(texts[number : number + 1]):
-                self._payload(payload_of(event))
+    def _translate_each(self, raw_events: list[bytes], texts: list[str]) -> None:
+        for number, raw_event in enumerate(raw_events):
+            if not self._translate_texts(texts[number : number + 1]):
+                self._translate_payload(payload_of(raw_event))
 
-    def _go_on(self, texts: list[str]) -> bool:
-        plain = self._translator.go_on(texts)
-        self._out += plain
-        return bool(plain)
+    def _translate_texts(self, texts: list[str]) -> bool:
+        text_events = self._translator.go_on(texts)
+        self._events += text_events
+        return bool(text_events)
 
-    def _payload(self, payload: bytes | None) -> None:
+    def _translate_payload(self, payload: bytes | None) -> None:
         if payload == DONE:
-            self._upstream_is_done = True
-            self._out += self._translator.close(done=self._translator.spec.api.done_ends)
+            self._is_upstream_done = True
+            self._events += self._translator.close(done=self._translator.spec.api.done_ends)
         elif payload and not self._translator.finished:
-            told = _chunk(payload)
-            if self._repeats.learns:
-                self._repeats.learn(payload, plain_text(told))
-            for chunk in self._reader.feed(told):
-                self._out += self._translator.feed(chunk)
+            event = _parse_chunk(payload)
+            if self._template.learns:
+                self._template.learn(payload, plain_text(event))
+            for chunk in self._reader.feed(event):
+                self._events += self._translator.feed(chunk)
 
-    async def _whole(self, raw: bytes) -> None:
-        self._upstream_is_done = True
+    async def _translate_completion(self, body: bytes) -> None:
+        self._is_upstream_done = True
         if self._on_read is not None:
-            self._on_read(raw)
-        self._out += await self._threads.run_if_large(
-            raw, lambda: to_events(_chunk(raw), self._translator)
+            self._on_read(body)
+        self._events += await self._threads.run_if_large(
+            body, lambda: to_events(_parse_chunk(body), self._translator)
         )
 
     def _end_of_input(self) -> None:
-        self._upstream_is_done = True
+        self._is_upstream_done = True
         for payload in self._decoder.close():
-            self._payload(payload)
-        self._out += self._translator.close(done=False)
+            self._translate_payload(payload)
+        self._events += self._translator.close(done=False)
 
     async def _drain(self) -> None:
-        until = self._loop.time() + _DRAIN_TIMEOUT
+        until = self._loop.time() + _DRAIN_SECONDS
         with contextlib.suppress(ApiError):
-            while await self._reply.next_read(until):
+            while await self._response.read_some(until):
                 continue
 
 
@@ -213,7 +213,7 @@ class _Startable(Protocol):
 _Stream = TypeVar("_Stream", bound=_Startable)
 
 
-async def opened(stream: _Stream) -> _Stream:
+async def start_stream(stream: _Stream) -> _Stream:
     """The stream, once it is sure that it has something to say; it is closed when it has not."""
     try:
         await stream.start()
@@ -223,7 +223,7 @@ async def opened(stream: _Stream) -> _Stream:
     return stream
 
 
-def _chunk(payload: bytes) -> JsonObject:
+def _parse_chunk(payload: bytes) -> JsonObject:
     chunk = loads_object(payload)
     if chunk is None:
         raise ApiError(500, "The upstream sent something that is no chunk of an answer")

@@ -8,7 +8,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams import deferred
-from anthropic_proxy.gateway.streams.deferred import PendingStream
+from anthropic_proxy.gateway.streams.deferred import DeferredStream
 
 OPENING: list[dict[str, Any]] = [{"type": "message_start"}, {"type": "ping"}]
 REST: list[dict[str, Any]] = [{"type": "message_stop"}]
@@ -27,7 +27,7 @@ def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def run(
-    work: Work, use: Callable[[PendingStream, asyncio.Event], Awaitable[Any]], *, accepts: bool
+    work: Work, use: Callable[[DeferredStream, asyncio.Event], Awaitable[Any]], *, accepts: bool
 ) -> tuple[Any, Any]:
     """What `use` gives, and the failures that were told. `work` and `use` share an event."""
     seen: list[Exception] = []
@@ -36,7 +36,7 @@ def run(
         accepted, go = asyncio.Event(), asyncio.Event()
         if accepts:
             accepted.set()
-        stream = PendingStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)  # type: ignore[arg-type]
+        stream = DeferredStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)  # type: ignore[arg-type]
         try:
             return await use(stream, go)
         finally:
@@ -47,7 +47,7 @@ def run(
     return asyncio.run(main()), seen
 
 
-async def kinds(stream: PendingStream) -> list[str]:
+async def kinds(stream: DeferredStream) -> list[str]:
     return [event["type"] async for batch in stream for event in batch]
 
 
@@ -56,7 +56,7 @@ def test_quick_work_is_told_as_it_is(accepts: bool) -> None:
     async def work(*_: asyncio.Event) -> list[dict[str, Any]]:
         return [*OPENING, *REST]
 
-    async def use(stream: PendingStream, _: asyncio.Event) -> list[str]:
+    async def use(stream: DeferredStream, _: asyncio.Event) -> list[str]:
         await stream.start()
         return await kinds(stream)
 
@@ -70,7 +70,7 @@ def test_quick_failures_are_raised(accepts: bool) -> None:
         await asyncio.sleep(0)
         raise ApiError(429, "slow down")
 
-    async def use(stream: PendingStream, _: asyncio.Event) -> None:
+    async def use(stream: DeferredStream, _: asyncio.Event) -> None:
         await stream.start()
 
     with pytest.raises(ApiError, match="slow down"):
@@ -86,7 +86,7 @@ def test_slow_work_is_waited_for_until_it_is_accepted(monkeypatch: pytest.Monkey
         await go.wait()
         return [*OPENING, *REST]
 
-    async def use(stream: PendingStream, go: asyncio.Event) -> list[str]:
+    async def use(stream: DeferredStream, go: asyncio.Event) -> list[str]:
         await stream.start()
         assert await anext(stream) == OPENING
         go.set()
@@ -104,7 +104,7 @@ def test_late_failures_are_events(soon: str, failure: Exception, told: str) -> N
         await go.wait()
         raise failure
 
-    async def use(stream: PendingStream, go: asyncio.Event) -> list[dict[str, Any]]:
+    async def use(stream: DeferredStream, go: asyncio.Event) -> list[dict[str, Any]]:
         await stream.start()
         assert await anext(stream) == OPENING
         assert await anext(stream) == [{"type": "ping"}]
@@ -127,7 +127,7 @@ def test_who_leaves_ends_the_work(soon: str) -> None:
         finally:
             ended.append(True)
 
-    async def use(stream: PendingStream, _: asyncio.Event) -> None:
+    async def use(stream: DeferredStream, _: asyncio.Event) -> None:
         await stream.start()
         assert await anext(stream) == OPENING
 
@@ -146,7 +146,7 @@ def test_who_leaves_at_once_ends_the_work(accepts: bool) -> None:
         finally:
             ended.append(True)
 
-    async def use(stream: PendingStream, _: asyncio.Event) -> None:
+    async def use(stream: DeferredStream, _: asyncio.Event) -> None:
         starting = asyncio.ensure_future(stream.start())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -163,7 +163,7 @@ def test_who_leaves_before_the_result_is_read_leaves_the_result_too() -> None:
         go.set()
         return REST
 
-    async def use(stream: PendingStream, go: asyncio.Event) -> list[str]:
+    async def use(stream: DeferredStream, go: asyncio.Event) -> list[str]:
         await go.wait()
         await stream.aclose()
         return await kinds(stream)

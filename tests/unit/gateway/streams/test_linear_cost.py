@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.streams.passthrough import PassedStream
-from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.upstream_errors import Source
-from anthropic_proxy.upstream.client import Call
+from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from anthropic_proxy.wire.sse import Decoder
 from tests.support.response_specs import answer_spec
@@ -87,7 +87,7 @@ def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Wor
 
         async def read_all() -> None:
             translator = StreamTranslator(answer_spec())
-            stream = AnswerStream(
+            stream = TranslatedStream(
                 cast("Call", _Reply([received])),
                 translator,
                 "req_1",
@@ -127,12 +127,12 @@ def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
 def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
     def prepare(size: int) -> Work:
         async def read_all() -> None:
-            stream = PassedStream(
+            stream = PassthroughStream(
                 cast("Call", _Reply(reads(size))),
                 Source("up"),
                 "req_1",
                 on_read=None,
-                on_end=lambda ended: ended.told_usage,
+                on_end=lambda ended: ended.usage_events,
             )
             try:
                 await stream.start()
@@ -185,7 +185,7 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(
             yield read[-1]
 
     async def first() -> bytes:
-        stream = PassedStream(
+        stream = PassthroughStream(
             cast("Call", _Reply(comments())),
             Source("up"),
             "req_1",

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.gateway.streams.translated import AnswerStream
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.upstream.client import Call
+from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
@@ -44,7 +44,7 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
 
     async def events() -> list[list[Json]]:
         reply, translator = cast("Call", Reply(reads)), StreamTranslator(answer_spec(request))
-        stream = AnswerStream(
+        stream = TranslatedStream(
             reply,
             translator,
             "req_1",

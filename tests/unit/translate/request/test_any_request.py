@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
@@ -29,7 +29,7 @@ _REFUSED = (
     "The PDF specified was not valid: ",
 )
 _ANY_DIALECT = st.sampled_from((*DIALECTS, GENERIC))
-_PDF_PAGES = PdfPages()
+_PDF_PAGES = PdfPageCache()
 
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])

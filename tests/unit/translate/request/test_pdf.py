@@ -6,7 +6,7 @@ from pypdf.errors import DependencyError
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway import pdf_cache
-from anthropic_proxy.gateway.pdf_cache import PdfPages
+from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.translate.request import pdf as pdf_module
 from anthropic_proxy.translate.request.pdf import MAX_PAGES, read_pages
 from tests.support.pdfs import base64_of, encrypted, pdf, repeated
@@ -95,20 +95,20 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("bounds", [{"max_documents": 2}, {"max_characters": 9}])
 def test_the_least_recently_used_is_forgotten(read: list[str], bounds: dict[str, int]) -> None:
-    pages = PdfPages(**bounds)
+    pages = PdfPageCache(**bounds)
     asked = [ONE, TWO, ONE, SIX, ONE, TWO]
     assert [pages(data) for data in asked] == [read_pages(data) for data in asked]
     assert read == [ONE, TWO, SIX, TWO]
 
 
 def test_what_is_larger_than_the_memory_is_read_each_time(read: list[str]) -> None:
-    pages = PdfPages(max_characters=3)
+    pages = PdfPageCache(max_characters=3)
     assert [pages(ONE), pages(ONE)] == [["One."]] * 2
     assert read == [ONE, ONE]
 
 
 def test_failures_are_not_kept(read: list[str]) -> None:
-    pages = PdfPages()
+    pages = PdfPageCache()
     for _ in range(2):
         with pytest.raises(ApiError):
             pages("a")
