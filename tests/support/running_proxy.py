@@ -40,7 +40,7 @@ def running_proxy(
         asks = (
             contextlib.nullcontext()
             if identifies
-            else mock.patch.object(serve, "may_be_asked", return_value=False)
+            else mock.patch.object(serve, "should_detect", return_value=False)
         )
         with asks, serve.listening(settings) as listeners:
             await serve.serve(settings, listeners, on_ready, control, load)

@@ -21,7 +21,7 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _MAX_MODELS = 256
 
-_Result = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)

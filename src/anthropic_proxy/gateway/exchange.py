@@ -28,7 +28,7 @@ from anthropic_proxy.translate.tool_names import client_name
 from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
-_Result = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)

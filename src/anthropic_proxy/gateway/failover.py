@@ -27,7 +27,7 @@ from anthropic_proxy.upstream.retry import (
 )
 from anthropic_proxy.wire.retry_after import retry_after
 
-_Result = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 # What is tried once more on the only route: a restarting server is back after that long.
 _RECONNECT_POLICY = RetryPolicy(base_delay=0.5, max_delay=0.5)

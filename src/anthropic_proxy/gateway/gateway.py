@@ -141,7 +141,7 @@ class Gateway:
         if not context.request.get("stream"):
             return GatewayResponse(await run, context.state.headers, context.state.status)
         stream_run = cast(
-            "Coroutine[Any, Any, Prepared]", run
+            "Coroutine[Any, Any, StreamResult]", run
         )  # no message is made where a stream is wanted
         # A stream that is passed through has its own beginning.
         opening: Callable[[], list[JsonObject]] = (

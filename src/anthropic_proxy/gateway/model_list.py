@@ -108,7 +108,10 @@ class ModelList:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 return await self._fetch_models(backend, caller, observation)
         except TimeoutError:
-            text = f"The upstream {backend.client.upstream.name} did not send its list of models within {_TIMEOUT_SECONDS} s"
+            text = (
+                f"The upstream {backend.client.upstream.name} did not send its list of models "
+                f"within {_TIMEOUT_SECONDS} s"
+            )
             raise ApiError(504, text) from None
 
     async def _fetch_models(

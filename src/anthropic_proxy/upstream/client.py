@@ -169,9 +169,9 @@ class UpstreamClient:
         needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
             self,
-            client=caller if needs_caller else NOBODY,
+            caller=caller if needs_caller else NOBODY,
             observation=observation,
-            repeats=retry_allowance,
+            retry_allowance=retry_allowance,
         )
 
     @property
@@ -241,7 +241,7 @@ class UpstreamClient:
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
         """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
-        client = replace(self, endpoint=replace(self.upstream, key_passthrough=False))
+        client = replace(self, upstream=replace(self.upstream, key_passthrough=False))
         try:
             response = await client.get(self.upstream.root_url(path))
             try:

@@ -197,8 +197,8 @@ def test_what_nobody_foresaw_breaks_the_answer_off(
 def test_hidden_reasoning_is_not_silence(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deferred, "SILENCE", 0.01)
-    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0.01)
     pause = Pause()
     upstream.then(
         streams([b": PROCESSING\n\n", *reasoning_chunks("Hm", "Hm"), pause, *text_chunks("one")])
@@ -213,7 +213,7 @@ def test_pings_in_the_silence_of_an_answer(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while the upstream talks of what the client does not get."""
-    monkeypatch.setattr(translated, "SILENCE", 0.01)
+    monkeypatch.setattr(translated, "SILENCE_SECONDS", 0.01)
     first, *rest = text_chunks("one")
     pause = Pause()
     upstream.then(streams([first, *reasoning_chunks("Hm"), pause, *rest]))
@@ -424,7 +424,7 @@ def test_a_whole_answer_to_a_stream_request_whose_template_opens_the_reasoning(
 def test_headers_come_with_the_upstreams_status(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0.01)
     pause = Pause()
     upstream.then(streams([pause, *text_chunks("one")]))
     events = events_of(read_until(proxy, "event: message_start", 1, pause))

@@ -25,7 +25,7 @@ TRY_AGAIN = "Unable to download the file. Please verify the URL and try again."
 @pytest.fixture
 def files(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> ScriptedUpstream:
     """A server of files, whose address alone counts as public."""
-    monkeypatch.setattr(downloads_module, "is_public", lambda host: host == "127.0.0.1")
+    monkeypatch.setattr(downloads_module, "is_public_address", lambda host: host == "127.0.0.1")
     return upstream
 
 

@@ -101,7 +101,7 @@ def test_while_the_next_upstream_thinks_nothing_is_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first one had accepted the request; the second one's status is still an HTTP status."""
-    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0.01)
     pause = Pause()
     with proxy_of(2) as (proxy, (first, second)), ThreadPoolExecutor(1) as pool:
         first.then(chunked(RESET))
@@ -378,7 +378,7 @@ def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch
 
 def test_an_upstream_that_does_not_hang_up_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures between answers whose end is left to the client are not in a row."""
-    monkeypatch.setattr(translated, "_DRAIN_TIMEOUT", 0.001)
+    monkeypatch.setattr(translated, "_DRAIN_SECONDS", 0.001)
     with proxy_of(1) as (proxy, (only,)):
         for _ in range(6):
             only.then(failing(503), chunked(*text_chunks("Hello"), b"data: [DONE]\n\n", Pause()))
@@ -421,7 +421,7 @@ def test_who_leaves_gives_the_slot_back() -> None:
 
 
 def test_a_list_that_does_not_come_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_list, "_PATIENCE", 0.2)
+    monkeypatch.setattr(model_list, "_TIMEOUT_SECONDS", 0.2)
     with proxy_of(2) as (proxy, (first, second)):
         first.then(Script(None, [Pause()]), Script(None, [Pause()]))
         second.then(answers({"object": "list", "data": [{"id": "m"}]}), failing(500))

@@ -439,8 +439,8 @@ def test_a_stream_that_begins_with_an_error_is_one(
 def test_pings_stand_between_events(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passthrough, "SILENCE", 0.01)
-    monkeypatch.setattr(passthrough, "FIRST_CONTENT", 0.01)
+    monkeypatch.setattr(passthrough, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(passthrough, "FIRST_CONTENT_SECONDS", 0.01)
     before, within = Pause(), Pause()
     upstream.then(events(START, before, BLOCK, DELTA[:30], within, DELTA[30:], STOP))
     pings = 0
@@ -468,7 +468,7 @@ def test_pings_stand_between_events(
 def test_an_upstream_that_does_not_hang_up(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passthrough, "SILENCE", 0.01)
+    monkeypatch.setattr(passthrough, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(chunked(*EVENTS, pause))
     assert post(proxy, STREAM).content == b"".join(EVENTS)
@@ -490,8 +490,8 @@ def test_who_waits_long_gets_pings_first(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And then the stream as it is, with its own beginning."""
-    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
-    monkeypatch.setattr(deferred, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "START_TIMEOUT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
     silent, failing = Pause(), Pause()
     upstream.then(events(silent, *EVENTS))
     script = answers(OVERLOADED, 529)

@@ -23,7 +23,7 @@ CONTENT = answered(text_chunks("Hel")[0]).steps[0]
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failover, "_RECONNECT", RetryPolicy(base_delay=0, max_delay=0))
+    monkeypatch.setattr(failover, "_RECONNECT_POLICY", RetryPolicy(base_delay=0, max_delay=0))
 
 
 class Upstream(ThreadingHTTPServer):

@@ -255,7 +255,7 @@ def test_readiness(
 
 def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is probed again; until then the server listens, and is not ready where it requires an upstream."""
-    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(upstream_probe, "_RETRY_SECONDS", 0.02)
     with ScriptedUpstream() as gone:
         port = gone.port
     variables = {"READY_REQUIRES": "upstream"}
@@ -296,7 +296,7 @@ def test_a_probe_sends_the_key_and_says_what_it_is(upstream: ScriptedUpstream) -
 def test_a_bad_outcome_is_replaced_by_a_later_probe(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, first: Script
 ) -> None:
-    monkeypatch.setattr(upstream_probe, "_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(upstream_probe, "_RETRY_SECONDS", 0.02)
     upstream.on_probe = first
     with running_proxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
         until(lambda: "[-]upstream" in _readiness(client, proxy), "the first outcome is bad")

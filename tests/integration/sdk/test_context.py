@@ -274,8 +274,8 @@ def test_a_slow_summary_is_waited_for(
     summary: Script,
     end: str,
 ) -> None:
-    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
-    monkeypatch.setattr(deferred, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "START_TIMEOUT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(
         Script(None, [pause, summary.head, *summary.steps]), streams(text_chunks("Hello"))
@@ -334,8 +334,8 @@ def test_what_can_not_be_compacted(
 def test_the_client_may_leave_while_the_summary_is_made(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deferred, "PATIENCE", 0.01)
-    monkeypatch.setattr(deferred, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "START_TIMEOUT", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(Script(None, [pause]))
     with (

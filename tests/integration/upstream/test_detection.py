@@ -118,7 +118,7 @@ def test_a_server_is_asked_for_nobody() -> None:
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.upstream.detection._PATIENCE", 0)
+    monkeypatch.setattr("anthropic_proxy.upstream.detection._TIMEOUT_SECONDS", 0)
 
     async def ask(_: str) -> tuple[int, bytes] | None:
         await asyncio.Event().wait()
@@ -128,7 +128,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.upstream.detection._PATIENCE", 0.05)
+    monkeypatch.setattr("anthropic_proxy.upstream.detection._TIMEOUT_SECONDS", 0.05)
 
     async def ask(path: str) -> tuple[int, bytes] | None:
         if path != "/v1/models":

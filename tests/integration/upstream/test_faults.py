@@ -358,7 +358,7 @@ def test_a_gateway_without_json(
 def test_a_stream_that_falls_silent(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translated, "SILENCE", 0.01)
+    monkeypatch.setattr(translated, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause]))
     with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:
@@ -372,8 +372,8 @@ def test_a_stream_that_falls_silent(
 def test_a_stream_that_stays_silent_from_its_beginning(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0.01)
-    monkeypatch.setattr(deferred, "SILENCE", 0.01)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0.01)
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(streams([pause]))
     with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:

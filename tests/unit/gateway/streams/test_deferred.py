@@ -16,11 +16,11 @@ REST: list[dict[str, Any]] = [{"type": "message_stop"}]
 Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[Any]]
 
 
-@pytest.fixture(params=["PATIENCE", "FIRST_CONTENT"])
+@pytest.fixture(params=["START_TIMEOUT", "FIRST_CONTENT_SECONDS"])
 def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The limit that is over at once; the other one never is."""
-    monkeypatch.setattr(deferred, "SILENCE", 0)
-    limits = {"PATIENCE": 3600, "FIRST_CONTENT": 3600, request.param: 0}
+    monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0)
+    limits = {"START_TIMEOUT": 3600, "FIRST_CONTENT_SECONDS": 3600, request.param: 0}
     for name, seconds in limits.items():
         monkeypatch.setattr(deferred, name, seconds)
     return str(request.param)
@@ -78,7 +78,7 @@ def test_quick_failures_are_raised(accepts: bool) -> None:
 
 
 def test_slow_work_is_waited_for_until_it_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deferred, "FIRST_CONTENT", 0)
+    monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0)
 
     async def work(go: asyncio.Event, accepted: asyncio.Event) -> list[dict[str, Any]]:
         await asyncio.sleep(0)
@@ -111,7 +111,7 @@ def test_late_failures_are_events(soon: str, failure: Exception, told: str) -> N
         go.set()
         return [event async for batch in stream for event in batch]
 
-    events, seen = run(work, use, accepts=soon == "FIRST_CONTENT")
+    events, seen = run(work, use, accepts=soon == "FIRST_CONTENT_SECONDS")
     assert [event["type"] for event in events if event["type"] != "ping"] == ["error"]
     assert events[-1]["error"]["type"] == told
     assert "bug" not in events[-1]["error"]["message"]
@@ -131,7 +131,7 @@ def test_who_leaves_ends_the_work(soon: str) -> None:
         await stream.start()
         assert await anext(stream) == OPENING
 
-    run(work, use, accepts=soon == "FIRST_CONTENT")
+    run(work, use, accepts=soon == "FIRST_CONTENT_SECONDS")
     assert ended == [True]
 
 

@@ -33,7 +33,7 @@ class _Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter(reads)
 
-    async def next_read(self, _: float) -> bytes | None:
+    async def read_some(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
     async def aclose(self) -> None:
@@ -88,7 +88,7 @@ def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Wor
         async def read_all() -> None:
             translator = StreamTranslator(answer_spec())
             stream = TranslatedStream(
-                cast("Call", _Reply([received])),
+                cast("UpstreamResponse", _Reply([received])),
                 translator,
                 "req_1",
                 threads=TranslationThreads(),
@@ -128,7 +128,7 @@ def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
     def prepare(size: int) -> Work:
         async def read_all() -> None:
             stream = PassthroughStream(
-                cast("Call", _Reply(reads(size))),
+                cast("UpstreamResponse", _Reply(reads(size))),
                 Source("up"),
                 "req_1",
                 on_read=None,
@@ -168,7 +168,7 @@ _USAGE = (
 def test_passed_streams(
     reads: Callable[[int], Iterator[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 600)
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT_SECONDS", 600)
     assert_linear_cpu(_passed(reads), 500)
 
 
@@ -176,7 +176,7 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever comes without an end before any content, the client hears of it when its time has come."""
-    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT", 0)
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT_SECONDS", 0)
     read: list[bytes] = []
 
     def comments() -> Iterator[bytes]:
@@ -186,7 +186,7 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(
 
     async def first() -> bytes:
         stream = PassthroughStream(
-            cast("Call", _Reply(comments())),
+            cast("UpstreamResponse", _Reply(comments())),
             Source("up"),
             "req_1",
             on_read=None,

@@ -32,7 +32,7 @@ class Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter([read for read in reads if read])
 
-    async def next_read(self, _: float) -> bytes | None:
+    async def read_some(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
     async def aclose(self) -> None:
@@ -43,7 +43,10 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
     """The events of each read."""
 
     async def events() -> list[list[Json]]:
-        reply, translator = cast("Call", Reply(reads)), StreamTranslator(answer_spec(request))
+        reply, translator = (
+            cast("UpstreamResponse", Reply(reads)),
+            StreamTranslator(answer_spec(request)),
+        )
         stream = TranslatedStream(
             reply,
             translator,
