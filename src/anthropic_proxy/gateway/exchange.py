@@ -17,6 +17,7 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import missing_tools
+from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.response import collect
@@ -33,13 +34,19 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request on its way to an endpoint.
+    """One request to an upstream.
 
-    body: of Chat Completions. spec: for the way back. progress: told of its way. estimate: for what its tokens teach.
+    Attributes:
+        api: the API by which the request is sent.
+        body: a Chat Completions request.
+        spec: what the translation of the response needs.
+        state: updated as the response comes in.
+        estimate: the token estimate of the request, with which the reported tokens are compared.
     """
 
     request_id: str
     client: UpstreamClient
+    api: Api
     body: JsonObject
     spec: AnswerSpec
     state: ResponseState
@@ -111,7 +118,7 @@ class ExchangeRunner:
         body = await self._sender.read_body(response, exchange.request_id)
         translator = StreamTranslator(exchange.spec)
         return await self._threads.run_if_large(
-            body, lambda: _parse_message(body, translator)
+            body, lambda: _parse_message(body, exchange.api, translator)
         ), translator
 
     async def _collect_stream(self, exchange: Exchange) -> JsonObject:
@@ -143,6 +150,7 @@ class ExchangeRunner:
         stream = TranslatedStream(
             response,
             translator,
+            exchange.api,
             exchange.request_id,
             threads=self._threads,
             on_read=partial(self._log.body, "upstream read", exchange.request_id)
@@ -182,7 +190,7 @@ class ExchangeRunner:
         return await self._sender.send(
             OutgoingRequest(
                 exchange.client,
-                exchange.spec.api,
+                exchange.api,
                 body,
                 exchange.request_id,
                 exchange.spec.input_estimate,
@@ -223,8 +231,8 @@ class ExchangeRunner:
             memory.record_prompt(translator.reported_input or 0)
 
 
-def _parse_message(body: bytes, translator: StreamTranslator) -> JsonObject:
+def _parse_message(body: bytes, api: Api, translator: StreamTranslator) -> JsonObject:
     completion = loads_object(body)
     if completion is None:
         raise upstream_errors.no_completion(translator.spec.source)
-    return to_message(completion, translator)
+    return to_message(api.to_completion(completion), translator)

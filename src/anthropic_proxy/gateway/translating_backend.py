@@ -149,13 +149,13 @@ class TranslatingBackend:
         )
         state = context.state
         state.input_estimate = self._counter.predict(route.model, estimate)
-        spec = self._create_spec(request, translation, context, client.identity, api)
+        spec = self._create_spec(request, translation, context, client.identity)
         self._log.debug(
             "begun", request_id=context.request_id, **_log_fields(request, translation.body, route)
         )
         state.begin_route(route)
         state.headers.update(unavailable_header(translation.notes.unavailable))
-        return Exchange(context.request_id, client, translation.body, spec, state, estimate)
+        return Exchange(context.request_id, client, api, translation.body, spec, state, estimate)
 
     async def _create_compacted_message(
         self,
@@ -167,7 +167,7 @@ class TranslatingBackend:
     ) -> TranslatedContent:
         """The summary that the request wants, and the answer that goes on from it."""
         summary_exchange = await self._prepare_exchange(
-            context, compaction.summary_request(request, plan), route, exchange.spec.api
+            context, compaction.summary_request(request, plan), route, exchange.api
         )
         hidden_exchange = replace(
             summary_exchange, spec=replace(summary_exchange.spec, reasoning=Reasoning.HIDDEN)
@@ -177,7 +177,7 @@ class TranslatingBackend:
             events = compaction.alone(exchange.spec, summary, plan)
             return events if request.get("stream") else collect.to_message(events)
         continuation = await self._prepare_exchange(
-            context, compaction.continued(request, summary), route, exchange.spec.api
+            context, compaction.continued(request, summary), route, exchange.api
         )
         spec = replace(
             exchange.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
@@ -190,7 +190,6 @@ class TranslatingBackend:
         translation: Translated,
         context: RequestContext,
         identity: Source,
-        api: Api,
     ) -> AnswerSpec:
         body = translation.body
         memory = self.sender.get_memory(body["model"])
@@ -199,7 +198,6 @@ class TranslatingBackend:
             model=request["model"],
             input_estimate=context.state.input_estimate,
             source=identity,
-            api=api,
             new_tool_id=partial(new_id, "toolu"),
             tool_names=tool_names(request),
             single_call=takes_one_call(request),

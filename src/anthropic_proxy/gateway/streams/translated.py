@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_events
 from anthropic_proxy.upstream.client import UpstreamResponse
@@ -40,14 +41,20 @@ class TranslatedStream:
         self,
         response: UpstreamResponse,
         translator: StreamTranslator,
+        api: Api,
         request_id: str,
         *,
         threads: TranslationThreads,
         on_read: Callable[[bytes], None] | None,
         on_end: Callable[["TranslatedStream"], None],
     ) -> None:
-        """threads: translate a large response that is no stream. on_read: sees what the upstream sent. on_end: sees the
-        stream, once, when it is over.
+        """Translate the stream of `response`.
+
+        Args:
+            api: the API in which the upstream writes the stream.
+            threads: translate a large response that is not a stream.
+            on_read: called with the bytes of each read.
+            on_end: called with this stream once, when it is closed.
         """
         self.started = False
         self.error: ApiError | None = None
@@ -59,7 +66,8 @@ class TranslatedStream:
         self._decoder = Decoder()
         self._template = Repeats()
         self._translator = translator
-        self._reader = translator.spec.api.new_reader()
+        self._api = api
+        self._reader = api.new_reader()
         self._request_id = request_id
         self._events: list[JsonObject] = []
         self._loop = asyncio.get_running_loop()
@@ -175,7 +183,7 @@ class TranslatedStream:
     def _translate_payload(self, payload: bytes | None) -> None:
         if payload == DONE:
             self._is_upstream_done = True
-            self._events += self._translator.close(done=self._translator.spec.api.done_ends)
+            self._events += self._translator.close(done=self._api.done_ends)
         elif payload and not self._translator.finished:
             event = _parse_chunk(payload)
             if self._template.learns:
@@ -188,7 +196,8 @@ class TranslatedStream:
         if self._on_read is not None:
             self._on_read(body)
         self._events += await self._threads.run_if_large(
-            body, lambda: to_events(_parse_chunk(body), self._translator)
+            body,
+            lambda: to_events(self._api.to_completion(_parse_chunk(body)), self._translator),
         )
 
     def _end_of_input(self) -> None:

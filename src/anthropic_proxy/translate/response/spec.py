@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from anthropic_proxy.routing.router import wants_thinking
-from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.translate.upstream_errors import Source
@@ -42,7 +41,7 @@ class AnswerSpec:
     begin within a block of reasoning. prefill: the beginning of the answer's text, where the client has written it.
     structured: whether the text must be one JSON document. fields: further top-level fields of the message.
     usage_fields: further fields of its usage. context_management: what became of the request's edits, if it had any.
-    compaction: what stands before the answer. api: how the upstream writes it. asks_for_speed: whether the client wants the
+    compaction: what stands before the answer. asks_for_speed: whether the client wants the
     fast mode.
     """
 
@@ -66,7 +65,6 @@ class AnswerSpec:
     usage_fields: JsonObject = field(default_factory=dict)
     context_management: JsonObject | None = None
     compaction: Compaction | None = None
-    api: Api = APIS["chat_completions"]
     asks_for_speed: bool = False
 
 

@@ -28,7 +28,6 @@ def to_events(answer: JsonObject, translator: StreamTranslator) -> list[JsonObje
 
     An empty finish reason (Snowflake, recorded) does not mean that it was cut, as its JSON is whole; null does.
     """
-    answer = translator.spec.api.to_completion(answer)
     error = upstream_errors.stream_error(answer, translator.spec.source)
     if error or first_choice(answer) is None:
         raise error or upstream_errors.no_completion(translator.spec.source)

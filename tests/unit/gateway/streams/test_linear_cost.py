@@ -14,6 +14,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.client import UpstreamResponse
@@ -90,6 +91,7 @@ def _translated(events: Callable[[int], Iterable[bytes]]) -> Callable[[int], Wor
             stream = TranslatedStream(
                 cast("UpstreamResponse", _Reply([received])),
                 translator,
+                APIS["chat_completions"],
                 "req_1",
                 threads=TranslationThreads(),
                 on_read=None,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
@@ -50,6 +51,7 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
         stream = TranslatedStream(
             reply,
             translator,
+            APIS["chat_completions"],
             "req_1",
             threads=TranslationThreads(),
             on_read=None,
