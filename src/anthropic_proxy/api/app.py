@@ -1,24 +1,15 @@
 """The application: made from settings, of its parts."""
 
 import asyncio
-from typing import cast
 
-from quart import Blueprint, Quart
-
-from anthropic_proxy.api import health as ops
-from anthropic_proxy.api import models, openapi, quart_app
-from anthropic_proxy.api.asgi import AsgiApplication
+from anthropic_proxy.api.asgi_apps import AsgiApps
 from anthropic_proxy.api.auth import AccessControl
-from anthropic_proxy.api.messages import MessagesEndpoints
-from anthropic_proxy.api.messages_app import MessagesApp
-from anthropic_proxy.api.middleware.cors import add_cors
-from anthropic_proxy.api.middleware.in_flight import InFlightRequests
-from anthropic_proxy.api.middleware.observation import ObservationMiddleware
+from anthropic_proxy.api.health import PATHS, HealthChecks
 from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.auth.rate_limits import Charges, RateLimits
 from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.gateway.gateway import ReloadableGateway
+from anthropic_proxy.gateway.reloadable import ReloadableGateway
 from anthropic_proxy.gateway.upstream_probe import Sharing, UpstreamProber
 from anthropic_proxy.observability.exposition import Exposition
 from anthropic_proxy.observability.logs import Log
@@ -52,7 +43,7 @@ class Application:
         self.log = Log(verbose=settings.verbose, secrets=secrets, is_client_key=self._is_client_key)
         self.log.cover_libraries()
         # Why the configuration that was found last is not the one in force.
-        self.error: str | None = None
+        self.reload_error: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
         self.metrics = Metrics(names, settings.metrics_max_models)
         self._shortages = ShortageLog(self.log)
@@ -62,44 +53,18 @@ class Application:
         self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
         self.prober = UpstreamProber(self.log, lambda: self.routing.endpoints, probe_sharing)
         self.prober.has_config_file = settings.config_file is not None
-        health = self._create_health_checks(settings)
-        exposition = Exposition(self.metrics, self._report_states)
-        has_metrics_port = settings.metrics_port is not None
-        access = AccessControl(lambda: self.keys, self._limits)
-        self._quart = self._create_quart_app(
+        self._traces = setup.traces(settings.environment, self.log, PATHS)
+        self._apps = AsgiApps(
             settings,
-            ops.create_health_routes(health, None if has_metrics_port else exposition),
-            access,
+            self._gateway,
+            AccessControl(lambda: self.keys, self._limits),
+            self._create_health_checks(settings),
+            Exposition(self.metrics, self._report_states),
+            sinks=self._create_sinks(),
+            log=self.log,
         )
-        self._handlers = MessagesEndpoints(
-            self._gateway, access, self.log, settings.max_json_values
-        ).handlers
-        self.in_flight = InFlightRequests(
-            MessagesApp(
-                cast("AsgiApplication", self._quart),
-                self._handlers,
-                access,
-                self.log,
-                settings.body_timeout,
-            ),
-            max_requests=settings.max_concurrent_requests,
-            write_seconds=settings.write_timeout,
-            uncounted=ops.PATHS,
-        )
-        self._traces = setup.traces(settings.environment, self.log, ops.PATHS)
-        self.asgi = ObservationMiddleware(
-            add_cors(self.in_flight, settings.cors_allowed_origins), self._create_sinks(), self.log
-        )
-        # Probes and metrics, for a port of their own.
-        operations = quart_app.create_quart_app(
-            self.log, ops.create_health_routes(health, exposition)
-        )
-        self._ops_in_flight = InFlightRequests(
-            cast("AsgiApplication", operations),
-            write_seconds=settings.write_timeout,
-            uncounted=ops.PATHS,
-        )
-        self.ops = ObservationMiddleware(self._ops_in_flight, [], self.log)
+        self.asgi, self.ops = self._apps.main, self._apps.operations
+        self.in_flight = self._apps.in_flight
 
     def reload(self, settings: Settings, routing: Routing, keys: ClientKeys | None = None) -> None:
         """Serve the requests to come by other settings."""
@@ -114,19 +79,19 @@ class Application:
         return self.keys is not None and self.keys.knows(text)
 
     async def start(self) -> None:
-        await self._quart.startup()
+        await self._apps.start()
 
     async def aclose(self) -> None:
-        await self._quart.shutdown()
+        await self._apps.aclose()
         await self._gateway.aclose()
         await self._limits.aclose()
         for traces in self._traces:
             await traces.aclose()
 
-    def record_reload(self, reload_error: str | None) -> None:
+    def record_reload(self, error: str | None) -> None:
         """A configuration was put in force, or refused for a reason."""
-        self.error = reload_error
-        self.metrics.reloaded(refused=reload_error is not None)
+        self.reload_error = error
+        self.metrics.reloaded(refused=error is not None)
 
     async def drain(self, seconds: float) -> None:
         """Let open requests end, for so many seconds."""
@@ -135,7 +100,7 @@ class Application:
 
     async def watch(self) -> None:
         """End the requests whose clients read nothing. Runs until cancelled."""
-        await asyncio.gather(self.in_flight.watch(), self._ops_in_flight.watch())
+        await self._apps.watch()
 
     async def watch_states(self) -> None:
         """Keep what the metrics say of the upstreams up to date, for whichever process is asked, and report it when file
@@ -150,31 +115,21 @@ class Application:
         self._gateway.report_states()
         self.metrics.tasks(len(asyncio.all_tasks()))
 
-    def _create_quart_app(
-        self, settings: Settings, operation_routes: Blueprint, access: AccessControl
-    ) -> Quart:
-        openapi_routes = openapi.create_openapi_routes(has_metrics=settings.metrics_port is None)
-        app = quart_app.create_quart_app(
-            self.log, operation_routes, models.create_model_routes(self._gateway), openapi_routes
-        )
-        quart_app.require_keys(app, access, ops.PATHS)
-        return app
-
     def _create_sinks(self) -> list[Sink]:
         usage_sink = Charges(self._limits, lambda: self.keys)
         return [
             self.metrics,
-            RequestLog(self.log, ops.PATHS),
+            RequestLog(self.log, PATHS),
             usage_sink,
             self.prober,
             *self._traces,
         ]
 
-    def _create_health_checks(self, settings: Settings) -> ops.HealthChecks:
-        return ops.HealthChecks(
+    def _create_health_checks(self, settings: Settings) -> HealthChecks:
+        return HealthChecks(
             is_draining=lambda: self.in_flight.is_draining,
             upstream_availability=self._gateway.upstream_availability,
             probe_results=self.prober.results,
-            reload_error=lambda: self.error,
+            reload_error=lambda: self.reload_error,
             required=settings.ready_requires,
         )

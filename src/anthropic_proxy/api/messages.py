@@ -9,7 +9,8 @@ from anthropic_proxy.api.messages_app import Handler
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.gateway.gateway import GatewayResponse, ReloadableGateway
+from anthropic_proxy.gateway.gateway import GatewayResponse
+from anthropic_proxy.gateway.reloadable import ReloadableGateway
 from anthropic_proxy.gateway.streams.deferred import DeferredStream, EventBatch
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
 from anthropic_proxy.gateway.streams.translated import TranslatedStream

@@ -6,7 +6,7 @@ from werkzeug.routing import BaseConverter
 from anthropic_proxy.api.messages import PREFIXES
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.gateway.gateway import ReloadableGateway
+from anthropic_proxy.gateway.reloadable import ReloadableGateway
 from anthropic_proxy.translate.model_list import DEFAULT_LIMIT, page
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shortened

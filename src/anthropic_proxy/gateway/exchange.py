@@ -29,6 +29,9 @@ from anthropic_proxy.translate.tool_names import client_name
 from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
+TranslatedContent = JsonObject | TranslatedStream | list[JsonObject]
+"""A Message, or its events: as a stream, or all at once."""
+
 _Result = TypeVar("_Result")
 
 
@@ -83,9 +86,7 @@ class ExchangeRunner:
         self._threads = threads
         self._log = sender.log
 
-    async def run(
-        self, request: JsonObject, exchange: Exchange
-    ) -> JsonObject | TranslatedStream | list[JsonObject]:
+    async def run(self, request: JsonObject, exchange: Exchange) -> TranslatedContent:
         """A message, or the events of one, as the request wants it. Raises ApiError."""
         if request["max_tokens"] == 0:
             events = no_tokens(exchange.spec)

@@ -7,35 +7,23 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from anthropic_proxy.auth.caller import Client
-from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
-from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.gateway.failover import Failover
 from anthropic_proxy.gateway.model_list import ModelList
 from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
-from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.request_context import RequestContext, ResponseState
-from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources, create_backend
 from anthropic_proxy.gateway.streams.deferred import DeferredStream, StreamResult
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
 from anthropic_proxy.gateway.streams.translated import TranslatedStream, start_stream
 from anthropic_proxy.gateway.translating_backend import TranslatingBackend
-from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.observability.shortages import ShortageLog
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
-from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream import retry
-from anthropic_proxy.upstream.client import create_upstream_client
-from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 from anthropic_proxy.wire.anthropic.request import Body
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -57,44 +45,6 @@ class GatewayResponse:
     status: int = 200
 
 
-@dataclass(frozen=True)
-class GatewayResources:
-    """What requests are served with besides the upstreams. recovers_calls: whether calls written as text are made calls."""
-
-    preparation: RequestPreparer
-    signer: Signer
-    recovers_calls: bool
-    settings: Settings
-
-    @classmethod
-    def create(cls, settings: Settings, process: "ProcessResources") -> Self:
-        """New ones."""
-        secret = settings.signature_secret
-        signer = Signer(secret.get_secret_value() if secret else None)
-        report = process.shortages.report
-        downloads = FileDownloader(settings.download_policy, on_shortage=report)
-        preparation = RequestPreparer(
-            signer, downloads, PdfReader(process.log, on_shortage=report), process.threads
-        )
-        return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
-
-    def matches(self, settings: Settings) -> bool:
-        """Whether other settings would make the same."""
-        names = ("signature_secret", "download_policy", "tool_call_recovery")
-        return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
-
-
-@dataclass(frozen=True)
-class ProcessResources:
-    """What the process has once, whatever its configuration."""
-
-    log: Log
-    metrics: Metrics
-    http_client: UpstreamHTTPClient
-    shortages: ShortageLog
-    threads: TranslationThreads
-
-
 class Gateway:
     """Serves checked requests, as one configuration says. `catalogue` has the models."""
 
@@ -114,8 +64,10 @@ class Gateway:
         self._failover = Failover(process.log, process.metrics)
         self._routing = routing
         reusable = previous._reusable_backends(resources, routing) if previous else {}  # noqa: SLF001 - another of the same
+        is_only = len(routing.endpoints) == 1
         self._backends = {
-            upstream.name: reusable.get(upstream.name) or self._create_backend(upstream)
+            upstream.name: reusable.get(upstream.name)
+            or create_backend(upstream, resources, process, is_only=is_only)
             for upstream in routing.endpoints
         }
         self.model_list = ModelList(self._routing, self._backends)
@@ -181,23 +133,6 @@ class Gateway:
             if upstream in routing.endpoints
         }
 
-    def _create_backend(self, upstream: Endpoint) -> TranslatingBackend | PassthroughBackend:
-        resources, process = self._resources, self._process
-        is_only = len(self._routing.endpoints) == 1
-        client = create_upstream_client(
-            upstream, process.http_client, process.metrics, is_only=is_only
-        )
-        if upstream.api == "messages":
-            return PassthroughBackend(client, process.log)
-        sender = AdaptiveSender(process.log, process.metrics)
-        return TranslatingBackend(
-            client,
-            resources.preparation,
-            resources.signer,
-            sender,
-            calls_in_text=resources.recovers_calls,
-        )
-
     def _select_routes(self, context: RequestContext) -> list[Route]:
         """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
         groups = self._routing.groups(context.request, partial(self._input_tokens, context))
@@ -224,49 +159,6 @@ class Gateway:
 
     async def _send_to_backend(self, context: RequestContext, route: Route) -> ResponseContent:
         return await self._backends[route.endpoint.name].create_message(context, route)
-
-
-class ReloadableGateway:
-    """The gateways of the configurations that were in force, one after the other. A request stays with the one that it
-    began with.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        routing: Routing,
-        log: Log,
-        metrics: Metrics,
-        shortages: ShortageLog,
-    ) -> None:
-        http_client = UpstreamHTTPClient(
-            max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report
-        )
-        self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
-        self._resources = [GatewayResources.create(settings, self._process)]
-        self.current = Gateway(self._resources[-1], routing, self._process)
-
-    def report_states(self) -> None:
-        """Tell the metrics how the upstreams are just now."""
-        self.current.report_states()
-
-    def upstream_availability(self) -> dict[str, bool]:
-        """As `Gateway.upstreams`, of the one in force."""
-        return self.current.upstream_availability()
-
-    def reload(self, settings: Settings, routing: Routing) -> None:
-        """Serve the requests to come as another configuration says."""
-        if not self._resources[-1].matches(settings):
-            self._resources.append(GatewayResources.create(settings, self._process))
-        self._process.http_client.max_bytes = settings.max_upstream_bytes
-        self.current = Gateway(self._resources[-1], routing, self._process, self.current)
-
-    async def aclose(self) -> None:
-        """Close the connections to the upstreams, and end all processes and threads."""
-        for resources in self._resources:
-            await resources.preparation.aclose()
-        self._process.threads.close()
-        await self._process.http_client.aclose()
 
 
 def _create_context(body: Body, caller: Client, observation: Observation) -> RequestContext:

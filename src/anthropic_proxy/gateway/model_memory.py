@@ -6,6 +6,7 @@ upstream that has changed is found out: it costs one refused request. The clock 
 
 from dataclasses import dataclass, field
 
+from anthropic_proxy.errors import NOT_THERE
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.adaptation.conditions import Condition
 from anthropic_proxy.translate.adaptation.rules import adjustment_for
@@ -94,6 +95,16 @@ class ModelMemory:
             "context_window": self.context_window or None,
             "opens_thinking": any(self.opens_thinking.values()),
         }
+
+    def other_api(self, refusal: Failure) -> str | None:
+        """Return the API to use instead of the current one; None when the refusal is not about the API.
+
+        An upstream may name the Responses API without having it.
+        """
+        if self.api is None:
+            return "responses" if wants_responses(refusal) else None
+        is_missing = self.api == "responses" and refusal.status in NOT_THERE
+        return "chat_completions" if is_missing else None
 
     def _expire(self, now: float) -> None:
         self._changes = {

@@ -55,9 +55,9 @@ def test_all_routes_are_described_and_no_others(port: int | None) -> None:
     application = Application(settings, load_routing(settings))
     rules = {
         (re.sub(r"<[^:>]*:?(\w+)>", r"{\1}", rule.rule), method.lower())
-        for rule in application._quart.url_map.iter_rules()
+        for rule in application._apps._quart.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
-    } | {(path, "post") for path in application._handlers}
+    } | {(path, "post") for path in application._apps._handlers}
     paths = build_document(has_metrics=port is None)["paths"]
     described = {(path, method) for path, methods in paths.items() for method in methods}
     assert described == {(path, method) for path, method in rules if not path.startswith("/v1/v1/")}

@@ -1,0 +1,54 @@
+"""The gateway of the current configuration, replaced when the configuration is reloaded."""
+
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.gateway.gateway import Gateway
+from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.shortages import ShortageLog
+from anthropic_proxy.routing.router import Routing
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
+
+
+class ReloadableGateway:
+    """The gateways of the configurations that were in force, one after the other. A request stays with the one that it
+    began with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routing: Routing,
+        log: Log,
+        metrics: Metrics,
+        shortages: ShortageLog,
+    ) -> None:
+        http_client = UpstreamHTTPClient(
+            max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report
+        )
+        self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
+        self._resources = [GatewayResources.create(settings, self._process)]
+        self.current = Gateway(self._resources[-1], routing, self._process)
+
+    def report_states(self) -> None:
+        """Tell the metrics how the upstreams are just now."""
+        self.current.report_states()
+
+    def upstream_availability(self) -> dict[str, bool]:
+        """As `Gateway.upstreams`, of the one in force."""
+        return self.current.upstream_availability()
+
+    def reload(self, settings: Settings, routing: Routing) -> None:
+        """Serve the requests to come as another configuration says."""
+        if not self._resources[-1].matches(settings):
+            self._resources.append(GatewayResources.create(settings, self._process))
+        self._process.http_client.max_bytes = settings.max_upstream_bytes
+        self.current = Gateway(self._resources[-1], routing, self._process, self.current)
+
+    async def aclose(self) -> None:
+        """Close the connections to the upstreams, and end all processes and threads."""
+        for resources in self._resources:
+            await resources.preparation.aclose()
+        self._process.threads.close()
+        await self._process.http_client.aclose()

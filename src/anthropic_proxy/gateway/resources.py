@@ -1,0 +1,75 @@
+"""Create what a gateway needs: the resources of the process, those of a configuration, and the backends."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
+from anthropic_proxy.gateway.downloads import FileDownloader
+from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
+from anthropic_proxy.gateway.pdf_process import PdfReader
+from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.translating_backend import TranslatingBackend
+from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
+from anthropic_proxy.observability.shortages import ShortageLog
+from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.translate.reasoning.signatures import Signer
+from anthropic_proxy.upstream.client import create_upstream_client
+from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
+
+
+@dataclass(frozen=True)
+class ProcessResources:
+    """What the process has once, whatever its configuration."""
+
+    log: Log
+    metrics: Metrics
+    http_client: UpstreamHTTPClient
+    shortages: ShortageLog
+    threads: TranslationThreads
+
+
+@dataclass(frozen=True)
+class GatewayResources:
+    """What requests are served with besides the upstreams. recovers_calls: whether calls written as text are made calls."""
+
+    preparation: RequestPreparer
+    signer: Signer
+    recovers_calls: bool
+    settings: Settings
+
+    @classmethod
+    def create(cls, settings: Settings, process: ProcessResources) -> Self:
+        """New ones."""
+        secret = settings.signature_secret
+        signer = Signer(secret.get_secret_value() if secret else None)
+        report = process.shortages.report
+        downloads = FileDownloader(settings.download_policy, on_shortage=report)
+        preparation = RequestPreparer(
+            signer, downloads, PdfReader(process.log, on_shortage=report), process.threads
+        )
+        return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
+
+    def matches(self, settings: Settings) -> bool:
+        """Whether other settings would make the same."""
+        names = ("signature_secret", "download_policy", "tool_call_recovery")
+        return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
+
+
+def create_backend(
+    upstream: Endpoint, resources: GatewayResources, process: ProcessResources, *, is_only: bool
+) -> TranslatingBackend | PassthroughBackend:
+    """Create the backend of an upstream. is_only: no other upstream is configured."""
+    client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)
+    if upstream.api == "messages":
+        return PassthroughBackend(client, process.log)
+    sender = AdaptiveSender(process.log, process.metrics)
+    return TranslatingBackend(
+        client,
+        resources.preparation,
+        resources.signer,
+        sender,
+        calls_in_text=resources.recovers_calls,
+    )
