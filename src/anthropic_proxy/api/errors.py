@@ -58,7 +58,7 @@ def to_error_response(error: Exception, request: Request, log: Log) -> Response:
     if isinstance(api_error, RefusedError):
         request.observation.rejected = api_error.reason
     body = api_error.written(request.id)
-    log.body("client answer", request.id, body)
+    log.body("response sent", request.id, body)
     return Response(
         api_error.status, {**api_error.headers, "content-type": "application/json"}, body
     )

@@ -93,7 +93,7 @@ class AdaptiveSender:
     ) -> _Result:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
         payload = dumps({**api.to_body(body), **client.upstream.extra_body})
-        self._log.body("upstream request", request_id, payload)
+        self._log.body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.url(api.path), payload)
         if response.status >= 300:
             raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
@@ -118,7 +118,7 @@ class AdaptiveSender:
             body = await response.read()
         finally:
             await response.aclose()
-        self._log.body("upstream answer", request_id, body)
+        self._log.body("upstream response received", request_id, body)
         return body
 
     async def _read_failure(

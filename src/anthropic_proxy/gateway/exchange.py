@@ -154,7 +154,7 @@ class ExchangeRunner:
             exchange.api,
             exchange.request_id,
             threads=self._threads,
-            on_read=partial(self._log.body, "upstream read", exchange.request_id)
+            on_read=partial(self._log.body, "upstream chunk received", exchange.request_id)
             if self._log.verbose
             else None,
             on_end=partial(

@@ -65,7 +65,9 @@ class ExchangePreparer:
         state.input_estimate = self._counter.predict(route.model, estimate)
         spec = self._create_spec(request, translation, context, client.identity)
         self._log.debug(
-            "begun", request_id=context.request_id, **_log_fields(request, translation.body, route)
+            "request routed",
+            request_id=context.request_id,
+            **_log_fields(request, translation.body, route),
         )
         state.begin_route(route)
         state.headers.update(unavailable_header(translation.notes.unavailable))

@@ -48,12 +48,12 @@ class PassthroughBackend:
             context.raw_body, context.request, route.model, upstream.extra_body
         )
         self._log.debug(
-            "begun",
+            "request routed",
             request_id=context.request_id,
             upstream=upstream.name,
             upstream_model=route.model,
         )
-        self._log.body("upstream request", context.request_id, payload)
+        self._log.body("upstream request sent", context.request_id, payload)
         context.state.begin_route(route)
         response = await client.post(upstream.url("/messages", context.caller.query), payload)
         if response.status >= 300:
@@ -140,7 +140,7 @@ class PassthroughBackend:
     ) -> PassthroughStream:
         # It lasts: the request, which may have megabytes, must not be within its reach.
         on_read = (
-            partial(self._log.body, "upstream read", observation.request_id)
+            partial(self._log.body, "upstream chunk received", observation.request_id)
             if self._log.verbose
             else None
         )
@@ -167,7 +167,7 @@ class PassthroughBackend:
             body = await response.read()
         finally:
             await response.aclose()
-        self._log.body("upstream answer", request_id, body)
+        self._log.body("upstream response received", request_id, body)
         return body
 
     def _to_caller_error(

@@ -64,7 +64,7 @@ class TranslatingBackend:
                 if api is None or self.client.upstream.api != "chat_completions":
                     raise
                 self._log.info(
-                    "api changed",
+                    "upstream API changed",
                     request_id=context.request_id,
                     model=route.model,
                     api=api,

@@ -27,14 +27,14 @@ _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
 _CANARY = "sk-canary-0123456789"
 _IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
 # The last one: a request that nothing else was tried for, whose own line says the same.
-_SUMMARIES = {"begun", "upstream request failed"}
+_SUMMARIES = {"request routed", "upstream request failed"}
 _BODIES = {
-    "client request",
-    "upstream request",
-    "upstream answer",
-    "client answer",
-    "upstream read",
-    "client events",
+    "request received",
+    "upstream request sent",
+    "upstream response received",
+    "response sent",
+    "upstream chunk received",
+    "events sent",
 }
 
 
