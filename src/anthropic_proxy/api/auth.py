@@ -1,7 +1,7 @@
 """Who may ask, and how much: the key of each request is looked at before anything of its body is read.
 
 Probes and metrics need no key; every other path does, also those that don't exist. The key stays in the proxy: what goes on
-to upstreams are headers that hold none (request_headers), and keys of clients exclude that clients' keys are passed on.
+to upstreams are headers that hold none (upstream.headers), and keys of clients exclude that clients' keys are passed on.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""The endpoints of the Messages API, answered without the web framework: an ASGI application in front of it.
+"""Serve the Messages API's paths without the web framework: an ASGI application in front of it.
 
-Nearly all that a server like this one does is to answer these. Quart makes a request object, two contexts, their proxies, a
-response object and two tasks for each, which is a fifth of all that a request costs. Here one task waits for its client to
-leave.
+Nearly all requests of such a server are for these paths. Quart creates a request object, two contexts, their proxies, a
+response object and two tasks for each, which is a fifth of the cost of a request. Here one task waits for the caller to
+disconnect.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

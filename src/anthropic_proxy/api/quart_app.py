@@ -1,4 +1,4 @@
-"""The application of the web framework: all that is served besides the Messages API's own endpoints."""
+"""The Quart application: everything except the Messages API's own paths."""
 
 from collections.abc import Collection
 from typing import cast
@@ -20,7 +20,7 @@ def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
     app = Quart(__name__, static_folder=None)
     # Else two slashes are answered with a redirect, which is a page.
     app.url_map.merge_slashes = False
-    # Answers to OPTIONS would be pages without content. Who is slow to read is left in a way of our own (open_requests).
+    # Responses to OPTIONS would be pages without content. middleware.in_flight ends requests of slow readers.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, RESPONSE_TIMEOUT=None)
     app.url_map.converters[models.MODEL_ID] = models.ModelIdConverter
     for blueprint in routes:

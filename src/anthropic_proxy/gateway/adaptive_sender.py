@@ -1,6 +1,6 @@
-"""Requests on their way to the upstream: sent, changed where the upstream refuses them, and sent again.
+"""Send requests, and change and resend those that an upstream refuses.
 
-What the changes teach is kept for each upstream model, in the process and bounded: the next request is right at once.
+The changes are remembered for each upstream model, in the process and bounded: the next request is right at once.
 """
 
 import time
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class OutgoingRequest:
-    """A request of Chat Completions that is to be sent by an API; `prompt`: the estimate of its tokens."""
+    """A Chat Completions request that an API sends. prompt_tokens: the estimate of its tokens."""
 
     client: UpstreamClient
     api: Api
@@ -35,12 +35,12 @@ class OutgoingRequest:
     prompt_tokens: int
 
     def adapt(self, memory: ModelMemory) -> AdaptedRequest:
-        """The request as far as it is known how its model takes it."""
+        """Return the request with the changes that its model is known to need."""
         return AdaptedRequest(memory, self.api, self.body, self.prompt_tokens, time.monotonic())
 
 
 class AdaptiveSender:
-    """Sends requests to one endpoint, and learns from refusals. `learned` tells what it knows of a model."""
+    """Sends requests to one upstream, and adapts them to its refusals. `get_memory` has what it has learned of a model."""
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self.log = self._log = log
@@ -48,7 +48,7 @@ class AdaptiveSender:
         self._memories: OrderedDict[str, ModelMemory] = OrderedDict()
 
     def get_memory(self, model: str) -> ModelMemory:
-        """What is known of an upstream model; the models of which nothing was asked for the longest time are forgotten."""
+        """Return the memory of an upstream model; the least recently used ones are dropped."""
         memory = self._memories.setdefault(model, ModelMemory())
         self._memories.move_to_end(model)
         if len(self._memories) > _MAX_MODELS:
@@ -60,9 +60,10 @@ class AdaptiveSender:
         outgoing: OutgoingRequest,
         read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
     ) -> _Result:
-        """What `read` makes of a good reply, and of the request of Chat Completions that was sent for it. Raises ApiError.
+        """Send a request, and return what `read` makes of the successful response and of the request that was sent.
 
-        Some upstreams refuse within a reply that began well, so refusals that `read` raises are mended as well.
+        Some upstreams refuse within a response that began well, so refusals that `read` raises are handled, too.
+        Raises ApiError.
         """
         request = outgoing.adapt(self.get_memory(outgoing.body["model"]))
         while True:
@@ -107,13 +108,13 @@ class AdaptiveSender:
     async def read_ok(
         self, client: UpstreamClient, response: UpstreamResponse | RawResponse, request_id: str
     ) -> bytes:
-        """The body of a good answer. Raises ApiError for any other."""
+        """Return the body of a successful response. Raises ApiError for any other."""
         if response.status < 300:
             return await self.read_body(response, request_id)
         raise to_caller_error(await self._read_failure(client, response, request_id))
 
     async def read_body(self, response: UpstreamResponse | RawResponse, request_id: str) -> bytes:
-        """The whole body of a reply, which is closed. Raises ApiError."""
+        """Return the body of a response, and close it. Raises ApiError."""
         try:
             body = await response.read()
         finally:
@@ -140,9 +141,9 @@ class AdaptiveSender:
 def raise_for_web_page(
     client: UpstreamClient, response: UpstreamResponse | RawResponse, error: BaseException
 ) -> None:
-    """Raise ApiError that says so where a reply of a good status could not be read because it is a web page.
+    """Raise ApiError where a successful response could not be read because it is a web page.
 
-    The media type alone decides nothing: some servers give a wrong one to a right answer.
+    The media type alone decides nothing: some servers send a wrong one with a right response.
     """
     is_about_content = isinstance(error, ApiError) and not isinstance(
         error, upstream_errors.FailureError | UpstreamError
@@ -152,12 +153,12 @@ def raise_for_web_page(
 
 
 def to_caller_error(failure: upstream_errors.Failure) -> upstream_errors.FailureError:
-    """What the client is told of a failure, with the upstream's rate limits."""
+    """Return the error for a failure, with the upstream's rate limits."""
     error = upstream_errors.told(failure)
     error.headers = to_rate_limit_headers(failure.headers) | error.headers
     return error
 
 
 def to_rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The API's rate limit headers for those of an upstream's answer."""
+    """Return the API's rate limit headers for those of an upstream's response."""
     return rate_limit_headers.to_headers(headers, time.time())

@@ -1,9 +1,9 @@
-"""One request, several routes: the first that answers, without the client noticing those that did not.
+"""Failover: send a request to its routes in order, until one responds.
 
-Nothing of an answer has reached the client while this runs, so whatever failed can be asked again, here or elsewhere. With
-a single route an error is handed on at once, as clients retry by themselves; only a connection that could not be had, or
-broke before anything of an answer came, is tried once more. `resilience.Repeats` bounds how often a request is sent to the
-same upstream; connections that are resent on count there, too.
+Nothing of a response has reached the caller while this runs, so a failed request may be sent again, here or elsewhere. With
+a single route an error is raised at once, as callers retry by themselves; only a connection that could not be made, or
+broke before a response, is retried once. `RetryAllowance` limits how often a request is sent to the same upstream,
+including what connections resend.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _RECONNECT_POLICY = RetryPolicy(base_delay=0.5, max_delay=0.5)
 
 
 class Failover:
-    """Tries routes. `retry` says how long to wait before the same route is tried again."""
+    """Tries routes. policy: how long to wait before the same route is retried."""
 
     def __init__(self, log: Log, metrics: Metrics, policy: RetryPolicy | None = None) -> None:
         self._log = log
@@ -48,8 +48,9 @@ class Failover:
         send: Callable[[Route], Awaitable[_Result]],
         state: ResponseState,
     ) -> _Result:
-        """The answer of the first route that gives one. Raises ApiError: what is wrong with the request itself, else what
-        the first route said, which is the one that was meant.
+        """Return the response of the first route that has one.
+
+        Raises ApiError: what is wrong with the request itself, else the error of the first route, which was meant.
         """
         observation = state.observation
         self._budget.record_request()
@@ -105,7 +106,7 @@ class Failover:
         *,
         is_only: bool,
     ) -> float | None:
-        """Seconds until the same route is asked again; None when it is not. attempt: repetitions that were made."""
+        """Return the seconds until the same route is retried; None when it is not. retry_count: retries so far."""
         if _is_request_error(error):
             return None
         retries = route.endpoint.retries
@@ -136,7 +137,7 @@ class Failover:
 
 
 def _can_fail_over(error: ApiError) -> bool:
-    """Whether another upstream may do better. A refusal that is our own is about the request."""
+    """Return whether another upstream may do better. A refusal of our own is about the request."""
     if _is_request_error(error):
         return False
     return should_fail_over(error.upstream_status) if error.upstream_status else error.status >= 500
@@ -152,8 +153,8 @@ def _status(error: ApiError) -> int:
 
 
 def _is_connection_failure(error: ApiError) -> bool:
-    """A connection that was refused or reset. One that timed out has taken its time already, and what this server has run
-    out of will not be there in half a second.
+    """Return whether a connection was refused or reset. One that timed out has taken its time already, and what this server
+    has run out of will not be there in half a second.
     """
     if not isinstance(error, UpstreamError) or isinstance(error, LocalShortageError):
         return False

@@ -1,6 +1,6 @@
-"""The parts joined: checked request in, answer out. One object, made once and handed down; no globals.
+"""Send a checked request to its routes, and return the response.
 
-request -> routes -> the first of them that answers. Errors leave as ApiError, whichever part they come from.
+request -> routes -> the first backend that responds. Every failure is an ApiError.
 """
 
 import random
@@ -30,14 +30,14 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # Of a request that nobody here understands; rather too many tokens.
 _BYTES_PER_TOKEN = 4
 
-# What an upstream answers with; see Serving and Passing.
+# What a backend returns.
 ResponseContent = JsonObject | bytes | TranslatedStream | PassthroughStream | list[JsonObject]
 
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """content: a Message (bytes are passed through), or the events of one: as they come, or all at once. headers and
-    status: of the response.
+    """content: a Message (bytes are passed through), or its events: as a stream, or all at once. headers and status: of the
+    response.
     """
 
     content: ResponseContent | DeferredStream
@@ -46,7 +46,7 @@ class GatewayResponse:
 
 
 class Gateway:
-    """Serves checked requests, as one configuration says. `catalogue` has the models."""
+    """Serves checked requests by one configuration. `model_list` lists the models."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Gateway:
         process: ProcessResources,
         previous: "Gateway | None" = None,
     ) -> None:
-        """previous: the gateway of the configuration before. What is known of upstreams that are still the same is kept:
-        their slots, breakers and keys, and what was learned of their models.
+        """previous: the gateway of the configuration before, whose backends are kept for unchanged upstreams: their leases,
+        circuit breakers, keys and model memories.
         """
         self._resources = resources
         self._process = process
@@ -73,13 +73,13 @@ class Gateway:
         self.model_list = ModelList(self._routing, self._backends)
 
     def upstream_availability(self) -> dict[str, bool]:
-        """The names of the upstreams, and whether each is asked: one that failed several times in a row is left alone."""
+        """Return the names of the upstreams, and whether each is available: a circuit breaker may be open."""
         return {
             name: not backend.client.is_circuit_open for name, backend in self._backends.items()
         }
 
     def report_states(self) -> None:
-        """Tell the metrics how the upstreams are just now."""
+        """Report the states of the upstreams to the metrics."""
         for name, backend in self._backends.items():
             self._process.metrics.upstream_state(name, **backend.client.snapshot())
 
@@ -123,7 +123,7 @@ class Gateway:
     def _reusable_backends(
         self, resources: GatewayResources, routing: Routing
     ) -> dict[str, TranslatingBackend | PassthroughBackend]:
-        """What serves the endpoints that are the same in another configuration, by their names."""
+        """Return the backends of the upstreams that another configuration leaves unchanged, by their names."""
         is_only = len(self._routing.endpoints) == 1
         if resources is not self._resources or is_only != (len(routing.endpoints) == 1):
             return {}
@@ -134,7 +134,7 @@ class Gateway:
         }
 
     def _select_routes(self, context: RequestContext) -> list[Route]:
-        """Who is asked, in order. Raises ApiError when the first can't be, as the request was meant for that one."""
+        """Return the routes in order. Raises ApiError when the first cannot serve the request, which was meant for it."""
         groups = self._routing.groups(context.request, partial(self._input_tokens, context))
         routes = router.routes(
             retry.shuffle_by_weight(groups, random.random), context.request["model"]
@@ -149,7 +149,7 @@ class Gateway:
         )
 
     def _input_tokens(self, context: RequestContext) -> int:
-        """The size of a request, before it is known who answers it."""
+        """Estimate the input tokens of a request before a route is selected."""
         if context.refusal is not None:
             return len(context.raw_body) // _BYTES_PER_TOKEN
         first = self._routing.endpoints[0]

@@ -1,7 +1,7 @@
-"""Requests passed through to an upstream that speaks the Messages API itself: the client's bytes there, its bytes back.
+"""The backend that passes requests through to an upstream with the Messages API: the caller's bytes there, its bytes back.
 
-It has the interface of Serving. What is not the API's own form, an error page of a gateway or another server's error, is
-told as with any upstream; and so is the refusal of a key that is the proxy's.
+It has the interface of TranslatingBackend. A response that is not in the API's form, such as an error page of a gateway,
+becomes an error as with any upstream, and so does the refusal of a key of the proxy.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _COUNT_TIMEOUT_SECONDS = 10
 
 
 class PassthroughBackend:
-    """Passes requests through to one endpoint, which `client` sends to."""
+    """Passes requests through to one upstream, to which `client` sends."""
 
     def __init__(self, client: UpstreamClient, log: Log) -> None:
         self.client = client
@@ -37,7 +37,7 @@ class PassthroughBackend:
     async def create_message(
         self, context: RequestContext, route: Route
     ) -> bytes | PassthroughStream:
-        """The answer of the chosen model. Raises ApiError."""
+        """Return the response of the route's model. Raises ApiError."""
         client, upstream = (
             self.client.for_caller(
                 context.caller, context.state.observation, context.state.retry_allowance
@@ -87,7 +87,7 @@ class PassthroughBackend:
         return body
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
-        """The upstream's count, or an estimate where it can't count. Raises ApiError."""
+        """Return the upstream's count, or an estimate where it cannot count. Raises ApiError."""
         client, upstream = (
             self.client.for_caller(
                 context.caller, context.state.observation, context.state.retry_allowance
@@ -115,18 +115,18 @@ class PassthroughBackend:
     async def read_ok(
         self, client: UpstreamClient, response: RawResponse, request_id: str
     ) -> bytes:
-        """The body of a good reply to a question. Raises ApiError for any other."""
+        """Return the body of a successful response. Raises ApiError for any other."""
         body = await self._read_body(response, request_id)
         if response.status >= 300:
             raise self._to_caller_error(client, response, body)
         _raise_for_secrets(client, response, body)
         return body
 
-    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as Serving has it
+    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as in TranslatingBackend
         """Input tokens of a checked request, without asking the upstream."""
         return max(estimate_untranslated(without_compaction_blocks(request)).total, 1)
 
-    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as Serving has it
+    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as in TranslatingBackend
         """Nothing: a request that is passed through is not changed."""
         return {}
 
@@ -177,7 +177,7 @@ class PassthroughBackend:
         body: bytes,
         path: str = "",
     ) -> ApiError:
-        """What the client is told of an answer that is none."""
+        """Return the error for an unsuccessful response."""
         upstream = client.upstream
         is_about_key = response.status in (401, 403)
         if not _repeats_secret(client, body) and (upstream.key_passthrough or not is_about_key):

@@ -12,9 +12,7 @@ from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 
 class ReloadableGateway:
-    """The gateways of the configurations that were in force, one after the other. A request stays with the one that it
-    began with.
-    """
+    """The gateways of the successive configurations. A request stays with the gateway that it began with."""
 
     def __init__(
         self,
@@ -32,15 +30,15 @@ class ReloadableGateway:
         self.current = Gateway(self._resources[-1], routing, self._process)
 
     def report_states(self) -> None:
-        """Tell the metrics how the upstreams are just now."""
+        """Report the states of the upstreams to the metrics."""
         self.current.report_states()
 
     def upstream_availability(self) -> dict[str, bool]:
-        """As `Gateway.upstreams`, of the one in force."""
+        """Return the availability of the current upstreams."""
         return self.current.upstream_availability()
 
     def reload(self, settings: Settings, routing: Routing) -> None:
-        """Serve the requests to come as another configuration says."""
+        """Serve new requests by another configuration."""
         if not self._resources[-1].matches(settings):
             self._resources.append(GatewayResources.create(settings, self._process))
         self._process.http_client.max_bytes = settings.max_upstream_bytes

@@ -1,4 +1,4 @@
-"""A request under way, before and while it is known who answers it."""
+"""A request, and the state of its response, before and after a route is selected."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -22,9 +22,15 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 @dataclass
 class ResponseState:
-    """How far an answer is on its way. observation: of the request, told what becomes of it. status, headers: the
-    response's. accepted: an upstream has taken the request, so what follows is its answer. input_estimate: tokens of the
-    request as it was sent last. repeats: how often it was sent to each upstream again.
+    """The state of a response.
+
+    Attributes:
+        observation: of the request.
+        status: of the response.
+        headers: of the response.
+        accepted: set when an upstream has accepted the request, so that what follows is its response.
+        input_estimate: tokens of the request as it was sent last.
+        retry_allowance: limits how often the request is sent to each upstream.
     """
 
     observation: Observation
@@ -35,7 +41,7 @@ class ResponseState:
     retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
 
     def begin_route(self, route: Route) -> None:
-        """A route is asked: what another one left is gone."""
+        """Begin a route, and reset what an earlier one left."""
         self.observation.routed(route.endpoint.name, route.model)
         self.status = 200
         self.accepted.clear()
@@ -46,9 +52,13 @@ class ResponseState:
 
 @dataclass(frozen=True)
 class RequestContext:
-    """A checked request and who asks. message_id: of the answer, whichever upstream gives it. raw: the request's body as it
-    came. refusal: why only upstreams that speak the Messages API themselves can be asked; then nothing of the request
-    is sure but what routing needs.
+    """A checked request and its caller.
+
+    Attributes:
+        message_id: of the response, whichever upstream sends it.
+        raw_body: the body of the request as it came.
+        refusal: the error of every upstream that does not have the Messages API itself. If it is set, only what
+            routing needs is sure to be valid in the request.
     """
 
     request: JsonObject
@@ -60,11 +70,11 @@ class RequestContext:
 
     @property
     def request_id(self) -> str:
-        """As logs, errors and the header name it."""
+        """The id in logs, errors and the response header."""
         return self.state.observation.request_id
 
     def opening_events(self) -> list[JsonObject]:
-        """The events with which every stream begins, for one whose answer is yet to come."""
+        """Return the events with which every stream begins, for a response that is yet to come."""
         usage = to_usage(None, input_estimate=self.state.input_estimate, output_estimate=0)
         message = events.message(self.message_id, self.request["model"], usage) | diagnostics(
             self.request

@@ -22,7 +22,7 @@ from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 @dataclass(frozen=True)
 class ProcessResources:
-    """What the process has once, whatever its configuration."""
+    """Resources that exist once in a process, whatever its configuration."""
 
     log: Log
     metrics: Metrics
@@ -33,7 +33,10 @@ class ProcessResources:
 
 @dataclass(frozen=True)
 class GatewayResources:
-    """What requests are served with besides the upstreams. recovers_calls: whether calls written as text are made calls."""
+    """Resources of one configuration besides its upstreams.
+
+    recovers_calls: whether calls written as text become tool calls.
+    """
 
     preparation: RequestPreparer
     signer: Signer
@@ -42,7 +45,7 @@ class GatewayResources:
 
     @classmethod
     def create(cls, settings: Settings, process: ProcessResources) -> Self:
-        """New ones."""
+        """Create the resources of a configuration."""
         secret = settings.signature_secret
         signer = Signer(secret.get_secret_value() if secret else None)
         report = process.shortages.report
@@ -53,7 +56,7 @@ class GatewayResources:
         return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
 
     def matches(self, settings: Settings) -> bool:
-        """Whether other settings would make the same."""
+        """Return whether other settings would create the same resources."""
         names = ("signature_secret", "download_policy", "tool_call_recovery")
         return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
 

@@ -39,7 +39,7 @@ _MAX_TOKENS = 2**53
 
 
 class _CountRefusedError(Exception):
-    """The server did not count: it does not have the path (`not_there`), or has it and can't count this request now."""
+    """The server did not count: the path is missing (`is_missing`), or it cannot count this request now."""
 
     def __init__(self, *, is_missing: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _CountRefusedError(Exception):
 
 @dataclass
 class _CountingState:
-    """What is known of counting for one model: the way that works, or until when (monotonic seconds) none is tried."""
+    """How one model's tokens are counted: the method that works, or until when (monotonic seconds) none is tried."""
 
     method: "_Method | None" = None
     paused_until: float = float("-inf")
@@ -56,9 +56,9 @@ class _CountingState:
 
 
 class TokenCounter:
-    """Counts requests to one endpoint, and learns from the answers to them.
+    """Counts the input tokens of requests to one upstream, and calibrates its estimates with what is reported.
 
-    translate: makes the upstream's request of a checked one, or raises ApiError. clock: monotonic seconds.
+    translate: creates the upstream's request from a checked one, or raises ApiError. clock: monotonic seconds.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Requests served by one upstream: translated for it, sent, answered, and its lessons kept.
+"""The backend that translates: requests to Chat Completions or Responses, and responses back.
 
-request -> translate -> send -> translate back. Errors leave as ApiError, whichever part they come from.
+request -> translate -> send -> translate back. Every failure is an ApiError.
 """
 
 import time
@@ -31,8 +31,9 @@ _MAX_APIS = 2
 
 
 class TranslatingBackend:
-    """Serves requests by one endpoint, which `client` sends to. `calls_in_text`: whether calls written as text are made
-    calls.
+    """Translates requests for one upstream, to which `client` sends.
+
+    calls_in_text: whether tool calls that the model writes as text become tool calls.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class TranslatingBackend:
         self._runner = ExchangeRunner(sender, self._counter, preparation.threads)
 
     async def create_message(self, context: RequestContext, route: Route) -> TranslatedContent:
-        """The answer of the chosen model, asked by the API that it takes. Raises ApiError."""
+        """Return the response of the route's model, requested by the API that it takes. Raises ApiError."""
         memory = self.sender.get_memory(route.model)
         for _ in range(_MAX_APIS):
             try:
@@ -108,13 +109,13 @@ class TranslatingBackend:
     async def read_ok(
         self, client: UpstreamClient, response: RawResponse, request_id: str
     ) -> bytes:
-        """The body of a good reply to a question. Raises ApiError for any other."""
+        """Return the body of a successful response. Raises ApiError for any other."""
         return await self.sender.read_ok(client, response, request_id)
 
     def describe_memory(self, model: str) -> JsonObject:
-        """What is known of a model, to be told."""
+        """Return what is remembered of a model, as JSON."""
         return self.sender.get_memory(model).describe()
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
-        """Input tokens of a checked request, without translating it or asking the upstream."""
+        """Return the input tokens of a checked request, without translating it or querying the upstream."""
         return self._counter.estimate(route, request)

@@ -59,7 +59,7 @@ _NO_API = "that is no OpenAI-compatible API"
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The outcome for one upstream."""
+    """The result of probing one upstream."""
 
     # Whether it answered, or at least accepted a connection.
     is_reachable: bool
@@ -117,10 +117,11 @@ class Sharing:
 
 
 class UpstreamProber:
-    """Probes upstreams, and keeps the outcomes. `wanted` is set when the upstreams have changed. `on_change` is called with
-    a line for each upstream when all have been probed, and whenever an outcome has changed since.
+    """Probe upstreams and keep the results.
 
-    The requests of clients are evidence as well: see `began` and `finished`, by which this is a sink of observations.
+    Set `upstreams_changed` when the configuration has changed. `on_change` is called with a line for each upstream when
+    all have been probed, and whenever a result has changed since. Requests of clients are evidence as well: `began` and
+    `finished` make this a sink of observations.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class UpstreamProber:
         upstreams: Callable[[], Sequence[Endpoint]],
         sharing: Sharing | None = None,
     ) -> None:
-        """endpoints: returns the upstreams that are configured now. sharing: None in a server of one process."""
+        """upstreams: returns the upstreams of the current configuration. sharing: None in a server of one process."""
         self._sharing = sharing
         self._shared: Mapping[str, ProbeResult] = {}
         self.on_change: Callable[[Sequence[str]], None] = lambda _: None
@@ -143,7 +144,7 @@ class UpstreamProber:
         self.has_config_file = False
 
     def results(self) -> Mapping[str, ProbeResult]:
-        """Return the outcomes so far, by the names of the upstreams."""
+        """Return the results so far, by the names of the upstreams."""
         return {name: probe for name, (_, probe) in self._results.items()}
 
     async def run(self) -> None:
@@ -403,7 +404,7 @@ async def _get(
 def _to_result(
     upstream: Endpoint, key: str | None, status: int, headers: Mapping[str, str], body: bytes
 ) -> ProbeResult:
-    """Return what an answer to a request for the list of models says."""
+    """Return the result for a response to a request for the list of models."""
     result = ProbeResult(
         is_reachable=True,
         key=_key_state(upstream, key, status),

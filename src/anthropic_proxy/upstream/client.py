@@ -1,7 +1,7 @@
-"""Requests to one upstream: at its addresses, with its keys and headers, within its limits.
+"""Send requests to one upstream: to its URLs, with its keys and headers, within its limits.
 
-Who wants to send waits for a slot, gets the next key in turn, and asks the key's breaker. A key that the upstream refuses
-or limits is left alone for a while, and the next one is tried at once.
+A request waits for a lease, gets the next key in turn, and needs the permit of the key's circuit breaker. A key that the
+upstream refuses or limits is not used for a while, and the next one is tried at once.
 """
 
 import math
@@ -41,7 +41,7 @@ _BEST_FIRST = ("closed", "half_open", "open")
 
 
 class UpstreamSnapshot(TypedDict):
-    """How an upstream is: requests that it is answering, requests that wait for it, and the state of its breaker."""
+    """A snapshot of an upstream: requests in progress, requests that wait, and the state of its circuit breaker."""
 
     busy: int
     waiting: int
@@ -49,7 +49,7 @@ class UpstreamSnapshot(TypedDict):
 
 
 class UpstreamResponse:
-    """A reply and what it holds: a slot of the upstream, and the permit of its breaker. `aclose` gives them back."""
+    """A response with its lease of the upstream and the permit of its circuit breaker. `aclose` releases both."""
 
     def __init__(self, response: RawResponse, lease: Lease, permit: Permit) -> None:
         self.status = response.status
@@ -60,7 +60,7 @@ class UpstreamResponse:
         self._has_started = False
 
     async def read_some(self, until: float = math.inf) -> bytes | None:
-        """As `Reply.next_read`."""
+        """Read some bytes, as `RawResponse.read_some`."""
         try:
             data = await self._response.read_some(until)
         except UpstreamError as error:
@@ -76,11 +76,11 @@ class UpstreamResponse:
         return data
 
     def limit_size(self) -> None:
-        """As `Reply.bound`."""
+        """Limit the size of the rest, as `RawResponse.limit_size`."""
         self._response.limit_size()
 
     async def read(self) -> bytes:
-        """The whole body. Raises UpstreamError."""
+        """Read the whole body. Raises UpstreamError."""
         self.limit_size()
         chunks = []
         while (chunk := await self.read_some()) is not None:
@@ -88,7 +88,7 @@ class UpstreamResponse:
         return b"".join(chunks)
 
     async def aclose(self) -> None:
-        """Give everything back. May be called again."""
+        """Release everything. May be called again."""
         self._lease.release()
         if self._has_started:
             # Left before its end: by the client, at a stop sequence, or after an end that the body does not mark.
@@ -99,7 +99,7 @@ class UpstreamResponse:
 
 
 class UpstreamState:
-    """What all who send to one endpoint share. reason: why it failed last."""
+    """The state of one upstream that all its clients share. failure_reason: of its last failure."""
 
     def __init__(self, upstream: Endpoint, breaker: BreakerConfig) -> None:
         limits = upstream.limits
@@ -112,7 +112,7 @@ class UpstreamState:
         self._statuses: dict[UpstreamKey, int] = {}
 
     def acquire_key(self, name: str) -> tuple[UpstreamKey, Permit]:
-        """The next key that may be used, and the permit to use it. Raises ApiError."""
+        """Return the next usable key, and a permit to use it. Raises ApiError."""
         now = time.monotonic()
         for _ in self.breakers:
             key = self.key_ring.next(now)
@@ -129,7 +129,7 @@ class UpstreamState:
         )
 
     def cool_key(self, key: UpstreamKey, status: int, seconds: float) -> bool:
-        """Leave a key alone that got this status; whether there is another one."""
+        """Stop using a key that got this status for a while; return whether there is another one."""
         now = time.monotonic()
         self._statuses[key] = status
         self.key_ring.cool_down(key, now, seconds)
@@ -149,9 +149,12 @@ class UpstreamState:
 
 @dataclass(frozen=True)
 class UpstreamClient:
-    """Sends to `endpoint` through `upstream`; `endpoint_client` makes one. client: the one for whom, whose key or headers
-    may have to be passed on. observation: of the client's request, told of what is sent for it. repeats: how often that was
-    sent again.
+    """Sends requests to `upstream`. `create_upstream_client` creates one.
+
+    Attributes:
+        caller: whose key or headers may have to be forwarded.
+        observation: of the caller's request; records what is sent for it.
+        retry_allowance: limits how often the request is sent again.
     """
 
     upstream: Endpoint
@@ -165,7 +168,7 @@ class UpstreamClient:
     def for_caller(
         self, caller: Client, observation: Observation, retry_allowance: RetryAllowance
     ) -> "UpstreamClient":
-        """The same, for the one who asks."""
+        """Return a client for the request of one caller."""
         needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
             self,
@@ -176,21 +179,19 @@ class UpstreamClient:
 
     @property
     def identity(self) -> Source:
-        """The upstream as errors name it, and what no text may repeat."""
+        """The upstream as errors name it, and the secrets that no text may repeat."""
         caller_key = self.caller.key if self.upstream.key_passthrough else None
         url = self.upstream.base if self.upstream.is_open else ""
         return Source(self.upstream.name, self.upstream.redactor, caller_key, url)
 
     @property
     def is_circuit_open(self) -> bool:
-        """Whether it has failed so often that nothing is sent to it for now."""
+        """Whether no key's circuit breaker allows a request now."""
         now = time.monotonic()
         return not any(each.allows(now) for each in self.state.breakers)
 
     async def post(self, url: str, payload: bytes) -> UpstreamResponse:
-        """Post a request for an answer, as JSON, to an address of the endpoint. The caller closes the call. Raises
-        ApiError.
-        """
+        """Post a request as JSON to a URL of the upstream. The caller closes the response. Raises ApiError."""
 
         def send(headers: Mapping[str, str]) -> Awaitable[RawResponse]:
             return self._post(url, payload, headers)
@@ -210,7 +211,7 @@ class UpstreamClient:
             raise
 
     async def query(self, url: str, payload: bytes) -> RawResponse:
-        """Post a question beside the answers, as JSON: it needs no slot, and its failure says nothing of the upstream."""
+        """Post a query as JSON. It needs no lease, and its failure does not count against the upstream."""
         return await self._send_traced(
             self._any_key(), lambda headers: self._post(url, payload, headers)
         )
@@ -222,7 +223,7 @@ class UpstreamClient:
         )
 
     def _allow_resend(self) -> bool:
-        """Whether a request whose reused connection was closed may be sent once more; if so, it counts as sent."""
+        """Return whether a request whose reused connection was closed may be sent again; if so, it counts as sent."""
         if not self.retry_allowance.try_spend(self.upstream.name, self.upstream.retries):
             return False
         self.metrics.asked_again(self.upstream.name)
@@ -231,7 +232,7 @@ class UpstreamClient:
         return True
 
     async def get(self, url: str) -> RawResponse:
-        """As `ask`, without a body."""
+        """Send a query as `query` does, without a body."""
         upstream = self.upstream
         return await self._send_traced(
             self._any_key(),
@@ -240,7 +241,7 @@ class UpstreamClient:
         )
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
-        """Status and body at a path of the server itself, asked for nobody; None when there is no answer."""
+        """Return status and body at a path of the server itself, without a caller's key; None without a response."""
         client = replace(self, upstream=replace(self.upstream, key_passthrough=False))
         try:
             response = await client.get(self.upstream.root_url(path))
@@ -266,7 +267,7 @@ class UpstreamClient:
         return lease
 
     def snapshot(self) -> UpstreamSnapshot:
-        """How busy the upstream is, and the breaker of the key that is best off."""
+        """Return how busy the upstream is, with the state of its best circuit breaker."""
         now = time.monotonic()
         breaker = min((each.state(now) for each in self.state.breakers), key=_BEST_FIRST.index)
         return {
@@ -297,7 +298,7 @@ class UpstreamClient:
         return response
 
     async def _send_traced(self, key: str | None, send: _Send, method: str = "POST") -> RawResponse:
-        """Send with all headers, and tell the observation of it."""
+        """Send with all headers, and record the request in the observation."""
         headers = build_headers(self.upstream, key, self.caller)
         if self.observation is None:
             return await send(headers)
@@ -319,7 +320,7 @@ class UpstreamClient:
         permit.record_failure(time.monotonic())
 
     def _cool_refused_key(self, key: UpstreamKey, response: RawResponse) -> bool:
-        """Whether the upstream refused or limited this key, and there is another one."""
+        """Stop using a key that the upstream refused or limited; return whether it did and there is another one."""
         if len(self.state.breakers) < 2:
             return False
         seconds = cool_down_seconds(response.status, retry_after(response.headers))
@@ -337,7 +338,7 @@ def create_upstream_client(
     *,
     is_only: bool = True,
 ) -> UpstreamClient:
-    """The client of an endpoint. `alone`: there is no other upstream to go to, so it is not left alone for long."""
+    """Create the client of an upstream. is_only: there is no other upstream, so its circuit breakers close again soon."""
     state = UpstreamState(upstream, BreakerConfig(max_cool_down=10) if is_only else BreakerConfig())
     return UpstreamClient(upstream, http_client, state, metrics or Metrics())
 

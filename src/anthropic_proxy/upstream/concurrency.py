@@ -1,7 +1,7 @@
-"""How many requests an upstream is given at a time, and who waits for how long: in the order in which they came.
+"""Limit concurrent requests per upstream, with a bounded FIFO queue and a wait timeout.
 
-A slot that is given back goes straight to the first that waits, so nobody who comes later gets ahead. A waiter that is
-cancelled at the very moment it was given the slot hands it on.
+A lease that is released goes straight to the first waiter, so a later request never overtakes it. A waiter that is
+cancelled at the moment it gets the lease passes it on.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from typing import Self
 
 
 class BusyError(Exception):
-    """There was no slot. retry_after: seconds after which it is worth trying again; by then all who wait have had theirs,
-    or have given up.
+    """There was no lease.
+
+    retry_after: seconds after which a retry is useful; by then all waiters have had a lease or given up.
     """
 
     def __init__(self, retry_after: float) -> None:
@@ -20,18 +21,18 @@ class BusyError(Exception):
 
 
 class QueueFullError(BusyError):
-    """No slot is free and no more may wait."""
+    """No lease is free and no more requests may wait."""
 
 
 class QueueTimeoutError(BusyError):
-    """No slot came free in time."""
+    """No lease became free in time."""
 
 
 class ConcurrencyLimiter:
-    """The slots of one upstream, on one event loop."""
+    """The limiter of one upstream, on one event loop."""
 
     def __init__(self, concurrency: int | None, queue: int, queue_seconds: float) -> None:
-        """concurrency: slots there are (None: no limit). queue: how many may wait. seconds: how long they may."""
+        """concurrency: leases at a time (None: no limit). queue: how many may wait. queue_seconds: for how long."""
         self._concurrency = concurrency
         self._queue = queue
         self._queue_seconds = queue_seconds
@@ -40,21 +41,21 @@ class ConcurrencyLimiter:
 
     @property
     def busy(self) -> int:
-        """Slots in use."""
+        """Leases in use."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
+        """How many wait for a lease."""
         return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Whether the next one has to wait."""
+        """Whether the next request has to wait."""
         return self._concurrency is not None and self._busy >= self._concurrency
 
     async def acquire(self) -> "Lease":
-        """A slot, to be released after use. Raises QueueFullError at once, and QueueTimeoutError in the end."""
+        """Return a lease, to be released after use. Raises QueueFullError at once, and QueueTimeoutError in the end."""
         if not self.is_full:
             self._busy += 1
             return Lease(self)
@@ -65,7 +66,7 @@ class ConcurrencyLimiter:
         return Lease(self)
 
     async def _wait_for_turn(self) -> bool:
-        """Wait for a slot. False when the time is over."""
+        """Wait for a lease; return False when the time is over."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
@@ -96,13 +97,13 @@ class ConcurrencyLimiter:
 
 
 class Lease:
-    """One request's turn. Release it by `release` or at the end of a `with`; more than once does no harm."""
+    """Permission for one request. Call `release`, or use it in a `with`; releasing again does no harm."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._limiter: ConcurrencyLimiter | None = limiter
 
     def release(self) -> None:
-        """Give it to the next."""
+        """Pass the lease to the next waiter."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter._release()  # noqa: SLF001 - the two are one thing

@@ -1,7 +1,7 @@
-"""Who is there? Servers of one's own are asked once what they are, as no host name tells.
+"""Detect which software a self-hosted upstream runs, as its host name does not show it.
 
-Each kind has an address that the others don't have, or answer otherwise. All are asked at once; what is not answered in
-time does not count. Who is none of the known kinds is spoken to as any server.
+Each kind has a path that the others do not have, or answers it differently. All paths are requested at once, and those
+that do not respond in time are ignored. An unrecognized server is treated as a plain one.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 # Seconds; the server starts to listen only then.
 _TIMEOUT_SECONDS = 2
 
-# The status and body of a path's answer; None when there was none.
+# Returns the status and body at a path; None when there was no response.
 Fetch = Callable[[str], Awaitable[tuple[int, bytes] | None]]
 
 
@@ -61,7 +61,7 @@ PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _FINGERPRINT
 
 
 async def detect_provider(fetch: Fetch) -> Dialect | None:
-    """The dialect of the server that answers `ask`, None when it is none that is known. Never fails."""
+    """Return the profile of the server that `fetch` reads from; None when it is not recognized. Never fails."""
     responses = dict(
         zip(
             PATHS,
@@ -89,7 +89,7 @@ async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
 
 
 def should_detect(upstream: Endpoint) -> bool:
-    """Whether nothing tells what this server of one's own is."""
+    """Return whether the provider of a self-hosted upstream is unknown."""
     return upstream.is_guessed and upstream.api != "messages" and _is_private_host(upstream.host)
 
 

@@ -35,8 +35,9 @@ _VERSION = {"anthropic-version": "2023-06-01"}
 
 
 def build_headers(upstream: Endpoint, key: str | None, caller: Client) -> dict[str, str]:
-    """All headers by lower-case names. key: the endpoint's own; with its `key_passthrough` the client's is sent instead.
-    Raises ApiError (401) when the client has none.
+    """Return all headers by lower-case names.
+
+    key: of the upstream; with its `key_passthrough` the caller's is sent instead. Raises ApiError (401) without one.
     """
     is_native = upstream.api == "messages"
     headers = {

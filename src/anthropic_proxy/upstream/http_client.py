@@ -57,8 +57,9 @@ class LocalShortageError(UpstreamError):
 
 
 class RawResponse:
-    """An answer whose head has come: `status`, `headers` (lower-case names), and the body still to be read. `observed` is
-    told of its end.
+    """A response whose head has come: `status`, `headers` (lower-case names), and the body still to be read.
+
+    `upstream_request` records its end.
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class UpstreamHTTPClient:
 
 @lru_cache
 def _parse_url(url: str) -> httpx.URL:
-    """The addresses of endpoints are few, and taking one apart costs as much as all else that httpx does."""
+    """Parse a URL. The URLs of upstreams are few, and parsing one costs as much as all else that httpx does."""
     return httpx.URL(url)
 
 
