@@ -27,7 +27,7 @@ class Told:
                 self._begin(now, "one of them") and self.permits["one of them"].record_failure(now)
                 for _ in range(int(name))
             ]
-        return getattr(self.permits[name], verb)(*([now] if verb == "failed" else []))
+        return getattr(self.permits[name], verb)(*([now] if verb == "record_failure" else []))
 
     def _begin(self, now: float, name: str) -> bool:
         permit = self.breaker.try_acquire(now)
@@ -44,47 +44,47 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
     "failures count in a row": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
-        (0, "succeeded a", "closed", 0),
+        (0, "record_success a", "closed", 0),
         (0, "fails 4", "closed", 0),
     ],
     "abandoned requests teach nothing": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
-        (0, "abandoned a", "closed", 0),
+        (0, "abandon a", "closed", 0),
         (0, "fails 1", "open", 10),
     ],
     "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
     "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
     "a good probe closes it": [
         *PROBING,
-        (11, "succeeded probe", "closed", 0),
+        (11, "record_success probe", "closed", 0),
         (11, "fails 4", "closed", 0),
     ],
     "a probe whose answer begins closes it": [
         *PROBING,
-        (11, "answered probe", "closed", 0),
+        (11, "record_response_start probe", "closed", 0),
         (11, "fails 4", "closed", 0),
-        (12, "failed probe", "closed", 0),
+        (12, "record_failure probe", "closed", 0),
     ],
     "elsewhere an answer that begins is none yet": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
-        (0, "answered a", "closed", 0),
-        (0, "failed a", "open", 10),
+        (0, "record_response_start a", "closed", 0),
+        (0, "record_failure a", "open", 10),
     ],
-    "a bad probe opens it for twice as long": [*PROBING, (11, "failed probe", "open", 20)],
+    "a bad probe opens it for twice as long": [*PROBING, (11, "record_failure probe", "open", 20)],
     "a left probe makes room for another": [
         *PROBING,
-        (11, "abandoned probe", "half_open", 0),
+        (11, "abandon probe", "half_open", 0),
         (12, "begin second", "half_open", 1),
-        (13, "succeeded second", "closed", 0),
+        (13, "record_success second", "closed", 0),
     ],
     "only the first word of a permit counts": [
         *PROBING,
-        (11, "abandoned probe", "half_open", 0),
+        (11, "abandon probe", "half_open", 0),
         (11, "begin second", "half_open", 1),
-        (11, "abandoned probe", "half_open", 1),
-        (11, "failed probe", "half_open", 1),
+        (11, "abandon probe", "half_open", 1),
+        (11, "record_failure probe", "half_open", 1),
         (12, "begin refused", "half_open", 1),
     ],
     "what began before it opened is not heard": [
@@ -92,34 +92,34 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
         (0, "begin early too", "closed", 0),
         (0, "begin early three", "closed", 0),
         *PROBING,
-        (11, "succeeded early", "half_open", 1),
-        (11, "failed early too", "half_open", 1),
-        (11, "abandoned early three", "half_open", 1),
+        (11, "record_success early", "half_open", 1),
+        (11, "record_failure early too", "half_open", 1),
+        (11, "abandon early three", "half_open", 1),
     ],
     "nor when it has closed again": [
         (0, "begin early", "closed", 0),
         *PROBING,
-        (11, "succeeded probe", "closed", 0),
+        (11, "record_success probe", "closed", 0),
         (11, "fails 4", "closed", 0),
-        (11, "failed early", "closed", 0),
+        (11, "record_failure early", "closed", 0),
     ],
     "it stays open for two minutes at most": [
         *PROBING,
-        (10, "failed probe", "open", 20),
+        (10, "record_failure probe", "open", 20),
         *[
             step
             for now, seconds in [(30, 40), (70, 80), (150, 120), (270, 120)]
             for step in [
                 (now, "begin probe", "half_open", 1),
-                (now, "failed probe", "open", seconds),
+                (now, "record_failure probe", "open", seconds),
             ]
         ],
     ],
     "a good probe brings back the first cool-down": [
         *PROBING,
-        (10, "failed probe", "open", 20),
+        (10, "record_failure probe", "open", 20),
         (30, "begin probe", "half_open", 1),
-        (30, "succeeded probe", "closed", 0),
+        (30, "record_success probe", "closed", 0),
         (30, "fails 5", "open", 10),
     ],
 }
@@ -147,7 +147,8 @@ def test_chance_shortens_the_cool_down() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["begin", "succeeded", "failed", "abandoned", "wait"]), st.integers(0, 9)
+        st.sampled_from(["begin", "record_success", "record_failure", "abandon", "wait"]),
+        st.integers(0, 9),
     ),
     max_size=80,
 )
@@ -170,7 +171,7 @@ def test_half_open_has_one_probe_at_a_time(steps: list[tuple[str, int]], random:
             assert not (probes and half_open) or len(probes) == 1
         elif verb != "wait" and permits:
             ended = permits.pop(number % len(permits))
-            getattr(ended, verb)(*([now] if verb == "failed" else []))
+            getattr(ended, verb)(*([now] if verb == "record_failure" else []))
             probes = [probe for probe in probes if probe is not ended]
     for probe in probes:
         probe.abandon()
