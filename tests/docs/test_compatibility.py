@@ -9,7 +9,7 @@ from anthropic.types.beta import beta_tool_result_block_param, message_create_pa
 
 from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
 from anthropic_proxy.translate.request.field_table import FIELDS
-from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGES
+from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGE_TYPES
 from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 from docs.generators import compatibility
 from tests.support.paths import ROOT
@@ -56,7 +56,7 @@ def test_every_block_of_the_translation_is_told() -> None:
         *content._PARTS,
         *server_tool_blocks._TEXTS,
         *server_tool_blocks.SILENT,
-        *TOOL_CHANGES,
+        *TOOL_CHANGE_TYPES,
     }
     assert translated <= compatibility.BLOCKS.keys()
 

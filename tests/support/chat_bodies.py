@@ -10,7 +10,7 @@ from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
-from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.strategies import document_data
 
@@ -18,14 +18,14 @@ Json = dict[str, Any]
 
 # The profile of each provider when it is spoken to by the Responses API.
 RESPONSES_PROFILES = {
-    each.name: APIS["responses"].to_dialect(each) for each in (*DIALECTS, GENERIC)
+    each.name: APIS["responses"].to_profile(each) for each in (*DIALECTS, GENERIC)
 }
 _PDF_PAGES = PdfPageCache()
 
 
 def chat_body(request: Json, dialect: str = "openai") -> Json:
     """The Chat Completions request that the bridge gets."""
-    checked = fetched(messages_request(dumps(request)), RESPONSES_PROFILES[dialect])
+    checked = fetched(parse_messages_request(dumps(request)), RESPONSES_PROFILES[dialect])
     route = Route(
         Endpoint("up", "http://up/v1", RESPONSES_PROFILES[dialect], "responses"), request["model"]
     )

@@ -3,29 +3,33 @@
 import itertools
 from typing import Any
 
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.tools import takes_one_call, to_tools, tool_names
-from anthropic_proxy.translate.response.spec import AnswerSpec, offered_tools, reasoning_display
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.response.spec import (
+    ResponseSpec,
+    get_reasoning_display,
+    get_tool_schemas,
+)
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 
 
-def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> AnswerSpec:
+def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> ResponseSpec:
     """As the gateway makes it for `request`; tool ids are toolu_1, toolu_2, ..., and the input estimate is 7 tokens."""
     given = request or {}
     numbers = itertools.count(1)
-    return AnswerSpec(
-        id="msg_1",
+    return ResponseSpec(
+        message_id="msg_1",
         model="claude-test",
         input_estimate=7,
-        source=Source("up:1"),
+        upstream=UpstreamIdentity("up:1"),
         new_tool_id=lambda: f"toolu_{next(numbers)}",
         tool_names=tool_names({"messages": [], **given}),
         single_call=takes_one_call(given),
-        tools=offered_tools(to_tools({"messages": [], **given}, Notes())),
+        tools=get_tool_schemas(to_tools({"messages": [], **given}, TranslationNotes())),
         calls_in_text=True,
         stop_sequences=given.get("stop_sequences") or [],
-        structured=output_format(given) is not None,
-        reasoning=reasoning_display(given),
+        is_structured=output_format(given) is not None,
+        reasoning=get_reasoning_display(given),
         **fields,
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.wire.json_codec import dumps, loads
-from anthropic_proxy.wire.sse import DONE, Decoder
+from anthropic_proxy.wire.sse import DONE, SSEDecoder
 from tests.support.response_specs import answer_spec
 
 Json = dict[str, Any]
@@ -18,7 +18,7 @@ def translate_stream(
     pieces: Iterator[bytes], request: Json | None = None
 ) -> tuple[list[Json], ApiError | None]:
     """Events for an upstream's bytes, as the server makes them, and the error that broke the answer off."""
-    translator, decoder = StreamTranslator(answer_spec(request)), Decoder()
+    translator, decoder = StreamTranslator(answer_spec(request)), SSEDecoder()
     events = translator.start()
     try:
         for piece in pieces:

@@ -15,10 +15,14 @@ from anthropic_proxy.gateway.streams.deferred import DeferredStream, EventBatch
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.wire.anthropic.request import Body, count_tokens_body, messages_body
+from anthropic_proxy.wire.anthropic.request import (
+    RequestBody,
+    parse_count_tokens_body,
+    parse_messages_body,
+)
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.json_values import has_more_values
-from anthropic_proxy.wire.sse import encode
+from anthropic_proxy.wire.sse import encode_event
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -58,7 +62,7 @@ class MessagesEndpoints:
 
     async def create_message(self, request: Request) -> Response:
         """Answer a conversation. Raises ApiError and InvalidRequestError."""
-        body = self._parse_request("chat", messages_body, request)
+        body = self._parse_request("chat", parse_messages_body, request)
         await self._access.admit(request)
         response = await self._gateway.current.create_message(
             body, request.caller, request.observation
@@ -76,7 +80,7 @@ class MessagesEndpoints:
 
     async def count_tokens(self, request: Request) -> Response:
         """Count a conversation's tokens. Raises ApiError and InvalidRequestError."""
-        body = self._parse_request("count_tokens", count_tokens_body, request)
+        body = self._parse_request("count_tokens", parse_count_tokens_body, request)
         response = await self._gateway.current.count_tokens(
             body, request.caller, request.observation
         )
@@ -85,8 +89,8 @@ class MessagesEndpoints:
         )
 
     def _parse_request(
-        self, operation: str, parse: Callable[[bytes, str], Body], request: Request
-    ) -> Body:
+        self, operation: str, parse: Callable[[bytes, str], RequestBody], request: Request
+    ) -> RequestBody:
         """What is asked for, which the key allows."""
         request.observation.operation = operation
         raw_body = request.take_body()
@@ -106,7 +110,7 @@ class MessagesEndpoints:
 
     def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:
         """Events as bytes: one write for each read of the upstream."""
-        data = batch if isinstance(batch, bytes) else b"".join(map(encode, batch))
+        data = batch if isinstance(batch, bytes) else b"".join(map(encode_event, batch))
         self._log.body("events sent", request_id, data)
         return data
 

@@ -7,9 +7,9 @@ from anthropic_proxy.api.messages import PREFIXES
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
-from anthropic_proxy.translate.model_list import DEFAULT_LIMIT, page
+from anthropic_proxy.translate.model_list import DEFAULT_LIMIT, paginate
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 
 class ModelIdConverter(BaseConverter):
@@ -34,7 +34,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
             current.caller, current.observation
         )
         allowed = [model for model in available if current.key.may_use(model["id"])]
-        listing = page(
+        listing = paginate(
             _filter_by_lifecycle(allowed, arguments.getlist("lifecycle[]")),
             limit=_parse_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
@@ -49,7 +49,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
     async def get_model(model_id: str) -> Response:
         current = _current_request()
         if not current.key.may_use(model_id):
-            raise ApiError(404, f"model: {shortened(model_id)}")
+            raise ApiError(404, f"model: {shorten(model_id)}")
         info = await gateway.current.model_list.get_model(
             model_id, current.caller, current.observation
         )
@@ -94,7 +94,7 @@ def _parse_limit(text: str | None) -> int:
         return int(text)
     except ValueError:
         raise invalid_request(
-            f"limit: Input should be a valid integer, not {shortened(text)!r}"
+            f"limit: Input should be a valid integer, not {shorten(text)!r}"
         ) from None
 
 

@@ -15,7 +15,7 @@ from quart import Blueprint, Response
 
 from anthropic_proxy import __version__
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.wire.anthropic.request import schemas
+from anthropic_proxy.wire.anthropic.request import build_request_schemas
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 PATH = "/openapi.json"
@@ -237,7 +237,7 @@ def build_document(*, has_metrics: bool) -> JsonObject:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": {**_with_any_of(schemas(_REFS)), **_RESPONSE_SCHEMAS},
+            "schemas": {**_with_any_of(build_request_schemas(_REFS)), **_RESPONSE_SCHEMAS},
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "token": {"type": "http", "scheme": "bearer"},

@@ -10,7 +10,7 @@ from anthropic_proxy.auth.api_keys import EVERYTHING
 from anthropic_proxy.auth.caller import Client
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # The Messages API's own limit.
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -53,7 +53,7 @@ class Request:
         encoding = self.caller.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise invalid_request(
-                f"content-encoding {shortened(encoding)!r} is not supported: send the body as it is"
+                f"content-encoding {shorten(encoding)!r} is not supported: send the body as it is"
             )
         # What is no number was refused by the server below, or is counted on its way.
         length = self.caller.headers.get("content-length", "")

@@ -17,7 +17,7 @@ from typing import Literal
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import shown_name
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 Reason = Literal[
     "no_key",
@@ -85,7 +85,7 @@ class ClientKey:
         """Raises RefusedError (403) when it may not ask for a model."""
         if not self.may_use(model):
             raise RefusedError(
-                403, f"Your API key does not allow the model {shortened(model)!r}", "model"
+                403, f"Your API key does not allow the model {shorten(model)!r}", "model"
             )
 
 

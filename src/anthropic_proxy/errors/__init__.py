@@ -6,7 +6,7 @@ Source: the Anthropic API's error page and the official SDK's status classes.
 from collections.abc import Mapping
 
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # Characters. What other servers said is cut to half of it; lists of a client's names may be longer.
 _LONGEST_MESSAGE = 4000
@@ -52,7 +52,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         details: JsonObject | None = None,
     ) -> None:
-        message = shortened(message, _LONGEST_MESSAGE)
+        message = shorten(message, _LONGEST_MESSAGE)
         super().__init__(status, message)
         self.details = details
         self.status = status

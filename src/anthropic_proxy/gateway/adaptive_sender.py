@@ -69,11 +69,11 @@ class AdaptiveSender:
         while True:
             try:
                 result = await self._send_once(outgoing, request.body, read)
-            except upstream_errors.FailureError as error:
+            except upstream_errors.UpstreamFailureError as error:
                 change = request.adapt_to(error.failure, time.monotonic())
                 if change is None:
                     raise
-                reason, request_id = error.failure.shown, outgoing.request_id
+                reason, request_id = error.failure.redacted_text, outgoing.request_id
                 self.metrics.changed(outgoing.client.upstream.name, change.change)
                 self._log.info(
                     "request changed",
@@ -128,8 +128,8 @@ class AdaptiveSender:
         response: UpstreamResponse | RawResponse,
         request_id: str,
         path: str = "",
-    ) -> upstream_errors.Failure:
-        return upstream_errors.read(
+    ) -> upstream_errors.UpstreamFailure:
+        return upstream_errors.parse_failure(
             response.status,
             response.headers,
             await self.read_body(response, request_id),
@@ -146,19 +146,21 @@ def raise_for_web_page(
     The media type alone decides nothing: some servers send a wrong one with a right response.
     """
     is_about_content = isinstance(error, ApiError) and not isinstance(
-        error, upstream_errors.FailureError | UpstreamError
+        error, upstream_errors.UpstreamFailureError | UpstreamError
     )
-    if is_about_content and upstream_errors.is_page(response.headers):
-        raise upstream_errors.no_api(client.identity) from error
+    if is_about_content and upstream_errors.is_html_page(response.headers):
+        raise upstream_errors.html_page_error(client.identity) from error
 
 
-def to_caller_error(failure: upstream_errors.Failure) -> upstream_errors.FailureError:
+def to_caller_error(
+    failure: upstream_errors.UpstreamFailure,
+) -> upstream_errors.UpstreamFailureError:
     """Return the error for a failure, with the upstream's rate limits."""
-    error = upstream_errors.told(failure)
+    error = upstream_errors.to_api_error(failure)
     error.headers = to_rate_limit_headers(failure.headers) | error.headers
     return error
 
 
 def to_rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the API's rate limit headers for those of an upstream's response."""
-    return rate_limit_headers.to_headers(headers, time.time())
+    return rate_limit_headers.convert_rate_limit_headers(headers, time.time())

@@ -7,7 +7,7 @@ from anthropic_proxy.gateway.exchange import Exchange, ExchangeRunner, Translate
 from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.spec import (
-    Reasoning,
+    ReasoningDisplay,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -17,18 +17,18 @@ async def run_compacted(
     prepare: Callable[[JsonObject], Awaitable[Exchange]],
     request: JsonObject,
     exchange: Exchange,
-    plan: compaction.Wanted,
+    plan: compaction.SummaryPlan,
 ) -> TranslatedContent:
     """Fetch the summary that a request needs, then run the exchange that continues from it. Raises ApiError."""
-    summary_exchange = await prepare(compaction.summary_request(request, plan))
+    summary_exchange = await prepare(compaction.build_summary_request(request, plan))
     hidden_exchange = replace(
-        summary_exchange, spec=replace(summary_exchange.spec, reasoning=Reasoning.HIDDEN)
+        summary_exchange, spec=replace(summary_exchange.spec, reasoning=ReasoningDisplay.HIDDEN)
     )
-    summary = compaction.made(await runner.fetch_message(hidden_exchange), request, plan)
-    if plan.ends_with(summary):
-        events = compaction.alone(exchange.spec, summary, plan)
-        return events if request.get("stream") else collect.to_message(events)
-    continuation = await prepare(compaction.continued(request, summary))
+    summary = compaction.parse_summary(await runner.fetch_message(hidden_exchange), request, plan)
+    if plan.ends_response(summary):
+        events = compaction.build_summary_events(exchange.spec, summary, plan)
+        return events if request.get("stream") else collect.collect_message(events)
+    continuation = await prepare(compaction.apply_summary(request, summary))
     spec = replace(
         exchange.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
     )

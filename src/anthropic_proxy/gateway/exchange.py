@@ -18,14 +18,14 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import missing_tools
 from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, unavailable_header
+from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.response import collect
-from anthropic_proxy.translate.response.spec import AnswerSpec
+from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import no_tokens, to_message
-from anthropic_proxy.translate.tokens.estimate import Estimate
-from anthropic_proxy.translate.tool_names import client_name
+from anthropic_proxy.translate.response.whole import build_empty_events, to_message
+from anthropic_proxy.translate.tokens.estimate import TokenEstimate
+from anthropic_proxy.translate.tool_names import to_caller_name
 from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
@@ -51,9 +51,9 @@ class Exchange:
     client: UpstreamClient
     api: Api
     body: JsonObject
-    spec: AnswerSpec
+    spec: ResponseSpec
     state: ResponseState
-    estimate: Estimate
+    estimate: TokenEstimate
 
     @property
     def request_traits(self) -> "_RequestTraits":
@@ -72,7 +72,7 @@ class _RequestTraits:
     model: str
     forbids_thinking: bool
     predicted_tokens: int
-    estimate: Estimate
+    estimate: TokenEstimate
 
 
 class ExchangeRunner:
@@ -89,8 +89,8 @@ class ExchangeRunner:
     async def run(self, request: JsonObject, exchange: Exchange) -> TranslatedContent:
         """A message, or the events of one, as the request wants it. Raises ApiError."""
         if request["max_tokens"] == 0:
-            events = no_tokens(exchange.spec)
-            return events if request.get("stream") else collect.to_message(events)
+            events = build_empty_events(exchange.spec)
+            return events if request.get("stream") else collect.collect_message(events)
         if request.get("stream"):
             return await self._request_stream(exchange)
         return await (
@@ -108,8 +108,8 @@ class ExchangeRunner:
         exchange.state.observation.answered(
             message["usage"],
             message["stop_reason"],
-            len(translator.calls.calls),
-            translator.calls.repairs,
+            len(translator.assembler.calls),
+            translator.assembler.repair_counts,
         )
         return message
 
@@ -132,7 +132,7 @@ class ExchangeRunner:
             await stream.aclose()
         if stream.error is not None:
             raise stream.error
-        return collect.to_message(events)
+        return collect.collect_message(events)
 
     async def _request_stream(self, exchange: Exchange) -> TranslatedStream:
         has_options = exchange.client.upstream.dialect.stream_options
@@ -180,10 +180,10 @@ class ExchangeRunner:
 
         async def handle_response(response: UpstreamResponse, sent_body: JsonObject) -> _Result:
             missing_names = [
-                client_name(exchange.spec.tool_names, name).name
+                to_caller_name(exchange.spec.tool_names, name).name
                 for name in missing_tools(exchange.body, sent_body)
             ]
-            headers.update(unavailable_header([*filter(None, [unavailable]), *missing_names]))
+            headers.update(build_unavailable_header([*filter(None, [unavailable]), *missing_names]))
             headers.update(to_rate_limit_headers(response.headers))
             exchange.state.accepted.set()
             return await read(response)
@@ -213,9 +213,12 @@ class ExchangeRunner:
                 observation.broken_off(error)
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
-            usage = stream.usage or translator.usage_so_far
+            usage = stream.usage or translator.current_usage
             observation.answered(
-                usage, translator.outcome, len(translator.calls.calls), translator.calls.repairs
+                usage,
+                translator.stop_reason,
+                len(translator.assembler.calls),
+                translator.assembler.repair_counts,
             )
         self._update_memory(traits, translator)
 
@@ -224,16 +227,18 @@ class ExchangeRunner:
         memory = self._sender.get_memory(traits.model)
         if translator.unknown_finish_reason:
             self._log.ignored({f"finish reason {translator.unknown_finish_reason}"})
-        if translator.reported_input is not None:
-            self._sender.metrics.predicted(traits.predicted_tokens, translator.reported_input)
-        self._counter.observe(traits.model, traits.estimate, translator.reported_input)
-        if translator.outcome is not None:
-            memory.opens_thinking[traits.forbids_thinking] = translator.opens_thinking
-            memory.record_prompt(translator.reported_input or 0)
+        if translator.reported_input_tokens is not None:
+            self._sender.metrics.predicted(
+                traits.predicted_tokens, translator.reported_input_tokens
+            )
+        self._counter.observe(traits.model, traits.estimate, translator.reported_input_tokens)
+        if translator.stop_reason is not None:
+            memory.opens_thinking[traits.forbids_thinking] = translator.next_starts_in_thinking
+            memory.record_prompt(translator.reported_input_tokens or 0)
 
 
 def _parse_message(body: bytes, api: Api, translator: StreamTranslator) -> JsonObject:
     completion = loads_object(body)
     if completion is None:
-        raise upstream_errors.no_completion(translator.spec.source)
+        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
     return to_message(api.to_completion(completion), translator)

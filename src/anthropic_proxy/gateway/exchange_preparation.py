@@ -10,21 +10,21 @@ from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.translate.notes import unavailable_header
+from anthropic_proxy.translate.notes import build_unavailable_header
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.request.chat_request import Translated
 from anthropic_proxy.translate.request.parameters import output_format
 from anthropic_proxy.translate.request.thinking import forbids_thinking
 from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
 from anthropic_proxy.translate.response.spec import (
-    AnswerSpec,
-    credit,
-    diagnostics,
-    offered_tools,
-    reasoning_display,
+    ResponseSpec,
+    build_diagnostics,
+    build_fallback_credit,
+    get_reasoning_display,
+    get_tool_schemas,
 )
 from anthropic_proxy.translate.tokens.estimate import estimate_request
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -70,7 +70,7 @@ class ExchangePreparer:
             **_log_fields(request, translation.body, route),
         )
         state.begin_route(route)
-        state.headers.update(unavailable_header(translation.notes.unavailable))
+        state.headers.update(build_unavailable_header(translation.notes.unavailable))
         return Exchange(context.request_id, client, api, translation.body, spec, state, estimate)
 
     def _create_spec(
@@ -78,30 +78,30 @@ class ExchangePreparer:
         request: JsonObject,
         translation: Translated,
         context: RequestContext,
-        identity: Source,
-    ) -> AnswerSpec:
+        identity: UpstreamIdentity,
+    ) -> ResponseSpec:
         body = translation.body
         memory = self._sender.get_memory(body["model"])
-        return AnswerSpec(
-            id=context.message_id,
+        return ResponseSpec(
+            message_id=context.message_id,
             model=request["model"],
             input_estimate=context.state.input_estimate,
-            source=identity,
+            upstream=identity,
             new_tool_id=partial(new_id, "toolu"),
             tool_names=tool_names(request),
             single_call=takes_one_call(request),
             signer=self._signer,
-            tools=offered_tools(body),
+            tools=get_tool_schemas(body),
             calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
             stop_sequences=request.get("stop_sequences") or [],
-            reasoning=reasoning_display(request),
+            reasoning=get_reasoning_display(request),
             context_window=memory.context_window,
-            structured=output_format(request) is not None,
-            opens_thinking=memory.opens_thinking.get(forbids_thinking(body), False),
+            is_structured=output_format(request) is not None,
+            starts_in_thinking=memory.opens_thinking.get(forbids_thinking(body), False),
             prefill=translation.prefill,
-            fields=diagnostics(request),
-            usage_fields=credit(request),
-            asks_for_speed=request.get("speed") == "fast",
+            message_fields=build_diagnostics(request),
+            usage_fields=build_fallback_credit(request),
+            wants_fast_mode=request.get("speed") == "fast",
         )
 
 

@@ -25,7 +25,7 @@ from anthropic_proxy.upstream.retry import (
     is_transient,
     should_fail_over,
 )
-from anthropic_proxy.wire.retry_after import retry_after
+from anthropic_proxy.wire.retry_after import parse_retry_after
 
 _Result = TypeVar("_Result")
 
@@ -115,7 +115,7 @@ class Failover:
         if not (should_reconnect or should_retry):
             return None
         policy = self._policy if retry_count < retries else _RECONNECT_POLICY
-        delay = policy.delay(retry_count, retry_after(error.headers), random.random)
+        delay = policy.delay(retry_count, parse_retry_after(error.headers), random.random)
         if delay is None or not allowance.try_spend(route.endpoint.name, retries):
             return None
         return delay if self._budget.try_spend() else None

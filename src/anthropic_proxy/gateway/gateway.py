@@ -24,7 +24,7 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.upstream import retry
-from anthropic_proxy.wire.anthropic.request import Body
+from anthropic_proxy.wire.anthropic.request import RequestBody
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Of a request that nobody here understands; rather too many tokens.
@@ -84,7 +84,7 @@ class Gateway:
             self._process.metrics.upstream_state(name, **backend.client.snapshot())
 
     async def create_message(
-        self, body: Body, caller: Client, observation: Observation
+        self, body: RequestBody, caller: Client, observation: Observation
     ) -> GatewayResponse:
         """Answer `POST /v1/messages`. Raises ApiError."""
         context = _create_context(body, caller, observation)
@@ -108,7 +108,7 @@ class Gateway:
         return GatewayResponse(stream, context.state.headers, context.state.status)
 
     async def count_tokens(
-        self, body: Body, caller: Client, observation: Observation
+        self, body: RequestBody, caller: Client, observation: Observation
     ) -> GatewayResponse:
         """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
         context = _create_context(body, caller, observation)
@@ -161,7 +161,7 @@ class Gateway:
         return await self._backends[route.endpoint.name].create_message(context, route)
 
 
-def _create_context(body: Body, caller: Client, observation: Observation) -> RequestContext:
+def _create_context(body: RequestBody, caller: Client, observation: Observation) -> RequestContext:
     observation.model, observation.is_stream = (
         body.request["model"],
         bool(body.request.get("stream")),
@@ -175,7 +175,7 @@ def _is_native(route: Route) -> bool:
     return route.endpoint.api == "messages"
 
 
-def _translation_refusal(body: Body) -> ApiError | None:
+def _translation_refusal(body: RequestBody) -> ApiError | None:
     """What all upstreams but native ones say to a request."""
     if body.problem is not None:
         return ApiError(400, str(body.problem), details=body.problem.details)

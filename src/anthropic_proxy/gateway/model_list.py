@@ -11,14 +11,14 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route, Routing, routes
 from anthropic_proxy.translate.model_list import (
     MAX_LIMIT,
-    configured_models,
+    add_aliases,
+    to_configured_models,
     to_model_infos,
-    with_aliases,
 )
-from anthropic_proxy.translate.upstream_errors import is_page, no_api
+from anthropic_proxy.translate.upstream_errors import html_page_error, is_html_page
 from anthropic_proxy.upstream.retry import RetryAllowance
 from anthropic_proxy.wire.json_codec import JsonObject, loads
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # Seconds. Clients show nothing until the list is there, and one upstream that hangs must not hold up those of the others.
 _TIMEOUT_SECONDS = 10
@@ -54,7 +54,7 @@ class ModelList:
                 models += result
         if len(errors) == len(results) or not all(isinstance(error, ApiError) for error in errors):
             raise errors[0]
-        return with_aliases(models, self._aliases())
+        return add_aliases(models, self._aliases())
 
     def with_debug_info(self, models: list[JsonObject]) -> list[JsonObject]:
         """The models, each with what is known of it: the upstream, its kind, and what was learned from its answers."""
@@ -86,7 +86,7 @@ class ModelList:
         for model in await self.list_models(caller, observation):
             if model["id"] == model_id:
                 return model
-        raise ApiError(404, f"model: {shortened(model_id)}")
+        raise ApiError(404, f"model: {shorten(model_id)}")
 
     def _aliases(self) -> dict[str, str]:
         return {
@@ -124,15 +124,15 @@ class ModelList:
         upstream = client.upstream
         is_native = upstream.api == "messages"
         response = await client.get(upstream.url("/models", _ALL_QUERY if is_native else ""))
-        fallback = configured_models(self._routing.models(upstream))
+        fallback = to_configured_models(self._routing.models(upstream))
         if fallback and response.status in NOT_THERE:
             await response.aclose()
             models: list[JsonObject] | None = fallback
         else:
             models = _parse_models(await backend.read_ok(client, response, observation.request_id))
         if models is None:
-            if is_page(response.headers):
-                raise no_api(client.identity)
+            if is_html_page(response.headers):
+                raise html_page_error(client.identity)
             raise ApiError(
                 500,
                 f"The upstream {upstream.name} answered 200 with something that is no list of models",

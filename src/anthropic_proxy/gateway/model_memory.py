@@ -12,7 +12,7 @@ from anthropic_proxy.translate.adaptation.conditions import Condition
 from anthropic_proxy.translate.adaptation.rules import adjustment_for
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.responses_api.refusals import wants_responses
-from anthropic_proxy.translate.upstream_errors import Failure, context_sizes
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_context_sizes
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds.
@@ -76,9 +76,9 @@ class ModelMemory:
         """The API that it is to be asked by from now on."""
         self.api, self._api_since = api, now
 
-    def record_refusal(self, failure: Failure, now: float) -> None:
+    def record_refusal(self, failure: UpstreamFailure, now: float) -> None:
         """A refusal, which may tell the window."""
-        window = context_sizes(failure).limit
+        window = parse_context_sizes(failure).limit
         if window:
             self.context_window, self._context_window_since = window, now
 
@@ -96,7 +96,7 @@ class ModelMemory:
             "opens_thinking": any(self.opens_thinking.values()),
         }
 
-    def other_api(self, refusal: Failure) -> str | None:
+    def other_api(self, refusal: UpstreamFailure) -> str | None:
         """Return the API to use instead of the current one; None when the refusal is not about the API.
 
         An upstream may name the Responses API without having it.
@@ -129,7 +129,7 @@ class AdaptedRequest:
         self._changes: list[Adjustment] = []
         self._bodies = [self.body]
 
-    def adapt_to(self, failure: Failure, now: float) -> Adjustment | None:
+    def adapt_to(self, failure: UpstreamFailure, now: float) -> Adjustment | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
         self._memory.record_refusal(failure, now)
         if (
@@ -152,9 +152,9 @@ class AdaptedRequest:
         self.body = body
         return change
 
-    def _find_change(self, failure: Failure) -> Adjustment | None:
-        return self._api.adjustment(failure, self.body) or adjustment_for(
-            self._api.as_chat_failure(failure), self.body
+    def _find_change(self, failure: UpstreamFailure) -> Adjustment | None:
+        return self._api.find_change(failure, self.body) or adjustment_for(
+            self._api.to_chat_failure(failure), self.body
         )
 
     def record_success(self, now: float) -> None:

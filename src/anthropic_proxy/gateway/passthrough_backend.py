@@ -17,7 +17,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import passthrough, upstream_errors
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
 from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError
@@ -44,7 +44,7 @@ class PassthroughBackend:
             ),
             route.endpoint,
         )
-        payload = passthrough.payload(
+        payload = passthrough.build_request_body(
             context.raw_body, context.request, route.model, upstream.extra_body
         )
         self._log.debug(
@@ -61,7 +61,7 @@ class PassthroughBackend:
                 client, response, await self._read_body(response, context.request_id), "/messages"
             )
         context.state.status = response.status
-        context.state.headers |= passthrough.response_headers(
+        context.state.headers |= passthrough.filter_response_headers(
             _headers_without_secrets(client, response)
         )
         if context.request.get("stream"):
@@ -72,7 +72,9 @@ class PassthroughBackend:
             except ApiError as error:
                 raise_for_web_page(client, response, error)
                 raise
-            if not passthrough.tells_input(passthrough.stream_usage(stream.usage_events)[0]):
+            if not passthrough.has_input_tokens(
+                passthrough.parse_stream_usage(stream.usage_events)[0]
+            ):
                 stream.input_estimate = self._input_estimate(context, route)
             context.state.observation.content_begins()
             return stream
@@ -83,7 +85,7 @@ class PassthroughBackend:
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
         _raise_for_secrets(client, response, body)
-        context.state.observation.answered(*passthrough.message_usage(body))
+        context.state.observation.answered(*passthrough.parse_message_usage(body))
         return body
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
@@ -94,7 +96,7 @@ class PassthroughBackend:
             ),
             route.endpoint,
         )
-        payload = passthrough.payload(context.raw_body, context.request, route.model, {})
+        payload = passthrough.build_request_body(context.raw_body, context.request, route.model, {})
         context.state.begin_route(route)
         try:
             async with asyncio.timeout(_COUNT_TIMEOUT_SECONDS):
@@ -107,7 +109,7 @@ class PassthroughBackend:
             await response.aclose()
             return self._estimate_response(context, route)
         body = await self.read_ok(client, response, context.request_id)
-        context.state.headers |= passthrough.response_headers(
+        context.state.headers |= passthrough.filter_response_headers(
             _headers_without_secrets(client, response)
         )
         return body
@@ -124,7 +126,7 @@ class PassthroughBackend:
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as in TranslatingBackend
         """Input tokens of a checked request, without asking the upstream."""
-        return max(estimate_untranslated(without_compaction_blocks(request)).total, 1)
+        return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
     def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as in TranslatingBackend
         """Nothing: a request that is passed through is not changed."""
@@ -153,9 +155,9 @@ class PassthroughBackend:
         if stream.error is not None:
             self._log.broken_off(observation.request_id, stream.error)
             observation.broken_off(stream.error)
-        usage, stop_reason = passthrough.stream_usage(stream.usage_events)
+        usage, stop_reason = passthrough.parse_stream_usage(stream.usage_events)
         if stream.started and stop_reason is None:
-            usage = passthrough.usage_so_far(usage, stream.input_estimate, stream.output_estimate)
+            usage = passthrough.estimate_usage(usage, stream.input_estimate, stream.output_estimate)
         observation.answered(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, context: RequestContext, route: Route) -> int:
@@ -181,13 +183,15 @@ class PassthroughBackend:
         upstream = client.upstream
         is_about_key = response.status in (401, 403)
         if not _repeats_secret(client, body) and (upstream.key_passthrough or not is_about_key):
-            native_error = passthrough.error_of(
+            native_error = passthrough.parse_native_error(
                 response.status, _headers_without_secrets(client, response), body
             )
             if native_error is not None:
                 return native_error
         return to_caller_error(
-            upstream_errors.read(response.status, response.headers, body, client.identity, path)
+            upstream_errors.parse_failure(
+                response.status, response.headers, body, client.identity, path
+            )
         )
 
 
@@ -197,9 +201,7 @@ def _headers_without_secrets(
     """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
     identity = client.identity
     return {
-        name: value
-        for name, value in response.headers.items()
-        if identity.redact_whole(value) == value
+        name: value for name, value in response.headers.items() if identity.redact(value) == value
     }
 
 
@@ -207,10 +209,12 @@ def _raise_for_secrets(
     client: UpstreamClient, response: UpstreamResponse | RawResponse, body: bytes
 ) -> None:
     """Raise ApiError for an error with a good status that repeats a secret."""
-    if passthrough.is_error(body) and _repeats_secret(client, body):
-        raise to_caller_error(upstream_errors.read(500, response.headers, body, client.identity))
+    if passthrough.is_error_body(body) and _repeats_secret(client, body):
+        raise to_caller_error(
+            upstream_errors.parse_failure(500, response.headers, body, client.identity)
+        )
 
 
 def _repeats_secret(client: UpstreamClient, body: bytes) -> bool:
     text = body.decode("utf-8", "surrogateescape")
-    return client.identity.redact_whole(text) != text
+    return client.identity.redact(text) != text

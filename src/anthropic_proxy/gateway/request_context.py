@@ -9,8 +9,8 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate.notes import header_text
-from anthropic_proxy.translate.response.spec import diagnostics
+from anthropic_proxy.translate.notes import to_header_text
+from anthropic_proxy.translate.response.spec import build_diagnostics
 from anthropic_proxy.translate.response.usage import to_usage
 from anthropic_proxy.upstream.retry import RetryAllowance
 from anthropic_proxy.wire.anthropic import events
@@ -47,7 +47,7 @@ class ResponseState:
         self.accepted.clear()
         self.headers.clear()
         names = {UPSTREAM_HEADER: route.endpoint.name, MODEL_HEADER: route.model}
-        self.headers.update({header: header_text(name) for header, name in names.items()})
+        self.headers.update({header: to_header_text(name) for header, name in names.items()})
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RequestContext:
     def opening_events(self) -> list[JsonObject]:
         """Return the events with which every stream begins, for a response that is yet to come."""
         usage = to_usage(None, input_estimate=self.state.input_estimate, output_estimate=0)
-        message = events.message(self.message_id, self.request["model"], usage) | diagnostics(
+        message = events.message(self.message_id, self.request["model"], usage) | build_diagnostics(
             self.request
         )
         return [events.message_start(message), events.ping()]

@@ -15,12 +15,12 @@ from functools import partial
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import Translated
-from anthropic_proxy.translate.tokens.calibration import TokenRatios
+from anthropic_proxy.translate.tokens.calibration import TokenCalibration
 from anthropic_proxy.translate.tokens.estimate import (
-    Estimate,
+    TokenEstimate,
     estimate_request,
     estimate_untranslated,
 )
@@ -68,14 +68,14 @@ class TokenCounter:
     ) -> None:
         self._translate = translate
         self._clock = clock
-        self._ratios = TokenRatios()
+        self._ratios = TokenCalibration()
         self._states: OrderedDict[str, _CountingState] = OrderedDict()
 
-    def predict(self, model: str, estimate: Estimate) -> int:
+    def predict(self, model: str, estimate: TokenEstimate) -> int:
         """Input tokens that the upstream will report for a request, without asking it."""
         return self._ratios.predict(model, estimate)
 
-    def observe(self, model: str, estimate: Estimate, reported: int | None) -> None:
+    def observe(self, model: str, estimate: TokenEstimate, reported: int | None) -> None:
         """Learn from an answer: input tokens as the upstream reported them, None when it did not."""
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
@@ -96,7 +96,7 @@ class TokenCounter:
 
     def estimate(self, route: Route, request: JsonObject) -> int:
         """Input tokens of a checked request, without translating it or asking the upstream."""
-        return self.predict(route.model, estimate_untranslated(without_compaction_blocks(request)))
+        return self.predict(route.model, estimate_untranslated(expand_compaction_blocks(request)))
 
     async def _count_tokens(self, client: UpstreamClient, request: JsonObject, route: Route) -> int:
         try:

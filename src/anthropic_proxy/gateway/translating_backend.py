@@ -18,10 +18,10 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.apis import APIS, Api
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.upstream_errors import FailureError
+from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import RawResponse
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -60,7 +60,7 @@ class TranslatingBackend:
         for _ in range(_MAX_APIS):
             try:
                 return await self._create_message_by(context, route, self._select_api(memory))
-            except FailureError as error:
+            except UpstreamFailureError as error:
                 api = memory.other_api(error.failure)
                 if api is None or self.client.upstream.api != "chat_completions":
                     raise
@@ -81,12 +81,12 @@ class TranslatingBackend:
     async def _create_message_by(
         self, context: RequestContext, route: Route, api: Api
     ) -> TranslatedContent:
-        profile = api.to_dialect(route.endpoint.dialect)
+        profile = api.to_profile(route.endpoint.dialect)
         if profile is not route.endpoint.dialect:
             route = replace(route, endpoint=replace(route.endpoint, dialect=profile))
         count = partial(self._counter.estimate, route)
-        request, applied_edits = apply_edits(without_compaction_blocks(context.request), count)
-        plan = compaction.wanted(request, count)
+        request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
+        plan = compaction.plan_summary(request, count)
         prepare = partial(self._preparer.prepare, context, route=route, api=api)
         exchange = await prepare(request)
         if request.get("context_management") is not None:

@@ -41,5 +41,5 @@ class TranslationThreads:
 
 
 def _run_without_collection(translate: Callable[[], _Result]) -> _Result:
-    with collector.held_back():
+    with collector.pause_garbage_collection():
         return translate()

@@ -22,7 +22,7 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Endpoint, Timeouts
 from anthropic_proxy.translate.model_list import to_model_infos
-from anthropic_proxy.translate.upstream_errors import is_page, wants_tls
+from anthropic_proxy.translate.upstream_errors import is_html_page, wants_tls
 from anthropic_proxy.upstream.headers import build_headers
 from anthropic_proxy.upstream.http_client import (
     LocalShortageError,
@@ -410,7 +410,7 @@ def _to_result(
         key=_key_state(upstream, key, status),
         server=_server_name(upstream, headers),
     )
-    is_web_page = is_page(headers) or body.lstrip().startswith(b"<")
+    is_web_page = is_html_page(headers) or body.lstrip().startswith(b"<")
     if status == 200:
         models = _parse_model_names(body)
         if models is not None:

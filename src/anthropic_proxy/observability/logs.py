@@ -24,7 +24,7 @@ from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_
 from anthropic_proxy.observability.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.wire.json_codec import dumps
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # console: for humans. json: one object per line. auto: console on a terminal.
 LogFormat = Literal["auto", "console", "json"]
@@ -241,7 +241,7 @@ class Log:
 
     def ignored(self, kinds: set[str]) -> None:
         """What was left out or not understood: each kind is logged the first time that it is met."""
-        for kind in sorted({shortened(kind) for kind in kinds} - self._kinds):
+        for kind in sorted({shorten(kind) for kind in kinds} - self._kinds):
             if len(self._kinds) < _MAX_KINDS:
                 self._kinds.add(kind)
                 self.debug("ignored", kind=kind)

@@ -15,11 +15,11 @@ from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, re
 from anthropic_proxy.translate.responses_api.request import to_responses
 from anthropic_proxy.translate.responses_api.response import to_completion
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
-from anthropic_proxy.translate.upstream_errors import Failure
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
-class Reader(Protocol):
+class ChunkReader(Protocol):
     """Reads one stream."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
@@ -39,25 +39,25 @@ class Api:
 
     path: str
     to_body: Callable[[JsonObject], JsonObject]
-    new_reader: Callable[[], Reader]
+    new_reader: Callable[[], ChunkReader]
     to_completion: Callable[[JsonObject], JsonObject]
-    done_ends: bool
-    as_chat_failure: Callable[[Failure], Failure]
-    adjustment: Callable[[Failure, JsonObject], Adjustment | None]
-    to_dialect: Callable[[Dialect], Dialect]
+    done_ends_stream: bool
+    to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
+    find_change: Callable[[UpstreamFailure, JsonObject], Adjustment | None]
+    to_profile: Callable[[Dialect], Dialect]
 
 
-class _AsItIs:
+class _ChunkPassthrough:
     """The reader of streams that are chunks already. It holds nothing, so one is enough for all streams."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         return (event,)
 
 
-_AS_IT_IS = _AsItIs()
+_CHUNK_PASSTHROUGH = _ChunkPassthrough()
 
 
-def _same(value: JsonObject) -> JsonObject:
+def _identity(value: JsonObject) -> JsonObject:
     return value
 
 
@@ -65,23 +65,23 @@ APIS: Mapping[str, Api] = MappingProxyType(
     {
         "chat_completions": Api(
             path="/chat/completions",
-            to_body=_same,
-            new_reader=lambda: _AS_IT_IS,
-            to_completion=_same,
-            done_ends=True,
-            as_chat_failure=lambda failure: failure,
-            adjustment=lambda _failure, _body: None,
-            to_dialect=lambda dialect: dialect,
+            to_body=_identity,
+            new_reader=lambda: _CHUNK_PASSTHROUGH,
+            to_completion=_identity,
+            done_ends_stream=True,
+            to_chat_failure=lambda failure: failure,
+            find_change=lambda _failure, _body: None,
+            to_profile=lambda dialect: dialect,
         ),
         "responses": Api(
             path="/responses",
             to_body=to_responses,
             new_reader=ResponsesReader,
             to_completion=to_completion,
-            done_ends=False,
-            as_chat_failure=as_chat_failure,
-            adjustment=responses_adjustment,
-            to_dialect=for_responses,
+            done_ends_stream=False,
+            to_chat_failure=as_chat_failure,
+            find_change=responses_adjustment,
+            to_profile=for_responses,
         ),
     }
 )

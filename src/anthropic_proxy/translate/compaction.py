@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
-from anthropic_proxy.translate.context_edits import Count, edits_of
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
+from anthropic_proxy.translate.context_edits import CountTokens, get_edits
 from anthropic_proxy.translate.response.block_writer import BlockWriter
-from anthropic_proxy.translate.response.spec import AnswerSpec, Compaction
-from anthropic_proxy.translate.response.usage import no_usage, to_iteration
+from anthropic_proxy.translate.response.spec import CompactionResult, ResponseSpec
+from anthropic_proxy.translate.response.usage import to_iteration, zero_usage
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.anthropic.request import NOTHING_TO_SUMMARIZE
-from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _INSTRUCTIONS = """\
@@ -32,17 +32,17 @@ before will be gone. Say, as far as it still matters:
 Leave out what is of no more use. Do not answer the request, do not go on with the work and do not call tools: your \
 whole answer is the summary."""
 
-_TRIGGER_TOKENS = 150_000
+_DEFAULT_TRIGGER_TOKENS = 150_000
 # With an edit `max_tokens` bounds the answer; a summary of a long conversation needs some room in any case.
-_SUMMARY_TOKENS = 4096
+_MIN_SUMMARY_TOKENS = 4096
 
 # Clients tell by it the blocks that they asked for. The text says all there is to say, so nothing is signed.
 _SIGNATURE = "anthropic-proxy.1.compaction"
 
-_STOP = ("stop_reason", "stop_sequence", "stop_details")
+_STOP_FIELDS = ("stop_reason", "stop_sequence", "stop_details")
 
 # What only shapes a reply.
-_LEFT_OUT = (
+_REPLY_FIELDS = (
     "stream",
     "stop_sequences",
     "context_management",
@@ -54,35 +54,37 @@ _LEFT_OUT = (
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SummaryPlan:
     """A summary that a request asks for. on_demand: it asks for nothing else. pauses: the client goes on by itself."""
 
     instructions: str
     on_demand: bool = False
     pauses: bool = False
 
-    def ends_with(self, made: Compaction) -> bool:
+    def ends_response(self, result: CompactionResult) -> bool:
         """Whether the answer ends here. A pause without a summary would get the client nowhere."""
-        return self.on_demand or (self.pauses and made.block["content"] is not None)
+        return self.on_demand or (self.pauses and result.block["content"] is not None)
 
 
-def wanted(request: JsonObject, count: Count) -> Wanted | None:
+def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan | None:
     """The summary that a checked request asks for, if it does. Raises ApiError (400) where it asks for the impossible."""
-    asked = request.get("compaction")
-    if asked is not None:
-        _check(request)
-        return Wanted(_instructions(asked), on_demand=True)
-    edits = [edit for edit in edits_of(request) if edit["type"] == "compact_20260112"]
-    tokens = count(request) if edits else 0
+    config = request.get("compaction")
+    if config is not None:
+        _check_compactable(request)
+        return SummaryPlan(_get_instructions(config), on_demand=True)
+    edits = [edit for edit in get_edits(request) if edit["type"] == "compact_20260112"]
+    tokens = count_tokens(request) if edits else 0
     for edit in edits:
-        if tokens >= (edit.get("trigger") or {}).get("value", _TRIGGER_TOKENS):
-            return Wanted(_instructions(edit), pauses=bool(edit.get("pause_after_compaction")))
+        if tokens >= (edit.get("trigger") or {}).get("value", _DEFAULT_TRIGGER_TOKENS):
+            return SummaryPlan(
+                _get_instructions(edit), pauses=bool(edit.get("pause_after_compaction"))
+            )
     return None
 
 
-def summary_request(request: JsonObject, summary: Wanted) -> JsonObject:
+def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
     """The request whose answer is the summary of the conversation in `request`."""
-    asking = {"role": "user", "content": [{"type": "text", "text": summary.instructions}]}
+    prompt = {"role": "user", "content": [{"type": "text", "text": plan.instructions}]}
     limit = request["max_tokens"]
     output = {
         name: value
@@ -90,87 +92,97 @@ def summary_request(request: JsonObject, summary: Wanted) -> JsonObject:
         if name != "format"
     }
     return {
-        **{name: value for name, value in request.items() if name not in _LEFT_OUT},
-        "messages": [*without_compaction_blocks(request)["messages"], asking],
-        "max_tokens": limit if summary.on_demand else max(limit, _SUMMARY_TOKENS),
+        **{name: value for name, value in request.items() if name not in _REPLY_FIELDS},
+        "messages": [*expand_compaction_blocks(request)["messages"], prompt],
+        "max_tokens": limit if plan.on_demand else max(limit, _MIN_SUMMARY_TOKENS),
         "output_config": output or None,
         **({"tool_choice": {"type": "none"}} if request.get("tools") else {}),
     }
 
 
-def made(message: JsonObject, request: JsonObject, summary: Wanted) -> Compaction:
+def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -> CompactionResult:
     """What the answer to a `summary_request` is worth: a summary is whole text without a call, anything else is none."""
     texts = [block["text"] for block in message["content"] if block["type"] == "text"]
     text = "".join(texts).strip() if message["stop_reason"] == "end_turn" else ""
-    stop = {name: message[name] for name in _STOP if name in message}
-    changes = _tool_changes(request)
+    stop = {name: message[name] for name in _STOP_FIELDS if name in message}
+    changes = _collect_tool_changes(request)
     block = {
         **events.compaction_block(text or None),
-        **({"signature": _SIGNATURE} if summary.on_demand else {}),
+        **({"signature": _SIGNATURE} if plan.on_demand else {}),
         **({"tool_changes": changes} if changes else {}),
     }
-    done: JsonObject = {"stop_reason": "compaction", "stop_sequence": None}
-    return Compaction(block, done if text else stop, to_iteration("compaction", message["usage"]))
+    compaction_stop: JsonObject = {"stop_reason": "compaction", "stop_sequence": None}
+    return CompactionResult(
+        block, compaction_stop if text else stop, to_iteration("compaction", message["usage"])
+    )
 
 
-def continued(request: JsonObject, compaction: Compaction) -> JsonObject:
+def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObject:
     """The request with the summary in the place of the conversation: as it will be when the client sends the block back."""
     if compaction.block["content"] is None:
         return request
-    answered = {"role": "assistant", "content": [compaction.block]}
-    return without_compaction_blocks({**request, "messages": [*request["messages"], answered]})
+    summary_message = {"role": "assistant", "content": [compaction.block]}
+    return expand_compaction_blocks(
+        {**request, "messages": [*request["messages"], summary_message]}
+    )
 
 
-def alone(spec: AnswerSpec, compaction: Compaction, summary: Wanted) -> list[JsonObject]:
+def build_summary_events(
+    spec: ResponseSpec, compaction: CompactionResult, plan: SummaryPlan
+) -> list[JsonObject]:
     """The events of an answer that holds the compaction block and nothing else; nothing at all where there is no summary.
 
     On demand the block comes whole; of an edit it comes as before an answer. Its tokens count in `iterations` alone.
     """
-    blocks = BlockWriter(spec.signer, {}, omits_thinking=False)
-    if not summary.on_demand:
-        blocks.compaction(compaction.block)
+    writer = BlockWriter(spec.signer, {}, omits_thinking=False)
+    if not plan.on_demand:
+        writer.write_compaction(compaction.block)
     elif compaction.block["content"] is not None:
-        blocks.out += [events.block_start(0, compaction.block), events.block_stop(0)]
+        writer.pending_events += [events.block_start(0, compaction.block), events.block_stop(0)]
     return [
-        events.message_start(events.message(spec.id, spec.model, no_usage()) | spec.fields),
+        events.message_start(
+            events.message(spec.message_id, spec.model, zero_usage()) | spec.message_fields
+        ),
         events.ping(),
-        *blocks.take(),
+        *writer.take(),
         events.message_delta(
             compaction.stop,
-            {**no_usage(), "iterations": [compaction.usage]},
+            {**zero_usage(), "iterations": [compaction.usage]},
             spec.context_management,
         ),
         events.message_stop(),
     ]
 
 
-def _instructions(asked: JsonObject) -> str:
-    instructions: str = asked.get("instructions") or ""
+def _get_instructions(config: JsonObject) -> str:
+    instructions: str = config.get("instructions") or ""
     return instructions if instructions.strip() else _INSTRUCTIONS
 
 
-def _check(request: JsonObject) -> None:
-    for name, is_there in _UNFIT.items():
-        if is_there(request):
+def _check_compactable(request: JsonObject) -> None:
+    for name, is_present in _INCOMPATIBLE_FIELDS.items():
+        if is_present(request):
             raise invalid_request(
                 f"{name}: can't be combined with compaction, which answers with a summary alone"
             )
-    said = [
+    conversation = [
         message
         for message in request["messages"]
         if message["role"] != "system" and message["content"]
     ]
-    if not said:
+    if not conversation:
         details = {"error_code": NOTHING_TO_SUMMARIZE}
         raise ApiError(400, "compaction: the messages hold nothing to summarize", details=details)
-    last = said[-1]
-    if last["role"] == "assistant" and any(block["type"] == "tool_use" for block in _blocks(last)):
+    last = conversation[-1]
+    if last["role"] == "assistant" and any(
+        block["type"] == "tool_use" for block in _get_blocks(last)
+    ):
         details = {"error_code": "compaction_incomplete_turn"}
         text = "compaction: the last assistant turn ends in a tool call without a result; send its results first"
         raise ApiError(400, text, details=details)
 
 
-_UNFIT: dict[str, Any] = {
+_INCOMPATIBLE_FIELDS: dict[str, Any] = {
     "context_management": lambda request: request.get("context_management") is not None,
     "stop_sequences": lambda request: request.get("stop_sequences"),
     "output_config.format": lambda request: (request.get("output_config") or {}).get("format"),
@@ -181,17 +193,17 @@ _UNFIT: dict[str, Any] = {
 }
 
 
-def _tool_changes(request: JsonObject) -> list[JsonObject]:
+def _collect_tool_changes(request: JsonObject) -> list[JsonObject]:
     """The changes to the tools within the conversation: they hold after it, too."""
     return [
         block
-        for message in without_compaction_blocks(request)["messages"]
+        for message in expand_compaction_blocks(request)["messages"]
         if message["role"] == "system"
-        for block in _blocks(message)
-        if block["type"] in TOOL_CHANGES
+        for block in _get_blocks(message)
+        if block["type"] in TOOL_CHANGE_TYPES
     ]
 
 
-def _blocks(message: JsonObject) -> list[JsonObject]:
+def _get_blocks(message: JsonObject) -> list[JsonObject]:
     content = message.get("content")
     return content if isinstance(content, list) else []

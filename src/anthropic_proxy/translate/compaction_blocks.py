@@ -5,7 +5,7 @@ A block without content is a compaction that failed; it means nothing. What the 
 within the range becomes a system message of those changes, the form in which a conversation has them.
 """
 
-from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _INTRODUCTION = (
@@ -13,54 +13,61 @@ _INTRODUCTION = (
 )
 
 
-def without_compaction_blocks(request: JsonObject) -> JsonObject:
+def expand_compaction_blocks(request: JsonObject) -> JsonObject:
     """The request in which summaries stand in the place of what they replace; the request itself if it has none."""
     messages: list[JsonObject] = request["messages"]
-    places = [
-        (number, place)
-        for number, message in enumerate(messages)
-        for place, block in enumerate(_blocks(message))
+    positions = [
+        (message_index, block_index)
+        for message_index, message in enumerate(messages)
+        for block_index, block in enumerate(_get_blocks(message))
         if block["type"] == "compaction"
     ]
-    if not places:
+    if not positions:
         return request
     summaries = [
-        (number, place)
-        for number, place in places
-        if _blocks(messages[number])[place].get("content")
+        (message_index, block_index)
+        for message_index, block_index in positions
+        if _get_blocks(messages[message_index])[block_index].get("content")
     ]
     if not summaries:
-        return {**request, "messages": [_without_blocks(message, 0) for message in messages]}
-    number, place = summaries[-1]
-    block = _blocks(messages[number])[place]
+        return {
+            **request,
+            "messages": [_drop_compaction_blocks(message, 0) for message in messages],
+        }
+    message_index, block_index = summaries[-1]
+    block = _get_blocks(messages[message_index])[block_index]
     rest = [
-        _without_blocks(messages[number], place + 1),
-        *(_without_blocks(each, 0) for each in messages[number + 1 :]),
+        _drop_compaction_blocks(messages[message_index], block_index + 1),
+        *(_drop_compaction_blocks(each, 0) for each in messages[message_index + 1 :]),
     ]
-    return {**request, "messages": [*_summary(block), *rest]}
+    return {**request, "messages": [*_build_summary_messages(block), *rest]}
 
 
-def _summary(block: JsonObject) -> list[JsonObject]:
-    said = {
+def _build_summary_messages(block: JsonObject) -> list[JsonObject]:
+    summary_message = {
         "role": "user",
         "content": [{"type": "text", "text": f"{_INTRODUCTION}{block['content']}"}],
     }
     changes = [
-        change for change in block.get("tool_changes") or () if change["type"] in TOOL_CHANGES
+        change for change in block.get("tool_changes") or () if change["type"] in TOOL_CHANGE_TYPES
     ]
-    return [said, {"role": "system", "content": changes}] if changes else [said]
+    return (
+        [summary_message, {"role": "system", "content": changes}] if changes else [summary_message]
+    )
 
 
-def _without_blocks(message: JsonObject, start: int) -> JsonObject:
+def _drop_compaction_blocks(message: JsonObject, start: int) -> JsonObject:
     """The message from the block number `start` on, without compaction blocks."""
-    if not start and not any(block["type"] == "compaction" for block in _blocks(message)):
+    if not start and not any(block["type"] == "compaction" for block in _get_blocks(message)):
         return message
     return {
         **message,
-        "content": [block for block in _blocks(message)[start:] if block["type"] != "compaction"],
+        "content": [
+            block for block in _get_blocks(message)[start:] if block["type"] != "compaction"
+        ],
     }
 
 
-def _blocks(message: JsonObject) -> list[JsonObject]:
+def _get_blocks(message: JsonObject) -> list[JsonObject]:
     content = message.get("content")
     return content if isinstance(content, list) else []

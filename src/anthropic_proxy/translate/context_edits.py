@@ -10,118 +10,130 @@ something away, and is empty, not absent, when there were none.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Estimates the input tokens of a request.
-Count = Callable[[JsonObject], int]
+CountTokens = Callable[[JsonObject], int]
 
-CLEARED = "[This tool result was cleared to save context]"
+CLEARED_TEXT = "[This tool result was cleared to save context]"
 
-_TRIGGER: JsonObject = {"type": "input_tokens", "value": 100_000}
-_KEPT_TOOL_USES = 3
+_DEFAULT_TRIGGER: JsonObject = {"type": "input_tokens", "value": 100_000}
+_DEFAULT_KEEP_TOOL_USES = 3
 # The real default depends on the model of Claude: the last turn, or for the newest ones all of them.
-_KEPT_THINKING_TURNS = 1
+_DEFAULT_KEEP_THINKING_TURNS = 1
 
 _THINKING = ("thinking", "redacted_thinking")
 
 
-def apply_edits(request: JsonObject, count: Count) -> tuple[JsonObject, list[JsonObject]]:
+def apply_edits(
+    request: JsonObject, count_tokens: CountTokens
+) -> tuple[JsonObject, list[JsonObject]]:
     """A checked request with its edits made, and what they did, as `applied_edits` has it. Compaction is not among them:
     see translate/compaction.py. Tokens are counted only where an edit depends on them or took something away.
     """
-    if not edits_of(request):
+    if not get_edits(request):
         return request, []
-    request = without_compaction_blocks(request)
-    count = _counting_once(count)
-    applied = []
-    for edit in edits_of(request):
-        apply = _EDITS.get(edit["type"])
-        edited, report = apply(request, edit, count) if apply else (request, None)
+    request = expand_compaction_blocks(request)
+    count_tokens = _cache_counts(count_tokens)
+    applied_edits = []
+    for edit in get_edits(request):
+        apply = _EDIT_FUNCTIONS.get(edit["type"])
+        edited, report = apply(request, edit, count_tokens) if apply else (request, None)
         if report is None:
             continue
-        tokens = max(0, count(request) - count(edited))
+        tokens = max(0, count_tokens(request) - count_tokens(edited))
         if tokens >= (edit.get("clear_at_least") or {}).get("value", 0):
-            applied.append({"type": edit["type"], "cleared_input_tokens": tokens, **report})
+            applied_edits.append({"type": edit["type"], "cleared_input_tokens": tokens, **report})
             request = edited
-    return request, applied
+    return request, applied_edits
 
 
-def _counting_once(count: Count) -> Count:
+def _cache_counts(count_tokens: CountTokens) -> CountTokens:
     """Return a count that looks at each request once."""
-    known: dict[int, tuple[JsonObject, int]] = {}
+    cache: dict[int, tuple[JsonObject, int]] = {}
 
-    def counted(request: JsonObject) -> int:
-        if id(request) not in known:
-            known[id(request)] = request, count(request)
-        return known[id(request)][1]
+    def count_with_cache(request: JsonObject) -> int:
+        if id(request) not in cache:
+            cache[id(request)] = request, count_tokens(request)
+        return cache[id(request)][1]
 
-    return counted
+    return count_with_cache
 
 
-def edits_of(request: JsonObject) -> list[JsonObject]:
+def get_edits(request: JsonObject) -> list[JsonObject]:
     """The edits of a checked request."""
     edits: list[JsonObject] = (request.get("context_management") or {}).get("edits") or []
     return edits
 
 
-def ignored_edits(request: JsonObject) -> set[str]:
+def describe_ignored_edits(request: JsonObject) -> set[str]:
     """Notes for the edits of a checked request that the proxy does not know."""
     return {
         f"context edit {edit['type']}"
-        for edit in edits_of(request)
-        if edit["type"] not in KNOWN_EDITS
+        for edit in get_edits(request)
+        if edit["type"] not in SUPPORTED_EDITS
     }
 
 
 def _clear_tool_uses(
-    request: JsonObject, edit: JsonObject, count: Count
+    request: JsonObject, edit: JsonObject, count_tokens: CountTokens
 ) -> tuple[JsonObject, JsonObject | None]:
-    uses = [block for _, block in _blocks(request["messages"]) if block["type"] == "tool_use"]
-    if not _is_triggered(edit.get("trigger") or _TRIGGER, request, len(uses), count):
+    uses = [block for _, block in _iter_blocks(request["messages"]) if block["type"] == "tool_use"]
+    if not _is_triggered(edit.get("trigger") or _DEFAULT_TRIGGER, request, len(uses), count_tokens):
         return request, None
-    old = _old_uses(request["messages"], uses, edit)
+    old_ids = _find_old_uses(request["messages"], uses, edit)
     inputs = edit.get("clear_tool_inputs")
     if isinstance(inputs, list):
         inputs = frozenset(inputs)
-    cleared: set[str] = set()
+    cleared_ids: set[str] = set()
 
     def clear(block: JsonObject) -> JsonObject:
-        changed = _cleared(block, old, inputs)
-        if changed is not block:
-            cleared.add(block.get("tool_use_id") or block["id"])
-        return changed
+        new_block = _clear_block(block, old_ids, inputs)
+        if new_block is not block:
+            cleared_ids.add(block.get("tool_use_id") or block["id"])
+        return new_block
 
-    edited = _mapped(request, clear)
-    return (edited, {"cleared_tool_uses": len(cleared)}) if cleared else (request, None)
+    edited = _map_blocks(request, clear)
+    return (edited, {"cleared_tool_uses": len(cleared_ids)}) if cleared_ids else (request, None)
 
 
-def _old_uses(messages: list[JsonObject], uses: list[JsonObject], edit: JsonObject) -> set[str]:
+def _find_old_uses(
+    messages: list[JsonObject], uses: list[JsonObject], edit: JsonObject
+) -> set[str]:
     """The ids of the uses to clear. An id that comes again belongs to a use that is kept."""
-    keep = (edit.get("keep") or {}).get("value", _KEPT_TOOL_USES)
+    keep = (edit.get("keep") or {}).get("value", _DEFAULT_KEEP_TOOL_USES)
     excluded = frozenset(edit.get("exclude_tools") or ())
-    kept_from = max(0, len(uses) - keep)
-    old = {use["id"] for use in uses[:kept_from] if use["name"] not in excluded}
-    return old - {use["id"] for use in uses[kept_from:]} - _unread(messages)
+    keep_start = max(0, len(uses) - keep)
+    old = {use["id"] for use in uses[:keep_start] if use["name"] not in excluded}
+    return old - {use["id"] for use in uses[keep_start:]} - _find_unread_results(messages)
 
 
-def _unread(messages: list[JsonObject]) -> set[str]:
+def _find_unread_results(messages: list[JsonObject]) -> set[str]:
     """The ids of the results that the model has not seen: to clear them would make it call again, for ever."""
-    said = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-    news = messages[said[-1] + 1 :] if said else messages
-    return {block["tool_use_id"] for _, block in _blocks(news) if block["type"] == "tool_result"}
+    assistant_turns = [
+        number for number, message in enumerate(messages) if message["role"] == "assistant"
+    ]
+    new_messages = messages[assistant_turns[-1] + 1 :] if assistant_turns else messages
+    return {
+        block["tool_use_id"]
+        for _, block in _iter_blocks(new_messages)
+        if block["type"] == "tool_result"
+    }
 
 
-def _is_triggered(trigger: JsonObject, request: JsonObject, uses: int, count: Count) -> bool:
-    reached = uses if trigger["type"] == "tool_uses" else count(request)
-    return bool(reached > trigger["value"])
+def _is_triggered(
+    trigger: JsonObject, request: JsonObject, uses: int, count_tokens: CountTokens
+) -> bool:
+    amount = uses if trigger["type"] == "tool_uses" else count_tokens(request)
+    return bool(amount > trigger["value"])
 
 
-def _cleared(block: JsonObject, old: set[str], inputs: Any) -> JsonObject:
+def _clear_block(block: JsonObject, old_ids: set[str], inputs: Any) -> JsonObject:
     """The block without what is to be cleared; itself when that is nothing."""
-    if block["type"] == "tool_result" and block["tool_use_id"] in old:
-        return block if block.get("content") == CLEARED else {**block, "content": CLEARED}
-    if block["type"] == "tool_use" and block["id"] in old and block["input"]:
+    if block["type"] == "tool_result" and block["tool_use_id"] in old_ids:
+        return block if block.get("content") == CLEARED_TEXT else {**block, "content": CLEARED_TEXT}
+    if block["type"] == "tool_use" and block["id"] in old_ids and block["input"]:
         return (
             {**block, "input": {}} if inputs is True or block["name"] in (inputs or ()) else block
         )
@@ -129,27 +141,27 @@ def _cleared(block: JsonObject, old: set[str], inputs: Any) -> JsonObject:
 
 
 def _clear_thinking(
-    request: JsonObject, edit: JsonObject, _: Count
+    request: JsonObject, edit: JsonObject, _: CountTokens
 ) -> tuple[JsonObject, JsonObject | None]:
-    keep = edit.get("keep") or {"type": "thinking_turns", "value": _KEPT_THINKING_TURNS}
+    keep = edit.get("keep") or {"type": "thinking_turns", "value": _DEFAULT_KEEP_THINKING_TURNS}
     if keep == "all" or keep["type"] == "all":
         return request, None
     messages = request["messages"]
-    turns = _turn_numbers(messages)
+    turns = _number_turns(messages)
     thinking = sorted(
-        {turns[number] for number, block in _blocks(messages) if block["type"] in _THINKING}
+        {turns[number] for number, block in _iter_blocks(messages) if block["type"] in _THINKING}
     )
     old = set(thinking[: -keep["value"]])
     if not old:
         return request, None
     edited = [
-        _without_thinking(message) if turn in old else message
+        _drop_thinking(message) if turn in old else message
         for message, turn in zip(messages, turns, strict=True)
     ]
     return {**request, "messages": edited}, {"cleared_thinking_turns": len(old)}
 
 
-def _turn_numbers(messages: list[JsonObject]) -> list[int]:
+def _number_turns(messages: list[JsonObject]) -> list[int]:
     """For each message the number of its assistant turn: a turn goes on through tool results, whatever stands beside them
     (Claude Code puts reminders there).
     """
@@ -157,21 +169,21 @@ def _turn_numbers(messages: list[JsonObject]) -> list[int]:
     turn = 0
     for message in messages:
         if message["role"] == "user" and not any(
-            block["type"] == "tool_result" for _, block in _blocks([message])
+            block["type"] == "tool_result" for _, block in _iter_blocks([message])
         ):
             turn += 1
         numbers.append(turn)
     return numbers
 
 
-def _without_thinking(message: JsonObject) -> JsonObject:
+def _drop_thinking(message: JsonObject) -> JsonObject:
     content = message.get("content")
     if message["role"] != "assistant" or not isinstance(content, list):
         return message
     return {**message, "content": [block for block in content if block["type"] not in _THINKING]}
 
 
-def _blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
+def _iter_blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
     """All blocks, each with the number of its message."""
     for number, message in enumerate(messages):
         content = message.get("content")
@@ -179,7 +191,7 @@ def _blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
             yield number, block
 
 
-def _mapped(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
+def _map_blocks(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
     """The request with each of its blocks changed."""
     messages = [
         {**message, "content": [change(block) for block in message["content"]]}
@@ -190,10 +202,10 @@ def _mapped(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> 
     return {**request, "messages": messages}
 
 
-KNOWN_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112")
+SUPPORTED_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112")
 
-_EDITS: dict[
-    str, Callable[[JsonObject, JsonObject, Count], tuple[JsonObject, JsonObject | None]]
+_EDIT_FUNCTIONS: dict[
+    str, Callable[[JsonObject, JsonObject, CountTokens], tuple[JsonObject, JsonObject | None]]
 ] = {
     "clear_tool_uses_20250919": _clear_tool_uses,
     "clear_thinking_20251015": _clear_thinking,

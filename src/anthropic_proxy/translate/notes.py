@@ -10,7 +10,7 @@ _HEADER_LENGTH = 4000
 
 
 @dataclass
-class Notes:
+class TranslationNotes:
     """Filled while one request is translated.
 
     ignored: kinds of fields and blocks that were left out harmlessly, such as `field context_management`.
@@ -21,21 +21,21 @@ class Notes:
     unavailable: list[str] = field(default_factory=list)
 
 
-def header_text(text: str) -> str:
+def to_header_text(text: str) -> str:
     """Text of clients as a header can hold it: only printable ASCII can stand there."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
-def unavailable_header(names: Sequence[str]) -> dict[str, str]:
+def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
     """The response header that names unavailable tools, and counts what it has no room for; none without names."""
     room = _HEADER_LENGTH
-    named: list[str] = []
+    values: list[str] = []
     for name in names:
         room -= len(name) + 2
         if room < 0:
-            named.append(f"and {len(names) - len(named)} more")
+            values.append(f"and {len(names) - len(values)} more")
             break
-        named.append(header_text(name))
-    return {UNAVAILABLE_HEADER: ", ".join(named)} if named else {}
+        values.append(to_header_text(name))
+    return {UNAVAILABLE_HEADER: ", ".join(values)} if values else {}

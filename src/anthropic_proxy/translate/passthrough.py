@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from anthropic_proxy.errors import TYPE_BY_STATUS, NativeError
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
-from anthropic_proxy.translate.reasoning.signatures import MARK, is_ours
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
+from anthropic_proxy.translate.reasoning.signatures import SIGNATURE_MARK, is_proxy_signature
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
-from anthropic_proxy.wire.json_edit import with_members
-from anthropic_proxy.wire.sse import Decoder
+from anthropic_proxy.wire.json_edit import replace_members
+from anthropic_proxy.wire.sse import SSEDecoder
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"
 
 # Headers of answers. The upstream's organization is the proxy's own affair.
-_PASSED_BACK = frozenset({"content-type", "retry-after", "retry-after-ms", "x-should-retry"})
-_RATE_LIMITS = "anthropic-ratelimit-"
+_FORWARDED_HEADERS = frozenset({"content-type", "retry-after", "retry-after-ms", "x-should-retry"})
+_RATE_LIMIT_PREFIX = "anthropic-ratelimit-"
 
 # The API's own types of errors; other servers have put names of classes into its envelope.
 _ERROR_TYPE = re.compile(r"[a-z][a-z_]*")
@@ -28,98 +28,106 @@ _STATUS_BY_TYPE = {name: status for status, name in TYPE_BY_STATUS.items()}
 
 _INPUT_TOKENS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
-_SIGNED = {"thinking": "signature", "redacted_thinking": "data"}
+_SIGNATURE_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
 
 
-def payload(raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str, Any]) -> bytes:
+def build_request_body(
+    raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str, Any]
+) -> bytes:
     """The body for the upstream. raw: the client's; request: the same, parsed. model: the upstream's name for it.
     extra_body: fields that the configuration adds, in place of the request's own.
     """
-    changed: JsonObject = {} if model == request["model"] else {"model": model}
-    if MARK in raw:
-        messages = _without_ours(request["messages"])
-        changed |= {} if messages is request["messages"] else {"messages": messages}
-    changed |= extra_body
-    return with_members(raw, changed) if changed else raw
+    changes: JsonObject = {} if model == request["model"] else {"model": model}
+    if SIGNATURE_MARK in raw:
+        messages = _drop_proxy_blocks(request["messages"])
+        changes |= {} if messages is request["messages"] else {"messages": messages}
+    changes |= extra_body
+    return replace_members(raw, changes) if changes else raw
 
 
-def response_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of an answer that go on to the client; its id goes on under a name of its own."""
-    passed = {
+    caller_headers = {
         name: value
         for name, value in headers.items()
-        if name in _PASSED_BACK or name.startswith(_RATE_LIMITS)
+        if name in _FORWARDED_HEADERS or name.startswith(_RATE_LIMIT_PREFIX)
     }
     upstream_id = headers.get("request-id")
-    return passed | ({UPSTREAM_REQUEST_ID: upstream_id} if upstream_id else {})
+    return caller_headers | ({UPSTREAM_REQUEST_ID: upstream_id} if upstream_id else {})
 
 
-def message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
+def parse_message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
     """Usage, stop reason and number of tool calls of a Message."""
     message = loads_object(raw) or {}
     content = message.get("content")
     blocks = content if isinstance(content, list) else []
     calls = sum(isinstance(block, dict) and block.get("type") == "tool_use" for block in blocks)
-    return _object(message.get("usage")), message.get("stop_reason"), calls
+    return _object_or_empty(message.get("usage")), message.get("stop_reason"), calls
 
 
-def stream_usage(told: bytes) -> tuple[JsonObject, str | None]:
+def parse_stream_usage(events: bytes) -> tuple[JsonObject, str | None]:
     """Usage and stop reason of a stream, from its events that have any: what comes later wins."""
     usage: JsonObject = {}
     stop_reason = None
-    for payload in Decoder().feed(told):
-        event = loads_object(payload) or {}
-        usage |= _object(event.get("usage") or _object(event.get("message")).get("usage"))
-        stop_reason = _object(event.get("delta")).get("stop_reason") or stop_reason
+    for data in SSEDecoder().feed(events):
+        event = loads_object(data) or {}
+        usage |= _object_or_empty(
+            event.get("usage") or _object_or_empty(event.get("message")).get("usage")
+        )
+        stop_reason = _object_or_empty(event.get("delta")).get("stop_reason") or stop_reason
     return usage, stop_reason
 
 
-def tells_input(usage: JsonObject) -> bool:
+def has_input_tokens(usage: JsonObject) -> bool:
     """Whether a usage has the tokens of the input."""
-    return any(_count(usage.get(name)) for name in _INPUT_TOKENS)
+    return any(_int_or_zero(usage.get(name)) for name in _INPUT_TOKENS)
 
 
-def usage_so_far(usage: JsonObject, input_estimate: int, output_estimate: int) -> JsonObject:
+def estimate_usage(usage: JsonObject, input_estimate: int, output_estimate: int) -> JsonObject:
     """Usage of a stream that its client left, or that broke off. usage: as it was told until then, which is all of the
     input, but for servers that tell 0 at first, and hardly any of the output: message_delta, at the end, has that.
     """
-    inputs = {} if tells_input(usage) else {"input_tokens": input_estimate}
+    inputs = {} if has_input_tokens(usage) else {"input_tokens": input_estimate}
     return (
-        usage | inputs | {"output_tokens": max(_count(usage.get("output_tokens")), output_estimate)}
+        usage
+        | inputs
+        | {"output_tokens": max(_int_or_zero(usage.get("output_tokens")), output_estimate)}
     )
 
 
-def _count(value: object) -> int:
+def _int_or_zero(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _object(value: object) -> JsonObject:
+def _object_or_empty(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:
+def parse_native_error(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:
     """The error that an answer of `status` >= 400 is, if it has the API's form."""
-    envelope = _envelope(raw) if status >= 400 else None
+    envelope = _parse_envelope(raw) if status >= 400 else None
     return (
-        None if envelope is None else NativeError(status, raw, envelope, response_headers(headers))
+        None
+        if envelope is None
+        else NativeError(status, raw, envelope, filter_response_headers(headers))
     )
 
 
-def is_error(raw: bytes) -> bool:
+def is_error_body(raw: bytes) -> bool:
     """Return whether a body is an error in the API's envelope, whatever its status."""
     # A member of this name is rare in a Message, and quotes in a model's text are escaped: this spares most of the parsing.
-    return b'"error"' in raw and _envelope(raw) is not None
+    return b'"error"' in raw and _parse_envelope(raw) is not None
 
 
-def stream_error(event: bytes) -> NativeError | None:
+def parse_event_error(event: bytes) -> NativeError | None:
     """The error that the data of an event is, if it is one."""
-    envelope = _envelope(event)
+    envelope = _parse_envelope(event)
     if envelope is None:
         return None
     return NativeError(_STATUS_BY_TYPE.get(envelope["error"]["type"], 500), event, envelope)
 
 
-def _envelope(raw: bytes) -> JsonObject | None:
+def _parse_envelope(raw: bytes) -> JsonObject | None:
     parsed = loads_object(raw)
     if parsed is None or parsed.get("type") != "error":
         return None
@@ -128,44 +136,48 @@ def _envelope(raw: bytes) -> JsonObject | None:
     return parsed if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else None
 
 
-def _without_ours(messages: list[JsonObject]) -> list[JsonObject]:
+def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
     """The conversation without thinking that this proxy signed, and with its summaries as texts; itself if it has none."""
-    if _is_regular(messages) and any(
-        _is_our_summary(block) for message in messages for block in _blocks(message)
+    if _has_typed_blocks(messages) and any(
+        _is_proxy_summary(block) for message in messages for block in _get_blocks(message)
     ):
-        messages = without_compaction_blocks({"messages": messages})["messages"]
-    if not any(_is_our_thought(block) for message in messages for block in _blocks(message)):
+        messages = expand_compaction_blocks({"messages": messages})["messages"]
+    if not any(_is_proxy_thinking(block) for message in messages for block in _get_blocks(message)):
         return messages
-    return [kept for kept in map(_without_our_thoughts, messages) if kept is not None]
+    return [message for message in map(_drop_proxy_thinking, messages) if message is not None]
 
 
-def _without_our_thoughts(message: JsonObject) -> JsonObject | None:
+def _drop_proxy_thinking(message: JsonObject) -> JsonObject | None:
     """None when nothing else was in it: the API takes no empty message, but two of one role in a row."""
-    content = _blocks(message)
-    kept = [block for block in content if not _is_our_thought(block)]
-    if len(kept) == len(content):
+    content = _get_blocks(message)
+    rest = [block for block in content if not _is_proxy_thinking(block)]
+    if len(rest) == len(content):
         return message
-    return {**message, "content": kept} if kept else None
+    return {**message, "content": rest} if rest else None
 
 
-def _is_our_thought(block: Any) -> bool:
+def _is_proxy_thinking(block: Any) -> bool:
     kind = block.get("type") if isinstance(block, dict) else None
-    return isinstance(kind, str) and kind in _SIGNED and is_ours(block.get(_SIGNED[kind]))
+    return (
+        isinstance(kind, str)
+        and kind in _SIGNATURE_FIELDS
+        and is_proxy_signature(block.get(_SIGNATURE_FIELDS[kind]))
+    )
 
 
-def _is_our_summary(block: JsonObject) -> bool:
-    return block["type"] == "compaction" and is_ours(block.get("signature"))
+def _is_proxy_summary(block: JsonObject) -> bool:
+    return block["type"] == "compaction" and is_proxy_signature(block.get("signature"))
 
 
-def _is_regular(messages: list[JsonObject]) -> bool:
+def _has_typed_blocks(messages: list[JsonObject]) -> bool:
     """Whether all blocks have a type, as they have in a checked request; this one may not have been checked."""
     return all(
         isinstance(block, dict) and "type" in block
         for message in messages
-        for block in _blocks(message)
+        for block in _get_blocks(message)
     )
 
 
-def _blocks(message: JsonObject) -> list[Any]:
+def _get_blocks(message: JsonObject) -> list[Any]:
     content = message.get("content")
     return content if isinstance(content, list) else []

@@ -18,22 +18,22 @@ _MILLISECONDS_SINCE = 1e11
 _SECONDS_SINCE = 1e9
 
 
-def to_headers(upstream: Mapping[str, str], now: float) -> dict[str, str]:
+def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) -> dict[str, str]:
     """The API's headers for those of an upstream's answer (lower-case names); `now` in seconds since the epoch."""
     headers: dict[str, str] = {}
     for suffix, kind in _KINDS.items():
         for name in ("limit", "remaining"):
-            value = upstream.get(f"x-ratelimit-{name}{suffix}", "")
+            value = upstream_headers.get(f"x-ratelimit-{name}{suffix}", "")
             if value.isascii() and value.isdecimal():
                 headers.setdefault(f"anthropic-ratelimit-{kind}-{name}", value)
-        reset = _moment(upstream.get(f"x-ratelimit-reset{suffix}", ""), now)
+        reset = _parse_reset(upstream_headers.get(f"x-ratelimit-reset{suffix}", ""), now)
         if reset is not None:
             text = datetime.fromtimestamp(reset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             headers.setdefault(f"anthropic-ratelimit-{kind}-reset", text)
     return headers
 
 
-def _moment(reset: str, now: float) -> float | None:
+def _parse_reset(reset: str, now: float) -> float | None:
     """Seconds since the epoch; None for what is no time."""
     if re.fullmatch(r"\d{1,13}(\.\d+)?", reset, re.ASCII):
         number = float(reset)
@@ -42,5 +42,5 @@ def _moment(reset: str, now: float) -> float | None:
         return number if number >= _SECONDS_SINCE else now + number
     if not _DURATION.fullmatch(reset):
         return None
-    parts = _PART_OF_DURATION.findall(reset)
-    return now + min(sum(float(count) * _UNITS[unit] for count, unit in parts), _SECONDS_SINCE)
+    components = _PART_OF_DURATION.findall(reset)
+    return now + min(sum(float(count) * _UNITS[unit] for count, unit in components), _SECONDS_SINCE)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-_LIKE_A_MEMBER = re.compile(r"(computer|browser)__[a-z_]+")
-_KEPT = 55
+_TOOLSET_MEMBER = re.compile(r"(computer|browser)__[a-z_]+")
+_MAX_READABLE = 55
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,31 @@ class ToolName:
     toolset_name: str | None = None
 
 
-def upstream_name(name: str, toolset_name: str | None = None) -> str:
+def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
     """What the upstream calls a tool: `name` itself where it is legal, else its legal form (at most 64 characters)."""
     if not toolset_name:
-        return _with_hash(name) if _LIKE_A_MEMBER.fullmatch(name) else _legal(name)
-    return _legal(f"{toolset_name}__{name}")
+        return _append_hash(name) if _TOOLSET_MEMBER.fullmatch(name) else _make_legal(name)
+    return _make_legal(f"{toolset_name}__{name}")
 
 
-def client_names(tools: Iterable[ToolName]) -> Mapping[str, ToolName]:
+def map_caller_names(tools: Iterable[ToolName]) -> Mapping[str, ToolName]:
     """The way back, for those tools that the upstream calls otherwise than the client."""
-    names = ((upstream_name(tool.name, tool.toolset_name), tool) for tool in tools)
+    names = ((to_upstream_name(tool.name, tool.toolset_name), tool) for tool in tools)
     return {upstream: tool for upstream, tool in names if upstream != tool.name}
 
 
-def client_name(names: Mapping[str, ToolName], name: str) -> ToolName:
+def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
     """The client's name of what the upstream calls `name`. A name that nobody gave stays: the client tells the model."""
     return names.get(name) or ToolName(name)
 
 
-def _legal(name: str) -> str:
-    return name if _LEGAL.fullmatch(name) else _with_hash(name)
+def _make_legal(name: str) -> str:
+    return name if _LEGAL.fullmatch(name) else _append_hash(name)
 
 
-def _with_hash(name: str) -> str:
+def _append_hash(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{_ILLEGAL_CHARACTER.sub('_', name)[:_KEPT]}_{digest}"
+    return f"{_ILLEGAL_CHARACTER.sub('_', name)[:_MAX_READABLE]}_{digest}"
 
 
 class NamePrefixes:
@@ -59,13 +59,13 @@ class NamePrefixes:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(names)
 
-    def any_begins_with(self, beginning: str) -> bool:
+    def any_starts_with(self, prefix: str) -> bool:
         """Return whether a name begins like this, or is this."""
-        return self._begins_at(bisect_left(self._names, beginning), beginning)
+        return self._starts_at(bisect_left(self._names, prefix), prefix)
 
-    def any_continues(self, beginning: str) -> bool:
+    def any_extends(self, prefix: str) -> bool:
         """Return whether a name begins like this, and goes on."""
-        return self._begins_at(bisect_right(self._names, beginning), beginning)
+        return self._starts_at(bisect_right(self._names, prefix), prefix)
 
-    def _begins_at(self, at: int, beginning: str) -> bool:
-        return at < len(self._names) and self._names[at].startswith(beginning)
+    def _starts_at(self, index: int, prefix: str) -> bool:
+        return index < len(self._names) and self._names[index].startswith(prefix)

@@ -15,7 +15,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.providers.base_url import without_version
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
-from anthropic_proxy.wire.retry_after import retry_after
+from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
 MAX_RETRY_AFTER = 60
@@ -25,36 +25,36 @@ _CODE_LIMIT = 200
 _COUNT_DIGITS = 15
 
 # Retrying can't help: without this Claude Code retries a dead credential for three minutes.
-_NO_RETRY = {"x-should-retry": "false"}
+_NO_RETRY_HEADERS = {"x-should-retry": "false"}
 
 
 @dataclass(frozen=True)
-class Source:
+class UpstreamIdentity:
     """The upstream that sent a response."""
 
     # As clients know it.
     name: str
     redactor: Redactor = NO_SECRETS
     # The client's own key, where the upstream was sent it in place of the proxy's.
-    client_key: str | None = None
+    caller_key: str | None = None
     # The base URL of its API; empty where clients must not see it.
-    url: str = ""
+    base_url: str = ""
 
-    def redact(self, text: str) -> str:
+    def redact_beginning(self, text: str) -> str:
         """Return the beginning of a text, without secrets and private addresses."""
-        if self.client_key:
-            text = Redactor([Secret(self.client_key)]).redact_beginning(text)
+        if self.caller_key:
+            text = Redactor([Secret(self.caller_key)]).redact_beginning(text)
         return self.redactor.redact_beginning(text)
 
-    def redact_whole(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return the whole text, without secrets and private addresses."""
-        if self.client_key:
-            text = Redactor([Secret(self.client_key)]).redact(text)
+        if self.caller_key:
+            text = Redactor([Secret(self.caller_key)]).redact(text)
         return self.redactor.redact(text)
 
 
 @dataclass(frozen=True)
-class Failure:
+class UpstreamFailure:
     """What an upstream said went wrong. Rules read `text`; clients, logs and spans get `shown`."""
 
     status: int
@@ -63,58 +63,60 @@ class Failure:
     # The machine-readable error object.
     error: JsonObject
     headers: Mapping[str, str]
-    source: Source
+    upstream: UpstreamIdentity
     # To which a conversation was sent, below the base URL; empty for other requests.
     path: str = ""
     # Whether the upstream said anything.
     has_reason: bool = True
 
     @property
-    def upstream(self) -> str:
+    def upstream_name(self) -> str:
         """Its name."""
-        return self.source.name
+        return self.upstream.name
 
     @cached_property
-    def shown(self) -> str:
+    def redacted_text(self) -> str:
         """The text without secrets, at most _TEXT_LIMIT characters."""
-        return self.source.redact(self.text)[:_TEXT_LIMIT]
+        return self.upstream.redact_beginning(self.text)[:_TEXT_LIMIT]
 
     @property
-    def searched(self) -> str:
+    def searchable_text(self) -> str:
         """Words and codes in one string, to be searched. It is cut, as some patterns are slow on long texts."""
         codes = (str(self.error.get(name) or "")[:_CODE_LIMIT] for name in ("code", "type"))
         return " ".join((self.text, *codes))
 
 
-class FailureError(ApiError):
+class UpstreamFailureError(ApiError):
     """What the client is told of an upstream's failure, which it holds: a refusal may still be mended (see adjustments)."""
 
-    def __init__(self, error: ApiError, failure: Failure) -> None:
+    def __init__(self, error: ApiError, failure: UpstreamFailure) -> None:
         super().__init__(error.status, error.message, error.headers, error.details)
         self.failure = failure
         self.upstream_status = failure.status
 
 
-def to_api_error(status: int, headers: Mapping[str, str], body: bytes, source: Source) -> ApiError:
+def parse_api_error(
+    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity
+) -> ApiError:
     """The error for an HTTP answer of `status` >= 300."""
-    return told(read(status, headers, body, source))
+    return to_api_error(parse_failure(status, headers, body, upstream))
 
 
-def read(
-    status: int, headers: Mapping[str, str], body: bytes, source: Source, path: str = ""
-) -> Failure:
+def parse_failure(
+    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
+) -> UpstreamFailure:
     """What an HTTP answer of `status` >= 300 says went wrong. path: as in Failure."""
     try:
-        text, error = _words(loads_received(body))
+        text, error = _parse_message(loads_received(body))
     except ValueError:
-        text, error = _plain_text(body), {}
-    shown = text or f"The upstream {source.name} answered {status} without a reason"
+        text, error = _parse_plain_text(body), {}
+    message = text or f"The upstream {upstream.name} answered {status} without a reason"
     return replace(
-        _failure(status, shown, error, headers, source), path=path, has_reason=bool(text)
+        _build_failure(status, message, error, headers, upstream), path=path, has_reason=bool(text)
     )
 
 
-def is_page(headers: Mapping[str, str]) -> bool:
+def is_html_page(headers: Mapping[str, str]) -> bool:
     """Return whether an answer is a page for browsers, which no API has."""
     return bool(
         re.match(
@@ -127,27 +129,27 @@ def is_page(headers: Mapping[str, str]) -> bool:
 
 def wants_tls(body: bytes) -> bool:
     """Return whether a response of status 400 says that the port takes TLS only."""
-    return bool(_TLS_PORT.search(body[:_PAGE_SEARCHED].decode("utf-8", "replace")))
+    return bool(_TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")))
 
 
-def no_api(source: Source) -> ApiError:
+def html_page_error(upstream: UpstreamIdentity) -> ApiError:
     """Return the error for an answer of status 200 that is a page."""
-    text = f"The upstream {source.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"
-    return ApiError(500, text, _NO_RETRY)
+    text = f"The upstream {upstream.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"
+    return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-def no_completion(source: Source) -> ApiError:
+def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
     """The error for an answer of status 200 that is something else."""
     return ApiError(
-        500, f"The upstream {source.name} answered 200 with something that is no chat completion"
+        500, f"The upstream {upstream.name} answered 200 with something that is no chat completion"
     )
 
 
-def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
+def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
     """The error that a chunk of a stream holds (`{"error": ...}`, with or without choices), None when it holds none."""
     if not chunk.get("error"):
         return None
-    text, error = _words(chunk)
+    text, error = _parse_message(chunk)
     code = str(error.get("code"))
     status = (
         int(code)
@@ -156,33 +158,37 @@ def stream_error(chunk: JsonObject, source: Source) -> FailureError | None:
         if error.get("type") in _BAD_REQUEST
         else 500
     )
-    words = text or f"The upstream {source.name} broke off the answer without a reason"
-    return told(_failure(status, words, error, {}, source))
+    message = text or f"The upstream {upstream.name} broke off the answer without a reason"
+    return to_api_error(_build_failure(status, message, error, {}, upstream))
 
 
-def _failure(
-    status: int, text: str, error: JsonObject, headers: Mapping[str, str], source: Source
-) -> Failure:
+def _build_failure(
+    status: int,
+    text: str,
+    error: JsonObject,
+    headers: Mapping[str, str],
+    upstream: UpstreamIdentity,
+) -> UpstreamFailure:
     # A character more than is searched shows that the text was cut.
-    return Failure(status, text[: MAX_SEARCHED + 1], error, headers, source)
+    return UpstreamFailure(status, text[: MAX_SEARCHED + 1], error, headers, upstream)
 
 
-def _words(parsed: Any) -> tuple[str, JsonObject]:
+def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
     """Text and error object of an error body, in any of the shapes that servers have for it."""
     if isinstance(parsed, list) and len(parsed) == 1:
         # Gemini's.
-        return _words(parsed[0])
+        return _parse_message(parsed[0])
     if not isinstance(parsed, dict):
-        return _as_text(parsed), {}
+        return _to_text(parsed), {}
     error = parsed.get("error")
     if isinstance(error, dict):
         metadata = error.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None
-        return ": ".join(_as_text(each) for each in (error.get("message"), raw) if each), error
-    return _as_text(error or parsed.get("detail") or parsed.get("message")), parsed
+        return ": ".join(_to_text(each) for each in (error.get("message"), raw) if each), error
+    return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
 
 
-def _as_text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else dumps(value).decode()
@@ -193,27 +199,28 @@ _TLS_PORT = re.compile(
     r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)|plain HTTP to an SSL-enabled server port",
     re.IGNORECASE,
 )
-_PAGE_SEARCHED = 4096
+_MAX_PAGE_SEARCHED = 4096
 
 
-def _plain_text(body: bytes) -> str:
+def _parse_plain_text(body: bytes) -> str:
     """A plain text answer; a page of HTML says nothing that a client could use."""
     text = body.decode("utf-8", "replace").strip()
     if not text.startswith("<"):
         return text
-    wants_tls = _TLS_PORT.search(text[:_PAGE_SEARCHED])
-    return wants_tls[0] if wants_tls else ""
+    tls_match = _TLS_PORT.search(text[:_MAX_PAGE_SEARCHED])
+    return tls_match[0] if tls_match else ""
 
 
-def told(failure: Failure) -> FailureError:
+def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
     """What the client is told of it."""
-    error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _as_it_is(failure)
-    return FailureError(error, failure)
+    error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _default_error(failure)
+    return UpstreamFailureError(error, failure)
 
 
-def _as_it_is(failure: Failure) -> ApiError:
+def _default_error(failure: UpstreamFailure) -> ApiError:
     return ApiError(
-        _STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500), failure.shown
+        _STATUS_BY_UPSTREAM_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500),
+        failure.redacted_text,
     )
 
 
@@ -225,7 +232,7 @@ _OVERFLOW = re.compile(
     r"|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
     re.IGNORECASE,
 )
-_TOLD_ALREADY = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
+_API_WORDING = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 _CONTEXT_LIMIT = re.compile(
     r"context (?:length|window) (?:is|of)(?: only)? (\d+)|context size \((\d+)|model with (\d+) maximum context"
     r"|`max_new_tokens` must be <= (\d+)",
@@ -253,29 +260,31 @@ class ContextSizes:
     completion: int = 0
 
 
-def context_sizes(failure: Failure) -> ContextSizes:
+def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
     """The sizes that a context overflow tells; all 0 for any other failure."""
-    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searched):
+    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searchable_text):
         return ContextSizes()
     text = _THOUSANDS.sub("", failure.text)
-    prompt = _count(failure.error.get("n_prompt_tokens")) or _number(_PROMPT_LENGTH, text)
-    limit = _count(failure.error.get("n_ctx")) or _number(_CONTEXT_LIMIT, text)
-    return ContextSizes(prompt, limit, _number(_COMPLETION_LENGTH, text))
+    prompt = _int_or_zero(failure.error.get("n_prompt_tokens")) or _search_count(
+        _PROMPT_LENGTH, text
+    )
+    limit = _int_or_zero(failure.error.get("n_ctx")) or _search_count(_CONTEXT_LIMIT, text)
+    return ContextSizes(prompt, limit, _search_count(_COMPLETION_LENGTH, text))
 
 
-def _context_overflow(failure: Failure) -> ApiError | None:
+def _context_overflow(failure: UpstreamFailure) -> ApiError | None:
     """In the real API's words, on which Claude Code compacts or, when only the answer is too long, asks for less."""
-    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searched):
+    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searchable_text):
         return None
-    said = _TOLD_ALREADY.search(_THOUSANDS.sub("", failure.text))
-    if said:
-        return ApiError(400, said[0])
-    sizes = context_sizes(failure)
+    match = _API_WORDING.search(_THOUSANDS.sub("", failure.text))
+    if match:
+        return ApiError(400, match[0])
+    sizes = parse_context_sizes(failure)
     if not sizes.prompt or not sizes.limit:
-        return ApiError(400, f"prompt is too long: {failure.shown}")
+        return ApiError(400, f"prompt is too long: {failure.redacted_text}")
     if sizes.completion and sizes.prompt <= sizes.limit:
-        sum_ = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, decrease input length or `max_tokens` and try again"
-        return ApiError(400, f"input length and `max_tokens` exceed context limit: {sum_}")
+        comparison = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, decrease input length or `max_tokens` and try again"
+        return ApiError(400, f"input length and `max_tokens` exceed context limit: {comparison}")
     return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
 
 
@@ -289,18 +298,20 @@ _IMAGE = re.compile(
 )
 
 
-def _bad_image(failure: Failure) -> ApiError | None:
+def _bad_image(failure: UpstreamFailure) -> ApiError | None:
     """In the words on which Claude Code takes the image out of the conversation; others would fail every later turn."""
-    if failure.status not in (400, 404, 415, 422, 500) or not _IMAGE.search(failure.searched):
+    if failure.status not in (400, 404, 415, 422, 500) or not _IMAGE.search(
+        failure.searchable_text
+    ):
         return None
-    return ApiError(400, f"Could not process image: {failure.shown}")
+    return ApiError(400, f"Could not process image: {failure.redacted_text}")
 
 
-def _count(value: Any) -> int:
+def _int_or_zero(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _number(pattern: re.Pattern[str], text: str) -> int:
+def _search_count(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
     return parse_count(next(group for group in match.groups() if group)) if match else 0
 
@@ -310,9 +321,13 @@ def parse_count(digits: str) -> int:
     return int(digits) if len(digits) <= _COUNT_DIGITS else 0
 
 
-def _failed_generation(failure: Failure) -> ApiError | None:
+def _failed_generation(failure: UpstreamFailure) -> ApiError | None:
     """Groq's: the model made a call that is none. Not the request is at fault, and another try may go well."""
-    return ApiError(500, failure.shown) if failure.error.get("code") == "tool_use_failed" else None
+    return (
+        ApiError(500, failure.redacted_text)
+        if failure.error.get("code") == "tool_use_failed"
+        else None
+    )
 
 
 _QUOTA = re.compile(
@@ -320,41 +335,41 @@ _QUOTA = re.compile(
 )
 
 
-def _spent_quota(failure: Failure) -> ApiError | None:
-    spent = failure.status == 402 or (
-        failure.status in (403, 429) and _QUOTA.search(failure.searched)
+def _exhausted_quota(failure: UpstreamFailure) -> ApiError | None:
+    is_exhausted = failure.status == 402 or (
+        failure.status in (403, 429) and _QUOTA.search(failure.searchable_text)
     )
-    return ApiError(402, failure.shown, _NO_RETRY) if spent else None
+    return ApiError(402, failure.redacted_text, _NO_RETRY_HEADERS) if is_exhausted else None
 
 
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 _MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
 
 
-def _refused_key(failure: Failure) -> ApiError | None:
+def _rejected_key(failure: UpstreamFailure) -> ApiError | None:
     """The proxy's own key: a 401 would send the client, whose key is fine, to log in again. The client's own: just that."""
-    if failure.status == 403 and _MODERATION.search(failure.searched):
-        return ApiError(400, failure.shown)
+    if failure.status == 403 and _MODERATION.search(failure.searchable_text):
+        return ApiError(400, failure.redacted_text)
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
-        if failure.source.client_key is not None:
-            return ApiError(403 if failure.status == 403 else 401, failure.shown)
-        text = f"The upstream {failure.upstream} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.shown}"
-        return ApiError(500, text, _NO_RETRY)
+        if failure.upstream.caller_key is not None:
+            return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
+        text = f"The upstream {failure.upstream_name} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.redacted_text}"
+        return ApiError(500, text, _NO_RETRY_HEADERS)
     return None
 
 
-def _redirect(failure: Failure) -> ApiError | None:
+def _redirect(failure: UpstreamFailure) -> ApiError | None:
     if failure.status >= 400:
         return None
-    text = f"The upstream {failure.upstream} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
-    return ApiError(500, text, _NO_RETRY)
+    text = f"The upstream {failure.upstream_name} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
+    return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-def _plain_http(failure: Failure) -> ApiError | None:
-    if failure.status != 400 or not _TLS_PORT.search(failure.text[:_PAGE_SEARCHED]):
+def _plain_http(failure: UpstreamFailure) -> ApiError | None:
+    if failure.status != 400 or not _TLS_PORT.search(failure.text[:_MAX_PAGE_SEARCHED]):
         return None
-    text = f"The upstream {failure.upstream} takes TLS only (400): UPSTREAM_BASE_URL has to begin with https://"
-    return ApiError(500, text, _NO_RETRY)
+    text = f"The upstream {failure.upstream_name} takes TLS only (400): UPSTREAM_BASE_URL has to begin with https://"
+    return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
 # What servers and frameworks say of a path that they do not have: Go, FastAPI, Spring, llama.cpp, OpenAI. Of a model that
@@ -367,7 +382,7 @@ _NO_SUCH_PATH = re.compile(
 )
 
 
-def _missing_path(failure: Failure) -> ApiError | None:
+def _missing_path(failure: UpstreamFailure) -> ApiError | None:
     """A wrong base URL. Clients take a 404 for a model that does not exist, and hide its text."""
     # What an upstream lacks besides, such as a list of models, is no fault of the address.
     if (
@@ -376,46 +391,46 @@ def _missing_path(failure: Failure) -> ApiError | None:
         or (failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text))
     ):
         return None
-    base = failure.source.url
+    base = failure.upstream.base_url
     root = without_version(base)
-    place = f" under {root}" if root else ""
+    location = f" under {root}" if root else ""
     path = f"{base.removeprefix(root)}{failure.path}"
-    said = f": {failure.shown}" if failure.has_reason else ""
-    text = (
-        f"The upstream {failure.upstream} has no {path}{place} (404{said}): check UPSTREAM_BASE_URL"
-    )
-    return ApiError(500, text, _NO_RETRY)
+    reason = f": {failure.redacted_text}" if failure.has_reason else ""
+    text = f"The upstream {failure.upstream_name} has no {path}{location} (404{reason}): check UPSTREAM_BASE_URL"
+    return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-def _not_found(failure: Failure) -> ApiError | None:
+def _not_found(failure: UpstreamFailure) -> ApiError | None:
     """OpenRouter's "No endpoints found that support tool use" is about the request; clients hide the text of a 404."""
     if failure.status == 404 and failure.text.startswith("No endpoints found that support"):
-        return ApiError(400, failure.shown)
+        return ApiError(400, failure.redacted_text)
     return None
 
 
-def _busy(failure: Failure) -> ApiError | None:
+def _busy(failure: UpstreamFailure) -> ApiError | None:
     if failure.status == 429:
-        return ApiError(429, failure.shown, _retry_after(failure.headers, None))
+        return ApiError(429, failure.redacted_text, _build_retry_after(failure.headers, None))
     if failure.status in (503, 529) or 520 <= failure.status <= 524:
-        return ApiError(529, failure.shown, _retry_after(failure.headers, _OVERLOADED_RETRY_AFTER))
+        return ApiError(
+            529, failure.redacted_text, _build_retry_after(failure.headers, _OVERLOADED_RETRY_AFTER)
+        )
     return None
 
 
-def _retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
-    seconds = retry_after(headers)
+def _build_retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
+    seconds = parse_retry_after(headers)
     value = default if seconds is None else f"{min(seconds, MAX_RETRY_AFTER):g}"
     return {} if value is None else {"retry-after": value}
 
 
-_RULES: tuple[Callable[[Failure], ApiError | None], ...] = (
+_RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
     _redirect,
     _plain_http,
     _context_overflow,
     _bad_image,
     _failed_generation,
-    _spent_quota,
-    _refused_key,
+    _exhausted_quota,
+    _rejected_key,
     _not_found,
     _missing_path,
     _busy,
@@ -425,4 +440,4 @@ _RULES: tuple[Callable[[Failure], ApiError | None], ...] = (
 _BAD_REQUEST = ("invalid_request_error", "BadRequestError")
 
 # What is neither here nor in a rule: 400 for other 4xx, 500 for other 5xx.
-_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}
+_STATUS_BY_UPSTREAM_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}

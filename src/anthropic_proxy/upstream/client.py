@@ -16,7 +16,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
 from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, Lease
 from anthropic_proxy.upstream.headers import build_headers
@@ -33,7 +33,7 @@ from anthropic_proxy.upstream.retry import (
     cool_down_seconds,
     is_outage,
 )
-from anthropic_proxy.wire.retry_after import retry_after
+from anthropic_proxy.wire.retry_after import parse_retry_after
 
 _Send = Callable[[Mapping[str, str]], Awaitable[RawResponse]]
 
@@ -178,11 +178,11 @@ class UpstreamClient:
         )
 
     @property
-    def identity(self) -> Source:
+    def identity(self) -> UpstreamIdentity:
         """The upstream as errors name it, and the secrets that no text may repeat."""
         caller_key = self.caller.key if self.upstream.key_passthrough else None
         url = self.upstream.base if self.upstream.is_open else ""
-        return Source(self.upstream.name, self.upstream.redactor, caller_key, url)
+        return UpstreamIdentity(self.upstream.name, self.upstream.redactor, caller_key, url)
 
     @property
     def is_circuit_open(self) -> bool:
@@ -323,7 +323,7 @@ class UpstreamClient:
         """Stop using a key that the upstream refused or limited; return whether it did and there is another one."""
         if len(self.state.breakers) < 2:
             return False
-        seconds = cool_down_seconds(response.status, retry_after(response.headers))
+        seconds = cool_down_seconds(response.status, parse_retry_after(response.headers))
         return seconds is not None and self.state.cool_key(key, response.status, seconds)
 
     def _any_key(self) -> str | None:

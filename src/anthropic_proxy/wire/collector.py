@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def pause_garbage_collection() -> Iterator[None]:
     """Collect nothing within the block, which must be short. Memory that reference counts free is freed as always.
 
     The collector is enabled afterwards in any case. Two threads may be here at once, and if each restored what it had

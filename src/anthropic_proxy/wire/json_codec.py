@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from anthropic_proxy.wire.json_values import has_more_values
 
 # Values of a document that a peer sent. No real response has a hundredth of them.
-_MOST_RECEIVED = 1_000_000
+_MAX_RECEIVED_VALUES = 1_000_000
 
 # A JSON object in the wire's own shape. What is inside was checked at the door (see wire/anthropic.py) or is read with
 # `.get`, as upstreams leave out, add and rename fields.
@@ -28,22 +28,22 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
     NaN and infinities are no JSON, but servers write them into fields that nobody reads; `allow_nan` lets them pass.
     """
     try:
-        return loads_whole(data, allow_nan=allow_nan)
+        return loads_strict(data, allow_nan=allow_nan)
     except ValueError:
         try:
             # The standard library would guess the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
             text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
-            return json.loads(text, parse_constant=None if allow_nan else _refuse_constant)
+            return json.loads(text, parse_constant=None if allow_nan else _reject_constant)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
 
-def loads_whole(data: bytes | str, *, allow_nan: bool = True) -> Any:
+def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
     """As `loads`, but half surrogate pairs are an error, too."""
     return from_json(data, allow_inf_nan=allow_nan)
 
 
-class NoDocumentError(ValueError):
+class InvalidJsonError(ValueError):
     """There is no JSON document. end: how far the text was read."""
 
     def __init__(self, reason: str, end: int) -> None:
@@ -51,22 +51,22 @@ class NoDocumentError(ValueError):
         self.end = end
 
 
-def loads_first(text: str, at: int) -> tuple[Any, int]:
+def loads_first(text: str, start: int) -> tuple[Any, int]:
     """Parse the JSON document that begins at text[at]; return its value and where it ends.
 
     Raises NoDocumentError when there is none, and for NaN, infinities and half surrogate pairs.
     """
     end = len(text)
     try:
-        _, end = _DECODER.raw_decode(text, at)
-        return loads_whole(text[at:end], allow_nan=False), end
+        _, end = _DECODER.raw_decode(text, start)
+        return loads_strict(text[start:end], allow_nan=False), end
     except json.JSONDecodeError as error:
-        raise NoDocumentError(error.msg, error.pos) from error
+        raise InvalidJsonError(error.msg, error.pos) from error
     except (ValueError, RecursionError) as error:
-        raise NoDocumentError(str(error), end) from error
+        raise InvalidJsonError(str(error), end) from error
 
 
-def loads_begun(text: str) -> Any:
+def loads_partial(text: str) -> Any:
     """Parse the beginning of a JSON document, as the SDKs do it: a member that is not whole is left out.
 
     Raises ValueError when it is no beginning of one.
@@ -81,8 +81,8 @@ def loads_received(data: bytes) -> Any:
     """As `loads`, for what a peer sent: a document with more than a million values is an error, too, as each of them takes
     dozens of bytes of memory.
     """
-    if len(data) > _MOST_RECEIVED and has_more_values(data, _MOST_RECEIVED):
-        raise ValueError(f"more than {_MOST_RECEIVED} values")
+    if len(data) > _MAX_RECEIVED_VALUES and has_more_values(data, _MAX_RECEIVED_VALUES):
+        raise ValueError(f"more than {_MAX_RECEIVED_VALUES} values")
     return loads(data)
 
 
@@ -103,18 +103,18 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def without_lone_surrogates(data: bytes | str) -> bytes:
+def repair_json_surrogates(data: bytes | str) -> bytes:
     """The same JSON document with U+FFFD in place of half surrogate pairs. Raises ValueError when it is no JSON."""
-    return whole_characters(json.dumps(loads(data), ensure_ascii=False)).encode()
+    return repair_surrogates(json.dumps(loads(data), ensure_ascii=False)).encode()
 
 
-def whole_characters(text: str) -> str:
+def repair_surrogates(text: str) -> str:
     """`text` with the halves of surrogate pairs put together, and U+FFFD in place of those that have no other half."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)

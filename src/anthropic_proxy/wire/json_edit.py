@@ -30,68 +30,72 @@ class _Member(NamedTuple):
     end: int
 
 
-def with_members(document: bytes, values: Mapping[str, Any]) -> bytes:
+def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
     """The text of a JSON object with these members in place of its own of these names, and the others at its end.
 
     `document` is known to be the text of an object (it was parsed). Of members with one of the names, the first is
     replaced and the others are removed, so that a long value is not repeated.
     """
     pieces: list[bytes] = []
-    done = previous_end = 0
-    found: set[str] = set()
-    for member in _members(document):
-        if member.name in found:
+    position = previous_end = 0
+    replaced_names: set[str] = set()
+    for member in _iter_members(document):
+        if member.name in replaced_names:
             # With the comma in front of it.
-            pieces.append(document[done:previous_end])
-            done = member.end
+            pieces.append(document[position:previous_end])
+            position = member.end
         elif member.name in values:
-            pieces += [document[done : member.start], dumps(values[member.name])]
-            done = member.end
-            found.add(member.name)
+            pieces += [document[position : member.start], dumps(values[member.name])]
+            position = member.end
+            replaced_names.add(member.name)
         previous_end = member.end
     is_empty = not previous_end
-    rest = [
-        dumps(name) + b":" + dumps(value) for name, value in values.items() if name not in found
+    new_members = [
+        dumps(name) + b":" + dumps(value)
+        for name, value in values.items()
+        if name not in replaced_names
     ]
-    if not rest:
-        return b"".join([*pieces, document[done:]])
+    if not new_members:
+        return b"".join([*pieces, document[position:]])
     end = document.rindex(b"}")
-    added = b",".join(rest)
-    return b"".join([*pieces, document[done:end], b"" if is_empty else b",", added, document[end:]])
+    suffix = b",".join(new_members)
+    return b"".join(
+        [*pieces, document[position:end], b"" if is_empty else b",", suffix, document[end:]]
+    )
 
 
-def _members(document: bytes) -> Iterator[_Member]:
-    at = _after_space(document, document.index(b"{") + 1)
-    while document[at : at + 1] == b'"':
-        name_end = _end_of(document, at)
-        name = loads(document[at:name_end])
-        start = _after_space(document, document.index(b":", name_end) + 1)
-        end = _end_of(document, start)
+def _iter_members(document: bytes) -> Iterator[_Member]:
+    pos = _skip_space(document, document.index(b"{") + 1)
+    while document[pos : pos + 1] == b'"':
+        name_end = _find_value_end(document, pos)
+        name = loads(document[pos:name_end])
+        start = _skip_space(document, document.index(b":", name_end) + 1)
+        end = _find_value_end(document, start)
         yield _Member(name, start, end)
-        at = _after_space(document, end)
-        if document[at : at + 1] == b",":
-            at = _after_space(document, at + 1)
+        pos = _skip_space(document, end)
+        if document[pos : pos + 1] == b",":
+            pos = _skip_space(document, pos + 1)
 
 
-def _end_of(document: bytes, start: int) -> int:
+def _find_value_end(document: bytes, start: int) -> int:
     """Where the value that begins at `start` ends."""
     first = document[start : start + 1]
     if first not in (b"{", b"["):
         pattern = _STRING if first == b'"' else _SCALAR
-        return _matched(pattern, document, start)
-    depth, at = 1, start + 1
+        return _match_end(pattern, document, start)
+    depth, pos = 1, start + 1
     while depth:
-        at = _matched(_NO_BRACKET, document, at)
-        depth += 1 if document[at] in _OPENING else -1
-        at += 1
-    return at
+        pos = _match_end(_NO_BRACKET, document, pos)
+        depth += 1 if document[pos] in _OPENING else -1
+        pos += 1
+    return pos
 
 
-def _after_space(document: bytes, at: int) -> int:
-    return _matched(_SPACE, document, at)
+def _skip_space(document: bytes, pos: int) -> int:
+    return _match_end(_SPACE, document, pos)
 
 
-def _matched(pattern: re.Pattern[bytes], document: bytes, at: int) -> int:
+def _match_end(pattern: re.Pattern[bytes], document: bytes, pos: int) -> int:
     """The end of what the pattern matches; the text is valid, so that it always matches something."""
-    match = pattern.match(document, at)
+    match = pattern.match(document, pos)
     return match.end() if match else len(document)

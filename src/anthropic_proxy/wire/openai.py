@@ -8,7 +8,7 @@ from typing import Any
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Of a delta: what may stand beside nothing.
-_PLAIN = frozenset(("content", "role"))
+_PLAIN_FIELDS = frozenset(("content", "role"))
 
 
 def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
@@ -17,7 +17,7 @@ def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
     return part | {"cache_control": cache_control} if cache_control else part
 
 
-def image_part(url: str) -> JsonObject:
+def image_url_part(url: str) -> JsonObject:
     """`url` is an http(s) address or a `data:` URL."""
     return {"type": "image_url", "image_url": {"url": url}}
 
@@ -32,8 +32,8 @@ def system_message(content: str | list[JsonObject]) -> JsonObject:
 
 def user_message(parts: list[JsonObject]) -> JsonObject:
     """A lone text part becomes a string, so that a string and a single text block look the same to the upstream."""
-    lone = len(parts) == 1 and parts[0].keys() == {"type", "text"}
-    return {"role": "user", "content": parts[0]["text"] if lone else parts}
+    is_single_text = len(parts) == 1 and parts[0].keys() == {"type", "text"}
+    return {"role": "user", "content": parts[0]["text"] if is_single_text else parts}
 
 
 def assistant_message(text: str, tool_calls: list[JsonObject]) -> JsonObject:
@@ -69,7 +69,7 @@ def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
     }
 
 
-def first_choice(chunk: JsonObject) -> JsonObject | None:
+def get_first_choice(chunk: JsonObject) -> JsonObject | None:
     """The first choice of a response or chunk; None where there is none (usage and moderation chunks)."""
     choices: Any = chunk.get("choices")
     return (
@@ -79,31 +79,31 @@ def first_choice(chunk: JsonObject) -> JsonObject | None:
     )
 
 
-def plain_text(chunk: JsonObject) -> str:
+def get_plain_text(chunk: JsonObject) -> str:
     """The text of a chunk whose answer goes on with nothing else, as nearly all do; else empty."""
     if chunk.get("usage") or chunk.get("error"):
         return ""
-    choice = first_choice(chunk)
+    choice = get_first_choice(chunk)
     delta = choice.get("delta") if choice and not choice.get("finish_reason") else None
     if not isinstance(delta, dict):
         return ""
     # Fields without a value say nothing.
-    is_plain = _PLAIN.issuperset(delta) or not any(
-        value for name, value in delta.items() if name not in _PLAIN
+    is_plain = _PLAIN_FIELDS.issuperset(delta) or not any(
+        value for name, value in delta.items() if name not in _PLAIN_FIELDS
     )
-    return string(delta.get("content")) if is_plain else ""
+    return string_or_empty(delta.get("content")) if is_plain else ""
 
 
-def string(value: Any) -> str:
+def string_or_empty(value: Any) -> str:
     """`value` where it is a string; upstreams put null and worse where one belongs."""
     return value if isinstance(value, str) else ""
 
 
-def content_text(content: Any) -> str:
+def get_content_text(content: Any) -> str:
     """The text of a delta's or message's `content`: a string, null, or a list of parts (Mistral; its thinking parts have
     no text of their own).
     """
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    return "".join(string(part.get("text")) for part in parts if isinstance(part, dict))
+    return "".join(string_or_empty(part.get("text")) for part in parts if isinstance(part, dict))

@@ -5,21 +5,21 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds until the upstream wants to be asked again; None when it does not say. OpenAI and Azure say it in
     milliseconds, too, which OpenAI's SDK prefers.
     """
-    milliseconds = _seconds(headers.get("retry-after-ms", ""), "")
-    seconds = _seconds(headers.get("retry-after", ""), headers.get("date", ""))
+    milliseconds = _parse_seconds(headers.get("retry-after-ms", ""), "")
+    seconds = _parse_seconds(headers.get("retry-after", ""), headers.get("date", ""))
     return seconds if milliseconds is None else milliseconds / 1000
 
 
-def _seconds(retry_after: str, date: str) -> float | None:
+def _parse_seconds(value: str, date: str) -> float | None:
     """RFC 9110, 10.2.3: a number of seconds, or a date, which is taken relative to the answer's own `date`."""
-    if retry_after.replace(".", "", 1).isdecimal():
-        return float(retry_after)
+    if value.replace(".", "", 1).isdecimal():
+        return float(value)
     try:
-        wait: timedelta = parsedate_to_datetime(retry_after) - parsedate_to_datetime(date)
+        wait: timedelta = parsedate_to_datetime(value) - parsedate_to_datetime(date)
     except (ValueError, TypeError):
         return None
     return max(0.0, wait.total_seconds())

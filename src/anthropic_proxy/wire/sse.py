@@ -13,8 +13,8 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 DONE = b"[DONE]"
 
 # How the data begins of nearly all events.
-DATA = b"data: "
-_END = b"\n\n"
+DATA_PREFIX = b"data: "
+_EVENT_END = b"\n\n"
 _BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
@@ -31,7 +31,7 @@ class EventTooLargeError(ValueError):
     """The peer sent more than MAX_EVENT_BYTES without an end of it."""
 
 
-class Decoder:
+class SSEDecoder:
     """Incremental decoder: `feed` bytes, get the payloads (bytes) of the events that ended within them.
 
     The time for each read depends on its own size, not on the size of the event under way: of a long one only the new
@@ -40,84 +40,84 @@ class Decoder:
 
     def __init__(self) -> None:
         # The event under way, with LF line ends: a short one in `_rest`, a long one in `_long`.
-        self._rest = b""
-        self._long = bytearray()
+        self._buffer = b""
+        self._long_buffer = bytearray()
         # Whether the last byte was a CR, whose LF may follow.
         self._after_cr = False
         self._at_start = True
 
-    def feed(self, received: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """Return the payloads that are complete now, in order. Raises EventTooLargeError."""
-        return _payloads(self.events(received))
+        return _parse_events(self.split_events(data))
 
-    def events(self, received: bytes) -> list[bytes]:
+    def split_events(self, data: bytes) -> list[bytes]:
         """Return the events that are complete now: their lines, separated by LF. Raises EventTooLargeError."""
         if self._at_start:
-            received = self._without_bom(received)
-        if self._after_cr or b"\r" in received:
-            received = self._normalise(received)
-        if b"\n\n\n" in received:
+            data = self._strip_bom(data)
+        if self._after_cr or b"\r" in data:
+            data = self._normalise_line_ends(data)
+        if b"\n\n\n" in data:
             # Else each pair of blank lines would be an event.
-            received = _BLANK_LINES.sub(_END, received)
-        if self._long:
-            if not self._ends_within(received):
-                self._long += received
-                if len(self._long) > MAX_EVENT_BYTES:
-                    raise _too_large()
+            data = _BLANK_LINES.sub(_EVENT_END, data)
+        if self._long_buffer:
+            if not self._completes_event(data):
+                self._long_buffer += data
+                if len(self._long_buffer) > MAX_EVENT_BYTES:
+                    raise _event_too_large()
                 return []
-            received = b"".join((self._long, received))
-            self._long.clear()
-        *whole, rest = (self._rest + received).split(_END)
+            data = b"".join((self._long_buffer, data))
+            self._long_buffer.clear()
+        *events, rest = (self._buffer + data).split(_EVENT_END)
         if len(rest) <= _SHORT_BYTES:
-            self._rest = rest
+            self._buffer = rest
         else:
-            self._rest = b""
-            self._long += rest
+            self._buffer = b""
+            self._long_buffer += rest
         if len(rest) > MAX_EVENT_BYTES:
-            raise _too_large()
-        return whole
+            raise _event_too_large()
+        return events
 
     def close(self) -> list[bytes]:
         """Return what the end of input leaves: several servers end with a `data:` line and no empty line after it."""
-        rest = self._rest + self._long
-        self._rest = b""
-        self._long.clear()
-        return _payloads([rest])
+        rest = self._buffer + self._long_buffer
+        self._buffer = b""
+        self._long_buffer.clear()
+        return _parse_events([rest])
 
-    def _ends_within(self, received: bytes) -> bool:
+    def _completes_event(self, data: bytes) -> bool:
         """Whether the event under way, a long one, ends in `received`."""
-        return _END in received or (self._long.endswith(b"\n") and received.startswith(b"\n"))
+        return _EVENT_END in data or (self._long_buffer.endswith(b"\n") and data.startswith(b"\n"))
 
-    def _without_bom(self, received: bytes) -> bytes:
+    def _strip_bom(self, data: bytes) -> bytes:
         """Remove the byte order mark of the input; return nothing while it may still be under way."""
-        begun, self._rest = self._rest + received, b""
-        if len(begun) < len(_BOM) and _BOM.startswith(begun):
-            self._rest = begun
+        start, self._buffer = self._buffer + data, b""
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._buffer = start
             return b""
         self._at_start = False
-        return begun.removeprefix(_BOM)
+        return start.removeprefix(_BOM)
 
-    def _normalise(self, received: bytes) -> bytes:
+    def _normalise_line_ends(self, data: bytes) -> bytes:
         """Turn CRLF and CR into LF. A CR at the very end is held back until it is known whether an LF follows."""
-        text = b"\r" + received if self._after_cr else received
+        text = b"\r" + data if self._after_cr else data
         self._after_cr = text.endswith(b"\r")
         return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _too_large() -> EventTooLargeError:
+def _event_too_large() -> EventTooLargeError:
     return EventTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
 
 
-def _payloads(events: list[bytes]) -> list[bytes]:
-    payloads = map(payload_of, events)
+def _parse_events(events: list[bytes]) -> list[bytes]:
+    payloads = map(parse_data, events)
     return [payload for payload in payloads if payload is not None]
 
 
-def payload_of(event: bytes) -> bytes | None:
+def parse_data(event: bytes) -> bytes | None:
     """Return the data of a whole event; None when it has none."""
-    if event.startswith(DATA) and b"\n" not in event:
+    if event.startswith(DATA_PREFIX) and b"\n" not in event:
         # All that most events have.
-        return event[len(DATA) :]
+        return event[len(DATA_PREFIX) :]
     lines = b"\n" + event
     first = _DATA_LINE.search(lines)
     if first is None:
@@ -132,6 +132,6 @@ def payload_of(event: bytes) -> bytes | None:
     return bytes(data[:-1])
 
 
-def encode(event: JsonObject) -> bytes:
+def encode_event(event: JsonObject) -> bytes:
     """One Anthropic stream event as bytes. The name is repeated in `event:`, as the SDKs drop events without one."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))

@@ -9,7 +9,7 @@ import pytest
 
 from anthropic_proxy.gateway.streams import deferred, translated
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.tool_names import upstream_name
+from anthropic_proxy.translate.tool_names import to_upstream_name
 from tests.support import grammar
 from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.running_proxy import running_proxy
@@ -491,7 +491,7 @@ def test_long_tool_names_come_back(proxy: str, upstream: ScriptedUpstream, strea
             "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}],
         },
     ]
-    short = upstream_name(LONG_NAME)
+    short = to_upstream_name(LONG_NAME)
     call = {"id": "call_1", "type": "function", "function": {"name": short, "arguments": "{}"}}
     if stream:
         first = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}}]}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import deferred, passthrough
-from anthropic_proxy.translate.reasoning.fields import Thought
+from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from tests.support.messages_api import events_of, post, text_of
@@ -198,7 +198,7 @@ def test_our_thinking_stays_here(proxy: str, upstream: ScriptedUpstream) -> None
     thought = {
         "type": "thinking",
         "thinking": "Hm",
-        "signature": UNSIGNED.sign(Thought("reasoning", ["Hm"], []), "Hm"),
+        "signature": UNSIGNED.sign(ReasoningBlock("reasoning", ["Hm"], []), "Hm"),
     }
     text = {"type": "text", "text": "Yes"}
     turns = [

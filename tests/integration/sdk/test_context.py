@@ -294,7 +294,7 @@ def test_a_slow_summary_is_waited_for(
     assert [event["type"] for event in events[:3]] == ["message_start", "ping", "ping"]
     assert events[-1]["type"] == end
     if end == "message_stop":
-        assert [each["type"] for each in collect.to_message(events)["content"]] == [
+        assert [each["type"] for each in collect.collect_message(events)["content"]] == [
             "compaction",
             "text",
         ]

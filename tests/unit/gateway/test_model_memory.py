@@ -7,7 +7,7 @@ import pytest
 from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.upstream_errors import Failure
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 
 CHAT = APIS["chat_completions"]
 
@@ -19,8 +19,8 @@ WARM = {**BODY, "temperature": 0.5}
 THINKING = {**WARM, "reasoning_effort": "low"}
 
 
-def refusal(text: str, **error: Any) -> Failure:
-    return Failure(400, text, error, {}, "up:1")
+def refusal(text: str, **error: Any) -> UpstreamFailure:
+    return UpstreamFailure(400, text, error, {}, "up:1")
 
 
 NO_TEMPERATURE = refusal(
@@ -32,7 +32,7 @@ OVERFLOW = refusal(
 )
 
 
-def taught(known: ModelMemory, body: Json, *failures: Failure, now: float = 0) -> Json:
+def taught(known: ModelMemory, body: Json, *failures: UpstreamFailure, now: float = 0) -> Json:
     """What is sent for `body` in the end."""
     attempt = AdaptedRequest(known, CHAT, body, 10, now)
     for failure in failures:

@@ -14,7 +14,7 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import Translated, to_openai
-from anthropic_proxy.translate.tokens.estimate import Estimate
+from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
@@ -333,10 +333,10 @@ def test_it_learns() -> None:
     async def play(counter: Counting, _: Clock) -> None:
         bare = (await counter.counted(REQUEST))["input_tokens"]
         for _ in range(3):
-            counter.observe("m", Estimate(1000), 2000)
-            counter.observe("m", Estimate(1000), None)
+            counter.observe("m", TokenEstimate(1000), 2000)
+            counter.observe("m", TokenEstimate(1000), None)
         assert (await counter.counted(REQUEST))["input_tokens"] > 1.4 * bare
         assert (await counter.counted({**REQUEST, "model": "other"}))["input_tokens"] == bare
-        assert counter.predict("m", Estimate(1000)) == pytest.approx(2000, rel=0.02)
+        assert counter.predict("m", TokenEstimate(1000)) == pytest.approx(2000, rel=0.02)
 
     run(Server(), play)

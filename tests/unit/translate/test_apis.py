@@ -19,7 +19,7 @@ def test_chat_completions_stay_as_they_are() -> None:
     assert chat.to_body(body) is body
     assert [id(each) for each in chat.new_reader().feed(chunk)] == [id(chunk)]
     assert chat.to_completion(chunk) is chunk
-    assert chat.to_dialect(DIALECTS[0]) is DIALECTS[0]
+    assert chat.to_profile(DIALECTS[0]) is DIALECTS[0]
 
 
 def test_readers_of_responses_know_nothing_of_each_other() -> None:

@@ -6,17 +6,17 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.compaction import (
-    Wanted,
-    alone,
-    continued,
-    made,
-    summary_request,
-    wanted,
+    SummaryPlan,
+    apply_summary,
+    build_summary_events,
+    build_summary_request,
+    parse_summary,
+    plan_summary,
 )
 from anthropic_proxy.translate.response import collect
-from anthropic_proxy.translate.response.spec import Compaction
+from anthropic_proxy.translate.response.spec import CompactionResult
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.usage import no_usage
+from anthropic_proxy.translate.response.usage import zero_usage
 from tests.support import grammar
 from tests.support.response_specs import answer_spec
 
@@ -35,27 +35,27 @@ def with_edit(**fields: Any) -> Json:
     [
         (REQUEST, 10**6, None),
         (with_edit(), 149_999, None),
-        (with_edit(), 150_000, Wanted("ours")),
-        (with_edit(trigger=None, instructions=" \n"), 150_000, Wanted("ours")),
+        (with_edit(), 150_000, SummaryPlan("ours")),
+        (with_edit(trigger=None, instructions=" \n"), 150_000, SummaryPlan("ours")),
         (
             with_edit(trigger={"type": "input_tokens", "value": 50_000}, instructions="Go"),
             50_000,
-            Wanted("Go"),
+            SummaryPlan("Go"),
         ),
-        (with_edit(pause_after_compaction=True), 150_000, Wanted("ours", pauses=True)),
-        ({**REQUEST, "compaction": {"type": "summarize"}}, 0, Wanted("ours", on_demand=True)),
+        (with_edit(pause_after_compaction=True), 150_000, SummaryPlan("ours", pauses=True)),
+        ({**REQUEST, "compaction": {"type": "summarize"}}, 0, SummaryPlan("ours", on_demand=True)),
         (
             {**REQUEST, "compaction": {"type": "summarize", "instructions": "Go"}},
             0,
-            Wanted("Go", on_demand=True),
+            SummaryPlan("Go", on_demand=True),
         ),
     ],
 )
-def test_what_is_wanted(request_: Json, tokens: int, expected: Wanted | None) -> None:
-    found = wanted(request_, lambda _: tokens)
+def test_what_is_wanted(request_: Json, tokens: int, expected: SummaryPlan | None) -> None:
+    found = plan_summary(request_, lambda _: tokens)
     if expected is not None and found is not None and expected.instructions == "ours":
         assert found.instructions.startswith("Write a summary")
-        found = Wanted("ours", found.on_demand, found.pauses)
+        found = SummaryPlan("ours", found.on_demand, found.pauses)
     assert found == expected
 
 
@@ -66,7 +66,7 @@ def test_what_shapes_a_reply_can_not_be_asked_with_it() -> None:
         {"tool_choice": {"type": "tool"}},
     ):
         with pytest.raises(ApiError, match="can't be combined with compaction"):
-            wanted({**REQUEST, "compaction": {"type": "summarize"}, **fields}, len)
+            plan_summary({**REQUEST, "compaction": {"type": "summarize"}, **fields}, len)
 
 
 def test_the_question_is_the_conversation_and_the_instructions() -> None:
@@ -75,8 +75,8 @@ def test_the_question_is_the_conversation_and_the_instructions() -> None:
         "stop_sequences": ["x"],
         "output_config": {"effort": "low", "format": {"type": "json_schema"}},
     }
-    asked = summary_request(
-        {**REQUEST, **reply, "tools": [{"name": "f"}], "system": "S"}, Wanted("Sum up.")
+    asked = build_summary_request(
+        {**REQUEST, **reply, "tools": [{"name": "f"}], "system": "S"}, SummaryPlan("Sum up.")
     )
     question = {"role": "user", "content": [{"type": "text", "text": "Sum up."}]}
     assert asked.pop("messages") == [*REQUEST["messages"], question]
@@ -88,7 +88,7 @@ def test_the_question_is_the_conversation_and_the_instructions() -> None:
         "tool_choice": {"type": "none"},
         "output_config": {"effort": "low"},
     }
-    assert summary_request(REQUEST, Wanted("x", on_demand=True))["max_tokens"] == 100
+    assert build_summary_request(REQUEST, SummaryPlan("x", on_demand=True))["max_tokens"] == 100
 
 
 def answer(stop_reason: str = "end_turn", *texts: str) -> Json:
@@ -97,7 +97,7 @@ def answer(stop_reason: str = "end_turn", *texts: str) -> Json:
         "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": None,
-        "usage": no_usage(),
+        "usage": zero_usage(),
     }
 
 
@@ -106,12 +106,12 @@ def answer(stop_reason: str = "end_turn", *texts: str) -> Json:
     [answer(), answer("end_turn", " "), answer("max_tokens", "cut"), answer("refusal", "no")],
 )
 def test_no_summary(useless: Json) -> None:
-    compaction = made(useless, REQUEST, Wanted("x", pauses=True))
+    compaction = parse_summary(useless, REQUEST, SummaryPlan("x", pauses=True))
     assert compaction.block == {"type": "compaction", "content": None}
     assert compaction.stop["stop_reason"] == useless["stop_reason"]
-    assert continued(REQUEST, compaction) is REQUEST
-    assert not Wanted("x", pauses=True).ends_with(compaction)
-    assert Wanted("x", on_demand=True).ends_with(compaction)
+    assert apply_summary(REQUEST, compaction) is REQUEST
+    assert not SummaryPlan("x", pauses=True).ends_response(compaction)
+    assert SummaryPlan("x", on_demand=True).ends_response(compaction)
 
 
 def test_a_summary_stands_for_the_conversation() -> None:
@@ -119,22 +119,24 @@ def test_a_summary_stands_for_the_conversation() -> None:
         **REQUEST,
         "messages": [*REQUEST["messages"], {"role": "system", "content": [CHANGE]}],
     }
-    compaction = made(answer("end_turn", "We ", "spoke.\n"), request, Wanted("x"))
+    compaction = parse_summary(answer("end_turn", "We ", "spoke.\n"), request, SummaryPlan("x"))
     assert compaction.block == {
         "type": "compaction",
         "content": "We spoke.",
         "tool_changes": [CHANGE],
     }
-    summary, changes, _ = continued(request, compaction)["messages"]
+    summary, changes, _ = apply_summary(request, compaction)["messages"]
     assert summary["content"][0]["text"].endswith("We spoke.")
     assert changes == {"role": "system", "content": [CHANGE]}
-    assert made(answer("end_turn", "S"), request, Wanted("x", on_demand=True)).block["signature"]
+    assert parse_summary(answer("end_turn", "S"), request, SummaryPlan("x", on_demand=True)).block[
+        "signature"
+    ]
 
 
 @pytest.mark.parametrize("summary", ["We spoke.", None])
 def test_it_comes_before_the_answer(summary: str | None) -> None:
-    usage = {"type": "compaction", **no_usage()}
-    compaction = Compaction({"type": "compaction", "content": summary}, {}, usage)
+    usage = {"type": "compaction", **zero_usage()}
+    compaction = CompactionResult({"type": "compaction", "content": summary}, {}, usage)
     translator = StreamTranslator(
         answer_spec(compaction=compaction, context_management={"applied_edits": []})
     )
@@ -142,7 +144,7 @@ def test_it_comes_before_the_answer(summary: str | None) -> None:
     said = translator.feed({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]})
     events = [*translator.start(), *said, *translator.close(done=True)]
     grammar.check(events)
-    message = collect.to_message(events)
+    message = collect.collect_message(events)
     assert message["content"] == [compaction.block, {"type": "text", "text": "Hello"}]
     assert [each["type"] for each in message["usage"]["iterations"]] == ["compaction", "message"]
     assert message["context_management"] == {"applied_edits": []}
@@ -151,17 +153,17 @@ def test_it_comes_before_the_answer(summary: str | None) -> None:
 @pytest.mark.parametrize(
     ("asked", "kinds"),
     [
-        (Wanted("x", on_demand=True), ["content_block_start", "content_block_stop"]),
+        (SummaryPlan("x", on_demand=True), ["content_block_start", "content_block_stop"]),
         (
-            Wanted("x", pauses=True),
+            SummaryPlan("x", pauses=True),
             ["content_block_start", "content_block_delta", "content_block_stop"],
         ),
     ],
 )
-def test_alone(asked: Wanted, kinds: list[str]) -> None:
-    compaction = made(answer("end_turn", "S"), REQUEST, asked)
-    events = alone(answer_spec(), compaction, asked)
+def test_alone(asked: SummaryPlan, kinds: list[str]) -> None:
+    compaction = parse_summary(answer("end_turn", "S"), REQUEST, asked)
+    events = build_summary_events(answer_spec(), compaction, asked)
     grammar.check(events)
     assert [event["type"] for event in events[2:-2]] == kinds
-    message = collect.to_message(events)
+    message = collect.collect_message(events)
     assert (message["content"], message["stop_reason"]) == ([compaction.block], "compaction")

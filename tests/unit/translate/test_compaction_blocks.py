@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 
 _CHANGE = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "read"}}
 
@@ -16,20 +16,20 @@ def conversation(block: dict[str, Any]) -> dict[str, Any]:
 
 def test_nothing_to_do() -> None:
     request = conversation({"type": "text", "text": "b"})
-    assert without_compaction_blocks(request) is request
+    assert expand_compaction_blocks(request) is request
 
 
 def test_the_request_is_not_changed_and_once_is_enough() -> None:
     request = conversation({"type": "compaction", "content": "S"})
     before = copy.deepcopy(request)
-    replaced = without_compaction_blocks(request)
+    replaced = expand_compaction_blocks(request)
     assert request == before
-    assert without_compaction_blocks(replaced) is replaced
+    assert expand_compaction_blocks(replaced) is replaced
 
 
 def test_a_failed_compaction_means_nothing() -> None:
     for content in (None, ""):
-        replaced = without_compaction_blocks(
+        replaced = expand_compaction_blocks(
             conversation({"type": "compaction", "content": content})
         )
         assert replaced["messages"] == [
@@ -44,6 +44,6 @@ def test_changes_of_tools_live_on() -> None:
         "content": "S",
         "tool_changes": [_CHANGE, {"type": "text", "text": "no"}],
     }
-    summary, changes, _ = without_compaction_blocks(conversation(block))["messages"]
+    summary, changes, _ = expand_compaction_blocks(conversation(block))["messages"]
     assert summary["role"] == "user"
     assert changes == {"role": "system", "content": [_CHANGE]}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.context_edits import apply_edits, ignored_edits
-from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.translate.context_edits import apply_edits, describe_ignored_edits
+from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.cases import cases
 
@@ -22,7 +22,7 @@ def count(request: Json) -> int:
 
 @pytest.mark.parametrize("case", cases("context"))
 def test_case(case: Json) -> None:
-    request = messages_request(dumps(case["request"]))
+    request = parse_messages_request(dumps(case["request"]))
     given_request = copy.deepcopy(request)
     edited, applied = apply_edits(request, count)
     assert edited["messages"] == case["messages"]
@@ -44,10 +44,10 @@ def test_tokens_are_not_counted_where_they_do_not_matter() -> None:
 
 def test_unknown_edits_are_noted() -> None:
     edits = [{"type": "compact_20260112"}, {"type": "shuffle_20270101"}]
-    assert ignored_edits({"context_management": {"edits": edits}}) == {
+    assert describe_ignored_edits({"context_management": {"edits": edits}}) == {
         "context edit shuffle_20270101"
     }
-    assert ignored_edits({}) == set()
+    assert describe_ignored_edits({}) == set()
 
 
 names = st.sampled_from(["read", "write"])

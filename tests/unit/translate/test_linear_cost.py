@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from anthropic_proxy.translate.rate_limit_headers import to_headers
-from anthropic_proxy.translate.response.json_text import JsonAnswer
-from anthropic_proxy.translate.response.stop_reasons import StopScanner
+from anthropic_proxy.translate.rate_limit_headers import convert_rate_limit_headers
+from anthropic_proxy.translate.response.json_text import JsonTextFilter
+from anthropic_proxy.translate.response.stop_reasons import StopSequenceScanner
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
-from anthropic_proxy.translate.tool_calls.json_repair import repaired
-from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS
-from anthropic_proxy.translate.tool_calls.text_parser import TextCalls
-from anthropic_proxy.translate.upstream_errors import Source, stream_error
+from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.text_formats import BARE_FORMAT, FORMATS
+from anthropic_proxy.translate.tool_calls.text_parser import TextCallParser
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
 from tests.support.response_specs import answer_spec
 from tests.support.scaling import Prepare, assert_linear_cpu, assert_linear_lines
 
@@ -54,14 +54,14 @@ TEXTS = {
     **{f"end {form.end}": Hostile(form.end) for form in FORMATS if form.end},
     **{
         f"{form.opener} {opening}": Hostile(form.opener + opening.replace("NAME", "f"))
-        for form in (*FORMATS, BARE)
+        for form in (*FORMATS, BARE_FORMAT)
         for opening in (form.openings[0], form.openings[-1])
     },
     **{
         f"half of {form.opener} {opening}": Hostile(
             (form.opener + opening.replace("NAME", "f"))[:-1]
         )
-        for form in (*FORMATS, BARE)
+        for form in (*FORMATS, BARE_FORMAT)
         for opening in (form.openings[0], form.openings[-1])
     },
     "end in a string, hermes": Hostile("</tool_call>", f'<tool_call>{CALL}"'),
@@ -159,9 +159,9 @@ def tools(number: int) -> dict[str, Any]:
 
 
 def split_calls(text: str, cut: Cut, offered: dict[str, Any]) -> list[Any]:
-    calls = TextCalls(offered)
+    calls = TextCallParser(offered)
     parts = [part for piece in cut(text) for part in calls.feed(piece)]
-    return parts + calls.close(cut=False)
+    return parts + calls.close(truncated=False)
 
 
 @pytest.mark.parametrize("cut", [bytewise, in_random_pieces])
@@ -257,11 +257,11 @@ def stop_sequences(size: int) -> list[str]:
 
 def scan_for_stops(size: int) -> Callable[[], object]:
     text, sequences = "a" * size, stop_sequences(size)
-    return lambda: feed_each(StopScanner(sequences).feed, [text[:1000], *text[1000:]])
+    return lambda: feed_each(StopSequenceScanner(sequences).feed, [text[:1000], *text[1000:]])
 
 
 def structured(pieces: list[str]) -> str:
-    answer = JsonAnswer()
+    answer = JsonTextFilter()
     return "".join(map(answer.feed, pieces)) + answer.close()
 
 
@@ -275,7 +275,7 @@ WORKS: dict[str, Prepare] = {
     "stop sequences": scan_for_stops,
     "one long stop sequence": lambda size: partial(
         feed_each,
-        StopScanner(["a" * BLOB * size + "b"]).feed,
+        StopSequenceScanner(["a" * BLOB * size + "b"]).feed,
         ["a" * (BLOB - 1) * size, *"a" * size],
     ),
     "arguments, an empty object and space": of_deltas(
@@ -308,10 +308,10 @@ WORKS: dict[str, Prepare] = {
     "brackets in a structured answer": lambda size: partial(
         structured, ["x" + "[" * 50 + "1," * size]
     ),
-    "repair, quotes": lambda size: partial(repaired, "{'a':" + '"a\\\\' * size),
-    "repair, comments": lambda size: partial(repaired, "{" + "/* " * size),
-    "repair, words": lambda size: partial(repaired, "{" + "a " * size),
-    "repair, tokens": lambda size: partial(repaired, "{'a':[" + "1," * size + "]}"),
+    "repair, quotes": lambda size: partial(repair_json, "{'a':" + '"a\\\\' * size),
+    "repair, comments": lambda size: partial(repair_json, "{" + "/* " * size),
+    "repair, words": lambda size: partial(repair_json, "{" + "a " * size),
+    "repair, tokens": lambda size: partial(repair_json, "{'a':[" + "1," * size + "]}"),
     "Responses API, the same end of a call again": lambda size: partial(
         feed_each, ResponsesReader().feed, ended_calls(size)
     ),
@@ -319,7 +319,7 @@ WORKS: dict[str, Prepare] = {
         feed_each, ResponsesReader().feed, ended_texts(size)
     ),
     "code of an error": lambda size: partial(
-        stream_error,
+        parse_chunk_error,
         {
             "error": {
                 "message": "a",
@@ -327,9 +327,11 @@ WORKS: dict[str, Prepare] = {
                 "type": "image_url" * size,
             }
         },
-        Source("up"),
+        UpstreamIdentity("up"),
     ),
-    "rate limit": lambda size: partial(to_headers, {"x-ratelimit-reset": "1" * size}, 0),
+    "rate limit": lambda size: partial(
+        convert_rate_limit_headers, {"x-ratelimit-reset": "1" * size}, 0
+    ),
 }
 
 

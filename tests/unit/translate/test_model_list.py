@@ -6,7 +6,7 @@ import pytest
 from anthropic.types import ModelCapabilities
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.model_list import page, to_model_infos, with_aliases
+from anthropic_proxy.translate.model_list import add_aliases, paginate, to_model_infos
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_aliases() -> None:
         )
         or []
     )
-    found = with_aliases(models, {"claude-a": "a", "claude-x": "elsewhere"})
+    found = add_aliases(models, {"claude-a": "a", "claude-x": "elsewhere"})
     assert [model["id"] for model in found] == ["claude-a", "claude-x", "a", "b"]
     assert (found[0]["display_name"], found[0]["max_input_tokens"]) == ("claude-a (a)", 9)
     assert (found[1]["display_name"], "max_input_tokens" in found[1]) == (
         "claude-x (elsewhere)",
         False,
     )
-    assert with_aliases(models, None) == models
+    assert add_aliases(models, None) == models
 
 
 MODELS = [{"id": each} for each in "abcde"]
@@ -158,7 +158,7 @@ MODELS = [{"id": each} for each in "abcde"]
 def test_page(
     limit: int, before_id: str | None, after_id: str | None, ids: str, has_more: bool
 ) -> None:
-    got = page(MODELS, limit=limit, before_id=before_id, after_id=after_id)
+    got = paginate(MODELS, limit=limit, before_id=before_id, after_id=after_id)
     assert "".join(model["id"] for model in got["data"]) == ids
     assert (got["first_id"], got["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
     assert got["has_more"] is has_more
@@ -175,5 +175,5 @@ def test_page(
 )
 def test_bad_pages(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ApiError) as caught:
-        page(MODELS, **{"limit": 20, "before_id": None, "after_id": None, **arguments})
+        paginate(MODELS, **{"limit": 20, "before_id": None, "after_id": None, **arguments})
     assert (caught.value.status, caught.value.message) == (400, text)

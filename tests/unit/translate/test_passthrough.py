@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.translate import passthrough
-from anthropic_proxy.translate.reasoning.fields import Thought
+from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import Signer
 
-OURS = Signer("secret").sign(Thought("reasoning", ["Hm"], []), "Hm")
+OURS = Signer("secret").sign(ReasoningBlock("reasoning", ["Hm"], []), "Hm")
 THEIRS = {"type": "thinking", "thinking": "Hm", "signature": "EqQBCgIYAhIM"}
 TEXT = {"type": "text", "text": "Yes"}
 USER = {"role": "user", "content": "Hi"}
@@ -21,16 +21,20 @@ def assistant(*blocks: Any) -> dict[str, Any]:
 
 def sent(messages: Any, model: str = "m", **extra: Any) -> Any:
     request = {"messages": messages, "model": "m", "temperature": 1.0}
-    return json.loads(passthrough.payload(json.dumps(request).encode(), request, model, extra))
+    return json.loads(
+        passthrough.build_request_body(json.dumps(request).encode(), request, model, extra)
+    )
 
 
 def test_a_body_stays_as_it_is() -> None:
     raw = b' {"model" : "m","messages":[ ], "x": 1.50 , "text": "anthropic-proxy.1" }\n'
-    assert passthrough.payload(raw, json.loads(raw), "m", {}) is raw
-    assert passthrough.payload(raw, json.loads(raw), "n", {}) == raw.replace(b'"m"', b'"n"')
-    assert passthrough.payload(raw, json.loads(raw), "m", {"x": 2, "y": {}}) == raw.replace(
-        b"1.50", b"2"
-    ).replace(b" }\n", b' ,"y":{}}\n')
+    assert passthrough.build_request_body(raw, json.loads(raw), "m", {}) is raw
+    assert passthrough.build_request_body(raw, json.loads(raw), "n", {}) == raw.replace(
+        b'"m"', b'"n"'
+    )
+    assert passthrough.build_request_body(
+        raw, json.loads(raw), "m", {"x": 2, "y": {}}
+    ) == raw.replace(b"1.50", b"2").replace(b" }\n", b' ,"y":{}}\n')
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_headers_of_answers() -> None:
         "date": "x",
         "server": "y",
     }
-    passed = passthrough.response_headers(kept | dropped | {"request-id": "req_theirs"})
+    passed = passthrough.filter_response_headers(kept | dropped | {"request-id": "req_theirs"})
     assert passed == kept | {"anthropic-proxy-upstream-request-id": "req_theirs"}
 
 
@@ -116,10 +120,10 @@ def test_headers_of_answers() -> None:
     ],
 )
 def test_errors(raw: bytes, kind: str | None) -> None:
-    error = passthrough.error_of(529, {"retry-after": "1"}, raw)
+    error = passthrough.parse_native_error(529, {"retry-after": "1"}, raw)
     if kind is None:
         assert error is None
-        assert passthrough.stream_error(raw) is None
+        assert passthrough.parse_event_error(raw) is None
         return
     assert error is not None
     assert (error.status, error.upstream_status, error.type, error.headers) == (
@@ -131,13 +135,16 @@ def test_errors(raw: bytes, kind: str | None) -> None:
     assert error.written("req_ours") == raw
     assert error.body("req_ours") == json.loads(raw)
     assert str(error).startswith(f"529 {kind}: ")
-    told = passthrough.stream_error(raw)
+    told = passthrough.parse_event_error(raw)
     assert told is not None
     assert told.status == {"overloaded_error": 529}.get(kind, 500)
 
 
 def test_an_answer_below_400_is_no_error() -> None:
-    assert passthrough.error_of(302, {}, b'{"type":"error","error":{"type":"api_error"}}') is None
+    assert (
+        passthrough.parse_native_error(302, {}, b'{"type":"error","error":{"type":"api_error"}}')
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,4 +162,4 @@ def test_an_answer_below_400_is_no_error() -> None:
     ],
 )
 def test_usage_of_what_has_come(told: dict[str, Any], so_far: dict[str, Any]) -> None:
-    assert passthrough.usage_so_far(told, 70, 5) == so_far
+    assert passthrough.estimate_usage(told, 70, 5) == so_far

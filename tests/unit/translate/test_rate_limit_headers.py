@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.translate.rate_limit_headers import to_headers
+from anthropic_proxy.translate.rate_limit_headers import convert_rate_limit_headers
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -17,7 +17,7 @@ def test_openai() -> None:
         "x-ratelimit-reset-tokens": "6m1s",
         "content-type": "application/json",
     }
-    assert to_headers(upstream, NOW) == {
+    assert convert_rate_limit_headers(upstream, NOW) == {
         "anthropic-ratelimit-requests-limit": "500",
         "anthropic-ratelimit-requests-remaining": "499",
         "anthropic-ratelimit-requests-reset": "2027-01-15T08:00:00Z",
@@ -46,11 +46,11 @@ def test_openai() -> None:
 )
 def test_reset(reset: str, expected: str | None) -> None:
     headers = {"anthropic-ratelimit-requests-reset": expected} if expected else {}
-    assert to_headers({"x-ratelimit-reset": reset}, NOW) == headers
+    assert convert_rate_limit_headers({"x-ratelimit-reset": reset}, NOW) == headers
 
 
 def test_a_number_that_cannot_stand_in_a_header() -> None:
-    assert to_headers({"x-ratelimit-limit": "\u0663"}, NOW) == {}
+    assert convert_rate_limit_headers({"x-ratelimit-limit": "\u0663"}, NOW) == {}
 
 
 def test_the_named_kind_wins() -> None:
@@ -59,4 +59,4 @@ def test_the_named_kind_wins() -> None:
         "x-ratelimit-limit-requests": "2",
         "x-ratelimit-remaining": "many",
     }
-    assert to_headers(upstream, NOW) == {"anthropic-ratelimit-requests-limit": "2"}
+    assert convert_rate_limit_headers(upstream, NOW) == {"anthropic-ratelimit-requests-limit": "2"}

@@ -14,7 +14,7 @@ import pytest
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_message
-from anthropic_proxy.translate.upstream_errors import Source, to_api_error
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_api_error
 from anthropic_proxy.wire.json_codec import loads
 from tests.support import grammar
 from tests.support.cases import CASES
@@ -28,7 +28,7 @@ FILES = [
     pytest.param(file, id=f"{file.parent.name}-{file.name.split('.')[0]}")
     for file in sorted(RECORDED.glob("*/*.txt"))
 ]
-SOURCE = Source("up:1")
+SOURCE = UpstreamIdentity("up:1")
 THINKING = {"thinking": {"type": "adaptive"}}
 
 
@@ -37,14 +37,14 @@ def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
     head, body = re.split(rb"\r?\n\r?\n", file.read_bytes(), maxsplit=1)
     status = int(head.split(b" ")[1])
     if status >= 300:
-        error = to_api_error(status, {}, body, SOURCE)
+        error = parse_api_error(status, {}, body, SOURCE)
         return {"status": error.status, "error": error.message}
     if b"text/event-stream" in head:
         events, failed = translate_stream(split(body), request)
         grammar.check(events)
         if failed:
             return {"status": failed.status, "error": failed.message}
-        message = collect.to_message(events)
+        message = collect.collect_message(events)
     else:
         message = to_message(loads(body), StreamTranslator(answer_spec(request)))
     return {name: message[name] for name in ("content", "stop_reason", "usage")}

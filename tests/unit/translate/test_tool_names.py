@@ -6,15 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_names import ToolName, client_name, client_names, upstream_name
+from anthropic_proxy.translate.tool_names import (
+    ToolName,
+    map_caller_names,
+    to_caller_name,
+    to_upstream_name,
+)
 
 LONG = "mcp__a_server_with_a_long_name__and_a_tool_whose_name_is_even_longer_than_that"
 
 
 def back(*tools: ToolName) -> list[ToolName]:
     """What the client reads where the upstream calls each of the tools."""
-    names = client_names(tools)
-    return [client_name(names, upstream_name(tool.name, tool.toolset_name)) for tool in tools]
+    names = map_caller_names(tools)
+    return [to_caller_name(names, to_upstream_name(tool.name, tool.toolset_name)) for tool in tools]
 
 
 @pytest.mark.parametrize(
@@ -22,15 +27,15 @@ def back(*tools: ToolName) -> list[ToolName]:
     ["a", "get_weather", "mcp__a-b__c", "x" * 64, "computer", "computer_use", "my_browser__x"],
 )
 def test_legal_names_stay(name: str) -> None:
-    assert upstream_name(name) == name
-    assert client_names([ToolName(name)]) == {}
+    assert to_upstream_name(name) == name
+    assert map_caller_names([ToolName(name)]) == {}
 
 
 def test_long_names_are_cut_and_stay_apart() -> None:
-    first, second = upstream_name(LONG + "_1"), upstream_name(LONG + "_2")
+    first, second = to_upstream_name(LONG + "_1"), to_upstream_name(LONG + "_2")
     assert first != second
     assert first.startswith("mcp__a_server_with_a_long_name__and_a_tool_")
-    assert client_names([ToolName(LONG + "_1"), ToolName("short")]) == {
+    assert map_caller_names([ToolName(LONG + "_1"), ToolName("short")]) == {
         first: ToolName(LONG + "_1")
     }
 
@@ -42,15 +47,15 @@ def test_members_and_tools_that_look_like_them_stay_apart() -> None:
         ToolName("key"),
         ToolName("computer__key"),
     ]
-    assert upstream_name("key", "computer") == "computer__key"
-    assert len({upstream_name(tool.name, tool.toolset_name) for tool in tools}) == 4
+    assert to_upstream_name("key", "computer") == "computer__key"
+    assert len({to_upstream_name(tool.name, tool.toolset_name) for tool in tools}) == 4
     assert back(*tools) == tools
 
 
 def test_a_name_that_nobody_gave_stays() -> None:
-    assert client_name(client_names([ToolName("key", "computer")]), "computer__jump") == ToolName(
-        "computer__jump"
-    )
+    assert to_caller_name(
+        map_caller_names([ToolName("key", "computer")]), "computer__jump"
+    ) == ToolName("computer__jump")
 
 
 @given(
@@ -59,7 +64,7 @@ def test_a_name_that_nobody_gave_stays() -> None:
 )
 def test_every_name_becomes_legal_and_comes_back(name: str, toolset_name: str | None) -> None:
     tool = ToolName(name, toolset_name)
-    legal = upstream_name(name, toolset_name)
+    legal = to_upstream_name(name, toolset_name)
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", legal)
     assert back(tool) == [tool]
-    assert toolset_name or upstream_name(legal) == legal
+    assert toolset_name or to_upstream_name(legal) == legal

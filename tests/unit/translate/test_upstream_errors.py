@@ -8,41 +8,41 @@ import pytest
 
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import (
-    Source,
-    is_page,
-    read,
-    stream_error,
+    UpstreamIdentity,
+    is_html_page,
+    parse_api_error,
+    parse_chunk_error,
+    parse_failure,
     to_api_error,
-    told,
 )
 from tests.support.cases import cases
 from tests.support.scaling import assert_linear_cpu
 
 Json = dict[str, Any]
-SOURCE = Source("up:1")
+SOURCE = UpstreamIdentity("up:1")
 
 
 @pytest.mark.parametrize("case", cases("failures"))
 def test_case(case: Json) -> None:
     body = case["body"].encode()
-    error = to_api_error(case["status"], case.get("headers", {}), body, SOURCE)
+    error = parse_api_error(case["status"], case.get("headers", {}), body, SOURCE)
     told = {"status": error.status, "type": error.type, "message": error.message}
     assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
 
 
 def test_a_chunk_without_an_error_is_none() -> None:
-    assert stream_error({"choices": [], "error": None}, SOURCE) is None
+    assert parse_chunk_error({"choices": [], "error": None}, SOURCE) is None
 
 
 KEY = "sk-secret-0123456789"
-WITH_KEY = Source("up:1", Redactor([Secret(KEY)]))
+WITH_KEY = UpstreamIdentity("up:1", Redactor([Secret(KEY)]))
 
 
 def test_the_key_goes_before_the_text_is_cut() -> None:
     """Else the beginning of a key at the cut would stay."""
     text = "x" * 1995 + KEY
-    assert to_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
-    assert "sk-" not in to_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
+    assert parse_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
+    assert "sk-" not in parse_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
 
 
 @pytest.mark.parametrize("before", range(MAX_SEARCHED - len(KEY) - 2, MAX_SEARCHED + 3))
@@ -50,13 +50,13 @@ def test_a_key_at_the_end_of_what_is_searched(before: int) -> None:
     """Redaction may shorten the text so much that its end is shown."""
     text = (KEY + " ") * (before // (len(KEY) + 1))
     text += "-" * (before - len(text)) + KEY + "-" * 100
-    message = to_api_error(400, {}, text.encode(), WITH_KEY).message
+    message = parse_api_error(400, {}, text.encode(), WITH_KEY).message
     assert message.startswith("*** ***")
     assert "sk" not in message
 
 
 def test_a_very_long_text_is_cut() -> None:
-    assert len(to_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000
+    assert len(parse_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_very_long_text_is_cut() -> None:
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         body = (piece * (size // len(piece))).encode()
-        return lambda: to_api_error(400, {}, body, WITH_KEY)
+        return lambda: parse_api_error(400, {}, body, WITH_KEY)
 
     assert_linear_cpu(prepare, 4000)
 
@@ -84,7 +84,7 @@ def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
 def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
     text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
-    error = to_api_error(400, {}, text.encode(), SOURCE)
+    error = parse_api_error(400, {}, text.encode(), SOURCE)
     assert error.message.startswith(
         "prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum")
     )
@@ -120,16 +120,22 @@ _HAS_NO_PATH_EITHER = (
 )
 def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> None:
     """Claude Code shows a 404 as a model that does not exist, and hides its text."""
-    error = told(read(404, {}, body, Source("up:1", url="http://up:1/v1"), "/chat/completions"))
+    error = to_api_error(
+        parse_failure(
+            404, {}, body, UpstreamIdentity("up:1", base_url="http://up:1/v1"), "/chat/completions"
+        )
+    )
     assert (error.status == 500, bool(re.fullmatch(_HAS_NO_PATH, error.message))) == (
         is_path,
         is_path,
     )
     assert error.headers == ({"x-should-retry": "false"} if is_path else {})
-    hidden = told(read(404, {}, body, Source("private-1"), "/chat/completions"))
+    hidden = to_api_error(
+        parse_failure(404, {}, body, UpstreamIdentity("private-1"), "/chat/completions")
+    )
     assert not is_path or re.fullmatch(_HAS_NO_PATH_EITHER, hidden.message)
     # Other paths, such as the list of models, may be missing.
-    assert told(read(404, {}, body, Source("up:1"))).status == 404
+    assert to_api_error(parse_failure(404, {}, body, UpstreamIdentity("up:1"))).status == 404
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,7 @@ def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> No
 )
 def test_a_hostile_404(text: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
-        return lambda: told(read(404, {}, text[:size].encode(), SOURCE, "/x"))
+        return lambda: to_api_error(parse_failure(404, {}, text[:size].encode(), SOURCE, "/x"))
 
     assert_linear_cpu(prepare, 4000)
 
@@ -157,7 +163,7 @@ def test_a_hostile_404(text: str) -> None:
     ],
 )
 def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
-    error = to_api_error(status, {}, body, SOURCE)
+    error = parse_api_error(status, {}, body, SOURCE)
     assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
 
 
@@ -173,4 +179,4 @@ def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -
     ],
 )
 def test_pages(kind: str, *, expected: bool) -> None:
-    assert is_page({"content-type": kind}) is expected
+    assert is_html_page({"content-type": kind}) is expected

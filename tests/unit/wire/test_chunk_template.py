@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.chunk_template import Repeats
+from anthropic_proxy.wire.chunk_template import ChunkTemplate
 from anthropic_proxy.wire.json_codec import loads
-from anthropic_proxy.wire.openai import plain_text
+from anthropic_proxy.wire.openai import get_plain_text
 
 # What could be taken for the place of the text, or for its end.
 _MARKS = st.sampled_from(
@@ -50,10 +50,10 @@ def written(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def after(*learned: bytes) -> Repeats:
-    repeats = Repeats()
+def after(*learned: bytes) -> ChunkTemplate:
+    repeats = ChunkTemplate()
     for payload in learned:
-        repeats.learn(payload, plain_text(loads(payload)))
+        repeats.learn(payload, get_plain_text(loads(payload)))
     return repeats
 
 
@@ -67,8 +67,8 @@ def test_texts_of_chunks_that_are_alike(*, separators: tuple[str, str], is_ascii
 
     repeats = after(said("Hello"))
     texts = [" world", "", '"quoted"', "\\", "\n", "é😀", "</think>"]
-    assert repeats.texts([event(said(text)) for text in texts]) == texts
-    assert repeats.texts([event(said("alone"))]) == ["alone"]
+    assert repeats.parse_texts([event(said(text)) for text in texts]) == texts
+    assert repeats.parse_texts([event(said("alone"))]) == ["alone"]
 
 
 @given(
@@ -90,8 +90,8 @@ def test_they_are_what_parsing_gives(
         repeats = after(said(first))
     except ValueError:
         return  # bytes that are no UTF-8 are no chunk
-    read = repeats.texts([event(said(text)) for text in texts])
-    assert read in ([], [plain_text(loads(said(text))) for text in texts])
+    read = repeats.parse_texts([event(said(text)) for text in texts])
+    assert read in ([], [get_plain_text(loads(said(text))) for text in texts])
 
 
 @given(
@@ -105,7 +105,7 @@ def test_what_is_no_chunk_is_not_read(pieces: list[bytes]) -> None:
     payload = written(chunk("?"))
     before, behind = payload.split(b"?")
     payloads = [before + piece + behind for piece in pieces]
-    for text, read in zip(after(payload).texts(map(event, payloads)), payloads, strict=False):
+    for text, read in zip(after(payload).parse_texts(map(event, payloads)), payloads, strict=False):
         assert loads(read) == chunk(text)
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_chunk_is_not_read(pieces: list[bytes]) -> None:
     ],
 )
 def test_others_have_to_be_parsed(learned: dict[str, Any], whole: dict[str, Any]) -> None:
-    assert after(written(learned)).texts([event(written(whole))]) == []
+    assert after(written(learned)).parse_texts([event(written(whole))]) == []
 
 
 def test_they_are_read_as_far_as_they_are_alike() -> None:
@@ -149,31 +149,31 @@ def test_they_are_read_as_far_as_they_are_alike() -> None:
         event(written({"choices": [{"delta": {}, "finish_reason": "stop"}]})),
     )
     repeats = after(written(chunk("a")))
-    assert repeats.texts([same, same, end, same]) == ["a", "a"]
-    assert repeats.texts([end, same]) == []
+    assert repeats.parse_texts([same, same, end, same]) == ["a", "a"]
+    assert repeats.parse_texts([end, same]) == []
 
 
 def test_they_are_read_as_far_as_they_are_json() -> None:
     good, bad = chunk("a"), written(chunk("a")).replace(b'"a"', b'"\\x"')
     repeats = after(written(good))
-    assert repeats.texts([event(written(good)), event(bad), event(written(good))]) == ["a"]
+    assert repeats.parse_texts([event(written(good)), event(bad), event(written(good))]) == ["a"]
 
 
 def test_without_anything_learned_nothing_is_known() -> None:
-    assert Repeats().texts([event(written(chunk("a")))]) == []
+    assert ChunkTemplate().parse_texts([event(written(chunk("a")))]) == []
 
 
 def test_what_is_new_is_learned() -> None:
     repeats = after(written(chunk("a", created=1)), written(chunk("b", created=2)))
-    assert repeats.texts([event(written(chunk("c", created=2)))]) == ["c"]
+    assert repeats.parse_texts([event(written(chunk("c", created=2)))]) == ["c"]
 
 
 def test_a_stream_without_repeats_is_left_alone() -> None:
-    repeats = Repeats()
+    repeats = ChunkTemplate()
     for number in range(16):
-        assert repeats.learns
+        assert repeats.is_learning
         repeats.learn(written(chunk("a", id=number)), "a")
-        assert repeats.texts([event(written(chunk("a", id=number + 1)))]) == []
-    assert not repeats.learns
-    assert repeats.texts([event(written(chunk("b", id=15)))]) == ["b"]
-    assert repeats.learns
+        assert repeats.parse_texts([event(written(chunk("a", id=number + 1)))]) == []
+    assert not repeats.is_learning
+    assert repeats.parse_texts([event(written(chunk("b", id=15)))]) == ["b"]
+    assert repeats.is_learning

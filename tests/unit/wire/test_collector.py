@@ -8,20 +8,20 @@ from anthropic_proxy.wire import collector
 
 
 def test_nothing_is_collected_within() -> None:
-    with collector.held_back():
+    with collector.pause_garbage_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_it_is_enabled_after_a_failure() -> None:
-    with pytest.raises(ValueError, match="x"), collector.held_back():
+    with pytest.raises(ValueError, match="x"), collector.pause_garbage_collection():
         raise ValueError("x")
     assert gc.isenabled()
 
 
 def test_it_is_enabled_after_two_threads_in_any_order() -> None:
     """Another thread may have disabled it at the beginning, and have enabled it again before the end."""
-    first, second = collector.held_back(), collector.held_back()
+    first, second = collector.pause_garbage_collection(), collector.pause_garbage_collection()
     first.__enter__()
     second.__enter__()
     gc.disable()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from anthropic_proxy.wire.json_codec import (
     dumps,
     loads,
-    loads_begun,
     loads_object,
+    loads_partial,
     loads_received,
-    without_lone_surrogates,
+    repair_json_surrogates,
 )
 
 # Any code point, halves of surrogate pairs among them.
@@ -131,19 +131,19 @@ def test_round_trip(value: Any) -> None:
     ],
 )
 def test_without_lone_surrogates(document: bytes, repaired: Any) -> None:
-    assert json.loads(without_lone_surrogates(document).decode()) == repaired
+    assert json.loads(repair_json_surrogates(document).decode()) == repaired
 
 
 def test_without_lone_surrogates_takes_json_only() -> None:
     with pytest.raises(ValueError, match=r"\S"):
-        without_lone_surrogates(rb'{"a":"\ud83d"')
+        repair_json_surrogates(rb'{"a":"\ud83d"')
 
 
 @given(_documents(_CUT_TEXT))
 @settings(deadline=None)
 def test_a_repair_changes_only_halves(value: Any) -> None:
     document = json.dumps(value).encode()
-    assert json.loads(without_lone_surrogates(document).decode()) == _repaired(json.loads(document))
+    assert json.loads(repair_json_surrogates(document).decode()) == _repaired(json.loads(document))
 
 
 def _repaired(value: Any) -> Any:
@@ -173,12 +173,12 @@ def test_not_a_number_is_written_as_json() -> None:
     ],
 )
 def test_the_beginning_of_a_document(text: str, expected: Any) -> None:
-    assert loads_begun(text) == expected
+    assert loads_partial(text) == expected
 
 
 def test_no_beginning_of_a_document() -> None:
     with pytest.raises(ValueError, match="column"):
-        loads_begun("{'a': 1}")
+        loads_partial("{'a': 1}")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.json_edit import with_members
+from anthropic_proxy.wire.json_edit import replace_members
 
 _LEAVES = (
     st.none()
@@ -33,10 +33,10 @@ _OBJECTS = st.dictionaries(_NAMES, _VALUES, max_size=6)
 )
 def test_any_object(document: Any, values: Any, indent: Any, ascii_only: bool) -> None:
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode()
-    written = json.loads(with_members(text, values))
+    written = json.loads(replace_members(text, values))
     assert written == document | values
     assert list(written) == list(document | values)
-    assert with_members(text, {}) == text
+    assert replace_members(text, {}) == text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_any_object(document: Any, values: Any, indent: Any, ascii_only: bool) -
     ],
 )
 def test_every_other_byte_stays(text: bytes, written: bytes) -> None:
-    assert with_members(text, {"model": "b"}) == written
+    assert replace_members(text, {"model": "b"}) == written
 
 
 def test_long_documents_take_time_in_proportion() -> None:
@@ -91,4 +91,4 @@ def test_long_documents_take_time_in_proportion() -> None:
     text = json.dumps(
         {"messages": [{"role": "user", "content": '"\\{' * 1000}] * 500, "model": "a"}
     ).encode()
-    assert with_members(text, {"model": "b"}) == text[: -len(b'"a"}')] + b'"b"}'
+    assert replace_members(text, {"model": "b"}) == text[: -len(b'"a"}')] + b'"b"}'

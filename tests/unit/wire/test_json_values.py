@@ -64,7 +64,7 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
             examined.append(len(piece))
             yield piece
 
-    all_pieces = json_values._pieces
+    all_pieces = json_values._iter_pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_values, "_pieces", pieces)
         assert has_more_values(b"[" + unit * 1_000_000, 1000)

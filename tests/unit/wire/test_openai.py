@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.wire.openai import plain_text
+from anthropic_proxy.wire.openai import get_plain_text
 
 TEXT = {"delta": {"content": " word"}, "index": 0, "finish_reason": None}
 
@@ -45,4 +45,4 @@ TEXT = {"delta": {"content": " word"}, "index": 0, "finish_reason": None}
     ],
 )
 def test_plain_text(chunk: dict[str, Any], text: str) -> None:
-    assert plain_text(chunk) == text
+    assert get_plain_text(chunk) == text

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.wire import sse
-from anthropic_proxy.wire.sse import Decoder, EventTooLargeError, encode, payload_of
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, encode_event, parse_data
 
 # Everything that means something to the decoder, and a character of several bytes.
 _PIECES = st.sampled_from(
@@ -33,7 +33,7 @@ _LINE = st.binary(max_size=20).map(lambda line: line.replace(b"\r", b"").replace
 
 
 def _decoded(*reads: bytes) -> list[bytes]:
-    decoder = Decoder()
+    decoder = SSEDecoder()
     return [payload for read in reads for payload in decoder.feed(read)] + decoder.close()
 
 
@@ -108,7 +108,7 @@ def test_every_payload_arrives_as_it_was_sent(events: list[list[bytes]], end: by
 
 
 def test_a_payload_is_given_as_soon_as_its_event_ends() -> None:
-    decoder = Decoder()
+    decoder = SSEDecoder()
     assert decoder.feed(b"data: one\n\ndata: t") == [b"one"]
     assert decoder.feed(b"wo\n") == []
     assert decoder.feed(b"\n") == [b"two"]
@@ -116,14 +116,14 @@ def test_a_payload_is_given_as_soon_as_its_event_ends() -> None:
 
 
 def test_nothing_comes_twice_out_of_close() -> None:
-    decoder = Decoder()
+    decoder = SSEDecoder()
     decoder.feed(b"data: one")
     assert [decoder.close(), decoder.close()] == [[b"one"], []]
 
 
 def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
-    decoder = Decoder()
+    decoder = SSEDecoder()
     assert decoder.feed(b"data: " + b"x" * 94) == []
     with pytest.raises(EventTooLargeError, match=r"^an event of more than 100 bytes$"):
         decoder.feed(b"x")
@@ -148,27 +148,27 @@ def test_a_large_event_is_no_trouble() -> None:
     ],
 )
 def test_encoded(event: dict[str, Any], encoded: bytes) -> None:
-    assert encode(event) == encoded
+    assert encode_event(event) == encoded
 
 
 @given(st.text(), st.lists(st.integers(min_value=0), max_size=5))
 @settings(deadline=None)
 def test_what_is_encoded_can_be_decoded(text: str, places: list[int]) -> None:
     event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
-    payloads = _decoded(*_cut(encode(event) + encode({"type": "ping"}), places))
+    payloads = _decoded(*_cut(encode_event(event) + encode_event({"type": "ping"}), places))
     assert [json.loads(payload) for payload in payloads] == [event, {"type": "ping"}]
 
 
 @pytest.mark.parametrize("cut", range(6))
 def test_a_byte_order_mark_is_no_part_of_the_first_line(cut: int) -> None:
     raw = b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbfb\n\n"
-    decoder = Decoder()
+    decoder = SSEDecoder()
     assert decoder.feed(raw[:cut]) + decoder.feed(raw[cut:]) == [b"a", b"\xef\xbb\xbfb"]
 
 
 def test_an_event_of_many_lines_has_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
-    decoder = Decoder()
+    decoder = SSEDecoder()
     assert decoder.feed(b"data: " + b"x" * 60 + b"\n") == []
     with pytest.raises(EventTooLargeError):
         decoder.feed(b"data: " + b"x" * 60 + b"\n")
@@ -178,11 +178,13 @@ def test_an_event_of_many_lines_has_a_bound_too(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("size", [1, 7, 65536])
 def test_blank_lines_are_no_events(blank: bytes, size: int) -> None:
     sent = blank * 20_000 + b"data: a" + blank * 1_000 + b"data: b\ndata: c" + blank * 3
-    decoder = Decoder()
+    decoder = SSEDecoder()
     events = [
-        event for at in range(0, len(sent), size) for event in decoder.events(sent[at : at + size])
+        event
+        for at in range(0, len(sent), size)
+        for event in decoder.split_events(sent[at : at + size])
     ]
-    assert [payload for payload in map(payload_of, events) if payload is not None] == [
+    assert [payload for payload in map(parse_data, events) if payload is not None] == [
         b"a",
         b"b\nc",
     ]

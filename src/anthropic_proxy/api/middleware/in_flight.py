@@ -21,7 +21,7 @@ from anthropic_proxy.api.asgi import (
 )
 from anthropic_proxy.errors import ApiError, stopping
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.wire.sse import encode
+from anthropic_proxy.wire.sse import encode_event
 
 # Seconds for the last events to reach their clients.
 _FINAL_EVENT_SECONDS = 5
@@ -195,7 +195,7 @@ class _InFlightRequest:
         if self._response_start is None:
             await self._send_error_response(self._error)
         elif _is_stream(self._response_start):
-            error_event = encode(self._error.body(self._observation.request_id))
+            error_event = encode_event(self._error.body(self._observation.request_id))
             await self._send(
                 {"type": "http.response.body", "body": error_event, "more_body": False}
             )

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.translated import FIRST_CONTENT_SECONDS, SILENCE_SECONDS
 from anthropic_proxy.translate import passthrough
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
-from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, Decoder, encode
+from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, SSEDecoder, encode_event
 
 # An empty line, after which an event is whole; lines end in LF, CRLF or CR.
 _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
@@ -45,7 +45,7 @@ class PassthroughStream:
     def __init__(
         self,
         response: UpstreamResponse,
-        identity: Source,
+        identity: UpstreamIdentity,
         request_id: str,
         *,
         on_read: Callable[[bytes], None] | None,
@@ -56,7 +56,7 @@ class PassthroughStream:
         self._response = response
         self._upstream_name = identity.name
         self._request_id = request_id
-        self._redact = identity.redact_whole
+        self._redact = identity.redact
         self._on_read = on_read
         self._on_end: Callable[[PassthroughStream], None] | None = on_end
         self._output = b""
@@ -126,8 +126,8 @@ class PassthroughStream:
 
     def _opening_error(self, opening: bytes) -> ApiError:
         """Return the error that the stream begins with."""
-        payloads = Decoder().feed(opening)
-        error = next(filter(None, map(passthrough.stream_error, payloads)), None)
+        payloads = SSEDecoder().feed(opening)
+        error = next(filter(None, map(passthrough.parse_event_error, payloads)), None)
         return error or ApiError(
             500, f"The upstream {self._upstream_name} broke off its answer with an error"
         )
@@ -212,7 +212,7 @@ class PassthroughStream:
         if redacted_text == text:
             return complete_events
         redacted_events = redacted_text.encode("utf-8", "surrogateescape")
-        if None in map(loads_object, Decoder().feed(redacted_events)):
+        if None in map(loads_object, SSEDecoder().feed(redacted_events)):
             raise ApiError(
                 500, f"The upstream {self._upstream_name} sent an error that repeats a secret"
             )
@@ -235,7 +235,7 @@ class PassthroughStream:
             # Some servers leave the connection open.
             self._finish()
         else:
-            self._output = encode(events.ping())
+            self._output = encode_event(events.ping())
 
     def _fail(self, error: ApiError) -> None:
         """An event that was cut is left out: clients could make nothing of it, nor of what follows it."""
@@ -244,4 +244,4 @@ class PassthroughStream:
             return
         self.error = error
         self._is_finished = True
-        self._output += encode(error.body(self._request_id))
+        self._output += encode_event(error.body(self._request_id))

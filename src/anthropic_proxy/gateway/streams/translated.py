@@ -18,10 +18,10 @@ from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_events
 from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
-from anthropic_proxy.wire.chunk_template import Repeats
+from anthropic_proxy.wire.chunk_template import ChunkTemplate
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
-from anthropic_proxy.wire.openai import plain_text
-from anthropic_proxy.wire.sse import DONE, Decoder, EventTooLargeError, payload_of
+from anthropic_proxy.wire.openai import get_plain_text
+from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
 
 # Seconds. After [DONE] the end of the body is a few bytes away; read, it lets the connection be used again.
 _DRAIN_SECONDS = 0.25
@@ -63,8 +63,8 @@ class TranslatedStream:
         self._threads = threads
         self._on_read = on_read
         self._on_end: Callable[[TranslatedStream], None] | None = on_end
-        self._decoder = Decoder()
-        self._template = Repeats()
+        self._decoder = SSEDecoder()
+        self._template = ChunkTemplate()
         self._translator = translator
         self._api = api
         self._reader = api.new_reader()
@@ -83,7 +83,7 @@ class TranslatedStream:
         try:
             if self._response.headers.get("content-type", "").startswith("application/json"):
                 await self._translate_completion(await self._response.read())
-            while not self._events and not self._translator.finished:
+            while not self._events and not self._translator.is_finished:
                 await self._step(math.inf)
         except ApiError as error:
             self.error = error
@@ -101,7 +101,7 @@ class TranslatedStream:
     async def __anext__(self) -> list[JsonObject]:
         silent_until = self._loop.time() + SILENCE_SECONDS
         try:
-            while not self._events and not self._translator.finished:
+            while not self._events and not self._translator.is_finished:
                 if not await self._step(silent_until):
                     self._events.append(events.ping())
         except ApiError as error:
@@ -137,7 +137,7 @@ class TranslatedStream:
             self._end_of_input()
         elif data:
             self._translate(self._decode(data))
-        if self._translator.finished and not self._is_upstream_done:
+        if self._translator.is_finished and not self._is_upstream_done:
             # A stop sequence: the upstream need not go on.
             await self._response.aclose()
         return data != b""
@@ -146,7 +146,7 @@ class TranslatedStream:
         try:
             data = await self._response.read_some(until)
         except ApiError:
-            if self._translator.answered:
+            if self._translator.has_finish_reason:
                 return None
             raise
         if self._on_read is not None and data:
@@ -155,7 +155,7 @@ class TranslatedStream:
 
     def _decode(self, data: bytes) -> list[bytes]:
         try:
-            return self._decoder.events(data)
+            return self._decoder.split_events(data)
         except EventTooLargeError as error:
             raise ApiError(500, f"The upstream sent {error}") from error
 
@@ -164,7 +164,9 @@ class TranslatedStream:
         at = 0
         while at < len(raw_events):
             # Not `islice(received, at, None)`, which walks over the events before `at` each time.
-            texts = self._template.texts(map(raw_events.__getitem__, range(at, len(raw_events))))
+            texts = self._template.parse_texts(
+                map(raw_events.__getitem__, range(at, len(raw_events)))
+            )
             end = at + max(len(texts), 1)
             if not self._translate_texts(texts):
                 self._translate_each(raw_events[at:end], texts)
@@ -173,21 +175,21 @@ class TranslatedStream:
     def _translate_each(self, raw_events: list[bytes], texts: list[str]) -> None:
         for number, raw_event in enumerate(raw_events):
             if not self._translate_texts(texts[number : number + 1]):
-                self._translate_payload(payload_of(raw_event))
+                self._translate_payload(parse_data(raw_event))
 
     def _translate_texts(self, texts: list[str]) -> bool:
-        text_events = self._translator.go_on(texts)
+        text_events = self._translator.feed_texts(texts)
         self._events += text_events
         return bool(text_events)
 
     def _translate_payload(self, payload: bytes | None) -> None:
         if payload == DONE:
             self._is_upstream_done = True
-            self._events += self._translator.close(done=self._api.done_ends)
-        elif payload and not self._translator.finished:
+            self._events += self._translator.close(done=self._api.done_ends_stream)
+        elif payload and not self._translator.is_finished:
             event = _parse_chunk(payload)
-            if self._template.learns:
-                self._template.learn(payload, plain_text(event))
+            if self._template.is_learning:
+                self._template.learn(payload, get_plain_text(event))
             for chunk in self._reader.feed(event):
                 self._events += self._translator.feed(chunk)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS, Condition, holds
 from anthropic_proxy.translate.adaptation.tool_limits import fewer_tools, shorter_descriptions
-from anthropic_proxy.translate.reasoning.tool_call_signatures import without_signatures
+from anthropic_proxy.translate.reasoning.tool_call_signatures import reset_call_signatures
 from anthropic_proxy.translate.request.response_format import as_json_object, in_words
 from anthropic_proxy.translate.request.system_prompt import without_system_role
 from anthropic_proxy.translate.request.tool_choice import any_of_one
@@ -136,7 +136,7 @@ def _without_parts(message: JsonObject, kind: str) -> JsonObject:
         return message
     return {
         **message,
-        "content": openai.content_text(
+        "content": openai.get_content_text(
             [part for part in message["content"] if part["type"] != kind]
         ),
     }
@@ -183,7 +183,7 @@ def _name_results(body: JsonObject, _: str, __: Any) -> JsonObject:
 
 
 def _without_signatures(body: JsonObject, _: str, __: Any) -> JsonObject:
-    return {**body, "messages": list(map(without_signatures, body["messages"]))}
+    return {**body, "messages": list(map(reset_call_signatures, body["messages"]))}
 
 
 def _give(body: JsonObject, field: str, value: str) -> JsonObject:

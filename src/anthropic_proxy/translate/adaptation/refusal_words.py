@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from anthropic_proxy.translate.upstream_errors import Failure
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 
 # Other names for fields in refusals.
 _ALIASES = {
@@ -25,22 +25,26 @@ REFUSED = re.compile(
 )
 
 
-def param(failure: Failure) -> Any:
+def param(failure: UpstreamFailure) -> Any:
     """The field that an OpenAI-shaped error names, None where it names none."""
     return failure.error.get("param")
 
 
-def names(failure: Failure, field: str) -> bool:
+def names(failure: UpstreamFailure, field: str) -> bool:
     """Whether the refusal is about `field`, and says so: by its `param`, or by the field's own name."""
     if param(failure) == field:
         return True
-    return bool(_USER_FIELD.search(failure.searched)) if field == "user" else _says(failure, field)
+    return (
+        bool(_USER_FIELD.search(failure.searchable_text))
+        if field == "user"
+        else _says(failure, field)
+    )
 
 
-def mentions(failure: Failure, field: str) -> bool:
+def mentions(failure: UpstreamFailure, field: str) -> bool:
     """Whether the refusal is about `field`, by whatever name."""
     return names(failure, field) or any(_says(failure, name) for name in _ALIASES.get(field, ()))
 
 
-def _says(failure: Failure, name: str) -> bool:
-    return bool(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searched, re.IGNORECASE))
+def _says(failure: UpstreamFailure, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searchable_text, re.IGNORECASE))

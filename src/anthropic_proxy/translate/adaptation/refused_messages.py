@@ -9,8 +9,8 @@ from collections.abc import Callable
 from anthropic_proxy.translate.adaptation.changes import Adjustment, has_part
 from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
-from anthropic_proxy.translate.reasoning.tool_call_signatures import has_signature
-from anthropic_proxy.translate.upstream_errors import Failure
+from anthropic_proxy.translate.reasoning.tool_call_signatures import has_call_signature
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _NO_REASONING = re.compile(
@@ -37,7 +37,7 @@ _NO_SIGNATURE = re.compile(
 )
 
 
-def of_messages(failure: Failure, body: JsonObject) -> Adjustment | None:
+def of_messages(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The change of the messages that the refusal of `body` asks for."""
     found = (rule(failure, body) for rule in _RULES)
     return next(
@@ -45,9 +45,11 @@ def of_messages(failure: Failure, body: JsonObject) -> Adjustment | None:
     )
 
 
-def _without_old_reasoning(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _without_old_reasoning(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The reasoning of earlier turns, in a field that the server before this one had (Cerebras, Groq)."""
-    if not REFUSED.search(failure.searched) or not re.search(r"messages|assistant", failure.text):
+    if not REFUSED.search(failure.searchable_text) or not re.search(
+        r"messages|assistant", failure.text
+    ):
         return None
     present = [
         name for name in REASONING_FIELDS if any(name in message for message in body["messages"])
@@ -56,15 +58,15 @@ def _without_old_reasoning(failure: Failure, body: JsonObject) -> Adjustment | N
     return Adjustment("forget", refused) if refused else None
 
 
-def _without_thinking_parts(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _without_thinking_parts(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The reasoning of earlier turns in the form of Mistral, which no other server takes."""
-    if not re.search(r"content|thinking", failure.searched):
+    if not re.search(r"content|thinking", failure.searchable_text):
         return None
     present = any(has_part(message, "thinking") for message in body["messages"])
     return Adjustment("forget_parts", "content", "thinking") if present else None
 
 
-def _with_old_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _with_old_reasoning(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """DeepSeek and Moonshot want it back, and it may be gone: another server's, or cleared to save context. They take a
     space in its place, but not all an empty text.
     """
@@ -73,39 +75,39 @@ def _with_old_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
     )
 
 
-def _without_system(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _without_system(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     return Adjustment("as_user", "messages") if _NO_SYSTEM.search(failure.text) else None
 
 
-def _without_marks(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _without_marks(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """Of caching, which is then the upstream's own matter."""
-    told = REFUSED.search(failure.searched) and "cache_control" in failure.text
+    told = REFUSED.search(failure.searchable_text) and "cache_control" in failure.text
     return Adjustment("unmark", "messages", "cache_control") if told else None
 
 
-def _with_an_answer_between(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _with_an_answer_between(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """Claude Code says something behind the results of most turns."""
     return (
         Adjustment("answer_between", "messages", "OK.")
-        if _NOT_AFTER_TOOL.search(failure.searched)
+        if _NOT_AFTER_TOOL.search(failure.searchable_text)
         else None
     )
 
 
-def _with_names_of_results(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _with_names_of_results(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """Gateways in front of Gemini."""
     told = _NO_NAME.search(failure.text)
     return Adjustment("name_results", "messages") if told else None
 
 
-def _without_signatures(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _without_signatures(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """Those of the next conversation may be known to the server; where there are none at all, there won't be any."""
-    lasts = not any(map(has_signature, body["messages"]))
+    lasts = not any(map(has_call_signature, body["messages"]))
     told = _NO_SIGNATURE.search(failure.text)
     return Adjustment("without_signatures", "messages", lasts=lasts) if told else None
 
 
-_RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
+_RULES: tuple[Callable[[UpstreamFailure, JsonObject], Adjustment | None], ...] = (
     _with_an_answer_between,
     _with_old_reasoning,
     _without_old_reasoning,

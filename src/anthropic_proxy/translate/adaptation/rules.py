@@ -26,7 +26,11 @@ from anthropic_proxy.translate.adaptation.conditions import (
 )
 from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions, names, param
 from anthropic_proxy.translate.adaptation.refused_messages import of_messages
-from anthropic_proxy.translate.upstream_errors import Failure, context_sizes, parse_count
+from anthropic_proxy.translate.upstream_errors import (
+    UpstreamFailure,
+    parse_context_sizes,
+    parse_count,
+)
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSALS = frozenset({400, 404, 413, 422, 500, 501})
@@ -50,7 +54,7 @@ _OPTIONAL = (
 _LEAST_ANSWER = 256
 
 
-def adjustment_for(failure: Failure, body: JsonObject) -> Adjustment | None:
+def adjustment_for(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The change that `failure`, the refusal of `body`, asks for; None when it asks for none that we can make."""
     if failure.status not in _REFUSALS:
         return None
@@ -137,7 +141,7 @@ _ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tupl
 _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 
-def _tools_without_reasoning(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _tools_without_reasoning(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """OpenAI's GPT-5.4 and later, on Chat Completions."""
     told = (
         "reasoning_effort" in failure.text
@@ -147,7 +151,7 @@ def _tools_without_reasoning(failure: Failure, _: JsonObject) -> Adjustment | No
     return Adjustment("set", "reasoning_effort", "none", when=(("tools", True),)) if told else None
 
 
-def _only_without_thinking(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _only_without_thinking(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """A call can't be forced while some models think, and the client relies on the call."""
     found = next((way for way in _ONLY_WITHOUT_THINKING if way[0].search(failure.text)), None)
     return (
@@ -157,15 +161,15 @@ def _only_without_thinking(failure: Failure, body: JsonObject) -> Adjustment | N
     )
 
 
-def _is_about_thinking(failure: Failure) -> bool:
+def _is_about_thinking(failure: UpstreamFailure) -> bool:
     """Whether it is a matter of the rule above alone: where that does not help, nothing does."""
     return any(way[0].search(failure.text) for way in _ONLY_WITHOUT_THINKING)
 
 
-def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _other_level(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     wanted = body.get("reasoning_effort")
     levels = (
-        _LEVELS.search(failure.searched)
+        _LEVELS.search(failure.searchable_text)
         if wanted and mentions(failure, "reasoning_effort")
         else None
     )
@@ -174,17 +178,17 @@ def _other_level(failure: Failure, body: JsonObject) -> Adjustment | None:
     return Adjustment("nearest", "reasoning_effort", allowed) if allowed else None
 
 
-def _other_limit(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _other_limit(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The other name for the token limit."""
     field = next((name for name in LIMITS if name in body), None)
-    if field is None or not REFUSED.search(failure.searched) or not mentions(failure, field):
+    if field is None or not REFUSED.search(failure.searchable_text) or not mentions(failure, field):
         return None
     return Adjustment("rename", field, LIMITS[1 - LIMITS.index(field)])
 
 
-def _smaller_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _smaller_answer(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """The largest answer of the model. A limit for prompt and answer together is another thing."""
-    if context_sizes(failure).limit:
+    if parse_context_sizes(failure).limit:
         return None
     limit = _number(_MOST, failure.text) if "token" in failure.text.lower() else 0
     return (
@@ -194,9 +198,9 @@ def _smaller_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
     )
 
 
-def _room_for_the_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _room_for_the_answer(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """What the context leaves for the answer, where only both together are too long."""
-    sizes = context_sizes(failure)
+    sizes = parse_context_sizes(failure)
     room = sizes.limit - sizes.prompt
     return (
         Adjustment("room", "max_tokens", room, lasts=False)
@@ -205,9 +209,9 @@ def _room_for_the_answer(failure: Failure, _: JsonObject) -> Adjustment | None:
     )
 
 
-def _other_format(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _other_format(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     wanted = body.get("response_format")
-    if not wanted or not _FORMAT.search(failure.searched):
+    if not wanted or not _FORMAT.search(failure.searchable_text):
         return None
     if "tools" in body and _BESIDE_TOOLS.search(failure.text):
         return Adjustment("no_format", "response_format", when=(("tools", True),))
@@ -215,7 +219,7 @@ def _other_format(failure: Failure, body: JsonObject) -> Adjustment | None:
     return Adjustment(change, "response_format", lasts=not _BAD_SCHEMA.search(failure.text))
 
 
-def _schema_as_it_is(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _schema_as_it_is(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     told = _STRICT.search(failure.text)
     return (
         Adjustment("not_strict", "tools", lasts=not _BAD_SCHEMA.search(failure.text))
@@ -224,7 +228,7 @@ def _schema_as_it_is(failure: Failure, _: JsonObject) -> Adjustment | None:
     )
 
 
-def _other_choice(failure: Failure, body: JsonObject) -> Adjustment | None:
+def _other_choice(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """Some servers know the words for a choice, but not the object that names one tool; and some the other way round."""
     if "tool_choice" not in failure.text or not forces_a_call(body) or _is_about_thinking(failure):
         return None
@@ -233,24 +237,24 @@ def _other_choice(failure: Failure, body: JsonObject) -> Adjustment | None:
     )
 
 
-def _fewer_tools(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _fewer_tools(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     most = _number(_MOST_TOOLS, failure.text)
     return Adjustment("fewer_tools", "tools", most) if most else None
 
 
-def _shorter_descriptions(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _shorter_descriptions(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     most = _number(_LONGEST_DESCRIPTION, failure.text)
     return Adjustment("shorter_descriptions", "tools", most) if most else None
 
 
-def _one_of_two(failure: Failure, _: JsonObject) -> Adjustment | None:
+def _one_of_two(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
     """Claude's newer models."""
     told = re.search("`temperature` and `top_p` cannot both be", failure.text)
     return Adjustment("drop", "top_p", when=(("temperature", True),)) if told else None
 
 
-def _without_the_field(failure: Failure, body: JsonObject) -> Adjustment | None:
-    is_told = REFUSED.search(failure.searched) and not _is_about_thinking(failure)
+def _without_the_field(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+    is_told = REFUSED.search(failure.searchable_text) and not _is_about_thinking(failure)
     present = [name for name in _OPTIONAL if name in body]
     refused = next((name for name in present if param(failure) == name), None)
     for tells in (names, mentions) if is_told and not refused else ():
@@ -268,7 +272,7 @@ def _number(pattern: re.Pattern[str], text: str) -> int:
     return parse_count(next(group for group in found.groups() if group)) if found else 0
 
 
-_RULES: tuple[Callable[[Failure, JsonObject], Adjustment | None], ...] = (
+_RULES: tuple[Callable[[UpstreamFailure, JsonObject], Adjustment | None], ...] = (
     of_messages,
     _fewer_tools,
     _shorter_descriptions,

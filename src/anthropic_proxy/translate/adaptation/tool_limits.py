@@ -6,7 +6,7 @@ description goes on.
 
 from collections.abc import Iterable
 
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request.server_tools import unavailable_note
 from anthropic_proxy.translate.request.system_prompt import with_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -23,7 +23,7 @@ def fewer_tools(body: JsonObject, most: int) -> JsonObject:
         return body
     needed = set(_by_need(body)[:most])
     kept = {"tools": [tool for tool in tools if _name(tool) in needed]}
-    note = unavailable_note(Notes(unavailable=_missing(body, kept)))
+    note = unavailable_note(TranslationNotes(unavailable=_missing(body, kept)))
     return {**body, **kept, "messages": with_system_text(body["messages"], note)}
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 # In order of precedence; a server that fills several of them says the same in each.
 _TEXT_FIELDS = ("reasoning", "reasoning_content")
 DETAILS = "reasoning_details"
 
 # Mistral: a part of the content, `{"type": "thinking", "thinking": [{"type": "text", "text": ...}]}`.
-PARTS = "content_parts"
+CONTENT_PARTS = "content_parts"
 
 # The fields of a message that hold reasoning.
 REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
@@ -26,14 +26,14 @@ _FIELDS = frozenset(REASONING_FIELDS)
 IN_TEXT = "content"
 
 # What the pieces of one detail have in common. A summary of OpenAI's Responses API has several parts.
-_SAME = ("type", "index", "summary_index")
+_IDENTITY_KEYS = ("type", "index", "summary_index")
 
 # What a detail's text is called, by the detail's type.
-DETAIL_TEXTS = ("text", "summary")
+DETAIL_TEXT_KEYS = ("text", "summary")
 
 
 @dataclass(frozen=True)
-class Piece:
+class ReasoningDelta:
     """Reasoning in one delta or message: where it came from, its text, and its details where it has any."""
 
     origin: str
@@ -41,11 +41,11 @@ class Piece:
     details: tuple[JsonObject, ...] = ()
 
 
-def reasoning_of(delta: JsonObject) -> Piece | None:
+def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
     """The reasoning in a delta or message, None where there is none."""
     if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
         return None
-    name = next((each for each in _TEXT_FIELDS if string(delta.get(each))), None)
+    name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
     text = delta[name] if name else ""
     details = delta.get(DETAILS)
     details = (
@@ -54,22 +54,22 @@ def reasoning_of(delta: JsonObject) -> Piece | None:
         else ()
     )
     if details:
-        return Piece(DETAILS, text or "".join(map(detail_text, details)), details)
+        return ReasoningDelta(DETAILS, text or "".join(map(get_detail_text, details)), details)
     if name:
-        return Piece(name, text)
-    text = _parts_text(delta.get("content"))
-    return Piece(PARTS, text) if text else None
+        return ReasoningDelta(name, text)
+    text = _join_thinking_parts(delta.get("content"))
+    return ReasoningDelta(CONTENT_PARTS, text) if text else None
 
 
-def detail_text(detail: JsonObject) -> str:
+def get_detail_text(detail: JsonObject) -> str:
     """The readable text of one of OpenRouter's details; encrypted ones have none."""
-    name = detail_text_name(detail)
+    name = find_text_key(detail)
     return detail[name] if name else ""
 
 
-def detail_text_name(detail: JsonObject) -> str | None:
+def find_text_key(detail: JsonObject) -> str | None:
     """The key of the detail's text, None when it has none."""
-    return next((name for name in DETAIL_TEXTS if string(detail.get(name))), None)
+    return next((name for name in DETAIL_TEXT_KEYS if string_or_empty(detail.get(name))), None)
 
 
 def thinking_part(text: str) -> JsonObject:
@@ -77,56 +77,58 @@ def thinking_part(text: str) -> JsonObject:
     return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
-def _goes_on(known: JsonObject, detail: JsonObject) -> bool:
-    if detail.get("data") or any(known.get(name) != detail.get(name) for name in _SAME):
+def _continues(last: JsonObject, detail: JsonObject) -> bool:
+    if detail.get("data") or any(last.get(name) != detail.get(name) for name in _IDENTITY_KEYS):
         return False
-    return not (known.get("signature") and detail_text(detail))
+    return not (last.get("signature") and get_detail_text(detail))
 
 
-def _parts_text(content: Any) -> str:
+def _join_thinking_parts(content: Any) -> str:
     parts = content if isinstance(content, list) else ()
     thinking = [
         part.get("thinking")
         for part in parts
         if isinstance(part, dict) and part.get("type") == "thinking"
     ]
-    within = [
+    nested_parts = [
         each
         for parts in thinking
         if isinstance(parts, list)
         for each in parts
         if isinstance(each, dict)
     ]
-    return "".join(string(each.get("text")) for each in within) + "".join(map(string, thinking))
+    return "".join(string_or_empty(each.get("text")) for each in nested_parts) + "".join(
+        map(string_or_empty, thinking)
+    )
 
 
 @dataclass
-class Thought:
+class ReasoningBlock:
     """One thinking block under way: what the upstream has sent of it. `shown` is what the client got of its text."""
 
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
     _details: list[JsonObject] = field(default_factory=list)
     # Texts of the last detail that are not joined yet, by their keys.
-    _pieces: dict[str, list[str]] = field(
+    _unjoined_texts: dict[str, list[str]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def add(self, piece: Piece) -> None:
+    def add(self, delta: ReasoningDelta) -> None:
         """Details say the most, and text between tags the least, about where a block came from."""
-        if piece.origin == DETAILS or self.origin == IN_TEXT:
-            self.origin = piece.origin
-        if piece.text:
-            self.texts.append(piece.text)
-        for detail in piece.details:
-            self._merge(detail)
+        if delta.origin == DETAILS or self.origin == IN_TEXT:
+            self.origin = delta.origin
+        if delta.text:
+            self.texts.append(delta.text)
+        for detail in delta.details:
+            self._merge_detail(detail)
 
     @property
     def details(self) -> list[JsonObject]:
         """The details that have come, each of them whole."""
-        for name, texts in self._pieces.items():
+        for name, texts in self._unjoined_texts.items():
             self._details[-1][name] = "".join(texts)
-        self._pieces.clear()
+        self._unjoined_texts.clear()
         return self._details
 
     @property
@@ -141,17 +143,19 @@ class Thought:
         """All of the text."""
         return "".join(self.texts)
 
-    def _merge(self, detail: JsonObject) -> None:
+    def _merge_detail(self, detail: JsonObject) -> None:
         """Details stream in pieces: those of one `index` and type are one, as OpenRouter's documents say."""
-        known = self._details[-1] if self._details else None
-        if known is None or not _goes_on(known, detail):
+        last = self._details[-1] if self._details else None
+        if last is None or not _continues(last, detail):
             self.details.append(
                 {name: value for name, value in detail.items() if value is not None}
             )
             return
         for name, value in detail.items():
-            if name in DETAIL_TEXTS and isinstance(value, str):
-                self._pieces.setdefault(name, [string(known.get(name))]).append(value)
-                known.setdefault(name, "")
+            if name in DETAIL_TEXT_KEYS and isinstance(value, str):
+                self._unjoined_texts.setdefault(name, [string_or_empty(last.get(name))]).append(
+                    value
+                )
+                last.setdefault(name, "")
             elif value:
-                known[name] = value
+                last[name] = value

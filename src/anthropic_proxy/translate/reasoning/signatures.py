@@ -18,13 +18,13 @@ from itertools import accumulate
 from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import (
-    DETAIL_TEXTS,
+    CONTENT_PARTS,
+    DETAIL_TEXT_KEYS,
     DETAILS,
     IN_TEXT,
-    PARTS,
-    Thought,
-    detail_text,
-    detail_text_name,
+    ReasoningBlock,
+    find_text_key,
+    get_detail_text,
     thinking_part,
 )
 from anthropic_proxy.wire import openai
@@ -38,17 +38,17 @@ _SIGNATURE = re.compile(
     re.ASCII,
 )
 # In the text of every request that holds a signature of ours.
-MARK = f"{_PREFIX}.".encode()
+SIGNATURE_MARK = f"{_PREFIX}.".encode()
 # A client may send anything: what unpacks to more than this is not ours.
-_MAX_BYTES = 16 * 1024 * 1024
+_MAX_UNPACKED_BYTES = 16 * 1024 * 1024
 # What compresses better is not compressed, and not unpacked: a short signature must not take much memory.
 _MAX_EXPANSION = 10
 _MAC_BYTES = 16
 # Bytes of JSON that are not worth compressing.
-_SHORT = 400
+_MIN_COMPRESSIBLE_BYTES = 400
 
 
-def is_ours(signature: object) -> bool:
+def is_proxy_signature(signature: object) -> bool:
     """Whether this proxy made a signature, or the `data` of a redacted block; the same secret is not needed to tell."""
     return isinstance(signature, str) and signature.startswith(f"{_PREFIX}.")
 
@@ -59,38 +59,42 @@ class Signer:
 
     secret: str | None = None
 
-    def sign(self, thought: Thought, shown: str) -> str:
+    def sign(self, reasoning: ReasoningBlock, visible_text: str) -> str:
         """The signature for a block that shows the client `shown` of the thought's text."""
-        payload = _payload(thought, shown)
+        payload = _pack(reasoning, visible_text)
         if self.secret:
-            return (
-                f"{_PREFIX}.{thought.origin}.{payload}.{self._mac(thought.origin, payload, shown)}"
-            )
-        return f"{_PREFIX}.{thought.origin}.{payload}" if payload else f"{_PREFIX}.{thought.origin}"
+            return f"{_PREFIX}.{reasoning.origin}.{payload}.{self._compute_mac(reasoning.origin, payload, visible_text)}"
+        return (
+            f"{_PREFIX}.{reasoning.origin}.{payload}"
+            if payload
+            else f"{_PREFIX}.{reasoning.origin}"
+        )
 
-    def read(self, signature: str | None, shown: str) -> Thought | None:
+    def parse_signature(self, signature: str | None, visible_text: str) -> ReasoningBlock | None:
         """What `sign` was given; None when the signature, or the block's text, is not as we made it."""
-        ours = _SIGNATURE.fullmatch(signature or "")
-        if ours is None:
+        match = _SIGNATURE.fullmatch(signature or "")
+        if match is None:
             return None
-        field, payload, mac = ours[1], ours[2] or "", ours[3] or ""
-        if self.secret and not hmac.compare_digest(mac, self._mac(field, payload, shown)):
+        origin, payload, mac = match[1], match[2] or "", match[3] or ""
+        if self.secret and not hmac.compare_digest(
+            mac, self._compute_mac(origin, payload, visible_text)
+        ):
             return None
-        packed = _unpacked(payload)
-        return None if packed is None else _thought(field, packed, shown)
+        content = _unpack(payload)
+        return None if content is None else _to_reasoning_block(origin, content, visible_text)
 
-    def replayed(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
+    def replay_reasoning(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
         """An assistant message with its thinking blocks given back to the upstream, each in the form that it came in."""
-        replayed: dict[str, list[Any]] = {}
+        pieces: dict[str, list[Any]] = {}
         for block in blocks:
-            thought = self.read(
+            reasoning = self.parse_signature(
                 block.get("signature") or block.get("data"), block.get("thinking") or ""
             )
-            if thought is not None:
-                _give_back(thought, replayed)
-        parts = replayed.pop(PARTS, None)
+            if reasoning is not None:
+                _add_replay(reasoning, pieces)
+        parts = pieces.pop(CONTENT_PARTS, None)
         fields: JsonObject = {
-            name: each if name == DETAILS else "".join(each) for name, each in replayed.items()
+            name: each if name == DETAILS else "".join(each) for name, each in pieces.items()
         }
         if parts is not None:
             text = message["content"]
@@ -100,62 +104,68 @@ class Signer:
             ]
         return {**message, **fields}
 
-    def gives_back(self, block: JsonObject) -> bool:
+    def can_replay(self, block: JsonObject) -> bool:
         """Whether the upstream can be given this thinking or redacted_thinking block."""
-        nothing = {"content": None}
-        return self.replayed([block], nothing) != nothing
+        empty_message = {"content": None}
+        return self.replay_reasoning([block], empty_message) != empty_message
 
-    def _mac(self, field: str, payload: str, shown: str) -> str:
-        signed = f"{field}.{payload}.{shown}".encode("utf-8", "surrogatepass")
-        digest = hmac.digest((self.secret or "").encode(), signed, hashlib.sha256)
-        return _base64(digest[:_MAC_BYTES])
+    def _compute_mac(self, origin: str, payload: str, visible_text: str) -> str:
+        mac_input = f"{origin}.{payload}.{visible_text}".encode("utf-8", "surrogatepass")
+        digest = hmac.digest((self.secret or "").encode(), mac_input, hashlib.sha256)
+        return _encode_base64(digest[:_MAC_BYTES])
 
 
 UNSIGNED = Signer()
 
 
-def _give_back(thought: Thought, replayed: dict[str, list[Any]]) -> None:
+def _add_replay(reasoning: ReasoningBlock, pieces: dict[str, list[Any]]) -> None:
     """Add details, or the pieces of a text, to the field that they came in."""
-    if thought.origin == DETAILS and thought.details:
-        replayed.setdefault(DETAILS, []).extend(thought.details)
-    elif thought.origin not in (IN_TEXT, DETAILS) and thought.text:
-        replayed.setdefault(thought.origin, []).append(thought.text)
+    if reasoning.origin == DETAILS and reasoning.details:
+        pieces.setdefault(DETAILS, []).extend(reasoning.details)
+    elif reasoning.origin not in (IN_TEXT, DETAILS) and reasoning.text:
+        pieces.setdefault(reasoning.origin, []).append(reasoning.text)
 
 
-def _payload(thought: Thought, shown: str) -> str:
+def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
     """What `shown` does not say. Details whose texts add up to it have the lengths of their texts in their place."""
-    packed: JsonObject = {}
-    if thought.text != shown and thought.origin not in (IN_TEXT, DETAILS):
-        packed["text"] = thought.text
-    if thought.details:
-        texts = [detail_text(detail) for detail in thought.details]
-        same = "".join(texts) == shown
-        packed["details"] = list(map(_measured, thought.details)) if same else thought.details
-    if not packed:
+    content: JsonObject = {}
+    if reasoning.text != visible_text and reasoning.origin not in (IN_TEXT, DETAILS):
+        content["text"] = reasoning.text
+    if reasoning.details:
+        texts = [get_detail_text(detail) for detail in reasoning.details]
+        texts_match = "".join(texts) == visible_text
+        content["details"] = (
+            list(map(_replace_text_with_length, reasoning.details))
+            if texts_match
+            else reasoning.details
+        )
+    if not content:
         return ""
-    written = dumps(packed)
-    return _base64(written if len(written) <= _SHORT else _compressed(written))
-
-
-def _compressed(written: bytes) -> bytes:
-    """Return compressed JSON, or the JSON itself where the compressed form would expand too much."""
-    compressed = zlib.compress(written)
-    return compressed if _expands_moderately(compressed, written) else written
-
-
-def _expands_moderately(compressed: bytes, written: bytes) -> bool:
-    """Whether unpacking takes about as much memory as the same bytes of plain JSON may take."""
-    return len(written) <= _MAX_EXPANSION * len(compressed) and not has_more_values(
-        written, len(compressed) // 2
+    document = dumps(content)
+    return _encode_base64(
+        document if len(document) <= _MIN_COMPRESSIBLE_BYTES else _compress(document)
     )
 
 
-def _measured(detail: JsonObject) -> JsonObject:
-    name = detail_text_name(detail)
-    return {**detail, name: len(detail[name])} if name else detail
+def _compress(document: bytes) -> bytes:
+    """Return compressed JSON, or the JSON itself where the compressed form would expand too much."""
+    compressed = zlib.compress(document)
+    return compressed if _expands_moderately(compressed, document) else document
 
 
-def _unpacked(payload: str) -> JsonObject | None:
+def _expands_moderately(compressed: bytes, document: bytes) -> bool:
+    """Whether unpacking takes about as much memory as the same bytes of plain JSON may take."""
+    return len(document) <= _MAX_EXPANSION * len(compressed) and not has_more_values(
+        document, len(compressed) // 2
+    )
+
+
+def _replace_text_with_length(detail: JsonObject) -> JsonObject:
+    key = find_text_key(detail)
+    return {**detail, key: len(detail[key])} if key else detail
+
+
+def _unpack(payload: str) -> JsonObject | None:
     if not payload:
         return {}
     try:
@@ -164,7 +174,7 @@ def _unpacked(payload: str) -> JsonObject | None:
             unpacker = zlib.decompressobj()
             compressed, data = (
                 data,
-                unpacker.decompress(data, min(_MAX_BYTES, _MAX_EXPANSION * len(data) + 1)),
+                unpacker.decompress(data, min(_MAX_UNPACKED_BYTES, _MAX_EXPANSION * len(data) + 1)),
             )
             if not unpacker.eof or not _expands_moderately(compressed, data):
                 return None
@@ -173,38 +183,42 @@ def _unpacked(payload: str) -> JsonObject | None:
     return loads_object(data)
 
 
-def _thought(field: str, packed: JsonObject, shown: str) -> Thought | None:
-    text = packed.get("text", shown)
-    details = packed.get("details", [])
+def _to_reasoning_block(
+    origin: str, content: JsonObject, visible_text: str
+) -> ReasoningBlock | None:
+    text = content.get("text", visible_text)
+    details = content.get("details", [])
     if (
         not isinstance(text, str)
         or not isinstance(details, list)
         or not all(isinstance(each, dict) for each in details)
     ):
         return None
-    restored = _restored(details, shown)
-    return None if restored is None else Thought(field, [text], restored)
+    restored_details = _restore_texts(details, visible_text)
+    return None if restored_details is None else ReasoningBlock(origin, [text], restored_details)
 
 
-def _restored(details: list[JsonObject], shown: str) -> list[JsonObject] | None:
+def _restore_texts(details: list[JsonObject], visible_text: str) -> list[JsonObject] | None:
     """Details with their texts in place again; None when the block's text has another length than it had."""
-    measured = [_measured_name(each) for each in details]
+    length_keys = [_find_length_key(each) for each in details]
     ends = list(
-        accumulate(each[name] if name else 0 for each, name in zip(details, measured, strict=True))
+        accumulate(
+            each[name] if name else 0 for each, name in zip(details, length_keys, strict=True)
+        )
     )
     # With negative lengths the pieces of a short text could have any length.
-    if any(measured) and (ends[-1] != len(shown) or sorted([0, *ends]) != [0, *ends]):
+    if any(length_keys) and (ends[-1] != len(visible_text) or sorted([0, *ends]) != [0, *ends]):
         return None
     return [
-        {**each, name: shown[end - each[name] : end]} if name else each
-        for each, name, end in zip(details, measured, ends, strict=True)
+        {**each, name: visible_text[end - each[name] : end]} if name else each
+        for each, name, end in zip(details, length_keys, ends, strict=True)
     ]
 
 
-def _measured_name(detail: JsonObject) -> str | None:
+def _find_length_key(detail: JsonObject) -> str | None:
     """Return the name of the text that has its length in its place, None without one."""
-    return next((name for name in DETAIL_TEXTS if isinstance(detail.get(name), int)), None)
+    return next((name for name in DETAIL_TEXT_KEYS if isinstance(detail.get(name), int)), None)
 
 
-def _base64(data: bytes) -> str:
+def _encode_base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -10,40 +10,40 @@ Source: ai.google.dev/gemini-api/docs/thought-signatures; recorded: `extra_conte
 
 from typing import Any
 
-from anthropic_proxy.translate.reasoning.fields import DETAILS, Piece
+from anthropic_proxy.translate.reasoning.fields import DETAILS, ReasoningDelta
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 _TYPE = "tool_call.signature"
 _FIELD = "extra_content"
 _NO_SIGNATURE = "skip_thought_signature_validator"
 
 
-def signature_of(fragment: JsonObject, tool_use_id: str) -> Piece | None:
+def parse_call_signature(fragment: JsonObject, tool_use_id: str) -> ReasoningDelta | None:
     """The signature that a fragment of a call holds, as a piece of reasoning; None where there is none."""
-    google = _mapping(_mapping(fragment.get(_FIELD)).get("google"))
-    signature = string(google.get("thought_signature"))
+    google = _object_or_empty(_object_or_empty(fragment.get(_FIELD)).get("google"))
+    signature = string_or_empty(google.get("thought_signature"))
     detail = {"type": _TYPE, "id": tool_use_id, "data": signature}
-    return Piece(DETAILS, "", (detail,)) if signature else None
+    return ReasoningDelta(DETAILS, "", (detail,)) if signature else None
 
 
-def signed(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
+def restore_call_signatures(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
     """An assistant message whose calls have their signatures again. tool_use_ids: of its calls, in their order."""
     calls = message.get("tool_calls")
     details = message.get(DETAILS, [])
-    known = {
+    signatures_by_id = {
         detail.get("id"): detail.get("data") for detail in details if detail.get("type") == _TYPE
     }
-    signatures = [known.get(tool_use_id) for tool_use_id in tool_use_ids]
+    signatures = [signatures_by_id.get(tool_use_id) for tool_use_id in tool_use_ids]
     if calls and not signatures[0]:
         signatures[0] = _NO_SIGNATURE
     return {
-        **unsigned(message),
-        **({"tool_calls": list(map(_with_signature, calls, signatures))} if calls else {}),
+        **drop_call_signatures(message),
+        **({"tool_calls": list(map(_set_signature, calls, signatures))} if calls else {}),
     }
 
 
-def without_signatures(message: JsonObject) -> JsonObject:
+def reset_call_signatures(message: JsonObject) -> JsonObject:
     """A message whose first call, if it has any, has the value for histories without signatures, and no other call any."""
     if not message.get("tool_calls"):
         return message
@@ -51,15 +51,15 @@ def without_signatures(message: JsonObject) -> JsonObject:
         {name: each for name, each in call.items() if name != _FIELD}
         for call in message["tool_calls"]
     )
-    return {**message, "tool_calls": [_with_signature(first, _NO_SIGNATURE), *others]}
+    return {**message, "tool_calls": [_set_signature(first, _NO_SIGNATURE), *others]}
 
 
-def has_signature(message: JsonObject) -> bool:
+def has_call_signature(message: JsonObject) -> bool:
     """Whether a call of the message has one."""
     return any(_FIELD in call for call in message.get("tool_calls") or ())
 
 
-def unsigned(message: JsonObject) -> JsonObject:
+def drop_call_signatures(message: JsonObject) -> JsonObject:
     """An assistant message without what only `signed` has a use for."""
     if DETAILS not in message:
         return message
@@ -68,9 +68,9 @@ def unsigned(message: JsonObject) -> JsonObject:
     return {**rest, DETAILS: details} if details else rest
 
 
-def _with_signature(call: JsonObject, signature: Any) -> JsonObject:
+def _set_signature(call: JsonObject, signature: Any) -> JsonObject:
     return {**call, _FIELD: {"google": {"thought_signature": signature}}} if signature else call
 
 
-def _mapping(value: Any) -> JsonObject:
+def _object_or_empty(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from anthropic_proxy.providers.profiles import Dialect
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate.compaction_blocks import without_compaction_blocks
-from anthropic_proxy.translate.context_edits import ignored_edits
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
+from anthropic_proxy.translate.context_edits import describe_ignored_edits
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.request.context import PdfPages, Target
 from anthropic_proxy.translate.request.field_table import ignored_fields
@@ -32,7 +32,7 @@ class Translated:
     """
 
     body: JsonObject
-    notes: Notes
+    notes: TranslationNotes
     prefill: str = ""
 
 
@@ -44,8 +44,8 @@ def to_openai(
 
     Raises ApiError where the request can't be served as it is.
     """
-    notes = Notes({*ignored_fields(request), *ignored_edits(request)})
-    request = without_compaction_blocks(request)
+    notes = TranslationNotes({*ignored_fields(request), *describe_ignored_edits(request)})
+    request = expand_compaction_blocks(request)
     tools = to_tools(request, notes)
     written = to_messages(request, Target(route.dialect, notes, signer, pdf_pages))
     body = {

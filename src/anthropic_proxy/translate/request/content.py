@@ -10,9 +10,9 @@ from typing import Any
 
 from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.translate.request.documents import document_parts, image_part
-from anthropic_proxy.translate.tool_names import upstream_name
+from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Reasoning is never told as text, and a summary of the conversation is not the user's.
@@ -137,7 +137,9 @@ def _search_result(block: JsonObject, target: Target) -> list[JsonObject]:
 
 def _tool_reference(block: JsonObject, _: Target) -> list[JsonObject]:
     return [
-        openai.text_part(f"Tool {upstream_name(block['tool_name'])} is loaded and can be called.")
+        openai.text_part(
+            f"Tool {to_upstream_name(block['tool_name'])} is loaded and can be called."
+        )
     ]
 
 
@@ -163,7 +165,9 @@ def _other(block: JsonObject, target: Target) -> list[JsonObject]:
     if block["type"] in _LEFT_OUT:
         target.notes.ignored.add(f"content block {block['type']}")
     return (
-        [] if block["type"] in _LEFT_OUT.union(TOOL_CHANGES) else [openai.text_part(to_json(block))]
+        []
+        if block["type"] in _LEFT_OUT.union(TOOL_CHANGE_TYPES)
+        else [openai.text_part(to_json(block))]
     )
 
 

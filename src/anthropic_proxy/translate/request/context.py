@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import Signer
 
 # The texts of a PDF's pages, for the PDF in base64. Raises ApiError (400).
@@ -18,7 +18,7 @@ class Target:
     """
 
     dialect: Dialect
-    notes: Notes
+    notes: TranslationNotes
     signer: Signer
     pdf_pages: PdfPages
 

@@ -7,7 +7,7 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request.context import Target
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 _PDF = "application/pdf"
 # The Messages API's own list.
@@ -29,13 +29,13 @@ def image_part(source: JsonObject) -> JsonObject:
     """The part for an image. Raises ApiError (400); Claude Code puts a text in the place of an image that is no good."""
     match source["type"]:
         case "url":
-            return openai.image_part(source["url"])
+            return openai.image_url_part(source["url"])
         case "base64" if (media_type := _media_type(source)) in _IMAGES:
-            return openai.image_part(_data_url(media_type, source["data"]))
+            return openai.image_url_part(_data_url(media_type, source["data"]))
         case "base64":
             known = ", ".join(_IMAGES)
             raise invalid_request(
-                f"Could not process image: media_type {shortened(source['media_type'])!r} is none of {known}"
+                f"Could not process image: media_type {shorten(source['media_type'])!r} is none of {known}"
             )
         case _:
             raise invalid_request(_NO_FILES)
@@ -55,7 +55,7 @@ def _from_base64(source: JsonObject, name: str, target: Target) -> list[JsonObje
     if media_type.startswith("text/") or media_type in _TEXTS:
         return [openai.text_part(_decoded(source["data"]))]
     raise invalid_request(
-        f"a document of media_type {shortened(source['media_type'])!r} can't be used: send a PDF or text"
+        f"a document of media_type {shorten(source['media_type'])!r} can't be used: send a PDF or text"
     )
 
 

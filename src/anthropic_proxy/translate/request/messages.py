@@ -8,7 +8,10 @@ is written.
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.reasoning.tool_call_signatures import signed, unsigned
+from anthropic_proxy.translate.reasoning.tool_call_signatures import (
+    drop_call_signatures,
+    restore_call_signatures,
+)
 from anthropic_proxy.translate.request.content import (
     blocks_of,
     cache_mark,
@@ -21,10 +24,10 @@ from anthropic_proxy.translate.request.prefill import to_prefill
 from anthropic_proxy.translate.request.server_tools import unavailable_note
 from anthropic_proxy.translate.request.tool_ids import ToolIds
 from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_TEXT, to_turns
-from anthropic_proxy.translate.tool_names import upstream_name
+from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # Claude Code's first system block, or the first line where a gateway has joined them. It differs from one conversation to
 # the next and, as the very first tokens, would spoil every prefix cache behind us.
@@ -101,7 +104,7 @@ def _calls(blocks: list[JsonObject], ids: ToolIds) -> list[_Call]:
             block["id"],
             openai.tool_call(
                 ids.upstream_id(block["id"]),
-                upstream_name(block["name"], block.get("toolset_name")),
+                to_upstream_name(block["name"], block.get("toolset_name")),
                 dumps(block["input"]).decode(),
             ),
         )
@@ -113,10 +116,10 @@ def _calls(blocks: list[JsonObject], ids: ToolIds) -> list[_Call]:
 def _assistant(blocks: list[JsonObject], calls: list[_Call], target: Target) -> JsonObject:
     thinking = [block for block in blocks if block["type"] in THINKING]
     message = openai.assistant_message(_said(blocks), [call.written for call in calls])
-    replayed = target.signer.replayed(thinking, message)
+    replayed = target.signer.replay_reasoning(thinking, message)
     if not target.dialect.tool_signatures:
-        return unsigned(replayed)
-    return signed(replayed, [call.tool_use_id for call in calls])
+        return drop_call_signatures(replayed)
+    return restore_call_signatures(replayed, [call.tool_use_id for call in calls])
 
 
 def _said(blocks: list[JsonObject]) -> str:
@@ -171,7 +174,7 @@ def _orphan(result: JsonObject, target: Target) -> list[JsonObject]:
     content is kept for the model to read.
     """
     # It stands before each of the result's images.
-    label = f"another tool result, for call {shortened(result['tool_use_id'])}"
+    label = f"another tool result, for call {shorten(result['tool_use_id'])}"
     text, attached = to_tool_text(result, label, target)
     return [openai.text_part(f"[{label}]\n{text}"), *attached]
 

@@ -8,10 +8,10 @@ be made up. Only the search for tools can go without a word, as all that it coul
 from dataclasses import dataclass
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request import builtin_tools, toolsets
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 _SEARCHES = ("tool_search_tool_regex", "tool_search_tool_bm25")
 
@@ -50,13 +50,13 @@ def unavailability(tool: JsonObject) -> Unavailable | None:
         if tool.get("mcp_server_name"):
             return _mcp_server(tool["mcp_server_name"])
         label = f"{name} ({kind})" if name else kind
-        return Unavailable(name or kind, f"{shortened(label)} runs on Anthropic's servers")
+        return Unavailable(name or kind, f"{shorten(label)} runs on Anthropic's servers")
     callers = tool.get("allowed_callers")
     if callers and "direct" not in callers:
         name = name or kind
         return Unavailable(
             name,
-            f"{shortened(name)} can only be called from code execution, which runs on Anthropic's servers",
+            f"{shorten(name)} can only be called from code execution, which runs on Anthropic's servers",
         )
     return None
 
@@ -83,7 +83,7 @@ def refuse_skills(request: JsonObject) -> None:
         )
 
 
-def unavailable_note(notes: Notes) -> str:
+def unavailable_note(notes: TranslationNotes) -> str:
     """What the model is told about tools that it was promised and doesn't have; empty when there are none."""
     if not notes.unavailable:
         return ""
@@ -103,12 +103,12 @@ def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
 def _mcp_server(name: str) -> Unavailable:
     return Unavailable(
         f"MCP server {name}",
-        f"MCP server {shortened(name)} is connected to from Anthropic's servers",
+        f"MCP server {shorten(name)} is connected to from Anthropic's servers",
     )
 
 
 def _refusal(path: str, found: list[Unavailable]) -> ApiError:
-    reasons = shortened("; ".join(each.why for each in found), _LONGEST_REASONS)
+    reasons = shorten("; ".join(each.why for each in found), _LONGEST_REASONS)
     what = "it" if len(found) == 1 else "them"
     return invalid_request(
         f"{path}: {reasons}. This upstream has none: leave {what} out, or offer a tool that the client runs itself"

@@ -5,7 +5,7 @@ Source: the API's types of `tool_addition` and `tool_removal` (beta mid-conversa
 
 from collections.abc import Iterable
 
-from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
@@ -31,7 +31,7 @@ def effective_tools(request: JsonObject) -> list[JsonObject]:
 def _changes(messages: list[JsonObject]) -> Iterable[JsonObject]:
     contents = (message.get("content") for message in messages if message["role"] == "system")
     blocks = (block for content in contents if isinstance(content, list) for block in content)
-    return (block for block in blocks if block["type"] in TOOL_CHANGES)
+    return (block for block in blocks if block["type"] in TOOL_CHANGE_TYPES)
 
 
 def _define(tool: JsonObject, tools: list[JsonObject], places: dict[str, int]) -> None:

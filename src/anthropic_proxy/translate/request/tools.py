@@ -8,14 +8,14 @@ Anthropic can run is left out, and said so (server_tools).
 from collections import Counter
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.notes import Notes
+from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request import builtin_tools, server_tools, toolsets
 from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
 from anthropic_proxy.translate.request.tool_changes import effective_tools
-from anthropic_proxy.translate.tool_names import ToolName, client_names, upstream_name
+from anthropic_proxy.translate.tool_names import ToolName, map_caller_names, to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.quoting import shorten
 
 # Claude Code's stand-in while real tools are deferred; its description is "never call this tool".
 _PLACEHOLDER = "DeferredToolPlaceholder"
@@ -26,7 +26,7 @@ _MOST_OF_A_TYPE = 20
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def to_tools(request: JsonObject, notes: Notes) -> JsonObject:
+def to_tools(request: JsonObject, notes: TranslationNotes) -> JsonObject:
     """`tools`, `tool_choice` and `parallel_tool_calls`, each only where it says something: OpenAI refuses `tools: []`,
     and the other two without tools. Raises ApiError (400) for tools or a tool_choice that can't be kept.
     """
@@ -53,7 +53,9 @@ def to_tools(request: JsonObject, notes: Notes) -> JsonObject:
 def tool_names(request: JsonObject) -> dict[str, ToolName]:
     """The client's names of the functions that the upstream knows by other ones."""
     usable = _usable(effective_tools(request))
-    return dict(client_names(ToolName(tool["name"], tool.get("toolset_name")) for tool in usable))
+    return dict(
+        map_caller_names(ToolName(tool["name"], tool.get("toolset_name")) for tool in usable)
+    )
 
 
 def takes_one_call(request: JsonObject) -> bool:
@@ -132,7 +134,7 @@ def _function(tool: JsonObject) -> JsonObject:
 
 
 def _upstream_name(tool: JsonObject) -> str:
-    return upstream_name(tool["name"], tool.get("toolset_name"))
+    return to_upstream_name(tool["name"], tool.get("toolset_name"))
 
 
 def _without_tools(choice: JsonObject) -> JsonObject:
@@ -152,11 +154,11 @@ def _tool_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObje
     chosen = [tool for tool in named if not tool.get("toolset_name")] or named
     if not chosen:
         raise invalid_request(
-            f"tool_choice.name: no tool of that name is available: {shortened(name)}"
+            f"tool_choice.name: no tool of that name is available: {shorten(name)}"
         )
     if len(chosen) > 1:
         toolset_names = ", ".join(tool["toolset_name"] for tool in chosen)
         raise invalid_request(
-            f"tool_choice.name: more than one toolset has {shortened(name)}: {toolset_names}"
+            f"tool_choice.name: more than one toolset has {shorten(name)}: {toolset_names}"
         )
     return {"type": "function", "function": {"name": _upstream_name(chosen[0])}}

@@ -11,7 +11,7 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request import server_tool_blocks
 from anthropic_proxy.translate.request.content import blocks_of, to_tool_text
 from anthropic_proxy.translate.request.context import Target
-from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGES
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # The types of a text that came in a system message, and of one that tells what the assistant did. No client can send them.
@@ -20,7 +20,7 @@ TOLD_TEXT: Any = object()
 
 THINKING = frozenset({"thinking", "redacted_thinking"})
 
-_SILENT = server_tool_blocks.SILENT.union(TOOL_CHANGES)
+_SILENT = server_tool_blocks.SILENT.union(TOOL_CHANGE_TYPES)
 _IN_WORDS = frozenset({"image", "document", "search_result", "tool_reference", "browser_state"})
 
 
@@ -88,7 +88,7 @@ def _said(block: JsonObject, target: Target) -> list[JsonObject]:
         return [block]
     if kind in THINKING:
         return (
-            [block] if target.dialect.replays_reasoning and target.signer.gives_back(block) else []
+            [block] if target.dialect.replays_reasoning and target.signer.can_replay(block) else []
         )
     words = _words(block, target)
     if not words and kind not in _SILENT:

@@ -7,7 +7,7 @@ told to stop there.
 from collections.abc import Iterable
 from typing import Any
 
-from anthropic_proxy.wire.json_codec import JsonObject, loads_begun
+from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 
 _DELTA_FIELDS = {
     "text_delta": "text",
@@ -18,7 +18,7 @@ _DELTA_FIELDS = {
 }
 
 
-def to_message(events: Iterable[JsonObject]) -> JsonObject:
+def collect_message(events: Iterable[JsonObject]) -> JsonObject:
     """The message of a whole stream (one that ends with message_stop)."""
     message: JsonObject = {}
     pieces: list[dict[str, list[str]]] = []
@@ -33,13 +33,13 @@ def to_message(events: Iterable[JsonObject]) -> JsonObject:
                 field = _DELTA_FIELDS[event["delta"]["type"]]
                 pieces[-1].setdefault(field, []).append(event["delta"][field])
             case "message_delta":
-                applied = {name: event[name] for name in ("context_management",) if name in event}
-                message |= {**event["delta"], "usage": event["usage"], **applied}
+                extra = {name: event[name] for name in ("context_management",) if name in event}
+                message |= {**event["delta"], "usage": event["usage"], **extra}
     blocks = zip(message["content"], pieces, strict=True)
-    return {**message, "content": [block | _fields(parts) for block, parts in blocks]}
+    return {**message, "content": [block | _join_fields(parts) for block, parts in blocks]}
 
 
-def _fields(parts: dict[str, list[str]]) -> dict[str, Any]:
+def _join_fields(parts: dict[str, list[str]]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: "".join(texts) for name, texts in parts.items()}
     arguments = fields.pop("partial_json", None)
-    return fields if arguments is None else {**fields, "input": loads_begun(arguments)}
+    return fields if arguments is None else {**fields, "input": loads_partial(arguments)}

@@ -7,20 +7,20 @@ from enum import Enum
 from anthropic_proxy.routing.router import wants_thinking
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.tool_names import ToolName
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
-class Reasoning(Enum):
+class ReasoningDisplay(Enum):
     """What becomes of the upstream's reasoning: nothing unless the client asked, and no text with display "omitted"."""
 
-    SHOWN = "shown"
+    FULL = "shown"
     OMITTED = "omitted"
     HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
-class Compaction:
+class CompactionResult:
     """What became of the making of a summary. block: the compaction block; its content is null where there is no summary.
     stop: how the upstream's answer ended. usage: its entry in `usage.iterations`.
     """
@@ -31,7 +31,7 @@ class Compaction:
 
 
 @dataclass(frozen=True)
-class AnswerSpec:
+class ResponseSpec:
     """id: of the message. model: the name that the client asked for. input_estimate: tokens of the request, for what is
     said before the upstream has counted. new_tool_id: a fresh id for each tool call. tool_names: the client's names of
     the tools that the upstream knows by other ones. tools: what the upstream was offered, schemas of the parameters by
@@ -45,10 +45,10 @@ class AnswerSpec:
     fast mode.
     """
 
-    id: str
+    message_id: str
     model: str
     input_estimate: int
-    source: Source
+    upstream: UpstreamIdentity
     new_tool_id: Callable[[], str]
     tool_names: Mapping[str, ToolName] = field(default_factory=dict)
     signer: Signer = UNSIGNED
@@ -56,41 +56,45 @@ class AnswerSpec:
     calls_in_text: bool = False
     single_call: bool = False
     stop_sequences: list[str] = field(default_factory=list)
-    reasoning: Reasoning = Reasoning.HIDDEN
+    reasoning: ReasoningDisplay = ReasoningDisplay.HIDDEN
     context_window: int = 0
-    opens_thinking: bool = False
+    starts_in_thinking: bool = False
     prefill: str = ""
-    structured: bool = False
-    fields: JsonObject = field(default_factory=dict)
+    is_structured: bool = False
+    message_fields: JsonObject = field(default_factory=dict)
     usage_fields: JsonObject = field(default_factory=dict)
     context_management: JsonObject | None = None
-    compaction: Compaction | None = None
-    asks_for_speed: bool = False
+    compaction: CompactionResult | None = None
+    wants_fast_mode: bool = False
 
 
-def diagnostics(request: JsonObject) -> JsonObject:
+def build_diagnostics(request: JsonObject) -> JsonObject:
     """The message's field `diagnostics`: nobody here can compare the request with an earlier one."""
-    asked = request.get("diagnostics")
-    if asked is None:
+    options = request.get("diagnostics")
+    if options is None:
         return {}
-    known = asked.get("previous_message_id")
-    return {"diagnostics": {"cache_miss_reason": {"type": "unavailable"}} if known else None}
+    previous_id = options.get("previous_message_id")
+    return {"diagnostics": {"cache_miss_reason": {"type": "unavailable"}} if previous_id else None}
 
 
-def credit(request: JsonObject) -> JsonObject:
+def build_fallback_credit(request: JsonObject) -> JsonObject:
     """The usage's field for a request that pays with the credit of a refused one, which only Anthropic gives."""
     status = {"type": "not_applied", "reason": "not_enabled"}
     return {"fallback_credit": {"status": status}} if request.get("fallback_credit_token") else {}
 
 
-def reasoning_display(request: JsonObject) -> Reasoning:
+def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
     """How the answer to a checked request shows reasoning."""
     if not wants_thinking(request):
-        return Reasoning.HIDDEN
-    return Reasoning.OMITTED if request["thinking"].get("display") == "omitted" else Reasoning.SHOWN
+        return ReasoningDisplay.HIDDEN
+    return (
+        ReasoningDisplay.OMITTED
+        if request["thinking"].get("display") == "omitted"
+        else ReasoningDisplay.FULL
+    )
 
 
-def offered_tools(body: JsonObject) -> Mapping[str, JsonObject]:
+def get_tool_schemas(body: JsonObject) -> Mapping[str, JsonObject]:
     """The tools of a Chat Completions body: the schemas of their parameters by name."""
     functions = [
         tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"

@@ -25,17 +25,17 @@ STOP_REASONS = {
 }
 
 # With these the answer is cut or refused, whatever else is in it.
-_FINAL = frozenset({"max_tokens", "refusal", "model_context_window_exceeded"})
+_FINAL_REASONS = frozenset({"max_tokens", "refusal", "model_context_window_exceeded"})
 
 
-def to_stop(finish_reason: str, *, has_calls: bool, refusal: str = "") -> JsonObject:
+def to_stop_fields(finish_reason: str, *, has_calls: bool, refusal: str = "") -> JsonObject:
     """stop_reason, stop_sequence and, for a refusal, stop_details.
 
     An answer with tool calls ends in `tool_use` even when the upstream says `stop` (Ollama, vLLM with a named tool,
     Gemini), and one without never does: clients act on it.
     """
     reason = "refusal" if refusal else STOP_REASONS.get(finish_reason, "end_turn")
-    if reason not in _FINAL:
+    if reason not in _FINAL_REASONS:
         reason = "tool_use" if has_calls else "end_turn"
     stop: JsonObject = {"stop_reason": reason, "stop_sequence": None}
     if reason == "refusal":
@@ -43,17 +43,17 @@ def to_stop(finish_reason: str, *, has_calls: bool, refusal: str = "") -> JsonOb
     return stop
 
 
-def stopped_at(sequence: str) -> JsonObject:
+def to_stop_sequence_fields(sequence: str) -> JsonObject:
     """The stop of an answer that ran into one of the client's stop sequences."""
     return {"stop_reason": "stop_sequence", "stop_sequence": sequence}
 
 
-def was_cut(finish_reason: str) -> bool:
+def is_truncated(finish_reason: str) -> bool:
     """Whether the answer ran into a limit of its length."""
     return STOP_REASONS.get(finish_reason) in ("max_tokens", "model_context_window_exceeded")
 
 
-class StopScanner:
+class StopSequenceScanner:
     """Looks for stop sequences in a text that comes in pieces.
 
     `feed` returns the text that certainly precedes any match, and holds only what may be the beginning of one. After a
@@ -63,29 +63,29 @@ class StopScanner:
 
     def __init__(self, sequences: list[str]) -> None:
         self._automaton = _Automaton(sequences) if sequences else None
-        self._state = _NOTHING
-        self.matched: str | None = None
+        self._state = _ROOT
+        self.match: str | None = None
 
     def feed(self, piece: str) -> str:
         """Return the text that can go out now."""
-        if self.matched is not None:
+        if self.match is not None:
             return ""
         if self._automaton is None:
             return piece
-        held = self._automaton.held(self._state)
-        state, end, self.matched = self._automaton.read(self._state, piece)
-        self._state = state if self.matched is None else _NOTHING
-        ready = len(held) + end - len(self.matched or self._automaton.held(state))
-        return held[:ready] + piece[: max(ready - len(held), 0)]
+        held_text = self._automaton.get_prefix(self._state)
+        state, end, self.match = self._automaton.search(self._state, piece)
+        self._state = state if self.match is None else _ROOT
+        ready = len(held_text) + end - len(self.match or self._automaton.get_prefix(state))
+        return held_text[:ready] + piece[: max(ready - len(held_text), 0)]
 
     def flush(self) -> str:
         """Return the text held, at the end of a block: no match came of it."""
-        state, self._state = self._state, _NOTHING
-        return self._automaton.held(state) if self._automaton else ""
+        state, self._state = self._state, _ROOT
+        return self._automaton.get_prefix(state) if self._automaton else ""
 
 
 # The state of an automaton in which no beginning of a sequence has been read.
-_NOTHING = 0
+_ROOT = 0
 
 
 class _Automaton:
@@ -98,60 +98,60 @@ class _Automaton:
 
     def __init__(self, sequences: list[str]) -> None:
         self._next: list[dict[str, int]] = [{}]
-        self._fallbacks = [_NOTHING]
+        self._fallbacks = [_ROOT]
         # Of each state: a sequence that begins like this, and how much of it has been read.
-        self._begun = [("", 0)]
+        self._prefixes = [("", 0)]
         # Of each state: the longest sequence that ends here.
         self._matches: list[str | None] = [None]
         for sequence in sequences:
             self._add(sequence)
         self._set_fallbacks()
-        self._first = re.compile(f"[{re.escape(''.join(self._next[_NOTHING]))}]")
+        self._first_characters = re.compile(f"[{re.escape(''.join(self._next[_ROOT]))}]")
 
-    def held(self, state: int) -> str:
+    def get_prefix(self, state: int) -> str:
         """Return the beginning that a state stands for."""
-        sequence, size = self._begun[state]
+        sequence, size = self._prefixes[state]
         return sequence[:size]
 
-    def read(self, state: int, text: str) -> tuple[int, int, str | None]:
+    def search(self, state: int, text: str) -> tuple[int, int, str | None]:
         """Read `text` up to the first match; return the new state, where reading ended, and the match."""
-        at = 0
-        while at < len(text):
-            if state == _NOTHING:
-                found = self._first.search(text, at)
-                if found is None:
+        pos = 0
+        while pos < len(text):
+            if state == _ROOT:
+                match = self._first_characters.search(text, pos)
+                if match is None:
                     break
-                at = found.start()
-            state = self._after(state, text[at])
-            at += 1
+                pos = match.start()
+            state = self._step(state, text[pos])
+            pos += 1
             if self._matches[state] is not None:
-                return state, at, self._matches[state]
+                return state, pos, self._matches[state]
         return state, len(text), None
 
     def _add(self, sequence: str) -> None:
-        state = _NOTHING
+        state = _ROOT
         for size, character in enumerate(sequence, 1):
             state = self._next[state].setdefault(character, len(self._next))
             if state == len(self._next):
                 self._next.append({})
-                self._fallbacks.append(_NOTHING)
-                self._begun.append((sequence, size))
+                self._fallbacks.append(_ROOT)
+                self._prefixes.append((sequence, size))
                 self._matches.append(None)
         self._matches[state] = sequence
 
     def _set_fallbacks(self) -> None:
         """Shorter beginnings first, as the longer ones need theirs."""
-        states = deque(self._next[_NOTHING].values())
+        states = deque(self._next[_ROOT].values())
         while states:
             state = states.popleft()
             fallback = self._fallbacks[state]
             if self._matches[state] is None:
                 self._matches[state] = self._matches[fallback]
             for character, longer in self._next[state].items():
-                self._fallbacks[longer] = self._after(fallback, character)
+                self._fallbacks[longer] = self._step(fallback, character)
                 states.append(longer)
 
-    def _after(self, state: int, character: str) -> int:
-        while state != _NOTHING and character not in self._next[state]:
+    def _step(self, state: int, character: str) -> int:
+        while state != _ROOT and character not in self._next[state]:
             state = self._fallbacks[state]
-        return self._next[state].get(character, _NOTHING)
+        return self._next[state].get(character, _ROOT)

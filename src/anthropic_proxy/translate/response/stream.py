@@ -15,31 +15,40 @@ from collections.abc import Sequence
 
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import upstream_errors
-from anthropic_proxy.translate.reasoning.fields import IN_TEXT, Piece, reasoning_of
-from anthropic_proxy.translate.reasoning.tool_call_signatures import signature_of
+from anthropic_proxy.translate.reasoning.fields import IN_TEXT, ReasoningDelta, parse_reasoning
+from anthropic_proxy.translate.reasoning.tool_call_signatures import parse_call_signature
 from anthropic_proxy.translate.response.block_writer import BlockWriter
-from anthropic_proxy.translate.response.spec import AnswerSpec, Reasoning
+from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
     STOP_REASONS,
-    stopped_at,
-    to_stop,
-    was_cut,
+    is_truncated,
+    to_stop_fields,
+    to_stop_sequence_fields,
 )
-from anthropic_proxy.translate.response.text_filters import AnswerText
-from anthropic_proxy.translate.response.think_tags import ThinkSplitter
+from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
+from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
 from anthropic_proxy.translate.response.usage import (
-    Tally,
-    fills,
-    reported_input,
+    UsageCounter,
+    fills_context,
+    get_reported_input,
     to_iteration,
     to_tiers,
     to_usage,
 )
-from anthropic_proxy.translate.tool_calls.assembler import Assembler, Call, fragments_of
-from anthropic_proxy.translate.tool_calls.text_parser import Parts, TextCalls
+from anthropic_proxy.translate.tool_calls.assembler import (
+    ToolCall,
+    ToolCallAssembler,
+    get_fragments,
+)
+from anthropic_proxy.translate.tool_calls.text_parser import TextCallParser, TextParts
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import content_text, first_choice, plain_text, string
+from anthropic_proxy.wire.openai import (
+    get_content_text,
+    get_first_choice,
+    get_plain_text,
+    string_or_empty,
+)
 
 
 class StreamTranslator:
@@ -49,35 +58,35 @@ class StreamTranslator:
     `outcome` is the stop reason, and `usage` the answer's (None for both when it broke off).
     """
 
-    def __init__(self, spec: AnswerSpec) -> None:
-        self.finished = False
-        self.outcome: str | None = None
+    def __init__(self, spec: ResponseSpec) -> None:
+        self.is_finished = False
+        self.stop_reason: str | None = None
         self.usage: JsonObject | None = None
         self.spec = spec
-        self._blocks = BlockWriter(
-            spec.signer, spec.tool_names, omits_thinking=spec.reasoning is Reasoning.OMITTED
+        self._writer = BlockWriter(
+            spec.signer, spec.tool_names, omits_thinking=spec.reasoning is ReasoningDisplay.OMITTED
         )
         if spec.compaction is not None:
-            self._blocks.compaction(spec.compaction.block)
-        self._before = self._blocks.take()
-        self._splitter = ThinkSplitter(opened=spec.opens_thinking)
-        self._text = AnswerText(spec)
-        self._text_calls = TextCalls(spec.tools if spec.calls_in_text else {})
-        self.calls = Assembler(spec.tools, single=spec.single_call)
-        self._opened_calls = 0
-        self._late: list[Piece | str] = []
+            self._writer.write_compaction(spec.compaction.block)
+        self._leading_events = self._writer.take()
+        self._splitter = ThinkTagSplitter(starts_in_thinking=spec.starts_in_thinking)
+        self._text_filter = ResponseTextFilter(spec)
+        self._text_parser = TextCallParser(spec.tools if spec.calls_in_text else {})
+        self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
+        self._block_count = 0
+        self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason = ""
         self._refusals: list[str] = []
-        self._tally = Tally()
+        self._counter = UsageCounter()
 
     @property
-    def opens_thinking(self) -> bool:
+    def next_starts_in_thinking(self) -> bool:
         """Whether the next answer of this model is to be read as one that begins within a block of reasoning."""
-        return self._splitter.opens
+        return self._splitter.next_starts_in_thinking
 
-    def begins_thinking(self) -> None:
+    def start_in_thinking(self) -> None:
         """The answer to come begins within a block of reasoning. To be called before anything is fed."""
-        self._splitter = ThinkSplitter(opened=True)
+        self._splitter = ThinkTagSplitter(starts_in_thinking=True)
 
     @property
     def unknown_finish_reason(self) -> str | None:
@@ -85,247 +94,269 @@ class StreamTranslator:
         return None if self._finish_reason in ("", *STOP_REASONS) else self._finish_reason
 
     @property
-    def answered(self) -> bool:
+    def has_finish_reason(self) -> bool:
         """Whether the upstream has said why it stopped: nothing of the answer is missing then."""
         return bool(self._finish_reason)
 
     @property
-    def reported_input(self) -> int | None:
+    def reported_input_tokens(self) -> int | None:
         """Input tokens as the upstream counted them; None as long as it has not said."""
-        return reported_input(self._tally.reported)
+        return get_reported_input(self._counter.reported)
 
     @property
-    def usage_so_far(self) -> JsonObject:
+    def current_usage(self) -> JsonObject:
         """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
-        return self._tally.usage(
-            self.spec.input_estimate, sum(call.arguments.characters for call in self.calls.calls)
+        return self._counter.build_usage(
+            self.spec.input_estimate,
+            sum(call.arguments.character_count for call in self.assembler.calls),
         )
 
     def start(self) -> list[JsonObject]:
         """The events that open the answer. Their usage is an estimate; the end has the real one."""
         estimate = to_usage(None, input_estimate=self.spec.input_estimate, output_estimate=0)
-        message = events.message(self.spec.id, self.spec.model, estimate) | self.spec.fields
-        return [events.message_start(message), events.ping(), *self._before]
+        message = (
+            events.message(self.spec.message_id, self.spec.model, estimate)
+            | self.spec.message_fields
+        )
+        return [events.message_start(message), events.ping(), *self._leading_events]
 
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
         """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
-        if self.finished:
+        if self.is_finished:
             return []
-        self._tally.tier = chunk.get("service_tier") or self._tally.tier
-        text = plain_text(chunk)
-        if text and (plain := self.go_on([text])):
-            return plain
-        error = upstream_errors.stream_error(chunk, self.spec.source)
+        self._counter.service_tier = chunk.get("service_tier") or self._counter.service_tier
+        text = get_plain_text(chunk)
+        if text and (text_events := self.feed_texts([text])):
+            return text_events
+        error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
             raise error
         if chunk.get("usage"):
-            self._tally.reported = chunk["usage"]
-        choice = first_choice(chunk)
+            self._counter.reported = chunk["usage"]
+        choice = get_first_choice(chunk)
         if choice is not None:
-            self._choice(choice)
-        return self._blocks.take()
+            self._feed_choice(choice)
+        return self._writer.take()
 
-    def go_on(self, texts: Sequence[str]) -> list[JsonObject]:
+    def feed_texts(self, texts: Sequence[str]) -> list[JsonObject]:
         """Events for the texts of chunks that say nothing else. None when the chunks must be fed: something is looked for
         in their text, or waits.
         """
         text = "".join(texts)
-        if not text or not self._passes(text):
+        if not text or not self._try_pass_through(text):
             return []
-        self._tally.add(text, sum(map(bool, texts)))
-        self._blocks.text(text)
-        return self._blocks.take()
+        self._counter.add(text, sum(map(bool, texts)))
+        self._writer.write_text(text)
+        return self._writer.take()
 
     def close(self, *, done: bool) -> list[JsonObject]:
         """Events that end the answer. `done`: the upstream said [DONE], which ends an answer even where no finish
         reason came (Snowflake). Raises ApiError when the answer broke off.
         """
-        if self.finished:
+        if self.is_finished:
             return []
-        if not self._finish_reason and not (done and self._tally.pieces):
+        if not self._finish_reason and not (done and self._counter.delta_count):
             raise TruncatedError(
-                f"The upstream {self.spec.source.name} ended the answer without finishing it"
+                f"The upstream {self.spec.upstream.name} ended the answer without finishing it"
             )
-        self._blocks.cut = was_cut(self._finish_reason)
+        self._writer.is_truncated = is_truncated(self._finish_reason)
         self._write_split(self._splitter.close())
-        self._write_parts(self._text_calls.close(cut=self._blocks.cut))
-        self._end_text()
+        self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
+        self._flush_text()
         self._flush_calls()
-        self._flush_late()
-        self._take_for_text()
-        self._end_text()
-        if not self.finished:
-            has_calls = bool(self.calls.calls)
-            self._end(
-                to_stop(self._finish_reason, has_calls=has_calls, refusal="".join(self._refusals))
+        self._flush_deferred()
+        self._write_unclosed_thinking()
+        self._flush_text()
+        if not self.is_finished:
+            has_calls = bool(self.assembler.calls)
+            self._finish(
+                to_stop_fields(
+                    self._finish_reason, has_calls=has_calls, refusal="".join(self._refusals)
+                )
             )
-        return self._blocks.take()
+        return self._writer.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
         """Events that break the answer off. The open block stays open, as it is not whole."""
-        self.finished = True
-        return [*self._blocks.take(), error.body(request_id)]
+        self.is_finished = True
+        return [*self._writer.take(), error.body(request_id)]
 
-    def _passes(self, text: str) -> bool:
+    def _try_pass_through(self, text: str) -> bool:
         """Whether text only goes on with a block of text: nothing is looked for in it, and nothing waits."""
         is_plain = (
-            not self.finished and self._text.passes and self._blocks.is_text and not self._late
+            not self.is_finished
+            and self._text_filter.is_passthrough
+            and self._writer.is_text_open
+            and not self._deferred
         )
-        return is_plain and self._splitter.passes(text) and self._text_calls.passes(text)
+        return (
+            is_plain
+            and self._splitter.try_pass_through(text)
+            and self._text_parser.try_pass_through(text)
+        )
 
-    def _choice(self, choice: JsonObject) -> None:
+    def _feed_choice(self, choice: JsonObject) -> None:
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            self._delta(delta)
-        if self.finished:
+            self._feed_delta(delta)
+        if self.is_finished:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
             raise ApiError(
-                500, f"The upstream {self.spec.source.name} broke off the answer without a reason"
+                500, f"The upstream {self.spec.upstream.name} broke off the answer without a reason"
             )
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
-    def _delta(self, delta: JsonObject) -> None:
-        reasoning = reasoning_of(delta)
+    def _feed_delta(self, delta: JsonObject) -> None:
+        reasoning = parse_reasoning(delta)
         if reasoning is not None:
-            self._tally.add(reasoning.text)
+            self._counter.add(reasoning.text)
             self._write(reasoning)
-        refusal = string(delta.get("refusal"))
+        refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
         # Where JSON is expected a refusal has no text: the SDKs would take it for the document.
-        text = content_text(delta.get("content")) or ("" if self.spec.structured else refusal)
+        text = get_content_text(delta.get("content")) or (
+            "" if self.spec.is_structured else refusal
+        )
         if text:
-            self._tally.add(text)
+            self._counter.add(text)
             self._write_split(self._splitter.feed(text))
-        for fragment in fragments_of(delta):
-            self._tool_call(fragment)
+        for fragment in get_fragments(delta):
+            self._feed_tool_call(fragment)
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
             if is_reasoning:
-                self._write(Piece(IN_TEXT, text))
+                self._write(ReasoningDelta(IN_TEXT, text))
             else:
-                self._write_parts(self._text_calls.feed(text))
+                self._write_parts(self._text_parser.feed(text))
 
-    def _write_parts(self, parts: Parts) -> None:
+    def _write_parts(self, parts: TextParts) -> None:
         for part in parts:
             if isinstance(part, str):
                 self._write(part)
             else:
-                self.calls.whole(part.name, part.arguments, self.spec.new_tool_id())
+                self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
                 self._open_calls()
 
-    def _write(self, said: Piece | str) -> None:
+    def _write(self, content: ReasoningDelta | str) -> None:
         """Reasoning, or text of the answer; it waits while a call is half sent."""
-        call = self._blocks.call
-        if call is not None and not call.arguments.complete:
-            self._late.append(said)
+        call = self._writer.open_call
+        if call is not None and not call.arguments.is_complete:
+            self._deferred.append(content)
             return
-        self._flush_late()
-        self._put(said)
+        self._flush_deferred()
+        self._put(content)
 
-    def _put(self, said: Piece | str) -> None:
-        if self.finished:
+    def _put(self, content: ReasoningDelta | str) -> None:
+        if self.is_finished:
             return
-        if isinstance(said, str):
-            self._put_text(self._text.feed(said))
-        elif self.spec.reasoning is not Reasoning.HIDDEN:
-            self._end_text()
-            self._blocks.thinking(said)
+        if isinstance(content, str):
+            self._put_text(self._text_filter.feed(content))
+        elif self.spec.reasoning is not ReasoningDisplay.HIDDEN:
+            self._flush_text()
+            self._writer.write_thinking(content)
 
-    def _end_text(self) -> None:
+    def _flush_text(self) -> None:
         """Before another kind of block: what was held back is text after all."""
-        if not self.finished:
-            self._put_text(self._text.flush())
+        if not self.is_finished:
+            self._put_text(self._text_filter.flush())
 
-    def _put_text(self, visible: str) -> None:
-        if visible:
-            self._blocks.text(visible)
-        if self._text.stopped_at is not None:
-            self._end(stopped_at(self._text.stopped_at))
+    def _put_text(self, text: str) -> None:
+        if text:
+            self._writer.write_text(text)
+        if self._text_filter.matched_stop_sequence is not None:
+            self._finish(to_stop_sequence_fields(self._text_filter.matched_stop_sequence))
 
-    def _tool_call(self, fragment: JsonObject) -> None:
-        if self.finished:
+    def _feed_tool_call(self, fragment: JsonObject) -> None:
+        if self.is_finished:
             return
         self._write_split(self._splitter.close())
-        self._write_parts(self._text_calls.stop())
-        self._end_text()
-        call = self.calls.feed(fragment, self.spec.new_tool_id)
-        self._tally.add("")
-        self._sign(call, fragment)
-        if call is self._blocks.call:
-            self._blocks.tool_use(call)
-        elif not call.opened:
+        self._write_parts(self._text_parser.stop())
+        self._flush_text()
+        call = self.assembler.feed(fragment, self.spec.new_tool_id)
+        self._counter.add("")
+        self._write_signature(call, fragment)
+        if call is self._writer.open_call:
+            self._writer.write_tool_use(call)
+        elif not call.has_block:
             self._open_calls()
 
-    def _sign(self, call: Call, fragment: JsonObject) -> None:
+    def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
         """A signature goes before its call, or behind it where it comes only then."""
-        signature = signature_of(fragment, call.id)
-        if signature is not None and not call.signed and self.calls.keeps(call):
-            call.signed = True
+        signature = parse_call_signature(fragment, call.id)
+        if signature is not None and not call.is_signed and self.assembler.accepts(call):
+            call.is_signed = True
             self._write(signature)
 
-    def _refuse_overrun(self) -> None:
+    def _check_overrun(self) -> None:
         """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
-        if any(call.arguments.overrun for call in self.calls.kept):
+        if any(call.arguments.is_overrun for call in self.assembler.accepted_calls):
             raise ApiError(
-                500, f"The upstream {self.spec.source.name} sent more of a tool call after its end"
+                500,
+                f"The upstream {self.spec.upstream.name} sent more of a tool call after its end",
             )
 
     def _open_calls(self) -> None:
         """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
-        while self._opened_calls < len(self.calls.kept):
-            call = self.calls.kept[self._opened_calls]
-            previous = self._blocks.call
-            if not self.calls.is_named(call) or (
-                previous is not None and not previous.arguments.complete
+        while self._block_count < len(self.assembler.accepted_calls):
+            call = self.assembler.accepted_calls[self._block_count]
+            previous = self._writer.open_call
+            if not self.assembler.is_name_complete(call) or (
+                previous is not None and not previous.arguments.is_complete
             ):
                 return
-            self._flush_late()
-            self._end_text()
-            if self.finished:
+            self._flush_deferred()
+            self._flush_text()
+            if self.is_finished:
                 return
-            self._blocks.tool_use(call)
-            self._opened_calls += 1
+            self._writer.write_tool_use(call)
+            self._block_count += 1
 
     def _flush_calls(self) -> None:
-        self._refuse_overrun()
-        for call in () if self.finished else self.calls.kept[self._opened_calls :]:
+        self._check_overrun()
+        for call in () if self.is_finished else self.assembler.accepted_calls[self._block_count :]:
             if not call.name:
                 raise ApiError(
-                    500, f"The upstream {self.spec.source.name} sent a tool call without a name"
+                    500, f"The upstream {self.spec.upstream.name} sent a tool call without a name"
                 )
-            self._blocks.tool_use(call)
+            self._writer.write_tool_use(call)
 
-    def _take_for_text(self) -> None:
+    def _write_unclosed_thinking(self) -> None:
         """An answer that was to begin with reasoning, and ended without an end of it, was an answer after all."""
-        if self._finish_reason != "length" and not self.calls.calls and not self._blocks.has_text:
-            text = self._splitter.unclosed()
+        if (
+            self._finish_reason != "length"
+            and not self.assembler.calls
+            and not self._writer.has_text
+        ):
+            text = self._splitter.get_unclosed_text()
             if text:
                 self._put(text)
 
-    def _flush_late(self) -> None:
+    def _flush_deferred(self) -> None:
         """Write what waited for the end of a call, in the order in which it came."""
-        late, self._late = self._late, []
-        for said in late:
-            self._put(said)
+        deferred, self._deferred = self._deferred, []
+        for content in deferred:
+            self._put(content)
 
-    def _end(self, stop: JsonObject) -> None:
-        self.finished = True
-        self._blocks.close()
-        self.usage = self.usage_so_far
-        if stop["stop_reason"] == "max_tokens" and fills(self.usage, self.spec.context_window):
+    def _finish(self, stop: JsonObject) -> None:
+        self.is_finished = True
+        self._writer.close()
+        self.usage = self.current_usage
+        if stop["stop_reason"] == "max_tokens" and fills_context(
+            self.usage, self.spec.context_window
+        ):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
-        self.outcome = stop["stop_reason"]
+        self.stop_reason = stop["stop_reason"]
         self.usage |= self.spec.usage_fields | to_tiers(
-            self._tally.tier, asks_for_speed=self.spec.asks_for_speed
+            self._counter.service_tier, wants_fast_mode=self.spec.wants_fast_mode
         )
         if self.spec.compaction is not None:
             self.usage["iterations"] = [
                 self.spec.compaction.usage,
                 to_iteration("message", self.usage),
             ]
-        end = events.message_delta(stop, self.usage, self.spec.context_management)
-        self._blocks.out += [end, events.message_stop()]
+        message_delta = events.message_delta(stop, self.usage, self.spec.context_management)
+        self._writer.pending_events += [message_delta, events.message_stop()]

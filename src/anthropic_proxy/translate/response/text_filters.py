@@ -5,36 +5,36 @@ document that a structured answer must be, and last comes the search for stop se
 """
 
 from anthropic_proxy.translate.request.prefill import PrefillStripper
-from anthropic_proxy.translate.response.json_text import JsonAnswer
-from anthropic_proxy.translate.response.spec import AnswerSpec
-from anthropic_proxy.translate.response.stop_reasons import StopScanner
+from anthropic_proxy.translate.response.json_text import JsonTextFilter
+from anthropic_proxy.translate.response.spec import ResponseSpec
+from anthropic_proxy.translate.response.stop_reasons import StopSequenceScanner
 
 
-class AnswerText:
+class ResponseTextFilter:
     """Takes text in pieces. `stopped_at` is the stop sequence that was met; nothing comes out after it."""
 
-    def __init__(self, spec: AnswerSpec) -> None:
-        self.passes = not (spec.prefill or spec.structured or spec.stop_sequences)
+    def __init__(self, spec: ResponseSpec) -> None:
+        self.is_passthrough = not (spec.prefill or spec.is_structured or spec.stop_sequences)
         """Whether all text goes out as it comes."""
         self._prefill = PrefillStripper(spec.prefill)
-        self._json = JsonAnswer() if spec.structured else None
-        self._scanner = StopScanner(spec.stop_sequences)
+        self._json = JsonTextFilter() if spec.is_structured else None
+        self._scanner = StopSequenceScanner(spec.stop_sequences)
 
     @property
-    def stopped_at(self) -> str | None:
-        return self._scanner.matched
+    def matched_stop_sequence(self) -> str | None:
+        return self._scanner.match
 
     def feed(self, piece: str) -> str:
         """Text that can go out now."""
-        return self._shaped(self._prefill.feed(piece))
+        return self._apply_filters(self._prefill.feed(piece))
 
     def flush(self) -> str:
         """What is held back, at the end of a text block. A stop sequence may be found in it."""
-        text = self._shaped(self._prefill.close())
+        text = self._apply_filters(self._prefill.close())
         if self._json is not None:
-            rest, self._json = self._json.close(), JsonAnswer()
+            rest, self._json = self._json.close(), JsonTextFilter()
             text += self._scanner.feed(rest)
         return text + self._scanner.flush()
 
-    def _shaped(self, text: str) -> str:
+    def _apply_filters(self, text: str) -> str:
         return self._scanner.feed(text if self._json is None else self._json.feed(text))

@@ -7,67 +7,67 @@ of its own; a stream shows it when it is too late, but the next answers of that 
 
 from enum import Enum, auto
 
-OPEN, CLOSE = "<think>", "</think>"
-_LONE_CLOSE = f"\n{CLOSE}\n"
+OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
+_LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
 
 
-def opens_unseen(text: str) -> bool:
+def has_lone_closing_tag(text: str) -> bool:
     """Whether a whole answer begins within a block, as its chat template has opened it."""
-    before, closed, _ = text.partition(CLOSE)
-    return bool(closed) and OPEN not in before and _LONE_CLOSE in f"\n{text}\n"
+    before, close_tag, _ = text.partition(CLOSE_TAG)
+    return bool(close_tag) and OPEN_TAG not in before and _LONE_CLOSE_TAG in f"\n{text}\n"
 
 
-class _Place(Enum):
+class _State(Enum):
     START = auto()
     THINKING = auto()
     GAP = auto()
     TEXT = auto()
 
 
-class ThinkSplitter:
+class ThinkTagSplitter:
     """Splits text that comes in pieces into (is reasoning, text) pairs, none of them empty.
 
     What could still be the beginning of a tag is held back. The white space around the block goes. With `opened` the answer
     begins within the block.
     """
 
-    def __init__(self, *, opened: bool = False) -> None:
-        self._lone_close = False
-        self._looks = True
+    def __init__(self, *, starts_in_thinking: bool = False) -> None:
+        self._has_lone_close = False
+        self._is_searching = True
         self._space: list[str] = []
-        self._held = ""
-        self._opened = opened
-        self._place = _Place.START
-        self._begun = False
+        self._buffer = ""
+        self._starts_in_thinking = starts_in_thinking
+        self._state = _State.START
+        self._has_reasoning = False
         self._unclosed: list[str] | None = None
         self._tail = ""
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
         """What is decided with `piece`."""
-        if self._at(_Place.TEXT):
-            return self._text(piece)
-        if self._at(_Place.START) and not self._held and (not piece or piece.isspace()):
+        if self._is_in(_State.TEXT):
+            return self._feed_text(piece)
+        if self._is_in(_State.START) and not self._buffer and (not piece or piece.isspace()):
             self._space.append(piece)
             return []
-        self._held = "".join((*self._space, self._held, piece))
+        self._buffer = "".join((*self._space, self._buffer, piece))
         self._space = []
         pairs: list[tuple[bool, str]] = []
-        if self._at(_Place.START):
-            self._begin()
-        if self._at(_Place.THINKING):
-            pairs += self._think()
-        if self._at(_Place.GAP):
+        if self._is_in(_State.START):
+            self._detect_open_tag()
+        if self._is_in(_State.THINKING):
+            pairs += self._feed_thinking()
+        if self._is_in(_State.GAP):
             self._skip_space()
-        if self._at(_Place.TEXT):
-            text, self._held = self._held, ""
-            pairs += self._text(text)
+        if self._is_in(_State.TEXT):
+            text, self._buffer = self._buffer, ""
+            pairs += self._feed_text(text)
         return pairs
 
-    def passes(self, piece: str) -> bool:
+    def try_pass_through(self, piece: str) -> bool:
         """Whether `piece` is text and nothing else; then it need not be fed."""
-        if not self._at(_Place.TEXT):
+        if not self._is_in(_State.TEXT):
             return False
-        if self._looks:
+        if self._is_searching:
             if "<" in piece or "<" in self._tail:
                 return False
             # A closing tag may begin with the line's end before it.
@@ -76,72 +76,72 @@ class ThinkSplitter:
 
     def close(self) -> list[tuple[bool, str]]:
         """What is still held back, at the end of the answer."""
-        text = "".join((*self._space, self._held))
-        self._space, self._held = [], ""
-        thinking = self._at(_Place.THINKING)
-        if thinking and self._unclosed is not None:
+        text = "".join((*self._space, self._buffer))
+        self._space, self._buffer = [], ""
+        is_thinking = self._is_in(_State.THINKING)
+        if is_thinking and self._unclosed is not None:
             self._unclosed.append(text)
-        return [(thinking, text)] if text else []
+        return [(is_thinking, text)] if text else []
 
     @property
-    def opens(self) -> bool:
+    def next_starts_in_thinking(self) -> bool:
         """Whether the answer began within a block, as far as is known by now: then the model's next ones will too."""
-        return self._lone_close or (self._opened and not self.unclosed())
+        return self._has_lone_close or (self._starts_in_thinking and not self.get_unclosed_text())
 
-    def unclosed(self) -> str:
+    def get_unclosed_text(self) -> str:
         """What was taken for reasoning because the answer was to begin with it, when no tag ever ended it."""
         return "".join(self._unclosed or ())
 
-    def _text(self, piece: str) -> list[tuple[bool, str]]:
-        if self._looks:
-            seen = self._tail + piece
-            before, closed, _ = seen.partition(_LONE_CLOSE)
-            self._lone_close = bool(closed) and OPEN not in before
+    def _feed_text(self, piece: str) -> list[tuple[bool, str]]:
+        if self._is_searching:
+            window = self._tail + piece
+            before, close_tag, _ = window.partition(_LONE_CLOSE_TAG)
+            self._has_lone_close = bool(close_tag) and OPEN_TAG not in before
             # Behind an opening tag (an example, or the model's own) a closing one says nothing.
-            self._looks = not closed and OPEN not in before
-            self._tail = seen[-len(_LONE_CLOSE) :]
+            self._is_searching = not close_tag and OPEN_TAG not in before
+            self._tail = window[-len(_LONE_CLOSE_TAG) :]
         return [(False, piece)] if piece else []
 
-    def _at(self, place: _Place) -> bool:
-        return self._place is place
+    def _is_in(self, state: _State) -> bool:
+        return self._state is state
 
-    def _begin(self) -> None:
-        begun = self._held.lstrip()
-        if begun.startswith(OPEN):
-            self._held = begun.removeprefix(OPEN)
-            self._looks = False
-            self._place = _Place.THINKING
-        elif not OPEN.startswith(begun):
-            self._place = _Place.THINKING if self._opened else _Place.TEXT
-            self._unclosed = [] if self._opened else None
+    def _detect_open_tag(self) -> None:
+        start = self._buffer.lstrip()
+        if start.startswith(OPEN_TAG):
+            self._buffer = start.removeprefix(OPEN_TAG)
+            self._is_searching = False
+            self._state = _State.THINKING
+        elif not OPEN_TAG.startswith(start):
+            self._state = _State.THINKING if self._starts_in_thinking else _State.TEXT
+            self._unclosed = [] if self._starts_in_thinking else None
 
-    def _think(self) -> list[tuple[bool, str]]:
-        reasoning, closed, rest = self._held.partition(CLOSE)
-        if closed:
+    def _feed_thinking(self) -> list[tuple[bool, str]]:
+        reasoning, close_tag, rest = self._buffer.partition(CLOSE_TAG)
+        if close_tag:
             self._unclosed = None
-            self._held = rest
-            self._place = _Place.GAP
+            self._buffer = rest
+            self._state = _State.GAP
         else:
-            kept = _overlap(self._held, CLOSE)
-            reasoning, self._held = (
-                self._held[: len(self._held) - kept],
-                self._held[len(self._held) - kept :],
+            overlap = _measure_overlap(self._buffer, CLOSE_TAG)
+            reasoning, self._buffer = (
+                self._buffer[: len(self._buffer) - overlap],
+                self._buffer[len(self._buffer) - overlap :],
             )
-        if not self._begun:
+        if not self._has_reasoning:
             # Models that were told not to think leave an empty block.
             reasoning = reasoning.lstrip()
-            self._begun = bool(reasoning)
+            self._has_reasoning = bool(reasoning)
         if self._unclosed is not None:
             self._unclosed.append(reasoning)
         return [(True, reasoning)] if reasoning else []
 
     def _skip_space(self) -> None:
-        self._held = self._held.lstrip()
-        if self._held:
-            self._place = _Place.TEXT
+        self._buffer = self._buffer.lstrip()
+        if self._buffer:
+            self._state = _State.TEXT
 
 
-def _overlap(text: str, tag: str) -> int:
+def _measure_overlap(text: str, tag: str) -> int:
     """Return the length of the longest end of `text` that is a beginning of `tag`, and not all of it."""
     longest = min(len(text), len(tag) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(tag[:size])), 0)

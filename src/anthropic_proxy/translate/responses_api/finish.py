@@ -3,7 +3,7 @@
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 # By the reason of `incomplete_details`. Whatever else it is, such an answer is cut.
 _INCOMPLETE = {"content_filter": "content_filter"}
@@ -54,18 +54,22 @@ def error_chunk(error: Any) -> JsonObject:
     the code that stood in its place.
     """
     if not isinstance(error, dict):
-        return {"error": {"message": string(error), "type": "response.failed"}}
+        return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
     names = [each for each in (error.get("code"), error.get("type")) if isinstance(each, str)]
     status = next((_STATUS[name] for name in names if name in _STATUS), error.get("code"))
     return {
-        "error": {"message": string(error.get("message")), "type": " ".join(names), "code": status}
+        "error": {
+            "message": string_or_empty(error.get("message")),
+            "type": " ".join(names),
+            "code": status,
+        }
     }
 
 
 def _cut(response: JsonObject) -> str:
     incomplete = response.get("incomplete_details")
     return (
-        _INCOMPLETE.get(string(incomplete.get("reason")), "length")
+        _INCOMPLETE.get(string_or_empty(incomplete.get("reason")), "length")
         if isinstance(incomplete, dict)
         else "length"
     )

@@ -11,7 +11,7 @@ from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api.reasoning import Replayed, replayed
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import content_text
+from anthropic_proxy.wire.openai import get_content_text
 
 
 def to_items(messages: list[JsonObject]) -> list[JsonObject]:
@@ -34,7 +34,7 @@ def _result(message: JsonObject) -> list[JsonObject]:
 def _answer(message: JsonObject) -> list[JsonObject]:
     """Parts of the content that are no text are the reasoning of another server (Mistral)."""
     thoughts = replayed(message.get(DETAILS))
-    text = content_text(message.get("content"))
+    text = get_content_text(message.get("content"))
     answer = [_text(text, thoughts)] if text else []
     return _in_order(thoughts, [*answer, *map(_call, message.get("tool_calls") or ())])
 

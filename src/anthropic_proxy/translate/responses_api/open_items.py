@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 
 @dataclass
@@ -86,7 +86,11 @@ class OpenItems:
 
 
 def _ids(event: JsonObject) -> list[str]:
-    ids = (string(event.get("item_id")), string(told(event).get("id")), _call_id(event))
+    ids = (
+        string_or_empty(event.get("item_id")),
+        string_or_empty(told(event).get("id")),
+        _call_id(event),
+    )
     return [each for each in ids if each]
 
 
@@ -98,7 +102,7 @@ def _place(event: JsonObject) -> tuple[str | int, ...]:
 
 
 def _call_id(event: JsonObject) -> str:
-    return string(told(event).get("call_id"))
+    return string_or_empty(told(event).get("call_id"))
 
 
 def told(event: JsonObject) -> JsonObject:

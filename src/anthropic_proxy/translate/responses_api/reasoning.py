@@ -12,7 +12,7 @@ from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 # OpenRouter's name for it; the encrypted parts of other formats mean nothing to OpenAI.
 FORMAT = "openai-responses-v1"
@@ -83,14 +83,16 @@ def replayed(details: Any) -> list[Replayed]:
     for detail in _of_this_format(details):
         if detail.get("index") != index:
             index, summary = detail.get("index"), []
-        if detail.get("type") == _SUMMARY and string(detail.get("summary")):
+        if detail.get("type") == _SUMMARY and string_or_empty(detail.get("summary")):
             summary.append(
                 {"type": "summary_text", "text": detail["summary"].removeprefix(SEPARATOR)}
             )
-        elif detail.get("type") == _ENCRYPTED and string(detail.get("data")):
+        elif detail.get("type") == _ENCRYPTED and string_or_empty(detail.get("data")):
             said_before = detail.get("said_before")
             place = said_before if isinstance(said_before, int) else 0
-            found.append(Replayed(_item(detail, summary), place, string(detail.get("phase"))))
+            found.append(
+                Replayed(_item(detail, summary), place, string_or_empty(detail.get("phase")))
+            )
             summary = []
     return found
 
@@ -101,7 +103,7 @@ def _item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
         "summary": summary,
         "encrypted_content": detail["data"],
     }
-    return {"id": detail["id"], **item} if string(detail.get("id")) else item
+    return {"id": detail["id"], **item} if string_or_empty(detail.get("id")) else item
 
 
 def _of_this_format(details: Any) -> Iterable[JsonObject]:

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.translate.upstream_errors import Failure, parse_count
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_count
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 # OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the
 # second names another API, for completion models of old), Azure's and GitHub Copilot's.
@@ -25,9 +25,9 @@ _WANTED = re.compile(
 )
 
 
-def wants_responses(failure: Failure) -> bool:
+def wants_responses(failure: UpstreamFailure) -> bool:
     """Whether the refusal of a Chat Completions request says that its model is to be asked by the Responses API."""
-    return failure.status in (400, 404) and bool(_WANTED.search(failure.searched))
+    return failure.status in (400, 404) and bool(_WANTED.search(failure.searchable_text))
 
 
 # The names of this API's fields in Chat Completions.
@@ -39,13 +39,13 @@ _PARAMS = {
 }
 
 
-def as_chat_failure(failure: Failure) -> Failure:
+def as_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
     """A refusal of the Responses API with the field that it names under its name in Chat Completions."""
-    param = _PARAMS.get(string(failure.error.get("param")))
+    param = _PARAMS.get(string_or_empty(failure.error.get("param")))
     return replace(failure, error={**failure.error, "param": param}) if param else failure
 
 
-def responses_adjustment(failure: Failure, body: JsonObject) -> Adjustment | None:
+def responses_adjustment(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
     """The change of `body`, the Chat Completions request, for a refusal that only the Responses API has."""
     found = (rule(failure) for rule in _RULES)
     return next(
@@ -63,33 +63,33 @@ _OLD_REASONING = re.compile(
 _MOST = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
 
 
-def _without_summary(failure: Failure) -> Adjustment | None:
+def _without_summary(failure: UpstreamFailure) -> Adjustment | None:
     """Organizations that OpenAI has not verified get none, and not all models write one."""
     told = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
     return Adjustment("drop", "reasoning") if told else None
 
 
-def _without_encryption(failure: Failure) -> Adjustment | None:
+def _without_encryption(failure: UpstreamFailure) -> Adjustment | None:
     """Models that don't reason."""
     return Adjustment("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
 
 
-def _without_old_reasoning(failure: Failure) -> Adjustment | None:
+def _without_old_reasoning(failure: UpstreamFailure) -> Adjustment | None:
     """That of another organization, or of a server before this one. The next conversation may hold none of it."""
     return (
         Adjustment("forget", DETAILS, lasts=False)
-        if _OLD_REASONING.search(failure.searched)
+        if _OLD_REASONING.search(failure.searchable_text)
         else None
     )
 
 
-def _shorter(failure: Failure) -> Adjustment | None:
+def _shorter(failure: UpstreamFailure) -> Adjustment | None:
     found = _MOST.search(failure.text)
     most = parse_count(found[1]) if found else 0
     return Adjustment("at_most", "max_tokens", most) if most else None
 
 
-_RULES: tuple[Callable[[Failure], Adjustment | None], ...] = (
+_RULES: tuple[Callable[[UpstreamFailure], Adjustment | None], ...] = (
     _without_summary,
     _without_encryption,
     _without_old_reasoning,

@@ -14,7 +14,7 @@ from anthropic_proxy.translate.responses_api.finish import error_chunk, finish_c
 from anthropic_proxy.translate.responses_api.open_items import Item, OpenItems, told
 from anthropic_proxy.translate.responses_api.texts import TEXTS, Text
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 Chunks = list[JsonObject]
 
@@ -37,33 +37,36 @@ class _Answer:
             self._items.of(event, text.kind),
             text,
             _number(event, text.index),
-            string(event.get("delta")),
+            string_or_empty(event.get("delta")),
         )
 
     def whole_piece(self, text: Text, event: JsonObject) -> Chunks:
         item, number = self._items.of(event, text.kind), _number(event, text.index)
         return self._write(
-            item, text, number, item.rest((text.type, number), string(event.get(text.name)))
+            item,
+            text,
+            number,
+            item.rest((text.type, number), string_or_empty(event.get(text.name))),
         )
 
     def added(self, event: JsonObject) -> Chunks:
         whole = told(event)
-        item = self._items.begin(event, string(whole.get("type")))
+        item = self._items.begin(event, string_or_empty(whole.get("type")))
         if item.kind == "function_call":
             return self._call(item, whole)
-        encrypted, phase = self._encrypted, string(whole.get("phase"))
+        encrypted, phase = self._encrypted, string_or_empty(whole.get("phase"))
         if encrypted is None or item.kind != "message" or not phase:
             return []
         return [_chunk(reasoning.delta(reasoning.phase_detail(encrypted.index, phase)))]
 
     def done(self, event: JsonObject) -> Chunks:
         whole = told(event)
-        item = self._items.of(event, string(whole.get("type")))
+        item = self._items.of(event, string_or_empty(whole.get("type")))
         if item.kind == "function_call":
             return self._call(item, whole)
         texts = [text for text in TEXTS.values() if text.kind == item.kind]
         chunks = [chunk for text in texts for chunk in self._rest_of_text(item, text, whole)]
-        if item.kind == "reasoning" and string(whole.get("encrypted_content")):
+        if item.kind == "reasoning" and string_or_empty(whole.get("encrypted_content")):
             self._encrypted = item
             item.send("encrypted_content")
             said_before = self._calls + (self._spoken is not None)
@@ -73,7 +76,9 @@ class _Answer:
         return chunks
 
     def arguments(self, event: JsonObject) -> Chunks:
-        return self._argue(self._items.of(event, "function_call"), "", string(event.get("delta")))
+        return self._argue(
+            self._items.of(event, "function_call"), "", string_or_empty(event.get("delta"))
+        )
 
     def all_arguments(self, event: JsonObject) -> Chunks:
         return self._call(self._items.of(event, "function_call"), event)
@@ -88,7 +93,7 @@ class _Answer:
             chunks += [*self.added(announced), *self.done(announced)]
         cut = "incomplete" in (
             response.get("status"),
-            string(event["type"]).removeprefix("response."),
+            string_or_empty(event["type"]).removeprefix("response."),
         )
         return [*chunks, finish_chunk(response, cut=cut, has_calls=self._calls > 0)]
 
@@ -111,7 +116,7 @@ class _Answer:
             if part.get("type") == text.type
         ]
         rests = [
-            (number, item.rest((text.type, number), string(part.get(text.name))))
+            (number, item.rest((text.type, number), string_or_empty(part.get(text.name))))
             for number, part in parts
         ]
         return [chunk for number, rest in rests for chunk in self._write(item, text, number, rest)]
@@ -136,7 +141,7 @@ class _Answer:
 
     def _call(self, item: Item, known: JsonObject) -> Chunks:
         """What is new in a call that is told as far as it is known."""
-        name = "" if item.named else string(known.get("name"))
+        name = "" if item.named else string_or_empty(known.get("name"))
         return self._argue(item, name, item.rest("arguments", _written(known.get("arguments"))))
 
     def _argue(self, item: Item, name: str, piece: str) -> Chunks:
@@ -174,7 +179,7 @@ class ResponsesReader:
 
     def feed(self, event: JsonObject) -> Chunks:
         """Chunks for one event. One that tells of a failure becomes a chunk with an `error`."""
-        kind = string(event.get("type"))
+        kind = string_or_empty(event.get("type"))
         text = TEXTS.get(kind)
         if text is not None:
             return self._answer.piece(text, event)
@@ -194,13 +199,13 @@ def _chunk(delta: JsonObject) -> JsonObject:
 
 def _parts(whole: JsonObject, text: Text) -> list[JsonObject]:
     """The parts of an item; some servers have one string in their place, as requests may."""
-    lone = string(whole.get(text.parts))
+    lone = string_or_empty(whole.get(text.parts))
     return [{"type": "output_text", "text": lone}] if lone else _mappings(whole, text.parts)
 
 
 def _written(arguments: Any) -> str:
     """Arguments are text; some servers send the object itself."""
-    return dumps(arguments).decode() if isinstance(arguments, dict) else string(arguments)
+    return dumps(arguments).decode() if isinstance(arguments, dict) else string_or_empty(arguments)
 
 
 def _number(event: JsonObject, name: str) -> int:

@@ -10,60 +10,63 @@ again, so that new observations soon outweigh it.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from anthropic_proxy.translate.tokens.estimate import Estimate
+from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 
 # No vocabulary is further off than this; a report that is counts something else (Ollama has left cached tokens out).
-_LOWEST, _HIGHEST = 0.3, 3.0
+_MIN_RATIO, _MAX_RATIO = 0.3, 3.0
 # Tokens. In shorter requests the fixed cost hides everything else.
-_SMALLEST = 50
-_MODELS = 256
+_MIN_TOKENS = 50
+_MAX_MODELS = 256
 
 # A request's fixed cost is followed in this unit (tokens), which makes it comparable to the ratios.
 _FIXED_UNIT = 100
-_START = (1.0, 1.0, 1.0, 0.0)
+_INITIAL_MEANS = (1.0, 1.0, 1.0, 0.0)
 # Variances before anything was seen: a ratio may be off by a factor of two, the fixed cost by some hundred tokens.
-_UNKNOWN = (1.0, 1.0, 1.0, 9.0)
+_INITIAL_VARIANCES = (1.0, 1.0, 1.0, 9.0)
 # Variance of one observation: texts of the same size differ by some percent.
 _NOISE = 0.02**2
 # How much of the unknown returns with each observation.
-_FADE = 0.001
+_FORGETTING_RATE = 0.001
 # Standard deviations; what is further off than that moves the numbers no further.
-_OUTLIER = 3
+_MAX_DEVIATIONS = 3
 
 
 @dataclass
-class _Model:
-    means: list[float] = field(default_factory=lambda: list(_START))
-    covariance: list[list[float]] = field(default_factory=lambda: _diagonal(_UNKNOWN))
+class _ModelRatios:
+    means: list[float] = field(default_factory=lambda: list(_INITIAL_MEANS))
+    covariance: list[list[float]] = field(default_factory=lambda: _diagonal(_INITIAL_VARIANCES))
 
 
-class TokenRatios:
+class TokenCalibration:
     """The numbers of the 256 models that were used last. Knows no clock, so the same observations give the same answers."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, _Model] = OrderedDict()
+        self._models: OrderedDict[str, _ModelRatios] = OrderedDict()
 
-    def predict(self, model: str, estimate: Estimate) -> int:
+    def predict(self, model: str, estimate: TokenEstimate) -> int:
         """Input tokens that `model` will report for a request of that estimate; the estimate itself for an unknown one."""
-        known = self._models.get(model)
-        means = known.means if known else _START
+        ratios = self._models.get(model)
+        means = ratios.means if ratios else _INITIAL_MEANS
         tokens = sum(
-            _bounded(mean) * part for mean, part in zip(means[:3], estimate.parts, strict=True)
+            _clamp(mean) * part for mean, part in zip(means[:3], estimate.parts, strict=True)
         )
         tokens += means[3] * _FIXED_UNIT
-        return round(min(max(tokens, _LOWEST * estimate.total), _HIGHEST * estimate.total))
+        return round(min(max(tokens, _MIN_RATIO * estimate.total), _MAX_RATIO * estimate.total))
 
-    def observe(self, model: str, estimate: Estimate, reported: int) -> None:
+    def observe(self, model: str, estimate: TokenEstimate, reported: int) -> None:
         """Learn from one answer: `reported` input tokens, cached ones included, for a request of that estimate."""
-        if estimate.total < _SMALLEST or not _LOWEST <= reported / estimate.total <= _HIGHEST:
+        if (
+            estimate.total < _MIN_TOKENS
+            or not _MIN_RATIO <= reported / estimate.total <= _MAX_RATIO
+        ):
             return
-        known = self._models.setdefault(model, _Model())
+        ratios = self._models.setdefault(model, _ModelRatios())
         self._models.move_to_end(model)
-        if len(self._models) > _MODELS:
+        if len(self._models) > _MAX_MODELS:
             self._models.popitem(last=False)
         # Divided by the size, as what counts is the error in percent.
         shares = [part / estimate.total for part in (*estimate.parts, _FIXED_UNIT)]
-        _update(known, shares, reported / estimate.total)
+        _update(ratios, shares, reported / estimate.total)
 
 
 def _diagonal(values: tuple[float, ...]) -> list[list[float]]:
@@ -73,23 +76,25 @@ def _diagonal(values: tuple[float, ...]) -> list[list[float]]:
     ]
 
 
-def _bounded(ratio: float) -> float:
-    return min(max(ratio, _LOWEST), _HIGHEST)
+def _clamp(ratio: float) -> float:
+    return min(max(ratio, _MIN_RATIO), _MAX_RATIO)
 
 
-def _update(model: _Model, shares: list[float], ratio: float) -> None:
+def _update(ratios: _ModelRatios, shares: list[float], ratio: float) -> None:
     """One step of the filter: `ratio` was seen where `shares` x means was expected."""
-    spread = [_dot(row, shares) for row in model.covariance]
+    spread = [_dot(row, shares) for row in ratios.covariance]
     variance = _dot(shares, spread) + _NOISE
-    limit = _OUTLIER * variance**0.5
-    surprise = min(max(ratio - _dot(shares, model.means), -limit), limit)
-    model.means = [
-        mean + each / variance * surprise for mean, each in zip(model.means, spread, strict=True)
+    limit = _MAX_DEVIATIONS * variance**0.5
+    surprise = min(max(ratio - _dot(shares, ratios.means), -limit), limit)
+    ratios.means = [
+        mean + each / variance * surprise for mean, each in zip(ratios.means, spread, strict=True)
     ]
-    for row, values in enumerate(model.covariance):
+    for row, values in enumerate(ratios.covariance):
         for column, value in enumerate(values):
             left = value - spread[row] * spread[column] / variance
-            values[column] = (1 - _FADE) * left + (_FADE * _UNKNOWN[row] if row == column else 0.0)
+            values[column] = (1 - _FORGETTING_RATE) * left + (
+                _FORGETTING_RATE * _INITIAL_VARIANCES[row] if row == column else 0.0
+            )
 
 
 def _dot(left: list[float], right: list[float]) -> float:

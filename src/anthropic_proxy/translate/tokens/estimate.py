@@ -8,7 +8,7 @@ model makes of it in truth is learned; see translate/ratios.py.
 from dataclasses import dataclass
 from typing import Any
 
-from anthropic_proxy.translate.tokens.media import image_tokens, pdf_tokens
+from anthropic_proxy.translate.tokens.media import estimate_image, estimate_pdf
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _ASCII_CHARACTERS_PER_TOKEN = 3.7
@@ -17,7 +17,7 @@ _TOKENS_PER_MESSAGE = 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TokenEstimate:
     """Tokens of a request by what they are for, as each kind is off in its own way: text of the messages and the system
     prompt, tools with the answer's format, and media (images and files).
     """
@@ -48,7 +48,7 @@ def estimate_text(text: str) -> int:
     )
 
 
-def estimate_request(body: JsonObject) -> Estimate:
+def estimate_request(body: JsonObject) -> TokenEstimate:
     """Input tokens of a Chat Completions request."""
     text = media = 0
     for message in body["messages"]:
@@ -59,61 +59,67 @@ def estimate_request(body: JsonObject) -> Estimate:
         )
         media += sum(_MEDIA[part["type"]](part) for part in parts if part["type"] in _MEDIA)
         rest = {key: value for key, value in message.items() if key not in ("role", "content")}
-        text += _json(rest) if rest else 0
-    return Estimate(
-        text, sum(_json(body[name]) for name in ("tools", "response_format") if name in body), media
+        text += _estimate_json(rest) if rest else 0
+    return TokenEstimate(
+        text,
+        sum(_estimate_json(body[name]) for name in ("tools", "response_format") if name in body),
+        media,
     )
 
 
-def estimate_untranslated(request: JsonObject) -> Estimate:
+def estimate_untranslated(request: JsonObject) -> TokenEstimate:
     """Input tokens of a checked Messages request that has no translation, so that it can be counted all the same."""
-    texts, media = _strings([request.get("system"), request["messages"]])
+    texts, media = _estimate_values([request.get("system"), request["messages"]])
     tools = request.get("tools")
-    return Estimate(
-        _TOKENS_PER_MESSAGE * len(request["messages"]) + texts, _json(tools) if tools else 0, media
+    return TokenEstimate(
+        _TOKENS_PER_MESSAGE * len(request["messages"]) + texts,
+        _estimate_json(tools) if tools else 0,
+        media,
     )
 
 
-def _strings(value: Any) -> tuple[int, int]:
+def _estimate_values(value: Any) -> tuple[int, int]:
     """Return the tokens of all texts within a JSON value, and of its media."""
     text = media = 0
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
+    stack = [value]
+    while stack:
+        value = stack.pop()
         if isinstance(value, str):
             text += estimate_text(value)
         elif isinstance(value, list):
-            waiting += value
+            stack += value
         elif isinstance(value, dict):
             if _is_source(value):
-                media += _source(value)
+                media += _estimate_source(value)
             else:
-                waiting += [each for key, each in value.items() if key not in _NOT_READ]
+                stack += [each for key, each in value.items() if key not in _IGNORED_KEYS]
     return text, media
 
 
 def _is_source(value: JsonObject) -> bool:
     kind = value.get("type")
-    name = _SOURCES.get(kind) if isinstance(kind, str) else None
+    name = _SOURCE_FIELDS.get(kind) if isinstance(kind, str) else None
     return name is not None and isinstance(value.get(name), str)
 
 
-def _source(source: JsonObject) -> int:
+def _estimate_source(source: JsonObject) -> int:
     if source["type"] == "url":
-        return image_tokens(source["url"])
-    count = pdf_tokens if source.get("media_type") == "application/pdf" else image_tokens
-    return count(f"data:;base64,{source['data']}")
+        return estimate_image(source["url"])
+    estimate_media = (
+        estimate_pdf if source.get("media_type") == "application/pdf" else estimate_image
+    )
+    return estimate_media(f"data:;base64,{source['data']}")
 
 
-def _json(value: Any) -> int:
+def _estimate_json(value: Any) -> int:
     return estimate_text(dumps(value).decode())
 
 
 _MEDIA = {
-    "image_url": lambda part: image_tokens(part["image_url"]["url"]),
-    "file": lambda part: pdf_tokens(part["file"]["file_data"]),
+    "image_url": lambda part: estimate_image(part["image_url"]["url"]),
+    "file": lambda part: estimate_pdf(part["file"]["file_data"]),
 }
 # Types of sources, with the field that holds each. The arguments of a tool may look alike, so that is checked.
-_SOURCES = {"base64": "data", "url": "url"}
+_SOURCE_FIELDS = {"base64": "data", "url": "url"}
 # Values that no model reads.
-_NOT_READ = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))
+_IGNORED_KEYS = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))

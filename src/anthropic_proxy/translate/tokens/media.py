@@ -13,15 +13,15 @@ from io import BytesIO
 import imagesize
 
 _PIXELS_PER_TOKEN = 750
-_LONGEST_SIDE = 1568
-_MOST_PIXELS = 1_150_000
+_MAX_SIDE = 1568
+_MAX_PIXELS = 1_150_000
 # An image whose size can't be seen (behind a URL, broken, of another format) counts as one at the limits.
-_UNSEEN_IMAGE = 1600
+_UNKNOWN_IMAGE_TOKENS = 1600
 
 # The library knows more formats, among them some that it parses at length; upstreams take these.
 _FORMATS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF")
 # Characters of base64. A JPEG's size stands after its metadata, which seldom has more than 64 kB.
-_HEAD = 4 * 40_000
+_HEAD_CHARACTERS = 4 * 40_000
 
 _TOKENS_PER_PAGE = 2000
 _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
@@ -29,26 +29,26 @@ _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
 _BYTES_PER_PAGE = 37_500
 
 
-def image_tokens(url: str) -> int:
+def estimate_image(url: str) -> int:
     """Tokens of an image by its URL, which may be a data URL."""
-    head, _, data = url[: _HEAD + 100].partition(";base64,")
-    width, height = _size(data[:_HEAD]) if head.startswith("data:") else (0, 0)
+    head, _, data = url[: _HEAD_CHARACTERS + 100].partition(";base64,")
+    width, height = _read_size(data[:_HEAD_CHARACTERS]) if head.startswith("data:") else (0, 0)
     if width <= 0 or height <= 0:
-        return _UNSEEN_IMAGE
-    scale = min(1.0, _LONGEST_SIDE / max(width, height), math.sqrt(_MOST_PIXELS / (width * height)))
+        return _UNKNOWN_IMAGE_TOKENS
+    scale = min(1.0, _MAX_SIDE / max(width, height), math.sqrt(_MAX_PIXELS / (width * height)))
     return max(1, round(width * height * scale**2 / _PIXELS_PER_TOKEN))
 
 
-def pdf_tokens(url: str) -> int:
+def estimate_pdf(url: str) -> int:
     """Tokens of a PDF file by its data URL."""
-    data = _decoded(url.partition(";base64,")[2])
+    data = _decode(url.partition(";base64,")[2])
     pages = len(_PAGE.findall(data)) or 1 + len(data) // _BYTES_PER_PAGE
     return pages * _TOKENS_PER_PAGE
 
 
-def _size(data: str) -> tuple[int, int]:
+def _read_size(data: str) -> tuple[int, int]:
     """Width and height in pixels; neither is positive when they can't be seen."""
-    head = _decoded(data)
+    head = _decode(data)
     if not head.startswith(_FORMATS):
         return 0, 0
     # (-1, -1) for a broken or cut image.
@@ -56,7 +56,7 @@ def _size(data: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _decoded(data: str) -> bytes:
+def _decode(data: str) -> bytes:
     """What `data` is the base64 of, as far as it is whole; empty when it is none."""
     try:
         return base64.b64decode(data[: len(data) // 4 * 4])

@@ -10,23 +10,23 @@ real API leaves it: closed, it would look whole, and Claude Code writes half a f
 import re
 from typing import Any, Literal
 
-from anthropic_proxy.translate.tool_calls.json_repair import repaired
+from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.wire.json_codec import (
     JsonObject,
     dumps,
     loads,
-    whole_characters,
-    without_lone_surrogates,
+    repair_json_surrogates,
+    repair_surrogates,
 )
 
-INVALID = "INVALID_JSON"
+INVALID_KEY = "INVALID_JSON"
 
 # What models leave behind a whole document and means nothing.
-_HARMLESS = re.compile(r"(```|</\w+>)?")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_HARMLESS_TRAILER = re.compile(r"(```|</\w+>)?")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSERS_AND_SPACE = " \t\r\n}]"
-_LONGEST_TAG = 100
+_MAX_TAG_LENGTH = 100
 
 
 def parse_arguments(raw: str) -> JsonObject | None:
@@ -36,20 +36,23 @@ def parse_arguments(raw: str) -> JsonObject | None:
     """
     if not raw.strip():
         return {}
-    value = _parsed(raw)
+    value = _parse_or_repair(raw)
     if isinstance(value, str):
-        value = _parsed(value)
+        value = _parse_or_repair(value)
     return value if isinstance(value, dict) else None
 
 
-def _parsed(text: str) -> Any:
+def _parse_or_repair(text: str) -> Any:
     try:
-        return loads(without_lone_surrogates(text) if _HALF.search(text) else text, allow_nan=False)
+        return loads(
+            repair_json_surrogates(text) if _SURROGATE_ESCAPE.search(text) else text,
+            allow_nan=False,
+        )
     except ValueError:
-        return repaired(text)
+        return repair_json(text)
 
 
-class Arguments:
+class ToolArguments:
     """`add` what comes, `take` what can go out at once, and `finish` at the end."""
 
     def __init__(self) -> None:
@@ -57,85 +60,85 @@ class Arguments:
         self._pieces: list[str] = []
         self._length = 0
         self._unsent: list[str] = []
-        self._sent = 0
+        self._sent_length = 0
         self._trailing = ""
-        self.characters = 0
+        self.character_count = 0
         # How the object was found that was sent, when it was not what came.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
 
     @property
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether anything but white space has come."""
         return bool(self._pieces)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether a whole document has come, and nothing behind it that says otherwise."""
-        whole = self._scanner.whole and self._first in '{["'
-        return whole and self._trailing_is_harmless
+        is_document = self._scanner.is_complete and self._first_character in '{["'
+        return is_document and self._has_harmless_trailer
 
     @property
-    def overrun(self) -> bool:
+    def is_overrun(self) -> bool:
         """Whether the whole document had gone out when more came, which can't be told to the client any more."""
-        return not self._trailing_is_harmless and self._sent == self._scanner.safe
+        return not self._has_harmless_trailer and self._sent_length == self._scanner.safe_length
 
     def add(self, piece: str) -> None:
         if self.is_placeholder and piece.lstrip().startswith("{"):
             # An empty object first, and then the real one.
-            self._begin_again()
-        self.characters += len(piece)
+            self._restart()
+        self.character_count += len(piece)
         if not self._pieces:
             piece = piece.lstrip()
         if not piece:
             return
-        if self._scanner.valid:
-            valid = self._scanner.feed(piece)
-            if not self._scanner.valid and self.repeated_by(piece):
+        if self._scanner.is_valid:
+            valid_end = self._scanner.feed(piece)
+            if not self._scanner.is_valid and self.is_repeated_by(piece):
                 # The arguments as known so far, in each fragment: what has gone out is the beginning of this one.
-                self._begin_again()
-                valid = self._scanner.feed(piece)
-                self._unsent.append(piece[self._sent : valid])
+                self._restart()
+                valid_end = self._scanner.feed(piece)
+                self._unsent.append(piece[self._sent_length : valid_end])
             else:
-                self._unsent.append(piece[:valid])
-            self._trail(piece[valid:])
+                self._unsent.append(piece[:valid_end])
+            self._add_trailing(piece[valid_end:])
         else:
-            self._trail(piece)
+            self._add_trailing(piece)
         self._pieces.append(piece)
         self._length += len(piece)
 
-    def add_whole(self, value: JsonObject) -> None:
+    def add_object(self, value: JsonObject) -> None:
         """Add all of the arguments. They need not be read, as they are certainly valid."""
         document = dumps(value).decode()
-        self.characters = self._length = len(document)
+        self.character_count = self._length = len(document)
         self._pieces, self._unsent = [document], [document]
-        self._scanner.accept(document)
+        self._scanner.skip_document(document)
 
-    def repeated_by(self, piece: str) -> bool:
+    def is_repeated_by(self, piece: str) -> bool:
         """Whether `piece` has all that came before it once more."""
         return 0 < self._length <= len(piece) and piece.startswith("".join(self._pieces))
 
-    def _begin_again(self) -> None:
+    def _restart(self) -> None:
         self._scanner, self._pieces, self._unsent, self._trailing = JsonScanner(), [], [], ""
         self._length = 0
 
-    def _trail(self, piece: str) -> None:
+    def _add_trailing(self, piece: str) -> None:
         """Behind a whole document. Long texts are of no use in any case, and not put together."""
-        if self._scanner.whole and len(self._trailing) < _LONGEST_TAG:
+        if self._scanner.is_complete and len(self._trailing) < _MAX_TAG_LENGTH:
             self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
 
     def take(self) -> str:
         """What can go out now. An empty object need not, as a call's input begins as one."""
-        if not self._streams or self.is_placeholder or not self._trailing_is_harmless:
+        if not self._is_object or self.is_placeholder or not self._has_harmless_trailer:
             return ""
-        ready = self._scanner.safe - self._sent
+        ready = self._scanner.safe_length - self._sent_length
         if not ready:
             return ""
-        held = "".join(self._unsent)
-        self._unsent = [held[ready:]]
-        self._sent += ready
-        return held[:ready]
+        unsent = "".join(self._unsent)
+        self._unsent = [unsent[ready:]]
+        self._sent_length += ready
+        return unsent[:ready]
 
-    def finish(self, *, cut: bool) -> str:
+    def finish(self, *, truncated: bool) -> str:
         """What is missing to an object, at the end of the call. cut: the upstream's answer ran into its limit, so that an
         object that is not whole stays open.
         """
@@ -143,98 +146,116 @@ class Arguments:
         if (
             not self._pieces
             or self.is_placeholder
-            or self.overrun
-            or (self._streams and self.complete)
+            or self.is_overrun
+            or (self._is_object and self.is_complete)
         ):
             return text
-        raw = whole_characters("".join(self._pieces).rstrip())
-        if cut and self._streams and self._scanner.valid:
+        raw = repair_surrogates("".join(self._pieces).rstrip())
+        if truncated and self._is_object and self._scanner.is_valid:
             return text
-        meant = None if cut else parse_arguments(raw)
-        self.repair = "invalid_arguments" if meant is None else "arguments"
-        if not self._sent:
-            return dumps({INVALID: raw} if meant is None else meant).decode()
-        sent = raw[: self._sent]
-        return text + (_rest_of(sent, meant) or _marked(sent, raw))
+        target = None if truncated else parse_arguments(raw)
+        self.repair = "invalid_arguments" if target is None else "arguments"
+        if not self._sent_length:
+            return dumps({INVALID_KEY: raw} if target is None else target).decode()
+        sent = raw[: self._sent_length]
+        return text + (_complete_object(sent, target) or _close_with_raw_text(sent, raw))
 
     @property
-    def _first(self) -> str:
+    def _first_character(self) -> str:
         return self._pieces[0][0] if self._pieces else ""
 
     @property
-    def _streams(self) -> bool:
+    def _is_object(self) -> bool:
         """What begins otherwise is no object yet: a string with a document in it, a code fence, nonsense."""
-        return self._first == "{"
+        return self._first_character == "{"
 
     @property
     def is_placeholder(self) -> bool:
         """Whether all that has come is an empty object, which may stand for arguments to come."""
         return (
-            not self._sent
-            and self._streams
-            and self._scanner.whole
-            and self._scanner.valid
-            and self._scanner.safe == 2
+            not self._sent_length
+            and self._is_object
+            and self._scanner.is_complete
+            and self._scanner.is_valid
+            and self._scanner.safe_length == 2
         )
 
     @property
-    def _trailing_is_harmless(self) -> bool:
+    def _has_harmless_trailer(self) -> bool:
         return (
-            len(self._trailing) < _LONGEST_TAG and _HARMLESS.fullmatch(self._trailing) is not None
+            len(self._trailing) < _MAX_TAG_LENGTH
+            and _HARMLESS_TRAILER.fullmatch(self._trailing) is not None
         )
 
 
-def _rest_of(sent: str, meant: JsonObject | None) -> str | None:
+def _complete_object(sent: str, target: JsonObject | None) -> str | None:
     """What makes `meant` of what has been sent; None when nothing does."""
-    if meant is None:
+    if target is None:
         return None
     scanner = JsonScanner()
     scanner.feed(sent)
-    rest = _rest(loads(sent + scanner.closing), meant, scanner.depth, in_string=scanner.in_string)
-    return rest if rest is not None and loads(sent + rest) == meant else None
+    rest = _complete_value(
+        loads(sent + scanner.closing_text),
+        target,
+        scanner.depth,
+        in_string=scanner.is_safe_in_string,
+    )
+    return rest if rest is not None and loads(sent + rest) == target else None
 
 
-def _marked(sent: str, raw: str) -> str:
+def _close_with_raw_text(sent: str, raw: str) -> str:
     """What closes the object that has been sent, with the raw text as its last member."""
     scanner = JsonScanner()
     scanner.feed(sent)
     comma = "" if sent == "{" else ","
-    return scanner.closing[:-1] + comma + dumps({INVALID: raw}).decode()[1:]
+    return scanner.closing_text[:-1] + comma + dumps({INVALID_KEY: raw}).decode()[1:]
 
 
-def _rest(partial: Any, meant: Any, depth: int, *, in_string: bool) -> str | None:
+def _complete_value(partial: Any, target: Any, depth: int, *, in_string: bool) -> str | None:
     """The text that goes on from `partial`, whose last member is open for `depth` levels, to `meant`."""
     if depth == 0:
-        return _rest_of_string(partial, meant)
-    if type(partial) is not type(meant):
+        return _complete_string(partial, target)
+    if type(partial) is not type(target):
         return None
-    have, want = _members(partial), _members(meant)
-    last = len(have) - (depth > 1 or in_string)
-    if last < 0 or len(want) < len(have) or have[:last] != want[:last]:
+    partial_members, target_members = _list_members(partial), _list_members(target)
+    last = len(partial_members) - (depth > 1 or in_string)
+    if (
+        last < 0
+        or len(target_members) < len(partial_members)
+        or partial_members[:last] != target_members[:last]
+    ):
         return None
     rest: str | None = ""
-    if last < len(have):
-        same = have[last][0] == want[last][0]
-        rest = _rest(have[last][1], want[last][1], depth - 1, in_string=in_string) if same else None
+    if last < len(partial_members):
+        is_same_key = partial_members[last][0] == target_members[last][0]
+        rest = (
+            _complete_value(
+                partial_members[last][1], target_members[last][1], depth - 1, in_string=in_string
+            )
+            if is_same_key
+            else None
+        )
     if rest is None:
         return None
-    more = [_written(member, partial) for member in want[len(have) :]]
-    comma = "," if have and more else ""
-    return rest + comma + ",".join(more) + ("}" if isinstance(partial, dict) else "]")
+    new_members = [
+        _write_member(member, partial) for member in target_members[len(partial_members) :]
+    ]
+    comma = "," if partial_members and new_members else ""
+    return rest + comma + ",".join(new_members) + ("}" if isinstance(partial, dict) else "]")
 
 
-def _members(value: Any) -> list[tuple[Any, Any]]:
+def _list_members(value: Any) -> list[tuple[Any, Any]]:
     return list(value.items() if isinstance(value, dict) else enumerate(value))
 
 
-def _written(member: tuple[Any, Any], container: Any) -> str:
+def _write_member(member: tuple[Any, Any], container: Any) -> str:
     key, value = member
     return (
         dumps({key: value}).decode()[1:-1] if isinstance(container, dict) else dumps(value).decode()
     )
 
 
-def _rest_of_string(partial: Any, meant: Any) -> str | None:
-    if not isinstance(meant, str) or not meant.startswith(partial):
+def _complete_string(partial: Any, target: Any) -> str | None:
+    if not isinstance(target, str) or not target.startswith(partial):
         return None
-    return dumps(meant[len(partial) :]).decode()[1:]
+    return dumps(target[len(partial) :]).decode()[1:]

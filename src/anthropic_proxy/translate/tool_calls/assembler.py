@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from anthropic_proxy.translate.tool_calls.arguments import Arguments
+from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
 from anthropic_proxy.translate.tool_names import NamePrefixes
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.openai import string
+from anthropic_proxy.wire.openai import string_or_empty
 
 
 @dataclass(eq=False)
-class Call:
+class ToolCall:
     """One call as known so far, by the upstream's name. opened: whether its block has been. signed: whether its signature
     has come.
     """
@@ -28,83 +28,88 @@ class Call:
     id: str
     upstream_id: str
     name: str = ""
-    arguments: Arguments = field(default_factory=Arguments)
-    opened: bool = False
-    signed: bool = False
+    arguments: ToolArguments = field(default_factory=ToolArguments)
+    has_block: bool = False
+    is_signed: bool = False
 
 
-class Assembler:
+class ToolCallAssembler:
     """Sorts the fragments of a stream's tool calls; `calls` has them all, in the order in which they began."""
 
-    def __init__(self, offered: Collection[str] = (), *, single: bool = False) -> None:
+    def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
         """offered: the upstream's names of the tools that it was offered. single: only the first call counts."""
-        self.calls: list[Call] = []
+        self.calls: list[ToolCall] = []
         self._single = single
-        self._offered = offered
-        self._by_index: dict[int, Call] = {}
-        self._by_upstream_id: dict[str, Call] = {}
-        self._in_text = 0
+        self._tool_names = tool_names
+        self._by_index: dict[int, ToolCall] = {}
+        self._by_upstream_id: dict[str, ToolCall] = {}
+        self._text_call_count = 0
 
     @property
-    def repairs(self) -> dict[str, int]:
+    def repair_counts(self) -> dict[str, int]:
         """Calls that were mended, by kind: their arguments, or the call itself, which was written as text."""
-        kinds = [call.arguments.repair for call in self.kept if call.arguments.repair]
-        return {**Counter[str](kinds), **({"call_in_text": self._in_text} if self._in_text else {})}
+        kinds = [call.arguments.repair for call in self.accepted_calls if call.arguments.repair]
+        return {
+            **Counter[str](kinds),
+            **({"call_in_text": self._text_call_count} if self._text_call_count else {}),
+        }
 
     @property
-    def kept(self) -> list[Call]:
+    def accepted_calls(self) -> list[ToolCall]:
         """The calls that the client gets."""
         return self.calls[:1] if self._single else self.calls
 
     @cached_property
     def _prefixes(self) -> NamePrefixes:
-        return NamePrefixes(self._offered)
+        return NamePrefixes(self._tool_names)
 
-    def keeps(self, call: Call) -> bool:
+    def accepts(self, call: ToolCall) -> bool:
         """Whether the client gets the call."""
         return not self._single or call is self.calls[0]
 
-    def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> Call:
+    def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
         """The call that `fragment` belongs to, with the fragment added. `new_id` names it if it is a new one."""
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
-        name = string(function.get("name"))
-        piece = _argument_text(function.get("arguments"))
-        call = self._find(fragment, name, piece) or self._begin(fragment, new_id())
+        name = string_or_empty(function.get("name"))
+        piece = _to_argument_text(function.get("arguments"))
+        call = self._find_call(fragment, name, piece) or self._start_call(fragment, new_id())
         if not call.name:
             call.name = name
-        elif not call.arguments.begun:
-            call.name = self._extended(call.name, name) or call.name
+        elif not call.arguments.has_started:
+            call.name = self._extend_name(call.name, name) or call.name
         if piece:
             call.arguments.add(piece)
         return call
 
-    def whole(self, name: str, arguments: JsonObject, new_id: str) -> None:
+    def add_text_call(self, name: str, arguments: JsonObject, new_id: str) -> None:
         """Add a call that was written as text."""
-        self._in_text += 1
-        call = Call(new_id, "", name)
-        call.arguments.add_whole(arguments)
+        self._text_call_count += 1
+        call = ToolCall(new_id, "", name)
+        call.arguments.add_object(arguments)
         self.calls.append(call)
 
-    def is_named(self, call: Call) -> bool:
+    def is_name_complete(self, call: ToolCall) -> bool:
         """Whether the name of `call` is known. The beginning of an offered name may still go on, until arguments come."""
-        if not call.name or call.arguments.begun:
+        if not call.name or call.arguments.has_started:
             return bool(call.name)
-        return not self._prefixes.any_continues(call.name)
+        return not self._prefixes.any_extends(call.name)
 
-    def _find(self, fragment: JsonObject, name: str, piece: str) -> Call | None:
-        upstream_id = string(fragment.get("id"))
+    def _find_call(self, fragment: JsonObject, name: str, piece: str) -> ToolCall | None:
+        upstream_id = string_or_empty(fragment.get("id"))
         index = fragment.get("index")
         if isinstance(index, int):
-            known = self._by_index.get(index)
+            call = self._by_index.get(index)
         elif upstream_id:
-            known = self._by_upstream_id.get(upstream_id)
+            call = self._by_upstream_id.get(upstream_id)
         else:
-            known = self.calls[-1] if self.calls else None
-        return None if known is None or self._is_another(known, upstream_id, name, piece) else known
+            call = self.calls[-1] if self.calls else None
+        return (
+            None if call is None or self._starts_another(call, upstream_id, name, piece) else call
+        )
 
-    def _begin(self, fragment: JsonObject, new_id: str) -> Call:
-        call = Call(new_id, string(fragment.get("id")))
+    def _start_call(self, fragment: JsonObject, new_id: str) -> ToolCall:
+        call = ToolCall(new_id, string_or_empty(fragment.get("id")))
         self.calls.append(call)
         self._by_upstream_id.setdefault(call.upstream_id, call)
         index = fragment.get("index")
@@ -112,32 +117,37 @@ class Assembler:
             self._by_index[index] = call
         return call
 
-    def _is_another(self, known: Call, upstream_id: str, name: str, piece: str) -> bool:
+    def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
         """Whether a fragment that should belong to `known` begins a call of its own."""
-        if upstream_id and known.upstream_id and upstream_id != known.upstream_id:
+        if upstream_id and call.upstream_id and upstream_id != call.upstream_id:
             return True
-        if not name or not known.name:
+        if not name or not call.name:
             return False
-        if name != known.name and not known.arguments.begun:
-            return self._extended(known.name, name) is None
+        if name != call.name and not call.arguments.has_started:
+            return self._extend_name(call.name, name) is None
         # A finished document can't go on: another name, or the beginning of a second document, is a second call.
-        begins = piece.lstrip().startswith("{") or name != known.name
-        if not begins or not known.arguments.complete:
+        starts = piece.lstrip().startswith("{") or name != call.name
+        if not starts or not call.arguments.is_complete:
             return False
-        is_repeated = known.arguments.is_placeholder or known.arguments.repeated_by(piece)
-        return not (upstream_id and name == known.name and is_repeated)
+        is_repeated = call.arguments.is_placeholder or call.arguments.is_repeated_by(piece)
+        return not (upstream_id and name == call.name and is_repeated)
 
-    def _extended(self, known: str, name: str) -> str | None:
+    def _extend_name(self, current: str, name: str) -> str | None:
         """`known` with `name` as its next piece, or with `name` as all that is known now; None when it is neither."""
-        if name in ("", known) or (known in self._offered and name in self._offered):
+        if name in ("", current) or (current in self._tool_names and name in self._tool_names):
             return None
-        longer = [name] if name.startswith(known) else []
+        longer = [name] if name.startswith(current) else []
         return next(
-            (each for each in (*longer, known + name) if self._prefixes.any_begins_with(each)), None
+            (
+                candidate
+                for candidate in (*longer, current + name)
+                if self._prefixes.any_starts_with(candidate)
+            ),
+            None,
         )
 
 
-def fragments_of(delta: JsonObject) -> list[JsonObject]:
+def get_fragments(delta: JsonObject) -> list[JsonObject]:
     """The tool call fragments of a delta, the old `function_call` form included."""
     fragments = delta.get("tool_calls")
     if isinstance(fragments, list):
@@ -146,7 +156,7 @@ def fragments_of(delta: JsonObject) -> list[JsonObject]:
     return [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []
 
 
-def _argument_text(arguments: Any) -> str:
+def _to_argument_text(arguments: Any) -> str:
     """Arguments are text; some servers send the object itself."""
     if arguments is None or isinstance(arguments, str):
         return arguments or ""

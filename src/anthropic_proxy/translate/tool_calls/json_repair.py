@@ -28,46 +28,46 @@ _TOKEN = re.compile(
 )
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _CLOSERS = {"{": "}", "[": "]"}
-_MOST_TOKENS = 20_000
+_MAX_TOKENS = 20_000
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
-class _UnsureError(Exception):
+class _AmbiguousError(Exception):
     """There is more than one way to read it, or none."""
 
 
-def repaired(text: str) -> JsonObject | None:
+def repair_json(text: str) -> JsonObject | None:
     """The object that `text` was meant to be; None when that is not certain."""
     try:
         # Spaces keep apart what stood apart: 1 2 is not 12.
-        written = " ".join(_closed(_without_trailing_commas(_tokens(_unfenced(text)))))
-    except _UnsureError:
+        document = " ".join(_close_brackets(_drop_trailing_commas(_tokenize(_strip_fence(text)))))
+    except _AmbiguousError:
         return None
     scanner = JsonScanner()
-    scanner.feed(written)
-    value = loads(written, allow_nan=False) if scanner.valid and scanner.whole else None
+    scanner.feed(document)
+    value = loads(document, allow_nan=False) if scanner.is_valid and scanner.is_complete else None
     return value if isinstance(value, dict) else None
 
 
-def _unfenced(text: str) -> str:
+def _strip_fence(text: str) -> str:
     text = text.strip()
     fence = _FENCE.match(text)
     return text[fence.end() :].removesuffix("```") if fence else text
 
 
-def _tokens(text: str) -> Iterator[str]:
+def _tokenize(text: str) -> Iterator[str]:
     """The JSON forms of the tokens of `text`."""
-    at = tokens = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        tokens += 1
-        if found is None or tokens > _MOST_TOKENS:
-            raise _UnsureError
-        at = found.end()
-        token = found[0]
-        match found.lastgroup:
+    pos = token_count = 0
+    while pos < len(text):
+        match = _TOKEN.match(text, pos)
+        token_count += 1
+        if match is None or token_count > _MAX_TOKENS:
+            raise _AmbiguousError
+        pos = match.end()
+        token = match[0]
+        match match.lastgroup:
             case "string":
-                yield _quoted(token[1:-1])
+                yield _quote(token[1:-1])
             case "key":
                 yield f'"{token}"'
             case "word":
@@ -76,39 +76,39 @@ def _tokens(text: str) -> Iterator[str]:
                 yield token
 
 
-def _quoted(text: str) -> str:
-    return f'"{_IN_STRING.sub(_escaped, text)}"'
+def _quote(text: str) -> str:
+    return f'"{_IN_STRING.sub(_escape, text)}"'
 
 
-def _escaped(found: re.Match[str]) -> str:
-    if found[0] == "\\'":
+def _escape(match: re.Match[str]) -> str:
+    if match[0] == "\\'":
         return "'"
     # Other escapes stay as they are: the grammar refuses those that JSON doesn't have.
-    return found[0] if found[0][0] == "\\" else dumps(found[0]).decode()[1:-1]
+    return match[0] if match[0][0] == "\\" else dumps(match[0]).decode()[1:-1]
 
 
-def _without_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
-    comma = False
-    for each in tokens:
-        if comma and each not in ("}", "]"):
+def _drop_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
+    after_comma = False
+    for part in tokens:
+        if after_comma and part not in ("}", "]"):
             yield ","
-        comma = each == ","
-        if not comma:
-            yield each
-    if comma:
-        raise _UnsureError
+        after_comma = part == ","
+        if not after_comma:
+            yield part
+    if after_comma:
+        raise _AmbiguousError
 
 
-def _closed(tokens: Iterator[str]) -> Iterator[str]:
+def _close_brackets(tokens: Iterator[str]) -> Iterator[str]:
     """The tokens, and the brackets that are missing behind them."""
-    still_open: list[str] = []
+    closers: list[str] = []
     token = ""
     for token in tokens:
         if token in _CLOSERS:
-            still_open.append(_CLOSERS[token])
-        elif still_open and token == still_open[-1]:
-            still_open.pop()
+            closers.append(_CLOSERS[token])
+        elif closers and token == closers[-1]:
+            closers.pop()
         yield token
-    if still_open and token[-1:].isdigit():
-        raise _UnsureError
-    yield from reversed(still_open)
+    if closers and token[-1:].isdigit():
+        raise _AmbiguousError
+    yield from reversed(closers)

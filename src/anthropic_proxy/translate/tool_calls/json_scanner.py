@@ -22,9 +22,9 @@ _LITERALS = {"t": "rue", "f": "alse", "n": "ull"}
 _CLOSERS = {"{": "}", "[": "]"}
 
 # Parsers stop at some depth (the Python SDK's at 200): a document that no client can read counts as invalid.
-_DEEPEST = 100
+_MAX_DEPTH = 100
 
-_CLASSES = {
+_CHARACTER_CLASSES = {
     **dict.fromkeys("123456789", "1"),
     "0": "0",
     ".": ".",
@@ -33,7 +33,7 @@ _CLASSES = {
     "+": "+",
     "-": "-",
 }
-_NUMBER = {
+_NUMBER_STATES = {
     "begun": {"-": "minus", "0": "zero", "1": "whole"},
     "minus": {"0": "zero", "1": "whole"},
     "zero": {".": "point", "e": "exponent"},
@@ -59,214 +59,214 @@ class JsonScanner:
     """
 
     def __init__(self) -> None:
-        self.valid = True
+        self.is_valid = True
         self.length = 0
-        self.safe = 0
-        self.in_string = False
-        self._before = 0
-        self._open: list[str] = []
+        self.safe_length = 0
+        self.is_safe_in_string = False
+        self._offset = 0
+        self._closers: list[str] = []
         self._is_key = False
         self._token = ""
-        self._has_half = False
-        self._state: Callable[[str, int], int] = self._value
+        self._has_high_surrogate = False
+        self._state: Callable[[str, int], int] = self._read_value
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the valid characters are a whole document."""
-        if self._open:
+        if self._closers:
             return False
-        return self._state == self._after or (
-            self._state == self._number and self._token in _NUMBER_ENDS
+        return self._state == self._read_after_value or (
+            self._state == self._read_number and self._token in _NUMBER_ENDS
         )
 
     @property
-    def quoted(self) -> bool:
+    def is_in_string(self) -> bool:
         """Whether the next character would stand in a string."""
-        return self._state in (self._string, self._escape, self._code)
+        return self._state in (self._read_string, self._read_escape, self._read_code_point)
 
     @property
-    def closing(self) -> str:
+    def closing_text(self) -> str:
         """The quote and brackets that make a document of the first `safe` characters."""
-        return '"' * self.in_string + "".join(reversed(self._open))
+        return '"' * self.is_safe_in_string + "".join(reversed(self._closers))
 
     @property
     def depth(self) -> int:
-        return len(self._open)
+        return len(self._closers)
 
     def feed(self, piece: str, start: int = 0) -> int:
         """Go on with piece[start:]; the place of the first character that is invalid, or the end. Then feed no more."""
-        at, self._before = start, self.length - start
-        while self.valid and at < len(piece):
-            at = self._state(piece, at)
-        self.length = self._before + at
-        return at
+        pos, self._offset = start, self.length - start
+        while self.is_valid and pos < len(piece):
+            pos = self._state(piece, pos)
+        self.length = self._offset + pos
+        return pos
 
-    def accept(self, document: str) -> None:
+    def skip_document(self, document: str) -> None:
         """Go past a whole document, known to be valid, without reading it. Only before anything else."""
-        self.length = self.safe = len(document)
-        self._state = self._after
+        self.length = self.safe_length = len(document)
+        self._state = self._read_after_value
 
-    def _fail(self, at: int) -> int:
-        self.valid = False
-        return at
+    def _fail(self, pos: int) -> int:
+        self.is_valid = False
+        return pos
 
-    def _mark(self, at: int) -> None:
-        self.safe = self._before + at
+    def _mark_safe(self, pos: int) -> None:
+        self.safe_length = self._offset + pos
 
-    def _value(self, piece: str, at: int) -> int:
-        at = _past(_SPACE, piece, at)
-        if at == len(piece):
-            return at
-        character = piece[at]
+    def _read_value(self, piece: str, pos: int) -> int:
+        pos = _skip(_SPACE, piece, pos)
+        if pos == len(piece):
+            return pos
+        character = piece[pos]
         if character in _CLOSERS:
-            return self._enter(character, at)
+            return self._open_container(character, pos)
         if character == '"':
-            self._state, self._is_key = self._string, False
+            self._state, self._is_key = self._read_string, False
         elif character in _LITERALS:
-            self._state, self._token = self._literal, _LITERALS[character]
-        elif character in _CLASSES:
-            self._state, self._token = self._number, "begun"
-            return at
+            self._state, self._token = self._read_literal, _LITERALS[character]
+        elif character in _CHARACTER_CLASSES:
+            self._state, self._token = self._read_number, "begun"
+            return pos
         else:
-            return self._fail(at)
-        return at + 1
+            return self._fail(pos)
+        return pos + 1
 
-    def _enter(self, bracket: str, at: int) -> int:
-        if len(self._open) == _DEEPEST:
-            return self._fail(at)
-        self._open.append(_CLOSERS[bracket])
-        self._state = self._first
-        self._mark(at + 1)
-        return at + 1
+    def _open_container(self, bracket: str, pos: int) -> int:
+        if len(self._closers) == _MAX_DEPTH:
+            return self._fail(pos)
+        self._closers.append(_CLOSERS[bracket])
+        self._state = self._read_first_member
+        self._mark_safe(pos + 1)
+        return pos + 1
 
-    def _first(self, piece: str, at: int) -> int:
+    def _read_first_member(self, piece: str, pos: int) -> int:
         """After an opening bracket: it may be closed at once."""
-        at = _past(_SPACE, piece, at)
-        if at == len(piece):
-            return at
-        if piece[at] == self._open[-1]:
-            return self._leave(at)
-        self._state = self._member
-        return at
+        pos = _skip(_SPACE, piece, pos)
+        if pos == len(piece):
+            return pos
+        if piece[pos] == self._closers[-1]:
+            return self._close_container(pos)
+        self._state = self._read_member
+        return pos
 
-    def _member(self, piece: str, at: int) -> int:
+    def _read_member(self, piece: str, pos: int) -> int:
         """A key, or an array's value."""
-        if self._open[-1] == "]":
-            self._state = self._value
-            return at
-        at = _past(_SPACE, piece, at)
-        if at == len(piece):
-            return at
-        if piece[at] != '"':
-            return self._fail(at)
-        self._state, self._is_key = self._string, True
-        return at + 1
+        if self._closers[-1] == "]":
+            self._state = self._read_value
+            return pos
+        pos = _skip(_SPACE, piece, pos)
+        if pos == len(piece):
+            return pos
+        if piece[pos] != '"':
+            return self._fail(pos)
+        self._state, self._is_key = self._read_string, True
+        return pos + 1
 
-    def _leave(self, at: int) -> int:
-        self._open.pop()
-        self._end_value(at + 1)
-        return at + 1
+    def _close_container(self, pos: int) -> int:
+        self._closers.pop()
+        self._end_value(pos + 1)
+        return pos + 1
 
-    def _end_value(self, at: int) -> None:
-        self._state, self.in_string = self._after, False
-        self._mark(at)
+    def _end_value(self, pos: int) -> None:
+        self._state, self.is_safe_in_string = self._read_after_value, False
+        self._mark_safe(pos)
 
-    def _after(self, piece: str, at: int) -> int:
+    def _read_after_value(self, piece: str, pos: int) -> int:
         """After a value: a comma, a closing bracket, or the end of the document."""
-        at = _past(_SPACE, piece, at)
-        if at == len(piece):
-            return at
-        if self._open and piece[at] == self._open[-1]:
-            return self._leave(at)
-        if not self._open or piece[at] != ",":
-            return self._fail(at)
-        self._state = self._member
-        return at + 1
+        pos = _skip(_SPACE, piece, pos)
+        if pos == len(piece):
+            return pos
+        if self._closers and piece[pos] == self._closers[-1]:
+            return self._close_container(pos)
+        if not self._closers or piece[pos] != ",":
+            return self._fail(pos)
+        self._state = self._read_member
+        return pos + 1
 
-    def _string(self, piece: str, at: int) -> int:
-        if self._has_half:
-            return self._second_half(piece, at)
-        end = _past(_PLAIN, piece, at)
-        if end > at:
-            self._within(end)
+    def _read_string(self, piece: str, pos: int) -> int:
+        if self._has_high_surrogate:
+            return self._read_low_surrogate(piece, pos)
+        end = _skip(_PLAIN, piece, pos)
+        if end > pos:
+            self._mark_in_string(end)
         if end == len(piece):
             return end
         if piece[end] == "\\":
-            self._state = self._escape
+            self._state = self._read_escape
         elif piece[end] != '"':
             return self._fail(end)
         elif self._is_key:
-            self._state = self._colon
+            self._state = self._read_colon
         else:
             self._end_value(end + 1)
         return end + 1
 
-    def _second_half(self, piece: str, at: int) -> int:
+    def _read_low_surrogate(self, piece: str, pos: int) -> int:
         """After the escaped first half of a surrogate pair: only the escape of the second one may follow."""
-        if piece[at] != "\\":
-            return self._fail(at)
-        self._state = self._escape
-        return at + 1
+        if piece[pos] != "\\":
+            return self._fail(pos)
+        self._state = self._read_escape
+        return pos + 1
 
-    def _within(self, at: int) -> None:
+    def _mark_in_string(self, pos: int) -> None:
         if not self._is_key:
-            self.in_string = True
-            self._mark(at)
+            self.is_safe_in_string = True
+            self._mark_safe(pos)
 
-    def _escape(self, piece: str, at: int) -> int:
-        if piece[at] == "u":
-            self._state, self._token = self._code, ""
-        elif piece[at] in _ESCAPED and not self._has_half:
-            self._state = self._string
-            self._within(at + 1)
+    def _read_escape(self, piece: str, pos: int) -> int:
+        if piece[pos] == "u":
+            self._state, self._token = self._read_code_point, ""
+        elif piece[pos] in _ESCAPED and not self._has_high_surrogate:
+            self._state = self._read_string
+            self._mark_in_string(pos + 1)
         else:
-            return self._fail(at)
-        return at + 1
+            return self._fail(pos)
+        return pos + 1
 
-    def _code(self, piece: str, at: int) -> int:
-        if piece[at] not in _HEX_DIGITS:
-            return self._fail(at)
-        self._token += piece[at]
-        return self._character(at) if len(self._token) == 4 else at + 1
+    def _read_code_point(self, piece: str, pos: int) -> int:
+        if piece[pos] not in _HEX_DIGITS:
+            return self._fail(pos)
+        self._token += piece[pos]
+        return self._end_code_point(pos) if len(self._token) == 4 else pos + 1
 
-    def _character(self, at: int) -> int:
+    def _end_code_point(self, pos: int) -> int:
         """At the end of an escaped character. Cut behind the first half of a pair, the text would end in half of one."""
         code = int(self._token, 16)
-        if (0xDC00 <= code < 0xE000) != self._has_half:
-            return self._fail(at)
-        self._state, self._has_half = self._string, 0xD800 <= code < 0xDC00
-        if not self._has_half:
-            self._within(at + 1)
-        return at + 1
+        if (0xDC00 <= code < 0xE000) != self._has_high_surrogate:
+            return self._fail(pos)
+        self._state, self._has_high_surrogate = self._read_string, 0xD800 <= code < 0xDC00
+        if not self._has_high_surrogate:
+            self._mark_in_string(pos + 1)
+        return pos + 1
 
-    def _colon(self, piece: str, at: int) -> int:
-        at = _past(_SPACE, piece, at)
-        if at == len(piece):
-            return at
-        if piece[at] != ":":
-            return self._fail(at)
-        self._state = self._value
-        return at + 1
+    def _read_colon(self, piece: str, pos: int) -> int:
+        pos = _skip(_SPACE, piece, pos)
+        if pos == len(piece):
+            return pos
+        if piece[pos] != ":":
+            return self._fail(pos)
+        self._state = self._read_value
+        return pos + 1
 
-    def _number(self, piece: str, at: int) -> int:
-        step = _NUMBER[self._token].get(_CLASSES.get(piece[at], ""))
+    def _read_number(self, piece: str, pos: int) -> int:
+        step = _NUMBER_STATES[self._token].get(_CHARACTER_CLASSES.get(piece[pos], ""))
         if step:
             self._token = step
-            return _past(_DIGITS, piece, at + 1) if step in _DIGIT_RUNS else at + 1
+            return _skip(_DIGITS, piece, pos + 1) if step in _DIGIT_RUNS else pos + 1
         if self._token not in _NUMBER_ENDS:
-            return self._fail(at)
-        self._end_value(at)
-        return at
+            return self._fail(pos)
+        self._end_value(pos)
+        return pos
 
-    def _literal(self, piece: str, at: int) -> int:
-        if piece[at] != self._token[0]:
-            return self._fail(at)
+    def _read_literal(self, piece: str, pos: int) -> int:
+        if piece[pos] != self._token[0]:
+            return self._fail(pos)
         self._token = self._token[1:]
         if not self._token:
-            self._end_value(at + 1)
-        return at + 1
+            self._end_value(pos + 1)
+        return pos + 1
 
 
-def _past(run: re.Pattern[str], piece: str, at: int) -> int:
-    found = run.match(piece, at)
-    return found.end() if found else at
+def _skip(pattern: re.Pattern[str], piece: str, pos: int) -> int:
+    match = pattern.match(piece, pos)
+    return match.end() if match else pos

@@ -9,54 +9,54 @@ from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
 from anthropic_proxy.wire.anthropic.tools import ToolChangeBlock
-from anthropic_proxy.wire.anthropic.unions import OPEN, Items, by_type
+from anthropic_proxy.wire.anthropic.unions import ALLOW_EXTRA, Items, discriminate_by_type
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
-@OPEN
+@ALLOW_EXTRA
 class TextBlock(TypedDict):
     type: Literal["text"]
     text: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class Base64Source(TypedDict):
     type: Literal["base64"]
     media_type: str
     data: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class UrlSource(TypedDict):
     type: Literal["url"]
     url: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class FileSource(TypedDict):
     type: Literal["file"]
     file_id: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class TextSource(TypedDict):
     type: Literal["text"]
     data: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class ContentSource(TypedDict):
     type: Literal["content"]
     content: "Content"
 
 
-@OPEN
+@ALLOW_EXTRA
 class ImageBlock(TypedDict):
     type: Literal["image"]
     source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
 
 
-@OPEN
+@ALLOW_EXTRA
 class DocumentBlock(TypedDict):
     type: Literal["document"]
     source: Annotated[
@@ -67,7 +67,7 @@ class DocumentBlock(TypedDict):
     context: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class SearchResultBlock(TypedDict):
     type: Literal["search_result"]
     source: str
@@ -75,20 +75,20 @@ class SearchResultBlock(TypedDict):
     content: Items[TextBlock]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ThinkingBlock(TypedDict):
     type: Literal["thinking"]
     thinking: str
     signature: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class RedactedThinkingBlock(TypedDict):
     type: Literal["redacted_thinking"]
     data: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolUseBlock(TypedDict):
     type: Literal["tool_use"]
     id: Annotated[str, Field(min_length=1)]
@@ -97,13 +97,13 @@ class ToolUseBlock(TypedDict):
     toolset_name: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolReferenceBlock(TypedDict):
     type: Literal["tool_reference"]
     tool_name: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolResultBlock(TypedDict):
     type: Literal["tool_result"]
     tool_use_id: str
@@ -111,7 +111,7 @@ class ToolResultBlock(TypedDict):
     is_error: NotRequired[bool | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class BrowserTab(TypedDict):
     tab_id: str
     title: str
@@ -119,40 +119,40 @@ class BrowserTab(TypedDict):
     active: NotRequired[bool | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class BrowserChange(TypedDict):
     type: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class BrowserStateBlock(TypedDict):
     type: Literal["browser_state"]
     tabs: Items[BrowserTab]
     state_changes: NotRequired[Items[BrowserChange] | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class McpToolResultBlock(TypedDict):
     type: Literal["mcp_tool_result"]
     content: NotRequired["Content | None"]
     is_error: NotRequired[bool | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class CompactionBlock(TypedDict):
     type: Literal["compaction"]
     content: NotRequired[str | None]
     tool_changes: NotRequired["Items[Block] | None"]
 
 
-@OPEN
+@ALLOW_EXTRA
 class OtherBlock(TypedDict):
     """A block that the proxy reads leniently, or doesn't know."""
 
     type: str
 
 
-_KNOWN_BLOCKS = {
+_BLOCK_TYPES = {
     "text",
     "image",
     "document",
@@ -186,7 +186,7 @@ Block = Annotated[
     | Annotated[McpToolResultBlock, Tag("mcp_tool_result")]
     | Annotated[CompactionBlock, Tag("compaction")]
     | Annotated[OtherBlock, Tag("other")],
-    by_type(_KNOWN_BLOCKS),
+    discriminate_by_type(_BLOCK_TYPES),
 ]
 
 

@@ -10,40 +10,40 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, Tag
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.anthropic.unions import OPEN, Items, by_type
+from anthropic_proxy.wire.anthropic.unions import ALLOW_EXTRA, Items, discriminate_by_type
 
 
-@OPEN
+@ALLOW_EXTRA
 class InputTokens(TypedDict):
     type: Literal["input_tokens"]
     value: Annotated[int, Field(ge=0)]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolUses(TypedDict):
     type: Literal["tool_uses"]
     value: Annotated[int, Field(ge=0)]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ThinkingTurns(TypedDict):
     type: Literal["thinking_turns"]
     value: Annotated[int, Field(ge=1)]
 
 
-@OPEN
+@ALLOW_EXTRA
 class AllTurns(TypedDict):
     type: Literal["all"]
 
 
-@OPEN
+@ALLOW_EXTRA
 class CompactTrigger(TypedDict):
     type: Literal["input_tokens"]
     # "trigger.value must be at least 50000", says the API.
     value: Annotated[int, Field(ge=50_000)]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ClearToolUses(TypedDict):
     type: Literal["clear_tool_uses_20250919"]
     trigger: NotRequired[Annotated[InputTokens | ToolUses, Field(discriminator="type")] | None]
@@ -53,7 +53,7 @@ class ClearToolUses(TypedDict):
     clear_tool_inputs: NotRequired[bool | Items[str] | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ClearThinking(TypedDict):
     type: Literal["clear_thinking_20251015"]
     keep: NotRequired[
@@ -61,7 +61,7 @@ class ClearThinking(TypedDict):
     ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class Compact(TypedDict):
     type: Literal["compact_20260112"]
     trigger: NotRequired[CompactTrigger | None]
@@ -69,12 +69,12 @@ class Compact(TypedDict):
     pause_after_compaction: NotRequired[bool | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class OtherEdit(TypedDict):
     type: str
 
 
-_KNOWN_EDITS = {"clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112"}
+_EDIT_TYPES = {"clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112"}
 
 
 Edit = Annotated[
@@ -82,17 +82,17 @@ Edit = Annotated[
     | Annotated[ClearThinking, Tag("clear_thinking_20251015")]
     | Annotated[Compact, Tag("compact_20260112")]
     | Annotated[OtherEdit, Tag("other")],
-    by_type(_KNOWN_EDITS),
+    discriminate_by_type(_EDIT_TYPES),
 ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ContextManagement(TypedDict):
     # Each edit looks at the whole conversation; the API has three kinds.
     edits: NotRequired[Annotated[Items[Edit], Field(max_length=10)] | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class CompactionConfig(TypedDict):
     type: Literal["summarize"]
     instructions: NotRequired[Annotated[str, Field(max_length=16_384)] | None]

@@ -27,8 +27,8 @@ def message(
     }
 
 
-def message_start(start: JsonObject) -> JsonObject:
-    return {"type": "message_start", "message": start}
+def message_start(new_message: JsonObject) -> JsonObject:
+    return {"type": "message_start", "message": new_message}
 
 
 def block_start(index: int, block: JsonObject) -> JsonObject:
@@ -81,8 +81,8 @@ def message_delta(
     stop: JsonObject, usage: JsonObject, context_management: JsonObject | None = None
 ) -> JsonObject:
     """`usage` is cumulative; the SDKs need its output_tokens. `context_management`: what was applied, where asked for."""
-    applied = {} if context_management is None else {"context_management": context_management}
-    return {"type": "message_delta", "delta": stop, "usage": usage, **applied}
+    extra = {} if context_management is None else {"context_management": context_management}
+    return {"type": "message_delta", "delta": stop, "usage": usage, **extra}
 
 
 def message_stop() -> JsonObject:

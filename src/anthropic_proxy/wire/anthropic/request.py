@@ -21,9 +21,9 @@ from anthropic_proxy.wire import collector
 from anthropic_proxy.wire.anthropic.content import Content
 from anthropic_proxy.wire.anthropic.context import CompactionConfig, ContextManagement
 from anthropic_proxy.wire.anthropic.tools import McpServer, Tool, ToolChoice
-from anthropic_proxy.wire.anthropic.unions import OPEN, SELDOM, Items
-from anthropic_proxy.wire.json_codec import JsonObject, loads_whole, without_lone_surrogates
-from anthropic_proxy.wire.quoting import shortened
+from anthropic_proxy.wire.anthropic.unions import ALLOW_EXTRA, ALLOW_EXTRA_LAZY, Items
+from anthropic_proxy.wire.json_codec import JsonObject, loads_strict, repair_json_surrogates
+from anthropic_proxy.wire.quoting import shorten
 
 
 class InvalidRequestError(ValueError):
@@ -36,13 +36,13 @@ class InvalidRequestError(ValueError):
         self.details = details
 
 
-@OPEN
+@ALLOW_EXTRA
 class TurnMessage(TypedDict):
     role: Literal["user", "assistant", "system"]
     content: Content
 
 
-@OPEN
+@ALLOW_EXTRA
 class SystemMessage(TypedDict):
     """clear_at "next_user_message": the text is for the user's turn before it alone."""
 
@@ -65,36 +65,36 @@ Message = Annotated[
 ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class Thinking(TypedDict):
     type: str
     budget_tokens: NotRequired[int | None]
     display: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class OutputFormat(TypedDict):
     type: Literal["json_schema"]
     schema: JsonObject
 
 
-@OPEN
+@ALLOW_EXTRA
 class OutputConfig(TypedDict):
     effort: NotRequired[str | None]
     format: NotRequired[OutputFormat | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class Metadata(TypedDict):
     user_id: NotRequired[str | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class Diagnostics(TypedDict):
     previous_message_id: NotRequired[str | None]
 
 
-@SELDOM
+@ALLOW_EXTRA_LAZY
 class CountTokensRequest(TypedDict):
     """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
 
@@ -114,12 +114,12 @@ class CountTokensRequest(TypedDict):
 
 # Characters. The proxy itself searches the response for the sequences. To prepare that takes up to 2 us and some memory
 # for each character, while other requests wait.
-_MOST_IN_STOP_SEQUENCES = 16_384
+_MAX_STOP_SEQUENCE_CHARACTERS = 16_384
 
 
-def _not_too_long(sequences: list[str]) -> list[str]:
-    if sum(map(len, sequences)) > _MOST_IN_STOP_SEQUENCES:
-        limit = {"limit": _MOST_IN_STOP_SEQUENCES}
+def _check_total_length(sequences: list[str]) -> list[str]:
+    if sum(map(len, sequences)) > _MAX_STOP_SEQUENCE_CHARACTERS:
+        limit = {"limit": _MAX_STOP_SEQUENCE_CHARACTERS}
         raise PydanticCustomError(
             "too_long", "at most {limit} characters are permitted in all sequences together", limit
         )
@@ -127,11 +127,11 @@ def _not_too_long(sequences: list[str]) -> list[str]:
 
 
 _StopSequences = Annotated[
-    Items[Annotated[str, Field(min_length=1)]], AfterValidator(_not_too_long)
+    Items[Annotated[str, Field(min_length=1)]], AfterValidator(_check_total_length)
 ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class MessagesRequest(CountTokensRequest):
     """`POST /v1/messages`. `max_tokens` in tokens; thinking counts toward it."""
 
@@ -146,8 +146,8 @@ class MessagesRequest(CountTokensRequest):
     diagnostics: NotRequired[Diagnostics | None]
 
 
-@SELDOM
-class _RoutedRequest(TypedDict):
+@ALLOW_EXTRA_LAZY
+class _RoutableRequest(TypedDict):
     """What it takes to say who answers a request, and how."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -158,48 +158,48 @@ class _RoutedRequest(TypedDict):
 
 _MESSAGES = TypeAdapter(MessagesRequest)
 _COUNT_TOKENS = TypeAdapter(CountTokensRequest)
-_ROUTED = TypeAdapter(_RoutedRequest)
+_ROUTABLE = TypeAdapter(_RoutableRequest)
 
 
-def schemas(ref_template: str) -> JsonObject:
+def build_request_schemas(ref_template: str) -> JsonObject:
     """The JSON Schemas of the requests and of their parts, by their names; ref_template: how one names another."""
-    kinds = (("messages", _MESSAGES), ("count_tokens", _COUNT_TOKENS))
-    _, found = TypeAdapter.json_schemas(
-        [(name, "validation", adapter) for name, adapter in kinds], ref_template=ref_template
+    adapters = (("messages", _MESSAGES), ("count_tokens", _COUNT_TOKENS))
+    _, result = TypeAdapter.json_schemas(
+        [(name, "validation", adapter) for name, adapter in adapters], ref_template=ref_template
     )
-    defined: JsonObject = found["$defs"]
-    return defined
+    definitions: JsonObject = result["$defs"]
+    return definitions
 
 
 # Gone with version 2026-10-21 of the API, which refuses them in these words (its migration guide).
-_WITHOUT_SAMPLING = "2026-10-21"
-_SAMPLING = ("temperature", "top_p", "top_k")
+_SAMPLING_REMOVED_IN = "2026-10-21"
+_SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 
 # The `error_code` for a conversation in which nothing was said.
 NOTHING_TO_SUMMARIZE = "compaction_nothing_to_summarize"
 
 # Characters of a problem.
-_LONGEST_PROBLEM = 500
+_MAX_PROBLEM_CHARACTERS = 500
 
 # Tags of our own unions: the API does not have them in its paths.
-_OUR_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "other_reference"}
+_UNION_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "other_reference"}
 
 
-def messages_request(raw: bytes, version: str = "") -> JsonObject:
+def parse_messages_request(raw: bytes, version: str = "") -> JsonObject:
     """Body of `POST /v1/messages` -> checked request. Raises InvalidRequestError.
 
     `version` is the header `anthropic-version`; without one (curl) what every version has had is taken.
     """
-    return _of_version(_not_empty(_checked(_MESSAGES, raw)), version)
+    return _check_version(_require_messages(_parse_request(_MESSAGES, raw)), version)
 
 
-def count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
+def parse_count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
     """Body of `POST /v1/messages/count_tokens` -> checked request; `version` as above. Raises InvalidRequestError."""
-    return _of_version(_not_empty(_checked(_COUNT_TOKENS, raw)), version)
+    return _check_version(_require_messages(_parse_request(_COUNT_TOKENS, raw)), version)
 
 
 @dataclass(frozen=True)
-class Body:
+class RequestBody:
     """The body of a request. raw: as it came. request: as it was checked. problem: why only an upstream that speaks the
     Messages API itself can be asked; it may know more than we do. `request` is then checked as far as routing needs.
     """
@@ -209,43 +209,43 @@ class Body:
     problem: InvalidRequestError | None = None
 
 
-def messages_body(raw: bytes, version: str = "") -> Body:
+def parse_messages_body(raw: bytes, version: str = "") -> RequestBody:
     """As `messages_request`, but raises InvalidRequestError only for what can't even be routed."""
-    return _body(raw, partial(messages_request, raw, version))
+    return _parse_body(raw, partial(parse_messages_request, raw, version))
 
 
-def count_tokens_body(raw: bytes, version: str = "") -> Body:
+def parse_count_tokens_body(raw: bytes, version: str = "") -> RequestBody:
     """As `count_tokens_request`, but raises InvalidRequestError only for what can't even be routed."""
-    return _body(raw, partial(count_tokens_request, raw, version))
+    return _parse_body(raw, partial(parse_count_tokens_request, raw, version))
 
 
-def _body(raw: bytes, checked: Callable[[], JsonObject]) -> Body:
-    with collector.held_back():
+def _parse_body(raw: bytes, parse: Callable[[], JsonObject]) -> RequestBody:
+    with collector.pause_garbage_collection():
         try:
-            return Body(raw, checked())
+            return RequestBody(raw, parse())
         except InvalidRequestError as problem:
             try:
-                return Body(raw, _validate(_ROUTED, raw), problem)
+                return RequestBody(raw, _validate(_ROUTABLE, raw), problem)
             except ValidationError:
                 raise problem from None
 
 
-def _not_empty(request: JsonObject) -> JsonObject:
+def _require_messages(request: JsonObject) -> JsonObject:
     if not request["messages"]:
         details = {"error_code": NOTHING_TO_SUMMARIZE} if request.get("compaction") else None
         raise InvalidRequestError("messages: at least one message is required", details)
     return request
 
 
-def _of_version(request: JsonObject, version: str) -> JsonObject:
-    if version < _WITHOUT_SAMPLING:
+def _check_version(request: JsonObject, version: str) -> JsonObject:
+    if version < _SAMPLING_REMOVED_IN:
         return request
-    gone = [name for name in _SAMPLING if request.get(name) is not None]
-    problems = [f"{name}: Extra inputs are not permitted" for name in gone]
-    for number, message in enumerate(request["messages"]):
+    names = [name for name in _SAMPLING_PARAMETERS if request.get(name) is not None]
+    problems = [f"{name}: Extra inputs are not permitted" for name in names]
+    for message_index, message in enumerate(request["messages"]):
         content = message.get("content")
-        for place, block in enumerate(content if isinstance(content, list) else ()):
-            path = f"messages.{number}.content.{place}"
+        for block_index, block in enumerate(content if isinstance(content, list) else ()):
+            path = f"messages.{message_index}.content.{block_index}"
             if message["role"] == "assistant" and block["type"] == "document":
                 problems.append(f"{path}: document blocks are not permitted in assistant messages")
             if message["role"] == "user" and block["type"] == "text" and block.get("citations"):
@@ -255,47 +255,47 @@ def _of_version(request: JsonObject, version: str) -> JsonObject:
     return request
 
 
-def _checked(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
+def _parse_request(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
     try:
         return _validate(adapter, raw)
     except ValidationError as error:
         raise InvalidRequestError(
-            "; ".join(map(_error_text, error.errors(include_url=False)[:3]))
+            "; ".join(map(_describe_error, error.errors(include_url=False)[:3]))
         ) from error
 
 
 def _validate(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
     # Checked while it is parsed, a text would be copied for each union that it stands within, to look at its type.
     with suppress(ValueError):
-        checked: JsonObject = adapter.validate_python(loads_whole(raw))
-        return checked
+        request: JsonObject = adapter.validate_python(loads_strict(raw))
+        return request
     # Errors are told in the words of JSON.
     return _validate_json(adapter, raw)
 
 
 def _validate_json(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
     try:
-        valid: JsonObject = adapter.validate_json(raw)
+        request: JsonObject = adapter.validate_json(raw)
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
             raise
-        valid = adapter.validate_json(_repaired(raw, error))
-    return valid
+        request = adapter.validate_json(_repair_or_raise(raw, error))
+    return request
 
 
-def _repaired(raw: bytes, error: ValidationError) -> bytes:
+def _repair_or_raise(raw: bytes, error: ValidationError) -> bytes:
     try:
-        return without_lone_surrogates(raw)
+        return repair_json_surrogates(raw)
     except ValueError:
         raise error from None
 
 
-def _error_text(error: ErrorDetails) -> str:
+def _describe_error(error: ErrorDetails) -> str:
     if error["type"] == "json_invalid" and "recursion limit" in error["msg"]:
         return "The request body is nested too deeply: at most 200 objects and arrays may stand within each other"
     if error["type"] == "json_invalid":
         return "The request body is not valid JSON: " + error["msg"].removeprefix("Invalid JSON: ")
-    path = ".".join(str(step) for step in error["loc"] if step not in _OUR_TAGS)
+    path = ".".join(str(step) for step in error["loc"] if step not in _UNION_TAGS)
     # Some messages quote the value.
-    problem = shortened(error["msg"], _LONGEST_PROBLEM)
+    problem = shorten(error["msg"], _MAX_PROBLEM_CHARACTERS)
     return f"{path}: {problem}" if path else f"The request body is not an object: {problem}"

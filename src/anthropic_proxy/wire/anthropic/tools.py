@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
-from anthropic_proxy.wire.anthropic.unions import OPEN, Items, by_type
+from anthropic_proxy.wire.anthropic.unions import ALLOW_EXTRA, Items, discriminate_by_type
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
-@OPEN
+@ALLOW_EXTRA
 class CustomTool(TypedDict):
     name: Annotated[str, Field(min_length=1)]
     input_schema: JsonObject
@@ -23,7 +23,7 @@ class CustomTool(TypedDict):
     allowed_callers: NotRequired[Items[str] | None]
 
 
-@OPEN
+@ALLOW_EXTRA
 class TypedTool(TypedDict):
     """A tool that Anthropic defines: it has a dated type in place of a schema."""
 
@@ -46,19 +46,19 @@ Tool = Annotated[
 ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolDefinition(TypedDict):
     type: Literal["tool_definition"]
     definition: Tool
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolReference(TypedDict):
     type: Literal["tool_reference"]
     name: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class OtherToolReference(TypedDict):
     """To a tool of an MCP server, or to all of its tools."""
 
@@ -66,26 +66,26 @@ class OtherToolReference(TypedDict):
 
 
 # Types of the blocks of a system message that change the tools, and say nothing to the model.
-TOOL_CHANGES = ("tool_addition", "tool_removal")
+TOOL_CHANGE_TYPES = ("tool_addition", "tool_removal")
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolChangeBlock(TypedDict):
     type: Literal["tool_addition", "tool_removal"]
     tool: Annotated[
         Annotated[ToolDefinition, Tag("tool_definition")]
         | Annotated[ToolReference, Tag("tool_reference")]
         | Annotated[OtherToolReference, Tag("other_reference")],
-        by_type(("tool_definition", "tool_reference"), "other_reference"),
+        discriminate_by_type(("tool_definition", "tool_reference"), "other_reference"),
     ]
 
 
-@OPEN
+@ALLOW_EXTRA
 class McpServer(TypedDict):
     name: str
 
 
-@OPEN
+@ALLOW_EXTRA
 class ToolChoice(TypedDict):
     type: Literal["auto", "any", "tool", "none"]
     name: NotRequired[str]

@@ -11,16 +11,16 @@ _Item = TypeVar("_Item")
 Items = Annotated[list[_Item], Field(fail_fast=True)]
 
 # Unknown fields pass through untouched.
-OPEN = with_config(ConfigDict(extra="allow"))
+ALLOW_EXTRA = with_config(ConfigDict(extra="allow"))
 # The same, for what is seldom read: it is made ready with the first that is, not at each start.
-SELDOM = with_config(ConfigDict(extra="allow", defer_build=True))
+ALLOW_EXTRA_LAZY = with_config(ConfigDict(extra="allow", defer_build=True))
 
 
-def by_type(known: Collection[str], otherwise: str = "other") -> Discriminator:
+def discriminate_by_type(types: Collection[str], default: str = "other") -> Discriminator:
     """Chooses of a union's members the one tagged with the value's `type`; `otherwise` where that is none of `known`."""
 
     def tag(value: Any) -> str:
         kind = value.get("type") if isinstance(value, dict) else None
-        return kind if isinstance(kind, str) and kind in known else otherwise
+        return kind if isinstance(kind, str) and kind in types else default
 
     return Discriminator(tag)

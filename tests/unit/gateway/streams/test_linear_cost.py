@@ -16,10 +16,10 @@ from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.upstream_errors import Source
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
-from anthropic_proxy.wire.sse import Decoder
+from anthropic_proxy.wire.sse import SSEDecoder
 from tests.support.response_specs import answer_spec
 from tests.support.scaling import assert_linear_cpu
 
@@ -50,7 +50,7 @@ def _decoded(make: Callable[[int], bytes], read: int) -> Callable[[int], Work]:
         reads = _reads(make(size), read)
 
         def work() -> None:
-            decoder = Decoder()
+            decoder = SSEDecoder()
             for each in reads:
                 decoder.feed(each)
             decoder.close()
@@ -131,7 +131,7 @@ def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
         async def read_all() -> None:
             stream = PassthroughStream(
                 cast("UpstreamResponse", _Reply(reads(size))),
-                Source("up"),
+                UpstreamIdentity("up"),
                 "req_1",
                 on_read=None,
                 on_end=lambda ended: ended.usage_events,
@@ -189,7 +189,7 @@ def test_an_upstream_that_never_pauses_is_passed_on_in_time(
     async def first() -> bytes:
         stream = PassthroughStream(
             cast("UpstreamResponse", _Reply(comments())),
-            Source("up"),
+            UpstreamIdentity("up"),
             "req_1",
             on_read=None,
             on_end=lambda _: None,

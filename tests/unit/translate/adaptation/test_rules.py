@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.translate.adaptation.changes import Adjustment
 from anthropic_proxy.translate.adaptation.rules import adjustment_for
-from anthropic_proxy.translate.upstream_errors import Source, read
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_failure
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
 from tests.support.cases import cases
@@ -19,7 +19,8 @@ ELSEWHERE = "'default'"
 
 def found(case: Json) -> Adjustment | None:
     return adjustment_for(
-        read(case["status"], {}, dumps(case["answer"]), Source("up:1")), case["request"]
+        parse_failure(case["status"], {}, dumps(case["answer"]), UpstreamIdentity("up:1")),
+        case["request"],
     )
 
 

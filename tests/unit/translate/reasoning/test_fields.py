@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.translate.reasoning.fields import (
+    CONTENT_PARTS,
     DETAILS,
     IN_TEXT,
-    PARTS,
-    Piece,
-    Thought,
-    reasoning_of,
+    ReasoningBlock,
+    ReasoningDelta,
+    parse_reasoning,
 )
 
 A, B = {"text": "a"}, {"summary": "b"}
@@ -21,17 +21,17 @@ A, B = {"text": "a"}, {"summary": "b"}
     [
         ({}, None),
         ({"reasoning": None, "reasoning_content": ""}, None),
-        ({"reasoning_content": "a"}, Piece("reasoning_content", "a")),
-        ({"reasoning": "a", "reasoning_content": "a"}, Piece("reasoning", "a")),
+        ({"reasoning_content": "a"}, ReasoningDelta("reasoning_content", "a")),
+        ({"reasoning": "a", "reasoning_content": "a"}, ReasoningDelta("reasoning", "a")),
         ({"reasoning": {"not": "text"}}, None),
-        ({"reasoning_details": [A, B, "junk"]}, Piece(DETAILS, "ab", (A, B))),
-        ({"reasoning": "a", "reasoning_details": [A]}, Piece(DETAILS, "a", (A,))),
-        ({"reasoning": "a", "reasoning_details": []}, Piece("reasoning", "a")),
+        ({"reasoning_details": [A, B, "junk"]}, ReasoningDelta(DETAILS, "ab", (A, B))),
+        ({"reasoning": "a", "reasoning_details": [A]}, ReasoningDelta(DETAILS, "a", (A,))),
+        ({"reasoning": "a", "reasoning_details": []}, ReasoningDelta("reasoning", "a")),
         ({"reasoning_details": "junk"}, None),
         ({"reasoning_details": ["junk"]}, None),
         (
             {"reasoning_details": [{"data": "encrypted"}]},
-            Piece(DETAILS, "", ({"data": "encrypted"},)),
+            ReasoningDelta(DETAILS, "", ({"data": "encrypted"},)),
         ),
         (
             {
@@ -39,28 +39,28 @@ A, B = {"text": "a"}, {"summary": "b"}
                     {"type": "thinking", "thinking": [{"type": "text", "text": "a"}, "junk"]}
                 ]
             },
-            Piece(PARTS, "a"),
+            ReasoningDelta(CONTENT_PARTS, "a"),
         ),
         (
             {"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}]},
-            Piece(PARTS, "a"),
+            ReasoningDelta(CONTENT_PARTS, "a"),
         ),
         ({"content": [{"type": "text", "text": "b"}, "junk"]}, None),
     ],
 )
-def test_reasoning_of(delta: dict[str, Any], expected: Piece | None) -> None:
-    assert reasoning_of(delta) == expected
+def test_reasoning_of(delta: dict[str, Any], expected: ReasoningDelta | None) -> None:
+    assert parse_reasoning(delta) == expected
 
 
-def thought(*pieces: Piece) -> Thought:
-    made = Thought()
+def thought(*pieces: ReasoningDelta) -> ReasoningBlock:
+    made = ReasoningBlock()
     for piece in pieces:
         made.add(piece)
     return made
 
 
-def detail(text: str = "", **rest: Any) -> Piece:
-    return Piece(DETAILS, text, ({"type": "reasoning.text", "text": text, **rest},))
+def detail(text: str = "", **rest: Any) -> ReasoningDelta:
+    return ReasoningDelta(DETAILS, text, ({"type": "reasoning.text", "text": text, **rest},))
 
 
 def test_details_in_pieces_become_one() -> None:
@@ -79,10 +79,10 @@ def test_details_in_pieces_become_one() -> None:
     [
         (detail("a", index=0), detail("b", index=1)),
         (detail("a", signature="s"), detail("b")),
-        (detail("a"), Piece(DETAILS, "", ({"type": "reasoning.encrypted", "data": "x"},))),
+        (detail("a"), ReasoningDelta(DETAILS, "", ({"type": "reasoning.encrypted", "data": "x"},))),
     ],
 )
-def test_other_details_stay_apart(first: Piece, second: Piece) -> None:
+def test_other_details_stay_apart(first: ReasoningDelta, second: ReasoningDelta) -> None:
     assert len(thought(first, second).details) == 2
 
 
@@ -96,10 +96,12 @@ def test_other_details_stay_apart(first: Piece, second: Piece) -> None:
     ],
 )
 def test_what_says_most_decides_the_origin(origins: list[str], expected: str) -> None:
-    assert thought(*(Piece(origin, "a") for origin in origins)).origin == expected
+    assert thought(*(ReasoningDelta(origin, "a") for origin in origins)).origin == expected
 
 
 def test_only_what_can_be_given_back_is_encrypted() -> None:
-    assert thought(Piece(DETAILS, "", ({"type": "reasoning.encrypted", "data": "x"},))).is_encrypted
+    assert thought(
+        ReasoningDelta(DETAILS, "", ({"type": "reasoning.encrypted", "data": "x"},))
+    ).is_encrypted
     assert not thought(detail(signature="")).is_encrypted
     assert not thought(detail("a", signature="s")).is_encrypted

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.reasoning.fields import DETAILS, IN_TEXT, PARTS, Thought
+from anthropic_proxy.translate.reasoning.fields import (
+    CONTENT_PARTS,
+    DETAILS,
+    IN_TEXT,
+    ReasoningBlock,
+)
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.wire.json_codec import dumps
 
@@ -40,23 +45,25 @@ def test_details_go_round(
         "x" if says_more else ""
     )
     shown = text if shows else ""
-    read = signer.read(signer.sign(Thought(DETAILS, [text], details), shown), shown)
+    read = signer.parse_signature(
+        signer.sign(ReasoningBlock(DETAILS, [text], details), shown), shown
+    )
     assert read is not None
     assert read.details == details
 
 
 @given(
     signer=SIGNERS,
-    origin=st.sampled_from(["reasoning", "reasoning_content", PARTS]),
+    origin=st.sampled_from(["reasoning", "reasoning_content", CONTENT_PARTS]),
     text=st.text(max_size=1000),
     shows=st.booleans(),
 )
 def test_texts_go_round(signer: Signer, origin: str, text: str, *, shows: bool) -> None:
     text = text.encode("utf-8", "replace").decode()
     shown = text if shows else ""
-    assert signer.read(signer.sign(Thought(origin, [text]), shown), shown) == Thought(
-        origin, [text]
-    )
+    assert signer.parse_signature(
+        signer.sign(ReasoningBlock(origin, [text]), shown), shown
+    ) == ReasoningBlock(origin, [text])
 
 
 def payload(value: Any) -> str:
@@ -88,47 +95,47 @@ def payload(value: Any) -> str:
     ],
 )
 def test_foreign_signatures_mean_nothing(signature: Any) -> None:
-    assert Signer().read(signature, "a") is None
-    assert not Signer().gives_back({"type": "thinking", "thinking": "a", "signature": signature})
+    assert Signer().parse_signature(signature, "a") is None
+    assert not Signer().can_replay({"type": "thinking", "thinking": "a", "signature": signature})
 
 
 def test_with_a_secret_nothing_can_be_changed() -> None:
-    signer, thought = Signer("a secret"), Thought("reasoning", ["a"])
+    signer, thought = Signer("a secret"), ReasoningBlock("reasoning", ["a"])
     signature = signer.sign(thought, "a")
-    assert signer.read(signature, "a") == thought
-    assert signer.read(signature, "b") is None
-    assert signer.read(signature[:-1], "a") is None
-    assert signer.read(signature.replace("reasoning", "reasoning_content"), "a") is None
-    assert signer.read(Signer().sign(thought, "a"), "a") is None
-    assert Signer("another secret").read(signature, "a") is None
-    assert Signer().read(signature, "a") == thought
+    assert signer.parse_signature(signature, "a") == thought
+    assert signer.parse_signature(signature, "b") is None
+    assert signer.parse_signature(signature[:-1], "a") is None
+    assert signer.parse_signature(signature.replace("reasoning", "reasoning_content"), "a") is None
+    assert signer.parse_signature(Signer().sign(thought, "a"), "a") is None
+    assert Signer("another secret").parse_signature(signature, "a") is None
+    assert Signer().parse_signature(signature, "a") == thought
 
 
 def test_blocks_of_one_message_are_joined() -> None:
     signer = Signer()
     blocks = [
-        {"thinking": text, "signature": signer.sign(Thought("reasoning", [text]), text)}
+        {"thinking": text, "signature": signer.sign(ReasoningBlock("reasoning", [text]), text)}
         for text in ("a", "b")
     ]
-    assert signer.replayed(blocks, {"content": "c"}) == {"content": "c", "reasoning": "ab"}
+    assert signer.replay_reasoning(blocks, {"content": "c"}) == {"content": "c", "reasoning": "ab"}
 
 
-@pytest.mark.parametrize("origin", ["reasoning", IN_TEXT, PARTS, DETAILS])
+@pytest.mark.parametrize("origin", ["reasoning", IN_TEXT, CONTENT_PARTS, DETAILS])
 def test_a_block_without_text_gives_nothing_back(origin: str) -> None:
-    block = {"thinking": "", "signature": Signer().sign(Thought(origin), "")}
-    assert not Signer().gives_back(block)
+    block = {"thinking": "", "signature": Signer().sign(ReasoningBlock(origin), "")}
+    assert not Signer().can_replay(block)
 
 
 def test_reasoning_in_the_text_is_not_given_back() -> None:
-    block = {"thinking": "a", "signature": Signer().sign(Thought(IN_TEXT, ["a"]), "a")}
-    assert not Signer().gives_back(block)
+    block = {"thinking": "a", "signature": Signer().sign(ReasoningBlock(IN_TEXT, ["a"]), "a")}
+    assert not Signer().can_replay(block)
 
 
 def test_repetitive_texts_go_round_and_short_signatures_unpack_to_little() -> None:
     shown = "The same thing again. " * 10_000
-    thought = Thought(DETAILS, [""], [{"type": "reasoning.encrypted", "data": shown}])
+    thought = ReasoningBlock(DETAILS, [""], [{"type": "reasoning.encrypted", "data": shown}])
     signature = UNSIGNED.sign(thought, "")
-    assert UNSIGNED.read(signature, "") == thought
+    assert UNSIGNED.parse_signature(signature, "") == thought
     assert len(signature) > len(shown), "it is not compressed"
 
 
@@ -144,7 +151,10 @@ def test_what_expands_too_much_is_not_ours(packed: Any) -> None:
     payload = base64.urlsafe_b64encode(
         zlib.compress(json.dumps(packed, separators=(",", ":")).encode())
     ).decode()
-    assert UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "") is None
+    assert (
+        UNSIGNED.parse_signature(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "")
+        is None
+    )
 
 
 @pytest.mark.parametrize("lengths", [(4, -4, 4, -4, 4), (-4, 8)])
@@ -152,5 +162,8 @@ def test_lengths_of_details_are_not_negative(lengths: tuple[int, ...]) -> None:
     details = [{"text": length} for length in lengths]
     payload = base64.urlsafe_b64encode(json.dumps({"details": details}).encode()).decode()
     assert (
-        UNSIGNED.read(f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "four") is None
+        UNSIGNED.parse_signature(
+            f"anthropic-proxy.1.reasoning_details.{payload.rstrip('=')}", "four"
+        )
+        is None
     )

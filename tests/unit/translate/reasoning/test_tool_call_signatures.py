@@ -9,7 +9,7 @@ from anthropic_proxy.providers.profiles import named
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
-from anthropic_proxy.translate.reasoning.tool_call_signatures import without_signatures
+from anthropic_proxy.translate.reasoning.tool_call_signatures import reset_call_signatures
 from anthropic_proxy.translate.request.chat_request import to_openai
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
@@ -30,7 +30,7 @@ def answered(case: Json, signer: Signer) -> list[Json]:
     events = translator.start()
     for chunk in case["chunks"]:
         events += translator.feed(chunk)
-    blocks: list[Json] = collect.to_message([*events, *translator.close(done=True)])["content"]
+    blocks: list[Json] = collect.collect_message([*events, *translator.close(done=True)])["content"]
     return blocks
 
 
@@ -104,6 +104,9 @@ def test_without_signatures() -> None:
     calls = [
         {"id": each, "extra_content": {"google": {"thought_signature": "c2ln"}}} for each in "ab"
     ]
-    changed = without_signatures({"role": "assistant", "tool_calls": calls})
+    changed = reset_call_signatures({"role": "assistant", "tool_calls": calls})
     assert (signatures(changed), changed["tool_calls"][1]) == ([STAND_IN, None], {"id": "b"})
-    assert without_signatures({"role": "user", "content": "a"}) == {"role": "user", "content": "a"}
+    assert reset_call_signatures({"role": "user", "content": "a"}) == {
+        "role": "user",
+        "content": "a",
+    }

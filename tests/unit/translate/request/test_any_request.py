@@ -13,7 +13,7 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
 from tests.support.chat_bodies import fetched
@@ -36,7 +36,7 @@ _PDF_PAGES = PdfPageCache()
 @given(dialect=_ANY_DIALECT, request=REQUEST)
 def test_any_request(dialect: Dialect, request: Json) -> None:
     route = Route(Endpoint("up", "http://up/v1", dialect), "m")
-    checked = fetched(messages_request(dumps(request)), dialect)
+    checked = fetched(parse_messages_request(dumps(request)), dialect)
     before = copy.deepcopy(checked)
     try:
         made = to_openai(checked, route, UNSIGNED, _PDF_PAGES)
@@ -72,7 +72,7 @@ def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> 
     try:
         this, following = (
             to_openai(
-                fetched(messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES
+                fetched(parse_messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES
             ).body["messages"]
             for turn in turns
         )

@@ -9,7 +9,7 @@ from anthropic_proxy.providers.profiles import named
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.wire.anthropic.request import messages_request
+from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
 from tests.support.cases import cases
@@ -23,7 +23,7 @@ def route(case: Json) -> Route:
 
 @pytest.mark.parametrize("case", cases("requests"))
 def test_case(case: Json) -> None:
-    request = messages_request(dumps(case["request"]))
+    request = parse_messages_request(dumps(case["request"]))
     if "error" in case:
         with pytest.raises(ApiError) as caught:
             to_openai(request, route(case))
@@ -39,7 +39,7 @@ def test_case(case: Json) -> None:
     "case", [case for case in cases("requests") if "upstream" in case.values[0]]
 )
 def test_openai_would_take_it(case: Json) -> None:
-    body = to_openai(messages_request(dumps(case["request"])), route(case)).body
+    body = to_openai(parse_messages_request(dumps(case["request"])), route(case)).body
     openai_shapes.check(openai_shapes.plain(body))
 
 
@@ -48,7 +48,7 @@ def test_openai_would_take_it(case: Json) -> None:
 )
 def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
     first, second = (
-        dumps(to_openai(messages_request(dumps(case["request"])), route(case)).body)
+        dumps(to_openai(parse_messages_request(dumps(case["request"])), route(case)).body)
         for _ in range(2)
     )
     assert first == second

@@ -22,8 +22,8 @@ from anthropic_proxy.translate.request.system_prompt import without_system_role
 from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_untranslated
 from anthropic_proxy.wire.anthropic.request import (
     InvalidRequestError,
-    messages_body,
-    messages_request,
+    parse_messages_body,
+    parse_messages_request,
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from tests.support.scaling import Prepare, assert_linear_cpu
@@ -319,8 +319,8 @@ REQUESTS: dict[str, tuple[Callable[[int], Json], Dialect]] = {
 def translated(raw: bytes, dialect: Dialect) -> bytes:
     """The upstream's body for a request; nothing for one that is refused."""
     with suppress(ApiError, InvalidRequestError):
-        request, _ = apply_edits(messages_request(raw), _count)
-        compaction.wanted(request, _count)
+        request, _ = apply_edits(parse_messages_request(raw), _count)
+        compaction.plan_summary(request, _count)
         body = to_openai(request, Route(Endpoint("up", "http://up/v1", dialect), "m")).body
         estimate_request(body)
         return dumps(body)
@@ -393,7 +393,7 @@ def test_bodies_that_are_passed_through(document: Callable[[int], bytes]) -> Non
         block = {"type": "thinking", "thinking": "a", "signature": "anthropic-proxy.1.reasoning"}
         said = [{"type": "text", "text": "b"}] * size
         raw = document(size) % dumps([{"role": "assistant", "content": [block, *said]}])
-        body = messages_body(raw)
-        return lambda: passthrough.payload(body.raw, body.request, "b", {})
+        body = parse_messages_body(raw)
+        return lambda: passthrough.build_request_body(body.raw, body.request, "b", {})
 
     assert_linear(prepare, 200)

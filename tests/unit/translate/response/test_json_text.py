@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response.json_text import JsonAnswer
+from anthropic_proxy.translate.response.json_text import JsonTextFilter
 
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -18,7 +18,7 @@ JSON: Any = st.recursive(
 
 
 def told(*pieces: str) -> str:
-    answer = JsonAnswer()
+    answer = JsonTextFilter()
     return "".join([answer.feed(piece) for piece in pieces]) + answer.close()
 
 
@@ -54,7 +54,7 @@ def test_the_document_comes_out(text: str, expected: str) -> None:
 
 
 def test_a_document_goes_out_as_it_comes() -> None:
-    answer = JsonAnswer()
+    answer = JsonTextFilter()
     assert [answer.feed(piece) for piece in ('```json\n{"a": ', '"b', 'c"', "}\n", "```")] == [
         '{"a": ',
         '"b',

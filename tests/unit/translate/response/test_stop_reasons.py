@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS, StopScanner, to_stop
+from anthropic_proxy.translate.response.stop_reasons import (
+    STOP_REASONS,
+    StopSequenceScanner,
+    to_stop_fields,
+)
 
 
 @pytest.mark.parametrize("finish_reason", STOP_REASONS)
 @pytest.mark.parametrize("has_calls", [True, False], ids=["calls", "no calls"])
 def test_a_stop_reason_fits_the_content(finish_reason: str, has_calls: bool) -> None:
-    reason = to_stop(finish_reason, has_calls=has_calls)["stop_reason"]
+    reason = to_stop_fields(finish_reason, has_calls=has_calls)["stop_reason"]
     if STOP_REASONS[finish_reason] in ("end_turn", "tool_use"):
         assert reason == ("tool_use" if has_calls else "end_turn")
     else:
@@ -20,18 +24,18 @@ def test_a_stop_reason_fits_the_content(finish_reason: str, has_calls: bool) -> 
 
 
 def test_a_refusal_has_details() -> None:
-    assert to_stop("stop", has_calls=True, refusal="No.") == {
+    assert to_stop_fields("stop", has_calls=True, refusal="No.") == {
         "stop_reason": "refusal",
         "stop_sequence": None,
         "stop_details": {"type": "refusal", "category": None, "explanation": "No."},
     }
-    assert "stop_details" not in to_stop("stop", has_calls=False)
+    assert "stop_details" not in to_stop_fields("stop", has_calls=False)
 
 
 def scanned(pieces: list[str], sequences: list[str]) -> tuple[str, str | None]:
-    scanner = StopScanner(sequences)
+    scanner = StopSequenceScanner(sequences)
     text = "".join(scanner.feed(piece) for piece in pieces)
-    return text + (scanner.flush() if scanner.matched is None else ""), scanner.matched
+    return text + (scanner.flush() if scanner.match is None else ""), scanner.match
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_the_cuts_do_not_matter(text: str, sequences: list[str], cuts: list[int]
 
 
 def test_only_what_could_be_a_beginning_is_held_back() -> None:
-    scanner = StopScanner(["\n\nHuman:"])
+    scanner = StopSequenceScanner(["\n\nHuman:"])
     assert scanner.feed("Hello") == "Hello"
     assert scanner.feed(" there\n") == " there"
     assert scanner.feed("\nH") == ""

@@ -28,7 +28,7 @@ def test_case(case: Json, split: Any) -> None:
         assert {"status": error.status, "message": error.message} == case["error"]
         assert events[-1] == error.body("req_1")
     else:
-        message = collect.to_message(events)
+        message = collect.collect_message(events)
         assert message == {
             "id": "msg_1",
             "type": "message",
@@ -67,7 +67,7 @@ def test_after_the_end_nothing_comes() -> None:
     translator.start()
     events = translator.feed({"choices": [{"index": 0, "delta": {"content": "a.b"}}]})
     assert events[-1]["type"] == "message_stop"
-    assert translator.finished
+    assert translator.is_finished
     assert translator.feed({"choices": [{"index": 0, "delta": {"content": "c"}}]}) == []
     assert translator.close(done=True) == []
 
@@ -120,7 +120,7 @@ def test_what_went_in_comes_out(answer: tuple[list[Json], list[Json]]) -> None:
     )
     assert error is None
     grammar.check(events)
-    content = collect.to_message(events)["content"]
+    content = collect.collect_message(events)["content"]
     assert [
         {name: block[name] for name in wanted}
         for block, wanted in zip(content, blocks, strict=True)
@@ -205,7 +205,7 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(
     translator.start()
     translator.feed({"choices": [{"delta": {"content": "a"}, "finish_reason": finish_reason}]})
     translator.close(done=True)
-    assert (translator.outcome, translator.unknown_finish_reason) == ("end_turn", unknown)
+    assert (translator.stop_reason, translator.unknown_finish_reason) == ("end_turn", unknown)
 
 
 @given(st.lists(MARKED, max_size=30), st.sampled_from([None, LOOK]))
@@ -219,8 +219,12 @@ def test_plain_pieces_are_translated_like_all_others(
 
     def translated_by(translator: StreamTranslator) -> Any:
         events = [event for chunk in chunks for event in translator.feed(chunk)]
-        return [*events, *translator.close(done=True)], translator.opens_thinking, translator.usage
+        return (
+            [*events, *translator.close(done=True)],
+            translator.next_starts_in_thinking,
+            translator.usage,
+        )
 
     slow = StreamTranslator(answer_spec(request))
-    slow._passes = lambda _: False  # type: ignore[method-assign] - what it spares is done for each piece
+    slow._try_pass_through = lambda _: False  # type: ignore[method-assign] - what it spares is done for each piece
     assert translated_by(StreamTranslator(answer_spec(request))) == translated_by(slow)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from anthropic_proxy.translate.response.text_filters import AnswerText
+from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
 from tests.support.response_specs import answer_spec
 
 
@@ -14,10 +14,10 @@ def told(
     spec = dataclasses.replace(
         answer_spec(), prefill=prefill, structured=structured, stop_sequences=list(stops)
     )
-    filters = AnswerText(spec)
+    filters = ResponseTextFilter(spec)
     return "".join(
         [filters.feed(character) for character in text]
-    ) + filters.flush(), filters.stopped_at
+    ) + filters.flush(), filters.matched_stop_sequence
 
 
 @pytest.mark.parametrize(

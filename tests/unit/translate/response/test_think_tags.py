@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response.think_tags import ThinkSplitter
+from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
 
 
 def split(pieces: list[str]) -> tuple[str, str]:
-    splitter = ThinkSplitter()
+    splitter = ThinkTagSplitter()
     pairs = [pair for piece in pieces for pair in splitter.feed(piece)] + splitter.close()
     assert all(text for _, text in pairs)
     reasoning, text = (
@@ -50,7 +50,7 @@ def test_the_cuts_do_not_matter(text: str, cuts: list[int]) -> None:
 
 
 def test_text_is_not_held_back() -> None:
-    splitter = ThinkSplitter()
+    splitter = ThinkTagSplitter()
     assert splitter.feed("Hello") == [(False, "Hello")]
     assert splitter.feed(" <think>") == [(False, " <think>")]
 
@@ -62,8 +62,8 @@ def test_white_space_in_front_is_looked_at_once() -> None:
     assert split([*pieces, "b"]) == ("", "".join(pieces) + "b")
 
 
-def opened(*pieces: str) -> tuple[list[tuple[bool, str]], ThinkSplitter]:
-    splitter = ThinkSplitter(opened=True)
+def opened(*pieces: str) -> tuple[list[tuple[bool, str]], ThinkTagSplitter]:
+    splitter = ThinkTagSplitter(starts_in_thinking=True)
     return [pair for piece in pieces for pair in splitter.feed(piece)] + splitter.close(), splitter
 
 
@@ -75,16 +75,16 @@ def test_a_block_that_the_template_opened(pieces: tuple[str, ...]) -> None:
     pairs, splitter = opened(*pieces)
     assert "".join(text for is_reasoning, text in pairs if is_reasoning) == "Hm\n"
     assert "".join(text for is_reasoning, text in pairs if not is_reasoning) == "Yes"
-    assert splitter.opens
-    assert splitter.unclosed() == ""
+    assert splitter.next_starts_in_thinking
+    assert splitter.get_unclosed_text() == ""
 
 
 @pytest.mark.parametrize("pieces", [("Yes, it is",), tuple("Yes, it is"), ("Yes, it is</th",)])
 def test_a_block_that_was_not_there(pieces: tuple[str, ...]) -> None:
     pairs, splitter = opened(*pieces)
     assert pairs[0][0]
-    assert splitter.unclosed() == "".join(pieces)
-    assert not splitter.opens
+    assert splitter.get_unclosed_text() == "".join(pieces)
+    assert not splitter.next_starts_in_thinking
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_a_block_that_was_not_there(pieces: tuple[str, ...]) -> None:
     ],
 )
 def test_a_closing_tag_alone_is_noticed_and_stays(text: str, *, expected: bool) -> None:
-    splitter = ThinkSplitter()
+    splitter = ThinkTagSplitter()
     said = "".join(
         said
         for character in text
         for is_reasoning, said in splitter.feed(character)
         if not is_reasoning
     )
-    assert splitter.opens is expected
+    assert splitter.next_starts_in_thinking is expected
     assert said == (text.partition("</think>")[2].lstrip() if text.startswith("<think>") else text)

@@ -139,6 +139,6 @@ def test_the_parts_add_up_to_the_prompt(
     ],
 )
 def test_tiers(told: Any, expected: dict[str, str]) -> None:
-    assert to_tiers(told, asks_for_speed=False) == expected
+    assert to_tiers(told, wants_fast_mode=False) == expected
     speed = {"standard": "standard", "priority": "fast"}.get(expected.get("service_tier", ""))
-    assert to_tiers(told, asks_for_speed=True) == expected | ({"speed": speed} if speed else {})
+    assert to_tiers(told, wants_fast_mode=True) == expected | ({"speed": speed} if speed else {})

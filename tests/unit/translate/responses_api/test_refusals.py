@@ -10,15 +10,19 @@ from anthropic_proxy.translate.responses_api.refusals import (
     responses_adjustment,
     wants_responses,
 )
-from anthropic_proxy.translate.upstream_errors import Failure, Source, read
+from anthropic_proxy.translate.upstream_errors import (
+    UpstreamFailure,
+    UpstreamIdentity,
+    parse_failure,
+)
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.cases import cases
 
 Json = dict[str, Any]
 
 
-def failure(case: Json) -> Failure:
-    return read(case["status"], {}, dumps(case["answer"]), Source("up:1"))
+def failure(case: Json) -> UpstreamFailure:
+    return parse_failure(case["status"], {}, dumps(case["answer"]), UpstreamIdentity("up:1"))
 
 
 @pytest.mark.parametrize("case", cases("responses_api/wanted"))

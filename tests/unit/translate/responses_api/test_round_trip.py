@@ -84,7 +84,7 @@ def content_of(output: list[Json], request: Json) -> list[Json]:
     told = translator.start()
     for event in events_of(output):
         told += [each for chunk in reader.feed(event) for each in translator.feed(chunk)]
-    content: list[Json] = collect.to_message([*told, *translator.close(done=False)])["content"]
+    content: list[Json] = collect.collect_message([*told, *translator.close(done=False)])["content"]
     return content
 
 

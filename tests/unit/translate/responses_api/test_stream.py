@@ -14,7 +14,7 @@ from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_message
 from anthropic_proxy.translate.responses_api.response import to_completion
 from anthropic_proxy.wire.json_codec import dumps, loads
-from anthropic_proxy.wire.sse import DONE, Decoder
+from anthropic_proxy.wire.sse import DONE, SSEDecoder
 from tests.support import grammar, responses_shapes
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
@@ -41,7 +41,7 @@ def translated(
     """Events of the Messages API for an upstream's bytes, and the error that broke the answer off."""
     translator, decoder, reader = (
         StreamTranslator(answer_spec(request)),
-        Decoder(),
+        SSEDecoder(),
         _API.new_reader(),
     )
     events = translator.start()
@@ -49,7 +49,7 @@ def translated(
         for piece in pieces:
             for payload in decoder.feed(piece):
                 if payload == DONE:
-                    events += translator.close(done=_API.done_ends)
+                    events += translator.close(done=_API.done_ends_stream)
                 else:
                     events += [
                         event
@@ -74,7 +74,7 @@ def told(case: Json, split: Any = whole) -> tuple[Json, ApiError | None]:
     """The message that a case comes to, or the error."""
     events, error = translated(split(wire(case)), case.get("request"))
     grammar.check(events)
-    return {} if error else collect.to_message(events), error
+    return {} if error else collect.collect_message(events), error
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from anthropic_proxy.translate.tokens.calibration import TokenRatios
-from anthropic_proxy.translate.tokens.estimate import Estimate
+from anthropic_proxy.translate.tokens.calibration import TokenCalibration
+from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 
 LEARNED = 5  # requests
 
 
 def conversation(
     text_ratio: float, tools_ratio: float, fixed: int, chance: random.Random
-) -> Iterator[tuple[Estimate, int]]:
+) -> Iterator[tuple[TokenEstimate, int]]:
     """Estimates and true tokens of an agent's requests: a system prompt and tools, then turns of any size, each with a
     vocabulary of its own (source code, prose, logs) within 10 % of the model's.
     """
@@ -21,7 +21,7 @@ def conversation(
     tools = chance.choice([0, 2000, 15_000])
     true_text = text * text_ratio
     for _ in range(40):
-        yield Estimate(text, tools), round(true_text + tools * tools_ratio + fixed)
+        yield TokenEstimate(text, tools), round(true_text + tools * tools_ratio + fixed)
         turn = chance.choice([100, 500, 1500, 4000, 8000])
         text += turn
         true_text += turn * text_ratio * chance.uniform(0.9, 1.1)
@@ -38,7 +38,7 @@ def dice(seed: int) -> random.Random:
 def test_a_growing_conversation(
     text_ratio: float, tools_ratio: float, fixed: int, seed: int
 ) -> None:
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for number, (estimate, true) in enumerate(
         conversation(text_ratio, tools_ratio, fixed, dice(seed))
     ):
@@ -51,7 +51,7 @@ def test_a_growing_conversation(
 @pytest.mark.parametrize("text_ratio", [0.6, 0.85, 1.2, 2.0])
 def test_conversations_between_each_other(text_ratio: float, seed: int) -> None:
     """Two agents with tools of their own, by turns: nearly all predictions hold, and all are close."""
-    chance, ratios = dice(seed), TokenRatios()
+    chance, ratios = dice(seed), TokenCalibration()
     errors = []
     both = [conversation(text_ratio, 0.9, 50, chance), conversation(text_ratio, 1.1, 50, chance)]
     for number in range(80):
@@ -64,59 +64,59 @@ def test_conversations_between_each_other(text_ratio: float, seed: int) -> None:
 
 
 def test_nothing_is_known_at_first() -> None:
-    assert TokenRatios().predict("m", Estimate(100, 20, 3)) == 123
-    assert TokenRatios().predict("m", Estimate(0)) == 0
+    assert TokenCalibration().predict("m", TokenEstimate(100, 20, 3)) == 123
+    assert TokenCalibration().predict("m", TokenEstimate(0)) == 0
 
 
 def test_images_have_a_ratio_of_their_own() -> None:
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for size in (1000, 2000, 4000):
-        ratios.observe("m", Estimate(size, 0, 0), size)
+        ratios.observe("m", TokenEstimate(size, 0, 0), size)
     for size in (1000, 3000):
-        ratios.observe("m", Estimate(size, 0, 1500), size + 600)
-    assert ratios.predict("m", Estimate(2000, 0, 3000)) == pytest.approx(2000 + 1200, rel=0.05)
-    assert ratios.predict("m", Estimate(2000, 0, 0)) == pytest.approx(2000, rel=0.05)
+        ratios.observe("m", TokenEstimate(size, 0, 1500), size + 600)
+    assert ratios.predict("m", TokenEstimate(2000, 0, 3000)) == pytest.approx(2000 + 1200, rel=0.05)
+    assert ratios.predict("m", TokenEstimate(2000, 0, 0)) == pytest.approx(2000, rel=0.05)
 
 
 def test_what_can_not_be_true_teaches_nothing() -> None:
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for reported in (0, 299, 3001, 10**9):
-        ratios.observe("m", Estimate(1000), reported)
-    ratios.observe("m", Estimate(49), 98)
-    assert ratios.predict("m", Estimate(1000)) == 1000
+        ratios.observe("m", TokenEstimate(1000), reported)
+    ratios.observe("m", TokenEstimate(49), 98)
+    assert ratios.predict("m", TokenEstimate(1000)) == 1000
 
 
 def test_an_outlier_moves_little() -> None:
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for size in range(1000, 9000, 1000):
-        ratios.observe("m", Estimate(size), size)
-    ratios.observe("m", Estimate(9000), 25_000)
-    assert ratios.predict("m", Estimate(9000)) == pytest.approx(9000, rel=0.1)
+        ratios.observe("m", TokenEstimate(size), size)
+    ratios.observe("m", TokenEstimate(9000), 25_000)
+    assert ratios.predict("m", TokenEstimate(9000)) == pytest.approx(9000, rel=0.1)
 
 
 def test_a_change_is_followed() -> None:
     """Another model behind the name."""
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for size in range(1000, 60_000, 1000):
-        ratios.observe("m", Estimate(size), size)
+        ratios.observe("m", TokenEstimate(size), size)
     for size in range(1000, 11_000, 1000):
-        ratios.observe("m", Estimate(size), round(size * 1.3))
-    assert ratios.predict("m", Estimate(8000)) == pytest.approx(8000 * 1.3, rel=0.05)
+        ratios.observe("m", TokenEstimate(size), round(size * 1.3))
+    assert ratios.predict("m", TokenEstimate(8000)) == pytest.approx(8000 * 1.3, rel=0.05)
 
 
 def test_predictions_are_bounded() -> None:
-    ratios = TokenRatios()
+    ratios = TokenCalibration()
     for size in (100, 200, 300):
-        ratios.observe("m", Estimate(size, size, size), 3 * 3 * size)
-    assert ratios.predict("m", Estimate(1)) <= 3
-    assert ratios.predict("m", Estimate(10_000)) <= 30_000
+        ratios.observe("m", TokenEstimate(size, size, size), 3 * 3 * size)
+    assert ratios.predict("m", TokenEstimate(1)) <= 3
+    assert ratios.predict("m", TokenEstimate(10_000)) <= 30_000
 
 
 def test_models_are_apart_and_bounded_in_number() -> None:
-    ratios = TokenRatios()
-    ratios.observe("first", Estimate(1000), 2000)
-    assert ratios.predict("other", Estimate(1000)) == 1000
+    ratios = TokenCalibration()
+    ratios.observe("first", TokenEstimate(1000), 2000)
+    assert ratios.predict("other", TokenEstimate(1000)) == 1000
     for number in range(256):
-        assert ratios.predict("first", Estimate(1000)) > 1900
-        ratios.observe(str(number), Estimate(1000), 2000)
-    assert ratios.predict("first", Estimate(1000)) == 1000
+        assert ratios.predict("first", TokenEstimate(1000)) > 1900
+        ratios.observe(str(number), TokenEstimate(1000), 2000)
+    assert ratios.predict("first", TokenEstimate(1000)) == 1000

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from anthropic_proxy.translate.tokens.media import image_tokens, pdf_tokens
+from anthropic_proxy.translate.tokens.media import estimate_image, estimate_pdf
 
 
 def png(width: int, height: int) -> bytes:
@@ -56,11 +56,11 @@ def url(data: bytes, media_type: str = "image/png") -> str:
 )
 def test_image(form: object, width: int, height: int, tokens: int) -> None:
     assert callable(form)
-    assert image_tokens(url(form(width, height))) == tokens
+    assert estimate_image(url(form(width, height))) == tokens
 
 
 def test_a_size_after_much_metadata() -> None:
-    assert image_tokens(url(jpeg(1000, 750, metadata=65_000) + b"\0" * 500_000)) == 1000
+    assert estimate_image(url(jpeg(1000, 750, metadata=65_000) + b"\0" * 500_000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_size_after_much_metadata() -> None:
     ],
 )
 def test_an_image_whose_size_can_not_be_seen(where: str) -> None:
-    assert image_tokens(where) == 1600
+    assert estimate_image(where) == 1600
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_an_image_whose_size_can_not_be_seen(where: str) -> None:
     ],
 )
 def test_pdf(data: bytes, pages: int) -> None:
-    assert pdf_tokens(url(data, "application/pdf")) == pages * 2000
+    assert estimate_pdf(url(data, "application/pdf")) == pages * 2000

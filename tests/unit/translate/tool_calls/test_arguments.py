@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_calls.arguments import Arguments, parse_arguments
-from anthropic_proxy.wire.json_codec import loads_begun
+from anthropic_proxy.translate.tool_calls.arguments import ToolArguments, parse_arguments
+from anthropic_proxy.wire.json_codec import loads_partial
 from tests.support.splits import random_pieces
 from tests.support.strategies import values
 
@@ -35,12 +35,12 @@ def test_parse_arguments(raw: str, expected: Any) -> None:
 
 
 def told(pieces: list[str], *, is_cut: bool = False) -> list[str]:
-    arguments = Arguments()
+    arguments = ToolArguments()
     out = []
     for piece in pieces:
         arguments.add(piece)
         out.append(arguments.take())
-    return [*out, arguments.finish(cut=is_cut)]
+    return [*out, arguments.finish(truncated=is_cut)]
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_a_cut_answer_stays_open(raw: str, given: str) -> None:
 
 
 def test_more_after_the_end() -> None:
-    arguments = Arguments()
+    arguments = ToolArguments()
     arguments.add('{"a": 1}')
     arguments.take()
-    assert (arguments.complete, arguments.overrun) == (True, False)
+    assert (arguments.is_complete, arguments.is_overrun) == (True, False)
     arguments.add("b")
-    assert (arguments.complete, arguments.overrun) == (False, True)
-    assert arguments.finish(cut=False) == ""
+    assert (arguments.is_complete, arguments.is_overrun) == (False, True)
+    assert arguments.finish(truncated=False) == ""
 
 
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4), st.booleans(), st.integers(0, 99))
@@ -131,4 +131,4 @@ def test_anything_adds_up_to_an_object_or_begins_one(
     text: str, begun: bool, is_cut: bool, seed: int
 ) -> None:
     out = "".join(told(random_pieces('{"a": ' + text if begun else text, seed), is_cut=is_cut))
-    assert isinstance(loads_begun(out or "{}") if is_cut else json.loads(out or "{}"), dict)
+    assert isinstance(loads_partial(out or "{}") if is_cut else json.loads(out or "{}"), dict)

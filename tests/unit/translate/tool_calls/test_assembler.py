@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.tool_calls.assembler import Assembler
+from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
 
 
 def assembled(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
     numbers = itertools.count(1)
-    assembler = Assembler()
+    assembler = ToolCallAssembler()
     for fragment in fragments:
         assembler.feed(fragment, lambda: str(next(numbers)))
-    return [(call.name, call.arguments.finish(cut=False)) for call in assembler.calls]
+    return [(call.name, call.arguments.finish(truncated=False)) for call in assembler.calls]
 
 
 def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
@@ -72,12 +72,14 @@ def test_fragments(fragments: list[dict[str, Any]], calls: list[tuple[str, str]]
 
 def named(offered: set[str], *pieces: str, last: dict[str, Any] | None = None) -> list[str]:
     """Names of the calls that pieces of names at one index make; a question mark where one may still go on."""
-    assembler = Assembler(offered)
+    assembler = ToolCallAssembler(offered)
     for piece in pieces:
         assembler.feed(fragment(index=0, name=piece), lambda: "")
     if last:
         assembler.feed(last, lambda: "")
-    return [call.name + ("" if assembler.is_named(call) else "?") for call in assembler.calls]
+    return [
+        call.name + ("" if assembler.is_name_complete(call) else "?") for call in assembler.calls
+    ]
 
 
 WEATHER = {"get_weather", "get_time"}
@@ -109,7 +111,7 @@ def test_arguments_end_a_name() -> None:
 
 
 def test_a_single_call() -> None:
-    assembler = Assembler(single=True)
+    assembler = ToolCallAssembler(single=True)
     for index in (0, 1):
         assembler.feed(fragment("{}", index=index, name="a"), lambda: "")
-    assert assembler.kept == assembler.calls[:1]
+    assert assembler.accepted_calls == assembler.calls[:1]

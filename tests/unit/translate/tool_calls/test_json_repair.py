@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_calls.json_repair import repaired
+from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from anthropic_proxy.translate.tool_calls.json_repair import repaired
     ],
 )
 def test_certain(text: str, meant: dict[str, Any]) -> None:
-    assert repaired(text) == meant
+    assert repair_json(text) == meant
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_certain(text: str, meant: dict[str, Any]) -> None:
     ],
 )
 def test_uncertain(text: str) -> None:
-    assert repaired(text) is None
+    assert repair_json(text) is None
 
 
 @given(
@@ -82,7 +82,7 @@ def test_uncertain(text: str) -> None:
 def test_nothing_is_made_up(meant: dict[str, Any], size: int) -> None:
     """The beginning of a document is mended to a beginning of its members, or not at all."""
     text = json.dumps(meant, ensure_ascii=False)
-    mended = repaired(text[:size])
+    mended = repair_json(text[:size])
     members = list(meant.items())
     for place, (key, value) in enumerate((mended or {}).items()):
         assert key == members[place][0]

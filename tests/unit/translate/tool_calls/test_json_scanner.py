@@ -23,7 +23,7 @@ documents = st.builds(
 def scanned(pieces: list[str]) -> JsonScanner:
     scanner = JsonScanner()
     for piece in pieces:
-        if scanner.valid:
+        if scanner.is_valid:
             scanner.feed(piece)
     return scanner
 
@@ -44,8 +44,8 @@ def _refuse(name: str) -> None:
 @given(documents, st.integers(0, 99))
 def test_documents_are_whole_however_they_are_cut(document: str, seed: int) -> None:
     scanner = scanned(random_pieces(document, seed))
-    assert scanner.valid
-    assert scanner.whole
+    assert scanner.is_valid
+    assert scanner.is_complete
     assert scanner.length == len(document)
 
 
@@ -54,9 +54,9 @@ def test_a_beginning_can_be_closed(document: str, data: st.DataObject) -> None:
     """What is kept of it is part of the document: no key, number or literal is made up."""
     beginning = document[: data.draw(st.integers(1, len(document)))]
     scanner = scanned(random_pieces(beginning, len(document)))
-    assert scanner.valid
-    if scanner.depth or scanner.in_string:
-        closed = json.loads(beginning[: scanner.safe] + scanner.closing)
+    assert scanner.is_valid
+    if scanner.depth or scanner.is_safe_in_string:
+        closed = json.loads(beginning[: scanner.safe_length] + scanner.closing_text)
         assert is_part(closed, json.loads(document))
 
 
@@ -76,11 +76,11 @@ def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> Non
     )
     mutated = document[:at] + strange + document[at + data.draw(st.integers(0, 2)) :]
     scanner = scanned(random_pieces(mutated, at))
-    assert (scanner.valid and scanner.whole) == is_json(mutated)
+    assert (scanner.is_valid and scanner.is_complete) == is_json(mutated)
     # The valid characters are the beginning of a document, and one more is not.
     again = scanned([mutated[: scanner.length]])
-    assert again.valid
-    assert scanner.valid or not scanned([mutated[: scanner.length + 1]]).valid
+    assert again.is_valid
+    assert scanner.is_valid or not scanned([mutated[: scanner.length + 1]]).is_valid
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> Non
 )
 def test_the_first_invalid_character(text: str, length: int) -> None:
     scanner = scanned([text])
-    assert (scanner.valid, scanner.length) == (False, length)
+    assert (scanner.is_valid, scanner.length) == (False, length)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ def test_the_first_invalid_character(text: str, length: int) -> None:
 )
 def test_what_can_be_kept(text: str, kept: str, closing: str) -> None:
     scanner = scanned([text])
-    assert (text[: scanner.safe], scanner.closing) == (kept, closing)
+    assert (text[: scanner.safe_length], scanner.closing_text) == (kept, closing)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from anthropic_proxy.translate.tool_calls.arguments import Arguments
-from anthropic_proxy.translate.tool_calls.assembler import Assembler
+from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
+from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
 
 
 @pytest.mark.parametrize(
@@ -21,27 +21,27 @@ from anthropic_proxy.translate.tool_calls.assembler import Assembler
     ],
 )
 def test_arguments(text: str, kind: str | None) -> None:
-    arguments = Arguments()
+    arguments = ToolArguments()
     if text:
         arguments.add(text)
-    arguments.finish(cut=False)
+    arguments.finish(truncated=False)
     assert arguments.repair == kind
 
 
 def test_an_answer_that_was_cut_is_not_mended() -> None:
-    arguments = Arguments()
+    arguments = ToolArguments()
     arguments.add('{"a": 1')
-    arguments.finish(cut=True)
+    arguments.finish(truncated=True)
     assert arguments.repair is None
 
 
 def test_calls() -> None:
-    calls = Assembler(["look"])
-    calls.whole("look", {"a": 1}, "toolu_1")
+    calls = ToolCallAssembler(["look"])
+    calls.add_text_call("look", {"a": 1}, "toolu_1")
     for number, text in enumerate(('{"a"', "nonsense", '{"a": 1}')):
         call = calls.feed(
             {"index": number, "id": str(number), "function": {"name": "look", "arguments": text}},
             str,
         )
-        call.arguments.finish(cut=False)
-    assert calls.repairs == {"invalid_arguments": 2, "call_in_text": 1}
+        call.arguments.finish(truncated=False)
+    assert calls.repair_counts == {"invalid_arguments": 2, "call_in_text": 1}

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_calls.text_formats import BARE, FORMATS, Format, TextCall
-from anthropic_proxy.translate.tool_calls.text_parser import MOST_CALLS, TextCalls
+from anthropic_proxy.translate.tool_calls.text_formats import (
+    BARE_FORMAT,
+    FORMATS,
+    TextCall,
+    TextCallFormat,
+)
+from anthropic_proxy.translate.tool_calls.text_parser import MAX_CALLS, TextCallParser
 from tests.support.splits import random_pieces
 
 TOOLS: dict[str, Any] = {
@@ -29,8 +34,8 @@ NOW: tuple[str, dict[str, Any]] = ("now", {})
 
 def split(pieces: list[str], *, is_cut: bool = False) -> list[Any]:
     """Texts, put together, and calls as (name, arguments)."""
-    calls = TextCalls(TOOLS)
-    parts = [part for piece in pieces for part in calls.feed(piece)] + calls.close(cut=is_cut)
+    calls = TextCallParser(TOOLS)
+    parts = [part for piece in pieces for part in calls.feed(piece)] + calls.close(truncated=is_cut)
     out: list[Any] = []
     for part in parts:
         assert part, "an empty text"
@@ -218,9 +223,9 @@ def test_a_block_with_a_call_behind_it() -> None:
 )
 def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> None:
     call = "<function=now></function>"
-    assert split(pieces(call * MOST_CALLS + call)) == [NOW] * MOST_CALLS + [call]
-    assert split(pieces(f"[TOOL_CALLS]{'now{}' * MOST_CALLS}")) == [NOW] * MOST_CALLS
-    together = f"[TOOL_CALLS]{'now{}' * (MOST_CALLS + 1)}"
+    assert split(pieces(call * MAX_CALLS + call)) == [NOW] * MAX_CALLS + [call]
+    assert split(pieces(f"[TOOL_CALLS]{'now{}' * MAX_CALLS}")) == [NOW] * MAX_CALLS
+    together = f"[TOOL_CALLS]{'now{}' * (MAX_CALLS + 1)}"
     assert split(pieces(together)) == [together]
 
 
@@ -231,12 +236,12 @@ def test_a_cut_answer_takes_no_unfinished_call() -> None:
 
 def test_without_tools_and_after_a_structured_call_text_passes() -> None:
     text = f"<tool_call>{JSON}</tool_call>"
-    assert TextCalls({}).feed(text) == [text]
-    calls = TextCalls(TOOLS)
+    assert TextCallParser({}).feed(text) == [text]
+    calls = TextCallParser(TOOLS)
     assert calls.feed("a <tool") == ["a"]
     assert calls.stop() == [" <tool"]
     assert calls.feed(text) == [text]
-    inside = TextCalls(TOOLS)
+    inside = TextCallParser(TOOLS)
     assert inside.feed(text[:30]) == []
     assert inside.stop() == [text[:30]]
 
@@ -253,7 +258,7 @@ def test_without_tools_and_after_a_structured_call_text_passes() -> None:
     ],
 )
 def test_no_more_is_held_back_than_could_be_a_call(text: str) -> None:
-    calls = TextCalls(TOOLS)
+    calls = TextCallParser(TOOLS)
     out = 0
     for number, character in enumerate(text, 1):
         out += sum(len(part) for part in calls.feed(character) if isinstance(part, str))
@@ -261,7 +266,7 @@ def test_no_more_is_held_back_than_could_be_a_call(text: str) -> None:
 
 
 def test_plain_text_is_not_held_back() -> None:
-    calls = TextCalls(TOOLS)
+    calls = TextCallParser(TOOLS)
     assert [calls.feed(piece) for piece in ("Hello", ",", " world", " <")] == [
         ["Hello"],
         [","],
@@ -295,8 +300,8 @@ def test_no_opener_begins_within_another_one() -> None:
     assert ends & beginnings <= {"`", "``"}, "backticks are held together"
 
 
-@pytest.mark.parametrize("form", [*FORMATS, BARE], ids=lambda form: form.opener or "bare")
-def test_an_opening_goes_on_behind_the_name(form: Format) -> None:
+@pytest.mark.parametrize("form", [*FORMATS, BARE_FORMAT], ids=lambda form: form.opener or "bare")
+def test_an_opening_goes_on_behind_the_name(form: TextCallFormat) -> None:
     for before, after in form.split_openings:
         assert before or after
         assert not re.match(r"[\w-]", after)

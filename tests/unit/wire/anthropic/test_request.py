@@ -8,8 +8,8 @@ import pytest
 from anthropic_proxy.wire.anthropic.request import (
     NOTHING_TO_SUMMARIZE,
     InvalidRequestError,
-    count_tokens_request,
-    messages_request,
+    parse_count_tokens_request,
+    parse_messages_request,
 )
 
 _BODY: dict[str, Any] = {
@@ -47,12 +47,12 @@ _TOOL = {"name": "f", "input_schema": {"type": "object"}}
 
 
 def _checked(body: Any) -> Any:
-    return messages_request(json.dumps(body).encode())
+    return parse_messages_request(json.dumps(body).encode())
 
 
 def _refusal(raw: bytes) -> str:
     with pytest.raises(InvalidRequestError) as raised:
-        messages_request(raw)
+        parse_messages_request(raw)
     return str(raised.value)
 
 
@@ -513,7 +513,7 @@ def test_requests_pass_untouched(fields: dict[str, Any]) -> None:
 )
 def test_half_of_a_surrogate_pair_is_replaced(escaped: bytes, text: str) -> None:
     raw = json.dumps(_BODY | {"system": "@", "future": {"@": 1}}).encode().replace(b"@", escaped)
-    assert messages_request(raw) == _BODY | {"system": text, "future": {text: 1}}
+    assert parse_messages_request(raw) == _BODY | {"system": text, "future": {text: 1}}
 
 
 def test_a_repaired_body_is_checked_as_well() -> None:
@@ -543,9 +543,9 @@ def test_nesting_that_tools_have_is_let_in() -> None:
 
 def test_counting_needs_no_max_tokens() -> None:
     body = {name: value for name, value in _BODY.items() if name != "max_tokens"}
-    assert count_tokens_request(json.dumps(body).encode()) == body
+    assert parse_count_tokens_request(json.dumps(body).encode()) == body
     with pytest.raises(InvalidRequestError, match=r"^messages: Field required$"):
-        count_tokens_request(b'{"model":"m"}')
+        parse_count_tokens_request(b'{"model":"m"}')
 
 
 @pytest.mark.parametrize(
@@ -610,7 +610,7 @@ def test_an_empty_conversation_is_refused_with_the_code_that_belongs_to_it() -> 
         with pytest.raises(
             InvalidRequestError, match=r"^messages: at least one message is required$"
         ) as raised:
-            messages_request(json.dumps(_BODY | {"messages": []} | fields).encode())
+            parse_messages_request(json.dumps(_BODY | {"messages": []} | fields).encode())
         assert raised.value.details == details
 
 
@@ -620,6 +620,8 @@ def test_an_empty_conversation_is_refused_with_the_code_that_belongs_to_it() -> 
 def test_what_is_nested_deeply(place: str) -> None:
     nested = '{"a":' * 190 + "1" + "}" * 190
     assert (
-        messages_request((json.dumps(_BODY)[:-1] + "," + place % nested + "}").encode())["model"]
+        parse_messages_request((json.dumps(_BODY)[:-1] + "," + place % nested + "}").encode())[
+            "model"
+        ]
         == "m"
     )
