@@ -33,7 +33,7 @@ def test_values_are_counted(value: Any, indent: int | str | None, piece: int) ->
     document = json.dumps(value, indent=indent).encode()
     count = values_in(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_values, "_PIECE", piece)
+        patch.setattr(json_values, "_PIECE_BYTES", piece)
         assert not has_more_values(document, count)
         assert has_more_values(document, count - 1)
 
@@ -66,7 +66,7 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
 
     all_pieces = json_values._iter_pieces
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_values, "_pieces", pieces)
+        patch.setattr(json_values, "_iter_pieces", pieces)
         assert has_more_values(b"[" + unit * 1_000_000, 1000)
     assert len(examined) == 1
 
@@ -85,7 +85,7 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
 def test_pieces_end_anywhere(
     monkeypatch: pytest.MonkeyPatch, document: bytes, count: int, piece: int
 ) -> None:
-    monkeypatch.setattr(json_values, "_PIECE", piece)
+    monkeypatch.setattr(json_values, "_PIECE_BYTES", piece)
     assert has_more_values(document, count - 1)
     assert not has_more_values(document, count)
 

@@ -12,7 +12,7 @@ def told(
     text: str, prefill: str = "", *, structured: bool = False, stops: tuple[str, ...] = ()
 ) -> tuple[str, str | None]:
     spec = dataclasses.replace(
-        answer_spec(), prefill=prefill, structured=structured, stop_sequences=list(stops)
+        answer_spec(), prefill=prefill, is_structured=structured, stop_sequences=list(stops)
     )
     filters = ResponseTextFilter(spec)
     return "".join(
