@@ -1,5 +1,5 @@
 """The translation between the two APIs: pure functions and state machines.
 
-Nothing here awaits, sleeps, logs, asks for the time or for random numbers: ids come in as arguments, and what happened
-on the way goes out with the result.
+Nothing here awaits, sleeps, logs, or reads the clock or random numbers: ids are arguments, and notes on the translation
+are part of the result.
 """

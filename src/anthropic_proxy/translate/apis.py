@@ -1,7 +1,7 @@
-"""The APIs that an upstream may speak, beside the translation to and from Chat Completions: one row for each.
+"""The APIs that an upstream may speak: one row for each.
 
-The translation makes Chat Completions requests and reads Chat Completions answers. A row says what is done to a request
-before it is sent, and to an answer before it is read; for Chat Completions itself that is nothing.
+The translation makes Chat Completions requests and reads Chat Completions responses. A row converts a request before it is
+sent, and a response before it is read; the row of Chat Completions itself changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,35 +20,36 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class ChunkReader(Protocol):
-    """Reads one stream."""
+    """Converts the events of one stream to chunks of Chat Completions."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
-        """Chunks of Chat Completions for one event of the stream."""
+        """Return the chunks for one event of the stream."""
 
 
 @dataclass(frozen=True)
 class Api:
-    """One API.
+    """One API of an upstream."""
 
-    path: added to the base address. to_body: a Chat Completions request -> a request of this API. new_reader: a reader for
-    one stream. to_completion: a whole answer -> a whole answer of Chat Completions. done_ends: whether `[DONE]` ends an
-    answer that says nothing of its end. as_chat_failure: a refusal -> the same with the field under the name that it has in
-    Chat Completions. adjustment: the change of the Chat Completions request for a refusal that only this API has.
-    to_dialect: the facts about an upstream where it is spoken to by this API.
-    """
-
+    # Below the base URL.
     path: str
+    # Converts a Chat Completions request to a request of this API.
     to_body: Callable[[JsonObject], JsonObject]
+    # Makes the reader of one stream.
     new_reader: Callable[[], ChunkReader]
+    # Converts a complete response to one of Chat Completions.
     to_completion: Callable[[JsonObject], JsonObject]
+    # Whether `[DONE]` ends a response that has no finish reason.
     done_ends_stream: bool
+    # Renames the refused field to its name in Chat Completions.
     to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
+    # Returns the change of the Chat Completions request for a refusal that only this API has.
     find_change: Callable[[UpstreamFailure, JsonObject], Adjustment | None]
+    # Adapts the profile of an upstream to this API.
     to_profile: Callable[[Dialect], Dialect]
 
 
 class _ChunkPassthrough:
-    """The reader of streams that are chunks already. It holds nothing, so one is enough for all streams."""
+    """The reader of streams of chunks. It has no state, so one instance serves all streams."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         return (event,)

@@ -55,19 +55,21 @@ _REPLY_FIELDS = (
 
 @dataclass(frozen=True)
 class SummaryPlan:
-    """A summary that a request asks for. on_demand: it asks for nothing else. pauses: the client goes on by itself."""
+    """How to summarise the conversation of a request."""
 
     instructions: str
+    # The request wants the summary and nothing else.
     on_demand: bool = False
+    # The response pauses after the summary; the caller sends the next request.
     pauses: bool = False
 
     def ends_response(self, result: CompactionResult) -> bool:
-        """Whether the answer ends here. A pause without a summary would get the client nowhere."""
+        """Return whether the response ends after the summary. A pause without a summary would not help the caller."""
         return self.on_demand or (self.pauses and result.block["content"] is not None)
 
 
 def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan | None:
-    """The summary that a checked request asks for, if it does. Raises ApiError (400) where it asks for the impossible."""
+    """Return how to summarise a checked request, if it wants that. Raises ApiError (400) for invalid combinations."""
     config = request.get("compaction")
     if config is not None:
         _check_compactable(request)
@@ -83,7 +85,7 @@ def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan 
 
 
 def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
-    """The request whose answer is the summary of the conversation in `request`."""
+    """Build the request whose response is the summary of the conversation in `request`."""
     prompt = {"role": "user", "content": [{"type": "text", "text": plan.instructions}]}
     limit = request["max_tokens"]
     output = {
@@ -101,7 +103,7 @@ def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
 
 
 def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -> CompactionResult:
-    """What the answer to a `summary_request` is worth: a summary is whole text without a call, anything else is none."""
+    """Read the response to a summary request. Only complete text without a tool call is a summary."""
     texts = [block["text"] for block in message["content"] if block["type"] == "text"]
     text = "".join(texts).strip() if message["stop_reason"] == "end_turn" else ""
     stop = {name: message[name] for name in _STOP_FIELDS if name in message}
@@ -118,7 +120,7 @@ def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -
 
 
 def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObject:
-    """The request with the summary in the place of the conversation: as it will be when the client sends the block back."""
+    """Replace the conversation with its summary, as it will be when the caller sends the block back."""
     if compaction.block["content"] is None:
         return request
     summary_message = {"role": "assistant", "content": [compaction.block]}
@@ -130,7 +132,7 @@ def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObje
 def build_summary_events(
     spec: ResponseSpec, compaction: CompactionResult, plan: SummaryPlan
 ) -> list[JsonObject]:
-    """The events of an answer that holds the compaction block and nothing else; nothing at all where there is no summary.
+    """Build the events of a response that holds only the compaction block; without a summary it holds no block.
 
     On demand the block comes whole; of an edit it comes as before an answer. Its tokens count in `iterations` alone.
     """
@@ -194,7 +196,7 @@ _INCOMPATIBLE_FIELDS: dict[str, Any] = {
 
 
 def _collect_tool_changes(request: JsonObject) -> list[JsonObject]:
-    """The changes to the tools within the conversation: they hold after it, too."""
+    """Return the tool changes within the conversation, which stay valid after it."""
     return [
         block
         for message in expand_compaction_blocks(request)["messages"]

@@ -14,7 +14,7 @@ _INTRODUCTION = (
 
 
 def expand_compaction_blocks(request: JsonObject) -> JsonObject:
-    """The request in which summaries stand in the place of what they replace; the request itself if it has none."""
+    """Replace the messages before the last summary with its text; return the request itself if it has no summary."""
     messages: list[JsonObject] = request["messages"]
     positions = [
         (message_index, block_index)
@@ -57,7 +57,7 @@ def _build_summary_messages(block: JsonObject) -> list[JsonObject]:
 
 
 def _drop_compaction_blocks(message: JsonObject, start: int) -> JsonObject:
-    """The message from the block number `start` on, without compaction blocks."""
+    """Return the message from block `start` on, without compaction blocks."""
     if not start and not any(block["type"] == "compaction" for block in _get_blocks(message)):
         return message
     return {

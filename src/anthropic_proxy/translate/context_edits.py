@@ -29,8 +29,10 @@ _THINKING = ("thinking", "redacted_thinking")
 def apply_edits(
     request: JsonObject, count_tokens: CountTokens
 ) -> tuple[JsonObject, list[JsonObject]]:
-    """A checked request with its edits made, and what they did, as `applied_edits` has it. Compaction is not among them:
-    see translate/compaction.py. Tokens are counted only where an edit depends on them or took something away.
+    """Apply the edits of a checked request; return the edited request and the value of `applied_edits`.
+
+    Compaction is separate: see translate/compaction.py. Tokens are counted only where an edit depends on them or removed
+    something.
     """
     if not get_edits(request):
         return request, []
@@ -50,7 +52,7 @@ def apply_edits(
 
 
 def _cache_counts(count_tokens: CountTokens) -> CountTokens:
-    """Return a count that looks at each request once."""
+    """Return a token count that estimates each request once."""
     cache: dict[int, tuple[JsonObject, int]] = {}
 
     def count_with_cache(request: JsonObject) -> int:
@@ -62,13 +64,13 @@ def _cache_counts(count_tokens: CountTokens) -> CountTokens:
 
 
 def get_edits(request: JsonObject) -> list[JsonObject]:
-    """The edits of a checked request."""
+    """Return the edits of a checked request."""
     edits: list[JsonObject] = (request.get("context_management") or {}).get("edits") or []
     return edits
 
 
 def describe_ignored_edits(request: JsonObject) -> set[str]:
-    """Notes for the edits of a checked request that the proxy does not know."""
+    """Return notes for the edits that the proxy does not support."""
     return {
         f"context edit {edit['type']}"
         for edit in get_edits(request)
@@ -101,7 +103,7 @@ def _clear_tool_uses(
 def _find_old_uses(
     messages: list[JsonObject], uses: list[JsonObject], edit: JsonObject
 ) -> set[str]:
-    """The ids of the uses to clear. An id that comes again belongs to a use that is kept."""
+    """Return the ids of the uses to clear. An id that occurs again belongs to a use that stays."""
     keep = (edit.get("keep") or {}).get("value", _DEFAULT_KEEP_TOOL_USES)
     excluded = frozenset(edit.get("exclude_tools") or ())
     keep_start = max(0, len(uses) - keep)
@@ -110,7 +112,7 @@ def _find_old_uses(
 
 
 def _find_unread_results(messages: list[JsonObject]) -> set[str]:
-    """The ids of the results that the model has not seen: to clear them would make it call again, for ever."""
+    """Return the ids of the results that the model has not read: without them it would repeat the calls for ever."""
     assistant_turns = [
         number for number, message in enumerate(messages) if message["role"] == "assistant"
     ]
@@ -130,7 +132,7 @@ def _is_triggered(
 
 
 def _clear_block(block: JsonObject, old_ids: set[str], inputs: Any) -> JsonObject:
-    """The block without what is to be cleared; itself when that is nothing."""
+    """Return the block without its cleared content; the block itself when nothing is cleared."""
     if block["type"] == "tool_result" and block["tool_use_id"] in old_ids:
         return block if block.get("content") == CLEARED_TEXT else {**block, "content": CLEARED_TEXT}
     if block["type"] == "tool_use" and block["id"] in old_ids and block["input"]:
@@ -184,7 +186,7 @@ def _drop_thinking(message: JsonObject) -> JsonObject:
 
 
 def _iter_blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
-    """All blocks, each with the number of its message."""
+    """Yield all blocks, each with the index of its message."""
     for number, message in enumerate(messages):
         content = message.get("content")
         for block in content if isinstance(content, list) else ():
@@ -192,7 +194,7 @@ def _iter_blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]
 
 
 def _map_blocks(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
-    """The request with each of its blocks changed."""
+    """Return the request with `change` applied to each block."""
     messages = [
         {**message, "content": [change(block) for block in message["content"]]}
         if isinstance(message.get("content"), list)

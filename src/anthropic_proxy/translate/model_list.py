@@ -27,7 +27,7 @@ _OUTPUT_FIELDS = ("max_completion_tokens",)
 
 
 def to_model_infos(response: Any) -> list[JsonObject] | None:
-    """All models of an upstream's answer to `GET /v1/models`, in its order; None when that is no list of models.
+    """Convert an upstream's response to `GET /v1/models`, in its order; None when it is not a list of models.
 
     Entries without an id are none, and of those that share one the first counts: pages begin at an id. Entries in the
     API's own shape stay as they are.
@@ -46,12 +46,12 @@ def to_model_infos(response: Any) -> list[JsonObject] | None:
 
 
 def to_configured_models(names: Iterable[str]) -> list[JsonObject]:
-    """The models that the configuration names, for upstreams that have no list."""
+    """Return the models that the configuration names, for upstreams without a model list."""
     return [_to_model_info({"id": name}) for name in dict.fromkeys(names)]
 
 
 def add_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) -> list[JsonObject]:
-    """The aliases with the facts of what they stand for, then the models; an alias hides a model of its name."""
+    """Return the aliases with the fields of their models, then the models; an alias hides a model of its name."""
     models_by_id = {model["id"]: model for model in models}
     alias_entries = [
         {
@@ -67,7 +67,7 @@ def add_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) -> 
 def paginate(
     models: list[JsonObject], *, limit: int, before_id: str | None, after_id: str | None
 ) -> JsonObject:
-    """One page of at most `limit` models, right after or right before an id. Raises ApiError (400)."""
+    """Return one page of at most `limit` models, directly after or before an id. Raises ApiError (400)."""
     if not 1 <= limit <= MAX_LIMIT:
         raise invalid_request(f"limit: must be between 1 and {MAX_LIMIT}")
     if before_id is not None and after_id is not None:

@@ -1,9 +1,9 @@
-"""What a translation could not carry over: told to the logs, and where it matters to the model and the client."""
+"""Record what a translation leaves out, for the logs, and where it matters for the model and the caller."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# The response header for tools that the request offers and the model does not have. It was told so.
+# The response header for tools that the request offers and the model does not have.
 UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
 # Characters. Node takes no more than 16 KB of headers together.
 _HEADER_LENGTH = 4000
@@ -22,14 +22,14 @@ class TranslationNotes:
 
 
 def to_header_text(text: str) -> str:
-    """Text of clients as a header can hold it: only printable ASCII can stand there."""
+    """Return the text with `?` for each character that a header can't hold (all but printable ASCII)."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
-    """The response header that names unavailable tools, and counts what it has no room for; none without names."""
+    """Build the response header that lists unavailable tools and counts those that do not fit; empty without names."""
     room = _HEADER_LENGTH
     values: list[str] = []
     for name in names:

@@ -1,8 +1,8 @@
-"""What is passed through to an upstream that speaks the Messages API itself, and what of its answer: as much as can be.
+"""Pass requests through to an upstream that speaks the Messages API, and read its responses.
 
-The client's bytes go on as they came, and so do the answer's. There are three exceptions, each only where it is met: the
-route names another model, the configuration adds fields, or the conversation holds blocks that this proxy has signed,
-which nobody else can read: Anthropic refuses a request with a foreign signature.
+The caller's bytes and the response's bytes stay unchanged, with three exceptions: the route names another model, the
+configuration adds fields, or the conversation holds blocks that this proxy has signed. Anthropic refuses a request with
+a foreign signature.
 """
 
 import re
@@ -34,8 +34,9 @@ _SIGNATURE_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
 def build_request_body(
     raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str, Any]
 ) -> bytes:
-    """The body for the upstream. raw: the client's; request: the same, parsed. model: the upstream's name for it.
-    extra_body: fields that the configuration adds, in place of the request's own.
+    """Build the body for the upstream from the caller's body `raw`, whose parsed form is `request`.
+
+    `model` is the upstream's model name. `extra_body` holds configured fields, which replace the request's own.
     """
     changes: JsonObject = {} if model == request["model"] else {"model": model}
     if SIGNATURE_MARK in raw:
@@ -46,7 +47,7 @@ def build_request_body(
 
 
 def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of an answer that go on to the client; its id goes on under a name of its own."""
+    """Return the response headers that are forwarded to the caller; the request id gets a name of its own."""
     caller_headers = {
         name: value
         for name, value in headers.items()
@@ -57,7 +58,7 @@ def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse_message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
-    """Usage, stop reason and number of tool calls of a Message."""
+    """Return usage, stop reason and number of tool calls of a Message."""
     message = loads_object(raw) or {}
     content = message.get("content")
     blocks = content if isinstance(content, list) else []
@@ -66,7 +67,7 @@ def parse_message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
 
 
 def parse_stream_usage(events: bytes) -> tuple[JsonObject, str | None]:
-    """Usage and stop reason of a stream, from its events that have any: what comes later wins."""
+    """Return usage and stop reason of a stream from the events that hold them; later values win."""
     usage: JsonObject = {}
     stop_reason = None
     for data in SSEDecoder().feed(events):
@@ -79,13 +80,14 @@ def parse_stream_usage(events: bytes) -> tuple[JsonObject, str | None]:
 
 
 def has_input_tokens(usage: JsonObject) -> bool:
-    """Whether a usage has the tokens of the input."""
+    """Return whether a usage reports input tokens."""
     return any(_int_or_zero(usage.get(name)) for name in _INPUT_TOKENS)
 
 
 def estimate_usage(usage: JsonObject, input_estimate: int, output_estimate: int) -> JsonObject:
-    """Usage of a stream that its client left, or that broke off. usage: as it was told until then, which is all of the
-    input, but for servers that tell 0 at first, and hardly any of the output: message_delta, at the end, has that.
+    """Return the usage of an incomplete stream, whose `usage` is what its events reported.
+
+    Most servers report the input at the start (some report 0), and the output only in message_delta, at the end.
     """
     inputs = {} if has_input_tokens(usage) else {"input_tokens": input_estimate}
     return (
@@ -104,7 +106,7 @@ def _object_or_empty(value: object) -> JsonObject:
 
 
 def parse_native_error(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:
-    """The error that an answer of `status` >= 400 is, if it has the API's form."""
+    """Return the error of a response of `status` >= 400, if it has the API's form."""
     envelope = _parse_envelope(raw) if status >= 400 else None
     return (
         None
@@ -120,7 +122,7 @@ def is_error_body(raw: bytes) -> bool:
 
 
 def parse_event_error(event: bytes) -> NativeError | None:
-    """The error that the data of an event is, if it is one."""
+    """Return the error in the data of an event, if it is one."""
     envelope = _parse_envelope(event)
     if envelope is None:
         return None
@@ -137,7 +139,7 @@ def _parse_envelope(raw: bytes) -> JsonObject | None:
 
 
 def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
-    """The conversation without thinking that this proxy signed, and with its summaries as texts; itself if it has none."""
+    """Remove thinking that this proxy signed, and replace its summaries with text; return `messages` if there is none."""
     if _has_typed_blocks(messages) and any(
         _is_proxy_summary(block) for message in messages for block in _get_blocks(message)
     ):
@@ -148,7 +150,7 @@ def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def _drop_proxy_thinking(message: JsonObject) -> JsonObject | None:
-    """None when nothing else was in it: the API takes no empty message, but two of one role in a row."""
+    """Return None when nothing else is in it: the API accepts no empty message, but two of one role in a row."""
     content = _get_blocks(message)
     rest = [block for block in content if not _is_proxy_thinking(block)]
     if len(rest) == len(content):
@@ -170,7 +172,7 @@ def _is_proxy_summary(block: JsonObject) -> bool:
 
 
 def _has_typed_blocks(messages: list[JsonObject]) -> bool:
-    """Whether all blocks have a type, as they have in a checked request; this one may not have been checked."""
+    """Return whether all blocks have a type, as in a checked request; this request may be unchecked."""
     return all(
         isinstance(block, dict) and "type" in block
         for message in messages

@@ -19,7 +19,7 @@ _SECONDS_SINCE = 1e9
 
 
 def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) -> dict[str, str]:
-    """The API's headers for those of an upstream's answer (lower-case names); `now` in seconds since the epoch."""
+    """Convert the headers of an upstream's response (lower-case names). `now` is in seconds since the epoch."""
     headers: dict[str, str] = {}
     for suffix, kind in _KINDS.items():
         for name in ("limit", "remaining"):
@@ -34,7 +34,7 @@ def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) 
 
 
 def _parse_reset(reset: str, now: float) -> float | None:
-    """Seconds since the epoch; None for what is no time."""
+    """Return seconds since the epoch; None when the value is not a time."""
     if re.fullmatch(r"\d{1,13}(\.\d+)?", reset, re.ASCII):
         number = float(reset)
         if number >= _MILLISECONDS_SINCE:

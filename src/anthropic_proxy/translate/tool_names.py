@@ -1,4 +1,4 @@
-"""Tool names: legal for the upstream, and back again for the client.
+"""Convert tool names to legal names for the upstream, and back to the caller's names.
 
 Chat Completions takes names of up to 64 characters of [a-zA-Z0-9_-]; Claude Code passes on MCP names of 76 and more. A name
 that is not legal is cut and gets the beginning of its own hash, so the same name becomes the same name in every request
@@ -20,27 +20,27 @@ _MAX_READABLE = 55
 
 @dataclass(frozen=True)
 class ToolName:
-    """What the client calls a tool. toolset_name: `computer` or `browser` for a member of a toolset."""
+    """The caller's name of a tool. `toolset_name` is `computer` or `browser` for a member of a toolset."""
 
     name: str
     toolset_name: str | None = None
 
 
 def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
-    """What the upstream calls a tool: `name` itself where it is legal, else its legal form (at most 64 characters)."""
+    """Return the upstream's name of a tool: `name` if it is legal, else its legal form (at most 64 characters)."""
     if not toolset_name:
         return _append_hash(name) if _TOOLSET_MEMBER.fullmatch(name) else _make_legal(name)
     return _make_legal(f"{toolset_name}__{name}")
 
 
 def map_caller_names(tools: Iterable[ToolName]) -> Mapping[str, ToolName]:
-    """The way back, for those tools that the upstream calls otherwise than the client."""
+    """Map the upstream's names to the caller's, for the tools whose names differ."""
     names = ((to_upstream_name(tool.name, tool.toolset_name), tool) for tool in tools)
     return {upstream: tool for upstream, tool in names if upstream != tool.name}
 
 
 def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
-    """The client's name of what the upstream calls `name`. A name that nobody gave stays: the client tells the model."""
+    """Return the caller's name of an upstream name. An unknown name stays: the caller reports it to the model."""
     return names.get(name) or ToolName(name)
 
 
@@ -60,11 +60,11 @@ class NamePrefixes:
         self._names = sorted(names)
 
     def any_starts_with(self, prefix: str) -> bool:
-        """Return whether a name begins like this, or is this."""
+        """Return whether a name is `prefix` or starts with it."""
         return self._starts_at(bisect_left(self._names, prefix), prefix)
 
     def any_extends(self, prefix: str) -> bool:
-        """Return whether a name begins like this, and goes on."""
+        """Return whether a name starts with `prefix` and is longer."""
         return self._starts_at(bisect_right(self._names, prefix), prefix)
 
     def _starts_at(self, index: int, prefix: str) -> bool:

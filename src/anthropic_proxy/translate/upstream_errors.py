@@ -1,4 +1,4 @@
-"""An upstream's error -> the error that the client is told: right status, the upstream's own words, no key.
+"""Map an upstream's error to the error for the caller: right status, the upstream's words, no key.
 
 Clients act on status and words: Claude Code compacts the conversation when it reads "prompt is too long", asks for a new
 login on 401 and hides the text of a 404. So the rules below run in order, and the first that fits decides; what none
@@ -32,12 +32,12 @@ _NO_RETRY_HEADERS = {"x-should-retry": "false"}
 class UpstreamIdentity:
     """The upstream that sent a response."""
 
-    # As clients know it.
+    # As callers know it.
     name: str
     redactor: Redactor = NO_SECRETS
-    # The client's own key, where the upstream was sent it in place of the proxy's.
+    # The caller's own key, where it was sent to the upstream in place of the proxy's.
     caller_key: str | None = None
-    # The base URL of its API; empty where clients must not see it.
+    # The base URL of its API; empty where callers must not see it.
     base_url: str = ""
 
     def redact_beginning(self, text: str) -> str:
@@ -55,10 +55,10 @@ class UpstreamIdentity:
 
 @dataclass(frozen=True)
 class UpstreamFailure:
-    """What an upstream said went wrong. Rules read `text`; clients, logs and spans get `shown`."""
+    """An error that an upstream reported. Rules read `text`; callers, logs and spans get `redacted_text`."""
 
     status: int
-    # As the upstream wrote it, with the secrets that it may repeat: its beginning, as `_failure` cuts it.
+    # As the upstream wrote it, with the secrets that it may repeat: its beginning, as `_build_failure` cuts it.
     text: str
     # The machine-readable error object.
     error: JsonObject
@@ -87,7 +87,7 @@ class UpstreamFailure:
 
 
 class UpstreamFailureError(ApiError):
-    """What the client is told of an upstream's failure, which it holds: a refusal may still be mended (see adjustments)."""
+    """The caller's error for an upstream failure, which it holds: a changed request may avoid it (see adaptation)."""
 
     def __init__(self, error: ApiError, failure: UpstreamFailure) -> None:
         super().__init__(error.status, error.message, error.headers, error.details)
@@ -98,14 +98,14 @@ class UpstreamFailureError(ApiError):
 def parse_api_error(
     status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity
 ) -> ApiError:
-    """The error for an HTTP answer of `status` >= 300."""
+    """Return the error for an HTTP response of `status` >= 300."""
     return to_api_error(parse_failure(status, headers, body, upstream))
 
 
 def parse_failure(
     status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
 ) -> UpstreamFailure:
-    """What an HTTP answer of `status` >= 300 says went wrong. path: as in Failure."""
+    """Parse an HTTP response of `status` >= 300. `path`: as in UpstreamFailure."""
     try:
         text, error = _parse_message(loads_received(body))
     except ValueError:
@@ -117,7 +117,7 @@ def parse_failure(
 
 
 def is_html_page(headers: Mapping[str, str]) -> bool:
-    """Return whether an answer is a page for browsers, which no API has."""
+    """Return whether a response is an HTML page, which no API sends."""
     return bool(
         re.match(
             r"\s*(?:text/html|application/xhtml\+xml)\b",
@@ -133,20 +133,20 @@ def wants_tls(body: bytes) -> bool:
 
 
 def html_page_error(upstream: UpstreamIdentity) -> ApiError:
-    """Return the error for an answer of status 200 that is a page."""
+    """Return the error for a response of status 200 that is an HTML page."""
     text = f"The upstream {upstream.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
 def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
-    """The error for an answer of status 200 that is something else."""
+    """Return the error for a response of status 200 that is no completion."""
     return ApiError(
         500, f"The upstream {upstream.name} answered 200 with something that is no chat completion"
     )
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """The error that a chunk of a stream holds (`{"error": ...}`, with or without choices), None when it holds none."""
+    """Return the error of a stream chunk (`{"error": ...}`, with or without choices), None without one."""
     if not chunk.get("error"):
         return None
     text, error = _parse_message(chunk)
@@ -174,7 +174,7 @@ def _build_failure(
 
 
 def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
-    """Text and error object of an error body, in any of the shapes that servers have for it."""
+    """Return text and error object of an error body, in any of the shapes that servers use."""
     if isinstance(parsed, list) and len(parsed) == 1:
         # Gemini's.
         return _parse_message(parsed[0])
@@ -203,7 +203,7 @@ _MAX_PAGE_SEARCHED = 4096
 
 
 def _parse_plain_text(body: bytes) -> str:
-    """A plain text answer; a page of HTML says nothing that a client could use."""
+    """Return the text of a plain text response; an HTML page has no text of use to callers."""
     text = body.decode("utf-8", "replace").strip()
     if not text.startswith("<"):
         return text
@@ -212,7 +212,7 @@ def _parse_plain_text(body: bytes) -> str:
 
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
-    """What the client is told of it."""
+    """Map an upstream failure to the error for the caller."""
     error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _default_error(failure)
     return UpstreamFailureError(error, failure)
 
@@ -261,7 +261,7 @@ class ContextSizes:
 
 
 def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
-    """The sizes that a context overflow tells; all 0 for any other failure."""
+    """Parse the sizes in a context overflow; all 0 for any other failure."""
     if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searchable_text):
         return ContextSizes()
     text = _THOUSANDS.sub("", failure.text)
@@ -283,8 +283,12 @@ def _context_overflow(failure: UpstreamFailure) -> ApiError | None:
     if not sizes.prompt or not sizes.limit:
         return ApiError(400, f"prompt is too long: {failure.redacted_text}")
     if sizes.completion and sizes.prompt <= sizes.limit:
-        comparison = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, decrease input length or `max_tokens` and try again"
-        return ApiError(400, f"input length and `max_tokens` exceed context limit: {comparison}")
+        comparison = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}"
+        return ApiError(
+            400,
+            f"input length and `max_tokens` exceed context limit: {comparison}, "
+            "decrease input length or `max_tokens` and try again",
+        )
     return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
 
 
@@ -353,7 +357,10 @@ def _rejected_key(failure: UpstreamFailure) -> ApiError | None:
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
         if failure.upstream.caller_key is not None:
             return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-        text = f"The upstream {failure.upstream_name} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.redacted_text}"
+        text = (
+            f"The upstream {failure.upstream_name} refused the proxy's UPSTREAM_API_KEY "
+            f"({failure.status}): {failure.redacted_text}"
+        )
         return ApiError(500, text, _NO_RETRY_HEADERS)
     return None
 

@@ -1,1 +1,1 @@
-"""What travels: shapes and framing of both protocols. No behaviour, and no import of anything else of ours."""
+"""Both APIs on the wire: message shapes, JSON and event framing. Imports no other package of the proxy."""

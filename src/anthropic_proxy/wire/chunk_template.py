@@ -1,8 +1,8 @@
-"""Chunks that differ from the one before in nothing but their text, read without being parsed.
+"""Parse only the text of stream chunks that are otherwise identical to an earlier chunk.
 
-A server writes the pieces of a text into chunks that are the same but for one string. If P"s"Q is JSON, and "t" is a JSON
-string, then P"t"Q is the same JSON with t in the place of s. So a chunk that was parsed shows what stands around its
-text, and of those like it the text alone is parsed: all that came with one read at once.
+A server sends the pieces of a text in chunks that differ in one string. If P"s"Q is JSON and "t" is a JSON string, then
+P"t"Q is the same JSON with t in the place of s. `ChunkTemplate` takes P and Q from a chunk that was parsed, and then
+parses only the strings of the chunks that match, all strings of one read at once.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from anthropic_proxy.wire.sse import DATA_PREFIX
 _CONTENT_KEY = b'"content":'
 _CONTENT_MEMBER = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*+")')
 
-# Events that are read at once after a failure.
+# Events that are parsed at once after a failure.
 _MIN_BATCH = 16
 
-# Some servers write something new into each chunk (a time, padding): then there is nothing to be learned.
+# Some servers put a new value into each chunk (a time, padding), so that no template ever matches.
 _MAX_MISSES = 16
 
 
 class ChunkTemplate:
-    """What stands around the text in the chunks of one stream."""
+    """The bytes around the text in the chunks of one stream."""
 
     def __init__(self) -> None:
         self._prefix = self._suffix = b""
@@ -33,16 +33,16 @@ class ChunkTemplate:
 
     @property
     def is_learning(self) -> bool:
-        """Whether it is worth while to go on with `learn`."""
+        """Whether more calls of `learn` are worth their cost."""
         return self._misses < _MAX_MISSES
 
     def learn(self, payload: bytes, text: str) -> None:
-        """payload: of an event. text: that of its chunk, if it says nothing else."""
+        """Take the template from an event's data (`payload`) and the text of its chunk, empty if the chunk holds more."""
         if not text:
             return
         self._misses += 1
         match = _CONTENT_MEMBER.search(payload)
-        # Where the key is there once, it is the one with the text.
+        # A key that occurs once is the key of the text.
         if match and payload.count(_CONTENT_KEY) == 1 and loads(match[1]) == text:
             self._prefix, self._suffix = (
                 DATA_PREFIX + payload[: match.start(1) + 1],
@@ -50,10 +50,10 @@ class ChunkTemplate:
             )
 
     def parse_texts(self, events: Iterable[bytes]) -> list[str]:
-        """Return the texts of the first of some events, as many as are of the known form.
+        """Return the texts of the leading events that match the template.
 
-        A string that can't be parsed spoils the work on all strings read with it. So after a failure few are read at
-        once, and more with each text found: the work stays in proportion to the texts.
+        A string that is no JSON wastes the work on all strings parsed with it. So the batch is small after a failure and
+        grows with each text: the work stays in proportion to the texts.
         """
         strings = self._match_strings(islice(events, self._batch_limit))
         if not strings:
@@ -78,7 +78,7 @@ class ChunkTemplate:
 
 
 def _parse_strings(strings: list[bytes]) -> list[str]:
-    """What stands between the quotes of JSON strings, parsed; up to the first that can't stand there."""
+    """Parse the contents of JSON strings, up to the first that is invalid."""
     joined = b'["%b"]' % b'","'.join(strings)
     try:
         texts: list[str] = [] if b"\\" in joined else loads(joined)

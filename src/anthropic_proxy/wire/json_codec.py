@@ -17,7 +17,7 @@ from anthropic_proxy.wire.json_values import has_more_values
 # Values of a document that a peer sent. No real response has a hundredth of them.
 _MAX_RECEIVED_VALUES = 1_000_000
 
-# A JSON object in the wire's own shape. What is inside was checked at the door (see wire/anthropic.py) or is read with
+# A JSON object in the wire's own shape. What is inside was checked at the door (wire/anthropic/request.py) or is read with
 # `.get`, as upstreams leave out, add and rename fields.
 JsonObject = dict[str, Any]
 
@@ -25,7 +25,8 @@ JsonObject = dict[str, Any]
 def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
     """Parse one JSON document. Raises ValueError when it is none (or is nested too deeply to be parsed).
 
-    NaN and infinities are no JSON, but servers write them into fields that nobody reads; `allow_nan` lets them pass.
+    NaN and infinities are not JSON, but servers write them into fields that the proxy does not read; `allow_nan` accepts
+    them.
     """
     try:
         return loads_strict(data, allow_nan=allow_nan)
@@ -39,12 +40,12 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
 
 
 def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
-    """As `loads`, but half surrogate pairs are an error, too."""
+    """Parse as `loads` does, but reject half surrogate pairs, too."""
     return from_json(data, allow_inf_nan=allow_nan)
 
 
 class InvalidJsonError(ValueError):
-    """There is no JSON document. end: how far the text was read."""
+    """The text is not a JSON document. `end` is the position up to which it was read."""
 
     def __init__(self, reason: str, end: int) -> None:
         super().__init__(reason)
@@ -54,7 +55,7 @@ class InvalidJsonError(ValueError):
 def loads_first(text: str, start: int) -> tuple[Any, int]:
     """Parse the JSON document that begins at text[at]; return its value and where it ends.
 
-    Raises NoDocumentError when there is none, and for NaN, infinities and half surrogate pairs.
+    Raises InvalidJsonError when there is none, and for NaN, infinities and half surrogate pairs.
     """
     end = len(text)
     try:
@@ -67,9 +68,9 @@ def loads_first(text: str, start: int) -> tuple[Any, int]:
 
 
 def loads_partial(text: str) -> Any:
-    """Parse the beginning of a JSON document, as the SDKs do it: a member that is not whole is left out.
+    """Parse the beginning of a JSON document as the SDKs do: drop an incomplete last member.
 
-    Raises ValueError when it is no beginning of one.
+    Raises ValueError when the text does not begin a document.
     """
     try:
         return loads(text)
@@ -104,12 +105,12 @@ def dumps(value: Any) -> bytes:
 
 
 def repair_json_surrogates(data: bytes | str) -> bytes:
-    """The same JSON document with U+FFFD in place of half surrogate pairs. Raises ValueError when it is no JSON."""
+    """Replace half surrogate pairs of a JSON document with U+FFFD. Raises ValueError when it is not JSON."""
     return repair_surrogates(json.dumps(loads(data), ensure_ascii=False)).encode()
 
 
 def repair_surrogates(text: str) -> str:
-    """`text` with the halves of surrogate pairs put together, and U+FFFD in place of those that have no other half."""
+    """Join the halves of surrogate pairs in `text`, and replace unpaired halves with U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Members of a JSON object replaced within its text: every other byte stays as it was.
+"""Replace members of a JSON object within its text: every other byte stays as it was.
 
 What is parsed and written again is never quite the same: numbers change their form, repeated names disappear. So the text
 of the outermost object is walked, and only its own members are looked at; a regular expression leaps from bracket to
@@ -31,9 +31,9 @@ class _Member(NamedTuple):
 
 
 def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
-    """The text of a JSON object with these members in place of its own of these names, and the others at its end.
+    """Set the members `values` of the JSON object `document`: replace those of the same names, and append the others.
 
-    `document` is known to be the text of an object (it was parsed). Of members with one of the names, the first is
+    `document` must be the text of an object that was parsed. Of members with one of the names, the first is
     replaced and the others are removed, so that a long value is not repeated.
     """
     pieces: list[bytes] = []
@@ -78,7 +78,7 @@ def _iter_members(document: bytes) -> Iterator[_Member]:
 
 
 def _find_value_end(document: bytes, start: int) -> int:
-    """Where the value that begins at `start` ends."""
+    """Return the end of the value that begins at `start`."""
     first = document[start : start + 1]
     if first not in (b"{", b"["):
         pattern = _STRING if first == b'"' else _SCALAR
@@ -96,6 +96,6 @@ def _skip_space(document: bytes, pos: int) -> int:
 
 
 def _match_end(pattern: re.Pattern[bytes], document: bytes, pos: int) -> int:
-    """The end of what the pattern matches; the text is valid, so that it always matches something."""
+    """Return the end of the match at `pos`. The document is valid, so there is always a match."""
     match = pattern.match(document, pos)
     return match.end() if match else len(document)

@@ -1,4 +1,4 @@
-"""The upstream's side: builders of Chat Completions messages, parts and tools, in the wire's own shape.
+"""Build and read Chat Completions messages, parts and tools as plain dicts in the wire format.
 
 Source: the request types of the `openai` package (3.51); the tests check what is built here against them.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Of a delta: what may stand beside nothing.
+# The fields of a delta that holds text only.
 _PLAIN_FIELDS = frozenset(("content", "role"))
 
 
@@ -70,7 +70,7 @@ def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
 
 
 def get_first_choice(chunk: JsonObject) -> JsonObject | None:
-    """The first choice of a response or chunk; None where there is none (usage and moderation chunks)."""
+    """Return the first choice of a response or chunk; None without one (usage and moderation chunks)."""
     choices: Any = chunk.get("choices")
     return (
         choices[0]
@@ -80,7 +80,7 @@ def get_first_choice(chunk: JsonObject) -> JsonObject | None:
 
 
 def get_plain_text(chunk: JsonObject) -> str:
-    """The text of a chunk whose answer goes on with nothing else, as nearly all do; else empty."""
+    """Return the text of a chunk that holds nothing else, as nearly all do; empty for other chunks."""
     if chunk.get("usage") or chunk.get("error"):
         return ""
     choice = get_first_choice(chunk)
@@ -95,13 +95,14 @@ def get_plain_text(chunk: JsonObject) -> str:
 
 
 def string_or_empty(value: Any) -> str:
-    """`value` where it is a string; upstreams put null and worse where one belongs."""
+    """Return `value` if it is a string, else an empty string: upstreams send null and other types for strings."""
     return value if isinstance(value, str) else ""
 
 
 def get_content_text(content: Any) -> str:
-    """The text of a delta's or message's `content`: a string, null, or a list of parts (Mistral; its thinking parts have
-    no text of their own).
+    """Return the text of a delta's or message's `content`: a string, null, or a list of parts.
+
+    Mistral sends parts; its thinking parts have no `text`.
     """
     if isinstance(content, str):
         return content

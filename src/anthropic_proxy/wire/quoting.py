@@ -1,4 +1,4 @@
-"""Values of clients within messages about them: they may have megabytes, and a message has room for their beginning."""
+"""Shorten values of callers that error messages quote: a value may have megabytes."""
 
 _MAX_CHARACTERS = 200
 

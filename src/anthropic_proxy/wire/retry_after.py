@@ -1,4 +1,4 @@
-"""How long an upstream wants to be left alone, in the forms in which headers say so."""
+"""Parse the headers in which upstreams state the wait before a retry."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -6,8 +6,9 @@ from email.utils import parsedate_to_datetime
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the upstream wants to be asked again; None when it does not say. OpenAI and Azure say it in
-    milliseconds, too, which OpenAI's SDK prefers.
+    """Return the seconds to wait before a retry; None without a valid header.
+
+    OpenAI and Azure also send milliseconds, which OpenAI's SDK prefers.
     """
     milliseconds = _parse_seconds(headers.get("retry-after-ms", ""), "")
     seconds = _parse_seconds(headers.get("retry-after", ""), headers.get("date", ""))
@@ -15,7 +16,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _parse_seconds(value: str, date: str) -> float | None:
-    """RFC 9110, 10.2.3: a number of seconds, or a date, which is taken relative to the answer's own `date`."""
+    """Parse a number of seconds, or a date relative to the response's own `date` (RFC 9110, 10.2.3)."""
     if value.replace(".", "", 1).isdecimal():
         return float(value)
     try:

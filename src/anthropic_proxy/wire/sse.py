@@ -1,9 +1,8 @@
 """Server-sent events, both ways (WHATWG HTML, section 9.2.6).
 
-`Decoder` takes bytes as they come from the socket, cut anywhere, and gives the payload of each finished event. Events
-end at an empty line; lines end with LF, CRLF or CR; comments and fields other than `data` are skipped, since no upstream
-says anything in an event's name that it does not say in its data as well. It works on bytes, so a character that is
-split between two reads never matters.
+`SSEDecoder` takes bytes as the socket delivers them and returns the data of each complete event. Events end at an empty
+line; lines end with LF, CRLF or CR. Comments and fields other than `data` are skipped, since upstreams repeat the event's
+name in its data. The decoder works on bytes, so a character may be split between two reads.
 """
 
 import re
@@ -12,7 +11,7 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 DONE = b"[DONE]"
 
-# How the data begins of nearly all events.
+# Nearly all events begin with these bytes.
 DATA_PREFIX = b"data: "
 _EVENT_END = b"\n\n"
 _BLANK_LINES = re.compile(rb"\n{3,}")
@@ -39,7 +38,7 @@ class SSEDecoder:
     """
 
     def __init__(self) -> None:
-        # The event under way, with LF line ends: a short one in `_rest`, a long one in `_long`.
+        # The incomplete event, with LF line ends: a short one in `_buffer`, a long one in `_long_buffer`.
         self._buffer = b""
         self._long_buffer = bytearray()
         # Whether the last byte was a CR, whose LF may follow.
@@ -85,11 +84,11 @@ class SSEDecoder:
         return _parse_events([rest])
 
     def _completes_event(self, data: bytes) -> bool:
-        """Whether the event under way, a long one, ends in `received`."""
+        """Return whether the incomplete long event ends in `data`."""
         return _EVENT_END in data or (self._long_buffer.endswith(b"\n") and data.startswith(b"\n"))
 
     def _strip_bom(self, data: bytes) -> bytes:
-        """Remove the byte order mark of the input; return nothing while it may still be under way."""
+        """Remove the byte order mark of the input; return nothing while more of it may follow."""
         start, self._buffer = self._buffer + data, b""
         if len(start) < len(_BOM) and _BOM.startswith(start):
             self._buffer = start
@@ -114,7 +113,7 @@ def _parse_events(events: list[bytes]) -> list[bytes]:
 
 
 def parse_data(event: bytes) -> bytes | None:
-    """Return the data of a whole event; None when it has none."""
+    """Return the data of a complete event; None when it has none."""
     if event.startswith(DATA_PREFIX) and b"\n" not in event:
         # All that most events have.
         return event[len(DATA_PREFIX) :]
@@ -133,5 +132,5 @@ def parse_data(event: bytes) -> bytes | None:
 
 
 def encode_event(event: JsonObject) -> bytes:
-    """One Anthropic stream event as bytes. The name is repeated in `event:`, as the SDKs drop events without one."""
+    """Encode one Anthropic stream event. `event:` repeats the name, as the SDKs drop events without one."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))

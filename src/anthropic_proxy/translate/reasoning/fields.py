@@ -1,8 +1,8 @@
-"""The reasoning of upstreams -> thinking blocks.
+"""Read the reasoning of upstreams, which becomes thinking blocks.
 
 Providers have many forms for the model's reasoning: two names for its text, a list of details with signatures and encrypted
-parts (OpenRouter), parts of the content (Mistral), tags within the text (see thinktags). Some of them want it back with the
-next request, in the form that it came in; what is needed for that travels in the block's `signature` (see signatures).
+parts (OpenRouter), parts of the content (Mistral), tags within the text (see think_tags). Some require it in the next
+request, in the same form; the block's `signature` carries the data for that (see signatures).
 """
 
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class ReasoningDelta:
 
 
 def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
-    """The reasoning in a delta or message, None where there is none."""
+    """Return the reasoning of a delta or message, None without one."""
     if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
         return None
     name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
@@ -62,18 +62,18 @@ def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
 
 
 def get_detail_text(detail: JsonObject) -> str:
-    """The readable text of one of OpenRouter's details; encrypted ones have none."""
+    """Return the readable text of one of OpenRouter's details; encrypted ones have none."""
     name = find_text_key(detail)
     return detail[name] if name else ""
 
 
 def find_text_key(detail: JsonObject) -> str | None:
-    """The key of the detail's text, None when it has none."""
+    """Return the key of the detail's text, None when it has none."""
     return next((name for name in DETAIL_TEXT_KEYS if string_or_empty(detail.get(name))), None)
 
 
 def thinking_part(text: str) -> JsonObject:
-    """Mistral's form of reasoning, as a part of an assistant message's content."""
+    """Build Mistral's form of reasoning, a part of an assistant message's content."""
     return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
@@ -104,7 +104,7 @@ def _join_thinking_parts(content: Any) -> str:
 
 @dataclass
 class ReasoningBlock:
-    """One thinking block under way: what the upstream has sent of it. `shown` is what the client got of its text."""
+    """The reasoning of one thinking block, as the upstream has sent it so far."""
 
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ class ReasoningBlock:
     )
 
     def add(self, delta: ReasoningDelta) -> None:
-        """Details say the most, and text between tags the least, about where a block came from."""
+        """Add reasoning. Details are the most specific origin of a block, and text between tags is the least."""
         if delta.origin == DETAILS or self.origin == IN_TEXT:
             self.origin = delta.origin
         if delta.text:
@@ -125,7 +125,7 @@ class ReasoningBlock:
 
     @property
     def details(self) -> list[JsonObject]:
-        """The details that have come, each of them whole."""
+        """The details so far, with their texts joined."""
         for name, texts in self._unjoined_texts.items():
             self._details[-1][name] = "".join(texts)
         self._unjoined_texts.clear()
@@ -133,7 +133,7 @@ class ReasoningBlock:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it has something to give back, but no text."""
+        """Whether it has data for the upstream, but no text."""
         return not any(self.texts) and any(
             detail.get("data") or detail.get("signature") for detail in self.details
         )
@@ -144,7 +144,7 @@ class ReasoningBlock:
         return "".join(self.texts)
 
     def _merge_detail(self, detail: JsonObject) -> None:
-        """Details stream in pieces: those of one `index` and type are one, as OpenRouter's documents say."""
+        """Add a detail, or extend the last one of the same `index` and type (OpenRouter's documentation)."""
         last = self._details[-1] if self._details else None
         if last is None or not _continues(last, detail):
             self.details.append(

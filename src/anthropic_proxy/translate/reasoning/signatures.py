@@ -1,4 +1,4 @@
-"""The `signature` of our thinking blocks, and the `data` of redacted ones: what it takes to give reasoning back.
+"""Encode in the `signature` of a thinking block, or the `data` of a redacted one, what the upstream needs back.
 
     anthropic-proxy.1.FIELD[.PAYLOAD[.MAC]]
 
@@ -49,7 +49,7 @@ _MIN_COMPRESSIBLE_BYTES = 400
 
 
 def is_proxy_signature(signature: object) -> bool:
-    """Whether this proxy made a signature, or the `data` of a redacted block; the same secret is not needed to tell."""
+    """Return whether this proxy made a signature or the `data` of a redacted block, with any secret."""
     return isinstance(signature, str) and signature.startswith(f"{_PREFIX}.")
 
 
@@ -60,7 +60,7 @@ class Signer:
     secret: str | None = None
 
     def sign(self, reasoning: ReasoningBlock, visible_text: str) -> str:
-        """The signature for a block that shows the client `shown` of the thought's text."""
+        """Return the signature for a block that shows `visible_text` of the reasoning to the caller."""
         payload = _pack(reasoning, visible_text)
         if self.secret:
             return f"{_PREFIX}.{reasoning.origin}.{payload}.{self._compute_mac(reasoning.origin, payload, visible_text)}"
@@ -71,7 +71,7 @@ class Signer:
         )
 
     def parse_signature(self, signature: str | None, visible_text: str) -> ReasoningBlock | None:
-        """What `sign` was given; None when the signature, or the block's text, is not as we made it."""
+        """Return the reasoning that was signed; None when the signature or the block's text was changed."""
         match = _SIGNATURE.fullmatch(signature or "")
         if match is None:
             return None
@@ -84,7 +84,7 @@ class Signer:
         return None if content is None else _to_reasoning_block(origin, content, visible_text)
 
     def replay_reasoning(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
-        """An assistant message with its thinking blocks given back to the upstream, each in the form that it came in."""
+        """Add the reasoning of thinking blocks to an assistant message, each in the form in which the upstream sent it."""
         pieces: dict[str, list[Any]] = {}
         for block in blocks:
             reasoning = self.parse_signature(
@@ -105,7 +105,7 @@ class Signer:
         return {**message, **fields}
 
     def can_replay(self, block: JsonObject) -> bool:
-        """Whether the upstream can be given this thinking or redacted_thinking block."""
+        """Return whether this thinking or redacted_thinking block can be sent to the upstream."""
         empty_message = {"content": None}
         return self.replay_reasoning([block], empty_message) != empty_message
 
@@ -119,7 +119,7 @@ UNSIGNED = Signer()
 
 
 def _add_replay(reasoning: ReasoningBlock, pieces: dict[str, list[Any]]) -> None:
-    """Add details, or the pieces of a text, to the field that they came in."""
+    """Add details, or the pieces of a text, to the field of their origin."""
     if reasoning.origin == DETAILS and reasoning.details:
         pieces.setdefault(DETAILS, []).extend(reasoning.details)
     elif reasoning.origin not in (IN_TEXT, DETAILS) and reasoning.text:
@@ -127,7 +127,7 @@ def _add_replay(reasoning: ReasoningBlock, pieces: dict[str, list[Any]]) -> None
 
 
 def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
-    """What `shown` does not say. Details whose texts add up to it have the lengths of their texts in their place."""
+    """Encode what `visible_text` lacks. Details whose texts add up to it hold the lengths of their texts instead."""
     content: JsonObject = {}
     if reasoning.text != visible_text and reasoning.origin not in (IN_TEXT, DETAILS):
         content["text"] = reasoning.text
@@ -199,7 +199,7 @@ def _to_reasoning_block(
 
 
 def _restore_texts(details: list[JsonObject], visible_text: str) -> list[JsonObject] | None:
-    """Details with their texts in place again; None when the block's text has another length than it had."""
+    """Replace the lengths in details with their texts; None when the block's text has another length."""
     length_keys = [_find_length_key(each) for each in details]
     ends = list(
         accumulate(

@@ -20,7 +20,7 @@ _NO_SIGNATURE = "skip_thought_signature_validator"
 
 
 def parse_call_signature(fragment: JsonObject, tool_use_id: str) -> ReasoningDelta | None:
-    """The signature that a fragment of a call holds, as a piece of reasoning; None where there is none."""
+    """Return the signature of a tool call fragment as reasoning; None without one."""
     google = _object_or_empty(_object_or_empty(fragment.get(_FIELD)).get("google"))
     signature = string_or_empty(google.get("thought_signature"))
     detail = {"type": _TYPE, "id": tool_use_id, "data": signature}
@@ -28,7 +28,7 @@ def parse_call_signature(fragment: JsonObject, tool_use_id: str) -> ReasoningDel
 
 
 def restore_call_signatures(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
-    """An assistant message whose calls have their signatures again. tool_use_ids: of its calls, in their order."""
+    """Restore the signatures of an assistant message's calls. `tool_use_ids` are the ids of its calls, in order."""
     calls = message.get("tool_calls")
     details = message.get(DETAILS, [])
     signatures_by_id = {
@@ -44,7 +44,7 @@ def restore_call_signatures(message: JsonObject, tool_use_ids: list[str]) -> Jso
 
 
 def reset_call_signatures(message: JsonObject) -> JsonObject:
-    """A message whose first call, if it has any, has the value for histories without signatures, and no other call any."""
+    """Give the first call the value for histories without signatures, and remove the signatures of the others."""
     if not message.get("tool_calls"):
         return message
     first, *others = (
@@ -55,12 +55,12 @@ def reset_call_signatures(message: JsonObject) -> JsonObject:
 
 
 def has_call_signature(message: JsonObject) -> bool:
-    """Whether a call of the message has one."""
+    """Return whether a call of the message has a signature."""
     return any(_FIELD in call for call in message.get("tool_calls") or ())
 
 
 def drop_call_signatures(message: JsonObject) -> JsonObject:
-    """An assistant message without what only `signed` has a use for."""
+    """Remove from an assistant message the details that only `restore_call_signatures` uses."""
     if DETAILS not in message:
         return message
     details = [detail for detail in message[DETAILS] if detail.get("type") != _TYPE]

@@ -1,6 +1,6 @@
 """The grammar of a stream's content: blocks with indices 0, 1, 2 ..., one open at a time.
 
-Knows nothing of the upstream. What is written collects in `out` until `take`.
+It is independent of the upstream. Events collect in `pending_events` until `take`.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from anthropic_proxy.wire.json_codec import JsonObject
 class BlockWriter:
     """Writes text, thinking and tool_use blocks; a change of kind closes the open block and opens the next.
 
-    With `omits_thinking` thinking blocks go out without their text, which their signatures keep. cut: the answer ran into
-    its limit, so that a call that ends now is not whole.
+    With `omits_thinking` thinking blocks have no text; their signatures hold it. `is_truncated`: the token limit ended the
+    response, so that a call that ends now is incomplete.
     """
 
     def __init__(
         self, signer: Signer, tool_names: Mapping[str, ToolName], *, omits_thinking: bool
     ) -> None:
-        """tool_names: the client's names of the tools that the upstream knows by other ones."""
+        """`tool_names` holds the caller's names of the tools that have other names at the upstream."""
         self.is_truncated = False
         self._tool_names = tool_names
         self.pending_events: list[JsonObject] = []
@@ -47,9 +47,9 @@ class BlockWriter:
         return self._open_kind == "text"
 
     def write_thinking(self, delta: ReasoningDelta) -> None:
-        """Go on with the thinking; its signature goes out when the block ends, as the real API sends it.
+        """Write reasoning; the signature follows at the end of the block, as in the real API.
 
-        Encrypted reasoning opens no block: it belongs to the text that comes next to it, or becomes a redacted one.
+        Encrypted reasoning opens no block: it belongs to the reasoning next to it, or becomes a redacted block.
         """
         if self._open_kind != "thinking" and delta.text:
             encrypted, self._reasoning = self._reasoning, None
@@ -61,7 +61,7 @@ class BlockWriter:
             self.pending_events.append(events.thinking_delta(self._index, delta.text))
 
     def write_tool_use(self, call: ToolCall) -> None:
-        """Open the block of `call`, or go on with it: what has come of its arguments since goes out."""
+        """Open the block of `call` if it is not open, and write the new part of its arguments."""
         if self.open_call is not call:
             tool = to_caller_name(self._tool_names, call.name)
             self._open("tool_use", events.tool_use_block(call.id, tool.name, {}, tool.toolset_name))
@@ -70,14 +70,14 @@ class BlockWriter:
         self._write_arguments(call.arguments.take())
 
     def write_compaction(self, block: JsonObject) -> None:
-        """A compaction block, in the form in which it stands before an answer: its summary in one delta."""
+        """Write the compaction block that precedes a response, with its summary in one delta."""
         self._open("compaction", {**block, "content": None})
         if block["content"]:
             self.pending_events.append(events.compaction_delta(self._index, block["content"]))
         self.close()
 
     def close(self) -> None:
-        """End the open block, if there is one."""
+        """Close the open block, if there is one."""
         reasoning, self._reasoning = self._reasoning, None
         if reasoning is not None and self._open_kind == "thinking":
             visible_text = "" if self._omits_thinking else reasoning.text
@@ -102,7 +102,7 @@ class BlockWriter:
             self.pending_events.append(events.input_json_delta(self._index, text))
 
     def take(self) -> list[JsonObject]:
-        """The events written since the last call."""
+        """Return the events since the last call."""
         pending_events, self.pending_events = self.pending_events, []
         return pending_events
 

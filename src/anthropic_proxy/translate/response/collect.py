@@ -1,4 +1,4 @@
-"""The events of a stream -> the Message that they add up to, as the official SDKs do it.
+"""Collect the events of a stream into a Message, as the official SDKs do.
 
 It serves requests without `stream` whose answer must be cut at a stop sequence: read as a stream, the upstream can be
 told to stop there.
@@ -19,7 +19,7 @@ _DELTA_FIELDS = {
 
 
 def collect_message(events: Iterable[JsonObject]) -> JsonObject:
-    """The message of a whole stream (one that ends with message_stop)."""
+    """Return the message of a complete stream (one that ends with message_stop)."""
     message: JsonObject = {}
     pieces: list[dict[str, list[str]]] = []
     for event in events:

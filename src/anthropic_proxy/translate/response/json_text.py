@@ -1,4 +1,4 @@
-"""The text of an answer that must be one JSON document, and nothing else (structured outputs).
+"""Reduce the text of a structured response to its JSON document.
 
 The SDKs parse every text block of such an answer, and fail at a fence or a friendly word; upstreams that don't enforce the
 schema send both. A document at the beginning, fenced or not, goes out as it comes, and what follows it is dropped. Where
@@ -21,7 +21,7 @@ _MAX_TRIES = 50
 
 
 class JsonTextFilter:
-    """Takes text in pieces; what comes out adds up to the document."""
+    """Filters text that arrives in pieces; the output adds up to the document."""
 
     def __init__(self) -> None:
         self._buffer: list[str] = []
@@ -29,7 +29,7 @@ class JsonTextFilter:
         self._scanner: JsonScanner | None = None
 
     def feed(self, piece: str) -> str:
-        """Text that can go out now."""
+        """Return the text that can be sent now."""
         if self._scanner is not None:
             return self._feed_document(self._scanner, piece)
         self._buffer.append(piece)
@@ -46,12 +46,12 @@ class JsonTextFilter:
         return ""
 
     def close(self) -> str:
-        """What is left at the end of the text."""
+        """Return the rest at the end of the text."""
         text, self._buffer = "".join(self._buffer), []
         return text.strip() if _BEGINNING.fullmatch(text) else _find_longest_document(text)
 
     def _feed_document(self, scanner: JsonScanner, piece: str) -> str:
-        """The document goes on; once it is whole, nothing more does. A broken one goes on as it is."""
+        """Return the part of `piece` that belongs to the document: nothing after its end, all of it where it is invalid."""
         if not scanner.is_valid:
             return "" if scanner.is_complete else piece
         was_complete, end = scanner.is_complete, scanner.feed(piece)
@@ -61,7 +61,7 @@ class JsonTextFilter:
 
 
 def _find_longest_document(text: str) -> str:
-    """The longest object or array within `text`; all of it where there is none.
+    """Return the longest object or array within `text`; all of `text` without one.
 
     The search ends once as many characters were read in vain as the text has.
     """

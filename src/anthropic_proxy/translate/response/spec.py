@@ -1,4 +1,4 @@
-"""What the client expects of an answer: the part of its request that the translation back needs."""
+"""The parts of a request that the translation of its response needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,64 +12,71 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class ReasoningDisplay(Enum):
-    """What becomes of the upstream's reasoning: nothing unless the client asked, and no text with display "omitted"."""
+    """How the response shows reasoning: not at all without `thinking`, and without text for display "omitted"."""
 
-    FULL = "shown"
+    FULL = "full"
     OMITTED = "omitted"
     HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
 class CompactionResult:
-    """What became of the making of a summary. block: the compaction block; its content is null where there is no summary.
-    stop: how the upstream's answer ended. usage: its entry in `usage.iterations`.
-    """
+    """The result of a summary request."""
 
+    # The compaction block; its content is null without a summary.
     block: JsonObject
+    # The stop fields of the upstream's response.
     stop: JsonObject
+    # The entry in `usage.iterations`.
     usage: JsonObject
 
 
 @dataclass(frozen=True)
 class ResponseSpec:
-    """id: of the message. model: the name that the client asked for. input_estimate: tokens of the request, for what is
-    said before the upstream has counted. new_tool_id: a fresh id for each tool call. tool_names: the client's names of
-    the tools that the upstream knows by other ones. tools: what the upstream was offered, schemas of the parameters by
-    its own names. calls_in_text: whether a call may be looked for in the text. single_call: the client takes one tool
-    call at most, whatever the upstream makes of that. source: the upstream, for errors. signer: of thinking blocks.
-    context_window: tokens of prompt and answer together, 0 while that is not known. opens_thinking: whether answers
-    begin within a block of reasoning. prefill: the beginning of the answer's text, where the client has written it.
-    structured: whether the text must be one JSON document. fields: further top-level fields of the message.
-    usage_fields: further fields of its usage. context_management: what became of the request's edits, if it had any.
-    compaction: what stands before the answer. asks_for_speed: whether the client wants the
-    fast mode.
-    """
+    """What the translation of one response needs to know."""
 
     message_id: str
+    # The model name of the request.
     model: str
+    # Tokens of the request, used until the upstream reports its count.
     input_estimate: int
+    # Named in errors.
     upstream: UpstreamIdentity
+    # Returns a new id for each tool call.
     new_tool_id: Callable[[], str]
+    # The caller's names of the tools that have other names at the upstream.
     tool_names: Mapping[str, ToolName] = field(default_factory=dict)
+    # Signs thinking blocks.
     signer: Signer = UNSIGNED
+    # The tools of the upstream request: parameter schemas by the upstream's names.
     tools: Mapping[str, JsonObject] = field(default_factory=dict)
+    # Whether the text may contain tool calls.
     calls_in_text: bool = False
+    # The caller accepts at most one tool call, whether or not the upstream complies.
     single_call: bool = False
     stop_sequences: list[str] = field(default_factory=list)
     reasoning: ReasoningDisplay = ReasoningDisplay.HIDDEN
+    # Tokens of prompt and response together; 0 if not known.
     context_window: int = 0
+    # Whether the response begins within a block of reasoning.
     starts_in_thinking: bool = False
+    # The beginning of the response text, where the caller wrote it.
     prefill: str = ""
+    # Whether the text must be one JSON document.
     is_structured: bool = False
+    # More top-level fields of the message.
     message_fields: JsonObject = field(default_factory=dict)
+    # More fields of its usage.
     usage_fields: JsonObject = field(default_factory=dict)
+    # The report on the request's context edits, if it had any.
     context_management: JsonObject | None = None
+    # The compaction that precedes the response.
     compaction: CompactionResult | None = None
     wants_fast_mode: bool = False
 
 
 def build_diagnostics(request: JsonObject) -> JsonObject:
-    """The message's field `diagnostics`: nobody here can compare the request with an earlier one."""
+    """Return the message's field `diagnostics`. The proxy can't compare the request with an earlier one."""
     options = request.get("diagnostics")
     if options is None:
         return {}
@@ -78,13 +85,13 @@ def build_diagnostics(request: JsonObject) -> JsonObject:
 
 
 def build_fallback_credit(request: JsonObject) -> JsonObject:
-    """The usage's field for a request that pays with the credit of a refused one, which only Anthropic gives."""
+    """Return the usage field for a request that uses the credit of a refused one, which only Anthropic grants."""
     status = {"type": "not_applied", "reason": "not_enabled"}
     return {"fallback_credit": {"status": status}} if request.get("fallback_credit_token") else {}
 
 
 def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
-    """How the answer to a checked request shows reasoning."""
+    """Return how the response to a checked request shows reasoning."""
     if not wants_thinking(request):
         return ReasoningDisplay.HIDDEN
     return (
@@ -95,7 +102,7 @@ def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
 
 
 def get_tool_schemas(body: JsonObject) -> Mapping[str, JsonObject]:
-    """The tools of a Chat Completions body: the schemas of their parameters by name."""
+    """Return the parameter schemas of the tools of a Chat Completions body, by name."""
     functions = [
         tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"
     ]

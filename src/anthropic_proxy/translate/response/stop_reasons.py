@@ -29,7 +29,7 @@ _FINAL_REASONS = frozenset({"max_tokens", "refusal", "model_context_window_excee
 
 
 def to_stop_fields(finish_reason: str, *, has_calls: bool, refusal: str = "") -> JsonObject:
-    """stop_reason, stop_sequence and, for a refusal, stop_details.
+    """Return stop_reason, stop_sequence and, for a refusal, stop_details.
 
     An answer with tool calls ends in `tool_use` even when the upstream says `stop` (Ollama, vLLM with a named tool,
     Gemini), and one without never does: clients act on it.
@@ -44,12 +44,12 @@ def to_stop_fields(finish_reason: str, *, has_calls: bool, refusal: str = "") ->
 
 
 def to_stop_sequence_fields(sequence: str) -> JsonObject:
-    """The stop of an answer that ran into one of the client's stop sequences."""
+    """Return the stop fields of a response that matched one of the caller's stop sequences."""
     return {"stop_reason": "stop_sequence", "stop_sequence": sequence}
 
 
 def is_truncated(finish_reason: str) -> bool:
-    """Whether the answer ran into a limit of its length."""
+    """Return whether a token limit ended the response."""
     return STOP_REASONS.get(finish_reason) in ("max_tokens", "model_context_window_exceeded")
 
 
@@ -57,7 +57,7 @@ class StopSequenceScanner:
     """Looks for stop sequences in a text that comes in pieces.
 
     `feed` returns the text that certainly precedes any match, and holds only what may be the beginning of one. After a
-    match `matched` is the sequence, and nothing more comes out. Of several, the one that is complete first wins, then the
+    match `match` is the sequence, and no more text follows. Of several, the one that is complete first wins, then the
     longer: the result does not depend on how the text is cut.
     """
 
@@ -67,7 +67,7 @@ class StopSequenceScanner:
         self.match: str | None = None
 
     def feed(self, piece: str) -> str:
-        """Return the text that can go out now."""
+        """Return the text that can be sent now."""
         if self.match is not None:
             return ""
         if self._automaton is None:
@@ -79,7 +79,7 @@ class StopSequenceScanner:
         return held_text[:ready] + piece[: max(ready - len(held_text), 0)]
 
     def flush(self) -> str:
-        """Return the text held, at the end of a block: no match came of it."""
+        """Return the held text at the end of a block: it is no match."""
         state, self._state = self._state, _ROOT
         return self._automaton.get_prefix(state) if self._automaton else ""
 

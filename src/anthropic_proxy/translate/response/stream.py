@@ -1,14 +1,14 @@
 """Chat Completions chunks -> Anthropic stream events: a state machine without I/O.
 
-The events of one answer obey, whatever the upstream sends,
+Whatever the upstream sends, the events of one response have the order
 
     message_start ping (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
-with indices 0, 1, 2 ... and one open block at a time; or they break off with one `error` event. Exactly one of `close`
-and `fail` ends the answer. An end of input without a finish reason is a failure and never a made-up `end_turn`.
+with indices 0, 1, 2 ... and one open block at a time, or they end with one `error` event. Exactly one of `close` and
+`fail` ends the response. An end of input without a finish reason is an error, never an invented `end_turn`.
 
-Tool calls whose fragments interleave share the one open block like this: the open call streams, and the others wait
-until its arguments are a whole document or the answer ends. What else comes between the fragments of a call waits too.
+Tool calls whose fragments interleave share the open block: the open call streams, and the others wait until its
+arguments are a complete document or the response ends. Other content between the fragments of a call waits, too.
 """
 
 from collections.abc import Sequence
@@ -52,10 +52,10 @@ from anthropic_proxy.wire.openai import (
 
 
 class StreamTranslator:
-    """Translates one answer: `start`, then `feed` for each chunk, then `close` or `fail`; each gives events to send.
+    """Translates one response: `start`, then `feed` for each chunk, then `close` or `fail`; each returns events to send.
 
-    `finished` is true once the answer has ended; with a stop sequence that happens while the upstream still talks. Then
-    `outcome` is the stop reason, and `usage` the answer's (None for both when it broke off).
+    `is_finished` is true after the end of the response; a stop sequence ends it while the upstream still sends. Then
+    `stop_reason` and `usage` are set, unless the response failed.
     """
 
     def __init__(self, spec: ResponseSpec) -> None:
@@ -81,38 +81,38 @@ class StreamTranslator:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the next answer of this model is to be read as one that begins within a block of reasoning."""
+        """Whether the next response of this model must be read as beginning within a block of reasoning."""
         return self._splitter.next_starts_in_thinking
 
     def start_in_thinking(self) -> None:
-        """The answer to come begins within a block of reasoning. To be called before anything is fed."""
+        """Read the response as beginning within a block of reasoning. Call it before `feed`."""
         self._splitter = ThinkTagSplitter(starts_in_thinking=True)
 
     @property
     def unknown_finish_reason(self) -> str | None:
-        """The upstream's finish reason where it is in no table; it ended the turn like any other."""
+        """The upstream's finish reason if STOP_REASONS has no row for it; it ends the turn like any other."""
         return None if self._finish_reason in ("", *STOP_REASONS) else self._finish_reason
 
     @property
     def has_finish_reason(self) -> bool:
-        """Whether the upstream has said why it stopped: nothing of the answer is missing then."""
+        """Whether the upstream has sent a finish reason: the response is then complete."""
         return bool(self._finish_reason)
 
     @property
     def reported_input_tokens(self) -> int | None:
-        """Input tokens as the upstream counted them; None as long as it has not said."""
+        """Input tokens as the upstream counted them; None before its report."""
         return get_reported_input(self._counter.reported)
 
     @property
     def current_usage(self) -> JsonObject:
-        """Usage of what has come of the answer: the upstream's, or an estimate as long as it has not said."""
+        """Usage of the response so far: the upstream's, or an estimate before its report."""
         return self._counter.build_usage(
             self.spec.input_estimate,
             sum(call.arguments.character_count for call in self.assembler.calls),
         )
 
     def start(self) -> list[JsonObject]:
-        """The events that open the answer. Their usage is an estimate; the end has the real one."""
+        """Return the first events of the response. Their usage is an estimate; the last events have the real one."""
         estimate = to_usage(None, input_estimate=self.spec.input_estimate, output_estimate=0)
         message = (
             events.message(self.spec.message_id, self.spec.model, estimate)
@@ -121,7 +121,7 @@ class StreamTranslator:
         return [events.message_start(message), events.ping(), *self._leading_events]
 
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
-        """Events for one chunk. Raises ApiError when the chunk says that the upstream failed."""
+        """Return the events for one chunk. Raises ApiError when the chunk reports an error of the upstream."""
         if self.is_finished:
             return []
         self._counter.service_tier = chunk.get("service_tier") or self._counter.service_tier
@@ -139,8 +139,9 @@ class StreamTranslator:
         return self._writer.take()
 
     def feed_texts(self, texts: Sequence[str]) -> list[JsonObject]:
-        """Events for the texts of chunks that say nothing else. None when the chunks must be fed: something is looked for
-        in their text, or waits.
+        """Return the events for the texts of chunks that hold nothing else.
+
+        Returns no events when the chunks must be fed instead: a filter searches their text, or content waits.
         """
         text = "".join(texts)
         if not text or not self._try_pass_through(text):
@@ -150,8 +151,9 @@ class StreamTranslator:
         return self._writer.take()
 
     def close(self, *, done: bool) -> list[JsonObject]:
-        """Events that end the answer. `done`: the upstream said [DONE], which ends an answer even where no finish
-        reason came (Snowflake). Raises ApiError when the answer broke off.
+        """Return the events that end the response. Raises ApiError when it is incomplete.
+
+        `done`: the upstream sent [DONE], which ends a response even without a finish reason (Snowflake).
         """
         if self.is_finished:
             return []
@@ -177,12 +179,12 @@ class StreamTranslator:
         return self._writer.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
-        """Events that break the answer off. The open block stays open, as it is not whole."""
+        """Return the events of a failed response. The open block stays open, as it is incomplete."""
         self.is_finished = True
         return [*self._writer.take(), error.body(request_id)]
 
     def _try_pass_through(self, text: str) -> bool:
-        """Whether text only goes on with a block of text: nothing is looked for in it, and nothing waits."""
+        """Return whether text only extends the open text block; if so, the filters count it as read."""
         is_plain = (
             not self.is_finished
             and self._text_filter.is_passthrough
@@ -216,7 +218,7 @@ class StreamTranslator:
             self._write(reasoning)
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
-        # Where JSON is expected a refusal has no text: the SDKs would take it for the document.
+        # With structured outputs a refusal has no text: the SDKs would parse it as the document.
         text = get_content_text(delta.get("content")) or (
             "" if self.spec.is_structured else refusal
         )
@@ -242,7 +244,7 @@ class StreamTranslator:
                 self._open_calls()
 
     def _write(self, content: ReasoningDelta | str) -> None:
-        """Reasoning, or text of the answer; it waits while a call is half sent."""
+        """Write reasoning or text; it waits while a tool call is incomplete."""
         call = self._writer.open_call
         if call is not None and not call.arguments.is_complete:
             self._deferred.append(content)
@@ -260,7 +262,7 @@ class StreamTranslator:
             self._writer.write_thinking(content)
 
     def _flush_text(self) -> None:
-        """Before another kind of block: what was held back is text after all."""
+        """Write the text that the filters hold, before a block of another kind."""
         if not self.is_finished:
             self._put_text(self._text_filter.flush())
 
@@ -285,14 +287,14 @@ class StreamTranslator:
             self._open_calls()
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
-        """A signature goes before its call, or behind it where it comes only then."""
+        """Write the signature of a call: before the call, or after it where it arrives later."""
         signature = parse_call_signature(fragment, call.id)
         if signature is not None and not call.is_signed and self.assembler.accepts(call):
             call.is_signed = True
             self._write(signature)
 
     def _check_overrun(self) -> None:
-        """A call's block ends with a whole document; what came behind it can't be told to the client, nor left out."""
+        """Raise ApiError for text after arguments that were already sent: it can be neither sent nor dropped."""
         if any(call.arguments.is_overrun for call in self.assembler.accepted_calls):
             raise ApiError(
                 500,
@@ -300,7 +302,7 @@ class StreamTranslator:
             )
 
     def _open_calls(self) -> None:
-        """Open the calls that wait, in order, as long as the one before is whole and the name is known."""
+        """Open the waiting calls in order, as long as the previous one is complete and the name is certain."""
         while self._block_count < len(self.assembler.accepted_calls):
             call = self.assembler.accepted_calls[self._block_count]
             previous = self._writer.open_call
@@ -325,7 +327,7 @@ class StreamTranslator:
             self._writer.write_tool_use(call)
 
     def _write_unclosed_thinking(self) -> None:
-        """An answer that was to begin with reasoning, and ended without an end of it, was an answer after all."""
+        """Write reasoning as text, if a response that was expected to begin with reasoning never ended it."""
         if (
             self._finish_reason != "length"
             and not self.assembler.calls
@@ -336,7 +338,7 @@ class StreamTranslator:
                 self._put(text)
 
     def _flush_deferred(self) -> None:
-        """Write what waited for the end of a call, in the order in which it came."""
+        """Write the content that waited for the end of a call, in order of arrival."""
         deferred, self._deferred = self._deferred, []
         for content in deferred:
             self._put(content)

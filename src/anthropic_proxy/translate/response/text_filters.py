@@ -1,7 +1,7 @@
-"""The text of an answer, between the upstream's and what the client reads: one filter after the other.
+"""Filter the text of a response.
 
-First goes what the client had written itself (its prefill, where the upstream repeats it), then what stands around the
-document that a structured answer must be, and last comes the search for stop sequences.
+The first filter removes the caller's prefill where the upstream repeats it, the second removes the text around the
+document of a structured response, and the last searches for stop sequences.
 """
 
 from anthropic_proxy.translate.request.prefill import PrefillStripper
@@ -11,11 +11,11 @@ from anthropic_proxy.translate.response.stop_reasons import StopSequenceScanner
 
 
 class ResponseTextFilter:
-    """Takes text in pieces. `stopped_at` is the stop sequence that was met; nothing comes out after it."""
+    """Filters text that arrives in pieces. No text follows a match of a stop sequence."""
 
     def __init__(self, spec: ResponseSpec) -> None:
         self.is_passthrough = not (spec.prefill or spec.is_structured or spec.stop_sequences)
-        """Whether all text goes out as it comes."""
+        """Whether the filters never change the text."""
         self._prefill = PrefillStripper(spec.prefill)
         self._json = JsonTextFilter() if spec.is_structured else None
         self._scanner = StopSequenceScanner(spec.stop_sequences)
@@ -25,11 +25,11 @@ class ResponseTextFilter:
         return self._scanner.match
 
     def feed(self, piece: str) -> str:
-        """Text that can go out now."""
+        """Return the text that can be sent now."""
         return self._apply_filters(self._prefill.feed(piece))
 
     def flush(self) -> str:
-        """What is held back, at the end of a text block. A stop sequence may be found in it."""
+        """Return the held text at the end of a text block. It may contain a stop sequence."""
         text = self._apply_filters(self._prefill.close())
         if self._json is not None:
             rest, self._json = self._json.close(), JsonTextFilter()

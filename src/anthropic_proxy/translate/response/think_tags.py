@@ -12,7 +12,7 @@ _LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
 
 
 def has_lone_closing_tag(text: str) -> bool:
-    """Whether a whole answer begins within a block, as its chat template has opened it."""
+    """Return whether a complete response begins within a block that its chat template opened."""
     before, close_tag, _ = text.partition(CLOSE_TAG)
     return bool(close_tag) and OPEN_TAG not in before and _LONE_CLOSE_TAG in f"\n{text}\n"
 
@@ -27,7 +27,7 @@ class _State(Enum):
 class ThinkTagSplitter:
     """Splits text that comes in pieces into (is reasoning, text) pairs, none of them empty.
 
-    What could still be the beginning of a tag is held back. The white space around the block goes. With `opened` the answer
+    A possible beginning of a tag is held. White space around the block is dropped. With `starts_in_thinking` the response
     begins within the block.
     """
 
@@ -43,7 +43,7 @@ class ThinkTagSplitter:
         self._tail = ""
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
-        """What is decided with `piece`."""
+        """Return the pairs that are certain after `piece`."""
         if self._is_in(_State.TEXT):
             return self._feed_text(piece)
         if self._is_in(_State.START) and not self._buffer and (not piece or piece.isspace()):
@@ -64,7 +64,7 @@ class ThinkTagSplitter:
         return pairs
 
     def try_pass_through(self, piece: str) -> bool:
-        """Whether `piece` is text and nothing else; then it need not be fed."""
+        """Return whether `piece` is only text; if so, it counts as read and must not be fed."""
         if not self._is_in(_State.TEXT):
             return False
         if self._is_searching:
@@ -75,7 +75,7 @@ class ThinkTagSplitter:
         return True
 
     def close(self) -> list[tuple[bool, str]]:
-        """What is still held back, at the end of the answer."""
+        """Return the held text at the end of the response."""
         text = "".join((*self._space, self._buffer))
         self._space, self._buffer = [], ""
         is_thinking = self._is_in(_State.THINKING)
@@ -85,11 +85,11 @@ class ThinkTagSplitter:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the answer began within a block, as far as is known by now: then the model's next ones will too."""
+        """Whether the response began within a block, as far as it was read: the model's next responses will do so, too."""
         return self._has_lone_close or (self._starts_in_thinking and not self.get_unclosed_text())
 
     def get_unclosed_text(self) -> str:
-        """What was taken for reasoning because the answer was to begin with it, when no tag ever ended it."""
+        """Return the text read as reasoning because the response was expected to begin with it, if no tag ended it."""
         return "".join(self._unclosed or ())
 
     def _feed_text(self, piece: str) -> list[tuple[bool, str]]:

@@ -32,8 +32,9 @@ _SERVICE_TIERS = {
 
 
 class UsageCounter:
-    """What has come of an answer. `reported` is the usage that the upstream tells, and `tier` how it serves the request;
-    `pieces` counts what it sent, which estimates the output as long as it has not told.
+    """Counts the output of a response. `reported` is the upstream's usage and `service_tier` its service tier.
+
+    `delta_count` and the characters estimate the output until the upstream reports its usage.
     """
 
     def __init__(self) -> None:
@@ -43,12 +44,12 @@ class UsageCounter:
         self._characters = 0
 
     def add(self, text: str, deltas: int = 1) -> None:
-        """Text has come."""
+        """Count the text of `deltas` deltas."""
         self.delta_count += deltas
         self._characters += len(text)
 
     def build_usage(self, input_estimate: int, argument_characters: int) -> JsonObject:
-        """The `usage` of what has come. argument_characters: of the arguments of its tool calls."""
+        """Return the `usage` so far. `argument_characters` counts the arguments of the tool calls."""
         estimate = max(
             self.delta_count, (self._characters + argument_characters) // _CHARACTERS_PER_TOKEN
         )
@@ -56,14 +57,14 @@ class UsageCounter:
 
 
 def zero_usage() -> JsonObject:
-    """The usage of nothing at all."""
+    """Return a usage without tokens."""
     return dict.fromkeys(_COUNTS, 0)
 
 
 def to_usage(
     reported: JsonObject | None, *, input_estimate: int, output_estimate: int
 ) -> JsonObject:
-    """`usage` of a message, all in tokens. The estimates stand in where the upstream reported nothing usable."""
+    """Return the `usage` of a message, in tokens. The estimates replace counts that the upstream did not report."""
     usage = reported if isinstance(reported, dict) else {}
     prompt = _get_count(usage, "prompt_tokens")
     details = _get_object(usage, "prompt_tokens_details")
@@ -84,18 +85,18 @@ def to_usage(
 
 
 def get_reported_input(reported: JsonObject | None) -> int | None:
-    """All input tokens that the upstream counted, cached ones included; None when it reported nothing usable."""
+    """Return all input tokens that the upstream reported, cached ones included; None without a usable count."""
     return (_get_count(reported, "prompt_tokens") or None) if isinstance(reported, dict) else None
 
 
 def fills_context(usage: JsonObject, context_window: int) -> bool:
-    """Whether a message's usage, in tokens, is all that the model's context holds (0: it is not known)."""
+    """Return whether a message's usage fills the model's context window (tokens; 0 if not known)."""
     counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
     return 0 < context_window <= sum(counts)
 
 
 def to_tiers(reported_tier: Any, *, wants_fast_mode: bool) -> JsonObject:
-    """`service_tier` and `speed` of a usage, as far as the upstream told how it served the request."""
+    """Return `service_tier` and `speed` of a usage, as far as the upstream reported a tier."""
     tier = _SERVICE_TIERS.get(reported_tier) if isinstance(reported_tier, str) else None
     if tier is None:
         return {}
@@ -104,7 +105,7 @@ def to_tiers(reported_tier: Any, *, wants_fast_mode: bool) -> JsonObject:
 
 
 def to_iteration(kind: str, usage: JsonObject) -> JsonObject:
-    """An entry of `usage.iterations` for one run of the model. kind: `message` or `compaction`."""
+    """Return the entry of `usage.iterations` for one run of the model; `kind` is `message` or `compaction`."""
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
 
 

@@ -1,4 +1,4 @@
-"""A whole answer -> a Message, by way of the stream translation: so the two can't come to differ."""
+"""Translate a complete response by way of the stream translation, so that the two can't differ."""
 
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.response import collect
@@ -10,7 +10,7 @@ from anthropic_proxy.wire.openai import get_content_text, get_first_choice
 
 
 def _to_chunk(response: JsonObject) -> JsonObject:
-    """A whole answer in the form of a single chunk."""
+    """Convert a complete response to a single chunk."""
     choice = get_first_choice(response) or {}
     message = choice.get("message")
     delta = dict(message) if isinstance(message, dict) else {}
@@ -24,9 +24,9 @@ def _to_chunk(response: JsonObject) -> JsonObject:
 
 
 def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonObject]:
-    """The events of a whole answer, but for those of `start`. Raises ApiError when there is no answer in it.
+    """Return the events of a complete response, without those of `start`. Raises ApiError when it is no completion.
 
-    An empty finish reason (Snowflake, recorded) does not mean that it was cut, as its JSON is whole; null does.
+    An empty finish reason (Snowflake, recorded) does not mean truncation, as the JSON is complete; null does.
     """
     error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
     if error or get_first_choice(response) is None:
@@ -39,12 +39,12 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
 
 
 def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject:
-    """The message for an answer that came with status 200. Raises ApiError when there is no answer in it."""
+    """Return the message for a response of status 200. Raises ApiError when it is no completion."""
     return collect.collect_message([*translator.start(), *to_events(response, translator)])
 
 
 def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
-    """The events of the answer to `max_tokens: 0`, which asks for none (it warms a prompt cache); upstreams refuse it."""
+    """Build the events for `max_tokens: 0`, which wants no output (it warms a prompt cache); upstreams refuse it."""
     translator = StreamTranslator(spec)
     events = translator.start()
     events += translator.feed({"choices": [{"delta": {}, "finish_reason": "length"}]})

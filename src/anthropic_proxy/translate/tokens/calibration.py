@@ -38,13 +38,13 @@ class _ModelRatios:
 
 
 class TokenCalibration:
-    """The numbers of the 256 models that were used last. Knows no clock, so the same observations give the same answers."""
+    """The ratios of the 256 models that were used last. They depend on the observations only."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, _ModelRatios] = OrderedDict()
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
-        """Input tokens that `model` will report for a request of that estimate; the estimate itself for an unknown one."""
+        """Predict the input tokens that `model` reports for a request of that estimate; for a new model, the estimate."""
         ratios = self._models.get(model)
         means = ratios.means if ratios else _INITIAL_MEANS
         tokens = sum(
@@ -54,7 +54,7 @@ class TokenCalibration:
         return round(min(max(tokens, _MIN_RATIO * estimate.total), _MAX_RATIO * estimate.total))
 
     def observe(self, model: str, estimate: TokenEstimate, reported: int) -> None:
-        """Learn from one answer: `reported` input tokens, cached ones included, for a request of that estimate."""
+        """Learn from one response: `reported` input tokens, cached ones included, for a request of that estimate."""
         if (
             estimate.total < _MIN_TOKENS
             or not _MIN_RATIO <= reported / estimate.total <= _MAX_RATIO

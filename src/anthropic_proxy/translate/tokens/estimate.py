@@ -2,7 +2,7 @@
 
 Vocabularies differ, so this is a rule of thumb for the current large ones: a token is about 3.7 ASCII characters (a
 little more in prose, less in source code and JSON), or 4.5 bytes of other scripts. It costs two passes of C code. What a
-model makes of it in truth is learned; see translate/ratios.py.
+model makes of it in truth is learned; see calibration.py.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class TokenEstimate:
 
 
 def estimate_text(text: str) -> int:
-    """Tokens of a text; 0 only for an empty one."""
+    """Estimate the tokens of a text; 0 only for an empty one."""
     if not text:
         return 0
     ascii_length = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
@@ -49,7 +49,7 @@ def estimate_text(text: str) -> int:
 
 
 def estimate_request(body: JsonObject) -> TokenEstimate:
-    """Input tokens of a Chat Completions request."""
+    """Estimate the input tokens of a Chat Completions request."""
     text = media = 0
     for message in body["messages"]:
         content = message.get("content")
@@ -68,7 +68,7 @@ def estimate_request(body: JsonObject) -> TokenEstimate:
 
 
 def estimate_untranslated(request: JsonObject) -> TokenEstimate:
-    """Input tokens of a checked Messages request that has no translation, so that it can be counted all the same."""
+    """Estimate the input tokens of a checked Messages request that has no translation."""
     texts, media = _estimate_values([request.get("system"), request["messages"]])
     tools = request.get("tools")
     return TokenEstimate(

@@ -30,7 +30,7 @@ _BYTES_PER_PAGE = 37_500
 
 
 def estimate_image(url: str) -> int:
-    """Tokens of an image by its URL, which may be a data URL."""
+    """Estimate the tokens of an image by its URL, which may be a data URL."""
     head, _, data = url[: _HEAD_CHARACTERS + 100].partition(";base64,")
     width, height = _read_size(data[:_HEAD_CHARACTERS]) if head.startswith("data:") else (0, 0)
     if width <= 0 or height <= 0:
@@ -40,14 +40,14 @@ def estimate_image(url: str) -> int:
 
 
 def estimate_pdf(url: str) -> int:
-    """Tokens of a PDF file by its data URL."""
+    """Estimate the tokens of a PDF file by its data URL."""
     data = _decode(url.partition(";base64,")[2])
     pages = len(_PAGE.findall(data)) or 1 + len(data) // _BYTES_PER_PAGE
     return pages * _TOKENS_PER_PAGE
 
 
 def _read_size(data: str) -> tuple[int, int]:
-    """Width and height in pixels; neither is positive when they can't be seen."""
+    """Return width and height in pixels; neither is positive when the size is unknown."""
     head = _decode(data)
     if not head.startswith(_FORMATS):
         return 0, 0
@@ -57,7 +57,7 @@ def _read_size(data: str) -> tuple[int, int]:
 
 
 def _decode(data: str) -> bytes:
-    """What `data` is the base64 of, as far as it is whole; empty when it is none."""
+    """Decode the complete groups of base64 `data`; return nothing when it is invalid."""
     try:
         return base64.b64decode(data[: len(data) // 4 * 4])
     except (binascii.Error, ValueError):

@@ -30,7 +30,7 @@ _MAX_TAG_LENGTH = 100
 
 
 def parse_arguments(raw: str) -> JsonObject | None:
-    """The object that an argument string stands for, repaired where that is certain; None when it stands for none.
+    """Return the object of an argument string, repaired where that is certain; None when there is none.
 
     Nothing is the empty object. A JSON document in a string in a string (seen from small models) is unpacked.
     """
@@ -53,7 +53,7 @@ def _parse_or_repair(text: str) -> Any:
 
 
 class ToolArguments:
-    """`add` what comes, `take` what can go out at once, and `finish` at the end."""
+    """The arguments of one call: `add` what the upstream sends, `take` what can be sent, `finish` at the end."""
 
     def __init__(self) -> None:
         self._scanner = JsonScanner()
@@ -63,23 +63,23 @@ class ToolArguments:
         self._sent_length = 0
         self._trailing = ""
         self.character_count = 0
-        # How the object was found that was sent, when it was not what came.
+        # How the object was repaired, when it is not what the upstream sent.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
 
     @property
     def has_started(self) -> bool:
-        """Whether anything but white space has come."""
+        """Whether the upstream has sent anything but white space."""
         return bool(self._pieces)
 
     @property
     def is_complete(self) -> bool:
-        """Whether a whole document has come, and nothing behind it that says otherwise."""
+        """Whether a complete document has arrived, and nothing of significance behind it."""
         is_document = self._scanner.is_complete and self._first_character in '{["'
         return is_document and self._has_harmless_trailer
 
     @property
     def is_overrun(self) -> bool:
-        """Whether the whole document had gone out when more came, which can't be told to the client any more."""
+        """Whether text followed after the complete document was sent."""
         return not self._has_harmless_trailer and self._sent_length == self._scanner.safe_length
 
     def add(self, piece: str) -> None:
@@ -107,14 +107,14 @@ class ToolArguments:
         self._length += len(piece)
 
     def add_object(self, value: JsonObject) -> None:
-        """Add all of the arguments. They need not be read, as they are certainly valid."""
+        """Add all arguments as an object, which needs no scan."""
         document = dumps(value).decode()
         self.character_count = self._length = len(document)
         self._pieces, self._unsent = [document], [document]
         self._scanner.skip_document(document)
 
     def is_repeated_by(self, piece: str) -> bool:
-        """Whether `piece` has all that came before it once more."""
+        """Return whether `piece` begins with all earlier pieces."""
         return 0 < self._length <= len(piece) and piece.startswith("".join(self._pieces))
 
     def _restart(self) -> None:
@@ -122,12 +122,12 @@ class ToolArguments:
         self._length = 0
 
     def _add_trailing(self, piece: str) -> None:
-        """Behind a whole document. Long texts are of no use in any case, and not put together."""
+        """Collect text behind a complete document. Long text is never harmless, so it is not joined."""
         if self._scanner.is_complete and len(self._trailing) < _MAX_TAG_LENGTH:
             self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
 
     def take(self) -> str:
-        """What can go out now. An empty object need not, as a call's input begins as one."""
+        """Return what can be sent now. An empty object is not sent, as a call's input begins as one."""
         if not self._is_object or self.is_placeholder or not self._has_harmless_trailer:
             return ""
         ready = self._scanner.safe_length - self._sent_length
@@ -139,8 +139,9 @@ class ToolArguments:
         return unsent[:ready]
 
     def finish(self, *, truncated: bool) -> str:
-        """What is missing to an object, at the end of the call. cut: the upstream's answer ran into its limit, so that an
-        object that is not whole stays open.
+        """Return the rest of the object at the end of the call.
+
+        `truncated`: a token limit ended the response, so that an incomplete object stays open.
         """
         text = self.take()
         if (
@@ -166,12 +167,12 @@ class ToolArguments:
 
     @property
     def _is_object(self) -> bool:
-        """What begins otherwise is no object yet: a string with a document in it, a code fence, nonsense."""
+        """Whether the text begins an object, not a string that holds a document, a code fence or nonsense."""
         return self._first_character == "{"
 
     @property
     def is_placeholder(self) -> bool:
-        """Whether all that has come is an empty object, which may stand for arguments to come."""
+        """Whether the text so far is an empty object, which may precede the real arguments."""
         return (
             not self._sent_length
             and self._is_object
@@ -189,7 +190,7 @@ class ToolArguments:
 
 
 def _complete_object(sent: str, target: JsonObject | None) -> str | None:
-    """What makes `meant` of what has been sent; None when nothing does."""
+    """Return the text that completes `sent` to `target`; None when none does."""
     if target is None:
         return None
     scanner = JsonScanner()
@@ -204,7 +205,7 @@ def _complete_object(sent: str, target: JsonObject | None) -> str | None:
 
 
 def _close_with_raw_text(sent: str, raw: str) -> str:
-    """What closes the object that has been sent, with the raw text as its last member."""
+    """Return the text that closes the sent object, with the raw text as its last member."""
     scanner = JsonScanner()
     scanner.feed(sent)
     comma = "" if sent == "{" else ","
@@ -212,7 +213,7 @@ def _close_with_raw_text(sent: str, raw: str) -> str:
 
 
 def _complete_value(partial: Any, target: Any, depth: int, *, in_string: bool) -> str | None:
-    """The text that goes on from `partial`, whose last member is open for `depth` levels, to `meant`."""
+    """Return the text that completes `partial`, whose last member is open for `depth` levels, to `target`."""
     if depth == 0:
         return _complete_string(partial, target)
     if type(partial) is not type(target):

@@ -21,23 +21,23 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass(eq=False)
 class ToolCall:
-    """One call as known so far, by the upstream's name. opened: whether its block has been. signed: whether its signature
-    has come.
-    """
+    """One call as assembled so far, by the upstream's name."""
 
     id: str
     upstream_id: str
     name: str = ""
     arguments: ToolArguments = field(default_factory=ToolArguments)
+    # Whether its block has been opened.
     has_block: bool = False
+    # Whether its signature has arrived.
     is_signed: bool = False
 
 
 class ToolCallAssembler:
-    """Sorts the fragments of a stream's tool calls; `calls` has them all, in the order in which they began."""
+    """Assembles the fragments of a stream's tool calls; `calls` holds all calls in the order of their first fragments."""
 
     def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
-        """offered: the upstream's names of the tools that it was offered. single: only the first call counts."""
+        """`tool_names` are the upstream's names of the request's tools. `single`: only the first call counts."""
         self.calls: list[ToolCall] = []
         self._single = single
         self._tool_names = tool_names
@@ -47,7 +47,7 @@ class ToolCallAssembler:
 
     @property
     def repair_counts(self) -> dict[str, int]:
-        """Calls that were mended, by kind: their arguments, or the call itself, which was written as text."""
+        """The number of repaired calls by kind: repaired arguments, or a call written as text."""
         kinds = [call.arguments.repair for call in self.accepted_calls if call.arguments.repair]
         return {
             **Counter[str](kinds),
@@ -56,7 +56,7 @@ class ToolCallAssembler:
 
     @property
     def accepted_calls(self) -> list[ToolCall]:
-        """The calls that the client gets."""
+        """The calls that the caller receives."""
         return self.calls[:1] if self._single else self.calls
 
     @cached_property
@@ -64,11 +64,11 @@ class ToolCallAssembler:
         return NamePrefixes(self._tool_names)
 
     def accepts(self, call: ToolCall) -> bool:
-        """Whether the client gets the call."""
+        """Return whether the caller receives the call."""
         return not self._single or call is self.calls[0]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
-        """The call that `fragment` belongs to, with the fragment added. `new_id` names it if it is a new one."""
+        """Add a fragment to its call, which is returned. `new_id` returns the id of a new call."""
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
         name = string_or_empty(function.get("name"))
@@ -90,7 +90,7 @@ class ToolCallAssembler:
         self.calls.append(call)
 
     def is_name_complete(self, call: ToolCall) -> bool:
-        """Whether the name of `call` is known. The beginning of an offered name may still go on, until arguments come."""
+        """Return whether the name of `call` is complete. A prefix of a tool name may grow until arguments arrive."""
         if not call.name or call.arguments.has_started:
             return bool(call.name)
         return not self._prefixes.any_extends(call.name)
@@ -118,7 +118,7 @@ class ToolCallAssembler:
         return call
 
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
-        """Whether a fragment that should belong to `known` begins a call of its own."""
+        """Return whether a fragment with the index or id of `call` begins another call."""
         if upstream_id and call.upstream_id and upstream_id != call.upstream_id:
             return True
         if not name or not call.name:
@@ -133,7 +133,7 @@ class ToolCallAssembler:
         return not (upstream_id and name == call.name and is_repeated)
 
     def _extend_name(self, current: str, name: str) -> str | None:
-        """`known` with `name` as its next piece, or with `name` as all that is known now; None when it is neither."""
+        """Return `current` extended by `name`, or `name` if it repeats and extends it; None when it does neither."""
         if name in ("", current) or (current in self._tool_names and name in self._tool_names):
             return None
         longer = [name] if name.startswith(current) else []
@@ -148,7 +148,7 @@ class ToolCallAssembler:
 
 
 def get_fragments(delta: JsonObject) -> list[JsonObject]:
-    """The tool call fragments of a delta, the old `function_call` form included."""
+    """Return the tool call fragments of a delta, the old `function_call` form included."""
     fragments = delta.get("tool_calls")
     if isinstance(fragments, list):
         return [fragment for fragment in fragments if isinstance(fragment, dict)]
@@ -157,7 +157,7 @@ def get_fragments(delta: JsonObject) -> list[JsonObject]:
 
 
 def _to_argument_text(arguments: Any) -> str:
-    """Arguments are text; some servers send the object itself."""
+    """Return arguments as text; some servers send the object itself."""
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return dumps(arguments).decode()

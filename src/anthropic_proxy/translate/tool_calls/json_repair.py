@@ -1,4 +1,4 @@
-"""Broken JSON that a model wrote -> the object that it certainly meant, or nothing.
+"""Repair JSON that a model wrote, where only one meaning is possible.
 
 The text is read as tokens of a wider language than JSON, and these are written again as JSON: single quotes, Python's
 literals, keys without quotes, raw control characters in strings, comments, trailing commas, a code fence around it all, and
@@ -33,13 +33,13 @@ _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
 class _AmbiguousError(Exception):
-    """There is more than one way to read it, or none."""
+    """The text has no meaning, or more than one."""
 
 
 def repair_json(text: str) -> JsonObject | None:
-    """The object that `text` was meant to be; None when that is not certain."""
+    """Return the object that `text` stands for; None when that is not certain."""
     try:
-        # Spaces keep apart what stood apart: 1 2 is not 12.
+        # Spaces keep tokens apart: 1 2 is not 12.
         document = " ".join(_close_brackets(_drop_trailing_commas(_tokenize(_strip_fence(text)))))
     except _AmbiguousError:
         return None
@@ -56,7 +56,7 @@ def _strip_fence(text: str) -> str:
 
 
 def _tokenize(text: str) -> Iterator[str]:
-    """The JSON forms of the tokens of `text`."""
+    """Yield the JSON forms of the tokens of `text`."""
     pos = token_count = 0
     while pos < len(text):
         match = _TOKEN.match(text, pos)
@@ -100,7 +100,7 @@ def _drop_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
 
 
 def _close_brackets(tokens: Iterator[str]) -> Iterator[str]:
-    """The tokens, and the brackets that are missing behind them."""
+    """Yield the tokens, and then the missing closing brackets."""
     closers: list[str] = []
     token = ""
     for token in tokens:

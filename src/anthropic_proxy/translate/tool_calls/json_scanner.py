@@ -34,28 +34,28 @@ _CHARACTER_CLASSES = {
     "-": "-",
 }
 _NUMBER_STATES = {
-    "begun": {"-": "minus", "0": "zero", "1": "whole"},
-    "minus": {"0": "zero", "1": "whole"},
+    "start": {"-": "minus", "0": "zero", "1": "integer"},
+    "minus": {"0": "zero", "1": "integer"},
     "zero": {".": "point", "e": "exponent"},
-    "whole": {"0": "whole", "1": "whole", ".": "point", "e": "exponent"},
+    "integer": {"0": "integer", "1": "integer", ".": "point", "e": "exponent"},
     "point": {"0": "fraction", "1": "fraction"},
     "fraction": {"0": "fraction", "1": "fraction", "e": "exponent"},
     "exponent": {"0": "power", "1": "power", "+": "sign", "-": "sign"},
     "sign": {"0": "power", "1": "power"},
     "power": {"0": "power", "1": "power"},
 }
-_NUMBER_ENDS = frozenset({"zero", "whole", "fraction", "power"})
+_NUMBER_ENDS = frozenset({"zero", "integer", "fraction", "power"})
 # States that more digits leave as they are.
-_DIGIT_RUNS = frozenset({"whole", "fraction", "power"})
+_DIGIT_RUNS = frozenset({"integer", "fraction", "power"})
 
 
 class JsonScanner:
     """Reads one document, piece by piece.
 
-    valid: nothing but the beginning of a document (or a whole one) has come. length: characters that were valid. safe: how
-    many of them can be kept if nothing more comes: with `closing` behind them they are a document in which nothing is
-    made up. A key without its value, a number that may go on, half a literal and half an escape lie behind `safe`; a
-    string value may be cut. depth: open objects and arrays. in_string: whether `safe` lies within a string.
+    is_valid: the text so far begins a document, or is one. length: the number of valid characters. safe_length: how many of
+    them form a document with `closing_text` behind them, in which nothing is invented. A key without its value, a number
+    that may continue, half a literal and half an escape lie behind it; a string value may be cut. depth: open objects and
+    arrays. is_safe_in_string: whether `safe_length` lies within a string.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class JsonScanner:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the valid characters are a whole document."""
+        """Whether the valid characters are a complete document."""
         if self._closers:
             return False
         return self._state == self._read_after_value or (
@@ -81,12 +81,12 @@ class JsonScanner:
 
     @property
     def is_in_string(self) -> bool:
-        """Whether the next character would stand in a string."""
+        """Whether the next character would be part of a string."""
         return self._state in (self._read_string, self._read_escape, self._read_code_point)
 
     @property
     def closing_text(self) -> str:
-        """The quote and brackets that make a document of the first `safe` characters."""
+        """The quote and brackets that complete the first `safe_length` characters to a document."""
         return '"' * self.is_safe_in_string + "".join(reversed(self._closers))
 
     @property
@@ -94,7 +94,7 @@ class JsonScanner:
         return len(self._closers)
 
     def feed(self, piece: str, start: int = 0) -> int:
-        """Go on with piece[start:]; the place of the first character that is invalid, or the end. Then feed no more."""
+        """Read piece[start:]; return the position of the first invalid character, or the end. Do not feed after that."""
         pos, self._offset = start, self.length - start
         while self.is_valid and pos < len(piece):
             pos = self._state(piece, pos)
@@ -102,7 +102,7 @@ class JsonScanner:
         return pos
 
     def skip_document(self, document: str) -> None:
-        """Go past a whole document, known to be valid, without reading it. Only before anything else."""
+        """Skip a complete, valid document without reading it. Call it before `feed`."""
         self.length = self.safe_length = len(document)
         self._state = self._read_after_value
 
@@ -125,7 +125,7 @@ class JsonScanner:
         elif character in _LITERALS:
             self._state, self._token = self._read_literal, _LITERALS[character]
         elif character in _CHARACTER_CLASSES:
-            self._state, self._token = self._read_number, "begun"
+            self._state, self._token = self._read_number, "start"
             return pos
         else:
             return self._fail(pos)

@@ -1,10 +1,10 @@
 """Parser for tool calls that a model writes into its text.
 
 Weak models, and servers without the right parser, leave calls in the text; the client would show them, and no tool would
-run. `TextCalls` splits the text of one response, in pieces cut anywhere, into text and calls. The formats are rows of a
-table: see translate/callformats.py.
+run. `TextCallParser` splits the text of one response, in pieces cut anywhere, into text and calls. The formats are rows of
+a table: see text_formats.py.
 
-States of `TextCalls`, and what each one waits for:
+States of `TextCallParser`, and what each one waits for:
 
     START  the first character that is not white space: a bracket there may begin a bare call
     TEXT   an opener outside a code block; the end of a piece that may be the beginning of one is held
@@ -27,7 +27,7 @@ Invariants:
   once, however many end markers its strings hold. So the cost is linear in the length of the text. The number of offered
   tools adds only the cost of sorting their names.
 
-A response has at most `MOST_CALLS` calls in its text; what follows them is text. Each call becomes a block with events of
+A response has at most `MAX_CALLS` calls in its text; what follows them is text. Each call becomes a block with events of
 its own, which costs far more than reading the few characters that a call may have.
 
 Where text alone does not distinguish a call from an example of one, its place does: a bare object counts as the whole
@@ -113,7 +113,7 @@ class TextCallParser:
         return self._take_parts()
 
     def try_pass_through(self, piece: str) -> bool:
-        """Return whether `piece` is text and nothing else; then it need not be fed."""
+        """Return whether `piece` is only text; if so, it counts as read and must not be fed."""
         if not self._tools:
             return True
         if (
@@ -127,7 +127,7 @@ class TextCallParser:
         return True
 
     def close(self, *, truncated: bool) -> TextParts:
-        """Return what is held at the end of the response. cut: it ran into its limit, so a call may be half there."""
+        """Return the held parts at the end of the response. `truncated`: a token limit may have cut a call."""
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             calls = candidate.close(truncated=truncated)
@@ -295,7 +295,7 @@ class _Candidate:
         self._state: Callable[[str, int], int] = self._read_opening
         self._pieces: list[str] = []
         self._opening_text = ""
-        # The end of the body that may be the beginning of the end marker, and was not given to `_json` yet.
+        # The end of the body that may be the beginning of the end marker, and was not given to `_json_body` yet.
         self._tail = ""
         self._json_body: _JsonBody | None = None
 

@@ -1,6 +1,6 @@
 """Content of messages: the blocks that the proxy reads, by their types, and room for any other.
 
-Part of the request models; see wire/anthropic.py.
+Part of the request models; see request.py.
 """
 
 from typing import Annotated, Any, Literal, NotRequired

@@ -1,6 +1,6 @@
 """The request fields that shrink a conversation: `context_management` and `compaction`, as a client may send them.
 
-Part of the request models; see wire/anthropic.py. Kinds of edits that the proxy does not know pass through untouched.
+Part of the request models; see request.py. Kinds of edits that the proxy does not know pass through untouched.
 
 Source: the types of the official SDK (anthropic 2.12), and the pages on context editing and compaction of the API's docs.
 """

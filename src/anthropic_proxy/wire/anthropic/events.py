@@ -1,4 +1,4 @@
-"""The answer side of the Messages API: builders of the message and of each stream event, in the wire's own shape.
+"""Build the message and the stream events of a Messages API response as plain dicts in the wire format.
 
 Every field that the official SDKs read without a default is always there: `event` names, `usage` in `message_start` and
 `message_delta`, the empty `text`, `thinking`, `signature` and `input` of a block's start.

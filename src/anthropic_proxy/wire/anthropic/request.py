@@ -148,7 +148,7 @@ class MessagesRequest(CountTokensRequest):
 
 @ALLOW_EXTRA_LAZY
 class _RoutableRequest(TypedDict):
-    """What it takes to say who answers a request, and how."""
+    """The fields that routing needs."""
 
     model: Annotated[str, Field(min_length=1)]
     messages: Items[JsonObject]
@@ -162,7 +162,7 @@ _ROUTABLE = TypeAdapter(_RoutableRequest)
 
 
 def build_request_schemas(ref_template: str) -> JsonObject:
-    """The JSON Schemas of the requests and of their parts, by their names; ref_template: how one names another."""
+    """Return the JSON Schemas of the requests and their parts by name. `ref_template` is the form of a `$ref`."""
     adapters = (("messages", _MESSAGES), ("count_tokens", _COUNT_TOKENS))
     _, result = TypeAdapter.json_schemas(
         [(name, "validation", adapter) for name, adapter in adapters], ref_template=ref_template
@@ -186,7 +186,7 @@ _UNION_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "
 
 
 def parse_messages_request(raw: bytes, version: str = "") -> JsonObject:
-    """Body of `POST /v1/messages` -> checked request. Raises InvalidRequestError.
+    """Parse and check the body of `POST /v1/messages`. Raises InvalidRequestError.
 
     `version` is the header `anthropic-version`; without one (curl) what every version has had is taken.
     """
@@ -194,28 +194,28 @@ def parse_messages_request(raw: bytes, version: str = "") -> JsonObject:
 
 
 def parse_count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
-    """Body of `POST /v1/messages/count_tokens` -> checked request; `version` as above. Raises InvalidRequestError."""
+    """Parse and check the body of `POST /v1/messages/count_tokens`. Raises InvalidRequestError."""
     return _check_version(_require_messages(_parse_request(_COUNT_TOKENS, raw)), version)
 
 
 @dataclass(frozen=True)
 class RequestBody:
-    """The body of a request. raw: as it came. request: as it was checked. problem: why only an upstream that speaks the
-    Messages API itself can be asked; it may know more than we do. `request` is then checked as far as routing needs.
-    """
+    """The body of a request."""
 
     raw: bytes
+    # The checked request; with a `problem` it is checked only as far as routing needs.
     request: JsonObject
+    # Why the request can't be translated. An upstream that speaks the Messages API may accept it all the same.
     problem: InvalidRequestError | None = None
 
 
 def parse_messages_body(raw: bytes, version: str = "") -> RequestBody:
-    """As `messages_request`, but raises InvalidRequestError only for what can't even be routed."""
+    """Parse as `parse_messages_request` does, but raise InvalidRequestError only for a body that can't be routed."""
     return _parse_body(raw, partial(parse_messages_request, raw, version))
 
 
 def parse_count_tokens_body(raw: bytes, version: str = "") -> RequestBody:
-    """As `count_tokens_request`, but raises InvalidRequestError only for what can't even be routed."""
+    """Parse as `parse_count_tokens_request` does, but raise InvalidRequestError only for a body that can't be routed."""
     return _parse_body(raw, partial(parse_count_tokens_request, raw, version))
 
 

@@ -1,7 +1,7 @@
 """Tools of requests, and the blocks that change them within a conversation.
 
-Part of the request models; see wire/anthropic.py. A dated type decides what a tool's other fields mean; they are read
-where it is known (translate/request/typed_tools.py, toolsets.py, server_tools.py) and not checked here.
+Part of the request models; see request.py. A dated type decides what a tool's other fields mean; they are read
+where it is known (translate/request/builtin_tools.py, toolsets.py, server_tools.py) and not checked here.
 """
 
 from typing import Annotated, Any, Literal, NotRequired

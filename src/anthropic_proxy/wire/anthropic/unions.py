@@ -1,4 +1,4 @@
-"""What the request models have in common."""
+"""Types and configuration that the request models share."""
 
 from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
@@ -12,12 +12,12 @@ Items = Annotated[list[_Item], Field(fail_fast=True)]
 
 # Unknown fields pass through untouched.
 ALLOW_EXTRA = with_config(ConfigDict(extra="allow"))
-# The same, for what is seldom read: it is made ready with the first that is, not at each start.
+# The same for models that are seldom used: pydantic builds them at the first use, not at each start.
 ALLOW_EXTRA_LAZY = with_config(ConfigDict(extra="allow", defer_build=True))
 
 
 def discriminate_by_type(types: Collection[str], default: str = "other") -> Discriminator:
-    """Chooses of a union's members the one tagged with the value's `type`; `otherwise` where that is none of `known`."""
+    """Choose the union member tagged with the value's `type`, or `default` where that is none of `types`."""
 
     def tag(value: Any) -> str:
         kind = value.get("type") if isinstance(value, dict) else None
