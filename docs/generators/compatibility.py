@@ -7,11 +7,11 @@ tables, so that neither a new part of the API nor a change of ours can go unment
 from collections.abc import Iterable, Mapping
 
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.translate.request.field_table import FIELDS
+from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 
 # Content blocks of requests, by type.
-BLOCKS: Mapping[str, str] = {
+REQUEST_BLOCKS: Mapping[str, str] = {
     "text": "text; neighbours of one role are joined, empty ones left out, `citations` ignored",
     "image": "`image_url`; an address is fetched by the proxy where the upstream does not fetch, a file id is refused",
     "document": (
@@ -72,7 +72,7 @@ TOOLS: Mapping[str, str] = {
 }
 
 # Content blocks of answers, by type.
-ANSWERS: Mapping[str, str] = {
+RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
         "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, `<think>` in the "
         "text; only when `thinking` asks for it"
@@ -87,7 +87,7 @@ ANSWERS: Mapping[str, str] = {
 }
 
 # Stop reasons, and what they come from beyond the words of upstreams in STOP_REASONS.
-STOPS: Mapping[str, str] = {
+STOP_REASON_NOTES: Mapping[str, str] = {
     "end_turn": "any finish reason that is not listed, without a tool call",
     "tool_use": "any answer with a tool call that is not cut or refused",
     "stop_sequence": "found by the proxy, which stops the upstream there",
@@ -117,20 +117,32 @@ ENDPOINTS: Mapping[str, str] = {
 }
 
 
-def page() -> str:
+def render_page() -> str:
     """The whole page, in Markdown."""
     sections = (
-        _table("Endpoints", ("Path", "What becomes of it"), _named(ENDPOINTS)),
-        _table("Fields of requests", ("Field", "What becomes of it"), _named(FIELDS)),
-        _table("Content blocks of requests", ("Block", "What becomes of it"), _named(BLOCKS)),
-        _table(
+        _render_table("Endpoints", ("Path", "What becomes of it"), _code_rows(ENDPOINTS)),
+        _render_table(
+            "Fields of requests", ("Field", "What becomes of it"), _code_rows(REQUEST_FIELDS)
+        ),
+        _render_table(
+            "Content blocks of requests",
+            ("Block", "What becomes of it"),
+            _code_rows(REQUEST_BLOCKS),
+        ),
+        _render_table(
             "Tools",
             ("Type", "What becomes of it"),
-            ((f"`{name}{_star(name)}`", text) for name, text in TOOLS.items()),
+            ((f"`{name}{_wildcard(name)}`", text) for name, text in TOOLS.items()),
         ),
-        _table("Content blocks of answers", ("Block", "What it is made of"), _named(ANSWERS)),
-        _table("Stop reasons", ("Stop reason", "Finish reasons", "Also"), _stops()),
-        _table(
+        _render_table(
+            "Content blocks of answers",
+            ("Block", "What it is made of"),
+            _code_rows(RESPONSE_BLOCKS),
+        ),
+        _render_table(
+            "Stop reasons", ("Stop reason", "Finish reasons", "Also"), _stop_reason_rows()
+        ),
+        _render_table(
             "Errors",
             ("Status", "Type"),
             ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items()),
@@ -139,29 +151,29 @@ def page() -> str:
     return "\n".join([_HEAD, *sections])
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def _render_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(columns)
-    lines = [_row(columns), _row("---" for _ in columns), *map(_row, rows)]
+    lines = [_render_row(columns), _render_row("---" for _ in columns), *map(_render_row, rows)]
     return "\n".join([f"## {title}", "", *lines, ""])
 
 
-def _row(cells: Iterable[str]) -> str:
+def _render_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _named(table: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+def _code_rows(table: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     return ((f"`{name}`", text) for name, text in table.items())
 
 
-def _star(name: str) -> str:
+def _wildcard(name: str) -> str:
     return "*" if name.endswith("_") else ""
 
 
-def _stops() -> Iterable[tuple[str, str, str]]:
-    for stop_reason, also in STOPS.items():
+def _stop_reason_rows() -> Iterable[tuple[str, str, str]]:
+    for stop_reason, also in STOP_REASON_NOTES.items():
         words = (f"`{word}`" for word, reason in STOP_REASONS.items() if reason == stop_reason)
         yield f"`{stop_reason}`", ", ".join(words), also
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 - the page is this module's output
+    print(render_page(), end="")  # noqa: T201 - the page is this module's output

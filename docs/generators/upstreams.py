@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
-from anthropic_proxy.providers.provider_profile import FACTS
+from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
+from anthropic_proxy.providers.provider_profile import OVERRIDABLE_FIELDS
 
 
 class Guide(NamedTuple):
@@ -19,19 +19,19 @@ class Guide(NamedTuple):
 
     title: str
     url: str
-    key: str | None
-    works: str
-    know: str
+    api_key: str | None
+    features: str
+    notes: str
 
 
-_ALL = "text, streams, tools, images, structured outputs"
+_COMMON_FEATURES = "text, streams, tools, images, structured outputs"
 
 GUIDES: Mapping[str, Guide] = {
     "openai": Guide(
         "OpenAI",
         "https://api.openai.com",
         "sk-...",
-        f"{_ALL}, PDFs, thinking, priority processing",
+        f"{_COMMON_FEATURES}, PDFs, thinking, priority processing",
         "newer models take tools together with thinking in the Responses API alone: the proxy changes over when OpenAI "
         "says so, or at once with `UPSTREAM_API=responses`; a prefilled answer is refused",
     ),
@@ -39,7 +39,7 @@ GUIDES: Mapping[str, Guide] = {
         "Azure OpenAI",
         "https://NAME.openai.azure.com",
         "...",
-        f"{_ALL}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; the v1 address, where the model is "
+        f"{_COMMON_FEATURES}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; the v1 address, where the model is "
         "the deployment's name, and older addresses of one deployment "
         "(`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`)",
         "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
@@ -49,7 +49,7 @@ GUIDES: Mapping[str, Guide] = {
         "OpenRouter",
         "https://openrouter.ai/api",
         "sk-or-...",
-        f"{_ALL}, PDFs, thinking with signatures given back, marks of caching (`cache_control`)",
+        f"{_COMMON_FEATURES}, PDFs, thinking with signatures given back, marks of caching (`cache_control`)",
         "`provider`, `models` and `plugins` go into `UPSTREAM_EXTRA_BODY`, the address of your app into `UPSTREAM_HEADERS` "
         "(`HTTP-Referer`); not every provider behind it takes every field",
     ),
@@ -73,14 +73,14 @@ GUIDES: Mapping[str, Guide] = {
         "vLLM",
         "http://localhost:8000",
         None,
-        f"{_ALL}, thinking, exact `count_tokens`, prefill",
+        f"{_COMMON_FEATURES}, thinking, exact `count_tokens`, prefill",
         "tools need `--enable-auto-tool-choice` and `--tool-call-parser`, thinking `--reasoning-parser`",
     ),
     "sglang": Guide(
         "SGLang",
         "http://localhost:30000",
         None,
-        f"{_ALL}, thinking, prefill",
+        f"{_COMMON_FEATURES}, thinking, prefill",
         "tools need `--tool-call-parser`, thinking `--reasoning-parser`",
     ),
     "lmstudio": Guide(
@@ -94,7 +94,7 @@ GUIDES: Mapping[str, Guide] = {
         "LiteLLM",
         "http://localhost:4000",
         "sk-...",
-        f"{_ALL}; what else depends on the provider behind it",
+        f"{_COMMON_FEATURES}; what else depends on the provider behind it",
         "`drop_params: true` in its settings spares refusals",
     ),
     "deepseek": Guide(
@@ -110,28 +110,28 @@ GUIDES: Mapping[str, Guide] = {
         "Mistral",
         "https://api.mistral.ai",
         "...",
-        f"{_ALL}, thinking, prefill",
+        f"{_COMMON_FEATURES}, thinking, prefill",
         "ids of tool calls are made nine characters long on the way",
     ),
     "groq": Guide(
         "Groq",
         "https://api.groq.com/openai",
         "gsk_...",
-        f"{_ALL}, thinking, prefill",
+        f"{_COMMON_FEATURES}, thinking, prefill",
         "a call that Groq finds malformed is an error that may be tried again",
     ),
     "together": Guide(
         "Together",
         "https://api.together.xyz",
         "...",
-        f"{_ALL}, thinking",
+        f"{_COMMON_FEATURES}, thinking",
         "a prefilled answer is refused",
     ),
     "fireworks": Guide(
         "Fireworks",
         "https://api.fireworks.ai/inference",
         "fw_...",
-        f"{_ALL}, thinking",
+        f"{_COMMON_FEATURES}, thinking",
         "a prefilled answer is refused",
     ),
     "cerebras": Guide(
@@ -145,14 +145,14 @@ GUIDES: Mapping[str, Guide] = {
         "xAI",
         "https://api.x.ai",
         "xai-...",
-        f"{_ALL}, thinking",
+        f"{_COMMON_FEATURES}, thinking",
         "a wrong key is told as a 400 there, and as such",
     ),
     "gemini": Guide(
         "Gemini",
         "https://generativelanguage.googleapis.com",
         "AIza...",
-        f"{_ALL}, thinking; signatures of tool calls travel in thinking blocks",
+        f"{_COMMON_FEATURES}, thinking; signatures of tool calls travel in thinking blocks",
         "without `thinking` in the request the signatures can't travel, and Google's stand-in is sent in their place; "
         "images by address are fetched by the proxy",
     ),
@@ -160,14 +160,14 @@ GUIDES: Mapping[str, Guide] = {
         "Moonshot (Kimi)",
         "https://api.moonshot.ai",
         "sk-...",
-        f"{_ALL}, thinking with the reasoning given back, prefill",
+        f"{_COMMON_FEATURES}, thinking with the reasoning given back, prefill",
         "while a model thinks, no call can be forced: the request is sent again without thinking",
     ),
     "glm": Guide(
         "GLM (Z.ai, BigModel)",
         "https://api.z.ai",
         "...",
-        f"{_ALL} (the schema goes into the prompt), thinking with the reasoning given back",
+        f"{_COMMON_FEATURES} (the schema goes into the prompt), thinking with the reasoning given back",
         "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; a call that the client requires "
         "is asked of the model in words; calls of tools stream in pieces with "
         '`UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
@@ -183,7 +183,7 @@ GUIDES: Mapping[str, Guide] = {
         "Qwen (DashScope, Model Studio)",
         "https://dashscope-intl.aliyuncs.com",
         "sk-...",
-        f"{_ALL}, thinking with a budget, prefill while the model doesn't think",
+        f"{_COMMON_FEATURES}, thinking with a budget, prefill while the model doesn't think",
         "each region has a host and keys of its own; for marks of caching (they cost, and save) set "
         "`UPSTREAM_PROVIDER_SETTINGS=cache_control=true`",
     ),
@@ -191,21 +191,21 @@ GUIDES: Mapping[str, Guide] = {
         "NVIDIA NIM",
         "https://integrate.api.nvidia.com",
         "nvapi-...",
-        f"{_ALL}, thinking",
+        f"{_COMMON_FEATURES}, thinking",
         "a NIM of your own must be started with its switch for tools, else `tool_choice` is refused",
     ),
     "github": Guide(
         "GitHub Models",
         "https://models.github.ai",
         "ghp_...",
-        _ALL,
+        _COMMON_FEATURES,
         "small limits of tokens for each request",
     ),
     "huggingface": Guide(
         "Hugging Face router",
         "https://router.huggingface.co",
         "hf_...",
-        f"{_ALL}, thinking",
+        f"{_COMMON_FEATURES}, thinking",
         "`MODEL:PROVIDER` names the provider behind it",
     ),
     "perplexity": Guide(
@@ -238,24 +238,31 @@ Written from the code's own tables by `make docs`.
 """
 
 
-def page() -> str:
+def render_page() -> str:
     """The whole page, in Markdown."""
-    rows = (*DIALECTS, GENERIC)
+    profiles = (*PROFILES, GENERIC)
     return "\n".join(
-        [_HEAD, *map(_section, rows), "## Settings of providers", "", *_meanings(), *_facts(rows)]
+        [
+            _HEAD,
+            *map(_render_section, profiles),
+            "## Settings of providers",
+            "",
+            *_render_field_descriptions(),
+            *_render_differences(profiles),
+        ]
     )
 
 
-def _section(dialect: Dialect) -> str:
-    guide = GUIDES[dialect.name]
+def _render_section(profile: ProviderProfile) -> str:
+    guide = GUIDES[profile.name]
     lines = [
         f"UPSTREAM_BASE_URL={guide.url}",
-        *([f"UPSTREAM_API_KEY={guide.key}"] if guide.key else []),
+        *([f"UPSTREAM_API_KEY={guide.api_key}"] if guide.api_key else []),
     ]
-    known = ", ".join(
-        f"`{'*' if host.startswith('.') else ''}{host}`" for host in dialect.hosts
-    ) or _unnamed(dialect)
-    works = f"Works: {guide.works}."
+    hosts = ", ".join(
+        f"`{'*' if host.startswith('.') else ''}{host}`" for host in profile.hosts
+    ) or _describe_detection(profile)
+    works = f"Works: {guide.features}."
     return "\n".join(
         [
             f"## {guide.title}",
@@ -264,50 +271,51 @@ def _section(dialect: Dialect) -> str:
             *lines,
             "```",
             "",
-            f"`{dialect.name}`: {known}",
+            f"`{profile.name}`: {hosts}",
             "",
             works,
-            f"To know: {guide.know}.",
+            f"To know: {guide.notes}.",
             "",
         ]
     )
 
 
-def _unnamed(dialect: Dialect) -> str:
+def _describe_detection(profile: ProviderProfile) -> str:
     return (
         "everything else"
-        if dialect is GENERIC
+        if profile is GENERIC
         else "detected by a probe, or set by `UPSTREAM_PROVIDER`"
     )
 
 
-def _meanings() -> Iterable[str]:
+def _render_field_descriptions() -> Iterable[str]:
     """What each fact means, out of the record's own documentation."""
-    text = (Dialect.__doc__ or "").split("\n\n", 1)[1]
+    text = (ProviderProfile.__doc__ or "").split("\n\n", 1)[1]
     paragraphs = " ".join(line.strip() for line in text.splitlines())
-    for name, following in zip(FACTS, [*FACTS[1:], None], strict=True):
+    for name, following in zip(OVERRIDABLE_FIELDS, [*OVERRIDABLE_FIELDS[1:], None], strict=True):
         meaning = paragraphs.split(f" {name}: ", 1)[1]
         meaning = meaning.split(f" {following}: ", 1)[0] if following else meaning
         yield f"- `{name}`: {meaning.strip()}"
     yield ""
 
 
-def _facts(rows: Iterable[Dialect]) -> Iterable[str]:
+def _render_differences(profiles: Iterable[ProviderProfile]) -> Iterable[str]:
     """A row for each kind with the facts in which it is not OpenAI's."""
     yield "| Provider | Settings (where they are not OpenAI's) |"
     yield "| --- | --- |"
-    plain = Dialect("openai")
-    for dialect in rows:
+    openai = ProviderProfile("openai")
+    for profile in profiles:
         differing = (
-            f"`{each.name}={_value(getattr(dialect, each.name))}`"
-            for each in dataclasses.fields(dialect)
-            if each.name in FACTS and getattr(dialect, each.name) != getattr(plain, each.name)
+            f"`{each.name}={_format_value(getattr(profile, each.name))}`"
+            for each in dataclasses.fields(profile)
+            if each.name in OVERRIDABLE_FIELDS
+            and getattr(profile, each.name) != getattr(openai, each.name)
         )
-        yield f"| {dialect.name} | {' '.join(differing)} |"
+        yield f"| {profile.name} | {' '.join(differing)} |"
     yield ""
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return (
@@ -318,4 +326,4 @@ def _value(value: object) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 - the page is this module's output
+    print(render_page(), end="")  # noqa: T201 - the page is this module's output

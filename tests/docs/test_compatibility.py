@@ -8,7 +8,7 @@ from anthropic.types import beta
 from anthropic.types.beta import beta_tool_result_block_param, message_create_params
 
 from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
-from anthropic_proxy.translate.request.field_table import FIELDS
+from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGE_TYPES
 from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 from docs.generators import compatibility
@@ -34,12 +34,12 @@ def types_of(union: Any) -> set[str]:
 
 
 def test_the_page_is_written_from_the_tables() -> None:
-    assert PAGE.read_text() == compatibility.page(), "run: make docs"
+    assert PAGE.read_text() == compatibility.render_page(), "run: make docs"
 
 
 def test_every_field_of_the_sdk_is_told() -> None:
     hints = typing.get_type_hints(message_create_params.MessageCreateParamsBase)
-    assert hints.keys() <= FIELDS.keys()
+    assert hints.keys() <= REQUEST_FIELDS.keys()
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,17 @@ def test_every_field_of_the_sdk_is_told() -> None:
 def test_every_block_of_the_sdk_is_told(union: Any) -> None:
     kinds = types_of(union)
     assert len(kinds) > 5
-    assert kinds <= compatibility.BLOCKS.keys()
+    assert kinds <= compatibility.REQUEST_BLOCKS.keys()
 
 
 def test_every_block_of_the_translation_is_told() -> None:
     translated = {
-        *content._PARTS,
-        *server_tool_blocks._TEXTS,
-        *server_tool_blocks.SILENT,
+        *content._CONVERTERS,
+        *server_tool_blocks._DESCRIBERS,
+        *server_tool_blocks.SILENT_TYPES,
         *TOOL_CHANGE_TYPES,
     }
-    assert translated <= compatibility.BLOCKS.keys()
+    assert translated <= compatibility.REQUEST_BLOCKS.keys()
 
 
 def test_every_tool_of_the_sdk_is_told() -> None:
@@ -75,5 +75,5 @@ def test_every_tool_of_the_translation_is_told() -> None:
 
 
 def test_every_stop_reason_is_told() -> None:
-    assert set(literals(beta.BetaStopReason)) == compatibility.STOPS.keys()
-    assert set(STOP_REASONS.values()) <= compatibility.STOPS.keys()
+    assert set(literals(beta.BetaStopReason)) == compatibility.STOP_REASON_NOTES.keys()
+    assert set(STOP_REASONS.values()) <= compatibility.STOP_REASON_NOTES.keys()

@@ -4,7 +4,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.providers.profiles import NAMES, named
+from anthropic_proxy.providers.profiles import PROFILE_NAMES, find_profile_by_name
 from docs.generators import upstreams as upstreams_page
 from docs.generators.upstreams import GUIDES
 from tests.support.paths import ROOT
@@ -16,19 +16,19 @@ _ONES_OWN = {"ollama", "llamacpp", "vllm", "sglang", "lmstudio", "litellm", "gen
 
 
 def test_the_page_is_written_from_the_tables() -> None:
-    assert PAGE.read_text() == upstreams_page.page(), "run: make docs"
+    assert PAGE.read_text() == upstreams_page.render_page(), "run: make docs"
 
 
 def test_every_kind_is_told() -> None:
-    assert tuple(sorted(GUIDES)) == NAMES
+    assert tuple(sorted(GUIDES)) == PROFILE_NAMES
 
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_two_lines_work(name: str) -> None:
     url = GUIDES[name].url.replace("NAME", "name").replace("HOST", "host.example")
     (endpoint,) = upstreams_from_settings(
-        Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].key)
+        Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].api_key)
     )
-    assert endpoint.dialect.name == ("generic" if name in _ONES_OWN else name)
+    assert endpoint.profile.name == ("generic" if name in _ONES_OWN else name)
     if name not in _ONES_OWN:
-        assert endpoint.base.endswith(named(name).api_path)
+        assert endpoint.base_url.endswith(find_profile_by_name(name).api_path)

@@ -283,9 +283,9 @@ def test_who_sees_the_address_of_an_upstream(*, variables: dict[str, str], is_sh
     settings = Settings(
         _env_file=None, **{"UPSTREAM_BASE_URL": "http://gpu.internal:8000"} | variables
     )
-    first = load_routing(settings).endpoints[0]
+    first = load_routing(settings).upstreams[0]
     assert first.name == ("gpu.internal:8000" if is_shown else "private-1")
-    assert first.is_open is is_shown
+    assert first.has_public_address is is_shown
 
 
 def test_the_log_has_the_address_that_clients_do_not_see(command: Command) -> None:

@@ -3,13 +3,17 @@
 from typing import Any
 
 from anthropic_proxy.gateway.pdf_cache import PdfPageCache
-from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
-from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
+from anthropic_proxy.translate.request.chat_request import to_chat_request
+from anthropic_proxy.translate.request.media_sources import (
+    RemoteSource,
+    count_remote_sources,
+    inline_sources,
+)
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.strategies import document_data
@@ -18,7 +22,7 @@ Json = dict[str, Any]
 
 # The profile of each provider when it is spoken to by the Responses API.
 RESPONSES_PROFILES = {
-    each.name: APIS["responses"].to_profile(each) for each in (*DIALECTS, GENERIC)
+    each.name: APIS["responses"].to_profile(each) for each in (*PROFILES, GENERIC)
 }
 _PDF_PAGES = PdfPageCache()
 
@@ -27,20 +31,22 @@ def chat_body(request: Json, dialect: str = "openai") -> Json:
     """The Chat Completions request that the bridge gets."""
     checked = fetched(parse_messages_request(dumps(request)), RESPONSES_PROFILES[dialect])
     route = Route(
-        Endpoint("up", "http://up/v1", RESPONSES_PROFILES[dialect], "responses"), request["model"]
+        Upstream("up", "http://up/v1", RESPONSES_PROFILES[dialect], "responses"), request["model"]
     )
-    return to_openai(checked, route, UNSIGNED, _PDF_PAGES).body
+    return to_chat_request(checked, route, UNSIGNED, _PDF_PAGES).body
 
 
-def fetched(request: Json, dialect: Dialect) -> Json:
+def fetched(request: Json, dialect: ProviderProfile) -> Json:
     """With the files in place that the proxy fetches."""
     data = {
         "image": ("image/png", "iVBORw0KGgo="),
         "document": ("application/pdf", document_data()[0]),
     }
 
-    def source(remote: Remote) -> Json:
+    def source(remote: RemoteSource) -> Json:
         media_type, content = data[remote.kind]
         return {"type": "base64", "media_type": media_type, "data": content}
 
-    return inlined(request, {remote: source(remote) for remote in remote_sources(request, dialect)})
+    return inline_sources(
+        request, {remote: source(remote) for remote in count_remote_sources(request, dialect)}
+    )

@@ -4,8 +4,12 @@ import itertools
 from typing import Any
 
 from anthropic_proxy.translate.notes import TranslationNotes
-from anthropic_proxy.translate.request.parameters import output_format
-from anthropic_proxy.translate.request.tools import takes_one_call, to_tools, tool_names
+from anthropic_proxy.translate.request.parameters import get_output_format
+from anthropic_proxy.translate.request.tools import (
+    disables_parallel_calls,
+    map_tool_names,
+    to_tool_fields,
+)
 from anthropic_proxy.translate.response.spec import (
     ResponseSpec,
     get_reasoning_display,
@@ -24,12 +28,12 @@ def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> Respons
         input_estimate=7,
         upstream=UpstreamIdentity("up:1"),
         new_tool_id=lambda: f"toolu_{next(numbers)}",
-        tool_names=tool_names({"messages": [], **given}),
-        single_call=takes_one_call(given),
-        tools=get_tool_schemas(to_tools({"messages": [], **given}, TranslationNotes())),
+        tool_names=map_tool_names({"messages": [], **given}),
+        single_call=disables_parallel_calls(given),
+        tools=get_tool_schemas(to_tool_fields({"messages": [], **given}, TranslationNotes())),
         calls_in_text=True,
         stop_sequences=given.get("stop_sequences") or [],
-        is_structured=output_format(given) is not None,
+        is_structured=get_output_format(given) is not None,
         reasoning=get_reasoning_display(given),
         **fields,
     )

@@ -5,8 +5,8 @@ import asyncio
 from anthropic_proxy.api.asgi_apps import AsgiApps
 from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.health import PATHS, HealthChecks
-from anthropic_proxy.auth.api_keys import ClientKeys
-from anthropic_proxy.auth.rate_limits import Charges, RateLimits
+from anthropic_proxy.auth.api_keys import ApiKeyRegistry
+from anthropic_proxy.auth.rate_limits import RateLimiter, TokenUsageSink
 from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
@@ -33,7 +33,7 @@ class Application:
         self,
         settings: Settings,
         routing: Routing,
-        keys: ClientKeys | None = None,
+        keys: ApiKeyRegistry | None = None,
         probe_sharing: Sharing | None = None,
     ) -> None:
         # The upstreams, and the keys of clients, where they need one.
@@ -50,8 +50,8 @@ class Application:
         self._gateway = ReloadableGateway(
             settings, routing, self.log, self.metrics, self._shortages
         )
-        self._limits = RateLimits(open_storage(settings.limit_storage), self.log, self.metrics)
-        self.prober = UpstreamProber(self.log, lambda: self.routing.endpoints, probe_sharing)
+        self._limits = RateLimiter(open_storage(settings.limit_storage), self.log, self.metrics)
+        self.prober = UpstreamProber(self.log, lambda: self.routing.upstreams, probe_sharing)
         self.prober.has_config_file = settings.config_file is not None
         self._traces = setup.traces(settings.environment, self.log, PATHS)
         self._apps = AsgiApps(
@@ -66,7 +66,9 @@ class Application:
         self.asgi, self.ops = self._apps.main, self._apps.operations
         self.in_flight = self._apps.in_flight
 
-    def reload(self, settings: Settings, routing: Routing, keys: ClientKeys | None = None) -> None:
+    def reload(
+        self, settings: Settings, routing: Routing, keys: ApiKeyRegistry | None = None
+    ) -> None:
         """Serve the requests to come by other settings."""
         self.routing = routing
         self.keys = keys
@@ -76,7 +78,7 @@ class Application:
         self.prober.upstreams_changed.set()
 
     def _is_client_key(self, text: str) -> bool:
-        return self.keys is not None and self.keys.knows(text)
+        return self.keys is not None and self.keys.contains(text)
 
     async def start(self) -> None:
         await self._apps.start()
@@ -116,7 +118,7 @@ class Application:
         self.metrics.tasks(len(asyncio.all_tasks()))
 
     def _create_sinks(self) -> list[Sink]:
-        usage_sink = Charges(self._limits, lambda: self.keys)
+        usage_sink = TokenUsageSink(self._limits, lambda: self.keys)
         return [
             self.metrics,
             RequestLog(self.log, PATHS),

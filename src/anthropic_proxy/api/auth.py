@@ -9,15 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from anthropic_proxy.api.request import Request
-from anthropic_proxy.auth.api_keys import ClientKeys, RefusedError
-from anthropic_proxy.auth.caller import Client
-from anthropic_proxy.auth.rate_limits import RateLimits
+from anthropic_proxy.auth.api_keys import ApiKeyRegistry, RequestDeniedError
+from anthropic_proxy.auth.caller import Caller
+from anthropic_proxy.auth.rate_limits import RateLimiter
 
 
 class AccessControl:
     """keys: those in force; None when none is needed."""
 
-    def __init__(self, keys: Callable[[], ClientKeys | None], limits: RateLimits) -> None:
+    def __init__(self, keys: Callable[[], ApiKeyRegistry | None], limits: RateLimiter) -> None:
         self._keys = keys
         self._limits = limits
 
@@ -27,8 +27,8 @@ class AccessControl:
         if keys is None:
             return
         try:
-            request.key = keys.allowed(request.caller.key, datetime.now(UTC))
-        except RefusedError:
+            request.key = keys.authenticate(request.caller.api_key, datetime.now(UTC))
+        except RequestDeniedError:
             request.observation.hint = _hint(request.caller)
             raise
         request.observation.client_key = request.key.name
@@ -47,12 +47,12 @@ _KEY_PREFIXES = re.compile(
 )
 
 
-def _hint(caller: Client) -> str:
+def _hint(caller: Caller) -> str:
     """Return what the operator can do about a client whose key is not one of the configured ones."""
-    if not caller.key:
+    if not caller.api_key:
         return f"the client sent no key: {_SET_KEY}"
     header = "x-api-key" if caller.headers.get("x-api-key") else "authorization"
-    match = _KEY_PREFIXES.match(caller.key)
+    match = _KEY_PREFIXES.match(caller.api_key)
     key_start = f"{match[0]}…" if match else "…"
-    key_description = f"{header}: {key_start}, {len(caller.key)} characters"
+    key_description = f"{header}: {key_start}, {len(caller.api_key)} characters"
     return f"the client sent an unknown key ({key_description}): {_SET_KEY}"

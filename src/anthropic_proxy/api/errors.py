@@ -4,7 +4,7 @@ import re
 
 from anthropic_proxy.api.request import TOO_LARGE, Request
 from anthropic_proxy.api.response import Response
-from anthropic_proxy.auth.api_keys import RefusedError
+from anthropic_proxy.auth.api_keys import RequestDeniedError
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Outcome
@@ -55,7 +55,7 @@ def to_error_response(error: Exception, request: Request, log: Log) -> Response:
     """What the client is told of an error, which is noted in the request's observation."""
     api_error = _to_api_error(error, request, log)
     request.observation.failed(api_error.type, api_error.message, _to_outcome(api_error))
-    if isinstance(api_error, RefusedError):
+    if isinstance(api_error, RequestDeniedError):
         request.observation.rejected = api_error.reason
     body = api_error.written(request.id)
     log.body("response sent", request.id, body)

@@ -97,7 +97,7 @@ class MessagesEndpoints:
         self._log.body("request received", request.id, raw_body)
         self._check_value_count(raw_body)
         body = parse(raw_body, request.caller.headers.get("anthropic-version", ""))
-        request.key.check(body.request["model"])
+        request.key.check_model(body.request["model"])
         return body
 
     def _check_value_count(self, raw_body: bytes) -> None:

@@ -33,7 +33,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
         available = await gateway.current.model_list.list_models(
             current.caller, current.observation
         )
-        allowed = [model for model in available if current.key.may_use(model["id"])]
+        allowed = [model for model in available if current.key.allows_model(model["id"])]
         listing = paginate(
             _filter_by_lifecycle(allowed, arguments.getlist("lifecycle[]")),
             limit=_parse_limit(arguments.get("limit")),
@@ -48,7 +48,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
 
     async def get_model(model_id: str) -> Response:
         current = _current_request()
-        if not current.key.may_use(model_id):
+        if not current.key.allows_model(model_id):
             raise ApiError(404, f"model: {shorten(model_id)}")
         info = await gateway.current.model_list.get_model(
             model_id, current.caller, current.observation

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from anthropic_proxy.api.asgi import OBSERVATION, Receive, Scope
-from anthropic_proxy.auth.api_keys import EVERYTHING
-from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.api_keys import UNRESTRICTED_KEY
+from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.quoting import shorten
@@ -27,10 +27,10 @@ class Request:
     def __init__(self, scope: Scope) -> None:
         self.observation: Observation = scope["state"][OBSERVATION]
         self.method: str = scope["method"]
-        self.caller = Client(
+        self.caller = Caller(
             _join_headers(scope["headers"]), scope["query_string"].decode("ascii", "replace")
         )
-        self.key = EVERYTHING
+        self.key = UNRESTRICTED_KEY
         self.limit_headers: dict[str, str] = {}
         self._body = b""
 

@@ -19,7 +19,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import shown_name
 from anthropic_proxy.wire.quoting import shorten
 
-Reason = Literal[
+DenialReason = Literal[
     "no_key",
     "unknown_key",
     "expired_key",
@@ -29,14 +29,18 @@ Reason = Literal[
     "tokens_per_month",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
-class RefusedError(ApiError):
+class RequestDeniedError(ApiError):
     """A request that its key does not allow. reason: for the metrics."""
 
     def __init__(
-        self, status: int, message: str, reason: Reason, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        reason: DenialReason,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, message, headers)
         self.reason = reason
@@ -51,20 +55,22 @@ class KeyLimits:
     tokens_per_month: int | None = None
 
     @property
-    def of_tokens(self) -> bool:
+    def has_token_limit(self) -> bool:
         """Whether there is one of tokens."""
         return self.tokens_per_minute is not None or self.tokens_per_month is not None
 
-    def or_else(self, others: "KeyLimits") -> "KeyLimits":
+    def with_defaults(self, defaults: "KeyLimits") -> "KeyLimits":
         """These, and those of `others` that are not among them."""
-        return KeyLimits(**{name: getattr(self, name) or getattr(others, name) for name in LIMITS})
+        return KeyLimits(
+            **{name: getattr(self, name) or getattr(defaults, name) for name in LIMIT_NAMES}
+        )
 
 
-LIMITS = tuple(each.name for each in fields(KeyLimits))
+LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
 
 
 @dataclass(frozen=True)
-class ClientKey:
+class ApiKey:
     """One client's key. sha256: of the key, in hexadecimal. models: exact names or globs of the models that it may ask for,
     by the client's names; empty for all. expires: with its time zone.
     """
@@ -75,30 +81,30 @@ class ClientKey:
     expires: datetime | None = None
     limits: KeyLimits = KeyLimits()
 
-    def may_use(self, model: str) -> bool:
+    def allows_model(self, model: str) -> bool:
         """Whether it may ask for a model."""
         return not self.models or any(
-            model == glob or fnmatch.fnmatchcase(model, glob) for glob in self.models
+            model == pattern or fnmatch.fnmatchcase(model, pattern) for pattern in self.models
         )
 
-    def check(self, model: str) -> None:
+    def check_model(self, model: str) -> None:
         """Raises RefusedError (403) when it may not ask for a model."""
-        if not self.may_use(model):
-            raise RefusedError(
+        if not self.allows_model(model):
+            raise RequestDeniedError(
                 403, f"Your API key does not allow the model {shorten(model)!r}", "model"
             )
 
 
 # Of whoever asks where no key is needed.
-EVERYTHING = ClientKey("", "")
+UNRESTRICTED_KEY = ApiKey("", "")
 
 
-class ClientKeys:
+class ApiKeyRegistry:
     """All keys. Raises ValueError when two of them have the same name, or are the same."""
 
-    def __init__(self, keys: Iterable[ClientKey]) -> None:
-        self._by_hash: dict[str, ClientKey] = {}
-        self._by_name: dict[str, ClientKey] = {}
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._by_hash: dict[str, ApiKey] = {}
+        self._by_name: dict[str, ApiKey] = {}
         for key in keys:
             if key.name in self._by_name:
                 raise ValueError(f"the name {shown_name(key.name)} is given twice")
@@ -109,33 +115,33 @@ class ClientKeys:
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 
-    def allowed(self, secret: str, now: datetime) -> ClientKey:
+    def authenticate(self, secret: str, now: datetime) -> ApiKey:
         """The key that a request came with. Raises RefusedError (401) when it is none, or not one any more."""
         if not secret:
-            raise RefusedError(401, "x-api-key header is required", "no_key")
-        found = self._by_hash.get(hashed(secret))
-        if found is None:
-            raise RefusedError(401, "invalid x-api-key", "unknown_key")
-        if found.expires is not None and found.expires <= now:
-            raise RefusedError(401, "invalid x-api-key: it has expired", "expired_key")
-        return found
+            raise RequestDeniedError(401, "x-api-key header is required", "no_key")
+        key = self._by_hash.get(hash_key(secret))
+        if key is None:
+            raise RequestDeniedError(401, "invalid x-api-key", "unknown_key")
+        if key.expires is not None and key.expires <= now:
+            raise RequestDeniedError(401, "invalid x-api-key: it has expired", "expired_key")
+        return key
 
-    def knows(self, text: str) -> bool:
+    def contains(self, text: str) -> bool:
         """Return whether a text is one of the keys."""
-        return hashed(text) in self._by_hash
+        return hash_key(text) in self._by_hash
 
-    def named(self, name: str) -> ClientKey | None:
+    def find(self, name: str) -> ApiKey | None:
         """The key with a name."""
         return self._by_name.get(name)
 
 
-def hashed(secret: str) -> str:
+def hash_key(secret: str) -> str:
     """The SHA-256 of a key, in hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def checked_name(name: str) -> str:
+def validate_key_name(name: str) -> str:
     """What a key may be called: it stands in logs. Raises ValueError."""
-    if not _NAME.fullmatch(name):
+    if not _NAME_PATTERN.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
     return name

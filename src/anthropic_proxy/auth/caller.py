@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Client:
+class Caller:
     """headers: the request's, by lower-case names. query: of its URL, without the question mark."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: str = ""
 
     @property
-    def key(self) -> str:
+    def api_key(self) -> str:
         """The key that it came with, in either of the API's headers; empty when there is none."""
-        return self.headers.get("x-api-key", "") or self._bearer
+        return self.headers.get("x-api-key", "") or self._bearer_token
 
     @property
-    def _bearer(self) -> str:
+    def _bearer_token(self) -> str:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
 
 
-NOBODY = Client()
+ANONYMOUS = Caller()

@@ -16,27 +16,27 @@ from typing import Any, Protocol
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerMonth, WindowStats
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, Reason, RefusedError
-from anthropic_proxy.auth.sqlite_storage import Opened
+from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, DenialReason, RequestDeniedError
+from anthropic_proxy.auth.sqlite_storage import StorageHandle
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 
 # Seconds until counters count as out of reach.
-_SECONDS = 2.0
+_STORAGE_TIMEOUT_SECONDS = 2.0
 # Seconds for which they are not tried again then. Requests would wait, and a storage under load would get more of it.
 _BACK_OFF_SECONDS = 5.0
 
 # Cached input is not counted, as Anthropic doesn't (its page on rate limits).
-_COUNTED = ("input", "cache_creation", "output")
+_COUNTED_TOKEN_KINDS = ("input", "cache_creation", "output")
 
-_LATER = "it may be sent again in {seconds} s"
+_RETRY_HINT = "it may be sent again in {seconds} s"
 
 
 @dataclass(frozen=True)
 class _Window:
     """What may be used of something within a time. unit: as the headers call it. resets: for windows of the calendar."""
 
-    reason: Reason
+    reason: DenialReason
     unit: str
     item: RateLimitItem
     identifiers: tuple[str, ...]
@@ -44,16 +44,16 @@ class _Window:
 
 
 @dataclass(frozen=True)
-class _State:
+class _WindowState:
     window: _Window
-    is_left: bool
+    is_allowed: bool
     stats: WindowStats
 
     @property
     def resets(self) -> datetime:
         return self.window.resets or datetime.fromtimestamp(self.stats.reset_time, UTC)
 
-    def headers(self) -> Iterator[tuple[str, str]]:
+    def build_headers(self) -> Iterator[tuple[str, str]]:
         """Anthropic's headers of rate limits."""
         prefix = f"anthropic-ratelimit-{self.window.unit}"
         yield f"{prefix}-limit", str(self.window.item.amount)
@@ -61,146 +61,152 @@ class _State:
         yield f"{prefix}-reset", self.resets.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Told(Protocol):
+class StorageErrorReporter(Protocol):
     """Who is told that the counters could not be reached."""
 
     def limits_failed(self) -> None: ...
 
 
-class RateLimits:
+class RateLimiter:
     """The limits of all keys. `aclose` when the last request has ended."""
 
     def __init__(
-        self, opened: Opened, log: Log, told: Told, clock: Callable[[], float] = time.monotonic
+        self,
+        storage_handle: StorageHandle,
+        log: Log,
+        error_reporter: StorageErrorReporter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """clock: monotonic time in seconds."""
         self._clock = clock
-        self._opened = opened
-        self._limiter = FixedWindowRateLimiter(opened.storage)
-        errors = opened.storage.base_exceptions
-        self._errors: tuple[type[Exception], ...] = (
+        self._storage_handle = storage_handle
+        self._limiter = FixedWindowRateLimiter(storage_handle.storage)
+        errors = storage_handle.storage.base_exceptions
+        self._storage_errors: tuple[type[Exception], ...] = (
             *(errors if isinstance(errors, tuple) else (errors,)),
             OSError,
             TimeoutError,
         )
         self._log = log
-        self._told = told
-        self._charging: set[asyncio.Task[None]] = set()
-        self._abandoned: set[asyncio.Task[None]] = set()
-        self._is_out_of_reach = False
+        self._error_reporter = error_reporter
+        self._charge_tasks: set[asyncio.Task[None]] = set()
+        self._abandoned_tasks: set[asyncio.Task[None]] = set()
+        self._is_unavailable = False
         self._is_probing = False
         self._next_probe = -math.inf
 
-    async def admit(self, key: ClientKey, now: datetime) -> dict[str, str]:
+    async def admit(self, key: ApiKey, now: datetime) -> dict[str, str]:
         """Count a request of a key's. Returns the headers that say what is left. Raises RefusedError (429)."""
-        windows = list(_windows(key, now))
+        windows = list(_key_windows(key, now))
         if not windows:
             return {}
-        states: list[_State] = []
+        states: list[_WindowState] = []
 
-        async def count() -> None:
-            states.extend(await asyncio.gather(*map(self._counted, windows)))
+        async def count_windows() -> None:
+            states.extend(await asyncio.gather(*map(self._count_window, windows)))
 
-        await self._reach(count)
+        await self._run_on_storage(count_windows)
         # Of two limits for the same thing the headers tell the one that has less left.
         states.sort(key=lambda state: -state.stats.remaining)
-        headers = dict(header for state in states for header in state.headers())
-        used_up = [state for state in states if not state.is_left]
-        if used_up:
-            raise _refused(max(used_up, key=lambda state: state.resets), headers, now)
+        headers = dict(header for state in states for header in state.build_headers())
+        exhausted = [state for state in states if not state.is_allowed]
+        if exhausted:
+            raise _build_denial(max(exhausted, key=lambda state: state.resets), headers, now)
         return headers
 
-    async def charge(self, key: ClientKey, tokens: int, now: datetime) -> None:
+    async def charge(self, key: ApiKey, tokens: int, now: datetime) -> None:
         """Count the tokens of an answer."""
 
-        async def count() -> None:
-            for window in _windows(key, now):
+        async def count_tokens() -> None:
+            for window in _key_windows(key, now):
                 if window.unit == "tokens":
                     await self._limiter.hit(window.item, *window.identifiers, cost=tokens)
 
-        await self._reach(count)
+        await self._run_on_storage(count_tokens)
 
-    def charge_later(self, key: ClientKey, tokens: int) -> None:
+    def schedule_charge(self, key: ApiKey, tokens: int) -> None:
         """`charge`, while other things go on."""
         task = asyncio.create_task(self.charge(key, tokens, datetime.now(UTC)))
-        self._charging.add(task)
-        task.add_done_callback(self._charging.discard)
+        self._charge_tasks.add(task)
+        task.add_done_callback(self._charge_tasks.discard)
 
     async def aclose(self) -> None:
         """Count what is still to be counted."""
-        await asyncio.gather(*self._charging)
+        await asyncio.gather(*self._charge_tasks)
         try:
-            await self._in_time(self._opened.aclose())
-        except self._errors as error:
+            await self._run_with_timeout(self._storage_handle.aclose())
+        except self._storage_errors as error:
             self._log.error("rate limit storage not closed", error=str(error) or repr(error))
 
-    async def _counted(self, window: _Window) -> _State:
-        count = self._limiter.hit if window.unit == "requests" else self._limiter.test
-        is_left = await count(window.item, *window.identifiers)
-        return _State(
-            window, is_left, await self._limiter.get_window_stats(window.item, *window.identifiers)
+    async def _count_window(self, window: _Window) -> _WindowState:
+        count_request = self._limiter.hit if window.unit == "requests" else self._limiter.test
+        is_allowed = await count_request(window.item, *window.identifiers)
+        return _WindowState(
+            window,
+            is_allowed,
+            await self._limiter.get_window_stats(window.item, *window.identifiers),
         )
 
-    async def _reach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_on_storage(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something with the counters, or nothing where they are out of reach: log that once, and count it always."""
-        is_probe = self._is_out_of_reach
+        is_probe = self._is_unavailable
         if is_probe and (self._is_probing or self._clock() < self._next_probe):
-            self._told.limits_failed()
+            self._error_reporter.limits_failed()
             return
         self._is_probing = is_probe or self._is_probing
         try:
-            await self._in_time(work())
-        except self._errors as error:
-            self._failed(error)
+            await self._run_with_timeout(operation())
+        except self._storage_errors as error:
+            self._record_failure(error)
         else:
-            self._succeeded()
+            self._record_success()
         finally:
             if is_probe:
                 self._is_probing = False
 
-    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_with_timeout(self, operation: Coroutine[Any, Any, None]) -> None:
         """Wait for work, and abandon it when it takes too long. Raises TimeoutError.
 
         Cancelled work is not waited for, as `asyncio.timeout` would: a client of a storage may take seconds to give up its
         connection.
         """
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(operation)
         try:
-            await asyncio.wait([task], timeout=_SECONDS)
+            await asyncio.wait([task], timeout=_STORAGE_TIMEOUT_SECONDS)
         finally:
             if not task.done():
                 task.cancel()
-                self._abandoned.add(task)
-                task.add_done_callback(self._forget)
+                self._abandoned_tasks.add(task)
+                task.add_done_callback(self._discard_task)
         if not task.done():
-            raise TimeoutError(f"no answer within {_SECONDS:g} s")
+            raise TimeoutError(f"no answer within {_STORAGE_TIMEOUT_SECONDS:g} s")
         task.result()
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._abandoned.discard(task)
+    def _discard_task(self, task: asyncio.Task[None]) -> None:
+        self._abandoned_tasks.discard(task)
         if not task.cancelled():
             task.exception()  # of no interest any more, and logged by asyncio unless it is retrieved
 
-    def _failed(self, error: Exception) -> None:
-        self._told.limits_failed()
+    def _record_failure(self, error: Exception) -> None:
+        self._error_reporter.limits_failed()
         self._next_probe = self._clock() + _BACK_OFF_SECONDS
-        if not self._is_out_of_reach:
+        if not self._is_unavailable:
             self._log.error(
                 "rate limits can't be counted, and all requests are let in",
                 error=str(error) or repr(error),
             )
-        self._is_out_of_reach = True
+        self._is_unavailable = True
 
-    def _succeeded(self) -> None:
-        if self._is_out_of_reach:
+    def _record_success(self) -> None:
+        if self._is_unavailable:
             self._log.info("rate limits are counted again")
-        self._is_out_of_reach = False
+        self._is_unavailable = False
 
 
-class Charges:
+class TokenUsageSink:
     """A sink of observations: the tokens of each answer are counted for the key that it was asked with."""
 
-    def __init__(self, limits: RateLimits, keys: Callable[[], ClientKeys | None]) -> None:
+    def __init__(self, limits: RateLimiter, keys: Callable[[], ApiKeyRegistry | None]) -> None:
         self._limits = limits
         self._keys = keys
 
@@ -210,13 +216,13 @@ class Charges:
     def finished(self, observation: Observation) -> None:
         """Count its tokens, where its key has a limit of them."""
         keys = self._keys()
-        key = keys.named(observation.client_key) if keys and observation.client_key else None
-        tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED)
-        if key is not None and tokens and key.limits.of_tokens:
-            self._limits.charge_later(key, tokens)
+        key = keys.find(observation.client_key) if keys and observation.client_key else None
+        tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)
+        if key is not None and tokens and key.limits.has_token_limit:
+            self._limits.schedule_charge(key, tokens)
 
 
-def _windows(key: ClientKey, now: datetime) -> Iterator[_Window]:
+def _key_windows(key: ApiKey, now: datetime) -> Iterator[_Window]:
     limits, name = key.limits, (key.name,)
     if limits.requests_per_minute is not None:
         yield _Window(
@@ -232,22 +238,24 @@ def _windows(key: ClientKey, now: datetime) -> Iterator[_Window]:
         # Two of its months of thirty days, as the calendar's may be longer than one; each has a counter of its own.
         month = RateLimitItemPerMonth(limits.tokens_per_month, 2, namespace="TOKENS")
         yield _Window(
-            "tokens_per_month", "tokens", month, (*name, f"{now:%Y-%m}"), _next_month(now)
+            "tokens_per_month", "tokens", month, (*name, f"{now:%Y-%m}"), _start_of_next_month(now)
         )
 
 
-def _next_month(now: datetime) -> datetime:
+def _start_of_next_month(now: datetime) -> datetime:
     return datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
 
 
-def _refused(state: _State, headers: dict[str, str], now: datetime) -> RefusedError:
+def _build_denial(
+    state: _WindowState, headers: dict[str, str], now: datetime
+) -> RequestDeniedError:
     seconds = max(math.ceil((state.resets - now).total_seconds()), 1)
-    what, _, time = state.window.reason.replace("_", " ").rpartition(" per ")
-    message = (
-        f"Your API key may use {state.window.item.amount} {what} per {time}, which are used up; "
-    )
+    counted, _, period = state.window.reason.replace("_", " ").rpartition(" per ")
+    message = f"Your API key may use {state.window.item.amount} {counted} per {period}, which are used up; "
     headers = {**headers, "retry-after": str(seconds)}
     if state.window.resets is not None:
         # Clients would ask again within the minute.
         headers["x-should-retry"] = "false"
-    return RefusedError(429, message + _LATER.format(seconds=seconds), state.window.reason, headers)
+    return RequestDeniedError(
+        429, message + _RETRY_HINT.format(seconds=seconds), state.window.reason, headers
+    )

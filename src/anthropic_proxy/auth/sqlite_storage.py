@@ -23,11 +23,11 @@ _BUSY_SECONDS = 5.0
 # Seconds to wait for a connection to Redis, and for each of its answers. Requests wait for two seconds at most.
 _REDIS_SECONDS = 1.5
 # Seconds until a file is tried again that another process is setting up.
-_PAUSE = 0.01
+_RETRY_DELAY_SECONDS = 0.01
 # To Redis, from each process.
-_CONNECTIONS = 16
+_MAX_CONNECTIONS = 16
 
-_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
+_CREATE_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
 _ADD = """
 INSERT INTO counters (key, count, expires) VALUES (:key, :amount, :now + :seconds)
 ON CONFLICT (key) DO UPDATE SET
@@ -64,96 +64,109 @@ class SqliteStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         values = {"key": key, "amount": amount, "seconds": expiry, "now": time.time()}
-        return int((await self._done(self._row, _ADD, values))[0])
+        return int((await self._run_in_thread(self._fetch_row, _ADD, values))[0])
 
     async def get(self, key: str) -> int:
         return int(
-            (await self._done(self._row, _READ, {"key": key, "now": time.time()}) or (0,))[0]
+            (
+                await self._run_in_thread(self._fetch_row, _READ, {"key": key, "now": time.time()})
+                or (0,)
+            )[0]
         )
 
     async def get_expiry(self, key: str) -> float:
         now = time.time()
-        return float((await self._done(self._row, _READ, {"key": key, "now": now}) or (0, now))[1])
+        return float(
+            (
+                await self._run_in_thread(self._fetch_row, _READ, {"key": key, "now": now})
+                or (0, now)
+            )[1]
+        )
 
     async def check(self) -> bool:
-        return bool(await self._done(self._row, "SELECT 1", {}))
+        return bool(await self._run_in_thread(self._fetch_row, "SELECT 1", {}))
 
     async def reset(self) -> int | None:
-        await self._done(self._row, "DELETE FROM counters", {})
+        await self._run_in_thread(self._fetch_row, "DELETE FROM counters", {})
         return None
 
     async def clear(self, key: str) -> None:
-        await self._done(self._row, "DELETE FROM counters WHERE key = :key", {"key": key})
+        await self._run_in_thread(
+            self._fetch_row, "DELETE FROM counters WHERE key = :key", {"key": key}
+        )
 
     async def aclose(self) -> None:
         """Close the file. Nothing may follow."""
-        await self._done(self._close)
+        await self._run_in_thread(self._close)
         self._thread.shutdown()
 
-    async def _done(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def _run_in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            self._set_up()
+            self._initialize()
         except sqlite3.Error:
             self._connection.close()
             raise
 
-    def _set_up(self) -> None:
+    def _initialize(self) -> None:
         # Writes wait for no disk then; what a crash of the machine loses is the last few counts.
-        self._log_ahead()
+        self._enable_wal()
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.execute(_TABLE)
+        self._connection.execute(_CREATE_TABLE)
         self._connection.execute("DELETE FROM counters WHERE expires <= ?", (time.time(),))
 
-    def _log_ahead(self) -> None:
+    def _enable_wal(self) -> None:
         """Alone among statements this one does not wait for another process that does the same at the same time: SQLite
         tells at once that the file is locked.
         """
-        until = time.monotonic() + _BUSY_SECONDS
+        deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if (
+                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
+                    or time.monotonic() > deadline
+                ):
                     raise
-                time.sleep(_PAUSE)
+                time.sleep(_RETRY_DELAY_SECONDS)
             else:
                 return
 
     def _close(self) -> None:
         self._connection.close()
 
-    def _row(self, statement: str, values: dict[str, Any]) -> Any:
+    def _fetch_row(self, statement: str, values: dict[str, Any]) -> Any:
         return self._connection.execute(statement, values).fetchone()
 
 
 @dataclass(frozen=True)
-class Opened:
+class StorageHandle:
     """A storage, and what gives back what it holds, after which nothing may follow."""
 
     storage: Storage
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
 
-def open_storage(url: str) -> Opened:
+def open_storage(url: str) -> StorageHandle:
     """The storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss, redis+unix). Raises ConfigError."""
     return _OPENERS[url.partition(":")[0].lower()](url)
 
 
-def _memory(_: str) -> Opened:
-    return Opened(MemoryStorage(), _nothing)
+def _open_memory(_: str) -> StorageHandle:
+    return StorageHandle(MemoryStorage(), _close_nothing)
 
 
-def _sqlite(url: str) -> Opened:
-    opened = SqliteStorage(sqlite_path(url))
-    opened.open()
-    return Opened(opened, opened.aclose)
+def _open_sqlite(url: str) -> StorageHandle:
+    storage = SqliteStorage(parse_sqlite_path(url))
+    storage.open()
+    return StorageHandle(storage, storage.aclose)
 
 
-def _redis(url: str) -> Opened:
+def _open_redis(url: str) -> StorageHandle:
     try:
         from redis.asyncio import BlockingConnectionPool, RedisError  # an extra
         from redis.asyncio.retry import Retry
@@ -168,7 +181,7 @@ def _redis(url: str) -> Opened:
         address = url.replace("redis+unix:", "unix:", 1)
         pool = BlockingConnectionPool.from_url(
             address,
-            max_connections=_CONNECTIONS,
+            max_connections=_MAX_CONNECTIONS,
             timeout=_REDIS_SECONDS,
             socket_timeout=_REDIS_SECONDS,
             socket_connect_timeout=_REDIS_SECONDS,
@@ -179,22 +192,22 @@ def _redis(url: str) -> Opened:
         pool.make_connection()  # type: ignore[no-untyped-call]  # the library has types in part
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
         # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
-        return Opened(RedisStorage("async+redis://", **options), pool.aclose)
+        return StorageHandle(RedisStorage("async+redis://", **options), pool.aclose)
     except (ValueError, RedisError) as error:
         # It is about the value of an option: the login was found to be where it belongs.
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 
-async def _nothing() -> None: ...
+async def _close_nothing() -> None: ...
 
 
-_OPENERS: dict[str, Callable[[str], Opened]] = {
-    "memory": _memory,
-    "sqlite": _sqlite,
-    **dict.fromkeys(("redis", "rediss", "redis+unix"), _redis),
+_OPENERS: dict[str, Callable[[str], StorageHandle]] = {
+    "memory": _open_memory,
+    "sqlite": _open_sqlite,
+    **dict.fromkeys(("redis", "rediss", "redis+unix"), _open_redis),
 }
 
 
-def sqlite_path(url: str) -> Path:
+def parse_sqlite_path(url: str) -> Path:
     """The file of sqlite:///relative/path or sqlite:////absolute/path."""
     return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, checked_name, hashed
+from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key, validate_key_name
 from anthropic_proxy.config import keys_file
 from anthropic_proxy.config.env_file import find_env_file
 from anthropic_proxy.config.settings import KeySettings
@@ -95,10 +95,10 @@ def create(
     """Make a key called NAME, and print it. It is not shown again."""
     secret = _PREFIX + secrets.token_urlsafe(_BYTES)
     until = expires.replace(tzinfo=UTC) if expires else None
-    made = ClientKey(name, hashed(secret), models, until, KeyLimits(**limits))
+    made = ApiKey(name, hash_key(secret), models, until, KeyLimits(**limits))
 
-    def with_it(known: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
-        checked_name(name)
+    def with_it(known: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        validate_key_name(name)
         return (*known, made)
 
     _change(path, with_it)
@@ -125,7 +125,7 @@ def list_keys(path: Path | None) -> None:
 def revoke(name: str, path: Path | None) -> None:
     """Take the key called NAME away."""
 
-    def without_it(known: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
+    def without_it(known: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         left = tuple(key for key in known if key.name != name)
         if len(left) == len(known):
             raise ValueError(f"there is no key called {name!r}")
@@ -135,9 +135,7 @@ def revoke(name: str, path: Path | None) -> None:
     click.echo(f"✓ Revoked {name}")
 
 
-def _change(
-    path: Path | None, changed: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]
-) -> None:
+def _change(path: Path | None, changed: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
     if sys.platform == "win32":
         _fail("Keys can be changed on Unix systems only")
     try:
@@ -155,14 +153,14 @@ def _chosen(path: Path | None) -> Path:
     return path.expanduser()
 
 
-def _end(key: ClientKey) -> str:
+def _end(key: ApiKey) -> str:
     if key.expires is None:
         return "never expires"
     verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
     return f"{verb} {keys_file.written_time(key.expires)}"
 
 
-def _limits(key: ClientKey) -> str:
+def _limits(key: ApiKey) -> str:
     return (
         ", ".join(
             f"{amount} {name.replace('_', ' ')}"

@@ -230,7 +230,7 @@ def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settin
     _unix_only("mode")
     chosen = pid_file or _free_pid_file()
     log_file = daemon.log_file(os.environ)
-    upstreams = [endpoint.base for endpoint in load_routing(settings).endpoints]
+    upstreams = [endpoint.base_url for endpoint in load_routing(settings).upstreams]
     # In the background all that is written goes to the log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:

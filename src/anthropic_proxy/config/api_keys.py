@@ -2,14 +2,14 @@
 
 import re
 
-from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, checked_name, hashed
+from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, hash_key, validate_key_name
 from anthropic_proxy.config import env_values
 
 # In base64 = stands at the end of a key, where it can't be what divides it from its name.
 _NAMED_KEY = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 
 
-def parse_client_keys(text: str) -> tuple[ClientKey, ...]:
+def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
     """Return the keys of a variable.
 
     It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
@@ -24,7 +24,7 @@ def parse_client_keys(text: str) -> tuple[ClientKey, ...]:
     if not pairs:
         raise ValueError("it holds no key")
     keys = tuple(_client_key(name, secret) for name, secret in pairs)
-    ClientKeys(keys)
+    ApiKeyRegistry(keys)
     return keys
 
 
@@ -33,6 +33,6 @@ def _split_name(number: int, part: str) -> tuple[str, str]:
     return (match["name"].strip(), match["key"].strip()) if match else (f"key-{number}", part)
 
 
-def _client_key(name: str, secret: str) -> ClientKey:
+def _client_key(name: str, secret: str) -> ApiKey:
     # A name that is none may be a part of a key.
-    return ClientKey(checked_name(name), hashed(env_values.check_header_value(secret)))
+    return ApiKey(validate_key_name(name), hash_key(env_values.check_header_value(secret)))

@@ -28,7 +28,7 @@ from anthropic_proxy.config.upstream_config import (
 )
 from anthropic_proxy.config.yaml_toml import Path, Position, SourceText, format_position, parse_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.routing.upstream import Limits, Timeouts
+from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?P<inside>[^}]*)(?P<end>\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -212,7 +212,7 @@ _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): FileEntry,
     ("upstreams", "*"): UpstreamConfig,
     ("upstreams", "*", "timeouts"): Timeouts,
-    ("upstreams", "*", "limits"): Limits,
+    ("upstreams", "*", "limits"): ConcurrencyLimits,
     ("upstreams", "*", "provider_settings"): ProviderSettings,
     ("routes",): RouteEntry,
     ("routes", "targets"): TargetEntry,

@@ -17,7 +17,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from anthropic_proxy.auth.api_keys import LIMITS, ClientKey, ClientKeys, KeyLimits, checked_name
+from anthropic_proxy.auth.api_keys import (
+    LIMIT_NAMES,
+    ApiKey,
+    ApiKeyRegistry,
+    KeyLimits,
+    validate_key_name,
+)
 from anthropic_proxy.config.api_keys import parse_client_keys
 from anthropic_proxy.config.settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
@@ -37,7 +43,7 @@ class _KeyEntry(BaseModel):
     # Made ready when there is such a file, not at each start.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    name: Annotated[str, AfterValidator(checked_name)]
+    name: Annotated[str, AfterValidator(validate_key_name)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
     models: Annotated[
@@ -48,9 +54,9 @@ class _KeyEntry(BaseModel):
     tokens_per_minute: _Limit = None
     tokens_per_month: _Limit = None
 
-    def to_client_key(self) -> ClientKey:
-        limits = KeyLimits(**{name: getattr(self, name) for name in LIMITS})
-        return ClientKey(self.name, self.sha256, self.models or (), self.expires, limits)
+    def to_client_key(self) -> ApiKey:
+        limits = KeyLimits(**{name: getattr(self, name) for name in LIMIT_NAMES})
+        return ApiKey(self.name, self.sha256, self.models or (), self.expires, limits)
 
 
 class _KeysFile(BaseModel):
@@ -59,7 +65,7 @@ class _KeysFile(BaseModel):
     keys: tuple[_KeyEntry, ...]
 
 
-def parse_keys_file(text: str, name: str) -> tuple[ClientKey, ...]:
+def parse_keys_file(text: str, name: str) -> tuple[ApiKey, ...]:
     """Return the keys of a file. Raises ConfigError, which shows no key.
 
     name: of the file; its ending distinguishes JSON from YAML.
@@ -67,7 +73,7 @@ def parse_keys_file(text: str, name: str) -> tuple[ClientKey, ...]:
     try:
         entries = _KeysFile.model_validate(_parse_values(text, name)).keys
         keys = tuple(each.to_client_key() for each in entries)
-        ClientKeys(keys)
+        ApiKeyRegistry(keys)
     except ValidationError as error:
         problems = (
             f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
@@ -90,7 +96,9 @@ def _parse_values(text: str, name: str) -> Any:
     return parse_text(text, name).value
 
 
-def load_client_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ClientKeys | None:
+def load_client_keys(
+    settings: KeySettings, read: Callable[[PurePath], str]
+) -> ApiKeyRegistry | None:
     """Return the keys of the settings; None when clients need none. Raises ConfigError.
 
     read: returns the text of a file.
@@ -105,13 +113,13 @@ def load_client_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> 
     variable_keys = parse_client_keys(secret.get_secret_value()) if secret else ()
     file_keys = parse_keys_file(_read_keys_file(path, read), str(path)) if path else ()
     keys = [
-        replace(key, limits=key.limits.or_else(settings.key_limits))
+        replace(key, limits=key.limits.with_defaults(settings.key_limits))
         for key in (*variable_keys, *file_keys)
     ]
     if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
         raise ConfigError(_BUDGET_NEEDS_STORAGE)
     try:
-        return ClientKeys(keys)
+        return ApiKeyRegistry(keys)
     except ValueError as error:
         raise ConfigError(f"PROXY_API_KEYS and {_VARIABLE}: {error}") from None
 
@@ -126,12 +134,12 @@ def _read_keys_file(path: Path, read: Callable[[PurePath], str]) -> str:
         raise ConfigError(f"{_VARIABLE}: {path} can't be read: {error}") from None
 
 
-def format_keys_file(keys: Iterable[ClientKey]) -> bytes:
+def format_keys_file(keys: Iterable[ApiKey]) -> bytes:
     """Return the text of a file with these keys."""
     return b'{"keys": [\n  ' + b",\n  ".join(dumps(_to_entry(key)) for key in keys) + b"\n]}\n"
 
 
-def _to_entry(key: ClientKey) -> dict[str, Any]:
+def _to_entry(key: ApiKey) -> dict[str, Any]:
     return {
         "name": key.name,
         "sha256": key.sha256,
@@ -146,9 +154,7 @@ def written_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def change_keys_file(
-    path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]
-) -> None:
+def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
     """Replace the keys of a file by those that `edit` returns for them; a missing file has none.
 
     Raises ConfigError, OSError, and what `edit` raises.
@@ -161,7 +167,7 @@ def change_keys_file(
     with _lock(path):
         before = parse_keys_file(path.read_text("utf-8"), str(path)) if path.exists() else ()
         keys = edit(before)
-        ClientKeys(keys)
+        ApiKeyRegistry(keys)
         _replace(path, format_keys_file(keys))
 
 

@@ -27,9 +27,15 @@ from anthropic_proxy.config.env_values import (
     check_header_name,
     check_header_value,
 )
-from anthropic_proxy.providers.base_url import api_address
-from anthropic_proxy.providers.profiles import NAMES, Dialect
-from anthropic_proxy.routing.upstream import RECORD_CONFIG, Api, Integer, Limits, Timeouts
+from anthropic_proxy.providers.base_url import resolve_api_address
+from anthropic_proxy.providers.profiles import PROFILE_NAMES, ProviderProfile
+from anthropic_proxy.routing.upstream import (
+    RECORD_CONFIG,
+    ConcurrencyLimits,
+    Integer,
+    Timeouts,
+    UpstreamApi,
+)
 
 # Former names of settings in the configuration file.
 FORMER_NAMES = {"dialect": "provider", "facts": "provider_settings"}
@@ -62,7 +68,7 @@ def suggestion(name: str, names: tuple[str, ...]) -> str:
 
 def _check_url(url: str, info: ValidationInfo) -> str:
     try:
-        api_address(url)
+        resolve_api_address(url)
     except ValueError as error:
         is_environment = validation_context(info).is_environment
         key = "UPSTREAM_API_KEY" if is_environment else "`key`"
@@ -105,8 +111,8 @@ def _split_lines(text: str) -> list[str]:
 
 
 def _check_provider(name: str) -> str:
-    if name.lower() not in NAMES:
-        raise ValueError("must name a provider" + suggestion(name.lower(), NAMES))
+    if name.lower() not in PROFILE_NAMES:
+        raise ValueError("must name a provider" + suggestion(name.lower(), PROFILE_NAMES))
     return name.lower()
 
 
@@ -128,8 +134,8 @@ ProviderSettings = create_model(  # type: ignore[call-overload]
     "ProviderSettings",
     __config__=RECORD_CONFIG,
     **{
-        each.name: (get_type_hints(Dialect)[each.name], None)
-        for each in fields(Dialect)
+        each.name: (get_type_hints(ProviderProfile)[each.name], None)
+        for each in fields(ProviderProfile)
         if each.name not in ("name", "hosts")
     },
 )
@@ -160,7 +166,7 @@ class UpstreamConfig(BaseModel):
         default=False,
         description="whether the client's own key is sent, in place of one that is configured",
     )
-    api: Api = Field(
+    api: UpstreamApi = Field(
         "chat_completions", description="what it speaks; messages is the Anthropic API itself"
     )
     provider: ProviderName | None = Field(
@@ -181,7 +187,9 @@ class UpstreamConfig(BaseModel):
         repr=False,
     )
     timeouts: Timeouts = Field(Timeouts(), description="how long it may take")
-    limits: Limits = Field(Limits(), description="how much it is given at a time")
+    limits: ConcurrencyLimits = Field(
+        ConcurrencyLimits(), description="how much it is given at a time"
+    )
     retries: Annotated[Integer, Field(ge=0, le=10)] = Field(
         0, description="how often a request that failed for a passing reason is sent to it again"
     )

@@ -17,13 +17,26 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstream_config import FORMER_NAMES, UpstreamConfig
 from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.providers.base_url import api_address, host_of, is_deployment
-from anthropic_proxy.providers.profiles import GENERIC, Dialect, dialect_of, named, with_facts
-from anthropic_proxy.routing.router import TIERS, Groups, Routing, Rule, Target, targets_named
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.providers.base_url import is_azure_deployment, parse_host, resolve_api_address
+from anthropic_proxy.providers.profiles import (
+    GENERIC,
+    ProviderProfile,
+    find_profile_by_host,
+    find_profile_by_name,
+    override_profile,
+)
+from anthropic_proxy.routing.router import (
+    TIERS,
+    Routing,
+    RoutingRule,
+    Target,
+    TargetGroups,
+    find_named_targets,
+)
+from anthropic_proxy.routing.upstream import Upstream
 
 # Dialects of self-hosted servers that answered a probe, by the name of the upstream.
-DetectedProfiles = Mapping[str, Dialect]
+DetectedProfiles = Mapping[str, ProviderProfile]
 
 ReadText = Callable[[PurePath], str]
 
@@ -61,7 +74,7 @@ def load_routing(
         for each in _deprecations(settings, file):
             warn(each)
     routing = _routing(settings, file, detected)
-    if settings.needs_key and any(endpoint.key_passthrough for endpoint in routing.endpoints):
+    if settings.needs_key and any(endpoint.key_passthrough for endpoint in routing.upstreams):
         raise ConfigError(_TWO_KINDS_OF_KEYS)
     return routing
 
@@ -79,7 +92,7 @@ def _routing(settings: Settings, file: ConfigFile | None, detected: DetectedProf
     simple = routing_from_settings(settings, tuple(upstreams.values()))
     aliases = {name: (_targets([entry], upstreams),) for name, entry in file.aliases.items()}
     rules = (_rule(entry, upstreams) for entry in file.routes)
-    return Routing(simple.endpoints, (*rules, *simple.rules), {**simple.aliases, **aliases})
+    return Routing(simple.upstreams, (*rules, *simple.rules), {**simple.aliases, **aliases})
 
 
 def _read_file(path: Path, settings: Settings, read: ReadText) -> ConfigFile:
@@ -92,9 +105,9 @@ def _read_file(path: Path, settings: Settings, read: ReadText) -> ConfigFile:
     return parse_config(text, str(path), settings.environment, read)
 
 
-def _upstream(name: str, config: UpstreamConfig, detected: DetectedProfiles) -> Endpoint:
+def _upstream(name: str, config: UpstreamConfig, detected: DetectedProfiles) -> Upstream:
     resolved = resolve_url(config, detected.get(name))
-    return Endpoint(
+    return Upstream(
         name=name,
         **resolved._asdict(),
         api=config.api,
@@ -108,8 +121,8 @@ def _upstream(name: str, config: UpstreamConfig, detected: DetectedProfiles) -> 
     )
 
 
-def _rule(entry: RouteEntry, upstreams: dict[str, Endpoint]) -> Rule:
-    return Rule(
+def _rule(entry: RouteEntry, upstreams: dict[str, Upstream]) -> RoutingRule:
+    return RoutingRule(
         groups=tuple(_targets(group, upstreams) for group in entry.targets),
         models=entry.models or (),
         tiers=frozenset(entry.tier or ()),
@@ -119,13 +132,13 @@ def _rule(entry: RouteEntry, upstreams: dict[str, Endpoint]) -> Rule:
     )
 
 
-def _targets(entries: Iterable[TargetEntry], upstreams: dict[str, Endpoint]) -> tuple[Target, ...]:
+def _targets(entries: Iterable[TargetEntry], upstreams: dict[str, Upstream]) -> tuple[Target, ...]:
     return tuple(Target(upstreams[entry.upstream], entry.model, entry.weight) for entry in entries)
 
 
 def upstreams_from_settings(
     settings: Settings, detected: DetectedProfiles = MappingProxyType({})
-) -> tuple[Endpoint, ...]:
+) -> tuple[Upstream, ...]:
     """Return the upstreams of the variables, one for each URL, in their order.
 
     Each is named by its host and port where these reveal nothing of a network that clients need not know, else by its
@@ -133,7 +146,7 @@ def upstreams_from_settings(
     rule the person who set it. Names of several are in the ids of models, and stay the same when clients get keys.
     """
     is_private_server = len(settings.upstreams) == 1 and not settings.is_protected
-    upstreams: dict[str, Endpoint] = {}
+    upstreams: dict[str, Upstream] = {}
     for number, config in enumerate(settings.upstreams, 1):
         shows_address = is_private_server or _is_public_name(config.url)
         address = urlsplit(config.url).netloc if shows_address else f"private-{number}"
@@ -145,40 +158,40 @@ def upstreams_from_settings(
 class ResolvedURL(NamedTuple):
     """What the URL and the provider of an upstream determine: the fields of its `Endpoint` of these names."""
 
-    base: str
+    base_url: str
     query: Mapping[str, str]
-    dialect: Dialect
-    is_guessed: bool
+    profile: ProviderProfile
+    is_profile_guessed: bool
 
 
-def resolve_url(config: UpstreamConfig, detected: Dialect | None) -> ResolvedURL:
+def resolve_url(config: UpstreamConfig, detected: ProviderProfile | None) -> ResolvedURL:
     """Return where the API of an upstream is, with the parameters of its provider and the configured ones.
 
     detected: the profile of the server that answered a probe. Raises ValueError.
     """
     profile = _profile(config, detected)
-    effective = with_facts(profile or GENERIC, config.provider_settings)
-    base, url_query = api_address(config.url, effective.api_path)
-    has_version = effective.api_version and is_deployment(base)
+    effective = override_profile(profile or GENERIC, config.provider_settings)
+    base, url_query = resolve_api_address(config.url, effective.api_path)
+    has_version = effective.api_version and is_azure_deployment(base)
     version = {"api-version": effective.api_version} if has_version else {}
     query = {**version, **url_query, **config.query}
-    return ResolvedURL(base, query, effective, is_guessed=profile is None)
+    return ResolvedURL(base, query, effective, is_profile_guessed=profile is None)
 
 
-def _profile(config: UpstreamConfig, detected: Dialect | None) -> Dialect | None:
+def _profile(config: UpstreamConfig, detected: ProviderProfile | None) -> ProviderProfile | None:
     """Return the configured profile, else the one of the URL's host, else the detected one; None without any."""
     if config.provider:
-        return named(config.provider)
-    profile = dialect_of(host_of(config.url))
+        return find_profile_by_name(config.provider)
+    profile = find_profile_by_host(parse_host(config.url))
     return detected if profile is GENERIC else profile
 
 
 def _is_public_name(url: str) -> bool:
     """Whether the host of a URL is that of a public provider, or of the machine itself."""
-    host = host_of(url)
+    host = parse_host(url)
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or dialect_of(host) is not GENERIC
+    return host == "localhost" or find_profile_by_host(host) is not GENERIC
 
 
 def _candidate_names(address: str) -> Iterator[str]:
@@ -186,16 +199,20 @@ def _candidate_names(address: str) -> Iterator[str]:
     yield from (f"{address}-{number}" for number in count(2))
 
 
-def routing_from_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -> Routing:
+def routing_from_settings(settings: Settings, endpoints: tuple[Upstream, ...]) -> Routing:
     """Return the routing of the variables: MODEL_ALIASES, then MODEL_MAP (exact names before patterns, and tiers last),
     then REASONING_MODEL with thinking and COMPLETION_MODEL without.
     """
     mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
     rules = [_mapping_rule(source, _target_groups(endpoints, model)) for source, model in mapped]
     if settings.reasoning_model:
-        rules.append(Rule(_target_groups(endpoints, settings.reasoning_model), thinking=True))
+        rules.append(
+            RoutingRule(_target_groups(endpoints, settings.reasoning_model), thinking=True)
+        )
     if settings.completion_model:
-        rules.append(Rule(_target_groups(endpoints, settings.completion_model), thinking=False))
+        rules.append(
+            RoutingRule(_target_groups(endpoints, settings.completion_model), thinking=False)
+        )
     aliases = {
         alias: _target_groups(endpoints, model)
         for alias, model in (settings.model_aliases or {}).items()
@@ -203,9 +220,11 @@ def routing_from_settings(settings: Settings, endpoints: tuple[Endpoint, ...]) -
     return Routing(endpoints, tuple(rules), aliases)
 
 
-def _target_groups(endpoints: tuple[Endpoint, ...], model: str) -> Groups:
+def _target_groups(endpoints: tuple[Upstream, ...], model: str) -> TargetGroups:
     """Return each upstream in turn; or, where the model's name names one, that one alone."""
-    return targets_named(endpoints, model) or tuple((Target(each, model),) for each in endpoints)
+    return find_named_targets(endpoints, model) or tuple(
+        (Target(each, model),) for each in endpoints
+    )
 
 
 def _generality(source: str) -> int:
@@ -214,7 +233,7 @@ def _generality(source: str) -> int:
     return 1 if re.search(r"[*?\[]", source) else 0
 
 
-def _mapping_rule(source: str, groups: Groups) -> Rule:
+def _mapping_rule(source: str, groups: TargetGroups) -> RoutingRule:
     if source.lower() in TIERS:
-        return Rule(groups, tiers=frozenset({source.lower()}))
-    return Rule(groups, models=(source,))
+        return RoutingRule(groups, tiers=frozenset({source.lower()}))
+    return RoutingRule(groups, models=(source,))

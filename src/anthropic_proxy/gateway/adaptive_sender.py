@@ -95,7 +95,7 @@ class AdaptiveSender:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
         payload = dumps({**api.to_body(body), **client.upstream.extra_body})
         self._log.body("upstream request sent", request_id, payload)
-        response = await client.post(client.upstream.url(api.path), payload)
+        response = await client.post(client.upstream.build_url(api.path), payload)
         if response.status >= 300:
             raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
         try:

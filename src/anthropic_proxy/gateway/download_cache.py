@@ -7,7 +7,7 @@ The clock is the caller's.
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from anthropic_proxy.translate.request.media_sources import Remote
+from anthropic_proxy.translate.request.media_sources import RemoteSource
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Bytes of base64.
@@ -30,10 +30,10 @@ class DownloadCache:
     def __init__(self, max_bytes: int = MAX_CACHE_BYTES, ttl_seconds: float = TTL_SECONDS) -> None:
         self._max_bytes = max_bytes
         self._ttl_seconds = ttl_seconds
-        self._files: OrderedDict[Remote, tuple[float, DownloadedFile]] = OrderedDict()
+        self._files: OrderedDict[RemoteSource, tuple[float, DownloadedFile]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, remote: Remote, now: float) -> DownloadedFile | None:
+    def get(self, remote: RemoteSource, now: float) -> DownloadedFile | None:
         """The file, if it is still there and not too old."""
         since, file = self._files.get(remote, (0.0, None))
         if file is None or now - since >= self._ttl_seconds:
@@ -42,14 +42,14 @@ class DownloadCache:
         self._files.move_to_end(remote)
         return file
 
-    def put(self, remote: Remote, file: DownloadedFile, now: float) -> None:
+    def put(self, remote: RemoteSource, file: DownloadedFile, now: float) -> None:
         self._remove(remote)
         self._files[remote] = (now, file)
         self._bytes += _cached_bytes(file)
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._files)))
 
-    def _remove(self, remote: Remote) -> None:
+    def _remove(self, remote: RemoteSource) -> None:
         if remote in self._files:
             self._bytes -= _cached_bytes(self._files.pop(remote)[1])
 

@@ -24,8 +24,12 @@ from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, shortage
 from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
 from anthropic_proxy.observability.shortages import shortage_of
-from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.translate.request.media_sources import Remote, inlined, remote_sources
+from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.translate.request.media_sources import (
+    RemoteSource,
+    count_remote_sources,
+    inline_sources,
+)
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # What all files of one request may have together: the API's own limit for a request with the files in it.
@@ -107,12 +111,12 @@ class FileDownloader:
         self._cache = DownloadCache()
         self._session: aiohttp.ClientSession | None = None
 
-    async def inline_files(self, request: JsonObject, profile: Dialect) -> JsonObject:
+    async def inline_files(self, request: JsonObject, profile: ProviderProfile) -> JsonObject:
         """The request with the files themselves in place of addresses that the upstream can't fetch, each fetched once.
 
         The given request is not changed. Raises ApiError (400), in the API's words.
         """
-        references = remote_sources(request, profile)
+        references = count_remote_sources(request, profile)
         if not references:
             return request
         if len(references) > MAX_FILES:
@@ -131,10 +135,10 @@ class FileDownloader:
             raise failed.exceptions[0] from failed
         sources = {remote: task.result() for remote, task in tasks.items()}
         self._check_total_size(references, sources)
-        return inlined(request, sources)
+        return inline_sources(request, sources)
 
     def _check_total_size(
-        self, references: Counter[Remote], sources: dict[Remote, JsonObject]
+        self, references: Counter[RemoteSource], sources: dict[RemoteSource, JsonObject]
     ) -> None:
         """Raise ApiError (400) where files that the request names often have too many bytes together, in base64."""
         if (
@@ -150,7 +154,7 @@ class FileDownloader:
         if self._session is not None:
             await self._session.close()
 
-    async def _load_source(self, remote: Remote, budget: _DownloadBudget) -> JsonObject:
+    async def _load_source(self, remote: RemoteSource, budget: _DownloadBudget) -> JsonObject:
         try:
             file = self._cache.get(remote, time.monotonic())
             if file is not None:
@@ -160,7 +164,7 @@ class FileDownloader:
         except DownloadError as error:
             raise _to_api_error(remote.url, str(error)) from error
 
-    async def _download(self, remote: Remote, budget: _DownloadBudget) -> JsonObject:
+    async def _download(self, remote: RemoteSource, budget: _DownloadBudget) -> JsonObject:
         body = await self._fetch(remote.url, budget)
         media_type = _detect_media_type(body.data, remote.kind)
         data = base64.b64encode(body.data).decode()

@@ -16,10 +16,10 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
-from anthropic_proxy.translate.adaptation.tool_limits import missing_tools
+from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
-from anthropic_proxy.translate.request.thinking import forbids_thinking
+from anthropic_proxy.translate.request.thinking import disables_thinking
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
@@ -59,7 +59,10 @@ class Exchange:
     def request_traits(self) -> "_RequestTraits":
         """What its answer will teach."""
         return _RequestTraits(
-            self.body["model"], forbids_thinking(self.body), self.spec.input_estimate, self.estimate
+            self.body["model"],
+            disables_thinking(self.body),
+            self.spec.input_estimate,
+            self.estimate,
         )
 
 
@@ -135,7 +138,7 @@ class ExchangeRunner:
         return collect.collect_message(events)
 
     async def _request_stream(self, exchange: Exchange) -> TranslatedStream:
-        has_options = exchange.client.upstream.dialect.stream_options
+        has_options = exchange.client.upstream.profile.stream_options
         streaming = {
             "stream": True,
             **({"stream_options": {"include_usage": True}} if has_options else {}),
@@ -181,7 +184,7 @@ class ExchangeRunner:
         async def handle_response(response: UpstreamResponse, sent_body: JsonObject) -> _Result:
             missing_names = [
                 to_caller_name(exchange.spec.tool_names, name).name
-                for name in missing_tools(exchange.body, sent_body)
+                for name in list_missing_tools(exchange.body, sent_body)
             ]
             headers.update(build_unavailable_header([*filter(None, [unavailable]), *missing_names]))
             headers.update(to_rate_limit_headers(response.headers))

@@ -12,10 +12,10 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import build_unavailable_header
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.request.chat_request import Translated
-from anthropic_proxy.translate.request.parameters import output_format
-from anthropic_proxy.translate.request.thinking import forbids_thinking
-from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest
+from anthropic_proxy.translate.request.parameters import get_output_format
+from anthropic_proxy.translate.request.thinking import disables_thinking
+from anthropic_proxy.translate.request.tools import disables_parallel_calls, map_tool_names
 from anthropic_proxy.translate.response.spec import (
     ResponseSpec,
     build_diagnostics,
@@ -55,7 +55,7 @@ class ExchangePreparer:
         self, context: RequestContext, request: JsonObject, route: Route, api: Api
     ) -> Exchange:
         """Translate a request for an upstream, and begin its route. Raises ApiError."""
-        translation = await self._preparation.prepare(request, route, context.caller.key)
+        translation = await self._preparation.prepare(request, route, context.caller.api_key)
         self._log.ignored(translation.notes.ignored)
         estimate = estimate_request(translation.body)
         client = self._client.for_caller(
@@ -76,7 +76,7 @@ class ExchangePreparer:
     def _create_spec(
         self,
         request: JsonObject,
-        translation: Translated,
+        translation: TranslatedRequest,
         context: RequestContext,
         identity: UpstreamIdentity,
     ) -> ResponseSpec:
@@ -88,16 +88,16 @@ class ExchangePreparer:
             input_estimate=context.state.input_estimate,
             upstream=identity,
             new_tool_id=partial(new_id, "toolu"),
-            tool_names=tool_names(request),
-            single_call=takes_one_call(request),
+            tool_names=map_tool_names(request),
+            single_call=disables_parallel_calls(request),
             signer=self._signer,
             tools=get_tool_schemas(body),
             calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
             stop_sequences=request.get("stop_sequences") or [],
             reasoning=get_reasoning_display(request),
             context_window=memory.context_window,
-            is_structured=output_format(request) is not None,
-            starts_in_thinking=memory.opens_thinking.get(forbids_thinking(body), False),
+            is_structured=get_output_format(request) is not None,
+            starts_in_thinking=memory.opens_thinking.get(disables_thinking(body), False),
             prefill=translation.prefill,
             message_fields=build_diagnostics(request),
             usage_fields=build_fallback_credit(request),
@@ -108,7 +108,7 @@ class ExchangePreparer:
 def _log_fields(request: JsonObject, body: JsonObject, route: Route) -> JsonObject:
     return {
         "model": request["model"],
-        "upstream": route.endpoint.name,
+        "upstream": route.upstream.name,
         "upstream_model": body["model"],
         "messages": len(body["messages"]),
         "tools": len(body.get("tools", ())),

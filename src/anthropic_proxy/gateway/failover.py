@@ -64,7 +64,7 @@ class Failover:
                 errors.append(error)
                 if len(errors) < len(routes):
                     observation.failovers += 1
-                    self._metrics.failed_over(route.endpoint.name)
+                    self._metrics.failed_over(route.upstream.name)
                 action = "failed over" if len(errors) < len(routes) else "given up"
                 self._log_failure(
                     route, error, observation.request_id, action, is_only=len(routes) == 1
@@ -92,7 +92,7 @@ class Failover:
                 if delay is None:
                     raise
                 observation.retries += 1
-                self._metrics.asked_again(route.endpoint.name)
+                self._metrics.asked_again(route.upstream.name)
                 self._log_failure(route, error, observation.request_id, "sent again")
                 retry_count += 1
                 await asyncio.sleep(delay)
@@ -109,14 +109,14 @@ class Failover:
         """Return the seconds until the same route is retried; None when it is not. retry_count: retries so far."""
         if _is_request_error(error):
             return None
-        retries = route.endpoint.retries
+        retries = route.upstream.retries
         should_reconnect = is_only and _is_connection_failure(error)
         should_retry = retry_count < retries and is_transient(_status(error))
         if not (should_reconnect or should_retry):
             return None
         policy = self._policy if retry_count < retries else _RECONNECT_POLICY
         delay = policy.delay(retry_count, parse_retry_after(error.headers), random.random)
-        if delay is None or not allowance.try_spend(route.endpoint.name, retries):
+        if delay is None or not allowance.try_spend(route.upstream.name, retries):
             return None
         return delay if self._budget.try_spend() else None
 
@@ -129,8 +129,8 @@ class Failover:
             "upstream request failed",
             action=action,
             request_id=request_id,
-            upstream=route.endpoint.name,
-            url=route.endpoint.base,
+            upstream=route.upstream.name,
+            url=route.upstream.base_url,
             status=_status(error),
             reason=error.message,
         )

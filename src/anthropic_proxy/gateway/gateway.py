@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.failover import Failover
 from anthropic_proxy.gateway.model_list import ModelList
@@ -64,11 +64,11 @@ class Gateway:
         self._failover = Failover(process.log, process.metrics)
         self._routing = routing
         reusable = previous._reusable_backends(resources, routing) if previous else {}  # noqa: SLF001 - another of the same
-        is_only = len(routing.endpoints) == 1
+        is_only = len(routing.upstreams) == 1
         self._backends = {
             upstream.name: reusable.get(upstream.name)
             or create_backend(upstream, resources, process, is_only=is_only)
-            for upstream in routing.endpoints
+            for upstream in routing.upstreams
         }
         self.model_list = ModelList(self._routing, self._backends)
 
@@ -84,7 +84,7 @@ class Gateway:
             self._process.metrics.upstream_state(name, **backend.client.snapshot())
 
     async def create_message(
-        self, body: RequestBody, caller: Client, observation: Observation
+        self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse:
         """Answer `POST /v1/messages`. Raises ApiError."""
         context = _create_context(body, caller, observation)
@@ -108,12 +108,12 @@ class Gateway:
         return GatewayResponse(stream, context.state.headers, context.state.status)
 
     async def count_tokens(
-        self, body: RequestBody, caller: Client, observation: Observation
+        self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse:
         """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
         context = _create_context(body, caller, observation)
         route = self._select_routes(context)[0]
-        content = await self._backends[route.endpoint.name].count_tokens(context, route)
+        content = await self._backends[route.upstream.name].count_tokens(context, route)
         return GatewayResponse(content, context.state.headers, context.state.status)
 
     def _log_broken_stream(self, observation: Observation, error: Exception) -> None:
@@ -124,19 +124,19 @@ class Gateway:
         self, resources: GatewayResources, routing: Routing
     ) -> dict[str, TranslatingBackend | PassthroughBackend]:
         """Return the backends of the upstreams that another configuration leaves unchanged, by their names."""
-        is_only = len(self._routing.endpoints) == 1
-        if resources is not self._resources or is_only != (len(routing.endpoints) == 1):
+        is_only = len(self._routing.upstreams) == 1
+        if resources is not self._resources or is_only != (len(routing.upstreams) == 1):
             return {}
         return {
             upstream.name: self._backends[upstream.name]
-            for upstream in self._routing.endpoints
-            if upstream in routing.endpoints
+            for upstream in self._routing.upstreams
+            if upstream in routing.upstreams
         }
 
     def _select_routes(self, context: RequestContext) -> list[Route]:
         """Return the routes in order. Raises ApiError when the first cannot serve the request, which was meant for it."""
-        groups = self._routing.groups(context.request, partial(self._input_tokens, context))
-        routes = router.routes(
+        groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
+        routes = router.build_routes(
             retry.shuffle_by_weight(groups, random.random), context.request["model"]
         )
         if context.refusal is not None:
@@ -145,23 +145,23 @@ class Gateway:
             routes = list(filter(_is_native, routes))
         # Those that fail are kept for the case that all do.
         return sorted(
-            routes, key=lambda route: self._backends[route.endpoint.name].client.is_circuit_open
+            routes, key=lambda route: self._backends[route.upstream.name].client.is_circuit_open
         )
 
     def _input_tokens(self, context: RequestContext) -> int:
         """Estimate the input tokens of a request before a route is selected."""
         if context.refusal is not None:
             return len(context.raw_body) // _BYTES_PER_TOKEN
-        first = self._routing.endpoints[0]
+        first = self._routing.upstreams[0]
         return self._backends[first.name].estimate_tokens(
             context.request, Route(first, context.request["model"])
         )
 
     async def _send_to_backend(self, context: RequestContext, route: Route) -> ResponseContent:
-        return await self._backends[route.endpoint.name].create_message(context, route)
+        return await self._backends[route.upstream.name].create_message(context, route)
 
 
-def _create_context(body: RequestBody, caller: Client, observation: Observation) -> RequestContext:
+def _create_context(body: RequestBody, caller: Caller, observation: Observation) -> RequestContext:
     observation.model, observation.is_stream = (
         body.request["model"],
         bool(body.request.get("stream")),
@@ -172,7 +172,7 @@ def _create_context(body: RequestBody, caller: Client, observation: Observation)
 
 
 def _is_native(route: Route) -> bool:
-    return route.endpoint.api == "messages"
+    return route.upstream.api == "messages"
 
 
 def _translation_refusal(body: RequestBody) -> ApiError | None:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 
-from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing.router import Route, Routing, routes
+from anthropic_proxy.routing.router import Route, Routing, build_routes
 from anthropic_proxy.translate.model_list import (
     MAX_LIMIT,
     add_aliases,
@@ -36,7 +36,7 @@ class ModelList:
         self._routing = routing
         self._backends = backends
 
-    async def list_models(self, caller: Client, observation: Observation) -> list[JsonObject]:
+    async def list_models(self, caller: Caller, observation: Observation) -> list[JsonObject]:
         """The aliases, and what the upstreams offer or, where one has no list, what is configured for it; of several
         upstreams under the names `upstream/model`. One that fails is left out as long as another answers. Raises ApiError.
         """
@@ -61,26 +61,28 @@ class ModelList:
         return [{**model, "anthropic_proxy": self._debug_info(model["id"])} for model in models]
 
     def _debug_info(self, model_id: str) -> JsonObject:
-        groups = self._routing.groups({"model": model_id, "messages": []}, lambda: 0)
+        groups = self._routing.select_groups({"model": model_id, "messages": []}, lambda: 0)
         return {
             "targets": [
-                self._describe_route(route) for group in groups for route in routes(group, model_id)
+                self._describe_route(route)
+                for group in groups
+                for route in build_routes(group, model_id)
             ]
         }
 
     def _describe_route(self, route: Route) -> JsonObject:
-        backend, upstream = self._backends[route.endpoint.name], route.endpoint
+        backend, upstream = self._backends[route.upstream.name], route.upstream
         memory = backend.describe_memory(route.model)
         description = {
             "upstream": upstream.name,
             "model": route.model,
             "api": upstream.api,
-            "dialect": upstream.dialect.name,
+            "dialect": upstream.profile.name,
         }
         return {**description, "left_alone": backend.client.is_circuit_open, "learned": memory}
 
     async def get_model(
-        self, model_id: str, caller: Client, observation: Observation
+        self, model_id: str, caller: Caller, observation: Observation
     ) -> JsonObject:
         """One of `models`. Raises ApiError (404) when the upstreams have none of that id."""
         for model in await self.list_models(caller, observation):
@@ -90,18 +92,18 @@ class ModelList:
 
     def _aliases(self) -> dict[str, str]:
         return {
-            alias: self._listed_name(Route(groups[0][0].endpoint, groups[0][0].model or alias))
+            alias: self._listed_name(Route(groups[0][0].upstream, groups[0][0].model or alias))
             for alias, groups in self._routing.aliases.items()
         }
 
     def _listed_name(self, route: Route) -> str:
         """The name under which a model is listed."""
-        return route.model if len(self._backends) == 1 else f"{route.endpoint.name}/{route.model}"
+        return route.model if len(self._backends) == 1 else f"{route.upstream.name}/{route.model}"
 
     async def _fetch_models_in_time(
         self,
         backend: TranslatingBackend | PassthroughBackend,
-        caller: Client,
+        caller: Caller,
         observation: Observation,
     ) -> list[JsonObject]:
         try:
@@ -117,14 +119,14 @@ class ModelList:
     async def _fetch_models(
         self,
         backend: TranslatingBackend | PassthroughBackend,
-        caller: Client,
+        caller: Caller,
         observation: Observation,
     ) -> list[JsonObject]:
         client = backend.client.for_caller(caller, observation, RetryAllowance())
         upstream = client.upstream
         is_native = upstream.api == "messages"
-        response = await client.get(upstream.url("/models", _ALL_QUERY if is_native else ""))
-        fallback = to_configured_models(self._routing.models(upstream))
+        response = await client.get(upstream.build_url("/models", _ALL_QUERY if is_native else ""))
+        fallback = to_configured_models(self._routing.list_models(upstream))
         if fallback and response.status in NOT_THERE:
             await response.aclose()
             models: list[JsonObject] | None = fallback

@@ -7,11 +7,11 @@ upstream that has changed is found out: it costs one refused request. The clock 
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import NOT_THERE
-from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.adaptation.conditions import Condition
-from anthropic_proxy.translate.adaptation.rules import adjustment_for
+from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.apis import APIS, Api
-from anthropic_proxy.translate.responses_api.refusals import wants_responses
+from anthropic_proxy.translate.responses_api.refusals import requires_responses_api
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_context_sizes
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -27,7 +27,7 @@ _MIN_RESPONSE_TOKENS = 1024
 
 @dataclass(frozen=True)
 class _ChangeEntry:
-    change: Adjustment
+    change: RequestChange
     since: float
 
 
@@ -58,15 +58,15 @@ class ModelMemory:
             body = entry.change.apply(body)
         room = self.context_window - round(prompt_tokens * 1.1) - _MARGIN_TOKENS
         return (
-            Adjustment("room", "max_tokens", room).apply(body)
+            RequestChange("room", "max_tokens", room).apply(body)
             if room >= _MIN_RESPONSE_TOKENS
             else body
         )
 
-    def record_changes(self, changes: list[Adjustment], now: float) -> None:
+    def record_changes(self, changes: list[RequestChange], now: float) -> None:
         """Changes that made the model take a request, in their order."""
         for change in changes:
-            key = (change.change, change.field, change.when)
+            key = (change.change, change.field, change.conditions)
             self._changes.pop(key, None)
             self._changes[key] = _ChangeEntry(change, now)
         while len(self._changes) > _MAX_CHANGES:
@@ -102,7 +102,7 @@ class ModelMemory:
         An upstream may name the Responses API without having it.
         """
         if self.api is None:
-            return "responses" if wants_responses(refusal) else None
+            return "responses" if requires_responses_api(refusal) else None
         is_missing = self.api == "responses" and refusal.status in NOT_THERE
         return "chat_completions" if is_missing else None
 
@@ -126,16 +126,16 @@ class AdaptedRequest:
         self._api = api
         self.body = memory.apply_to(body, prompt_tokens, now)
         self._memory = memory
-        self._changes: list[Adjustment] = []
+        self._changes: list[RequestChange] = []
         self._bodies = [self.body]
 
-    def adapt_to(self, failure: UpstreamFailure, now: float) -> Adjustment | None:
+    def adapt_to(self, failure: UpstreamFailure, now: float) -> RequestChange | None:
         """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
         self._memory.record_refusal(failure, now)
         if (
             self._memory.api is None
             and self._api is APIS["chat_completions"]
-            and wants_responses(failure)
+            and requires_responses_api(failure)
         ):
             return None
         change = (
@@ -152,18 +152,18 @@ class AdaptedRequest:
         self.body = body
         return change
 
-    def _find_change(self, failure: UpstreamFailure) -> Adjustment | None:
-        return self._api.find_change(failure, self.body) or adjustment_for(
+    def _find_change(self, failure: UpstreamFailure) -> RequestChange | None:
+        return self._api.find_change(failure, self.body) or find_change(
             self._api.to_chat_failure(failure), self.body
         )
 
     def record_success(self, now: float) -> None:
         """The model answers: what was changed is remembered, as far as it is about the model."""
-        self._memory.record_changes([change for change in self._changes if change.lasts], now)
+        self._memory.record_changes([change for change in self._changes if change.is_lasting], now)
 
 
-def _describe_change(change: Adjustment) -> JsonObject:
+def _describe_change(change: RequestChange) -> JsonObject:
     description: JsonObject = {"change": change.change, "field": change.field}
     if change.value is not None:
         description["value"] = [*change.value] if isinstance(change.value, tuple) else change.value
-    return description | ({"when": dict(change.when)} if change.when else {})
+    return description | ({"when": dict(change.conditions)} if change.conditions else {})

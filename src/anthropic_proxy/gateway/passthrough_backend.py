@@ -42,7 +42,7 @@ class PassthroughBackend:
             self.client.for_caller(
                 context.caller, context.state.observation, context.state.retry_allowance
             ),
-            route.endpoint,
+            route.upstream,
         )
         payload = passthrough.build_request_body(
             context.raw_body, context.request, route.model, upstream.extra_body
@@ -55,7 +55,7 @@ class PassthroughBackend:
         )
         self._log.body("upstream request sent", context.request_id, payload)
         context.state.begin_route(route)
-        response = await client.post(upstream.url("/messages", context.caller.query), payload)
+        response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
         if response.status >= 300:
             raise self._to_caller_error(
                 client, response, await self._read_body(response, context.request_id), "/messages"
@@ -94,14 +94,14 @@ class PassthroughBackend:
             self.client.for_caller(
                 context.caller, context.state.observation, context.state.retry_allowance
             ),
-            route.endpoint,
+            route.upstream,
         )
         payload = passthrough.build_request_body(context.raw_body, context.request, route.model, {})
         context.state.begin_route(route)
         try:
             async with asyncio.timeout(_COUNT_TIMEOUT_SECONDS):
                 response = await client.query(
-                    upstream.url("/messages/count_tokens", context.caller.query), payload
+                    upstream.build_url("/messages/count_tokens", context.caller.query), payload
                 )
         except (TimeoutError, UpstreamError):
             return self._estimate_response(context, route)

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from anthropic_proxy.errors import ApiError, shortage, stopping
 from anthropic_proxy.observability.shortages import shortage_of
-from anthropic_proxy.translate.request.pdf import invalid_pdf, read_pages
+from anthropic_proxy.translate.request.pdf import invalid_pdf_error, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 
 # For one document. The longest real ones take half of it.
@@ -115,7 +115,7 @@ class PdfReader:
             async with asyncio.timeout(MAX_SECONDS):
                 return await _communicate(process, data.encode())
         except TimeoutError:
-            raise invalid_pdf(_TOO_SLOW) from None
+            raise invalid_pdf_error(_TOO_SLOW) from None
         finally:
             _kill(process)
             await process.wait()
@@ -163,9 +163,9 @@ class PdfReader:
 def _to_exit_error(result: _Result) -> ApiError:
     """Return the error for a process that ended without a result."""
     if result.code == _OUT_OF_TIME:
-        return invalid_pdf(_TOO_SLOW)
+        return invalid_pdf_error(_TOO_SLOW)
     if result.code == _KILLED or _last_line(result.errors).startswith(b"MemoryError"):
-        return invalid_pdf(_TOO_LARGE)
+        return invalid_pdf_error(_TOO_LARGE)
     return ApiError(500, "This server failed to read a PDF. Its log has the reason")
 
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.auth.caller import NOBODY, Client
+from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.observation import Observation
@@ -42,11 +42,11 @@ class ResponseState:
 
     def begin_route(self, route: Route) -> None:
         """Begin a route, and reset what an earlier one left."""
-        self.observation.routed(route.endpoint.name, route.model)
+        self.observation.routed(route.upstream.name, route.model)
         self.status = 200
         self.accepted.clear()
         self.headers.clear()
-        names = {UPSTREAM_HEADER: route.endpoint.name, MODEL_HEADER: route.model}
+        names = {UPSTREAM_HEADER: route.upstream.name, MODEL_HEADER: route.model}
         self.headers.update({header: to_header_text(name) for header, name in names.items()})
 
 
@@ -63,7 +63,7 @@ class RequestContext:
 
     request: JsonObject
     state: ResponseState
-    caller: Client = NOBODY
+    caller: Caller = ANONYMOUS
     raw_body: bytes = b""
     refusal: ApiError | None = None
     message_id: str = field(default_factory=partial(new_id, "msg"))

@@ -14,7 +14,7 @@ from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.request.chat_request import Translated, to_openai
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to_chat_request
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
@@ -44,15 +44,17 @@ class RequestPreparer:
         self._pdf_cache = PdfPageCache()
         self._pdf_reader = reader
 
-    async def prepare(self, request: JsonObject, route: Route, caller: str = "") -> Translated:
+    async def prepare(
+        self, request: JsonObject, route: Route, caller: str = ""
+    ) -> TranslatedRequest:
         """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
         PDFs are read. Raises ApiError.
         """
         return await self._translate(
-            await self._downloads.inline_files(request, route.dialect), route, caller
+            await self._downloads.inline_files(request, route.profile), route, caller
         )
 
-    async def prepare_for_counting(self, request: JsonObject, route: Route) -> Translated:
+    async def prepare_for_counting(self, request: JsonObject, route: Route) -> TranslatedRequest:
         """The request as its tokens are counted: nothing is fetched. Raises ApiError, also for documents to be fetched."""
         return await self._translate(request, route, _COUNTING_CALLER)
 
@@ -60,8 +62,8 @@ class RequestPreparer:
         self._pdf_reader.close()
         await self._downloads.aclose()
 
-    async def _translate(self, request: JsonObject, route: Route, caller: str) -> Translated:
-        translate = partial(to_openai, request, route, self._signer)
+    async def _translate(self, request: JsonObject, route: Route, caller: str) -> TranslatedRequest:
+        translate = partial(to_chat_request, request, route, self._signer)
         if has_pdfs(request):
             return await self._translate_with_pdfs(translate, caller)
         if _count_parts(request) > _MANY_PARTS:
@@ -69,8 +71,8 @@ class RequestPreparer:
         return translate()
 
     async def _translate_with_pdfs(
-        self, translate: Callable[..., Translated], caller: str
-    ) -> Translated:
+        self, translate: Callable[..., TranslatedRequest], caller: str
+    ) -> TranslatedRequest:
         pages_by_document: dict[str, list[str]] = {}
         missing: dict[str, None] = {}
 

@@ -14,7 +14,7 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.shortages import ShortageLog
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
@@ -62,7 +62,7 @@ class GatewayResources:
 
 
 def create_backend(
-    upstream: Endpoint, resources: GatewayResources, process: ProcessResources, *, is_only: bool
+    upstream: Upstream, resources: GatewayResources, process: ProcessResources, *, is_only: bool
 ) -> TranslatingBackend | PassthroughBackend:
     """Create the backend of an upstream. is_only: no other upstream is configured."""
     client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)

@@ -14,10 +14,10 @@ from functools import partial
 
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
-from anthropic_proxy.translate.request.chat_request import Translated
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest
 from anthropic_proxy.translate.tokens.calibration import TokenCalibration
 from anthropic_proxy.translate.tokens.estimate import (
     TokenEstimate,
@@ -63,7 +63,7 @@ class TokenCounter:
 
     def __init__(
         self,
-        translate: Callable[[JsonObject, Route], Awaitable[Translated]],
+        translate: Callable[[JsonObject, Route], Awaitable[TranslatedRequest]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._translate = translate
@@ -104,7 +104,7 @@ class TokenCounter:
         except ApiError:
             # What can't be sent can still be counted: the client may be about to change just that.
             return self.estimate(route, request)
-        tokens = await self._count_upstream(client, body) if route.dialect.counts_tokens else None
+        tokens = await self._count_upstream(client, body) if route.profile.counts_tokens else None
         return tokens or self.predict(route.model, estimate_request(body))
 
     async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
@@ -175,35 +175,39 @@ async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObje
 _TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
 
 _Query = Callable[[str, JsonObject], Awaitable[JsonObject]]
-_Method = Callable[[_Query, Endpoint, JsonObject], Awaitable[int | None]]
+_Method = Callable[[_Query, Upstream, JsonObject], Awaitable[int | None]]
 
 
-async def _count_by_input_tokens(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_input_tokens(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
     """llama.cpp since 2026: the whole request, images included. Measured: the same as its answers report."""
     return _parse_count(
-        (await query(upstream.url("/chat/completions/input_tokens"), body)).get("input_tokens")
+        (await query(upstream.build_url("/chat/completions/input_tokens"), body)).get(
+            "input_tokens"
+        )
     )
 
 
-async def _count_by_messages(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_messages(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
     """vLLM (TokenizeChatRequest in its API reference) and what follows it. Images would count as their place holders."""
     _refuse_media(body)
     payload: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
     return _parse_count(
         (
-            await query(upstream.root_url("/tokenize"), payload | {"add_generation_prompt": True})
+            await query(
+                upstream.build_root_url("/tokenize"), payload | {"add_generation_prompt": True}
+            )
         ).get("count")
     )
 
 
-async def _count_by_template(query: _Query, upstream: Endpoint, body: JsonObject) -> int | None:
+async def _count_by_template(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
     """llama.cpp before: first the prompt, then its tokens. The prompt has the template's special tokens as text."""
     _refuse_media(body)
-    prompt = (await query(upstream.root_url("/apply-template"), body)).get("prompt")
+    prompt = (await query(upstream.build_root_url("/apply-template"), body)).get("prompt")
     if not isinstance(prompt, str):
         return None
     payload = {"content": prompt, "add_special": True, "parse_special": True}
-    tokens = (await query(upstream.root_url("/tokenize"), payload)).get("tokens")
+    tokens = (await query(upstream.build_root_url("/tokenize"), payload)).get("tokens")
     return len(tokens) if isinstance(tokens, list) else None
 
 

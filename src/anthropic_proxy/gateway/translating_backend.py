@@ -81,9 +81,9 @@ class TranslatingBackend:
     async def _create_message_by(
         self, context: RequestContext, route: Route, api: Api
     ) -> TranslatedContent:
-        profile = api.to_profile(route.endpoint.dialect)
-        if profile is not route.endpoint.dialect:
-            route = replace(route, endpoint=replace(route.endpoint, dialect=profile))
+        profile = api.to_profile(route.upstream.profile)
+        if profile is not route.upstream.profile:
+            route = replace(route, endpoint=replace(route.upstream, dialect=profile))
         count = partial(self._counter.estimate, route)
         request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
         plan = compaction.plan_summary(request, count)

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from anthropic_proxy.auth.caller import NOBODY
+from anthropic_proxy.auth.caller import ANONYMOUS
 from anthropic_proxy.errors import NOT_THERE, ApiError
 from anthropic_proxy.observability.console import UPSTREAM_PROBED
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.providers.profiles import GENERIC
-from anthropic_proxy.routing.upstream import Endpoint, Timeouts
+from anthropic_proxy.routing.upstream import Timeouts, Upstream
 from anthropic_proxy.translate.model_list import to_model_infos
 from anthropic_proxy.translate.upstream_errors import is_html_page, wants_tls
 from anthropic_proxy.upstream.headers import build_headers
@@ -127,7 +127,7 @@ class UpstreamProber:
     def __init__(
         self,
         log: Log,
-        upstreams: Callable[[], Sequence[Endpoint]],
+        upstreams: Callable[[], Sequence[Upstream]],
         sharing: Sharing | None = None,
     ) -> None:
         """upstreams: returns the upstreams of the current configuration. sharing: None in a server of one process."""
@@ -136,7 +136,7 @@ class UpstreamProber:
         self.on_change: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
         self._upstreams = upstreams
-        self._results: dict[str, tuple[Endpoint, ProbeResult]] = {}
+        self._results: dict[str, tuple[Upstream, ProbeResult]] = {}
         # Names of upstreams to which a request succeeded.
         self._has_served: set[str] = set()
         self.upstreams_changed = asyncio.Event()
@@ -210,7 +210,7 @@ class UpstreamProber:
             if request.method == "POST" and request.status is not None:
                 self._learn(request.endpoint, request.status, request.error_type)
 
-    def _learn(self, endpoint: Endpoint, status: int, error_type: str | None) -> None:
+    def _learn(self, endpoint: Upstream, status: int, error_type: str | None) -> None:
         known = self._results.get(endpoint.name)
         if known is None or known[0] != endpoint or known[1].rejected:
             return
@@ -227,7 +227,7 @@ class UpstreamProber:
             found = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
             self._replace(endpoint, found)
 
-    def _shows_bad_key(self, endpoint: Endpoint, status: int) -> bool:
+    def _shows_bad_key(self, endpoint: Upstream, status: int) -> bool:
         """Return whether a status means that the proxy's key is of no use.
 
         The client's own key is the client's concern, and one of several keys may still be good. Where requests succeed, 403
@@ -237,7 +237,7 @@ class UpstreamProber:
             return False
         return status == 401 or (status == 403 and endpoint.name not in self._has_served)
 
-    def _replace(self, endpoint: Endpoint, found: ProbeResult) -> None:
+    def _replace(self, endpoint: Upstream, found: ProbeResult) -> None:
         self._results[endpoint.name] = (endpoint, found)
         self._report(endpoint, found)
         self._publish()
@@ -260,19 +260,19 @@ class UpstreamProber:
         known = self._results.get(name)
         return known is None or not (known[1].is_healthy or known[1].is_request)
 
-    def _hint(self, endpoint: Endpoint, found: ProbeResult) -> str:
+    def _hint(self, endpoint: Upstream, found: ProbeResult) -> str:
         return _hint(endpoint, found, is_from_file=self.has_config_file)
 
-    def _line(self, endpoint: Endpoint, found: ProbeResult) -> str:
+    def _line(self, endpoint: Upstream, found: ProbeResult) -> str:
         """Return the outcome for a person."""
         hint = self._hint(endpoint, found)
-        return f"{endpoint.base}: {found.summary}{f'; {hint}' if hint else ''}"
+        return f"{endpoint.base_url}: {found.summary}{f'; {hint}' if hint else ''}"
 
-    def _is_current(self, upstream: Endpoint) -> bool:
+    def _is_current(self, upstream: Upstream) -> bool:
         entry = self._results.get(upstream.name)
         return entry is not None and entry[0] == upstream
 
-    async def _probe(self, upstream: Endpoint, http_client: UpstreamHTTPClient) -> None:
+    async def _probe(self, upstream: Upstream, http_client: UpstreamHTTPClient) -> None:
         started_at = time.perf_counter()
         try:
             result = await probe_upstream(upstream, http_client)
@@ -287,12 +287,12 @@ class UpstreamProber:
             self._report(upstream, result, round(time.perf_counter() - started_at, 3))
 
     def _report(
-        self, upstream: Endpoint, result: ProbeResult, seconds: float | None = None
+        self, upstream: Upstream, result: ProbeResult, seconds: float | None = None
     ) -> None:
         values = {
             "result": result.summary,
             "name": upstream.name,
-            "url": upstream.base,
+            "url": upstream.base_url,
             "reachable": result.is_reachable,
             "key": result.key,
             "server": result.server,
@@ -338,7 +338,7 @@ def _probe_from(values: JsonObject) -> ProbeResult:
     )
 
 
-async def probe_upstream(upstream: Endpoint, http_client: UpstreamHTTPClient) -> ProbeResult:
+async def probe_upstream(upstream: Upstream, http_client: UpstreamHTTPClient) -> ProbeResult:
     """Ask an upstream for its models with each of its keys. Raises no ApiError."""
     keys: tuple[str | None, ...] = (None,) if upstream.key_passthrough else upstream.keys or (None,)
     results = await asyncio.gather(*(_probe_key(upstream, key, http_client) for key in keys))
@@ -354,12 +354,12 @@ async def probe_upstream(upstream: Endpoint, http_client: UpstreamHTTPClient) ->
 
 
 async def _probe_key(
-    upstream: Endpoint, key: str | None, http_client: UpstreamHTTPClient
+    upstream: Upstream, key: str | None, http_client: UpstreamHTTPClient
 ) -> ProbeResult:
     try:
         status, headers, body = await _get(upstream, "/models", key, http_client)
         result = _to_result(upstream, key, status, headers, body)
-        path = _KEY_PATHS.get(upstream.dialect.name)
+        path = _KEY_PATHS.get(upstream.profile.name)
         if path is None or result.models is None:
             return result
         if key is None:
@@ -373,9 +373,9 @@ async def _probe_key(
         return ProbeResult(is_reachable=is_local_shortage or not is_unreachable, reason=reason)
 
 
-async def _checks_keys(endpoint: Endpoint, upstream: UpstreamHTTPClient) -> bool:
+async def _checks_keys(endpoint: Upstream, upstream: UpstreamHTTPClient) -> bool:
     """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
-    path = _KEY_PATHS.get(endpoint.dialect.name, "/models")
+    path = _KEY_PATHS.get(endpoint.profile.name, "/models")
     try:
         status, _, _ = await _get(endpoint, path, None, upstream)
     except ApiError:
@@ -389,11 +389,11 @@ def _without_claim(found: ProbeResult) -> ProbeResult:
 
 
 async def _get(
-    upstream: Endpoint, path: str, key: str | None, http_client: UpstreamHTTPClient
+    upstream: Upstream, path: str, key: str | None, http_client: UpstreamHTTPClient
 ) -> tuple[int, Mapping[str, str], bytes]:
-    headers = build_headers(replace(upstream, key_passthrough=False), key, NOBODY)
+    headers = build_headers(replace(upstream, key_passthrough=False), key, ANONYMOUS)
     response = await http_client.get(
-        upstream.url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, upstream.name
+        upstream.build_url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, upstream.name
     )
     try:
         return response.status, response.headers, await response.read()
@@ -402,7 +402,7 @@ async def _get(
 
 
 def _to_result(
-    upstream: Endpoint, key: str | None, status: int, headers: Mapping[str, str], body: bytes
+    upstream: Upstream, key: str | None, status: int, headers: Mapping[str, str], body: bytes
 ) -> ProbeResult:
     """Return the result for a response to a request for the list of models."""
     result = ProbeResult(
@@ -426,7 +426,7 @@ def _to_result(
     return replace(result, reason=f"answered {status} to a request for its models")
 
 
-def _key_state(upstream: Endpoint, key: str | None, status: int) -> KeyState:
+def _key_state(upstream: Upstream, key: str | None, status: int) -> KeyState:
     is_refused = status in (401, 403)
     if status != 200 and not is_refused:
         return "not checked"
@@ -445,10 +445,10 @@ def _parse_model_names(body: bytes) -> tuple[str, ...] | None:
     return None if infos is None else tuple(str(info["id"])[:_MAX_NAME_LENGTH] for info in infos)
 
 
-def _server_name(upstream: Endpoint, headers: Mapping[str, str]) -> str:
+def _server_name(upstream: Upstream, headers: Mapping[str, str]) -> str:
     """Return the kind of server: the one that was configured or found out, else what it calls itself."""
-    if upstream.dialect is not GENERIC and upstream.dialect.name != GENERIC.name:
-        return upstream.dialect.name
+    if upstream.profile is not GENERIC and upstream.profile.name != GENERIC.name:
+        return upstream.profile.name
     name = headers.get("server", "")
     is_name = bool(re.fullmatch(r"[A-Za-z0-9 ./_()-]{1,40}", name))
     return f"server {name}" if is_name and upstream.redactor.redact(name) == name else ""
@@ -461,7 +461,7 @@ _VARIABLES_OF_REASONS = {
 }
 
 
-def _hint(endpoint: Endpoint, result: ProbeResult, *, is_from_file: bool) -> str:
+def _hint(endpoint: Upstream, result: ProbeResult, *, is_from_file: bool) -> str:
     """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
     place = f" of {endpoint.name} in CONFIG_FILE"
     url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"

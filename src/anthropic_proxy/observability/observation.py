@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.observability.trace_context import TraceContext, begun
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 
 Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
 """complete: the client got its whole answer. client_closed: it left before the end. upstream_error, truncated: a begun
@@ -45,7 +45,7 @@ class UpstreamRequest:
     """
 
     trace: TraceContext
-    endpoint: Endpoint
+    endpoint: Upstream
     method: str
     model: str | None
     status: int | None = None
@@ -119,7 +119,7 @@ class Observation:
             return None
         return (self.ended - self.first_token) / following
 
-    def asks(self, endpoint: Endpoint, method: str) -> UpstreamRequest:
+    def asks(self, endpoint: Upstream, method: str) -> UpstreamRequest:
         """An upstream is about to be asked."""
         self.asked.append(
             UpstreamRequest(self.trace.child(new_span_id()), endpoint, method, self.upstream_model)

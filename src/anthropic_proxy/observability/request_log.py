@@ -81,7 +81,11 @@ def _line(observation: Observation) -> dict[str, Any]:
 def _hidden_url(observation: Observation) -> str | None:
     """Return the address of the upstream that failed, where messages for clients have another name for it."""
     asked = observation.asked[-1].endpoint if observation.asked else None
-    return asked.base if asked and not asked.is_open and _has_failed(observation) else None
+    return (
+        asked.base_url
+        if asked and not asked.has_public_address and _has_failed(observation)
+        else None
+    )
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -10,27 +10,27 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 CHAT_COMPLETIONS = "/chat/completions"
-_ENDINGS = (CHAT_COMPLETIONS, "/responses", "/messages")
+_API_PATHS = (CHAT_COMPLETIONS, "/responses", "/messages")
 # Azure's older addresses, each of one model.
 _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
 _VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
 
 
-_NO_LOGIN = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
-_ENCODE_LOGIN = (
+_LOGIN_NOT_ALLOWED = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
+_LOGIN_NOT_ENCODED = (
     "can't be parsed as a URL: percent-encode special characters in its user name and password (/ as %2F, # as %23, "
     "? as %3F, @ as %40, : as %3A, % as %25, a space as %20)"
 )
 
 
-class Address(NamedTuple):
+class ApiAddress(NamedTuple):
     """base: of the API, without a slash at its end. query: parameters that every request has."""
 
-    base: str
+    base_url: str
     query: Mapping[str, str]
 
 
-def host_of(url: str) -> str:
+def parse_host(url: str) -> str:
     """Host name of a URL in small letters, without port; empty when it has none."""
     try:
         return urlsplit(url.strip()).hostname or ""
@@ -38,32 +38,32 @@ def host_of(url: str) -> str:
         return ""
 
 
-def api_address(url: str, api_path: str = "/v1") -> Address:
+def resolve_api_address(url: str, api_path: str = "/v1") -> ApiAddress:
     """The address of the API at `url`. Raises ValueError with the reason when it can't be one.
 
     api_path: where the API stands on the hosts of this kind of server, for a URL that has no path. One with a path gets
     `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`), or names a deployment of Azure's. Of a full
     address what comes before `/chat/completions` counts.
     """
-    parts = _split(url.strip())
-    _refuse_unusable(parts)
+    parts = _split_url(url.strip())
+    _reject_unusable_url(parts)
     path = parts.path.rstrip("/")
-    ending = next((each for each in _ENDINGS if path.endswith(each)), "")
-    if not ending and path.endswith(("/chat", "/completions")):
+    suffix = next((each for each in _API_PATHS if path.endswith(each)), "")
+    if not suffix and path.endswith(("/chat", "/completions")):
         raise ValueError(
             "must be a base URL or a full .../chat/completions address, not a part of it"
         )
-    path = path.removesuffix(ending)
+    path = path.removesuffix(suffix)
     if not path:
-        path = "" if ending else api_path
+        path = "" if suffix else api_path
     elif not (
-        ending
+        suffix
         or path.endswith(api_path)
         or _VERSION_SEGMENT.search(path)
         or _DEPLOYMENT.search(path)
     ):
         path += "/v1"
-    return Address(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
+    return ApiAddress(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
 
 
 def check_login(url: str) -> None:
@@ -75,22 +75,22 @@ def check_login(url: str) -> None:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for what is no number
     except ValueError:
-        raise ValueError(_ENCODE_LOGIN) from None
+        raise ValueError(_LOGIN_NOT_ENCODED) from None
     if parts.netloc and "@" not in parts.netloc and "@" in url:
-        raise ValueError(_ENCODE_LOGIN)
+        raise ValueError(_LOGIN_NOT_ENCODED)
 
 
-def is_deployment(base: str) -> bool:
+def is_azure_deployment(base_url: str) -> bool:
     """Whether an address is that of one of Azure's deployments, which wants an `api-version`."""
-    return bool(_DEPLOYMENT.search(base))
+    return bool(_DEPLOYMENT.search(base_url))
 
 
-def without_version(base: str) -> str:
+def strip_version(base_url: str) -> str:
     """The address of the server itself, beside its `/v1`, without a slash at the end."""
-    return _VERSION_SEGMENT.sub("", base)
+    return _VERSION_SEGMENT.sub("", base_url)
 
 
-def _split(url: str) -> SplitResult:
+def _split_url(url: str) -> SplitResult:
     """Split a URL. Raises ValueError, which shows no part of it: urllib's own errors repeat the login."""
     try:
         return urlsplit(url)
@@ -101,25 +101,25 @@ def _split(url: str) -> SplitResult:
         ) from None
 
 
-def _refuse_unusable(url: SplitResult) -> None:
+def _reject_unusable_url(url: SplitResult) -> None:
     if url.scheme not in ("http", "https"):
         raise ValueError("must start with http:// or https://")
-    if not url.hostname or not _is_host(url.hostname):
+    if not url.hostname or not _is_valid_host(url.hostname):
         raise ValueError("must name a host")
     try:
         url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
     except ValueError:
         # What a parser takes for a port may be the beginning of a password with `/`, `?` or `#`.
         raise ValueError(
-            _NO_LOGIN if "@" in url.geturl() else "must have a port from 0 to 65535"
+            _LOGIN_NOT_ALLOWED if "@" in url.geturl() else "must have a port from 0 to 65535"
         ) from None
     if url.fragment:
         raise ValueError("must not hold a fragment")
     if url.username or url.password:
-        raise ValueError(_NO_LOGIN)
+        raise ValueError(_LOGIN_NOT_ALLOWED)
 
 
-def _is_host(name: str) -> bool:
+def _is_valid_host(name: str) -> bool:
     try:
         name.encode("idna")
     except UnicodeError:

@@ -6,23 +6,23 @@ here and a recorded case in the tests.
 
 from dataclasses import replace
 
-from anthropic_proxy.providers.provider_profile import Dialect, with_facts
+from anthropic_proxy.providers.provider_profile import ProviderProfile, override_profile
 
 __all__ = [
-    "DIALECTS",
+    "PROFILES",
     "GENERIC",
-    "NAMES",
-    "Dialect",
-    "dialect_of",
-    "for_responses",
-    "named",
-    "with_facts",
+    "PROFILE_NAMES",
+    "ProviderProfile",
+    "find_profile_by_host",
+    "to_responses_profile",
+    "find_profile_by_name",
+    "override_profile",
 ]
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
 # max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it. Of those none takes `file` parts, and llama.cpp
 # and Ollama fetch no images.
-GENERIC = Dialect(
+GENERIC = ProviderProfile(
     "generic",
     max_tokens_field="max_tokens",
     sampling_top_k=True,
@@ -50,9 +50,9 @@ _SERVICE = replace(
 )
 
 # platform.openai.com/docs/guides/your-data: regions have hosts of their own, such as eu.api.openai.com.
-_OPENAI = Dialect("openai", hosts=("api.openai.com", ".api.openai.com"))
+_OPENAI = ProviderProfile("openai", hosts=("api.openai.com", ".api.openai.com"))
 
-DIALECTS: tuple[Dialect, ...] = (
+PROFILES: tuple[ProviderProfile, ...] = (
     # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
     _OPENAI,
     # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version);
@@ -76,7 +76,7 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template. Marks of caching
     # (docs/guides/best-practices/prompt-caching) are passed to the providers that know them, and are nothing to the others.
-    Dialect(
+    ProviderProfile(
         "openrouter",
         hosts=("openrouter.ai",),
         api_path="/api/v1",
@@ -260,29 +260,29 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
 )
 
-NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*DIALECTS, GENERIC)))
+PROFILE_NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*PROFILES, GENERIC)))
 
 
-def dialect_of(host: str) -> Dialect:
+def find_profile_by_host(host: str) -> ProviderProfile:
     """The row that names `host`, else `GENERIC`."""
-    for dialect in DIALECTS:
+    for profile in PROFILES:
         if any(
-            host == known or (known.startswith(".") and host.endswith(known))
-            for known in dialect.hosts
+            host == pattern or (pattern.startswith(".") and host.endswith(pattern))
+            for pattern in profile.hosts
         ):
-            return dialect
+            return profile
     return GENERIC
 
 
-def named(name: str) -> Dialect:
+def find_profile_by_name(name: str) -> ProviderProfile:
     """The row of that name. Raises ValueError with the names that there are."""
-    for dialect in (*DIALECTS, GENERIC):
-        if dialect.name == name.lower():
-            return dialect
-    raise ValueError(f"must be one of {', '.join(NAMES)}")
+    for profile in (*PROFILES, GENERIC):
+        if profile.name == name.lower():
+            return profile
+    raise ValueError(f"must be one of {', '.join(PROFILE_NAMES)}")
 
 
-def for_responses(dialect: Dialect) -> Dialect:
+def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
     """The same upstream, spoken to by OpenAI's Responses API.
 
     Reasoning has a form of its own there, and comes back. An answer can't be begun for the model, and neither `top_k` nor
@@ -290,11 +290,11 @@ def for_responses(dialect: Dialect) -> Dialect:
     these as text.
     """
     return replace(
-        dialect,
+        profile,
         reasoning="responses",
         replays_reasoning=True,
-        takes_files=dialect.responses_files,
-        tool_parts=dialect.responses_files,
+        takes_files=profile.responses_files,
+        tool_parts=profile.responses_files,
         prefill="refused",
         sampling_top_k=False,
         cache_control=False,

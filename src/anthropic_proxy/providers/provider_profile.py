@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
-class Dialect:
+class ProviderProfile:
     """Facts about one kind of upstream. The defaults are OpenAI's own API.
 
     hosts: host names it is known by; one that starts with a dot stands for every host below it.
@@ -85,23 +85,29 @@ class Dialect:
 
 
 # What names a row, and is no fact about the server.
-_NAMES = ("name", "hosts")
-_TYPES = get_type_hints(Dialect)
-FACTS: tuple[str, ...] = tuple(each.name for each in fields(Dialect) if each.name not in _NAMES)
+_IDENTITY_FIELDS = ("name", "hosts")
+_FIELD_TYPES = get_type_hints(ProviderProfile)
+OVERRIDABLE_FIELDS: tuple[str, ...] = tuple(
+    each.name for each in fields(ProviderProfile) if each.name not in _IDENTITY_FIELDS
+)
 
 
-def with_facts(dialect: Dialect, facts: Mapping[str, Any]) -> Dialect:
+def override_profile(profile: ProviderProfile, overrides: Mapping[str, Any]) -> ProviderProfile:
     """The dialect with other facts, whose values may be texts, as variables of the environment are. Raises ValueError that
     names the fact, and what is allowed.
     """
-    return replace(dialect, **{name: _checked(name, value) for name, value in facts.items()})
+    return replace(
+        profile, **{name: _parse_override(name, value) for name, value in overrides.items()}
+    )
 
 
-def _checked(name: str, value: Any) -> Any:
-    if name not in FACTS:
-        raise ValueError(f"{name!r} is no fact of a dialect (known: {', '.join(FACTS)})")
+def _parse_override(name: str, value: Any) -> Any:
+    if name not in OVERRIDABLE_FIELDS:
+        raise ValueError(
+            f"{name!r} is no fact of a dialect (known: {', '.join(OVERRIDABLE_FIELDS)})"
+        )
     try:
-        return TypeAdapter(_TYPES[name]).validate_python(value)
+        return TypeAdapter(_FIELD_TYPES[name]).validate_python(value)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"]
         raise ValueError(f"{name}: {reason}") from None

@@ -19,11 +19,11 @@ from anthropic_proxy.errors.redaction import (
     header_secrets,
     parameter_secrets,
 )
-from anthropic_proxy.providers.base_url import without_version
-from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.providers.base_url import strip_version
+from anthropic_proxy.providers.profiles import ProviderProfile
 
 # What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
-Api = Literal["chat_completions", "responses", "messages"]
+UpstreamApi = Literal["chat_completions", "responses", "messages"]
 
 
 def _reject_boolean(value: Any) -> Any:
@@ -59,7 +59,7 @@ class Timeouts(BaseModel):
     total: Seconds | None = Field(None, description="for all of it")
 
 
-class Limits(BaseModel):
+class ConcurrencyLimits(BaseModel):
     """Bounds on concurrent requests to an upstream; None: unlimited."""
 
     model_config = RECORD_CONFIG
@@ -76,7 +76,7 @@ class Limits(BaseModel):
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Upstream:
     """One upstream.
 
     name: unique among the endpoints; in logs and metrics, and clients are told it. base: address of its API, without a
@@ -88,42 +88,42 @@ class Endpoint:
     """
 
     name: str
-    base: str
-    dialect: Dialect
-    api: Api = "chat_completions"
+    base_url: str
+    profile: ProviderProfile
+    api: UpstreamApi = "chat_completions"
     keys: tuple[str, ...] = field(default=(), repr=False)
     key_passthrough: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
-    limits: Limits = field(default_factory=Limits)
+    limits: ConcurrencyLimits = field(default_factory=ConcurrencyLimits)
     retries: int = 0
-    is_guessed: bool = False
+    is_profile_guessed: bool = False
 
-    def url(self, path: str, query: str = "") -> str:
+    def build_url(self, path: str, query: str = "") -> str:
         """The full address of a path of the API (`/chat/completions`, `/models`). query: more parameters, encoded."""
-        return self._with_query(self.base + path, query)
+        return self._append_query(self.base_url + path, query)
 
-    def root_url(self, path: str) -> str:
+    def build_root_url(self, path: str) -> str:
         """The full address of a path of the server itself, beside its `/v1` (`/tokenize`)."""
-        return self._with_query(without_version(self.base) + path)
+        return self._append_query(strip_version(self.base_url) + path)
 
     @property
     def host(self) -> str:
         """Host name, without port."""
-        return urlsplit(self.base).hostname or ""
+        return urlsplit(self.base_url).hostname or ""
 
     @property
     def port(self) -> int:
         """As the address has it, or as its scheme has it."""
-        parts = urlsplit(self.base)
+        parts = urlsplit(self.base_url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
     @property
     def address(self) -> str:
         """Host and port."""
-        return urlsplit(self.base).netloc
+        return urlsplit(self.base_url).netloc
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -140,19 +140,19 @@ class Endpoint:
         )
 
     @property
-    def is_open(self) -> bool:
+    def has_public_address(self) -> bool:
         """Whether clients may see its address, which is its name then."""
         return self.name.startswith(self.address)
 
     @cached_property
     def redactor(self) -> Redactor:
         """Removes from texts for clients what they must not learn: the secrets, and addresses that the name hides."""
-        if self.is_open:
+        if self.has_public_address:
             return Redactor(self.secrets)
         # A host without a dot may be any word.
         host = [self.host] if "." in self.host else []
-        return Redactor(self.secrets, [self.base.partition("://")[2], self.address, *host])
+        return Redactor(self.secrets, [self.base_url.partition("://")[2], self.address, *host])
 
-    def _with_query(self, url: str, query: str = "") -> str:
-        whole = "&".join(filter(None, (urlencode(self.query), query)))
-        return f"{url}?{whole}" if whole else url
+    def _append_query(self, url: str, query: str = "") -> str:
+        query_string = "&".join(filter(None, (urlencode(self.query), query)))
+        return f"{url}?{query_string}" if query_string else url

@@ -3,14 +3,14 @@
 from anthropic_proxy import __version__
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.routing.router import Routing
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 
 _ALL_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened on
 
 
 def banner(settings: Settings, known: Routing, address: str) -> str:
     """Return the lines. address: base URL on which the server listens."""
-    upstreams = [_upstream(endpoint) for endpoint in known.endpoints]
+    upstreams = [_upstream(endpoint) for endpoint in known.upstreams]
     lines = [
         f"anthropic-proxy {__version__}",
         f"  Listening on  {address}{_reach(settings, address)}",
@@ -35,7 +35,7 @@ def client_line(settings: Settings, address: str) -> str:
     return f"ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN={token} claude{model}"
 
 
-def key_summary(endpoint: Endpoint) -> str:
+def key_summary(endpoint: Upstream) -> str:
     """Return which keys are sent to an upstream, without any of them."""
     if endpoint.key_passthrough:
         return "the client's"
@@ -44,9 +44,9 @@ def key_summary(endpoint: Endpoint) -> str:
     return "set" if endpoint.keys else "not set"
 
 
-def _upstream(endpoint: Endpoint) -> str:
-    kind = "" if endpoint.is_guessed else f" ({endpoint.dialect.name})"
-    return f"{endpoint.base}{kind}, key {key_summary(endpoint)}"
+def _upstream(endpoint: Upstream) -> str:
+    kind = "" if endpoint.is_profile_guessed else f" ({endpoint.profile.name})"
+    return f"{endpoint.base_url}{kind}, key {key_summary(endpoint)}"
 
 
 def _reach(settings: Settings, address: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
-from anthropic_proxy.auth.api_keys import ClientKeys
+from anthropic_proxy.auth.api_keys import ApiKeyRegistry
 from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
@@ -29,9 +29,9 @@ from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
 from anthropic_proxy.observability.shortages import is_out_of_files
-from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.router import Routing
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.server.banner import banner, key_summary
 from anthropic_proxy.server.early_signals import HeldHangup
 from anthropic_proxy.server.hypercorn_server import Connections
@@ -277,7 +277,7 @@ def _report_start(
     has_banner = _has_banner(settings)
     write = log.debug if has_banner or not is_first else log.info
     write("listening", address=address, version=__version__)
-    for endpoint in application.routing.endpoints:
+    for endpoint in application.routing.upstreams:
         write("upstream", **_summary(endpoint))
     if has_banner and settings.workers == 1:
         log.banner(banner(settings, application.routing, address))
@@ -300,7 +300,7 @@ def _certificates(settings: Settings) -> Certificates | None:
 
 async def _read_upstreams_and_keys(
     settings: Settings, files: Files
-) -> tuple[Routing, ClientKeys | None]:
+) -> tuple[Routing, ApiKeyRegistry | None]:
     """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
 
     Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
@@ -317,8 +317,8 @@ async def _apply(application: Application, settings: Settings, files: Files) -> 
     application.reload(settings, *await _read_upstreams_and_keys(settings, files))
 
 
-async def _found(known: Routing) -> dict[str, Dialect]:
-    asked = [endpoint for endpoint in known.endpoints if should_detect(endpoint)]
+async def _found(known: Routing) -> dict[str, ProviderProfile]:
+    asked = [endpoint for endpoint in known.upstreams if should_detect(endpoint)]
     upstream = UpstreamHTTPClient()
     try:
         answers = await asyncio.gather(
@@ -331,12 +331,12 @@ async def _found(known: Routing) -> dict[str, Dialect]:
     }
 
 
-def _summary(endpoint: Endpoint) -> dict[str, str]:
+def _summary(endpoint: Upstream) -> dict[str, str]:
     return {
         "name": endpoint.name,
-        "url": endpoint.base,
+        "url": endpoint.base_url,
         "api": endpoint.api,
-        "dialect": endpoint.dialect.name,
+        "dialect": endpoint.profile.name,
         "key": key_summary(endpoint),
     }
 

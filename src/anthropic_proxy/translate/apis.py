@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from anthropic_proxy.providers.profiles import Dialect, for_responses
-from anthropic_proxy.translate.adaptation.changes import Adjustment
-from anthropic_proxy.translate.responses_api.refusals import as_chat_failure, responses_adjustment
-from anthropic_proxy.translate.responses_api.request import to_responses
+from anthropic_proxy.providers.profiles import ProviderProfile, to_responses_profile
+from anthropic_proxy.translate.adaptation.changes import RequestChange
+from anthropic_proxy.translate.responses_api.refusals import find_responses_change, to_chat_failure
+from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.responses_api.response import to_completion
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure
@@ -43,9 +43,9 @@ class Api:
     # Renames the refused field to its name in Chat Completions.
     to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
     # Returns the change of the Chat Completions request for a refusal that only this API has.
-    find_change: Callable[[UpstreamFailure, JsonObject], Adjustment | None]
+    find_change: Callable[[UpstreamFailure, JsonObject], RequestChange | None]
     # Adapts the profile of an upstream to this API.
-    to_profile: Callable[[Dialect], Dialect]
+    to_profile: Callable[[ProviderProfile], ProviderProfile]
 
 
 class _ChunkPassthrough:
@@ -76,13 +76,13 @@ APIS: Mapping[str, Api] = MappingProxyType(
         ),
         "responses": Api(
             path="/responses",
-            to_body=to_responses,
+            to_body=to_responses_request,
             new_reader=ResponsesReader,
             to_completion=to_completion,
             done_ends_stream=False,
-            to_chat_failure=as_chat_failure,
-            find_change=responses_adjustment,
-            to_profile=for_responses,
+            to_chat_failure=to_chat_failure,
+            find_change=find_responses_change,
+            to_profile=to_responses_profile,
         ),
     }
 )

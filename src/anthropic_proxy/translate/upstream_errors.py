@@ -13,7 +13,7 @@ from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
-from anthropic_proxy.providers.base_url import without_version
+from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
@@ -399,7 +399,7 @@ def _missing_path(failure: UpstreamFailure) -> ApiError | None:
     ):
         return None
     base = failure.upstream.base_url
-    root = without_version(base)
+    root = strip_version(base)
     location = f" under {root}" if root else ""
     path = f"{base.removeprefix(root)}{failure.path}"
     reason = f": {failure.redacted_text}" if failure.has_reason else ""

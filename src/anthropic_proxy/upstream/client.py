@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
-from anthropic_proxy.auth.caller import NOBODY, Client
+from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
 from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, Lease
@@ -101,7 +101,7 @@ class UpstreamResponse:
 class UpstreamState:
     """The state of one upstream that all its clients share. failure_reason: of its last failure."""
 
-    def __init__(self, upstream: Endpoint, breaker: BreakerConfig) -> None:
+    def __init__(self, upstream: Upstream, breaker: BreakerConfig) -> None:
         limits = upstream.limits
         self.limiter = ConcurrencyLimiter(limits.concurrency, limits.queue, limits.queue_seconds)
         self.key_ring = KeyRing(upstream.keys)
@@ -157,22 +157,22 @@ class UpstreamClient:
         retry_allowance: limits how often the request is sent again.
     """
 
-    upstream: Endpoint
+    upstream: Upstream
     http_client: UpstreamHTTPClient
     state: UpstreamState
     metrics: Metrics
-    caller: Client = NOBODY
+    caller: Caller = ANONYMOUS
     observation: Observation | None = None
     retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
 
     def for_caller(
-        self, caller: Client, observation: Observation, retry_allowance: RetryAllowance
+        self, caller: Caller, observation: Observation, retry_allowance: RetryAllowance
     ) -> "UpstreamClient":
         """Return a client for the request of one caller."""
         needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
             self,
-            caller=caller if needs_caller else NOBODY,
+            caller=caller if needs_caller else ANONYMOUS,
             observation=observation,
             retry_allowance=retry_allowance,
         )
@@ -180,8 +180,8 @@ class UpstreamClient:
     @property
     def identity(self) -> UpstreamIdentity:
         """The upstream as errors name it, and the secrets that no text may repeat."""
-        caller_key = self.caller.key if self.upstream.key_passthrough else None
-        url = self.upstream.base if self.upstream.is_open else ""
+        caller_key = self.caller.api_key if self.upstream.key_passthrough else None
+        url = self.upstream.base_url if self.upstream.has_public_address else ""
         return UpstreamIdentity(self.upstream.name, self.upstream.redactor, caller_key, url)
 
     @property
@@ -244,7 +244,7 @@ class UpstreamClient:
         """Return status and body at a path of the server itself, without a caller's key; None without a response."""
         client = replace(self, upstream=replace(self.upstream, key_passthrough=False))
         try:
-            response = await client.get(self.upstream.root_url(path))
+            response = await client.get(self.upstream.build_root_url(path))
             try:
                 return response.status, await response.read()
             finally:
@@ -332,7 +332,7 @@ class UpstreamClient:
 
 
 def create_upstream_client(
-    upstream: Endpoint,
+    upstream: Upstream,
     http_client: UpstreamHTTPClient,
     metrics: Metrics | None = None,
     *,

@@ -10,8 +10,8 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from anthropic_proxy.providers.profiles import Dialect, named
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.providers.profiles import ProviderProfile, find_profile_by_name
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 # Seconds; the server starts to listen only then.
@@ -60,7 +60,7 @@ _FINGERPRINTS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _FINGERPRINTS))
 
 
-async def detect_provider(fetch: Fetch) -> Dialect | None:
+async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
     """Return the profile of the server that `fetch` reads from; None when it is not recognized. Never fails."""
     responses = dict(
         zip(
@@ -75,7 +75,7 @@ async def detect_provider(fetch: Fetch) -> Dialect | None:
         if (response := responses[path]) is not None and is_match(response)
     )
     name = next(matches, None)
-    return named(name) if name else None
+    return find_profile_by_name(name) if name else None
 
 
 async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
@@ -88,9 +88,13 @@ async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
     return loads_object(response[1]) if response and response[0] == 200 else None
 
 
-def should_detect(upstream: Endpoint) -> bool:
+def should_detect(upstream: Upstream) -> bool:
     """Return whether the provider of a self-hosted upstream is unknown."""
-    return upstream.is_guessed and upstream.api != "messages" and _is_private_host(upstream.host)
+    return (
+        upstream.is_profile_guessed
+        and upstream.api != "messages"
+        and _is_private_host(upstream.host)
+    )
 
 
 def _is_private_host(host: str) -> bool:

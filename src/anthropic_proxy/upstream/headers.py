@@ -6,9 +6,9 @@ who asks. All others are between the client and this proxy.
 
 from collections.abc import Mapping
 
-from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 
 _NO_KEY = "This server passes the client's own key to the upstream, and the request has none: set ANTHROPIC_AUTH_TOKEN"
 
@@ -34,7 +34,7 @@ _KEY_HEADER_NAMES = ("x-api-key", "authorization")
 _VERSION = {"anthropic-version": "2023-06-01"}
 
 
-def build_headers(upstream: Endpoint, key: str | None, caller: Client) -> dict[str, str]:
+def build_headers(upstream: Upstream, key: str | None, caller: Caller) -> dict[str, str]:
     """Return all headers by lower-case names.
 
     key: of the upstream; with its `key_passthrough` the caller's is sent instead. Raises ApiError (401) without one.
@@ -42,16 +42,16 @@ def build_headers(upstream: Endpoint, key: str | None, caller: Client) -> dict[s
     is_native = upstream.api == "messages"
     headers = {
         **(_VERSION | _forwarded_headers(caller.headers) if is_native else {}),
-        **{name.lower(): value for name, value in upstream.dialect.headers},
+        **{name.lower(): value for name, value in upstream.profile.headers},
     }
-    if upstream.key_passthrough and not caller.key:
+    if upstream.key_passthrough and not caller.api_key:
         raise ApiError(401, _NO_KEY)
     if upstream.key_passthrough and is_native:
         headers |= {
             name: caller.headers[name] for name in _KEY_HEADER_NAMES if caller.headers.get(name)
         }
     else:
-        _add_key(headers, caller.key if upstream.key_passthrough else key, upstream)
+        _add_key(headers, caller.api_key if upstream.key_passthrough else key, upstream)
     return headers | {name.lower(): value for name, value in upstream.headers.items()}
 
 
@@ -63,7 +63,7 @@ def _forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _add_key(headers: dict[str, str], key: str | None, upstream: Endpoint) -> None:
+def _add_key(headers: dict[str, str], key: str | None, upstream: Upstream) -> None:
     if not key:
         return
     scheme = _key_scheme(key, upstream)
@@ -76,10 +76,10 @@ def _add_key(headers: dict[str, str], key: str | None, upstream: Endpoint) -> No
             headers["anthropic-beta"] = ",".join([*betas, _LOGIN_BETA])
 
 
-def _key_scheme(key: str, upstream: Endpoint) -> str:
+def _key_scheme(key: str, upstream: Upstream) -> str:
     if upstream.api != "messages":
-        return upstream.dialect.auth
+        return upstream.profile.auth
     if key.startswith(_LOGIN_TOKEN):
         return "bearer"
     is_anthropic = upstream.host == _ANTHROPIC_HOST or upstream.host.endswith("." + _ANTHROPIC_HOST)
-    return "x-api-key" if is_anthropic else f"native-{upstream.dialect.auth}"
+    return "x-api-key" if is_anthropic else f"native-{upstream.profile.auth}"

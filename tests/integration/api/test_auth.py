@@ -6,7 +6,7 @@ import anthropic
 import httpx
 import pytest
 
-from anthropic_proxy.auth.api_keys import ClientKey, hashed
+from anthropic_proxy.auth.api_keys import ApiKey, hash_key
 from anthropic_proxy.config.keys_file import format_keys_file
 from tests.support.running_command import until
 from tests.support.running_proxy import running_proxy
@@ -20,7 +20,7 @@ ASK = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedUpstream, str]]:
     path = tmp_path_factory.mktemp("keys") / "keys.json"
-    path.write_bytes(format_keys_file([ClientKey("limited", hashed(LIMITED), ("claude-*",))]))
+    path.write_bytes(format_keys_file([ApiKey("limited", hash_key(LIMITED), ("claude-*",))]))
     with ScriptedUpstream() as upstream:
         keys = {"PROXY_API_KEYS": f"alice={KEY}", "PROXY_API_KEYS_FILE": path}
         with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-upstream", **keys) as proxy:

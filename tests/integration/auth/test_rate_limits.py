@@ -14,9 +14,9 @@ import pytest
 from limits.aio.storage import MemoryStorage
 
 from anthropic_proxy.auth import rate_limits
-from anthropic_proxy.auth.api_keys import ClientKey, ClientKeys, KeyLimits, RefusedError
-from anthropic_proxy.auth.rate_limits import Charges, RateLimits
-from anthropic_proxy.auth.sqlite_storage import Opened, open_storage
+from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, KeyLimits, RequestDeniedError
+from anthropic_proxy.auth.rate_limits import RateLimiter, TokenUsageSink
+from anthropic_proxy.auth.sqlite_storage import StorageHandle, open_storage
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.support.redis_server import Redis, running_redis, silent_server
@@ -42,10 +42,10 @@ class Ran:
         self.now = 1000.0
         opened = (
             storage
-            if isinstance(storage, Opened)
-            else Opened(storage or MemoryStorage(), mock.AsyncMock())
+            if isinstance(storage, StorageHandle)
+            else StorageHandle(storage or MemoryStorage(), mock.AsyncMock())
         )
-        self.limits = RateLimits(opened, self.log, self.metrics, lambda: self.now)
+        self.limits = RateLimiter(opened, self.log, self.metrics, lambda: self.now)
 
     async def admit(self, times: int) -> list[dict[str, str]]:
         """Headers of so many parallel requests of a key that may send any number of them."""
@@ -53,14 +53,14 @@ class Ran:
         async with asyncio.timeout(DEADLINE):
             return await asyncio.gather(*(self.limits.admit(key, NOW) for _ in range(times)))
 
-    async def refused(self, key: ClientKey, now: datetime = NOW) -> RefusedError:
-        with pytest.raises(RefusedError) as refused:
+    async def refused(self, key: ApiKey, now: datetime = NOW) -> RequestDeniedError:
+        with pytest.raises(RequestDeniedError) as refused:
             await self.limits.admit(key, now)
         return refused.value
 
 
-def _key(name: str = "alice", **limits: int) -> ClientKey:
-    return ClientKey(name, name, limits=KeyLimits(**limits))
+def _key(name: str = "alice", **limits: int) -> ApiKey:
+    return ApiKey(name, name, limits=KeyLimits(**limits))
 
 
 def _run(test: Callable[[Ran], Awaitable[None]], storage: Any = None) -> Ran:
@@ -275,8 +275,8 @@ def test_a_redis_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
 def test_answers_are_charged() -> None:
     async def test(ran: Ran) -> None:
         key = _key(tokens_per_minute=1000)
-        charges = Charges(
-            ran.limits, lambda: ClientKeys([key, _key("free", requests_per_minute=10)])
+        charges = TokenUsageSink(
+            ran.limits, lambda: ApiKeyRegistry([key, _key("free", requests_per_minute=10)])
         )
         for name in ("alice", "free", "revoked", None):
             seen = Observation("POST", "/v1/messages", client_key=name)
@@ -290,8 +290,10 @@ def test_answers_are_charged() -> None:
             }
             charges.finished(seen)
         charges.finished(Observation("POST", "/v1/messages", client_key="alice"))
-        Charges(ran.limits, lambda: None).finished(Observation("GET", "/", client_key="alice"))
-        await asyncio.gather(*ran.limits._charging)
+        TokenUsageSink(ran.limits, lambda: None).finished(
+            Observation("GET", "/", client_key="alice")
+        )
+        await asyncio.gather(*ran.limits._charge_tasks)
         assert (await ran.limits.admit(key, NOW))["anthropic-ratelimit-tokens-remaining"] == "900"
 
     _run(test)

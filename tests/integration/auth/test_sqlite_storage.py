@@ -179,5 +179,5 @@ def test_addresses_of_redis(url: str) -> None:
 
 
 def test_paths() -> None:
-    assert sqlite_storage.sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
-    assert sqlite_storage.sqlite_path("sqlite:///b.db") == Path("b.db")
+    assert sqlite_storage.parse_sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
+    assert sqlite_storage.parse_sqlite_path("sqlite:///b.db") == Path("b.db")

@@ -18,7 +18,7 @@ from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.demo import embedded
 from anthropic_proxy.gateway import token_counting
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.chat_request import to_chat_request
 from tests.support.running_proxy import running_proxy
 
 DEADLINE = 120  # seconds; a busy machine computes slowly
@@ -238,7 +238,7 @@ def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
 def test_ways_to_count(model: str, way: Any) -> None:
     """Both that this server has, since older ones have the second alone; and neither takes it for a vLLM."""
     endpoint = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
-    body = to_openai(COUNTED["tool result"], Route(endpoint, "m")).body
+    body = to_chat_request(COUNTED["tool result"], Route(endpoint, "m")).body
 
     async def counted(way: Any) -> Any:
         async with httpx.AsyncClient(timeout=DEADLINE, trust_env=False) as model_client:

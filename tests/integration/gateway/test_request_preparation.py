@@ -28,9 +28,9 @@ from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
-from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.translate.request.pdf import read_pages
 from tests.support.pdfs import base64_of, pdf, slow
 from tests.support.running_command import until
@@ -92,7 +92,7 @@ def test_counting_fetches_nothing(proxy: str, upstream: ScriptedUpstream) -> Non
 
 
 SLOW = base64_of(slow())
-ROUTE = Route(Endpoint("up", "http://up/v1", GENERIC), "m")
+ROUTE = Route(Upstream("up", "http://up/v1", GENERIC), "m")
 
 
 async def _reached(condition: Callable[[], bool]) -> None:
@@ -381,7 +381,7 @@ def test_many_parts_are_translated_in_a_thread(
 
     def translate(request: Json, *arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return to_openai(request, *arguments)
+        return to_chat_request(request, *arguments)
 
     monkeypatch.setattr(preparation_module, "to_openai", translate)
     request = {
@@ -396,7 +396,7 @@ def test_many_parts_are_translated_in_a_thread(
         preparation = RequestPreparer(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
         try:
             return await preparation.prepare(
-                request, Route(Endpoint("up", "http://up/v1", GENERIC), "m")
+                request, Route(Upstream("up", "http://up/v1", GENERIC), "m")
             )
         finally:
             await preparation.aclose()

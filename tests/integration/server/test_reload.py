@@ -214,7 +214,7 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
             return super().read(path)
 
     known, _ = asyncio.run(serve._read_upstreams_and_keys(settings, Noting()))
-    assert [endpoint.name for endpoint in known.endpoints] == ["a"]
+    assert [endpoint.name for endpoint in known.upstreams] == ["a"]
     assert set(read) == {"upstreams.yaml", "key", "keys.json"}
     assert threading.get_ident() not in read.values()
 

@@ -9,8 +9,8 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.providers.profiles import GENERIC, named
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.providers.profiles import GENERIC, find_profile_by_name
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.detection import PATHS, detect_provider, should_detect
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
@@ -135,7 +135,7 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
             await asyncio.Event().wait()
         return 200, json.dumps(owned_by("vllm")).encode()
 
-    assert asyncio.run(detect_provider(ask)) is named("vllm")
+    assert asyncio.run(detect_provider(ask)) is find_profile_by_name("vllm")
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:
-    assert should_detect(Endpoint("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
+    assert should_detect(Upstream("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
 
 
 def test_every_sign_is_of_a_row() -> None:
-    assert all(named(name).hosts == () for name in SERVERS)
+    assert all(find_profile_by_name(name).hosts == () for name in SERVERS)
 
 
 class Vllm(ScriptedUpstream):

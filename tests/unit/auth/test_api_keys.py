@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from anthropic_proxy.auth.api_keys import EVERYTHING, ClientKey, ClientKeys, RefusedError, hashed
+from anthropic_proxy.auth.api_keys import (
+    UNRESTRICTED_KEY,
+    ApiKey,
+    ApiKeyRegistry,
+    RequestDeniedError,
+    hash_key,
+)
 from anthropic_proxy.config.api_keys import parse_client_keys
 
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -23,7 +29,7 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 )
 def test_parse(text: str, expected: dict[str, str]) -> None:
     assert parse_client_keys(text) == tuple(
-        ClientKey(name, hashed(key)) for name, key in expected.items()
+        ApiKey(name, hash_key(key)) for name, key in expected.items()
     )
 
 
@@ -53,18 +59,18 @@ def test_what_is_no_list_of_keys(text: str) -> None:
     [
         ("", "no_key", "x-api-key header is required"),
         ("other", "unknown_key", "invalid x-api-key"),
-        (hashed("good"), "unknown_key", "invalid x-api-key"),
+        (hash_key("good"), "unknown_key", "invalid x-api-key"),
         ("GOOD", "unknown_key", "invalid x-api-key"),
         ("caf\u00e9", "unknown_key", "invalid x-api-key"),
         ("old", "expired_key", "invalid x-api-key: it has expired"),
     ],
 )
 def test_refused(secret: str, reason: str, message: str) -> None:
-    keys = ClientKeys(
-        [ClientKey("good", hashed("good")), ClientKey("old", hashed("old"), expires=_NOW)]
+    keys = ApiKeyRegistry(
+        [ApiKey("good", hash_key("good")), ApiKey("old", hash_key("old"), expires=_NOW)]
     )
-    with pytest.raises(RefusedError) as raised:
-        keys.allowed(secret, _NOW)
+    with pytest.raises(RequestDeniedError) as raised:
+        keys.authenticate(secret, _NOW)
     told = raised.value
     assert (told.status, told.type, told.reason, told.message) == (
         401,
@@ -75,8 +81,8 @@ def test_refused(secret: str, reason: str, message: str) -> None:
 
 
 def test_allowed() -> None:
-    key = ClientKey("good", hashed("good"), expires=_NOW)
-    assert ClientKeys([key]).allowed("good", _NOW - timedelta(seconds=1)) is key
+    key = ApiKey("good", hash_key("good"), expires=_NOW)
+    assert ApiKeyRegistry([key]).authenticate("good", _NOW - timedelta(seconds=1)) is key
 
 
 @pytest.mark.parametrize(
@@ -93,13 +99,13 @@ def test_allowed() -> None:
     ],
 )
 def test_models(models: tuple[str, ...], model: str, *, allowed: bool) -> None:
-    key = ClientKey("a", "", models)
-    assert key.may_use(model) is allowed
+    key = ApiKey("a", "", models)
+    assert key.allows_model(model) is allowed
     if allowed:
-        key.check(model)
+        key.check_model(model)
         return
-    with pytest.raises(RefusedError) as raised:
-        key.check(model)
+    with pytest.raises(RequestDeniedError) as raised:
+        key.check_model(model)
     assert (raised.value.status, raised.value.type, raised.value.reason) == (
         403,
         "permission_error",
@@ -108,4 +114,4 @@ def test_models(models: tuple[str, ...], model: str, *, allowed: bool) -> None:
 
 
 def test_without_keys_everything_is_allowed() -> None:
-    EVERYTHING.check("any")
+    UNRESTRICTED_KEY.check_model("any")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from anthropic_proxy.auth.api_keys import hashed
+from anthropic_proxy.auth.api_keys import hash_key
 from anthropic_proxy.cli.main import main
 
 
@@ -26,7 +26,7 @@ def test_create_list_revoke(path: Path) -> None:
     secret = made.stdout.strip()
     assert (made.exit_code, len(secret) >= 56, secret[:13]) == (0, True, "sk-ant-proxy-")
     assert secret not in path.read_text()
-    assert hashed(secret) in path.read_text()
+    assert hash_key(secret) in path.read_text()
     other = _keys(
         "create",
         "ci",

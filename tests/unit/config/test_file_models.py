@@ -9,9 +9,9 @@ from pydantic.fields import FieldInfo
 
 from anthropic_proxy.config.file_models import FileEntry, RouteEntry, TargetEntry, Tier
 from anthropic_proxy.config.upstream_config import ProviderSettings, UpstreamConfig
-from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.router import TIERS
-from anthropic_proxy.routing.upstream import Limits, Timeouts
+from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 from tests.support.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
@@ -20,7 +20,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "The whole file": FileEntry,
     "upstreams": UpstreamConfig,
     "timeouts": Timeouts,
-    "limits": Limits,
+    "limits": ConcurrencyLimits,
     "routes": RouteEntry,
     "targets": TargetEntry,
 }
@@ -49,7 +49,7 @@ def test_every_field_is_documented(section: str) -> None:
 
 
 def test_provider_settings_are_those_of_the_profiles() -> None:
-    names = {each.name for each in fields(Dialect)} - {"name", "hosts"}
+    names = {each.name for each in fields(ProviderProfile)} - {"name", "hosts"}
     assert set(ProviderSettings.model_fields) == names
 
 

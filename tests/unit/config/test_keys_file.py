@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.auth.api_keys import ClientKey, KeyLimits, hashed
+from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key
 from anthropic_proxy.config.keys_file import (
     change_keys_file,
     format_keys_file,
@@ -19,16 +19,16 @@ from anthropic_proxy.config.settings import KeySettings, load_settings
 from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
-_HASH = hashed("k")
+_HASH = hash_key("k")
 _KEYS = (
-    ClientKey("alice", _HASH),
-    ClientKey("ci", hashed("c"), ("claude-*", "gpt-5"), datetime(2027, 1, 1, tzinfo=UTC)),
+    ApiKey("alice", _HASH),
+    ApiKey("ci", hash_key("c"), ("claude-*", "gpt-5"), datetime(2027, 1, 1, tzinfo=UTC)),
 )
 _YAML = f"""
 keys:
   - name: alice  # of the team
     sha256: {_HASH}
-  - {{name: ci, sha256: {hashed("c")}, models: [claude-*, gpt-5], expires: "2027-01-01T01:00:00+01:00"}}
+  - {{name: ci, sha256: {hash_key("c")}, models: [claude-*, gpt-5], expires: "2027-01-01T01:00:00+01:00"}}
 """
 
 
@@ -93,7 +93,9 @@ def test_both_sources(tmp_path: Path) -> None:
     assert load_client_keys(_settings(), read_text) is None
     keys = load_client_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), read_text)
     assert keys is not None
-    assert [keys.allowed(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"] == [
+    assert [
+        keys.authenticate(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"
+    ] == [
         "bob",
         "alice",
         "ci",
@@ -115,7 +117,7 @@ def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "below" / "keys.json"
 
     def add(number: int) -> None:
-        change_keys_file(path, lambda known: (*known, ClientKey(f"k{number}", hashed(str(number)))))
+        change_keys_file(path, lambda known: (*known, ApiKey(f"k{number}", hash_key(str(number)))))
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -133,7 +135,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(format_keys_file(_KEYS))
     with pytest.raises(ValueError, match="given twice"):
-        change_keys_file(path, lambda known: (*known, ClientKey("alice", hashed("x"))))
+        change_keys_file(path, lambda known: (*known, ApiKey("alice", hash_key("x"))))
     assert path.read_bytes() == format_keys_file(_KEYS)
     with pytest.raises(ConfigError, match=r"change \.json files alone"):
         change_keys_file(tmp_path / "keys.yaml", lambda known: known)
@@ -142,7 +144,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(
-        format_keys_file([ClientKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))])
+        format_keys_file([ApiKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))])
     )
     settings = {
         "PROXY_API_KEYS": "b=b",
@@ -153,7 +155,7 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
         _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), read_text
     )
     assert keys is not None
-    found = {name: key.limits for name in "ab" if (key := keys.named(name))}
+    found = {name: key.limits for name in "ab" if (key := keys.find(name))}
     assert found == {"a": KeyLimits(5, None, 100), "b": KeyLimits(9, None, 100)}
 
 

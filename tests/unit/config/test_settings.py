@@ -11,9 +11,9 @@ from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.config.upstream_config import UpstreamConfig
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.providers.base_url import api_address
-from anthropic_proxy.providers.profiles import NAMES
-from anthropic_proxy.routing.upstream import Limits, Timeouts
+from anthropic_proxy.providers.base_url import resolve_api_address
+from anthropic_proxy.providers.profiles import PROFILE_NAMES
+from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a full .../chat/completions address, not a part of it"
@@ -144,9 +144,9 @@ def test_variables(
         ("UPSTREAM_FIRST_BYTE_TIMEOUT", "2", {"timeouts": Timeouts(first_byte=2)}),
         ("UPSTREAM_IDLE_TIMEOUT", "1.5", {"timeouts": Timeouts(idle=1.5)}),
         ("UPSTREAM_TOTAL_TIMEOUT", "9", {"timeouts": Timeouts(total=9)}),
-        ("UPSTREAM_CONCURRENCY", "1", {"limits": Limits(concurrency=1)}),
-        ("UPSTREAM_QUEUE", "0", {"limits": Limits(queue=0)}),
-        ("UPSTREAM_QUEUE_TIMEOUT", "0", {"limits": Limits(queue_seconds=0)}),
+        ("UPSTREAM_CONCURRENCY", "1", {"limits": ConcurrencyLimits(concurrency=1)}),
+        ("UPSTREAM_QUEUE", "0", {"limits": ConcurrencyLimits(queue=0)}),
+        ("UPSTREAM_QUEUE_TIMEOUT", "0", {"limits": ConcurrencyLimits(queue_seconds=0)}),
         ("UPSTREAM_RETRIES", "10", {"retries": 10}),
     ],
 )
@@ -312,7 +312,7 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
     assert first.startswith("UPSTREAM_BASE_URL is required")
     urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
     assert len(urls) >= 2
-    assert all(api_address(url).base.endswith("/v1") for url in urls)
+    assert all(resolve_api_address(url).base_url.endswith("/v1") for url in urls)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         (
             "UPSTREAM_PROVIDER",
             "openroute",
-            f"the name of a provider: must name a provider; did you mean openrouter? (known: {', '.join(NAMES)})",
+            f"the name of a provider: must name a provider; did you mean openrouter? (known: {', '.join(PROFILE_NAMES)})",
         ),
         (
             "UPSTREAM_PROVIDER_SETTINGS",
@@ -512,7 +512,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
 )
 def test_what_is_no_host(url: str) -> None:
     with pytest.raises(ValueError, match=r"must name a host|user or password"):
-        api_address(url)
+        resolve_api_address(url)
 
 
 def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:

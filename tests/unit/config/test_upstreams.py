@@ -9,9 +9,9 @@ from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.providers.profiles import find_profile_by_name
 from anthropic_proxy.routing.router import Routing
-from anthropic_proxy.routing.upstream import Limits, Timeouts
+from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 
 FILE = """
 upstreams:
@@ -57,18 +57,18 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
 
 
 def test_endpoints(known: Routing) -> None:
-    openai, local = known.endpoints
-    assert (openai.name, openai.api, openai.keys, openai.dialect.name) == (
+    openai, local = known.upstreams
+    assert (openai.name, openai.api, openai.keys, openai.profile.name) == (
         "openai",
         "responses",
         ("sk-1",),
         "openai",
     )
     assert openai.timeouts == Timeouts(connect=5, total=3600)
-    assert (local.url("/x"), local.keys) == ("http://localhost:8080/v1/x?a=b&c=d", ("sk-2",))
-    assert (local.dialect.name, local.dialect.max_tokens_field) == ("openai", "max_tokens")
+    assert (local.build_url("/x"), local.keys) == ("http://localhost:8080/v1/x?a=b&c=d", ("sk-2",))
+    assert (local.profile.name, local.profile.max_tokens_field) == ("openai", "max_tokens")
     assert (local.headers, local.extra_body, local.retries) == ({"X-Team": "blue"}, {"seed": 1}, 3)
-    assert local.limits == Limits(concurrency=4, queue=0)
+    assert local.limits == ConcurrencyLimits(concurrency=4, queue=0)
     assert {each.value for each in known.secrets} == {"sk-1", "sk-2", "b", "d", "blue"}
 
 
@@ -109,14 +109,14 @@ THINKING: dict[str, Any] = {"thinking": {"type": "adaptive"}}
 def test_routes(
     known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]
 ) -> None:
-    found = known.groups({"model": model, "messages": [], **fields}, lambda: tokens)
+    found = known.select_groups({"model": model, "messages": [], **fields}, lambda: tokens)
     assert [
-        [f"{target.endpoint.name}/{target.model}" for target in group] for group in found
+        [f"{target.upstream.name}/{target.model}" for target in group] for group in found
     ] == groups
 
 
 def test_weights(known: Routing) -> None:
-    first, _ = known.groups({"model": "haiku", "messages": []}, lambda: 0)
+    first, _ = known.select_groups({"model": "haiku", "messages": []}, lambda: 0)
     assert [target.weight for target in first] == [3, 1]
 
 
@@ -160,14 +160,14 @@ upstreams:
     (tmp_path / "file.yaml").write_text(file)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
     settings = load_settings(tmp_path / ".env")
-    assert [each.is_guessed for each in load_routing(settings).endpoints] == [
+    assert [each.is_profile_guessed for each in load_routing(settings).upstreams] == [
         True,
         False,
         True,
         False,
     ]
-    found = dict.fromkeys("abd", named("vllm"))
-    dialects = [each.dialect for each in load_routing(settings, found).endpoints]
+    found = dict.fromkeys("abd", find_profile_by_name("vllm"))
+    dialects = [each.profile for each in load_routing(settings, found).upstreams]
     assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
     assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
 
@@ -183,7 +183,7 @@ def test_former_names_are_deprecated(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"CONFIG_FILE={file}\nUPSTREAM_DIALECT=vllm\n")
     deprecations: list[Deprecation] = []
     routing = load_routing(load_settings(tmp_path / ".env"), warn=deprecations.append)
-    assert [each.dialect.name for each in routing.endpoints] == ["vllm", "vllm"]
+    assert [each.profile.name for each in routing.upstreams] == ["vllm", "vllm"]
     assert list(map(str, deprecations)) == [
         "UPSTREAM_DIALECT is deprecated: use UPSTREAM_PROVIDER",
         f"{file}: dialect is deprecated: use provider",

@@ -1,11 +1,11 @@
 """Files that are kept: for how long, and how many."""
 
 from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
-from anthropic_proxy.translate.request.media_sources import Remote
+from anthropic_proxy.translate.request.media_sources import RemoteSource
 
 
-def remote(name: str) -> Remote:
-    return Remote("image", f"https://a.example/{name}")
+def remote(name: str) -> RemoteSource:
+    return RemoteSource("image", f"https://a.example/{name}")
 
 
 def file(data: str) -> DownloadedFile:
@@ -17,7 +17,7 @@ def test_it_is_there_for_its_time() -> None:
     assert kept.get(remote("a"), 0) is None
     kept.put(remote("a"), file("x"), 5)
     assert kept.get(remote("a"), 14) == file("x")
-    assert kept.get(Remote("document", remote("a").url), 14) is None
+    assert kept.get(RemoteSource("document", remote("a").url), 14) is None
     assert kept.get(remote("a"), 15) is None
     assert kept.get(remote("a"), 14) is None, "what is too old is gone"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
-from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 
@@ -71,7 +71,7 @@ def test_it_is_kept_when_it_is_learned_again() -> None:
     other = {**WARM, "reasoning_effort": "low"}
     taught(known, other, NO_TEMPERATURE, now=HOUR / 2)
     known.record_changes(
-        [Adjustment("drop", "temperature", when=(("thinking", "unsaid"),))], HOUR / 2
+        [RequestChange("drop", "temperature", conditions=(("thinking", "unsaid"),))], HOUR / 2
     )
     assert known.apply_to(WARM, 10, HOUR) == BODY
 
@@ -98,13 +98,13 @@ def test_a_name_that_changes_back() -> None:
 def test_a_newer_value_takes_the_place_of_an_older_one() -> None:
     known = ModelMemory()
     for most in (8000, 4000):
-        known.record_changes([Adjustment("at_most", "max_tokens", most)], 0)
+        known.record_changes([RequestChange("at_most", "max_tokens", most)], 0)
     assert [each["value"] for each in known.describe()["changes"]] == [4000]
 
 
 def test_a_model_is_not_remembered_without_end() -> None:
     known = ModelMemory()
-    known.record_changes([Adjustment("drop", f"field{number}") for number in range(40)], 0)
+    known.record_changes([RequestChange("drop", f"field{number}") for number in range(40)], 0)
     fields = [each["field"] for each in known.describe()["changes"]]
     assert fields == [f"field{number}" for number in range(8, 40)]
 
@@ -136,14 +136,17 @@ def test_a_request_is_not_changed_without_end() -> None:
 @pytest.mark.parametrize(
     ("change", "described"),
     [
-        (Adjustment("drop", "user"), {"change": "drop", "field": "user"}),
+        (RequestChange("drop", "user"), {"change": "drop", "field": "user"}),
         (
-            Adjustment("nearest", "reasoning_effort", ("low", "high")),
+            RequestChange("nearest", "reasoning_effort", ("low", "high")),
             {"change": "nearest", "field": "reasoning_effort", "value": ["low", "high"]},
         ),
         (
-            Adjustment(
-                "not_thinking", "thinking", {"type": "disabled"}, when=(("forced_call", True),)
+            RequestChange(
+                "not_thinking",
+                "thinking",
+                {"type": "disabled"},
+                conditions=(("forced_call", True),),
             ),
             {
                 "change": "not_thinking",
@@ -155,7 +158,7 @@ def test_a_request_is_not_changed_without_end() -> None:
     ],
     ids=str,
 )
-def test_described(change: Adjustment, described: Json) -> None:
+def test_described(change: RequestChange, described: Json) -> None:
     known = ModelMemory()
     assert known.describe() == {
         "changes": [],

@@ -12,8 +12,8 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.request.chat_request import Translated, to_openai
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to_chat_request
 from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
@@ -66,7 +66,7 @@ class Clock:
 class Counting(TokenCounter):
     """A counter that asks one endpoint for its own model names."""
 
-    def __init__(self, endpoint: Endpoint, upstream: UpstreamHTTPClient, clock: Clock) -> None:
+    def __init__(self, endpoint: Upstream, upstream: UpstreamHTTPClient, clock: Clock) -> None:
         super().__init__(translate, clock)
         self._client = create_upstream_client(endpoint, upstream)
 
@@ -76,12 +76,12 @@ class Counting(TokenCounter):
         )
 
 
-def chosen(base: str) -> Endpoint:
+def chosen(base: str) -> Upstream:
     return upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=base))[0]
 
 
-async def translate(request: Json, route: Route) -> Translated:
-    return to_openai(request, route)
+async def translate(request: Json, route: Route) -> TranslatedRequest:
+    return to_chat_request(request, route)
 
 
 def run(

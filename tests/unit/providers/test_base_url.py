@@ -4,9 +4,9 @@ import pytest
 
 from anthropic_proxy.providers.base_url import (
     CHAT_COMPLETIONS,
-    api_address,
-    host_of,
-    without_version,
+    parse_host,
+    resolve_api_address,
+    strip_version,
 )
 
 
@@ -28,7 +28,7 @@ from anthropic_proxy.providers.base_url import (
     ],
 )
 def test_urls(base: str, address: str) -> None:
-    assert api_address(base) == (address.removesuffix(CHAT_COMPLETIONS), {})
+    assert resolve_api_address(base) == (address.removesuffix(CHAT_COMPLETIONS), {})
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,13 @@ def test_urls(base: str, address: str) -> None:
     ],
 )
 def test_apis_that_stand_elsewhere(url: str, api_path: str, base: str) -> None:
-    assert api_address(url, api_path).base == base
+    assert resolve_api_address(url, api_path).base_url == base
 
 
 def test_a_query_is_for_every_address() -> None:
-    address = api_address("https://a.example/v1/chat/completions?api-version=2024-10-21&x=a%20b")
+    address = resolve_api_address(
+        "https://a.example/v1/chat/completions?api-version=2024-10-21&x=a%20b"
+    )
     assert address == ("https://a.example/v1", {"api-version": "2024-10-21", "x": "a b"})
 
 
@@ -63,7 +65,7 @@ def test_a_query_is_for_every_address() -> None:
     ],
 )
 def test_host(url: str, host: str) -> None:
-    assert host_of(url) == host
+    assert parse_host(url) == host
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,4 @@ def test_host(url: str, host: str) -> None:
     [("http://a/v1", "http://a"), ("http://a/b/v4", "http://a/b"), ("http://a", "http://a")],
 )
 def test_the_server_beside_its_version(base: str, root: str) -> None:
-    assert without_version(base) == root
+    assert strip_version(base) == root

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.providers.profiles import (
-    DIALECTS,
     GENERIC,
-    NAMES,
-    Dialect,
-    dialect_of,
-    for_responses,
-    named,
-    with_facts,
+    PROFILE_NAMES,
+    PROFILES,
+    ProviderProfile,
+    find_profile_by_host,
+    find_profile_by_name,
+    override_profile,
+    to_responses_profile,
 )
 
 
@@ -40,21 +40,21 @@ from anthropic_proxy.providers.profiles import (
     ],
 )
 def test_hosts(host: str, name: str) -> None:
-    assert dialect_of(host).name == name
+    assert find_profile_by_host(host).name == name
 
 
 def test_no_two_rows_share_a_name_or_a_host() -> None:
-    rows = (*DIALECTS, GENERIC)
+    rows = (*PROFILES, GENERIC)
     hosts = [host for dialect in rows for host in dialect.hosts]
     assert len({dialect.name for dialect in rows}) == len(rows)
     assert len(set(hosts)) == len(hosts)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-def test_every_row_can_be_reached(dialect: Dialect) -> None:
-    assert named(dialect.name.upper()) is dialect
+@pytest.mark.parametrize("dialect", PROFILES, ids=lambda dialect: dialect.name)
+def test_every_row_can_be_reached(dialect: ProviderProfile) -> None:
+    assert find_profile_by_name(dialect.name.upper()) is dialect
     for host in dialect.hosts:
-        assert dialect_of(f"x{host}" if host.startswith(".") else host) is dialect
+        assert find_profile_by_host(f"x{host}" if host.startswith(".") else host) is dialect
 
 
 def test_an_unknown_server_gets_what_every_server_takes() -> None:
@@ -74,15 +74,15 @@ def test_what_servers_of_ones_own_do_not_do_the_proxy_does() -> None:
 
 
 def test_the_defaults_are_openai() -> None:
-    openai = dialect_of("api.openai.com")
-    assert openai == Dialect("openai", hosts=openai.hosts)
+    openai = find_profile_by_host("api.openai.com")
+    assert openai == ProviderProfile("openai", hosts=openai.hosts)
     assert (openai.max_tokens_field, openai.sampling_top_k) == ("max_completion_tokens", False)
 
 
 def test_names() -> None:
-    assert len(NAMES) == len(DIALECTS) + 1
+    assert len(PROFILE_NAMES) == len(PROFILES) + 1
     with pytest.raises(ValueError, match=r"must be one of azure, cerebras, .*xai"):
-        named("gpt")
+        find_profile_by_name("gpt")
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_names() -> None:
     ],
 )
 def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
-    dialect = with_facts(GENERIC, facts)
+    dialect = override_profile(GENERIC, facts)
     assert {name: getattr(dialect, name) for name in changed} == changed
-    assert with_facts(dialect, {name: getattr(GENERIC, name) for name in changed}) == GENERIC
+    assert override_profile(dialect, {name: getattr(GENERIC, name) for name in changed}) == GENERIC
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
 )
 def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        with_facts(GENERIC, facts)
+        override_profile(GENERIC, facts)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
     ],
 )
 def test_files(name: str, chat: bool, responses: bool) -> None:
-    asked = for_responses(named(name))
-    assert (named(name).takes_files, asked.takes_files, asked.tool_parts) == (
+    asked = to_responses_profile(find_profile_by_name(name))
+    assert (find_profile_by_name(name).takes_files, asked.takes_files, asked.tool_parts) == (
         chat,
         responses,
         responses,

@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import routing_from_settings, upstreams_from_settings
-from anthropic_proxy.routing.router import Route, routes, wants_thinking
+from anthropic_proxy.routing.router import Route, build_routes, requests_thinking
 
 _THINKER = {"REASONING_MODEL": "thinker"}
 _WRITER = {"COMPLETION_MODEL": "writer"}
@@ -17,10 +17,10 @@ def _settings(**variables: str) -> Settings:
 
 
 def route(request: dict[str, Any], settings: Settings) -> Route:
-    groups = routing_from_settings(settings, upstreams_from_settings(settings)).groups(
+    groups = routing_from_settings(settings, upstreams_from_settings(settings)).select_groups(
         {"messages": [], **request}, lambda: 0
     )
-    return routes(groups[0], request["model"])[0]
+    return build_routes(groups[0], request["model"])[0]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def route(request: dict[str, Any], settings: Settings) -> Route:
     ],
 )
 def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:
-    assert wants_thinking({"model": "client", **fields}) is wanted
+    assert requests_thinking({"model": "client", **fields}) is wanted
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
 )
 def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
     found = route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
-    assert (found.endpoint.url("/chat/completions"), found.dialect.name) == (url, dialect)
+    assert (found.upstream.build_url("/chat/completions"), found.profile.name) == (url, dialect)
 
 
 @pytest.mark.parametrize("tier", ["haiku", "Haiku"])

@@ -3,13 +3,13 @@
 from typing import get_args
 
 from anthropic_proxy.providers.base_url import CHAT_COMPLETIONS
-from anthropic_proxy.providers.profiles import DIALECTS
-from anthropic_proxy.routing.upstream import Api
+from anthropic_proxy.providers.profiles import PROFILES
+from anthropic_proxy.routing.upstream import UpstreamApi
 from anthropic_proxy.translate.apis import APIS
 
 
 def test_each_api_that_needs_a_translation_has_a_row() -> None:
-    assert {*APIS, "messages"} == set(get_args(Api))
+    assert {*APIS, "messages"} == set(get_args(UpstreamApi))
 
 
 def test_chat_completions_stay_as_they_are() -> None:
@@ -19,7 +19,7 @@ def test_chat_completions_stay_as_they_are() -> None:
     assert chat.to_body(body) is body
     assert [id(each) for each in chat.new_reader().feed(chunk)] == [id(chunk)]
     assert chat.to_completion(chunk) is chunk
-    assert chat.to_profile(DIALECTS[0]) is DIALECTS[0]
+    assert chat.to_profile(PROFILES[0]) is PROFILES[0]
 
 
 def test_readers_of_responses_know_nothing_of_each_other() -> None:

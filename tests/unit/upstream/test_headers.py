@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.auth.caller import Client
+from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.providers.profiles import dialect_of
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.providers.profiles import find_profile_by_host
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.headers import build_headers
 
-CLIENT = Client(
+CLIENT = Caller(
     {
         "host": "localhost",
         "content-length": "2",
@@ -45,8 +45,10 @@ PASSED = {
 }
 
 
-def endpoint(host: str, **more: Any) -> Endpoint:
-    return Endpoint("e", f"https://{host}/v1", dialect_of(host), **({"api": "messages"} | more))
+def endpoint(host: str, **more: Any) -> Upstream:
+    return Upstream(
+        "e", f"https://{host}/v1", find_profile_by_host(host), **({"api": "messages"} | more)
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, st
 )
 def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
     sent = build_headers(
-        endpoint("api.anthropic.com", key_passthrough=True), None, Client({"x-odd": "1", **keys})
+        endpoint("api.anthropic.com", key_passthrough=True), None, Caller({"x-odd": "1", **keys})
     )
     assert sent == {"anthropic-version": "2023-06-01", **keys}
 
@@ -94,7 +96,7 @@ def test_a_client_without_a_key(api: str) -> None:
         build_headers(
             endpoint("localhost", api=api, key_passthrough=True),
             None,
-            Client({"authorization": "Basic x"}),
+            Caller({"authorization": "Basic x"}),
         )
     assert caught.value.status == 401
 

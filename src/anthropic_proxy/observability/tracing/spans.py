@@ -81,7 +81,7 @@ def of_upstream_request(observation: Observation, asked: UpstreamRequest) -> Spa
     error = asked.error_type or refused
     model, endpoint = asked.model, asked.endpoint
     attributes = {
-        "gen_ai.provider.name": _PROVIDERS.get(endpoint.dialect.name, endpoint.name),
+        "gen_ai.provider.name": _PROVIDERS.get(endpoint.profile.name, endpoint.name),
         "server.address": endpoint.host,
         "server.port": endpoint.port,
         "http.request.method": asked.method,

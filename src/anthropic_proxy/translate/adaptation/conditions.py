@@ -24,40 +24,40 @@ THINKING_FIELDS = (
 _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
 
-def thinking_of(body: JsonObject) -> Literal["on", "off", "unsaid"]:
+def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
     """What a Chat Completions request says about thinking. Where it says nothing, models have their own default."""
-    said = [body[name] for name in THINKING_FIELDS if name in body]
-    if any(map(_forbids, said)):
+    values = [body[name] for name in THINKING_FIELDS if name in body]
+    if any(map(_disables_thinking, values)):
         return "off"
-    return "on" if said else "unsaid"
+    return "on" if values else "unsaid"
 
 
-def _forbids(said: Any) -> bool:
-    if isinstance(said, dict):
-        return any(_forbids(said[name]) for name in _SWITCHES if name in said)
-    return said is False or said in ("none", "disabled")
+def _disables_thinking(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_disables_thinking(value[name]) for name in _SWITCHES if name in value)
+    return value is False or value in ("none", "disabled")
 
 
-def forces_a_call(body: JsonObject) -> bool:
+def forces_tool_call(body: JsonObject) -> bool:
     """Whether the answer has to be a tool call."""
     choice = body.get("tool_choice")
     return choice == "required" or isinstance(choice, dict)
 
 
-_FACTS: dict[str, Callable[[JsonObject], Any]] = {
-    "thinking": thinking_of,
+_PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
+    "thinking": parse_thinking_mode,
     "tools": lambda body: "tools" in body,
-    "forced_call": forces_a_call,
+    "forced_call": forces_tool_call,
     "stream": lambda body: bool(body.get("stream")),
     "temperature": lambda body: "temperature" in body,
 }
 
 
-def fact(name: str, body: JsonObject) -> Condition:
+def build_condition(name: str, body: JsonObject) -> Condition:
     """The condition that a request fulfils which is like this one."""
-    return name, _FACTS[name](body)
+    return name, _PROPERTIES[name](body)
 
 
-def holds(condition: Condition, body: JsonObject) -> bool:
+def is_fulfilled(condition: Condition, body: JsonObject) -> bool:
     """Whether a request fulfils it."""
-    return fact(condition[0], body) == condition
+    return build_condition(condition[0], body) == condition

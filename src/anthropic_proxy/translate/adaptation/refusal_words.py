@@ -12,11 +12,11 @@ _ALIASES = {
 }
 
 # Many refusals speak of users and their messages, and few of the field.
-_USER_FIELD = re.compile(
+_USER_FIELD_PATTERN = re.compile(
     r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE
 )
 
-REFUSED = re.compile(
+REFUSAL_PATTERN = re.compile(
     r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|not permitted"
     r"|(does|do) not support|do(es)?n't support|not allowed|no endpoints found that (support|can handle)|isn't supported"
     r"|may only be set|must be unset|only [\w.=]+ is allowed|is deprecated|cannot be disabled|only works in"
@@ -25,26 +25,28 @@ REFUSED = re.compile(
 )
 
 
-def param(failure: UpstreamFailure) -> Any:
+def refused_param(failure: UpstreamFailure) -> Any:
     """The field that an OpenAI-shaped error names, None where it names none."""
     return failure.error.get("param")
 
 
-def names(failure: UpstreamFailure, field: str) -> bool:
+def names_field(failure: UpstreamFailure, field: str) -> bool:
     """Whether the refusal is about `field`, and says so: by its `param`, or by the field's own name."""
-    if param(failure) == field:
+    if refused_param(failure) == field:
         return True
     return (
-        bool(_USER_FIELD.search(failure.searchable_text))
+        bool(_USER_FIELD_PATTERN.search(failure.searchable_text))
         if field == "user"
-        else _says(failure, field)
+        else _contains_word(failure, field)
     )
 
 
-def mentions(failure: UpstreamFailure, field: str) -> bool:
+def mentions_field(failure: UpstreamFailure, field: str) -> bool:
     """Whether the refusal is about `field`, by whatever name."""
-    return names(failure, field) or any(_says(failure, name) for name in _ALIASES.get(field, ()))
+    return names_field(failure, field) or any(
+        _contains_word(failure, name) for name in _ALIASES.get(field, ())
+    )
 
 
-def _says(failure: UpstreamFailure, name: str) -> bool:
+def _contains_word(failure: UpstreamFailure, name: str) -> bool:
     return bool(re.search(rf"(?<![\w-]){name}(?![\w-])", failure.searchable_text, re.IGNORECASE))

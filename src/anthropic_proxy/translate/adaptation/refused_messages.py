@@ -6,114 +6,122 @@ Each rule has a change for the refusals that it knows, and None for others.
 import re
 from collections.abc import Callable
 
-from anthropic_proxy.translate.adaptation.changes import Adjustment, has_part
-from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions
+from anthropic_proxy.translate.adaptation.changes import RequestChange, has_part
+from anthropic_proxy.translate.adaptation.refusal_words import REFUSAL_PATTERN, mentions_field
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.reasoning.tool_call_signatures import has_call_signature
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_NO_REASONING = re.compile(
+_REASONING_MISSING = re.compile(
     r"reasoning_content.{0,60}(must be passed back|(is|are) missing)|(missing|requires) .{0,20}reasoning_content",
     re.IGNORECASE | re.DOTALL,
 )
-_NO_SYSTEM = re.compile(
+_SYSTEM_ROLE_REFUSED = re.compile(
     r"role.{0,40}(does not support|not supported).{0,40}system|system role (is )?not supported"
     r"|unknown variant `system`|developer instruction is not enabled",
     re.IGNORECASE,
 )
 # Mistral's models, wherever they run.
-_NOT_AFTER_TOOL = re.compile(
+_USER_AFTER_TOOL_REFUSED = re.compile(
     r"unexpected role '?user'? after role '?tool|roles must alternate", re.IGNORECASE
 )
-_NO_NAME = re.compile(
+_TOOL_NAME_MISSING = re.compile(
     r"function_response\.name: name cannot be empty|tool message must have a 'name' field",
     re.IGNORECASE,
 )
 # Gemini, wherever it runs: there is none, or it is another project's or model's.
-_NO_SIGNATURE = re.compile(
+_SIGNATURE_INVALID = re.compile(
     r"missing (a )?`?thought_?signature|(corrupted|invalid) thought.?signature|thought.?signature is (not valid|invalid)",
     re.IGNORECASE,
 )
 
 
-def of_messages(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def find_message_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The change of the messages that the refusal of `body` asks for."""
-    found = (rule(failure, body) for rule in _RULES)
+    changes = (rule(failure, body) for rule in _RULES)
     return next(
-        (change for change in found if change is not None and change.apply(body) != body), None
+        (change for change in changes if change is not None and change.apply(body) != body), None
     )
 
 
-def _without_old_reasoning(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def _drop_reasoning(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The reasoning of earlier turns, in a field that the server before this one had (Cerebras, Groq)."""
-    if not REFUSED.search(failure.searchable_text) or not re.search(
+    if not REFUSAL_PATTERN.search(failure.searchable_text) or not re.search(
         r"messages|assistant", failure.text
     ):
         return None
-    present = [
+    present_fields = [
         name for name in REASONING_FIELDS if any(name in message for message in body["messages"])
     ]
-    refused = next((name for name in present if mentions(failure, name)), None)
-    return Adjustment("forget", refused) if refused else None
+    refused_field = next((name for name in present_fields if mentions_field(failure, name)), None)
+    return RequestChange("forget", refused_field) if refused_field else None
 
 
-def _without_thinking_parts(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def _drop_thinking_parts(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The reasoning of earlier turns in the form of Mistral, which no other server takes."""
     if not re.search(r"content|thinking", failure.searchable_text):
         return None
-    present = any(has_part(message, "thinking") for message in body["messages"])
-    return Adjustment("forget_parts", "content", "thinking") if present else None
+    has_thinking = any(has_part(message, "thinking") for message in body["messages"])
+    return RequestChange("forget_parts", "content", "thinking") if has_thinking else None
 
 
-def _with_old_reasoning(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _add_reasoning(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
     """DeepSeek and Moonshot want it back, and it may be gone: another server's, or cleared to save context. They take a
     space in its place, but not all an empty text.
     """
     return (
-        Adjustment("give", "reasoning_content", " ") if _NO_REASONING.search(failure.text) else None
-    )
-
-
-def _without_system(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    return Adjustment("as_user", "messages") if _NO_SYSTEM.search(failure.text) else None
-
-
-def _without_marks(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    """Of caching, which is then the upstream's own matter."""
-    told = REFUSED.search(failure.searchable_text) and "cache_control" in failure.text
-    return Adjustment("unmark", "messages", "cache_control") if told else None
-
-
-def _with_an_answer_between(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    """Claude Code says something behind the results of most turns."""
-    return (
-        Adjustment("answer_between", "messages", "OK.")
-        if _NOT_AFTER_TOOL.search(failure.searchable_text)
+        RequestChange("give", "reasoning_content", " ")
+        if _REASONING_MISSING.search(failure.text)
         else None
     )
 
 
-def _with_names_of_results(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _drop_system_role(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    return (
+        RequestChange("as_user", "messages") if _SYSTEM_ROLE_REFUSED.search(failure.text) else None
+    )
+
+
+def _drop_cache_marks(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    """Of caching, which is then the upstream's own matter."""
+    is_refused = REFUSAL_PATTERN.search(failure.searchable_text) and "cache_control" in failure.text
+    return RequestChange("unmark", "messages", "cache_control") if is_refused else None
+
+
+def _insert_assistant_messages(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    """Claude Code says something behind the results of most turns."""
+    return (
+        RequestChange("answer_between", "messages", "OK.")
+        if _USER_AFTER_TOOL_REFUSED.search(failure.searchable_text)
+        else None
+    )
+
+
+def _add_tool_names(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
     """Gateways in front of Gemini."""
-    told = _NO_NAME.search(failure.text)
-    return Adjustment("name_results", "messages") if told else None
+    is_refused = _TOOL_NAME_MISSING.search(failure.text)
+    return RequestChange("name_results", "messages") if is_refused else None
 
 
-def _without_signatures(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def _drop_signatures(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """Those of the next conversation may be known to the server; where there are none at all, there won't be any."""
-    lasts = not any(map(has_call_signature, body["messages"]))
-    told = _NO_SIGNATURE.search(failure.text)
-    return Adjustment("without_signatures", "messages", lasts=lasts) if told else None
+    is_lasting = not any(map(has_call_signature, body["messages"]))
+    is_refused = _SIGNATURE_INVALID.search(failure.text)
+    return (
+        RequestChange("without_signatures", "messages", is_lasting=is_lasting)
+        if is_refused
+        else None
+    )
 
 
-_RULES: tuple[Callable[[UpstreamFailure, JsonObject], Adjustment | None], ...] = (
-    _with_an_answer_between,
-    _with_old_reasoning,
-    _without_old_reasoning,
-    _without_thinking_parts,
-    _without_system,
-    _with_names_of_results,
-    _without_signatures,
-    _without_marks,
+_RULES: tuple[Callable[[UpstreamFailure, JsonObject], RequestChange | None], ...] = (
+    _insert_assistant_messages,
+    _add_reasoning,
+    _drop_reasoning,
+    _drop_thinking_parts,
+    _drop_system_role,
+    _add_tool_names,
+    _drop_signatures,
+    _drop_cache_marks,
 )

@@ -17,15 +17,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anthropic_proxy.translate.adaptation.changes import LEVELS, LIMITS, Adjustment
+from anthropic_proxy.translate.adaptation.changes import (
+    EFFORT_LEVELS,
+    TOKEN_LIMIT_FIELDS,
+    RequestChange,
+)
 from anthropic_proxy.translate.adaptation.conditions import (
     THINKING_FIELDS,
     Condition,
-    fact,
-    forces_a_call,
+    build_condition,
+    forces_tool_call,
 )
-from anthropic_proxy.translate.adaptation.refusal_words import REFUSED, mentions, names, param
-from anthropic_proxy.translate.adaptation.refused_messages import of_messages
+from anthropic_proxy.translate.adaptation.refusal_words import (
+    REFUSAL_PATTERN,
+    mentions_field,
+    names_field,
+    refused_param,
+)
+from anthropic_proxy.translate.adaptation.refused_messages import find_message_change
 from anthropic_proxy.translate.upstream_errors import (
     UpstreamFailure,
     parse_context_sizes,
@@ -33,14 +42,14 @@ from anthropic_proxy.translate.upstream_errors import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_REFUSALS = frozenset({400, 404, 413, 422, 500, 501})
+_REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
 
 # Many models take the first three only while they don't think, or think only where told so. Few refusals say that.
-_SAMPLING = ("temperature", "top_p", "top_k")
+_SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 
 # Fields without which the answer is still an answer to what was asked.
-_OPTIONAL = (
-    *_SAMPLING,
+_OPTIONAL_FIELDS = (
+    *_SAMPLING_FIELDS,
     *THINKING_FIELDS,
     "reasoning_split",
     "parallel_tool_calls",
@@ -51,25 +60,25 @@ _OPTIONAL = (
     "service_tier",
 )
 # An answer that would be cut shorter than this, in tokens, is no use: better tell the client that its prompt is too long.
-_LEAST_ANSWER = 256
+_MIN_OUTPUT_TOKENS = 256
 
 
-def adjustment_for(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The change that `failure`, the refusal of `body`, asks for; None when it asks for none that we can make."""
-    if failure.status not in _REFUSALS:
+    if failure.status not in _REFUSAL_STATUSES:
         return None
     for rule in _RULES:
-        found = rule(failure, body)
-        if found is not None and found.apply(body) != body:
-            return found
+        change = rule(failure, body)
+        if change is not None and change.apply(body) != body:
+            return change
     return None
 
 
-_LEVELS = re.compile(
+_SUPPORTED_LEVELS = re.compile(
     r"(?:supported values are|should be|must be one of|one of|expected one of)(.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_MOST = re.compile(
+_OUTPUT_LIMIT = re.compile(
     r"at most (\d+) (?:completion |output )?tokens|cannot be greater than max_model_len=(\d+)"
     r"|tokens`? must be (?:less than or equal to|<=|at most) `?(\d+)"
     r"|range of max_\w*tokens (?:should be|is) \[\d+, ?(\d+)\]"
@@ -79,31 +88,31 @@ _MOST = re.compile(
     r"|maximum (?:number of )?(?:output|completion) tokens(?: for this model)?(?: is|:| of) (\d+)",
     re.IGNORECASE,
 )
-_STRICT = re.compile(r"invalid schema for function|\bstrict\b", re.IGNORECASE)
+_STRICT_REFUSED = re.compile(r"invalid schema for function|\bstrict\b", re.IGNORECASE)
 # About one schema: the model takes others.
-_BAD_SCHEMA = re.compile(
+_SCHEMA_REFUSED = re.compile(
     r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema|(parse|compile) (the )?grammar",
     re.IGNORECASE,
 )
-_FORMAT = re.compile(
+_FORMAT_REFUSED = re.compile(
     r"response_format|json_schema|json_object|structured|json mode|response mime type"
 )
-_BESIDE_TOOLS = re.compile(
+_FORMAT_BESIDE_TOOLS_REFUSED = re.compile(
     r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE
 )
-_MOST_TOOLS = re.compile(
+_TOOL_LIMIT = re.compile(
     r"'tools\\*': array too long\. expected an array with maximum length (\d+)|tools' ?: maximum number of items is (\d+)"
     r"|tools have been provided but the maximum is (\d+)|at most (\d+) function declarations|more than (\d+) tools"
     r"|number of tools exceeds (\d+)|\"tools\"\],\"msg\":\"list should have at most (\d+) item",
     re.IGNORECASE,
 )
-_LONGEST_DESCRIPTION = re.compile(
+_DESCRIPTION_LIMIT = re.compile(
     r"tools\[\d+\]\.function\.description\\*': string too long\. expected a string with maximum length (\d+)"
     r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character",
     re.IGNORECASE,
 )
 # What a server takes only from a request that does not think, the fact that makes it one, and the server's way to say so.
-_ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
+_THINKING_EXCLUSIONS: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
     (re.compile(words, re.IGNORECASE | re.DOTALL), condition, field, value)
     for words, condition, field, value in (
         (
@@ -141,150 +150,184 @@ _ONLY_WITHOUT_THINKING: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tupl
 _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 
-def _tools_without_reasoning(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _disable_reasoning_beside_tools(
+    failure: UpstreamFailure, _: JsonObject
+) -> RequestChange | None:
     """OpenAI's GPT-5.4 and later, on Chat Completions."""
-    told = (
+    is_refused = (
         "reasoning_effort" in failure.text
         and "tools" in failure.text.lower()
         and "'none'" in failure.text
     )
-    return Adjustment("set", "reasoning_effort", "none", when=(("tools", True),)) if told else None
-
-
-def _only_without_thinking(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
-    """A call can't be forced while some models think, and the client relies on the call."""
-    found = next((way for way in _ONLY_WITHOUT_THINKING if way[0].search(failure.text)), None)
     return (
-        Adjustment("not_thinking", found[2], found[3], when=(fact(found[1], body),))
-        if found
+        RequestChange("set", "reasoning_effort", "none", conditions=(("tools", True),))
+        if is_refused
         else None
     )
 
 
-def _is_about_thinking(failure: UpstreamFailure) -> bool:
+def _disable_thinking(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
+    """A call can't be forced while some models think, and the client relies on the call."""
+    rule = next(
+        (candidate for candidate in _THINKING_EXCLUSIONS if candidate[0].search(failure.text)), None
+    )
+    return (
+        RequestChange(
+            "not_thinking", rule[2], rule[3], conditions=(build_condition(rule[1], body),)
+        )
+        if rule
+        else None
+    )
+
+
+def _excludes_thinking(failure: UpstreamFailure) -> bool:
     """Whether it is a matter of the rule above alone: where that does not help, nothing does."""
-    return any(way[0].search(failure.text) for way in _ONLY_WITHOUT_THINKING)
+    return any(rule[0].search(failure.text) for rule in _THINKING_EXCLUSIONS)
 
 
-def _other_level(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
-    wanted = body.get("reasoning_effort")
-    levels = (
-        _LEVELS.search(failure.searchable_text)
-        if wanted and mentions(failure, "reasoning_effort")
+def _choose_supported_level(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
+    requested = body.get("reasoning_effort")
+    match = (
+        _SUPPORTED_LEVELS.search(failure.searchable_text)
+        if requested and mentions_field(failure, "reasoning_effort")
         else None
     )
-    named = re.findall(r"['\"`](\w+)['\"`]", levels[1]) if levels else []
-    allowed = tuple(level for level in LEVELS if level in named and level != wanted)
-    return Adjustment("nearest", "reasoning_effort", allowed) if allowed else None
+    names = re.findall(r"['\"`](\w+)['\"`]", match[1]) if match else []
+    allowed = tuple(level for level in EFFORT_LEVELS if level in names and level != requested)
+    return RequestChange("nearest", "reasoning_effort", allowed) if allowed else None
 
 
-def _other_limit(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def _rename_token_limit(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The other name for the token limit."""
-    field = next((name for name in LIMITS if name in body), None)
-    if field is None or not REFUSED.search(failure.searchable_text) or not mentions(failure, field):
+    field = next((name for name in TOKEN_LIMIT_FIELDS if name in body), None)
+    if (
+        field is None
+        or not REFUSAL_PATTERN.search(failure.searchable_text)
+        or not mentions_field(failure, field)
+    ):
         return None
-    return Adjustment("rename", field, LIMITS[1 - LIMITS.index(field)])
+    return RequestChange("rename", field, TOKEN_LIMIT_FIELDS[1 - TOKEN_LIMIT_FIELDS.index(field)])
 
 
-def _smaller_answer(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _cap_output_tokens(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
     """The largest answer of the model. A limit for prompt and answer together is another thing."""
     if parse_context_sizes(failure).limit:
         return None
-    limit = _number(_MOST, failure.text) if "token" in failure.text.lower() else 0
+    max_tokens = _parse_limit(_OUTPUT_LIMIT, failure.text) if "token" in failure.text.lower() else 0
     return (
-        Adjustment("at_most", "max_tokens", limit - ("exclusive" in failure.text))
-        if limit > 1
+        RequestChange("at_most", "max_tokens", max_tokens - ("exclusive" in failure.text))
+        if max_tokens > 1
         else None
     )
 
 
-def _room_for_the_answer(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _fit_output_into_context(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
     """What the context leaves for the answer, where only both together are too long."""
     sizes = parse_context_sizes(failure)
     room = sizes.limit - sizes.prompt
     return (
-        Adjustment("room", "max_tokens", room, lasts=False)
-        if sizes.prompt and room >= _LEAST_ANSWER
+        RequestChange("room", "max_tokens", room, is_lasting=False)
+        if sizes.prompt and room >= _MIN_OUTPUT_TOKENS
         else None
     )
 
 
-def _other_format(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
-    wanted = body.get("response_format")
-    if not wanted or not _FORMAT.search(failure.searchable_text):
+def _change_response_format(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
+    response_format = body.get("response_format")
+    if not response_format or not _FORMAT_REFUSED.search(failure.searchable_text):
         return None
-    if "tools" in body and _BESIDE_TOOLS.search(failure.text):
-        return Adjustment("no_format", "response_format", when=(("tools", True),))
-    change = "as_json_object" if wanted["type"] == "json_schema" else "no_format"
-    return Adjustment(change, "response_format", lasts=not _BAD_SCHEMA.search(failure.text))
+    if "tools" in body and _FORMAT_BESIDE_TOOLS_REFUSED.search(failure.text):
+        return RequestChange("no_format", "response_format", conditions=(("tools", True),))
+    change = "as_json_object" if response_format["type"] == "json_schema" else "no_format"
+    return RequestChange(
+        change, "response_format", is_lasting=not _SCHEMA_REFUSED.search(failure.text)
+    )
 
 
-def _schema_as_it_is(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    told = _STRICT.search(failure.text)
+def _drop_strict(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    is_refused = _STRICT_REFUSED.search(failure.text)
     return (
-        Adjustment("not_strict", "tools", lasts=not _BAD_SCHEMA.search(failure.text))
-        if told
+        RequestChange("not_strict", "tools", is_lasting=not _SCHEMA_REFUSED.search(failure.text))
+        if is_refused
         else None
     )
 
 
-def _other_choice(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def _change_tool_choice(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """Some servers know the words for a choice, but not the object that names one tool; and some the other way round."""
-    if "tool_choice" not in failure.text or not forces_a_call(body) or _is_about_thinking(failure):
+    if (
+        "tool_choice" not in failure.text
+        or not forces_tool_call(body)
+        or _excludes_thinking(failure)
+    ):
         return None
-    return Adjustment(
+    return RequestChange(
         "any_of_one" if isinstance(body["tool_choice"], dict) else "name_the_one", "tool_choice"
     )
 
 
-def _fewer_tools(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    most = _number(_MOST_TOOLS, failure.text)
-    return Adjustment("fewer_tools", "tools", most) if most else None
+def _limit_tools(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    limit = _parse_limit(_TOOL_LIMIT, failure.text)
+    return RequestChange("fewer_tools", "tools", limit) if limit else None
 
 
-def _shorter_descriptions(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
-    most = _number(_LONGEST_DESCRIPTION, failure.text)
-    return Adjustment("shorter_descriptions", "tools", most) if most else None
+def _shorten_descriptions(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
+    limit = _parse_limit(_DESCRIPTION_LIMIT, failure.text)
+    return RequestChange("shorter_descriptions", "tools", limit) if limit else None
 
 
-def _one_of_two(failure: UpstreamFailure, _: JsonObject) -> Adjustment | None:
+def _drop_top_p(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
     """Claude's newer models."""
-    told = re.search("`temperature` and `top_p` cannot both be", failure.text)
-    return Adjustment("drop", "top_p", when=(("temperature", True),)) if told else None
+    is_refused = re.search("`temperature` and `top_p` cannot both be", failure.text)
+    return (
+        RequestChange("drop", "top_p", conditions=(("temperature", True),)) if is_refused else None
+    )
 
 
-def _without_the_field(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
-    is_told = REFUSED.search(failure.searchable_text) and not _is_about_thinking(failure)
-    present = [name for name in _OPTIONAL if name in body]
-    refused = next((name for name in present if param(failure) == name), None)
-    for tells in (names, mentions) if is_told and not refused else ():
-        refused = refused or next((name for name in present if tells(failure, name)), None)
-    return Adjustment("drop", refused, when=_like(body, refused)) if refused else None
+def _drop_refused_field(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
+    is_field_refused = REFUSAL_PATTERN.search(failure.searchable_text) and not _excludes_thinking(
+        failure
+    )
+    present_fields = [name for name in _OPTIONAL_FIELDS if name in body]
+    refused_field = next((name for name in present_fields if refused_param(failure) == name), None)
+    for is_named in (names_field, mentions_field) if is_field_refused and not refused_field else ():
+        refused_field = refused_field or next(
+            (name for name in present_fields if is_named(failure, name)), None
+        )
+    return (
+        RequestChange("drop", refused_field, conditions=_conditions_for_field(body, refused_field))
+        if refused_field
+        else None
+    )
 
 
-def _like(body: JsonObject, field: str) -> tuple[Condition, ...]:
+def _conditions_for_field(body: JsonObject, field: str) -> tuple[Condition, ...]:
     """For which requests a refusal of the field holds."""
-    return (fact("thinking", body),) if field in (*_SAMPLING, *THINKING_FIELDS) else ()
+    return (
+        (build_condition("thinking", body),)
+        if field in (*_SAMPLING_FIELDS, *THINKING_FIELDS)
+        else ()
+    )
 
 
-def _number(pattern: re.Pattern[str], text: str) -> int:
-    found = pattern.search(_THOUSANDS.sub("", text))
-    return parse_count(next(group for group in found.groups() if group)) if found else 0
+def _parse_limit(pattern: re.Pattern[str], text: str) -> int:
+    match = pattern.search(_THOUSANDS.sub("", text))
+    return parse_count(next(group for group in match.groups() if group)) if match else 0
 
 
-_RULES: tuple[Callable[[UpstreamFailure, JsonObject], Adjustment | None], ...] = (
-    of_messages,
-    _fewer_tools,
-    _shorter_descriptions,
-    _tools_without_reasoning,
-    _only_without_thinking,
-    _other_level,
-    _smaller_answer,
-    _room_for_the_answer,
-    _other_limit,
-    _other_format,
-    _other_choice,
-    _schema_as_it_is,
-    _one_of_two,
-    _without_the_field,
+_RULES: tuple[Callable[[UpstreamFailure, JsonObject], RequestChange | None], ...] = (
+    find_message_change,
+    _limit_tools,
+    _shorten_descriptions,
+    _disable_reasoning_beside_tools,
+    _disable_thinking,
+    _choose_supported_level,
+    _cap_output_tokens,
+    _fit_output_into_context,
+    _rename_token_limit,
+    _change_response_format,
+    _change_tool_choice,
+    _drop_strict,
+    _drop_top_p,
+    _drop_refused_field,
 )

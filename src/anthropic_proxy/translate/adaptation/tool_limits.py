@@ -7,91 +7,94 @@ description goes on.
 from collections.abc import Iterable
 
 from anthropic_proxy.translate.notes import TranslationNotes
-from anthropic_proxy.translate.request.server_tools import unavailable_note
-from anthropic_proxy.translate.request.system_prompt import with_system_text
+from anthropic_proxy.translate.request.server_tools import build_unavailable_note
+from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_GOES_ON = " [continued in the system prompt]"
+_CONTINUED_MARK = " [continued in the system prompt]"
 
 
-def fewer_tools(body: JsonObject, most: int) -> JsonObject:
+def limit_tools(body: JsonObject, limit: int) -> JsonObject:
     """The request with `most` of its tools, in their order: the one that has to be called, those that the conversation
     has calls of, the last first, and then the first ones.
     """
     tools = body.get("tools", [])
-    if len(tools) <= most:
+    if len(tools) <= limit:
         return body
-    needed = set(_by_need(body)[:most])
-    kept = {"tools": [tool for tool in tools if _name(tool) in needed]}
-    note = unavailable_note(TranslationNotes(unavailable=_missing(body, kept)))
-    return {**body, **kept, "messages": with_system_text(body["messages"], note)}
+    remaining_names = set(_names_by_need(body)[:limit])
+    remaining = {"tools": [tool for tool in tools if _tool_name(tool) in remaining_names]}
+    note = build_unavailable_note(TranslationNotes(unavailable=_missing_names(body, remaining)))
+    return {**body, **remaining, "messages": append_system_text(body["messages"], note)}
 
 
-def missing_tools(before: JsonObject, after: JsonObject) -> list[str]:
+def list_missing_tools(before: JsonObject, after: JsonObject) -> list[str]:
     """Names of the tools that a request offers before a change and not after it; none where the call is a given one's."""
-    return [] if isinstance(before.get("tool_choice"), dict) else _missing(before, after)
+    return [] if isinstance(before.get("tool_choice"), dict) else _missing_names(before, after)
 
 
-def shorter_descriptions(body: JsonObject, most: int) -> JsonObject:
+def shorten_descriptions(body: JsonObject, limit: int) -> JsonObject:
     """The request with descriptions of tools of at most `most` characters; their rest stands in the system prompt."""
-    long = [tool for tool in body.get("tools", ()) if len(_description(tool)) > most]
-    if not long:
+    long_tools = [tool for tool in body.get("tools", ()) if len(_tool_description(tool)) > limit]
+    if not long_tools:
         return body
-    rests = [
-        f"Description of the tool {_name(tool)}, continued:\n{_cut(_description(tool), most)[1]}"
-        for tool in long
+    continuations = [
+        f"Description of the tool {_tool_name(tool)}, continued:\n{_split_description(_tool_description(tool), limit)[1]}"
+        for tool in long_tools
     ]
-    tools = [_with_short_description(tool, most) for tool in body["tools"]]
+    tools = [_shorten_description(tool, limit) for tool in body["tools"]]
     return {
         **body,
         "tools": tools,
-        "messages": with_system_text(body["messages"], "\n\n".join(rests)),
+        "messages": append_system_text(body["messages"], "\n\n".join(continuations)),
     }
 
 
-def _missing(before: JsonObject, after: JsonObject) -> list[str]:
-    offered = set(map(_name, after.get("tools", ())))
-    return [name for name in map(_name, before.get("tools", ())) if name not in offered]
+def _missing_names(before: JsonObject, after: JsonObject) -> list[str]:
+    offered = set(map(_tool_name, after.get("tools", ())))
+    return [name for name in map(_tool_name, before.get("tools", ())) if name not in offered]
 
 
-def _by_need(body: JsonObject) -> list[str]:
+def _names_by_need(body: JsonObject) -> list[str]:
     choice = body.get("tool_choice")
     chosen = [choice["function"]["name"]] if isinstance(choice, dict) else []
-    offered = dict.fromkeys(map(_name, body["tools"]))
+    offered = dict.fromkeys(map(_tool_name, body["tools"]))
     return [
         name
-        for name in dict.fromkeys((*chosen, *_called(body["messages"]), *offered))
+        for name in dict.fromkeys((*chosen, *_called_names(body["messages"]), *offered))
         if name in offered
     ]
 
 
-def _called(messages: list[JsonObject]) -> Iterable[str]:
+def _called_names(messages: list[JsonObject]) -> Iterable[str]:
     """Names of called tools, the last call first."""
     for message in reversed(messages):
         yield from (call["function"]["name"] for call in message.get("tool_calls", ()))
 
 
-def _with_short_description(tool: JsonObject, most: int) -> JsonObject:
-    description = _description(tool)
-    if len(description) <= most:
+def _shorten_description(tool: JsonObject, limit: int) -> JsonObject:
+    description = _tool_description(tool)
+    if len(description) <= limit:
         return tool
-    return {**tool, "function": {**tool["function"], "description": _cut(description, most)[0]}}
+    return {
+        **tool,
+        "function": {**tool["function"], "description": _split_description(description, limit)[0]},
+    }
 
 
-def _cut(text: str, most: int) -> tuple[str, str]:
+def _split_description(text: str, limit: int) -> tuple[str, str]:
     """A beginning of at most `most` characters that says that it goes on, and the rest. Words stay whole, if they can."""
-    mark = _GOES_ON if most > 2 * len(_GOES_ON) else ""
-    room = most - len(mark)
+    mark = _CONTINUED_MARK if limit > 2 * len(_CONTINUED_MARK) else ""
+    room = limit - len(mark)
     end = max(text.rfind(space, 0, room + 1) for space in " \n")
-    place = end if end > room // 2 else room
-    return text[:place].rstrip() + mark, text[place:].lstrip()
+    split = end if end > room // 2 else room
+    return text[:split].rstrip() + mark, text[split:].lstrip()
 
 
-def _name(tool: JsonObject) -> str:
+def _tool_name(tool: JsonObject) -> str:
     name: str = tool["function"]["name"]
     return name
 
 
-def _description(tool: JsonObject) -> str:
+def _tool_description(tool: JsonObject) -> str:
     description: str = tool["function"].get("description", "")
     return description

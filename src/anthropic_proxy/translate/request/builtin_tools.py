@@ -10,37 +10,39 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from anthropic_proxy.translate.request.schema_builders import (
-    boolean,
-    choice,
-    integer,
-    integers,
-    number,
-    parameters,
-    string,
+    boolean_schema,
+    enum_schema,
+    integer_list_schema,
+    integer_schema,
+    number_schema,
+    object_schema,
+    string_schema,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_Form = Callable[[JsonObject], JsonObject]
+_ToolBuilder = Callable[[JsonObject], JsonObject]
 
 
-def is_known(kind: str) -> bool:
+def is_builtin_type(kind: str) -> bool:
     """Whether a tool of this type is served with a schema of ours."""
     family, _, date = kind.rpartition("_")
     return family in _FAMILIES and date.isdigit()
 
 
-def with_schema(tool: JsonObject) -> JsonObject:
+def add_builtin_schema(tool: JsonObject) -> JsonObject:
     """The tool with the name, description and schema that its type stands for; any other tool as it is."""
     kind = tool.get("type") or "custom"
-    if not is_known(kind):
+    if not is_builtin_type(kind):
         return tool
     family, _, date = kind.rpartition("_")
-    forms = _FAMILIES[family]
-    form = forms[max((known for known in forms if known <= date), default=min(forms))](tool)
-    return {**tool, **form, "name": tool.get("name") or form["name"]}
+    builders = _FAMILIES[family]
+    definition = builders[
+        max((candidate for candidate in builders if candidate <= date), default=min(builders))
+    ](tool)
+    return {**tool, **definition, "name": tool.get("name") or definition["name"]}
 
 
-def _bash(_tool: JsonObject) -> JsonObject:
+def _build_bash(_tool: JsonObject) -> JsonObject:
     return {
         "name": "bash",
         "description": (
@@ -48,44 +50,47 @@ def _bash(_tool: JsonObject) -> JsonObject:
             "jobs stay. It has no terminal, so programs that ask for input don't work.\n"
             "Give either `command`, or `restart: true` alone to begin with a fresh shell when the old one hangs."
         ),
-        "input_schema": parameters(
+        "input_schema": object_schema(
             {},
             {
-                "command": string("The command to run"),
-                "restart": boolean("Begin with a fresh shell"),
+                "command": string_schema("The command to run"),
+                "restart": boolean_schema("Begin with a fresh shell"),
             },
         ),
     }
 
 
 # Fields of files' commands, and how each command is called.
-_PATH = string("Absolute path of the file or directory")
-_VIEW_RANGE = integers(
+_PATH = string_schema("Absolute path of the file or directory")
+_VIEW_RANGE = integer_list_schema(
     2,
     "For view: first and last line to show, counted from 1; -1 as the last is the end of the file",
 )
-_OLD_STR = string(
+_OLD_STR = string_schema(
     "For str_replace: the text to replace, exactly as it stands in the file, white space included"
 )
-_NEW_STR = string("For str_replace: the text in its place")
-_FILE_TEXT = string("For create: the whole content of the file")
-_INSERT_LINE = integer(
+_NEW_STR = string_schema("For str_replace: the text in its place")
+_FILE_TEXT = string_schema("For create: the whole content of the file")
+_INSERT_LINE = integer_schema(
     "For insert: the line after which the text goes; 0 is the beginning of the file"
 )
-_INSERT_TEXT = string("For insert: the text to insert")
+_INSERT_TEXT = string_schema("For insert: the text to insert")
 _VIEW = "view: show a file, or list a directory. Needs path; view_range is optional, for files."
 _CREATE = "create: write a new file, or write over an old one. Needs path, file_text."
 _STR_REPLACE = "str_replace: replace a text that occurs exactly once in the file. Needs path, old_str, new_str."
 _UNDO = "undo_edit: take back the last change of a file. Needs path."
 
 
-def _commands(about: str, lines: Iterable[str]) -> str:
+def _describe_commands(introduction: str, lines: Iterable[str]) -> str:
     return "\n".join(
-        [f"{about} Commands, with the fields that each needs:", *(f"- {line}" for line in lines)]
+        [
+            f"{introduction} Commands, with the fields that each needs:",
+            *(f"- {line}" for line in lines),
+        ]
     )
 
 
-def _text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) -> JsonObject:
+def _build_text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) -> JsonObject:
     """insert_field: where the text to insert goes, `new_str` in the older forms."""
     insert = f"insert: insert a text after a line. Needs path, insert_line, {insert_field}."
     lines = [_VIEW, _CREATE, _STR_REPLACE, insert, *([_UNDO] if undo else [])]
@@ -95,27 +100,27 @@ def _text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) 
         "old_str": _OLD_STR,
         "new_str": _NEW_STR
         if insert_field != "new_str"
-        else string("For str_replace and insert: the new text"),
+        else string_schema("For str_replace and insert: the new text"),
         "insert_line": _INSERT_LINE,
         **({"insert_text": _INSERT_TEXT} if insert_field == "insert_text" else {}),
     }
-    cut = tool.get("max_characters")
+    max_characters = tool.get("max_characters")
     limit = (
-        f"\nview shows {cut} characters of a file at most: use view_range for the rest."
-        if cut
+        f"\nview shows {max_characters} characters of a file at most: use view_range for the rest."
+        if max_characters
         else ""
     )
     commands = [line.partition(":")[0] for line in lines]
     return {
         "name": name,
-        "description": _commands("View, create and edit text files.", lines) + limit,
-        "input_schema": parameters(
-            {"command": choice("What to do", *commands), "path": _PATH}, fields
+        "description": _describe_commands("View, create and edit text files.", lines) + limit,
+        "input_schema": object_schema(
+            {"command": enum_schema("What to do", *commands), "path": _PATH}, fields
         ),
     }
 
 
-def _memory(_tool: JsonObject) -> JsonObject:
+def _build_memory(_tool: JsonObject) -> JsonObject:
     lines = (
         _VIEW,
         _CREATE,
@@ -124,26 +129,26 @@ def _memory(_tool: JsonObject) -> JsonObject:
         "delete: delete a file, or a directory with all that is in it. Needs path.",
         "rename: rename or move a file or directory. Needs old_path, new_path.",
     )
-    about = (
+    introduction = (
         "Your memory: files under /memories that outlive this conversation. Look there first (view /memories) for what "
         "earlier conversations left, and write down what a later one will need."
     )
     fields = {
-        "path": string("Path under /memories, for all commands but rename"),
+        "path": string_schema("Path under /memories, for all commands but rename"),
         "view_range": _VIEW_RANGE,
         "file_text": _FILE_TEXT,
         "old_str": _OLD_STR,
         "new_str": _NEW_STR,
         "insert_line": _INSERT_LINE,
         "insert_text": _INSERT_TEXT,
-        "old_path": string("For rename: the path as it is"),
-        "new_path": string("For rename: the path as it shall be"),
+        "old_path": string_schema("For rename: the path as it is"),
+        "new_path": string_schema("For rename: the path as it shall be"),
     }
     commands = [line.partition(":")[0] for line in lines]
     return {
         "name": "memory",
-        "description": _commands(about, lines),
-        "input_schema": parameters({"command": choice("What to do", *commands)}, fields),
+        "description": _describe_commands(introduction, lines),
+        "input_schema": object_schema({"command": enum_schema("What to do", *commands)}, fields),
     }
 
 
@@ -159,42 +164,42 @@ _ACTIONS_2024 = {
     "screenshot": "take a picture of the screen.",
     "cursor_position": "tell where the cursor is.",
 }
-_AT = "at coordinate, or where the cursor is without it; text is optional, keys to hold down meanwhile."
+_AT_COORDINATE = "at coordinate, or where the cursor is without it; text is optional, keys to hold down meanwhile."
 _ACTIONS_2025 = _ACTIONS_2024 | {
-    "left_click": f"click the left button {_AT}",
+    "left_click": f"click the left button {_AT_COORDINATE}",
     "left_click_drag": "drag with the left button. Needs start_coordinate, coordinate.",
-    "right_click": f"click the right button {_AT}",
-    "middle_click": f"click the middle button {_AT}",
-    "double_click": f"double-click the left button {_AT}",
-    "triple_click": f"click the left button three times {_AT}",
+    "right_click": f"click the right button {_AT_COORDINATE}",
+    "middle_click": f"click the middle button {_AT_COORDINATE}",
+    "double_click": f"double-click the left button {_AT_COORDINATE}",
+    "triple_click": f"click the left button three times {_AT_COORDINATE}",
     "left_mouse_down": "press the left button and keep it down, where the cursor is.",
     "left_mouse_up": "let the left button go, where the cursor is.",
-    "scroll": f"turn the wheel. Needs scroll_direction, scroll_amount; {_AT}",
+    "scroll": f"turn the wheel. Needs scroll_direction, scroll_amount; {_AT_COORDINATE}",
     "hold_key": "hold a key or combination down. Needs text, duration.",
     "wait": "do nothing for a while. Needs duration.",
 }
 _ZOOM = {"zoom": "take a picture of a part of the screen, enlarged. Needs region."}
 
 _FIELDS_2024 = {
-    "coordinate": integers(2, "[x, y] in pixels from the left and from the top"),
-    "text": string("The keys to press or to hold, or the text to type"),
+    "coordinate": integer_list_schema(2, "[x, y] in pixels from the left and from the top"),
+    "text": string_schema("The keys to press or to hold, or the text to type"),
 }
 _FIELDS_2025 = _FIELDS_2024 | {
-    "start_coordinate": integers(2, "For left_click_drag: [x, y] where the drag begins"),
-    "scroll_direction": choice("For scroll: which way", "up", "down", "left", "right"),
-    "scroll_amount": integer("For scroll: how many notches of the wheel"),
-    "duration": number("For hold_key and wait: seconds"),
+    "start_coordinate": integer_list_schema(2, "For left_click_drag: [x, y] where the drag begins"),
+    "scroll_direction": enum_schema("For scroll: which way", "up", "down", "left", "right"),
+    "scroll_amount": integer_schema("For scroll: how many notches of the wheel"),
+    "duration": number_schema("For hold_key and wait: seconds"),
 }
-_REGION = {"region": integers(4, "For zoom: [x0, y0, x1, y1], the corners of the part")}
+_REGION = {"region": integer_list_schema(4, "For zoom: [x0, y0, x1, y1], the corners of the part")}
 
 
-def _computer(
+def _build_computer(
     tool: JsonObject, *, actions: dict[str, str], fields: JsonObject, can_zoom: bool = False
 ) -> JsonObject:
     if can_zoom and tool.get("enable_zoom"):
         actions, fields = actions | _ZOOM, fields | _REGION
     display = tool.get("display_number")
-    about = (
+    introduction = (
         f"Use a computer by its screen, mouse and keyboard. The screen is {tool.get('display_width_px')} pixels wide and "
         f"{tool.get('display_height_px')} pixels high{'' if display is None else f' (X11 display {display})'}. "
         "Take a screenshot before you click, to see where things are, and after it, to see what happened."
@@ -202,29 +207,31 @@ def _computer(
     lines = [f"- {name}: {line}" for name, line in actions.items()]
     return {
         "name": "computer",
-        "description": "\n".join([f"{about} Actions, with the fields that each needs:", *lines]),
-        "input_schema": parameters({"action": choice("What to do", *actions)}, fields),
+        "description": "\n".join(
+            [f"{introduction} Actions, with the fields that each needs:", *lines]
+        ),
+        "input_schema": object_schema({"action": enum_schema("What to do", *actions)}, fields),
     }
 
 
 _EDITOR_WITH_UNDO = partial(
-    _text_editor, name="str_replace_editor", insert_field="new_str", undo=True
+    _build_text_editor, name="str_replace_editor", insert_field="new_str", undo=True
 )
-_EDITOR = partial(_text_editor, name="str_replace_based_edit_tool", undo=False)
-_COMPUTER_2025 = partial(_computer, actions=_ACTIONS_2025, fields=_FIELDS_2025)
+_EDITOR = partial(_build_text_editor, name="str_replace_based_edit_tool", undo=False)
+_COMPUTER_2025 = partial(_build_computer, actions=_ACTIONS_2025, fields=_FIELDS_2025)
 
 # Family -> date -> form.
-_FAMILIES: dict[str, dict[str, _Form]] = {
-    "bash": {"20241022": _bash},
+_FAMILIES: dict[str, dict[str, _ToolBuilder]] = {
+    "bash": {"20241022": _build_bash},
     "text_editor": {
         "20241022": _EDITOR_WITH_UNDO,
         "20250429": partial(_EDITOR, insert_field="new_str"),
         # The guide once said new_str; what Anthropic's models send for this form is insert_text.
         "20250728": partial(_EDITOR, insert_field="insert_text"),
     },
-    "memory": {"20250818": _memory},
+    "memory": {"20250818": _build_memory},
     "computer": {
-        "20241022": partial(_computer, actions=_ACTIONS_2024, fields=_FIELDS_2024),
+        "20241022": partial(_build_computer, actions=_ACTIONS_2024, fields=_FIELDS_2024),
         "20250124": _COMPUTER_2025,
         "20251124": partial(_COMPUTER_2025, can_zoom=True),
     },

@@ -6,27 +6,27 @@ same bytes and upstream prefix caches hold.
 
 from dataclasses import dataclass
 
-from anthropic_proxy.providers.profiles import Dialect
+from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import describe_ignored_edits
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
-from anthropic_proxy.translate.request.context import PdfPages, Target
-from anthropic_proxy.translate.request.field_table import ignored_fields
-from anthropic_proxy.translate.request.identity import to_identity
-from anthropic_proxy.translate.request.messages import to_messages
+from anthropic_proxy.translate.request.context import PdfPageReader, TranslationContext
+from anthropic_proxy.translate.request.field_table import list_ignored_fields
+from anthropic_proxy.translate.request.identity import to_identity_fields
+from anthropic_proxy.translate.request.messages import to_chat_messages
 from anthropic_proxy.translate.request.parameters import to_parameters
 from anthropic_proxy.translate.request.pdf import read_pages
-from anthropic_proxy.translate.request.response_format import ANSWER_FORMATS
-from anthropic_proxy.translate.request.thinking import to_reasoning
-from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICES
-from anthropic_proxy.translate.request.tools import to_tools
+from anthropic_proxy.translate.request.response_format import RESPONSE_FORMAT_CONVERTERS
+from anthropic_proxy.translate.request.thinking import to_reasoning_fields
+from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICE_CONVERTERS
+from anthropic_proxy.translate.request.tools import to_tool_fields
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @dataclass(frozen=True)
-class Translated:
+class TranslatedRequest:
     """body: the Chat Completions request, without `stream`. notes: what could not be carried over. prefill: the beginning
     of the answer, where the client has written it.
     """
@@ -36,30 +36,37 @@ class Translated:
     prefill: str = ""
 
 
-def to_openai(
-    request: JsonObject, route: Route, signer: Signer = UNSIGNED, pdf_pages: PdfPages = read_pages
-) -> Translated:
+def to_chat_request(
+    request: JsonObject,
+    route: Route,
+    signer: Signer = UNSIGNED,
+    pdf_pages: PdfPageReader = read_pages,
+) -> TranslatedRequest:
     """Translate a checked request, as it is: its context edits are made before. `signer` reads the signatures of its
     thinking blocks; `pdf_pages` reads PDFs, which may take seconds, for upstreams that take none.
 
     Raises ApiError where the request can't be served as it is.
     """
-    notes = TranslationNotes({*ignored_fields(request), *describe_ignored_edits(request)})
+    notes = TranslationNotes({*list_ignored_fields(request), *describe_ignored_edits(request)})
     request = expand_compaction_blocks(request)
-    tools = to_tools(request, notes)
-    written = to_messages(request, Target(route.dialect, notes, signer, pdf_pages))
+    tools = to_tool_fields(request, notes)
+    chat_messages = to_chat_messages(
+        request, TranslationContext(route.profile, notes, signer, pdf_pages)
+    )
     body = {
         "model": route.model,
-        "messages": written.messages,
-        **written.fields,
+        "messages": chat_messages.messages,
+        **chat_messages.fields,
         **tools,
-        **to_parameters(request, route.dialect),
-        **to_reasoning(request, route.dialect),
-        **to_identity(request, route.dialect),
+        **to_parameters(request, route.profile),
+        **to_reasoning_fields(request, route.profile),
+        **to_identity_fields(request, route.profile),
     }
-    return Translated(_as_taken(body, route.dialect), notes, written.prefill)
+    return TranslatedRequest(_apply_profile(body, route.profile), notes, chat_messages.prefill)
 
 
-def _as_taken(body: JsonObject, dialect: Dialect) -> JsonObject:
+def _apply_profile(body: JsonObject, profile: ProviderProfile) -> JsonObject:
     """The request without demands that this kind of server does not know."""
-    return ANSWER_FORMATS[dialect.answer_format](TOOL_CHOICES[dialect.tool_choices](body))
+    return RESPONSE_FORMAT_CONVERTERS[profile.answer_format](
+        TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
+    )

@@ -4,17 +4,17 @@ import base64
 from collections.abc import Callable
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.request.context import Target
+from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shorten
 
 _PDF = "application/pdf"
 # The Messages API's own list.
-_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # A common slip, which upstreams refuse.
-_RENAMED = {"image/jpg": "image/jpeg"}
-_TEXTS = (
+_MEDIA_TYPE_ALIASES = {"image/jpg": "image/jpeg"}
+_TEXT_TYPES = (
     "application/json",
     "application/xml",
     "application/yaml",
@@ -25,77 +25,79 @@ _TEXTS = (
 _NO_FILES = "a file source can't be used: this server keeps no files; send the data as base64"
 
 
-def image_part(source: JsonObject) -> JsonObject:
+def to_image_part(source: JsonObject) -> JsonObject:
     """The part for an image. Raises ApiError (400); Claude Code puts a text in the place of an image that is no good."""
     match source["type"]:
         case "url":
             return openai.image_url_part(source["url"])
-        case "base64" if (media_type := _media_type(source)) in _IMAGES:
-            return openai.image_url_part(_data_url(media_type, source["data"]))
+        case "base64" if (media_type := _parse_media_type(source)) in _IMAGE_TYPES:
+            return openai.image_url_part(_build_data_url(media_type, source["data"]))
         case "base64":
-            known = ", ".join(_IMAGES)
+            media_types = ", ".join(_IMAGE_TYPES)
             raise invalid_request(
-                f"Could not process image: media_type {shorten(source['media_type'])!r} is none of {known}"
+                f"Could not process image: media_type {shorten(source['media_type'])!r} is none of {media_types}"
             )
         case _:
             raise invalid_request(_NO_FILES)
 
 
-def document_parts(source: JsonObject, name: str, target: Target) -> list[JsonObject]:
+def to_document_parts(
+    source: JsonObject, name: str, context: TranslationContext
+) -> list[JsonObject]:
     """The parts for a document's source, of any type but `content`. Raises ApiError (400)."""
-    return _SOURCES[source["type"]](source, name, target)
+    return _CONVERTERS[source["type"]](source, name, context)
 
 
-def _from_base64(source: JsonObject, name: str, target: Target) -> list[JsonObject]:
-    media_type = _media_type(source)
+def _from_base64(source: JsonObject, name: str, context: TranslationContext) -> list[JsonObject]:
+    media_type = _parse_media_type(source)
     if media_type == _PDF:
-        return [_pdf(source["data"], name, target)]
-    if media_type in _IMAGES:
-        return [image_part(source)]
-    if media_type.startswith("text/") or media_type in _TEXTS:
-        return [openai.text_part(_decoded(source["data"]))]
+        return [_pdf_part(source["data"], name, context)]
+    if media_type in _IMAGE_TYPES:
+        return [to_image_part(source)]
+    if media_type.startswith("text/") or media_type in _TEXT_TYPES:
+        return [openai.text_part(_decode_text(source["data"]))]
     raise invalid_request(
         f"a document of media_type {shorten(source['media_type'])!r} can't be used: send a PDF or text"
     )
 
 
-def _pdf(data: str, name: str, target: Target) -> JsonObject:
-    if target.dialect.takes_files:
+def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
+    if context.profile.takes_files:
         # OpenAI tells the kind of a file by its name too.
         filename = name if name.lower().endswith(".pdf") else f"{name}.pdf"
-        return openai.file_part(filename, _data_url(_PDF, data))
-    pages = target.pdf_pages(data)
-    marked = (
+        return openai.file_part(filename, _build_data_url(_PDF, data))
+    pages = context.pdf_pages(data)
+    page_texts = (
         f"[page {number} of {len(pages)}]\n{text}".rstrip() for number, text in enumerate(pages, 1)
     )
-    return openai.text_part("\n\n".join(marked))
+    return openai.text_part("\n\n".join(page_texts))
 
 
-def _data_url(media_type: str, data: str) -> str:
+def _build_data_url(media_type: str, data: str) -> str:
     """Without the line ends of MIME, which upstreams refuse."""
     return f"data:{media_type};base64,{''.join(data.split())}"
 
 
-def _from_text(source: JsonObject, _name: str, _target: Target) -> list[JsonObject]:
+def _from_text(source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
     return [openai.text_part(source["data"])]
 
 
-def _from_url(_source: JsonObject, _name: str, _target: Target) -> list[JsonObject]:
+def _from_url(_source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
     """The gateway has put the file in the address's place, before an answer is asked for."""
     raise invalid_request("a document with a url source can't be passed on: send it as base64")
 
 
-def _from_file(_source: JsonObject, _name: str, _target: Target) -> list[JsonObject]:
+def _from_file(_source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
     raise invalid_request(_NO_FILES)
 
 
-def _media_type(source: JsonObject) -> str:
+def _parse_media_type(source: JsonObject) -> str:
     """Without parameters such as the charset."""
     media_type: str = source["media_type"].partition(";")[0].strip().lower()
-    return _RENAMED.get(media_type, media_type)
+    return _MEDIA_TYPE_ALIASES.get(media_type, media_type)
 
 
-def _decoded(data: str) -> str:
+def _decode_text(data: str) -> str:
     try:
         # Without the check, a text that some client forgot to encode would be read as other characters.
         raw = base64.b64decode("".join(data.split()), validate=True)
@@ -108,7 +110,7 @@ def _decoded(data: str) -> str:
         return raw.decode("cp1252", "replace")
 
 
-_SOURCES: dict[str, Callable[[JsonObject, str, Target], list[JsonObject]]] = {
+_CONVERTERS: dict[str, Callable[[JsonObject, str, TranslationContext], list[JsonObject]]] = {
     "base64": _from_base64,
     "text": _from_text,
     "url": _from_url,

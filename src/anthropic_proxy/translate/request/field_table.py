@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-FIELDS: Mapping[str, str] = {
+REQUEST_FIELDS: Mapping[str, str] = {
     "model": "the upstream's model, unless the settings name another one",
     "max_tokens": "`max_completion_tokens` or `max_tokens`; with 0 the upstream is not asked",
     "messages": "`messages`",
@@ -44,6 +44,6 @@ FIELDS: Mapping[str, str] = {
 }
 
 
-def ignored_fields(request: JsonObject) -> set[str]:
+def list_ignored_fields(request: JsonObject) -> set[str]:
     """Notes for the fields of a checked request that the proxy does not know."""
-    return {f"field {name}" for name in request if name not in FIELDS}
+    return {f"field {name}" for name in request if name not in REQUEST_FIELDS}

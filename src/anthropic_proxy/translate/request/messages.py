@@ -13,17 +13,22 @@ from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     restore_call_signatures,
 )
 from anthropic_proxy.translate.request.content import (
-    blocks_of,
-    cache_mark,
+    find_cache_control,
+    to_blocks,
     to_parts,
     to_tool_content,
     to_tool_text,
 )
-from anthropic_proxy.translate.request.context import Target
-from anthropic_proxy.translate.request.prefill import to_prefill
-from anthropic_proxy.translate.request.server_tools import unavailable_note
-from anthropic_proxy.translate.request.tool_ids import ToolIds
-from anthropic_proxy.translate.request.turns import SYSTEM_TEXT, THINKING, TOLD_TEXT, to_turns
+from anthropic_proxy.translate.request.context import TranslationContext
+from anthropic_proxy.translate.request.prefill import to_prefill_message
+from anthropic_proxy.translate.request.server_tools import build_unavailable_note
+from anthropic_proxy.translate.request.tool_ids import ToolCallIds
+from anthropic_proxy.translate.request.turns import (
+    ACTIVITY_TEXT,
+    SYSTEM_TEXT,
+    THINKING_TYPES,
+    to_turns,
+)
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -35,7 +40,7 @@ _BILLING_HEADER = "x-anthropic-billing-header:"
 
 
 @dataclass(frozen=True)
-class Written:
+class ChatMessages:
     """messages: of the upstream's request. prefill: what the assistant has said where the conversation ends with it; when
     that was text, the answer goes on from there. fields: of the request, that ask for it.
     """
@@ -50,60 +55,60 @@ class _Call:
     """A tool call as it was written, and the id that the client knows it by."""
 
     tool_use_id: str
-    written: JsonObject
+    tool_call: JsonObject
 
 
-def to_messages(request: JsonObject, target: Target) -> Written:
+def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMessages:
     """All messages of the upstream's request. Raises ApiError (400) when nothing is left to answer."""
-    leading, turns = to_turns(request["messages"], target)
-    written: list[JsonObject] = []
+    leading, turns = to_turns(request["messages"], context)
+    messages: list[JsonObject] = []
     calls: list[_Call] = []
-    ids = ToolIds(target.dialect.tool_call_ids)
+    ids = ToolCallIds(context.profile.tool_call_ids)
     for turn in turns:
         if turn.role == "assistant":
-            calls = _calls(turn.blocks, ids)
-            written.append(_assistant(turn.blocks, calls, target))
+            calls = _convert_calls(turn.blocks, ids)
+            messages.append(_assistant_message(turn.blocks, calls, context))
         else:
-            written += _user(turn.blocks, calls, target)
+            messages += _user_messages(turn.blocks, calls, context)
             calls = []
-    written += _missing_results(calls, target)
-    if not written:
+    messages += _missing_result_messages(calls, context)
+    if not messages:
         raise invalid_request("messages: all messages are empty")
-    system = _system(blocks_of(request.get("system")) + leading, target)
+    system = _system_messages(to_blocks(request.get("system")) + leading, context)
     if turns[-1].role == "user" or calls:
-        return Written([*system, *written])
-    begun = _said(turns[-1].blocks)
+        return ChatMessages([*system, *messages])
+    prefill = _join_texts(turns[-1].blocks)
     if turns[-1].blocks[-1]["type"] != "text":
-        return Written([*system, *written], begun)
-    last, fields = to_prefill(written[-1], begun, target.dialect.prefill)
-    return Written([*system, *written[:-1], last], begun, fields)
+        return ChatMessages([*system, *messages], prefill)
+    last, fields = to_prefill_message(messages[-1], prefill, context.profile.prefill)
+    return ChatMessages([*system, *messages[:-1], last], prefill, fields)
 
 
-def _system(blocks: list[JsonObject], target: Target) -> list[JsonObject]:
+def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
     """One text; where marks of caching count, a part for each block, if any of them has one."""
     parts = []
     for block in blocks:
         if block["type"] not in ("text", SYSTEM_TEXT):
-            target.notes.ignored.add(f"system block {block['type']}")
-        elif text := _without_billing_header(block["text"]):
-            parts.append(openai.text_part(text, cache_mark(block, target)))
-    note = unavailable_note(target.notes)
+            context.notes.ignored.add(f"system block {block['type']}")
+        elif text := _strip_billing_header(block["text"]):
+            parts.append(openai.text_part(text, find_cache_control(block, context)))
+    note = build_unavailable_note(context.notes)
     parts += [openai.text_part(note)] if note else []
     if any("cache_control" in part for part in parts):
         return [openai.system_message(parts)]
     return [openai.system_message("\n\n".join(part["text"] for part in parts))] if parts else []
 
 
-def _without_billing_header(text: str) -> str:
+def _strip_billing_header(text: str) -> str:
     return text.partition("\n")[2].lstrip("\n") if text.startswith(_BILLING_HEADER) else text
 
 
-def _calls(blocks: list[JsonObject], ids: ToolIds) -> list[_Call]:
+def _convert_calls(blocks: list[JsonObject], ids: ToolCallIds) -> list[_Call]:
     return [
         _Call(
             block["id"],
             openai.tool_call(
-                ids.upstream_id(block["id"]),
+                ids.assign_id(block["id"]),
                 to_upstream_name(block["name"], block.get("toolset_name")),
                 dumps(block["input"]).decode(),
             ),
@@ -113,79 +118,92 @@ def _calls(blocks: list[JsonObject], ids: ToolIds) -> list[_Call]:
     ]
 
 
-def _assistant(blocks: list[JsonObject], calls: list[_Call], target: Target) -> JsonObject:
-    thinking = [block for block in blocks if block["type"] in THINKING]
-    message = openai.assistant_message(_said(blocks), [call.written for call in calls])
-    replayed = target.signer.replay_reasoning(thinking, message)
-    if not target.dialect.tool_signatures:
+def _assistant_message(
+    blocks: list[JsonObject], calls: list[_Call], context: TranslationContext
+) -> JsonObject:
+    thinking = [block for block in blocks if block["type"] in THINKING_TYPES]
+    message = openai.assistant_message(_join_texts(blocks), [call.tool_call for call in calls])
+    replayed = context.signer.replay_reasoning(thinking, message)
+    if not context.profile.tool_signatures:
         return drop_call_signatures(replayed)
     return restore_call_signatures(replayed, [call.tool_use_id for call in calls])
 
 
-def _said(blocks: list[JsonObject]) -> str:
+def _join_texts(blocks: list[JsonObject]) -> str:
     """Text blocks are pieces of one text; what tells of the assistant's doings stands apart from it."""
     pieces: list[str] = []
-    told = False
+    is_activity = False
     for block in blocks:
-        if block["type"] not in ("text", TOLD_TEXT):
+        if block["type"] not in ("text", ACTIVITY_TEXT):
             continue
-        if pieces and (told or block["type"] is TOLD_TEXT):
+        if pieces and (is_activity or block["type"] is ACTIVITY_TEXT):
             pieces.append("\n\n")
-        told = block["type"] is TOLD_TEXT
+        is_activity = block["type"] is ACTIVITY_TEXT
         pieces.append(block["text"])
     return "".join(pieces)
 
 
-def _user(blocks: list[JsonObject], calls: list[_Call], target: Target) -> list[JsonObject]:
+def _user_messages(
+    blocks: list[JsonObject], calls: list[_Call], context: TranslationContext
+) -> list[JsonObject]:
     """Tool messages in the order of the calls, then what they could not hold, then the rest."""
     results: dict[str, list[JsonObject]] = {}
     for block in reversed(blocks):
         if block["type"] == "tool_result":
             results.setdefault(block["tool_use_id"], []).append(block)
     tool_messages: list[JsonObject] = []
-    attached: list[JsonObject] = []
+    attachments: list[JsonObject] = []
     for call in calls:
         if not results.get(call.tool_use_id):
-            tool_messages += _missing_results([call], target)
+            tool_messages += _missing_result_messages([call], context)
             continue
-        call_id = call.written["id"]
-        label = f"the result of {call.written['function']['name']} ({call_id})"
-        content, parts = to_tool_content(results[call.tool_use_id].pop(), label, target)
-        tool_messages.append(_result(call, content, target))
-        attached += parts
-    left = {id(result) for each in results.values() for result in each}
-    orphans = [part for block in blocks if id(block) in left for part in _orphan(block, target)]
+        call_id = call.tool_call["id"]
+        label = f"the result of {call.tool_call['function']['name']} ({call_id})"
+        content, parts = to_tool_content(results[call.tool_use_id].pop(), label, context)
+        tool_messages.append(_tool_message(call, content, context))
+        attachments += parts
+    orphan_ids = {id(result) for each in results.values() for result in each}
+    orphans = [
+        part
+        for block in blocks
+        if id(block) in orphan_ids
+        for part in _orphan_parts(block, context)
+    ]
     rest = [block for block in blocks if block["type"] != "tool_result"]
-    return [*tool_messages, *_segments(attached + orphans, rest, target)]
+    return [*tool_messages, *_user_and_system_messages(attachments + orphans, rest, context)]
 
 
-def _missing_results(calls: list[_Call], target: Target) -> list[JsonObject]:
+def _missing_result_messages(calls: list[_Call], context: TranslationContext) -> list[JsonObject]:
     """Every call must be answered; a client that was interrupted may have no answer."""
-    return [_result(call, "[no result]", target) for call in calls]
+    return [_tool_message(call, "[no result]", context) for call in calls]
 
 
-def _result(call: _Call, content: str | list[JsonObject], target: Target) -> JsonObject:
-    name = {"name": call.written["function"]["name"]} if target.dialect.tool_result_names else {}
-    return openai.tool_message(call.written["id"], content) | name
+def _tool_message(
+    call: _Call, content: str | list[JsonObject], context: TranslationContext
+) -> JsonObject:
+    name = {"name": call.tool_call["function"]["name"]} if context.profile.tool_result_names else {}
+    return openai.tool_message(call.tool_call["id"], content) | name
 
 
-def _orphan(result: JsonObject, target: Target) -> list[JsonObject]:
+def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonObject]:
     """A result that answers no call of the turn before, or one that is answered already, can't be a tool message: its
     content is kept for the model to read.
     """
     # It stands before each of the result's images.
     label = f"another tool result, for call {shorten(result['tool_use_id'])}"
-    text, attached = to_tool_text(result, label, target)
-    return [openai.text_part(f"[{label}]\n{text}"), *attached]
+    text, attachments = to_tool_text(result, label, context)
+    return [openai.text_part(f"[{label}]\n{text}"), *attachments]
 
 
-def _segments(parts: list[JsonObject], rest: list[JsonObject], target: Target) -> list[JsonObject]:
+def _user_and_system_messages(
+    parts: list[JsonObject], rest: list[JsonObject], context: TranslationContext
+) -> list[JsonObject]:
     """User and system messages for the rest of a user's turn, in order."""
     messages: list[JsonObject] = []
     for block in rest:
         if block["type"] is not SYSTEM_TEXT:
-            parts += to_parts([block], target)
-        elif target.dialect.system_anywhere:
+            parts += to_parts([block], context)
+        elif context.profile.system_anywhere:
             messages += [openai.user_message(parts)] if parts else []
             messages.append(openai.system_message(block["text"]))
             parts = []

@@ -1,44 +1,44 @@
 """Sampling, limits and output format: top-level fields -> top-level fields."""
 
-from anthropic_proxy.providers.profiles import Dialect
-from anthropic_proxy.translate.request.schemas import fits_strict
+from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.translate.request.schemas import is_strict_compatible
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 
 
-def to_parameters(request: JsonObject, dialect: Dialect) -> JsonObject:
+def to_parameters(request: JsonObject, profile: ProviderProfile) -> JsonObject:
     """Limits, sampling and format. `stop_sequences` are not among them: see translate/stops.py."""
     parameters = {
-        dialect.max_tokens_field: request.get("max_tokens"),
+        profile.max_tokens_field: request.get("max_tokens"),
         "temperature": request.get("temperature"),
         "top_p": request.get("top_p"),
-        "top_k": request.get("top_k") if dialect.sampling_top_k else None,
-        "response_format": _response_format(request),
-        "service_tier": _service_tier(request) if dialect.service_tiers else None,
+        "top_k": request.get("top_k") if profile.sampling_top_k else None,
+        "response_format": _build_response_format(request),
+        "service_tier": _choose_service_tier(request) if profile.service_tiers else None,
     }
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def output_format(request: JsonObject) -> JsonObject | None:
+def get_output_format(request: JsonObject) -> JsonObject | None:
     """The format that the answer must have: `output_config.format`, or `output_format` of clients from before that."""
-    wanted: JsonObject | None = (request.get("output_config") or {}).get("format") or request.get(
-        "output_format"
-    )
-    return wanted
+    format_spec: JsonObject | None = (request.get("output_config") or {}).get(
+        "format"
+    ) or request.get("output_format")
+    return format_spec
 
 
-def _service_tier(request: JsonObject) -> str | None:
+def _choose_service_tier(request: JsonObject) -> str | None:
     """OpenAI's fast processing is a tier; it costs more, as Anthropic's does."""
     if request.get("speed") == "fast":
         return "priority"
     return _SERVICE_TIERS.get(request.get("service_tier") or "")
 
 
-def _response_format(request: JsonObject) -> JsonObject | None:
-    wanted = output_format(request)
-    if wanted is None:
+def _build_response_format(request: JsonObject) -> JsonObject | None:
+    format_spec = get_output_format(request)
+    if format_spec is None:
         return None
-    schema = wanted["schema"]
-    return openai.json_schema_format(schema, strict=fits_strict(schema))
+    schema = format_spec["schema"]
+    return openai.json_schema_format(schema, strict=is_strict_compatible(schema))

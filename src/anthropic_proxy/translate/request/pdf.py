@@ -15,10 +15,10 @@ from anthropic_proxy.errors import ApiError, invalid_request
 MAX_PAGES = 600
 
 # Of all pages. No model takes so much.
-MAX_TEXT = 16 * 1024 * 1024
+MAX_TEXT_CHARACTERS = 16 * 1024 * 1024
 
 
-def invalid_pdf(reason: str) -> ApiError:
+def invalid_pdf_error(reason: str) -> ApiError:
     """In words on which Claude Code puts a text in the document's place and goes on."""
     return invalid_request(f"The PDF specified was not valid: {reason}")
 
@@ -26,19 +26,19 @@ def invalid_pdf(reason: str) -> ApiError:
 def read_pages(data: str) -> list[str]:
     """Return the text of each page of a PDF in base64. Raises ApiError (400) when it can't be read, or has no text."""
     try:
-        pages = _pages(base64.b64decode(data))
+        pages = _extract_pages(base64.b64decode(data))
     except ApiError:
         raise
     except Exception as error:  # a broken file makes the library raise anything
-        raise invalid_pdf(f"it can't be read ({type(error).__name__})") from error
+        raise invalid_pdf_error(f"it can't be read ({type(error).__name__})") from error
     if not any(pages):
-        raise invalid_pdf(
+        raise invalid_pdf_error(
             "it holds no text (scanned pages?), and the upstream takes no PDF files; send its pages as images"
         )
     return pages
 
 
-def _pages(raw: bytes) -> list[str]:
+def _extract_pages(raw: bytes) -> list[str]:
     # Loading the library takes longer than starting the rest; most processes never see a PDF.
     from pypdf import PasswordType, PdfReader
     from pypdf.errors import DependencyError
@@ -46,29 +46,31 @@ def _pages(raw: bytes) -> list[str]:
     reader = PdfReader(BytesIO(raw))
     try:
         # Many are encrypted with an empty password, only to forbid printing.
-        encrypted = reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED
+        is_encrypted = reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED
     except DependencyError:  # a cipher for which the library wants another one
-        encrypted = True
-    if encrypted:
-        raise invalid_pdf("it is encrypted; send it without a password")
+        is_encrypted = True
+    if is_encrypted:
+        raise invalid_pdf_error("it is encrypted; send it without a password")
     if len(reader.pages) > MAX_PAGES:
-        raise invalid_pdf(f"it has {len(reader.pages)} pages, and at most {MAX_PAGES} can be read")
+        raise invalid_pdf_error(
+            f"it has {len(reader.pages)} pages, and at most {MAX_PAGES} can be read"
+        )
     pages: list[str] = []
     # A page may stand in the document many times; it is read once.
-    known: dict[Any, str] = {}
+    text_by_object: dict[Any, str] = {}
     characters = 0
     for page in reader.pages:
-        place = page.indirect_reference
-        text = known.get(place.idnum) if place is not None else None
+        reference = page.indirect_reference
+        text = text_by_object.get(reference.idnum) if reference is not None else None
         if text is None:
             # Broken fonts give halves of characters.
             text = page.extract_text().encode("utf-8", "replace").decode().strip()
-            if place is not None:
-                known[place.idnum] = text
+            if reference is not None:
+                text_by_object[reference.idnum] = text
         characters += len(text)
-        if characters > MAX_TEXT:
-            raise invalid_pdf(
-                f"it has more than {MAX_TEXT} characters of text; send the pages that matter"
+        if characters > MAX_TEXT_CHARACTERS:
+            raise invalid_pdf_error(
+                f"it has more than {MAX_TEXT_CHARACTERS} characters of text; send the pages that matter"
             )
         pages.append(text)
     return pages

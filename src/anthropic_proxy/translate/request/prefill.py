@@ -10,46 +10,48 @@ from typing import Literal
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.wire.json_codec import JsonObject
 
-Prefill = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
+PrefillMode = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 
 
-def _continued(message: JsonObject) -> tuple[JsonObject, JsonObject]:
+def _keep_message(message: JsonObject) -> tuple[JsonObject, JsonObject]:
     return message, {}
 
 
-def _refused(_: JsonObject) -> tuple[JsonObject, JsonObject]:
+def _reject_prefill(_: JsonObject) -> tuple[JsonObject, JsonObject]:
     raise invalid_request(
         "messages: This model does not support assistant message prefill. The conversation must end with a user message."
     )
 
 
-def _continue_final_message(message: JsonObject) -> tuple[JsonObject, JsonObject]:
+def _set_continue_final_message(message: JsonObject) -> tuple[JsonObject, JsonObject]:
     return message, {"continue_final_message": True, "add_generation_prompt": False}
 
 
-def _prefix(message: JsonObject) -> tuple[JsonObject, JsonObject]:
+def _set_prefix(message: JsonObject) -> tuple[JsonObject, JsonObject]:
     return message | {"prefix": True}, {}
 
 
-def _partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
+def _set_partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
     return message | {"partial": True}, {}
 
 
-_WAYS: dict[Prefill, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
+_CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
     # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as it is.
-    "continued": _continued,
+    "continued": _keep_message,
     # OpenAI and Azure begin a new answer, which is not what was asked for. The words are the Messages API's own.
-    "refused": _refused,
+    "refused": _reject_prefill,
     # vLLM and SGLang (their references of the chat API): else they begin a new answer too (recorded).
-    "continue_final_message": _continue_final_message,
+    "continue_final_message": _set_continue_final_message,
     # DeepSeek ("chat prefix completion") and Mistral ("prefix").
-    "prefix": _prefix,
+    "prefix": _set_prefix,
     # Moonshot and Qwen ("partial mode"); Qwen's models take it only while they don't think.
-    "partial": _partial,
+    "partial": _set_partial,
 }
 
 
-def to_prefill(message: JsonObject, text: str, way: Prefill) -> tuple[JsonObject, JsonObject]:
+def to_prefill_message(
+    message: JsonObject, text: str, mode: PrefillMode
+) -> tuple[JsonObject, JsonObject]:
     """The upstream's form of a final assistant message that says `text`, and fields of the request beside it.
 
     Raises ApiError (400).
@@ -58,7 +60,7 @@ def to_prefill(message: JsonObject, text: str, way: Prefill) -> tuple[JsonObject
         raise invalid_request(
             "messages: final assistant content cannot end with trailing whitespace"
         )
-    return _WAYS[way](message)
+    return _CONVERTERS[mode](message)
 
 
 class PrefillStripper:
@@ -86,6 +88,6 @@ class PrefillStripper:
 
     def close(self) -> str:
         """What is held back, at the end of the answer's text; from now on nothing is."""
-        held = self._prefill[: self._matched]
+        held_text = self._prefill[: self._matched]
         self._prefill, self._matched = "", 0
-        return held
+        return held_text

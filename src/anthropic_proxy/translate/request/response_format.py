@@ -5,33 +5,33 @@ Some servers say that they don't take one, others answer with whatever they like
 
 from collections.abc import Callable, Mapping
 
-from anthropic_proxy.translate.request.system_prompt import with_system_text
+from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _FIELD = "response_format"
 
 
-def as_json_object(body: JsonObject) -> JsonObject:
+def to_json_object_format(body: JsonObject) -> JsonObject:
     """A Chat Completions request that tells the model its schema, where the server only sees to it that JSON comes."""
-    wanted = body.get(_FIELD)
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+    response_format = body.get(_FIELD)
+    if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
         return body
-    schema = dumps(wanted["json_schema"]["schema"]).decode()
+    schema = dumps(response_format["json_schema"]["schema"]).decode()
     text = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{schema}"
     return {
         **body,
-        "messages": with_system_text(body["messages"], text),
+        "messages": append_system_text(body["messages"], text),
         _FIELD: {"type": "json_object"},
     }
 
 
-def in_words(body: JsonObject) -> JsonObject:
+def to_prompted_format(body: JsonObject) -> JsonObject:
     """A request that tells the model its schema, and the server nothing."""
-    return {name: value for name, value in as_json_object(body).items() if name != _FIELD}
+    return {name: value for name, value in to_json_object_format(body).items() if name != _FIELD}
 
 
-ANSWER_FORMATS: Mapping[str, Callable[[JsonObject], JsonObject]] = {
+RESPONSE_FORMAT_CONVERTERS: Mapping[str, Callable[[JsonObject], JsonObject]] = {
     "json_schema": lambda body: body,
-    "json_object": as_json_object,
-    "words": in_words,
+    "json_object": to_json_object_format,
+    "words": to_prompted_format,
 }

@@ -10,10 +10,10 @@ from typing import Any
 
 from anthropic_proxy.translate.request.schema_alternatives import (
     TooManyStepsError,
-    followed,
-    merged,
-    own_properties,
-    strings_in,
+    filter_strings,
+    get_properties,
+    merge_alternatives,
+    resolve_reference,
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
@@ -33,13 +33,13 @@ _STRICT_KEYWORDS = frozenset(
 )
 
 # Strict mode wants each schema to say what it is.
-_KINDS = frozenset(("type", "enum", "const", "anyOf"))
+_TYPE_KEYWORDS = frozenset(("type", "enum", "const", "anyOf"))
 
 # Refused at the top of a function's parameters, which must be one object.
 _ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
 # What makes parameters another object than they are at first sight.
-_AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
+_REWRITTEN_AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
 
 # Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
 _FORMATS = frozenset(
@@ -47,9 +47,24 @@ _FORMATS = frozenset(
 )
 
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
-_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-_MANY = ("anyOf", "oneOf", "allOf", "prefixItems")
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_SCHEMA_KEYWORDS = (
+    "items",
+    "additionalProperties",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "propertyNames",
+)
+_SCHEMA_LIST_KEYWORDS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SCHEMA_MAP_KEYWORDS = (
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+)
 
 _FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 
@@ -58,41 +73,41 @@ _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$
 _REFERENCE_IN_TEXT = re.compile(rb'"\$ref":"#/(?:oneOf|anyOf|allOf|not|if|then|else)')
 
 # A property takes seven bytes at least, with its type 20, and one or two steps where alternatives are not nested deeply.
-_LEAST_STEPS = 100
+_MIN_STEPS = 100
 _BYTES_PER_STEP = 8
 
 
-def legal_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
+def to_function_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     """Return the parameters of a function, and what had to move out of them: text for the tool's description, often empty.
 
     OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their properties to the
     object, which requires what all of them require, unless there are too many to put together. A reference at the top,
     alone or as an alternative, is followed; what references into the alternatives mean becomes a definition.
     """
-    if _AT_TOP.isdisjoint(schema):
-        return legal(
-            _object(schema, own_properties(schema), strings_in(schema.get("required")))
+    if _REWRITTEN_AT_TOP.isdisjoint(schema):
+        return sanitize_schema(
+            _build_object(schema, get_properties(schema), filter_strings(schema.get("required")))
         ), ""
     text = dumps(schema)
-    definitions = schema = _kept_in_reach(schema, text)
-    schema = followed(schema, definitions)
-    kept = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
+    definitions = schema = _define_alternatives(schema, text)
+    schema = resolve_reference(schema, definitions)
+    base = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
     alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
     try:
-        properties, required = merged(
-            schema, definitions, _LEAST_STEPS + len(text) // _BYTES_PER_STEP
+        properties, required = merge_alternatives(
+            schema, definitions, _MIN_STEPS + len(text) // _BYTES_PER_STEP
         )
     except TooManyStepsError:
-        properties, required = own_properties(schema), strings_in(schema.get("required"))
+        properties, required = get_properties(schema), filter_strings(schema.get("required"))
     note = (
         f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}"
         if alternatives
         else ""
     )
-    return legal(_object(kept, properties, required)), note
+    return sanitize_schema(_build_object(base, properties, required)), note
 
 
-def _object(schema: JsonObject, properties: JsonObject, required: list[str]) -> JsonObject:
+def _build_object(schema: JsonObject, properties: JsonObject, required: list[str]) -> JsonObject:
     parameters: JsonObject = {**schema, "type": "object", "properties": properties}
     parameters.pop("$schema", None)
     if required or not isinstance(parameters.get("required", []), list):
@@ -100,111 +115,118 @@ def _object(schema: JsonObject, properties: JsonObject, required: list[str]) -> 
     return parameters
 
 
-def _kept_in_reach(schema: JsonObject, text: bytes) -> JsonObject:
+def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
     """Return the schema with its alternatives as definitions too, if references point into them: they leave the top.
 
     `text` is the schema's JSON.
     """
     if not _REFERENCE_IN_TEXT.search(text):
         return schema
-    places = {path: path[2:].replace("/", "_") + "_" for path in _alternatives(schema)}
-    found: JsonObject = _with_references(schema, places)
-    if found is schema:
+    definition_names = {
+        path: path[2:].replace("/", "_") + "_" for path in _alternatives_by_path(schema)
+    }
+    rewritten: JsonObject = _rewrite_references(schema, definition_names)
+    if rewritten is schema:
         return schema
-    definitions = {places[path]: each for path, each in _alternatives(found).items()}
-    own = found.get("$defs")
-    return {**found, "$defs": {**definitions, **(own if isinstance(own, dict) else {})}}
+    definitions = {
+        definition_names[path]: each for path, each in _alternatives_by_path(rewritten).items()
+    }
+    existing = rewritten.get("$defs")
+    return {
+        **rewritten,
+        "$defs": {**definitions, **(existing if isinstance(existing, dict) else {})},
+    }
 
 
-def _alternatives(schema: JsonObject) -> JsonObject:
+def _alternatives_by_path(schema: JsonObject) -> JsonObject:
     """Return the alternatives at the top of a schema by the paths that references to them have."""
-    found: JsonObject = {}
+    alternatives: JsonObject = {}
     for name in _ALTERNATIVES:
         part = schema.get(name)
         if isinstance(part, dict):
-            found[f"#/{name}"] = part
+            alternatives[f"#/{name}"] = part
         elif isinstance(part, list):
-            found |= {f"#/{name}/{place}": each for place, each in enumerate(part)}
-    return found
+            alternatives |= {f"#/{name}/{index}": each for index, each in enumerate(part)}
+    return alternatives
 
 
-def _with_references(value: Any, places: dict[str, str]) -> Any:
+def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
     """Return `value` with references to `places` (by path) made references to definitions; itself if it has none."""
     if isinstance(value, list):
-        items = [_with_references(each, places) for each in value]
+        items = [_rewrite_references(each, definition_names) for each in value]
         return value if all(map(operator.is_, items, value)) else items
     if not isinstance(value, dict):
         return value
-    changed = {name: _with_references(each, places) for name, each in value.items()}
+    changed = {name: _rewrite_references(each, definition_names) for name, each in value.items()}
     reference = value.get("$ref")
     path = _REFERENCE.match(reference) if isinstance(reference, str) else None
-    if path and path[0] in places:
-        changed["$ref"] = f"#/$defs/{places[path[0]]}{path.string[path.end() :]}"
+    if path and path[0] in definition_names:
+        changed["$ref"] = f"#/$defs/{definition_names[path[0]]}{path.string[path.end() :]}"
     return value if all(map(operator.is_, changed.values(), value.values())) else changed
 
 
-def legal(schema: Any) -> Any:
+def sanitize_schema(schema: Any) -> Any:
     """The schema without formats and patterns that servers refuse; each is said in the description beside it."""
     # Most have none, which their text shows at a fraction of what it takes to look at each of their parts.
-    return _legal(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
+    return _sanitize(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
 
 
-def _legal(schema: Any) -> Any:
+def _sanitize(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    nested = {name: _nested(name, value) for name, value in schema.items()}
-    said = [
+    nested = {name: _sanitize_value(name, value) for name, value in schema.items()}
+    notes = [
         f"{name}: {nested.pop(name)}"
         for name in ("format", "pattern")
-        if _is_refused(name, nested.get(name))
+        if _is_unsupported(name, nested.get(name))
     ]
-    if said:
+    if notes:
         nested["description"] = ". ".join(
-            [*filter(None, strings_in([nested.get("description")])), *said]
+            [*filter(None, filter_strings([nested.get("description")])), *notes]
         )
     return nested
 
 
-def _nested(name: str, value: Any) -> Any:
-    if name in _ONE and not isinstance(value, list):
-        return _legal(value)
-    if name in (*_MANY, "items") and isinstance(value, list):
-        return [_legal(each) for each in value]
-    if name in _NAMED and isinstance(value, dict):
-        return {key: _legal(each) for key, each in value.items()}
+def _sanitize_value(name: str, value: Any) -> Any:
+    if name in _SCHEMA_KEYWORDS and not isinstance(value, list):
+        return _sanitize(value)
+    if name in (*_SCHEMA_LIST_KEYWORDS, "items") and isinstance(value, list):
+        return [_sanitize(each) for each in value]
+    if name in _SCHEMA_MAP_KEYWORDS and isinstance(value, dict):
+        return {key: _sanitize(each) for key, each in value.items()}
     return value
 
 
-def _is_refused(name: str, value: Any) -> bool:
+def _is_unsupported(name: str, value: Any) -> bool:
     if not isinstance(value, str):
         return False
     # Classes of Unicode characters: no grammar compiler and few regular expression engines know them.
     return value not in _FORMATS if name == "format" else "\\p{" in value or "\\P{" in value
 
 
-def fits_strict(schema: Any) -> bool:
+def is_strict_compatible(schema: Any) -> bool:
     """Whether strict mode takes the schema as it is: an object at the top, every object closed, every property required."""
     return (
         isinstance(schema, dict)
         and schema.get("type") == "object"
         and "anyOf" not in schema
-        and _fits(schema)
+        and _is_strict(schema)
     )
 
 
-def _fits(schema: Any) -> bool:
+def _is_strict(schema: Any) -> bool:
     if (
         not isinstance(schema, dict)
         or not _STRICT_KEYWORDS.issuperset(schema)
-        or _KINDS.isdisjoint(schema)
+        or _TYPE_KEYWORDS.isdisjoint(schema)
     ):
         return False
     properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
     if not isinstance(properties, dict) or not isinstance(alternatives, list):
         return False
     if schema.get("type") == "object" or properties:
-        closed = schema.get("additionalProperties") is False
-        if not closed or set(strings_in(schema.get("required"))) != set(properties):
+        is_closed = schema.get("additionalProperties") is False
+        if not is_closed or set(filter_strings(schema.get("required"))) != set(properties):
             return False
     if schema.get("type") == "array" and "items" not in schema:
         return False
@@ -213,4 +235,4 @@ def _fits(schema: Any) -> bool:
         *alternatives,
         *([schema["items"]] if "items" in schema else ()),
     ]
-    return all(map(_fits, nested))
+    return all(map(_is_strict, nested))

@@ -9,28 +9,28 @@ from collections.abc import Callable
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.request.content import blocks_of, to_json, to_parts
-from anthropic_proxy.translate.request.context import Target
+from anthropic_proxy.translate.request.content import to_blocks, to_json, to_parts
+from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # They tell what a server offered or which model answered: nothing that was said.
-SILENT = frozenset({"mcp_tool_listing", "fallback"})
+SILENT_TYPES = frozenset({"mcp_tool_listing", "fallback"})
 
 
-def is_server_block(block: JsonObject) -> bool:
+def is_server_tool_block(block: JsonObject) -> bool:
     """Whether `to_text` knows the block's type."""
-    return block["type"] in _TEXTS
+    return block["type"] in _DESCRIBERS
 
 
-def to_text(block: JsonObject, target: Target) -> str:
+def describe_block(block: JsonObject, context: TranslationContext) -> str:
     """The block in words."""
-    return _TEXTS[block["type"]](block, target)
+    return _DESCRIBERS[block["type"]](block, context)
 
 
-def as_words(block: JsonObject, target: Target) -> str:
+def render_as_text(block: JsonObject, context: TranslationContext) -> str:
     """An image, a document or a tool's result in a place that holds text alone."""
     try:
-        parts = to_parts([block], target.without_files())
+        parts = to_parts([block], context.without_files())
     except ApiError:
         return f"[{block['type']} that can't be read]"
     return "\n".join(
@@ -38,109 +38,120 @@ def as_words(block: JsonObject, target: Target) -> str:
     )
 
 
-def _call(block: JsonObject, _: Target) -> str:
-    server = _string(block, "server_name")
-    name = _string(block, "name") or "a tool"
+def _describe_call(block: JsonObject, _: TranslationContext) -> str:
+    server = _get_string(block, "server_name")
+    name = _get_string(block, "name") or "a tool"
     return f"[Called {name}{f' of {server}' if server else ''} with {to_json(block.get('input') or {})}]"
 
 
-def _result(read: Callable[[JsonObject, Target], list[str]]) -> Callable[[JsonObject, Target], str]:
+def _build_result_describer(
+    read: Callable[[JsonObject, TranslationContext], list[str]],
+) -> Callable[[JsonObject, TranslationContext], str]:
     """The text of a result block, whose `content` is an error, or what `read` gives the lines of."""
 
-    def to_text(block: JsonObject, target: Target) -> str:
+    def describe_result(block: JsonObject, context: TranslationContext) -> str:
         tool = block["type"].removesuffix("_tool_result")
         content = block.get("content")
-        error = _string(content, "error_code")
+        error = _get_string(content, "error_code")
         lines = (
-            [f"Error: {error}", _string(content, "error_message")] if error else read(block, target)
+            [f"Error: {error}", _get_string(content, "error_message")]
+            if error
+            else read(block, context)
         )
         return "\n".join(
             [f"[Result of {tool}]", *([line for line in lines if line] or ["(no text)"])]
         )
 
-    return to_text
+    return describe_result
 
 
-def _search(block: JsonObject, _: Target) -> list[str]:
+def _search_lines(block: JsonObject, _: TranslationContext) -> list[str]:
     return [
-        f"- {_string(found, 'title')} {_string(found, 'url')}{_in_brackets(_string(found, 'page_age'))}"
-        for found in _items(block.get("content"))
+        f"- {_get_string(hit, 'title')} {_get_string(hit, 'url')}{_parenthesize(_get_string(hit, 'page_age'))}"
+        for hit in _as_objects(block.get("content"))
     ]
 
 
-def _fetch(block: JsonObject, target: Target) -> list[str]:
-    content = _mapping(block.get("content"))
-    document = _mapping(content.get("content"))
-    given = _mapping(document.get("source"))
-    source = {name: _string(given, name) for name in ("type", "media_type", "data")}
-    readable = source["type"] in ("base64", "text")
-    whole = {"type": "document", "title": _string(document, "title"), "source": source}
-    return [_string(content, "url"), as_words(whole, target) if readable else ""]
+def _fetch_lines(block: JsonObject, context: TranslationContext) -> list[str]:
+    content = _as_object(block.get("content"))
+    document = _as_object(content.get("content"))
+    source_json = _as_object(document.get("source"))
+    source = {name: _get_string(source_json, name) for name in ("type", "media_type", "data")}
+    is_readable = source["type"] in ("base64", "text")
+    document_block = {"type": "document", "title": _get_string(document, "title"), "source": source}
+    return [
+        _get_string(content, "url"),
+        render_as_text(document_block, context) if is_readable else "",
+    ]
 
 
-def _execution(block: JsonObject, _: Target) -> list[str]:
-    content = _mapping(block.get("content"))
+def _execution_lines(block: JsonObject, _: TranslationContext) -> list[str]:
+    content = _as_object(block.get("content"))
     streams = [
-        f"{name}:\n{text}" for name in ("stdout", "stderr") if (text := _string(content, name))
+        f"{name}:\n{text}" for name in ("stdout", "stderr") if (text := _get_string(content, name))
     ]
     code = content.get("return_code")
-    files = [f"[file {_string(file, 'file_id')}]" for file in _items(content.get("content"))]
+    files = [
+        f"[file {_get_string(file, 'file_id')}]" for file in _as_objects(content.get("content"))
+    ]
     return [*streams, "" if code in (None, 0) else f"return code: {code}", *files]
 
 
-def _editor(block: JsonObject, _: Target) -> list[str]:
+def _editor_lines(block: JsonObject, _: TranslationContext) -> list[str]:
     """The text that was seen, what was written, or the lines that were changed."""
-    content = _mapping(block.get("content"))
+    content = _as_object(block.get("content"))
     lines = content.get("lines")
-    changed = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
-    updated = content.get("is_file_update")
-    written = "" if updated is None else "file updated" if updated else "file created"
-    return [_string(content, "content"), written, *changed]
+    changed_lines = (
+        [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+    )
+    is_update = content.get("is_file_update")
+    file_status = "" if is_update is None else "file updated" if is_update else "file created"
+    return [_get_string(content, "content"), file_status, *changed_lines]
 
 
-def _tool_search(block: JsonObject, _: Target) -> list[str]:
-    found = _items(_mapping(block.get("content")).get("tool_references"))
+def _tool_search_lines(block: JsonObject, _: TranslationContext) -> list[str]:
+    references = _as_objects(_as_object(block.get("content")).get("tool_references"))
     return [
-        f"Tool {_string(reference, 'tool_name')} is loaded and can be called."
-        for reference in found
+        f"Tool {_get_string(reference, 'tool_name')} is loaded and can be called."
+        for reference in references
     ]
 
 
-def _advice(block: JsonObject, _: Target) -> list[str]:
-    return [_string(block.get("content"), "text")]
+def _advice_lines(block: JsonObject, _: TranslationContext) -> list[str]:
+    return [_get_string(block.get("content"), "text")]
 
 
-def _mcp(block: JsonObject, target: Target) -> list[str]:
-    texts = [as_words(inner, target) for inner in blocks_of(block.get("content"))]
+def _mcp_lines(block: JsonObject, context: TranslationContext) -> list[str]:
+    texts = [render_as_text(inner, context) for inner in to_blocks(block.get("content"))]
     return ["Error:" if block.get("is_error") else "", *texts]
 
 
-def _mapping(value: Any) -> JsonObject:
+def _as_object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def _items(value: Any) -> list[JsonObject]:
+def _as_objects(value: Any) -> list[JsonObject]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _string(holder: Any, name: str) -> str:
-    value = _mapping(holder).get(name)
+def _get_string(holder: Any, name: str) -> str:
+    value = _as_object(holder).get(name)
     return value if isinstance(value, str) else ""
 
 
-def _in_brackets(text: str) -> str:
+def _parenthesize(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-_TEXTS: dict[str, Callable[[JsonObject, Target], str]] = {
-    "server_tool_use": _call,
-    "mcp_tool_use": _call,
-    "web_search_tool_result": _result(_search),
-    "web_fetch_tool_result": _result(_fetch),
-    "code_execution_tool_result": _result(_execution),
-    "bash_code_execution_tool_result": _result(_execution),
-    "text_editor_code_execution_tool_result": _result(_editor),
-    "tool_search_tool_result": _result(_tool_search),
-    "advisor_tool_result": _result(_advice),
-    "mcp_tool_result": _result(_mcp),
+_DESCRIBERS: dict[str, Callable[[JsonObject, TranslationContext], str]] = {
+    "server_tool_use": _describe_call,
+    "mcp_tool_use": _describe_call,
+    "web_search_tool_result": _build_result_describer(_search_lines),
+    "web_fetch_tool_result": _build_result_describer(_fetch_lines),
+    "code_execution_tool_result": _build_result_describer(_execution_lines),
+    "bash_code_execution_tool_result": _build_result_describer(_execution_lines),
+    "text_editor_code_execution_tool_result": _build_result_describer(_editor_lines),
+    "tool_search_tool_result": _build_result_describer(_tool_search_lines),
+    "advisor_tool_result": _build_result_describer(_advice_lines),
+    "mcp_tool_result": _build_result_describer(_mcp_lines),
 }

@@ -13,68 +13,72 @@ from anthropic_proxy.translate.request import builtin_tools, toolsets
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shorten
 
-_SEARCHES = ("tool_search_tool_regex", "tool_search_tool_bm25")
+_TOOL_SEARCH_TYPES = ("tool_search_tool_regex", "tool_search_tool_bm25")
 
 # Characters of an error's text.
-_LONGEST_REASONS = 2000
+_MAX_REASONS_LENGTH = 2000
 
 # A schema does not make these the client's.
-_SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
+_SERVER_TOOL_TYPES = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
 
 
 @dataclass(frozen=True)
-class Unavailable:
+class UnavailableTool:
     """name: as the model and the client know it. why: a clause that begins with the name."""
 
     name: str
-    why: str
+    reason: str
 
 
 def is_tool_search(tool: JsonObject) -> bool:
-    return (tool.get("type") or "").startswith(_SEARCHES)
+    return (tool.get("type") or "").startswith(_TOOL_SEARCH_TYPES)
 
 
-def unavailable_tools(request: JsonObject, tools: list[JsonObject]) -> list[Unavailable]:
+def find_unavailable_tools(request: JsonObject, tools: list[JsonObject]) -> list[UnavailableTool]:
     """Those of `tools`, and of the request's MCP servers, that can't be used here; each name once."""
-    found = [unavailable for unavailable in map(unavailability, tools) if unavailable]
-    found += [_mcp_server(server["name"]) for server in request.get("mcp_servers") or ()]
-    return list({unavailable.name: unavailable for unavailable in found}.values())
+    entries = [unavailable for unavailable in map(explain_unavailability, tools) if unavailable]
+    entries += [
+        _unavailable_mcp_server(server["name"]) for server in request.get("mcp_servers") or ()
+    ]
+    return list({unavailable.name: unavailable for unavailable in entries}.values())
 
 
-def unavailability(tool: JsonObject) -> Unavailable | None:
+def explain_unavailability(tool: JsonObject) -> UnavailableTool | None:
     """Why a tool can't be used here; None for those that can, and for the search for tools."""
     kind, name = tool.get("type") or "custom", tool.get("name")
     if is_tool_search(tool):
         return None
     if _runs_at_anthropic(tool, kind):
         if tool.get("mcp_server_name"):
-            return _mcp_server(tool["mcp_server_name"])
+            return _unavailable_mcp_server(tool["mcp_server_name"])
         label = f"{name} ({kind})" if name else kind
-        return Unavailable(name or kind, f"{shorten(label)} runs on Anthropic's servers")
+        return UnavailableTool(name or kind, f"{shorten(label)} runs on Anthropic's servers")
     callers = tool.get("allowed_callers")
     if callers and "direct" not in callers:
         name = name or kind
-        return Unavailable(
+        return UnavailableTool(
             name,
             f"{shorten(name)} can only be called from code execution, which runs on Anthropic's servers",
         )
     return None
 
 
-def refuse_unless_usable(
-    found: list[Unavailable], choice: JsonObject, *, has_functions: bool
+def require_usable_tools(
+    unavailable: list[UnavailableTool], choice: JsonObject, *, has_functions: bool
 ) -> None:
     """Raises ApiError (400) where nothing but unavailable tools could serve the request."""
     forced = [
-        each for each in found if choice.get("type") == "tool" and each.name == choice.get("name")
+        each
+        for each in unavailable
+        if choice.get("type") == "tool" and each.name == choice.get("name")
     ]
     if forced:
-        raise _refusal("tool_choice.name", forced)
-    if found and not has_functions and choice.get("type") != "none":
-        raise _refusal("tools", found)
+        raise _unavailable_error("tool_choice.name", forced)
+    if unavailable and not has_functions and choice.get("type") != "none":
+        raise _unavailable_error("tools", unavailable)
 
 
-def refuse_skills(request: JsonObject) -> None:
+def reject_skills(request: JsonObject) -> None:
     """Raises ApiError (400) for skills. A container alone is room for code execution, and does no harm without it."""
     container = request.get("container")
     if isinstance(container, dict) and container.get("skills"):
@@ -83,7 +87,7 @@ def refuse_skills(request: JsonObject) -> None:
         )
 
 
-def unavailable_note(notes: TranslationNotes) -> str:
+def build_unavailable_note(notes: TranslationNotes) -> str:
     """What the model is told about tools that it was promised and doesn't have; empty when there are none."""
     if not notes.unavailable:
         return ""
@@ -92,24 +96,28 @@ def unavailable_note(notes: TranslationNotes) -> str:
 
 
 def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
-    if kind == "custom" or toolsets.family_of(kind) or builtin_tools.is_known(kind):
+    if (
+        kind == "custom"
+        or toolsets.parse_toolset_family(kind)
+        or builtin_tools.is_builtin_type(kind)
+    ):
         return False
     # A type that we have never heard of, but that says its name and schema, can be offered like any other function.
-    return kind.startswith(_SERVER_TOOLS) or not (
+    return kind.startswith(_SERVER_TOOL_TYPES) or not (
         tool.get("name") and isinstance(tool.get("input_schema"), dict)
     )
 
 
-def _mcp_server(name: str) -> Unavailable:
-    return Unavailable(
+def _unavailable_mcp_server(name: str) -> UnavailableTool:
+    return UnavailableTool(
         f"MCP server {name}",
         f"MCP server {shorten(name)} is connected to from Anthropic's servers",
     )
 
 
-def _refusal(path: str, found: list[Unavailable]) -> ApiError:
-    reasons = shorten("; ".join(each.why for each in found), _LONGEST_REASONS)
-    what = "it" if len(found) == 1 else "them"
+def _unavailable_error(path: str, unavailable: list[UnavailableTool]) -> ApiError:
+    reasons = shorten("; ".join(each.reason for each in unavailable), _MAX_REASONS_LENGTH)
+    pronoun = "it" if len(unavailable) == 1 else "them"
     return invalid_request(
-        f"{path}: {reasons}. This upstream has none: leave {what} out, or offer a tool that the client runs itself"
+        f"{path}: {reasons}. This upstream has none: leave {pronoun} out, or offer a tool that the client runs itself"
     )

@@ -6,50 +6,50 @@ from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
-def with_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
+def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
     """The messages with `text` at the end of the system prompt."""
     first, *rest = messages
     if first["role"] != "system":
         return [openai.system_message(text), *messages]
-    return [{**first, "content": _joined([first["content"], text])}, *rest]
+    return [{**first, "content": _join_contents([first["content"], text])}, *rest]
 
 
-def without_system_role(messages: list[JsonObject]) -> list[JsonObject]:
+def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
     """Return each system message as the beginning of the user's message that follows it: the templates that know no system
     role want user and assistant to take turns. Elsewhere it is a user's message of its own.
     """
-    changed: list[JsonObject] = []
-    waiting: list[JsonObject] = []
+    merged: list[JsonObject] = []
+    pending: list[JsonObject] = []
     for message in messages:
         if message["role"] == "system":
-            waiting.append(message)
+            pending.append(message)
             continue
         if message["role"] == "user":
-            changed.append(_as_one([*waiting, message]))
+            merged.append(_merge_as_user([*pending, message]))
         else:
-            changed += [_as_one(waiting), message] if waiting else [message]
-        waiting = []
-    return [*changed, _as_one(waiting)] if waiting else changed
+            merged += [_merge_as_user(pending), message] if pending else [message]
+        pending = []
+    return [*merged, _merge_as_user(pending)] if pending else merged
 
 
-def _as_one(messages: list[JsonObject]) -> JsonObject:
+def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
     """Return the last of some messages as the user's, with the contents of all of them."""
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]
     return {
         **messages[-1],
         "role": "user",
-        "content": _joined([message["content"] for message in messages]),
+        "content": _join_contents([message["content"] for message in messages]),
     }
 
 
-def _joined(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:
+def _join_contents(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:
     """Return several contents as one: a text where all of them are."""
     texts = [content for content in contents if isinstance(content, str)]
     if len(texts) == len(contents):
         return "\n\n".join(texts)
-    return list(chain.from_iterable(map(_parts, contents)))
+    return list(chain.from_iterable(map(_to_parts, contents)))
 
 
-def _parts(content: str | list[JsonObject]) -> list[JsonObject]:
+def _to_parts(content: str | list[JsonObject]) -> list[JsonObject]:
     return [openai.text_part(content)] if isinstance(content, str) else content

@@ -6,41 +6,41 @@ nor has it for a refusal.
 
 from collections.abc import Callable, Mapping
 
-from anthropic_proxy.translate.request.system_prompt import with_system_text
+from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _FIELD = "tool_choice"
 # None of them says anything without tools, and some are refused.
-_OF_TOOLS = frozenset({"tools", _FIELD, "parallel_tool_calls"})
+_TOOL_FIELDS = frozenset({"tools", _FIELD, "parallel_tool_calls"})
 
 
-def any_of_one(body: JsonObject) -> JsonObject:
+def require_chosen_tool(body: JsonObject) -> JsonObject:
     """A Chat Completions request that has to be answered by a given tool's call: "required", with that tool alone."""
     choice = body.get(_FIELD)
     if not isinstance(choice, dict):
         return body
-    named = [
+    chosen = [
         tool for tool in body["tools"] if tool["function"]["name"] == choice["function"]["name"]
     ]
-    return {**body, "tools": named, _FIELD: "required"}
+    return {**body, "tools": chosen, _FIELD: "required"}
 
 
-def by_words(body: JsonObject) -> JsonObject:
+def to_prompted_choice(body: JsonObject) -> JsonObject:
     """A request that leaves the choice to the model, which is told of a call that is required. Without a call there are
     no tools.
     """
-    body = any_of_one(body)
+    body = require_chosen_tool(body)
     if body.get(_FIELD) == "none":
-        return {name: value for name, value in body.items() if name not in _OF_TOOLS}
+        return {name: value for name, value in body.items() if name not in _TOOL_FIELDS}
     if body.get(_FIELD) != "required":
         return body
     names = [tool["function"]["name"] for tool in body["tools"]]
     text = f"Answer with a call of {'one of the tools' if names[1:] else f'the tool {names[0]}'}, and with nothing else."
-    return {**body, "messages": with_system_text(body["messages"], text), _FIELD: "auto"}
+    return {**body, "messages": append_system_text(body["messages"], text), _FIELD: "auto"}
 
 
-TOOL_CHOICES: Mapping[str, Callable[[JsonObject], JsonObject]] = {
+TOOL_CHOICE_CONVERTERS: Mapping[str, Callable[[JsonObject], JsonObject]] = {
     "named": lambda body: body,
-    "words": any_of_one,
-    "auto": by_words,
+    "words": require_chosen_tool,
+    "auto": to_prompted_choice,
 }

@@ -11,46 +11,46 @@ from collections.abc import Callable
 from typing import Literal
 
 _ILLEGAL_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-_KEPT = 31
-_LONGEST_HASHED = 256
+_PREFIX_LENGTH = 31
+_MAX_HASHED_LENGTH = 256
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-class ToolIds:
+class ToolCallIds:
     """The ids of one conversation's calls, in their order. form: what the upstream takes; see Dialect.tool_call_ids."""
 
     def __init__(self, form: Literal["plain", "nine"] = "plain") -> None:
-        self._legal, self._made = _FORMS[form]
+        self._pattern, self._build_id = _FORMS[form]
         self._used: set[str] = set()
-        self._times: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
 
-    def upstream_id(self, tool_use_id: str) -> str:
+    def assign_id(self, tool_use_id: str) -> str:
         """The id for the next call that the client knows as `tool_use_id`; that one itself where it is legal and new."""
         # What a long id ends with counts once, however many attempts it takes to find one that is new.
-        short = tool_use_id if len(tool_use_id) <= _LONGEST_HASHED else _shortened(tool_use_id)
-        legal = tool_use_id if self._legal.fullmatch(tool_use_id) else self._made(short, 0)
-        while legal in self._used:
-            self._times[short] = self._times.get(short, 0) + 1
-            legal = self._made(short, self._times[short])
-        self._used.add(legal)
-        return legal
+        short = tool_use_id if len(tool_use_id) <= _MAX_HASHED_LENGTH else _shorten(tool_use_id)
+        call_id = tool_use_id if self._pattern.fullmatch(tool_use_id) else self._build_id(short, 0)
+        while call_id in self._used:
+            self._attempts[short] = self._attempts.get(short, 0) + 1
+            call_id = self._build_id(short, self._attempts[short])
+        self._used.add(call_id)
+        return call_id
 
 
-def _shortened(tool_use_id: str) -> str:
+def _shorten(tool_use_id: str) -> str:
     return (
-        tool_use_id[:_KEPT]
+        tool_use_id[:_PREFIX_LENGTH]
         + hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
     )
 
 
-def _plain(tool_use_id: str, number: int) -> str:
+def _build_plain_id(tool_use_id: str, number: int) -> str:
     digest = _digest(tool_use_id, number).hex()[:8]
-    return f"{_ILLEGAL_CHARACTER.sub('_', tool_use_id[:_KEPT])}_{digest}"
+    return f"{_ILLEGAL_CHARACTER.sub('_', tool_use_id[:_PREFIX_LENGTH])}_{digest}"
 
 
-def _nine(tool_use_id: str, number: int) -> str:
+def _build_nine_id(tool_use_id: str, number: int) -> str:
     value = int.from_bytes(_digest(tool_use_id, number))
-    return "".join(_LETTERS[value // 62**place % 62] for place in range(9))
+    return "".join(_LETTERS[value // 62**position % 62] for position in range(9))
 
 
 def _digest(tool_use_id: str, number: int) -> bytes:
@@ -58,6 +58,6 @@ def _digest(tool_use_id: str, number: int) -> bytes:
 
 
 _FORMS: dict[str, tuple[re.Pattern[str], Callable[[str, int], str]]] = {
-    "plain": (re.compile(r"[a-zA-Z0-9_-]{1,40}"), _plain),
-    "nine": (re.compile(r"[a-zA-Z0-9]{9}", re.ASCII), _nine),
+    "plain": (re.compile(r"[a-zA-Z0-9_-]{1,40}"), _build_plain_id),
+    "nine": (re.compile(r"[a-zA-Z0-9]{9}", re.ASCII), _build_nine_id),
 }

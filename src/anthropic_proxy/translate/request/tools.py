@@ -10,8 +10,8 @@ from collections import Counter
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request import builtin_tools, server_tools, toolsets
-from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
-from anthropic_proxy.translate.request.tool_changes import effective_tools
+from anthropic_proxy.translate.request.schemas import is_strict_compatible, to_function_parameters
+from anthropic_proxy.translate.request.tool_changes import apply_tool_changes
 from anthropic_proxy.translate.tool_names import ToolName, map_caller_names, to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -21,49 +21,49 @@ from anthropic_proxy.wire.quoting import shorten
 _PLACEHOLDER = "DeferredToolPlaceholder"
 
 # The API has one tool of each dated type.
-_MOST_OF_A_TYPE = 20
+_MAX_TOOLS_OF_A_TYPE = 20
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def to_tools(request: JsonObject, notes: TranslationNotes) -> JsonObject:
+def to_tool_fields(request: JsonObject, notes: TranslationNotes) -> JsonObject:
     """`tools`, `tool_choice` and `parallel_tool_calls`, each only where it says something: OpenAI refuses `tools: []`,
     and the other two without tools. Raises ApiError (400) for tools or a tool_choice that can't be kept.
     """
-    server_tools.refuse_skills(request)
-    tools = effective_tools(request)
+    server_tools.reject_skills(request)
+    tools = apply_tool_changes(request)
     choice = request.get("tool_choice") or {}
-    _refuse_same_names(tools)
-    _refuse_many_of_a_type(tools)
-    usable = _usable(tools)
-    unavailable = server_tools.unavailable_tools(request, tools)
-    server_tools.refuse_unless_usable(unavailable, choice, has_functions=bool(usable))
+    _reject_duplicate_names(tools)
+    _reject_many_of_a_type(tools)
+    usable = _expand_usable_tools(tools)
+    unavailable = server_tools.find_unavailable_tools(request, tools)
+    server_tools.require_usable_tools(unavailable, choice, has_functions=bool(usable))
     notes.unavailable += [each.name for each in unavailable]
-    notes.ignored |= _ignored(tools)
+    notes.ignored |= _ignored_notes(tools)
     if not usable:
-        return _without_tools(choice)
-    fields: JsonObject = {"tools": [_function(tool) for tool in usable]}
+        return _reject_required_call(choice)
+    fields: JsonObject = {"tools": [_function_tool(tool) for tool in usable]}
     if choice:
-        fields["tool_choice"] = _tool_choice(choice, usable)
-    if takes_one_call(request):
+        fields["tool_choice"] = _convert_choice(choice, usable)
+    if disables_parallel_calls(request):
         fields["parallel_tool_calls"] = False
     return fields
 
 
-def tool_names(request: JsonObject) -> dict[str, ToolName]:
+def map_tool_names(request: JsonObject) -> dict[str, ToolName]:
     """The client's names of the functions that the upstream knows by other ones."""
-    usable = _usable(effective_tools(request))
+    usable = _expand_usable_tools(apply_tool_changes(request))
     return dict(
         map_caller_names(ToolName(tool["name"], tool.get("toolset_name")) for tool in usable)
     )
 
 
-def takes_one_call(request: JsonObject) -> bool:
+def disables_parallel_calls(request: JsonObject) -> bool:
     """Whether the client takes one tool call at most."""
     return bool((request.get("tool_choice") or {}).get("disable_parallel_tool_use"))
 
 
-def _usable(tools: list[JsonObject]) -> list[JsonObject]:
+def _expand_usable_tools(tools: list[JsonObject]) -> list[JsonObject]:
     """Return tools as the model is offered them: with name and schema, and members of toolsets with `toolset_name`.
 
     Raises ApiError (400) at the first name that is there twice: a short entry of the list may stand for many tools.
@@ -71,10 +71,10 @@ def _usable(tools: list[JsonObject]) -> list[JsonObject]:
     usable: list[JsonObject] = []
     names: set[str] = set()
     for tool in filter(_is_offered, tools):
-        for each in _expanded(tool):
-            name = _upstream_name(each)
+        for each in _expand_tool(tool):
+            name = _function_name(each)
             if name in names:
-                raise _same_names()
+                raise _duplicate_names_error()
             names.add(name)
             usable.append(each)
     return usable
@@ -83,61 +83,65 @@ def _usable(tools: list[JsonObject]) -> list[JsonObject]:
 def _is_offered(tool: JsonObject) -> bool:
     if tool.get("name") == _PLACEHOLDER and tool.get("defer_loading"):
         return False
-    return not server_tools.is_tool_search(tool) and server_tools.unavailability(tool) is None
+    return (
+        not server_tools.is_tool_search(tool) and server_tools.explain_unavailability(tool) is None
+    )
 
 
-def _expanded(tool: JsonObject) -> list[JsonObject]:
-    members = toolsets.members(tool)
-    return [builtin_tools.with_schema(tool)] if members is None else members
+def _expand_tool(tool: JsonObject) -> list[JsonObject]:
+    members = toolsets.expand_members(tool)
+    return [builtin_tools.add_builtin_schema(tool)] if members is None else members
 
 
-def _refuse_same_names(tools: list[JsonObject]) -> None:
-    given = [tool["name"] for tool in tools if tool.get("name")]
-    if len(set(given)) < len(given):
-        raise _same_names()
+def _reject_duplicate_names(tools: list[JsonObject]) -> None:
+    names = [tool["name"] for tool in tools if tool.get("name")]
+    if len(set(names)) < len(names):
+        raise _duplicate_names_error()
 
 
-def _same_names() -> ApiError:
+def _duplicate_names_error() -> ApiError:
     """Return the API's own error; without it the calls of one tool would reach another."""
     return invalid_request("tools: Tool names must be unique.")
 
 
-def _refuse_many_of_a_type(tools: list[JsonObject]) -> None:
+def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
     """Raise ApiError (400) for more tools of one dated type than clients have: each becomes kilobytes of description."""
     kinds = (tool.get("type") or "" for tool in tools)
-    families = Counter(kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_known(kind))
+    families = Counter(
+        kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_builtin_type(kind)
+    )
     for family, count in families.items():
-        if count > _MOST_OF_A_TYPE:
+        if count > _MAX_TOOLS_OF_A_TYPE:
             raise invalid_request(
-                f"tools: at most {_MOST_OF_A_TYPE} tools may have the type {family}"
+                f"tools: at most {_MAX_TOOLS_OF_A_TYPE} tools may have the type {family}"
             )
 
 
-def _ignored(tools: list[JsonObject]) -> set[str]:
+def _ignored_notes(tools: list[JsonObject]) -> set[str]:
     searches = {f"tool {tool['type']}" for tool in tools if server_tools.is_tool_search(tool)}
-    return searches.union(*map(toolsets.unknown_members, tools))
+    return searches.union(*map(toolsets.list_unknown_members, tools))
 
 
-def _function(tool: JsonObject) -> JsonObject:
+def _function_tool(tool: JsonObject) -> JsonObject:
     schema = tool["input_schema"]
-    parameters, note = legal_parameters(schema)
+    parameters, note = to_function_parameters(schema)
     examples = tool.get("input_examples")
     texts = (
         tool.get("description"),
         note,
         examples and f"Examples of arguments: {dumps(examples).decode()}",
     )
-    strict = bool(tool.get("strict")) and fits_strict(schema)
+    strict = bool(tool.get("strict")) and is_strict_compatible(schema)
     return openai.function_tool(
-        _upstream_name(tool), "\n\n".join(filter(None, texts)), parameters, strict=strict
+        _function_name(tool), "\n\n".join(filter(None, texts)), parameters, strict=strict
     )
 
 
-def _upstream_name(tool: JsonObject) -> str:
+def _function_name(tool: JsonObject) -> str:
     return to_upstream_name(tool["name"], tool.get("toolset_name"))
 
 
-def _without_tools(choice: JsonObject) -> JsonObject:
+def _reject_required_call(choice: JsonObject) -> JsonObject:
     if choice.get("type") in ("any", "tool"):
         raise invalid_request(
             "tool_choice: a tool call is required, but no tool of the request is available here"
@@ -145,13 +149,13 @@ def _without_tools(choice: JsonObject) -> JsonObject:
     return {}
 
 
-def _tool_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObject:
+def _convert_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObject:
     if choice["type"] != "tool":
         return _CHOICES[choice["type"]]
     name = choice.get("name") or ""
-    named = [tool for tool in usable if tool["name"] == name]
+    candidates = [tool for tool in usable if tool["name"] == name]
     # A tool of its own goes before a member of a toolset, whose name is no tool's name.
-    chosen = [tool for tool in named if not tool.get("toolset_name")] or named
+    chosen = [tool for tool in candidates if not tool.get("toolset_name")] or candidates
     if not chosen:
         raise invalid_request(
             f"tool_choice.name: no tool of that name is available: {shorten(name)}"
@@ -161,4 +165,4 @@ def _tool_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObje
         raise invalid_request(
             f"tool_choice.name: more than one toolset has {shorten(name)}: {toolset_names}"
         )
-    return {"type": "function", "function": {"name": _upstream_name(chosen[0])}}
+    return {"type": "function", "function": {"name": _function_name(chosen[0])}}

@@ -8,100 +8,110 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anthropic_proxy.translate.request.schema_builders import (
-    choice,
-    integer,
-    integers,
-    number,
-    parameters,
-    string,
-    strings,
+    enum_schema,
+    integer_list_schema,
+    integer_schema,
+    number_schema,
+    object_schema,
+    string_list_schema,
+    string_schema,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @dataclass(frozen=True)
-class Member:
+class ToolsetMember:
     """by_default: whether it is offered where the client says nothing about it."""
 
     description: str
     schema: JsonObject
-    by_default: bool = True
+    is_enabled_by_default: bool = True
 
 
-def _member(
+def _build_member(
     description: str, required: JsonObject | None = None, optional: JsonObject | None = None
-) -> Member:
-    return Member(description, parameters(required or {}, optional))
+) -> ToolsetMember:
+    return ToolsetMember(description, object_schema(required or {}, optional))
 
 
-_DIRECTION = choice("Which way to scroll", "up", "down", "left", "right")
+_DIRECTION = enum_schema("Which way to scroll", "up", "down", "left", "right")
 _KEYS = 'A key, or a combination such as "ctrl+s"; names such as Return, Tab, Escape, Up, Page_Down, BackSpace are known'
 
 _COORDINATE = {
-    "coordinate": integers(2, "[x, y] in pixels from the left and from the top of the screen")
+    "coordinate": integer_list_schema(
+        2, "[x, y] in pixels from the left and from the top of the screen"
+    )
 }
-_START = {"start_coordinate": integers(2, "[x, y] where the drag begins")}
-_HELD = {"text": string('Keys to hold down meanwhile, such as "ctrl" or "ctrl+shift"')}
-_SECONDS = {"duration": integer("Seconds")}
-_HERE = "at `coordinate`, or where the cursor is without one."
+_START = {"start_coordinate": integer_list_schema(2, "[x, y] where the drag begins")}
+_HELD = {"text": string_schema('Keys to hold down meanwhile, such as "ctrl" or "ctrl+shift"')}
+_SECONDS = {"duration": integer_schema("Seconds")}
+_AT_COORDINATE = "at `coordinate`, or where the cursor is without one."
 
-COMPUTER: Mapping[str, Member] = {
-    "key": _member(
+COMPUTER_MEMBERS: Mapping[str, ToolsetMember] = {
+    "key": _build_member(
         "Press a key or a combination of keys.",
-        {"text": string(_KEYS)},
-        {"repeat": integer("How often; 1")},
+        {"text": string_schema(_KEYS)},
+        {"repeat": integer_schema("How often; 1")},
     ),
-    "hold_key": _member(
-        "Hold a key or a combination of keys down.", {"text": string(_KEYS), **_SECONDS}
+    "hold_key": _build_member(
+        "Hold a key or a combination of keys down.", {"text": string_schema(_KEYS), **_SECONDS}
     ),
-    "type": _member("Type a text on the keyboard.", {"text": string("The text")}),
-    "cursor_position": _member("Tell where the mouse cursor is, in pixels of the screen."),
-    "mouse_move": _member(
+    "type": _build_member("Type a text on the keyboard.", {"text": string_schema("The text")}),
+    "cursor_position": _build_member("Tell where the mouse cursor is, in pixels of the screen."),
+    "mouse_move": _build_member(
         "Move the mouse cursor without a click, to hover over something.", _COORDINATE
     ),
-    "left_mouse_down": _member(
+    "left_mouse_down": _build_member(
         "Press the left mouse button where the cursor is, and keep it down."
     ),
-    "left_mouse_up": _member("Let the left mouse button go."),
-    "left_click": _member(f"Click the left mouse button {_HERE}", {}, _COORDINATE | _HELD),
-    "left_click_drag": _member(
+    "left_mouse_up": _build_member("Let the left mouse button go."),
+    "left_click": _build_member(
+        f"Click the left mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
+    ),
+    "left_click_drag": _build_member(
         "Drag with the left mouse button held down.", _START | _COORDINATE, _HELD
     ),
-    "right_click": _member(f"Click the right mouse button {_HERE}", {}, _COORDINATE | _HELD),
-    "middle_click": _member(f"Click the middle mouse button {_HERE}", {}, _COORDINATE | _HELD),
-    "double_click": _member(f"Double-click the left mouse button {_HERE}", {}, _COORDINATE | _HELD),
-    "triple_click": _member(
-        f"Click the left mouse button three times {_HERE}", {}, _COORDINATE | _HELD
+    "right_click": _build_member(
+        f"Click the right mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
     ),
-    "scroll": _member(
-        f"Turn the mouse wheel {_HERE} Better than the Page_Up and Page_Down keys.",
-        {"scroll_direction": _DIRECTION, "scroll_amount": integer("Notches of the wheel")},
+    "middle_click": _build_member(
+        f"Click the middle mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
+    ),
+    "double_click": _build_member(
+        f"Double-click the left mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
+    ),
+    "triple_click": _build_member(
+        f"Click the left mouse button three times {_AT_COORDINATE}", {}, _COORDINATE | _HELD
+    ),
+    "scroll": _build_member(
+        f"Turn the mouse wheel {_AT_COORDINATE} Better than the Page_Up and Page_Down keys.",
+        {"scroll_direction": _DIRECTION, "scroll_amount": integer_schema("Notches of the wheel")},
         _COORDINATE | _HELD,
     ),
-    "wait": _member("Wait, for a program to start or a page to load.", _SECONDS),
-    "screenshot": _member("Take a picture of the whole screen."),
-    "zoom": _member(
+    "wait": _build_member("Wait, for a program to start or a page to load.", _SECONDS),
+    "screenshot": _build_member("Take a picture of the whole screen."),
+    "zoom": _build_member(
         "Take a picture of a part of the screen, enlarged, to read what is small.",
         {
-            "region": integers(
+            "region": integer_list_schema(
                 4, "[x0, y0, x1, y1], corners of the part in pixels of the whole screenshot"
             )
         },
     ),
 }
 
-_TAB = {"tab_id": string("The tab to act on; the active one without it")}
-_POINT: JsonObject = parameters(
+_TAB = {"tab_id": string_schema("The tab to act on; the active one without it")}
+_POINT: JsonObject = object_schema(
     {
-        "type": choice("A point of the viewport", "coordinate"),
-        "x": integer("Pixels from the left edge of the viewport"),
-        "y": integer("Pixels from the top edge of the viewport"),
+        "type": enum_schema("A point of the viewport", "coordinate"),
+        "x": integer_schema("Pixels from the left edge of the viewport"),
+        "y": integer_schema("Pixels from the top edge of the viewport"),
     }
 )
-_ELEMENT: JsonObject = parameters(
+_ELEMENT: JsonObject = object_schema(
     {
-        "type": choice("An element of the page", "ref"),
-        "ref": string(
+        "type": enum_schema("An element of the page", "ref"),
+        "ref": string_schema(
             'The reference that read_page or find gave, such as "ref_7"; it is void once the page has changed'
         ),
     }
@@ -115,64 +125,68 @@ _AT_EITHER = {
     }
 }
 _MODIFIERS = {
-    "modifiers": string('Keys to hold down meanwhile, such as "shift" or "ctrl+shift"')
+    "modifiers": string_schema('Keys to hold down meanwhile, such as "shift" or "ctrl+shift"')
 } | _TAB
-_UP_TO_30 = {"duration": number("Seconds, 30 at most")}
+_UP_TO_30 = {"duration": number_schema("Seconds, 30 at most")}
 _BROWSER_KEYS = 'A key, a combination such as "ctrl+a", or several of them with spaces between, such as "Tab Tab Return"'
 
 
-def _for_tab(
+def _build_tab_member(
     description: str, required: JsonObject | None = None, optional: JsonObject | None = None
-) -> Member:
+) -> ToolsetMember:
     """A member that acts on any tab."""
-    return _member(description, required, {**(optional or {}), **_TAB})
+    return _build_member(description, required, {**(optional or {}), **_TAB})
 
 
-def _off(member: Member) -> Member:
-    return Member(member.description, member.schema, by_default=False)
+def _disable_by_default(member: ToolsetMember) -> ToolsetMember:
+    return ToolsetMember(member.description, member.schema, is_enabled_by_default=False)
 
 
-BROWSER: Mapping[str, Member] = {
-    "navigate": _for_tab(
+BROWSER_MEMBERS: Mapping[str, ToolsetMember] = {
+    "navigate": _build_tab_member(
         "Open a URL, or go through the tab's history.",
-        {"url": string('The URL (https:// may be left out), or "back", "forward" or "reload"')},
+        {
+            "url": string_schema(
+                'The URL (https:// may be left out), or "back", "forward" or "reload"'
+            )
+        },
     ),
-    "list_tabs": _member("List the open tabs: tab_id, title and URL of each."),
-    "new_tab": _member("Open an empty tab; its tab_id is the result."),
-    "switch_tab": _member("Make a tab the active one.", {"tab_id": string("The tab")}),
-    "close_tab": _member("Close a tab.", {"tab_id": string("The tab")}),
-    "read_page": _for_tab(
+    "list_tabs": _build_member("List the open tabs: tab_id, title and URL of each."),
+    "new_tab": _build_member("Open an empty tab; its tab_id is the result."),
+    "switch_tab": _build_member("Make a tab the active one.", {"tab_id": string_schema("The tab")}),
+    "close_tab": _build_member("Close a tab.", {"tab_id": string_schema("The tab")}),
+    "read_page": _build_tab_member(
         "Read the page as a tree of its elements, with references to use as targets of other actions. It is cut at 50,000 "
         "characters: then read a part of it by `ref`, or less deep.",
         {},
         {
-            "depth": integer("How deep the tree goes; 15"),
-            "filter": choice(
+            "depth": integer_schema("How deep the tree goes; 15"),
+            "filter": enum_schema(
                 "interactive: only what can be used. all: also what is out of sight. Without it: what is in sight",
                 "all",
                 "interactive",
             ),
-            "ref": string("The element to begin with; the whole page without it"),
+            "ref": string_schema("The element to begin with; the whole page without it"),
         },
     ),
-    "get_page_text": _for_tab(
+    "get_page_text": _build_tab_member(
         "Read the text of the page without its structure. Good for articles and documentation."
     ),
-    "read_console": _off(
-        _for_tab(
+    "read_console": _disable_by_default(
+        _build_tab_member(
             "Read what the page has written to the console since the last call. What came before may be missing."
         )
     ),
-    "read_network": _off(
-        _for_tab(
+    "read_network": _disable_by_default(
+        _build_tab_member(
             "Read the page's network requests since the last call. What came before may be missing."
         )
     ),
-    "find": _for_tab(
+    "find": _build_tab_member(
         "Find up to 20 elements of the page by a description in plain words; the result has references to them.",
-        {"query": string('What to look for, such as "search box"')},
+        {"query": string_schema('What to look for, such as "search box"')},
     ),
-    "form_input": _for_tab(
+    "form_input": _build_tab_member(
         "Set the value of a form's element.",
         _AT_ELEMENT
         | {
@@ -182,53 +196,66 @@ BROWSER: Mapping[str, Member] = {
             }
         },
     ),
-    "file_upload": _off(
-        _for_tab(
+    "file_upload": _disable_by_default(
+        _build_tab_member(
             "Choose the files of a file input. Needs `paths` or `document_ids`.",
             _AT_ELEMENT,
             {
-                "document_ids": strings("References to files that were made ready for upload"),
-                "paths": strings("Paths of files on the browser's machine"),
+                "document_ids": string_list_schema(
+                    "References to files that were made ready for upload"
+                ),
+                "paths": string_list_schema("Paths of files on the browser's machine"),
             },
         )
     ),
-    "scroll_to": _for_tab("Scroll until an element is in sight.", _AT_ELEMENT),
-    "screenshot": _for_tab("Take a picture of the viewport."),
-    "zoom": _for_tab(
+    "scroll_to": _build_tab_member("Scroll until an element is in sight.", _AT_ELEMENT),
+    "screenshot": _build_tab_member("Take a picture of the viewport."),
+    "zoom": _build_tab_member(
         "Take a picture of a part of the viewport, enlarged, to read what is small.",
-        {"region": integers(4, "[x0, y0, x1, y1], corners of the part in pixels of the viewport")},
+        {
+            "region": integer_list_schema(
+                4, "[x0, y0, x1, y1], corners of the part in pixels of the viewport"
+            )
+        },
     ),
-    "left_click": _member("Click the left mouse button.", _AT_EITHER, _MODIFIERS),
-    "right_click": _member("Click the right mouse button.", _AT_EITHER, _MODIFIERS),
-    "middle_click": _member("Click the middle mouse button.", _AT_EITHER, _MODIFIERS),
-    "double_click": _member("Double-click the left mouse button.", _AT_EITHER, _MODIFIERS),
-    "triple_click": _member(
+    "left_click": _build_member("Click the left mouse button.", _AT_EITHER, _MODIFIERS),
+    "right_click": _build_member("Click the right mouse button.", _AT_EITHER, _MODIFIERS),
+    "middle_click": _build_member("Click the middle mouse button.", _AT_EITHER, _MODIFIERS),
+    "double_click": _build_member("Double-click the left mouse button.", _AT_EITHER, _MODIFIERS),
+    "triple_click": _build_member(
         "Click the left mouse button three times, to select a line.", _AT_EITHER, _MODIFIERS
     ),
-    "hover": _for_tab("Move the mouse cursor onto something without a click.", _AT_EITHER),
-    "left_click_drag": _for_tab(
+    "hover": _build_tab_member("Move the mouse cursor onto something without a click.", _AT_EITHER),
+    "left_click_drag": _build_tab_member(
         "Drag from `from` to `target`.", {"from": _POINT, "target": _POINT}
     ),
-    "left_mouse_down": _for_tab("Press the left mouse button and keep it down.", _AT_POINT),
-    "left_mouse_up": _for_tab("Let the left mouse button go.", _AT_POINT),
-    "mouse_move": _for_tab("Move the mouse cursor to a point without a click.", _AT_POINT),
-    "scroll": _for_tab(
+    "left_mouse_down": _build_tab_member(
+        "Press the left mouse button and keep it down.", _AT_POINT
+    ),
+    "left_mouse_up": _build_tab_member("Let the left mouse button go.", _AT_POINT),
+    "mouse_move": _build_tab_member("Move the mouse cursor to a point without a click.", _AT_POINT),
+    "scroll": _build_tab_member(
         "Turn the mouse wheel.",
         {"scroll_direction": _DIRECTION, **_AT_POINT},
-        {"scroll_amount": integer("Notches of the wheel, 1 to 10; 3")},
+        {"scroll_amount": integer_schema("Notches of the wheel, 1 to 10; 3")},
     ),
-    "type": _for_tab("Type a text where the focus is.", {"text": string("The text")}),
-    "key": _for_tab(
-        "Press keys.", {"text": string(_BROWSER_KEYS)}, {"repeat": integer("How often; 1")}
+    "type": _build_tab_member(
+        "Type a text where the focus is.", {"text": string_schema("The text")}
     ),
-    "hold_key": _for_tab(
-        "Hold a key or a combination of keys down.", {"text": string(_BROWSER_KEYS), **_UP_TO_30}
+    "key": _build_tab_member(
+        "Press keys.",
+        {"text": string_schema(_BROWSER_KEYS)},
+        {"repeat": integer_schema("How often; 1")},
     ),
-    "wait": _for_tab("Wait, for a page to load.", _UP_TO_30),
-    "javascript_exec": _off(
-        _for_tab(
+    "hold_key": _build_tab_member(
+        "Hold a key or a combination of keys down.",
+        {"text": string_schema(_BROWSER_KEYS), **_UP_TO_30},
+    ),
+    "wait": _build_tab_member("Wait, for a page to load.", _UP_TO_30),
+    "javascript_exec": _disable_by_default(
+        _build_tab_member(
             "Run JavaScript in the page; the value of its last expression is the result, so don't write `return`.",
-            {"text": string("The code")},
+            {"text": string_schema("The code")},
         )
     ),
 }

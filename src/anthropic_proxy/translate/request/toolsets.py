@@ -8,25 +8,32 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anthropic_proxy.translate.request.toolset_schemas import BROWSER, COMPUTER, Member
+from anthropic_proxy.translate.request.toolset_schemas import (
+    BROWSER_MEMBERS,
+    COMPUTER_MEMBERS,
+    ToolsetMember,
+)
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_FAMILIES: Mapping[str, Mapping[str, Member]] = {"computer": COMPUTER, "browser": BROWSER}
-_TOOLSET = re.compile(r"([a-z]+)_toolset_\d+")
+_FAMILIES: Mapping[str, Mapping[str, ToolsetMember]] = {
+    "computer": COMPUTER_MEMBERS,
+    "browser": BROWSER_MEMBERS,
+}
+_TOOLSET_TYPE = re.compile(r"([a-z]+)_toolset_\d+")
 
 
-def family_of(kind: str) -> str | None:
+def parse_toolset_family(kind: str) -> str | None:
     """`computer` or `browser` for the type of a toolset, None for any other."""
-    found = _TOOLSET.fullmatch(kind)
-    return found[1] if found and found[1] in _FAMILIES else None
+    match = _TOOLSET_TYPE.fullmatch(kind)
+    return match[1] if match and match[1] in _FAMILIES else None
 
 
-def members(tool: JsonObject) -> list[JsonObject] | None:
+def expand_members(tool: JsonObject) -> list[JsonObject] | None:
     """The enabled members of a toolset as tools with `toolset_name`; None for a tool that is no toolset."""
-    family = family_of(tool.get("type") or "")
+    family = parse_toolset_family(tool.get("type") or "")
     if family is None:
         return None
-    configs = _configs(tool)
+    configs = _get_configs(tool)
     return [
         {
             "name": name,
@@ -39,22 +46,25 @@ def members(tool: JsonObject) -> list[JsonObject] | None:
     ]
 
 
-def unknown_members(tool: JsonObject) -> set[str]:
+def list_unknown_members(tool: JsonObject) -> set[str]:
     """Notes on members that the client configures and that we have no schema for."""
-    family = family_of(tool.get("type") or "")
+    family = parse_toolset_family(tool.get("type") or "")
     return (
-        {f"toolset member {family}.{name}" for name in _configs(tool).keys() - _FAMILIES[family]}
+        {
+            f"toolset member {family}.{name}"
+            for name in _get_configs(tool).keys() - _FAMILIES[family]
+        }
         if family
         else set()
     )
 
 
-def _configs(tool: JsonObject) -> JsonObject:
+def _get_configs(tool: JsonObject) -> JsonObject:
     configs = tool.get("configs")
     return configs if isinstance(configs, dict) else {}
 
 
-def _is_enabled(config: Any, member: Member) -> bool:
+def _is_enabled(config: Any, member: ToolsetMember) -> bool:
     """As the SDKs read it: only true and false switch; what is neither, and not absent, is off."""
     enabled = config.get("enabled") if isinstance(config, dict) else config
-    return member.by_default if enabled is None else enabled is True
+    return member.is_enabled_by_default if enabled is None else enabled is True

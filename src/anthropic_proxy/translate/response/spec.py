@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from anthropic_proxy.routing.router import wants_thinking
+from anthropic_proxy.routing.router import requests_thinking
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
@@ -92,7 +92,7 @@ def build_fallback_credit(request: JsonObject) -> JsonObject:
 
 def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
     """Return how the response to a checked request shows reasoning."""
-    if not wants_thinking(request):
+    if not requests_thinking(request):
         return ReasoningDisplay.HIDDEN
     return (
         ReasoningDisplay.OMITTED

@@ -6,10 +6,10 @@ from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
 # By the reason of `incomplete_details`. Whatever else it is, such an answer is cut.
-_INCOMPLETE = {"content_filter": "content_filter"}
+_FINISH_REASONS = {"content_filter": "content_filter"}
 
 # HTTP statuses for codes and types of errors that come within an answer, where there is none. All others are 500.
-_STATUS = {
+_STATUS_BY_CODE = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
     "server_is_overloaded": 503,
@@ -38,25 +38,29 @@ _STATUS = {
 }
 
 
-def finish_chunk(response: JsonObject, *, cut: bool, has_calls: bool) -> JsonObject:
+def build_finish_chunk(response: JsonObject, *, is_incomplete: bool, has_calls: bool) -> JsonObject:
     """The last chunk, with the finish reason, the usage and the tier. cut: whether the answer is incomplete."""
-    reason = _cut(response) if cut else "tool_calls" if has_calls else "stop"
+    reason = (
+        _incomplete_reason(response) if is_incomplete else "tool_calls" if has_calls else "stop"
+    )
     chunk: JsonObject = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     if isinstance(response.get("usage"), dict):
-        chunk["usage"] = _usage(response["usage"])
+        chunk["usage"] = _convert_usage(response["usage"])
     if response.get("service_tier"):
         chunk["service_tier"] = response["service_tier"]
     return chunk
 
 
-def error_chunk(error: Any) -> JsonObject:
+def build_error_chunk(error: Any) -> JsonObject:
     """The chunk for an error that came within an answer. Its `code` is an HTTP status where one is known, and its `type`
     the code that stood in its place.
     """
     if not isinstance(error, dict):
         return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
     names = [each for each in (error.get("code"), error.get("type")) if isinstance(each, str)]
-    status = next((_STATUS[name] for name in names if name in _STATUS), error.get("code"))
+    status = next(
+        (_STATUS_BY_CODE[name] for name in names if name in _STATUS_BY_CODE), error.get("code")
+    )
     return {
         "error": {
             "message": string_or_empty(error.get("message")),
@@ -66,27 +70,31 @@ def error_chunk(error: Any) -> JsonObject:
     }
 
 
-def _cut(response: JsonObject) -> str:
+def _incomplete_reason(response: JsonObject) -> str:
     incomplete = response.get("incomplete_details")
     return (
-        _INCOMPLETE.get(string_or_empty(incomplete.get("reason")), "length")
+        _FINISH_REASONS.get(string_or_empty(incomplete.get("reason")), "length")
         if isinstance(incomplete, dict)
         else "length"
     )
 
 
-def _usage(told: JsonObject) -> JsonObject:
-    usage = {new: told.get(old) for old, new in _COUNTS.items()}
-    nested = {new: told[old] for old, new in _DETAILS.items() if isinstance(told.get(old), dict)}
-    return {**usage, **nested}
+def _convert_usage(usage: JsonObject) -> JsonObject:
+    counts = {new: usage.get(old) for old, new in _USAGE_FIELDS.items()}
+    details = {
+        new: usage[old]
+        for old, new in _USAGE_DETAIL_FIELDS.items()
+        if isinstance(usage.get(old), dict)
+    }
+    return {**counts, **details}
 
 
-_COUNTS = {
+_USAGE_FIELDS = {
     "input_tokens": "prompt_tokens",
     "output_tokens": "completion_tokens",
     "total_tokens": "total_tokens",
 }
-_DETAILS = {
+_USAGE_DETAIL_FIELDS = {
     "input_tokens_details": "prompt_tokens_details",
     "output_tokens_details": "completion_tokens_details",
 }

@@ -9,44 +9,52 @@ from typing import Any
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.translate.responses_api.reasoning import Replayed, replayed
+from anthropic_proxy.translate.responses_api.reasoning import ReasoningItem, parse_reasoning_items
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import get_content_text
 
 
-def to_items(messages: list[JsonObject]) -> list[JsonObject]:
+def to_input_items(messages: list[JsonObject]) -> list[JsonObject]:
     """The items of all messages, in their order. Raises ApiError (400) where there are none."""
-    items = [item for message in messages for item in _ROLES[message["role"]](message)]
+    items = [item for message in messages for item in _CONVERTERS[message["role"]](message)]
     if not items:
         raise invalid_request("messages: all messages are empty")
     return items
 
 
-def _said(message: JsonObject) -> list[JsonObject]:
-    return [{"type": "message", "role": message["role"], "content": _content(message["content"])}]
+def _message_items(message: JsonObject) -> list[JsonObject]:
+    return [
+        {
+            "type": "message",
+            "role": message["role"],
+            "content": _convert_content(message["content"]),
+        }
+    ]
 
 
-def _result(message: JsonObject) -> list[JsonObject]:
-    output = _content(message["content"])
+def _tool_output_items(message: JsonObject) -> list[JsonObject]:
+    output = _convert_content(message["content"])
     return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": output}]
 
 
-def _answer(message: JsonObject) -> list[JsonObject]:
+def _assistant_items(message: JsonObject) -> list[JsonObject]:
     """Parts of the content that are no text are the reasoning of another server (Mistral)."""
-    thoughts = replayed(message.get(DETAILS))
+    reasoning_items = parse_reasoning_items(message.get(DETAILS))
     text = get_content_text(message.get("content"))
-    answer = [_text(text, thoughts)] if text else []
-    return _in_order(thoughts, [*answer, *map(_call, message.get("tool_calls") or ())])
+    message_items = [_assistant_message(text, reasoning_items)] if text else []
+    return _interleave(
+        reasoning_items, [*message_items, *map(_function_call, message.get("tool_calls") or ())]
+    )
 
 
-def _text(text: str, thoughts: list[Replayed]) -> JsonObject:
+def _assistant_message(text: str, reasoning_items: list[ReasoningItem]) -> JsonObject:
     """`phase` says whether it was a remark on the way or the answer; newer models do worse where it is missing."""
-    phases = [thought.phase for thought in thoughts if thought.phase]
+    phases = [reasoning_item.phase for reasoning_item in reasoning_items if reasoning_item.phase]
     item = {"type": "message", "role": "assistant", "content": text}
     return item | {"phase": phases[-1]} if phases else item
 
 
-def _call(call: JsonObject) -> JsonObject:
+def _function_call(call: JsonObject) -> JsonObject:
     function = call["function"]
     return {
         "type": "function_call",
@@ -56,37 +64,39 @@ def _call(call: JsonObject) -> JsonObject:
     }
 
 
-def _in_order(thoughts: list[Replayed], said: list[JsonObject]) -> list[JsonObject]:
+def _interleave(
+    reasoning_items: list[ReasoningItem], outputs: list[JsonObject]
+) -> list[JsonObject]:
     """Each reasoning item in the place that it had. The last of what was said stays behind all of them, as OpenAI refuses
     reasoning that nothing follows; so does reasoning of which nothing came.
     """
     items: list[JsonObject] = []
-    done = 0
-    for thought in thoughts if said else ():
-        before = max(done, min(thought.said_before, len(said) - 1))
-        items += [*said[done:before], thought.item]
-        done = before
-    return [*items, *said[done:]]
+    sent_count = 0
+    for reasoning_item in reasoning_items if outputs else ():
+        position = max(sent_count, min(reasoning_item.preceding_outputs, len(outputs) - 1))
+        items += [*outputs[sent_count:position], reasoning_item.item]
+        sent_count = position
+    return [*items, *outputs[sent_count:]]
 
 
-def _content(content: str | list[JsonObject]) -> str | list[JsonObject]:
+def _convert_content(content: str | list[JsonObject]) -> str | list[JsonObject]:
     return content if isinstance(content, str) else [_PARTS[part["type"]](part) for part in content]
 
 
-def _image(part: JsonObject) -> JsonObject:
+def _input_image(part: JsonObject) -> JsonObject:
     image = part["image_url"]
     return {"type": "input_image", "image_url": image["url"], "detail": image.get("detail", "auto")}
 
 
-_ROLES: dict[str, Callable[[JsonObject], list[JsonObject]]] = {
-    "system": _said,
-    "developer": _said,
-    "user": _said,
-    "assistant": _answer,
-    "tool": _result,
+_CONVERTERS: dict[str, Callable[[JsonObject], list[JsonObject]]] = {
+    "system": _message_items,
+    "developer": _message_items,
+    "user": _message_items,
+    "assistant": _assistant_items,
+    "tool": _tool_output_items,
 }
 _PARTS: dict[str, Callable[[JsonObject], Any]] = {
     "text": lambda part: {"type": "input_text", "text": part["text"]},
-    "image_url": _image,
+    "image_url": _input_image,
     "file": lambda part: {"type": "input_file", **part["file"]},
 }

@@ -15,7 +15,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
 # OpenRouter's name for it; the encrypted parts of other formats mean nothing to OpenAI.
-FORMAT = "openai-responses-v1"
+REASONING_FORMAT = "openai-responses-v1"
 
 _SUMMARY = "reasoning.summary"
 _TEXT = "reasoning.text"
@@ -26,61 +26,61 @@ SEPARATOR = "\n\n"
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReasoningItem:
     """A reasoning item to be sent back.
 
     said_before: how much was said before it: the number of calls, and one for text. phase: of the message after it.
     """
 
     item: JsonObject
-    said_before: int
+    preceding_outputs: int
     phase: str
 
 
-def summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
+def build_summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
     """A piece of one part of the item's summary."""
     return {
         "type": _SUMMARY,
         "summary": text,
-        "format": FORMAT,
+        "format": REASONING_FORMAT,
         "index": index,
         "summary_index": summary_index,
     }
 
 
-def text_detail(index: int, text: str) -> JsonObject:
+def build_text_detail(index: int, text: str) -> JsonObject:
     """A piece of the reasoning itself, which open models show. It is not sent back."""
-    return {"type": _TEXT, "text": text, "format": FORMAT, "index": index}
+    return {"type": _TEXT, "text": text, "format": REASONING_FORMAT, "index": index}
 
 
-def encrypted_detail(index: int, item: JsonObject, said_before: int) -> JsonObject:
+def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int) -> JsonObject:
     """What it takes to send the item back."""
     detail = {
         "type": _ENCRYPTED,
         "data": item["encrypted_content"],
-        "format": FORMAT,
+        "format": REASONING_FORMAT,
         "index": index,
     }
-    named = {"id": item["id"]} if item.get("id") else {}
-    return {**detail, **named, "said_before": said_before}
+    id_field = {"id": item["id"]} if item.get("id") else {}
+    return {**detail, **id_field, "said_before": preceding_outputs}
 
 
-def phase_detail(index: int, phase: str) -> JsonObject:
+def build_phase_detail(index: int, phase: str) -> JsonObject:
     """The `phase` of the message that follows the item: it is added to the item's encrypted detail."""
     return {"type": _ENCRYPTED, "index": index, "phase": phase}
 
 
-def delta(detail: JsonObject) -> JsonObject:
+def build_delta(detail: JsonObject) -> JsonObject:
     """The delta of a chunk with one detail."""
     return {DETAILS: [detail]}
 
 
-def replayed(details: Any) -> list[Replayed]:
+def parse_reasoning_items(details: Any) -> list[ReasoningItem]:
     """The reasoning items that an assistant message's `reasoning_details` stand for, in order."""
-    found: list[Replayed] = []
+    items: list[ReasoningItem] = []
     summary: list[JsonObject] = []
     index: Any = None
-    for detail in _of_this_format(details):
+    for detail in _filter_by_format(details):
         if detail.get("index") != index:
             index, summary = detail.get("index"), []
         if detail.get("type") == _SUMMARY and string_or_empty(detail.get("summary")):
@@ -89,15 +89,17 @@ def replayed(details: Any) -> list[Replayed]:
             )
         elif detail.get("type") == _ENCRYPTED and string_or_empty(detail.get("data")):
             said_before = detail.get("said_before")
-            place = said_before if isinstance(said_before, int) else 0
-            found.append(
-                Replayed(_item(detail, summary), place, string_or_empty(detail.get("phase")))
+            position = said_before if isinstance(said_before, int) else 0
+            items.append(
+                ReasoningItem(
+                    _build_item(detail, summary), position, string_or_empty(detail.get("phase"))
+                )
             )
             summary = []
-    return found
+    return items
 
 
-def _item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
+def _build_item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
     item: JsonObject = {
         "type": "reasoning",
         "summary": summary,
@@ -106,6 +108,10 @@ def _item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
     return {"id": detail["id"], **item} if string_or_empty(detail.get("id")) else item
 
 
-def _of_this_format(details: Any) -> Iterable[JsonObject]:
-    known = details if isinstance(details, list) else ()
-    return (each for each in known if isinstance(each, dict) and each.get("format") == FORMAT)
+def _filter_by_format(details: Any) -> Iterable[JsonObject]:
+    entries = details if isinstance(details, list) else ()
+    return (
+        each
+        for each in entries
+        if isinstance(each, dict) and each.get("format") == REASONING_FORMAT
+    )

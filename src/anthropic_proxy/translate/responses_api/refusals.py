@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from anthropic_proxy.translate.adaptation.changes import Adjustment
+from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_count
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -16,7 +16,7 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 # OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the
 # second names another API, for completion models of old), Azure's and GitHub Copilot's.
-_WANTED = re.compile(
+_RESPONSES_API_REQUIRED = re.compile(
     r"\buse (the )?/?v1/responses|only supported in /?v1/responses"
     r"|not a chat model and thus not supported in the /?v1/chat/completions"
     r"|chatCompletion operation does not work with the specified model"
@@ -25,13 +25,15 @@ _WANTED = re.compile(
 )
 
 
-def wants_responses(failure: UpstreamFailure) -> bool:
+def requires_responses_api(failure: UpstreamFailure) -> bool:
     """Whether the refusal of a Chat Completions request says that its model is to be asked by the Responses API."""
-    return failure.status in (400, 404) and bool(_WANTED.search(failure.searchable_text))
+    return failure.status in (400, 404) and bool(
+        _RESPONSES_API_REQUIRED.search(failure.searchable_text)
+    )
 
 
 # The names of this API's fields in Chat Completions.
-_PARAMS = {
+_CHAT_FIELDS = {
     "reasoning.effort": "reasoning_effort",
     "text.format": "response_format",
     "text.verbosity": "verbosity",
@@ -39,17 +41,17 @@ _PARAMS = {
 }
 
 
-def as_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
+def to_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
     """A refusal of the Responses API with the field that it names under its name in Chat Completions."""
-    param = _PARAMS.get(string_or_empty(failure.error.get("param")))
+    param = _CHAT_FIELDS.get(string_or_empty(failure.error.get("param")))
     return replace(failure, error={**failure.error, "param": param}) if param else failure
 
 
-def responses_adjustment(failure: UpstreamFailure, body: JsonObject) -> Adjustment | None:
+def find_responses_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """The change of `body`, the Chat Completions request, for a refusal that only the Responses API has."""
-    found = (rule(failure) for rule in _RULES)
+    changes = (rule(failure) for rule in _RULES)
     return next(
-        (change for change in found if change is not None and change.apply(body) != body), None
+        (change for change in changes if change is not None and change.apply(body) != body), None
     )
 
 
@@ -60,38 +62,38 @@ _OLD_REASONING = re.compile(
     r"|items are not persisted when `?store|'reasoning' was provided without its required following",
     re.IGNORECASE | re.DOTALL,
 )
-_MOST = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
+_OUTPUT_LIMIT = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
 
 
-def _without_summary(failure: UpstreamFailure) -> Adjustment | None:
+def _drop_summary(failure: UpstreamFailure) -> RequestChange | None:
     """Organizations that OpenAI has not verified get none, and not all models write one."""
-    told = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
-    return Adjustment("drop", "reasoning") if told else None
+    is_refused = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
+    return RequestChange("drop", "reasoning") if is_refused else None
 
 
-def _without_encryption(failure: UpstreamFailure) -> Adjustment | None:
+def _drop_encryption(failure: UpstreamFailure) -> RequestChange | None:
     """Models that don't reason."""
-    return Adjustment("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
+    return RequestChange("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
 
 
-def _without_old_reasoning(failure: UpstreamFailure) -> Adjustment | None:
+def _forget_reasoning(failure: UpstreamFailure) -> RequestChange | None:
     """That of another organization, or of a server before this one. The next conversation may hold none of it."""
     return (
-        Adjustment("forget", DETAILS, lasts=False)
+        RequestChange("forget", DETAILS, is_lasting=False)
         if _OLD_REASONING.search(failure.searchable_text)
         else None
     )
 
 
-def _shorter(failure: UpstreamFailure) -> Adjustment | None:
-    found = _MOST.search(failure.text)
-    most = parse_count(found[1]) if found else 0
-    return Adjustment("at_most", "max_tokens", most) if most else None
+def _cap_output_tokens(failure: UpstreamFailure) -> RequestChange | None:
+    match = _OUTPUT_LIMIT.search(failure.text)
+    limit = parse_count(match[1]) if match else 0
+    return RequestChange("at_most", "max_tokens", limit) if limit else None
 
 
-_RULES: tuple[Callable[[UpstreamFailure], Adjustment | None], ...] = (
-    _without_summary,
-    _without_encryption,
-    _without_old_reasoning,
-    _shorter,
+_RULES: tuple[Callable[[UpstreamFailure], RequestChange | None], ...] = (
+    _drop_summary,
+    _drop_encryption,
+    _forget_reasoning,
+    _cap_output_tokens,
 )

@@ -8,17 +8,17 @@ conversation, and the reasoning of earlier turns comes from the client, encrypte
 from collections.abc import Callable
 from typing import Any
 
-from anthropic_proxy.translate.responses_api.items import to_items
+from anthropic_proxy.translate.responses_api.items import to_input_items
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Tokens; OpenAI refuses less.
-LEAST_ANSWER = 16
+MIN_OUTPUT_TOKENS = 16
 
 # Usage comes with every Responses answer.
-_LEFT_OUT = frozenset({"stream_options"})
+_DROPPED_FIELDS = frozenset({"stream_options"})
 
 
-def to_responses(body: JsonObject) -> JsonObject:
+def to_responses_request(body: JsonObject) -> JsonObject:
     """The Responses request for a Chat Completions request, with or without `stream`.
 
     An answer of less than 16 tokens can't be asked for; 16 are asked for then. In addition to Chat Completions' own fields
@@ -27,31 +27,31 @@ def to_responses(body: JsonObject) -> JsonObject:
     """
     request: JsonObject = {}
     for name, value in body.items():
-        if name not in _LEFT_OUT:
-            path, form = _FIELDS.get(name, (name, _same))
-            _put(request, path, form(value))
+        if name not in _DROPPED_FIELDS:
+            path, convert = _FIELDS.get(name, (name, _unchanged))
+            _set_path(request, path, convert(value))
     return {**request, "store": False}
 
 
-def _put(request: JsonObject, path: str, value: Any) -> None:
+def _set_path(request: JsonObject, path: str, value: Any) -> None:
     """`path`: a field, or a field and one within it."""
-    name, _, within = path.partition(".")
-    if within:
-        request.setdefault(name, {})[within] = value
+    name, _, nested_name = path.partition(".")
+    if nested_name:
+        request.setdefault(name, {})[nested_name] = value
     else:
         request[name] = value
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-def _tools(tools: list[JsonObject]) -> list[JsonObject]:
+def _convert_tools(tools: list[JsonObject]) -> list[JsonObject]:
     """`strict` is always said, as here a schema would be strict without it, and many a schema can't be."""
     return [{"type": "function", "strict": False, **tool["function"]} for tool in tools]
 
 
-def _tool_choice(choice: str | JsonObject) -> str | JsonObject:
+def _convert_tool_choice(choice: str | JsonObject) -> str | JsonObject:
     return (
         choice
         if isinstance(choice, str)
@@ -59,22 +59,22 @@ def _tool_choice(choice: str | JsonObject) -> str | JsonObject:
     )
 
 
-def _format(wanted: JsonObject) -> JsonObject:
-    return {"type": wanted["type"], **wanted.get("json_schema", {})}
+def _convert_format(response_format: JsonObject) -> JsonObject:
+    return {"type": response_format["type"], **response_format.get("json_schema", {})}
 
 
-def _at_least(tokens: int) -> int:
-    return max(tokens, LEAST_ANSWER)
+def _raise_to_minimum(tokens: int) -> int:
+    return max(tokens, MIN_OUTPUT_TOKENS)
 
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "messages": ("input", to_items),
-    "tools": ("tools", _tools),
-    "tool_choice": ("tool_choice", _tool_choice),
-    "max_tokens": ("max_output_tokens", _at_least),
-    "max_completion_tokens": ("max_output_tokens", _at_least),
-    "response_format": ("text.format", _format),
-    "verbosity": ("text.verbosity", _same),
-    "reasoning_effort": ("reasoning.effort", _same),
+    "messages": ("input", to_input_items),
+    "tools": ("tools", _convert_tools),
+    "tool_choice": ("tool_choice", _convert_tool_choice),
+    "max_tokens": ("max_output_tokens", _raise_to_minimum),
+    "max_completion_tokens": ("max_output_tokens", _raise_to_minimum),
+    "response_format": ("text.format", _convert_format),
+    "verbosity": ("text.verbosity", _unchanged),
+    "reasoning_effort": ("reasoning.effort", _unchanged),
     "reasoning": ("reasoning.summary", lambda reasoning: reasoning.get("summary")),
 }

@@ -4,8 +4,8 @@ from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_TEXTS = ("content", "refusal")
-_LISTS = (DETAILS, "tool_calls")
+_TEXT_FIELDS = ("content", "refusal")
+_LIST_FIELDS = (DETAILS, "tool_calls")
 
 
 def to_completion(response: JsonObject) -> JsonObject:
@@ -22,14 +22,14 @@ def to_completion(response: JsonObject) -> JsonObject:
             return chunk
         choice, completion = chunk["choices"][0], {**chunk, "choices": completion["choices"]}
         completion["choices"][0]["finish_reason"] = choice.get("finish_reason")
-        _add(message, choice["delta"])
+        _merge_delta(message, choice["delta"])
     return completion
 
 
-def _add(message: JsonObject, delta: JsonObject) -> None:
-    for name in _TEXTS:
+def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
+    for name in _TEXT_FIELDS:
         if name in delta:
             message[name] = (message.get(name) or "") + delta[name]
-    for name in _LISTS:
+    for name in _LIST_FIELDS:
         if name in delta:
             message.setdefault(name, []).extend(delta[name])

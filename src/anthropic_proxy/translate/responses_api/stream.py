@@ -10,164 +10,213 @@ from collections.abc import Callable
 from typing import Any
 
 from anthropic_proxy.translate.responses_api import reasoning
-from anthropic_proxy.translate.responses_api.finish import error_chunk, finish_chunk
-from anthropic_proxy.translate.responses_api.open_items import Item, OpenItems, told
-from anthropic_proxy.translate.responses_api.texts import TEXTS, Text
+from anthropic_proxy.translate.responses_api.finish import build_error_chunk, build_finish_chunk
+from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
+from anthropic_proxy.translate.responses_api.texts import TEXT_KINDS, TextKind
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
 Chunks = list[JsonObject]
 
 
-class _Answer:
+class _EventConverter:
     """An answer under way: what its events come to."""
 
     def __init__(self) -> None:
         self._items = OpenItems()
-        self._calls = 0
+        self._call_count = 0
         # The message that spoke last, and the part of the reasoning that came last with nothing but reasoning behind it:
         # what is next is set apart from them.
-        self._spoken: Item | None = None
-        self._thought: tuple[Item, Any] | None = None
+        self._last_message: OutputItem | None = None
+        self._last_reasoning_part: tuple[OutputItem, Any] | None = None
         # The encrypted reasoning that came last, as long as nothing else has come.
-        self._encrypted: Item | None = None
+        self._last_encrypted_item: OutputItem | None = None
 
-    def piece(self, text: Text, event: JsonObject) -> Chunks:
-        return self._write(
-            self._items.of(event, text.kind),
-            text,
-            _number(event, text.index),
+    def convert_delta(self, text_kind: TextKind, event: JsonObject) -> Chunks:
+        return self._write_text(
+            self._items.find_or_open(event, text_kind.item_type),
+            text_kind,
+            _get_int(event, text_kind.index_field),
             string_or_empty(event.get("delta")),
         )
 
-    def whole_piece(self, text: Text, event: JsonObject) -> Chunks:
-        item, number = self._items.of(event, text.kind), _number(event, text.index)
-        return self._write(
+    def convert_complete_text(self, text_kind: TextKind, event: JsonObject) -> Chunks:
+        item, part_index = (
+            self._items.find_or_open(event, text_kind.item_type),
+            _get_int(event, text_kind.index_field),
+        )
+        return self._write_text(
             item,
-            text,
-            number,
-            item.rest((text.type, number), string_or_empty(event.get(text.name))),
+            text_kind,
+            part_index,
+            item.get_unsent(
+                (text_kind.part_type, part_index), string_or_empty(event.get(text_kind.text_field))
+            ),
         )
 
-    def added(self, event: JsonObject) -> Chunks:
-        whole = told(event)
-        item = self._items.begin(event, string_or_empty(whole.get("type")))
+    def open_item(self, event: JsonObject) -> Chunks:
+        item_json = get_item(event)
+        item = self._items.open_item(event, string_or_empty(item_json.get("type")))
         if item.kind == "function_call":
-            return self._call(item, whole)
-        encrypted, phase = self._encrypted, string_or_empty(whole.get("phase"))
-        if encrypted is None or item.kind != "message" or not phase:
+            return self._write_call(item, item_json)
+        encrypted_item, phase = self._last_encrypted_item, string_or_empty(item_json.get("phase"))
+        if encrypted_item is None or item.kind != "message" or not phase:
             return []
-        return [_chunk(reasoning.delta(reasoning.phase_detail(encrypted.index, phase)))]
+        return [
+            _build_chunk(
+                reasoning.build_delta(reasoning.build_phase_detail(encrypted_item.index, phase))
+            )
+        ]
 
-    def done(self, event: JsonObject) -> Chunks:
-        whole = told(event)
-        item = self._items.of(event, string_or_empty(whole.get("type")))
+    def finish_item(self, event: JsonObject) -> Chunks:
+        item_json = get_item(event)
+        item = self._items.find_or_open(event, string_or_empty(item_json.get("type")))
         if item.kind == "function_call":
-            return self._call(item, whole)
-        texts = [text for text in TEXTS.values() if text.kind == item.kind]
-        chunks = [chunk for text in texts for chunk in self._rest_of_text(item, text, whole)]
-        if item.kind == "reasoning" and string_or_empty(whole.get("encrypted_content")):
-            self._encrypted = item
-            item.send("encrypted_content")
-            said_before = self._calls + (self._spoken is not None)
+            return self._write_call(item, item_json)
+        text_kinds = [
+            text_kind for text_kind in TEXT_KINDS.values() if text_kind.item_type == item.kind
+        ]
+        chunks = [
+            chunk
+            for text_kind in text_kinds
+            for chunk in self._write_unsent_text(item, text_kind, item_json)
+        ]
+        if item.kind == "reasoning" and string_or_empty(item_json.get("encrypted_content")):
+            self._last_encrypted_item = item
+            item.record_sent("encrypted_content")
+            preceding_outputs = self._call_count + (self._last_message is not None)
             chunks.append(
-                _chunk(reasoning.delta(reasoning.encrypted_detail(item.index, whole, said_before)))
+                _build_chunk(
+                    reasoning.build_delta(
+                        reasoning.build_encrypted_detail(item.index, item_json, preceding_outputs)
+                    )
+                )
             )
         return chunks
 
-    def arguments(self, event: JsonObject) -> Chunks:
-        return self._argue(
-            self._items.of(event, "function_call"), "", string_or_empty(event.get("delta"))
+    def append_arguments(self, event: JsonObject) -> Chunks:
+        return self._write_arguments(
+            self._items.find_or_open(event, "function_call"),
+            "",
+            string_or_empty(event.get("delta")),
         )
 
-    def all_arguments(self, event: JsonObject) -> Chunks:
-        return self._call(self._items.of(event, "function_call"), event)
+    def finish_arguments(self, event: JsonObject) -> Chunks:
+        return self._write_call(self._items.find_or_open(event, "function_call"), event)
 
-    def ended(self, event: JsonObject) -> Chunks:
+    def finish_response(self, event: JsonObject) -> Chunks:
         """The whole answer is told once more; that counts only where nothing of it came before."""
-        response = _mapping(event, "response")
-        untold = () if self._items.any_told else _mappings(response, "output")
+        response = _get_object(event, "response")
+        unsent_items = () if self._items.has_sent_any else _get_objects(response, "output")
         chunks: Chunks = []
-        for index, item in enumerate(untold):
-            announced = {"output_index": index, "item": item}
-            chunks += [*self.added(announced), *self.done(announced)]
-        cut = "incomplete" in (
+        for index, item in enumerate(unsent_items):
+            item_event = {"output_index": index, "item": item}
+            chunks += [*self.open_item(item_event), *self.finish_item(item_event)]
+        is_incomplete = "incomplete" in (
             response.get("status"),
             string_or_empty(event["type"]).removeprefix("response."),
         )
-        return [*chunks, finish_chunk(response, cut=cut, has_calls=self._calls > 0)]
+        return [
+            *chunks,
+            build_finish_chunk(
+                response, is_incomplete=is_incomplete, has_calls=self._call_count > 0
+            ),
+        ]
 
-    def failed(self, event: JsonObject) -> Chunks:
-        return [error_chunk(_mapping(event, "response").get("error"))]
+    def fail_response(self, event: JsonObject) -> Chunks:
+        return [build_error_chunk(_get_object(event, "response").get("error"))]
 
-    def error(self, event: JsonObject) -> Chunks:
+    def convert_error(self, event: JsonObject) -> Chunks:
         """The error is the event itself, as documented, or within it, as OpenAI's servers send it."""
         return [
-            error_chunk(
+            build_error_chunk(
                 event.get("error")
                 or {name: event.get(name) for name in ("message", "code", "param")}
             )
         ]
 
-    def _rest_of_text(self, item: Item, text: Text, whole: JsonObject) -> Chunks:
+    def _write_unsent_text(
+        self, item: OutputItem, text_kind: TextKind, item_json: JsonObject
+    ) -> Chunks:
         parts = [
             (number, part)
-            for number, part in enumerate(_parts(whole, text))
-            if part.get("type") == text.type
+            for number, part in enumerate(_get_parts(item_json, text_kind))
+            if part.get("type") == text_kind.part_type
         ]
-        rests = [
-            (number, item.rest((text.type, number), string_or_empty(part.get(text.name))))
+        unsent_texts = [
+            (
+                number,
+                item.get_unsent(
+                    (text_kind.part_type, number), string_or_empty(part.get(text_kind.text_field))
+                ),
+            )
             for number, part in parts
         ]
-        return [chunk for number, rest in rests for chunk in self._write(item, text, number, rest)]
+        return [
+            chunk
+            for number, unsent in unsent_texts
+            for chunk in self._write_text(item, text_kind, number, unsent)
+        ]
 
-    def _write(self, item: Item, text: Text, number: int, piece: str) -> Chunks:
+    def _write_text(
+        self, item: OutputItem, text_kind: TextKind, part_index: int, fragment: str
+    ) -> Chunks:
         """A piece of a text, set apart from the one before: that of another message, or another part of the reasoning."""
-        if not piece:
+        if not fragment:
             return []
-        part = text.type, number
-        item.send(part, piece)
-        shown = reasoning.SEPARATOR + piece if self._is_apart(item, part) else piece
-        return [_chunk(text.delta(item.index, number, shown))]
+        part = text_kind.part_type, part_index
+        item.record_sent(part, fragment)
+        output = reasoning.SEPARATOR + fragment if self._switch_part(item, part) else fragment
+        return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
-    def _is_apart(self, item: Item, part: Any) -> bool:
+    def _switch_part(self, item: OutputItem, part: Any) -> bool:
         """Whether a text begins behind another one of its kind."""
-        self._encrypted = None
+        self._last_encrypted_item = None
         if item.kind == "reasoning":
-            thought, self._thought = self._thought, (item, part)
-            return thought not in (None, self._thought)
-        spoken, self._spoken, self._thought = self._spoken, item, None
-        return spoken not in (None, item)
+            previous_part, self._last_reasoning_part = self._last_reasoning_part, (item, part)
+            return previous_part not in (None, self._last_reasoning_part)
+        previous_message, self._last_message, self._last_reasoning_part = (
+            self._last_message,
+            item,
+            None,
+        )
+        return previous_message not in (None, item)
 
-    def _call(self, item: Item, known: JsonObject) -> Chunks:
+    def _write_call(self, item: OutputItem, call: JsonObject) -> Chunks:
         """What is new in a call that is told as far as it is known."""
-        name = "" if item.named else string_or_empty(known.get("name"))
-        return self._argue(item, name, item.rest("arguments", _written(known.get("arguments"))))
+        name = "" if item.is_name_sent else string_or_empty(call.get("name"))
+        return self._write_arguments(
+            item, name, item.get_unsent("arguments", _arguments_text(call.get("arguments")))
+        )
 
-    def _argue(self, item: Item, name: str, piece: str) -> Chunks:
-        if item.call is not None and not name and not piece:
+    def _write_arguments(self, item: OutputItem, name: str, fragment: str) -> Chunks:
+        if item.call_index is not None and not name and not fragment:
             return []
-        item.send("arguments", piece)
-        item.named = item.named or bool(name)
-        begun = self._begun(item) if item.call is None else {}
-        function = {"name": name, "arguments": piece} if name else {"arguments": piece}
-        return [_chunk({"tool_calls": [{"index": item.call, **begun, "function": function}]})]
+        item.record_sent("arguments", fragment)
+        item.is_name_sent = item.is_name_sent or bool(name)
+        call_start = self._open_call(item) if item.call_index is None else {}
+        function = {"name": name, "arguments": fragment} if name else {"arguments": fragment}
+        return [
+            _build_chunk(
+                {"tool_calls": [{"index": item.call_index, **call_start, "function": function}]}
+            )
+        ]
 
-    def _begun(self, item: Item) -> JsonObject:
-        item.call, self._calls = self._calls, self._calls + 1
-        self._thought = self._encrypted = None
+    def _open_call(self, item: OutputItem) -> JsonObject:
+        item.call_index, self._call_count = self._call_count, self._call_count + 1
+        self._last_reasoning_part = self._last_encrypted_item = None
         return {"id": item.call_id, "type": "function"}
 
 
-_EVENTS: dict[str, Callable[[_Answer, JsonObject], Chunks]] = {
-    "response.output_item.added": _Answer.added,
-    "response.output_item.done": _Answer.done,
-    "response.function_call_arguments.delta": _Answer.arguments,
-    "response.function_call_arguments.done": _Answer.all_arguments,
-    "response.completed": _Answer.ended,
-    "response.incomplete": _Answer.ended,
-    "response.failed": _Answer.failed,
-    "error": _Answer.error,
+_HANDLERS: dict[str, Callable[[_EventConverter, JsonObject], Chunks]] = {
+    "response.output_item.added": _EventConverter.open_item,
+    "response.output_item.done": _EventConverter.finish_item,
+    "response.function_call_arguments.delta": _EventConverter.append_arguments,
+    "response.function_call_arguments.done": _EventConverter.finish_arguments,
+    "response.completed": _EventConverter.finish_response,
+    "response.incomplete": _EventConverter.finish_response,
+    "response.failed": _EventConverter.fail_response,
+    "error": _EventConverter.convert_error,
 }
 
 
@@ -175,49 +224,57 @@ class ResponsesReader:
     """Reads one stream: `feed` gives the chunks for each event."""
 
     def __init__(self) -> None:
-        self._answer = _Answer()
+        self._converter = _EventConverter()
 
     def feed(self, event: JsonObject) -> Chunks:
         """Chunks for one event. One that tells of a failure becomes a chunk with an `error`."""
         kind = string_or_empty(event.get("type"))
-        text = TEXTS.get(kind)
-        if text is not None:
-            return self._answer.piece(text, event)
-        text = TEXTS.get(f"{kind.removesuffix('.done')}.delta") if kind.endswith(".done") else None
-        if text is not None:
-            return self._answer.whole_piece(text, event)
-        read = _EVENTS.get(kind)
-        if read is not None:
-            return read(self._answer, event)
+        text_kind = TEXT_KINDS.get(kind)
+        if text_kind is not None:
+            return self._converter.convert_delta(text_kind, event)
+        text_kind = (
+            TEXT_KINDS.get(f"{kind.removesuffix('.done')}.delta")
+            if kind.endswith(".done")
+            else None
+        )
+        if text_kind is not None:
+            return self._converter.convert_complete_text(text_kind, event)
+        convert = _HANDLERS.get(kind)
+        if convert is not None:
+            return convert(self._converter, event)
         # Gateways tell of failures in their own words.
-        return [error_chunk(event["error"])] if event.get("error") else []
+        return [build_error_chunk(event["error"])] if event.get("error") else []
 
 
-def _chunk(delta: JsonObject) -> JsonObject:
+def _build_chunk(delta: JsonObject) -> JsonObject:
     return {"choices": [{"index": 0, "delta": delta}]}
 
 
-def _parts(whole: JsonObject, text: Text) -> list[JsonObject]:
+def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
     """The parts of an item; some servers have one string in their place, as requests may."""
-    lone = string_or_empty(whole.get(text.parts))
-    return [{"type": "output_text", "text": lone}] if lone else _mappings(whole, text.parts)
+    single_text = string_or_empty(item_json.get(text_kind.parts_field))
+    return (
+        [{"type": "output_text", "text": single_text}]
+        if single_text
+        else _get_objects(item_json, text_kind.parts_field)
+    )
 
 
-def _written(arguments: Any) -> str:
+def _arguments_text(arguments: Any) -> str:
     """Arguments are text; some servers send the object itself."""
     return dumps(arguments).decode() if isinstance(arguments, dict) else string_or_empty(arguments)
 
 
-def _number(event: JsonObject, name: str) -> int:
+def _get_int(event: JsonObject, name: str) -> int:
     value = event.get(name)
     return value if isinstance(value, int) else 0
 
 
-def _mapping(told: JsonObject, name: str) -> JsonObject:
-    value = told.get(name)
+def _get_object(payload: JsonObject, name: str) -> JsonObject:
+    value = payload.get(name)
     return value if isinstance(value, dict) else {}
 
 
-def _mappings(told: JsonObject, name: str) -> list[JsonObject]:
-    value = told.get(name)
+def _get_objects(payload: JsonObject, name: str) -> list[JsonObject]:
+    value = payload.get(name)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -8,7 +8,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 @dataclass(frozen=True)
-class Text:
+class TextKind:
     """One kind of text.
 
     kind: of the items that have it. parts, type, name: in an item that is told whole, the list of its parts, the type of
@@ -16,33 +16,35 @@ class Text:
     delta: the delta of a chunk, from the item's place, the part's number and the piece.
     """
 
-    kind: str
-    parts: str
-    type: str
-    name: str
-    index: str
-    delta: Callable[[int, int, str], JsonObject]
+    item_type: str
+    parts_field: str
+    part_type: str
+    text_field: str
+    index_field: str
+    build_delta: Callable[[int, int, str], JsonObject]
 
 
 # By the event that sends a piece of it.
-TEXTS: Mapping[str, Text] = {
-    "response.reasoning_summary_text.delta": Text(
+TEXT_KINDS: Mapping[str, TextKind] = {
+    "response.reasoning_summary_text.delta": TextKind(
         "reasoning",
         "summary",
         "summary_text",
         "text",
         "summary_index",
-        lambda place, part, piece: reasoning.delta(reasoning.summary_detail(place, part, piece)),
+        lambda place, part, piece: reasoning.build_delta(
+            reasoning.build_summary_detail(place, part, piece)
+        ),
     ),
-    "response.reasoning_text.delta": Text(
+    "response.reasoning_text.delta": TextKind(
         "reasoning",
         "content",
         "reasoning_text",
         "text",
         "content_index",
-        lambda place, _, piece: reasoning.delta(reasoning.text_detail(place, piece)),
+        lambda place, _, piece: reasoning.build_delta(reasoning.build_text_detail(place, piece)),
     ),
-    "response.output_text.delta": Text(
+    "response.output_text.delta": TextKind(
         "message",
         "content",
         "output_text",
@@ -50,7 +52,7 @@ TEXTS: Mapping[str, Text] = {
         "content_index",
         lambda _, __, piece: {"content": piece},
     ),
-    "response.refusal.delta": Text(
+    "response.refusal.delta": TextKind(
         "message",
         "content",
         "refusal",

@@ -7,10 +7,10 @@ import pytest
 
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.observability.tracing import spans
-from anthropic_proxy.providers.profiles import GENERIC, named
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.providers.profiles import GENERIC, find_profile_by_name
+from anthropic_proxy.routing.upstream import Upstream
 
-ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
+ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ ENDPOINT = Endpoint("mine", "https://host.example/v1", GENERIC)
 )
 def test_providers(dialect: str, provider: str) -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
-    asked = observation.asks(replace(ENDPOINT, dialect=named(dialect)), "POST")
+    asked = observation.asks(replace(ENDPOINT, dialect=find_profile_by_name(dialect)), "POST")
     told = spans.of_upstream_request(observation, asked)
     assert told.name == "chat m"
     assert told.attributes["gen_ai.provider.name"] == provider

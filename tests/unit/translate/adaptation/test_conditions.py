@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.adaptation.conditions import thinking_of
+from anthropic_proxy.translate.adaptation.conditions import parse_thinking_mode
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ from anthropic_proxy.translate.adaptation.conditions import thinking_of
     ids=str,
 )
 def test_thinking(body: dict[str, Any], said: str) -> None:
-    assert thinking_of(body) == said
+    assert parse_thinking_mode(body) == said

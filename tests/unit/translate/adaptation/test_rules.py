@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.adaptation.changes import Adjustment
-from anthropic_proxy.translate.adaptation.rules import adjustment_for
+from anthropic_proxy.translate.adaptation.changes import RequestChange
+from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_failure
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
@@ -17,8 +17,8 @@ Json = dict[str, Any]
 ELSEWHERE = "'default'"
 
 
-def found(case: Json) -> Adjustment | None:
-    return adjustment_for(
+def found(case: Json) -> RequestChange | None:
+    return find_change(
         parse_failure(case["status"], {}, dumps(case["answer"]), UpstreamIdentity("up:1")),
         case["request"],
     )
@@ -28,8 +28,8 @@ def found(case: Json) -> Adjustment | None:
 def test_case(case: Json) -> None:
     change = found(case)
     assert (change and change.apply(case["request"])) == case["changed"]
-    assert change is None or change.lasts == case.get("lasts", True)
-    assert change is None or "when" not in case or dict(change.when) == case["when"]
+    assert change is None or change.is_lasting == case.get("lasts", True)
+    assert change is None or "when" not in case or dict(change.conditions) == case["when"]
 
 
 @pytest.mark.parametrize("case", [case for case in cases("refusals") if case.values[0]["changed"]])

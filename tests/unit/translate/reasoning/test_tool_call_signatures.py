@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.providers.profiles import find_profile_by_name
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.reasoning.tool_call_signatures import reset_call_signatures
-from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from tests.support.cases import cases
@@ -47,8 +47,8 @@ def sent_back(case: Json, blocks: list[Json], signer: Signer, dialect: str = "ge
         {"role": "user", "content": results},
     ]
     request = {"model": "m", "max_tokens": 9, **case["request"], "messages": messages}
-    body = to_openai(
-        request, Route(Endpoint("up", "http://up/v1", named(dialect)), "m"), signer
+    body = to_chat_request(
+        request, Route(Upstream("up", "http://up/v1", find_profile_by_name(dialect)), "m"), signer
     ).body
     message: Json = body["messages"][1]
     return message

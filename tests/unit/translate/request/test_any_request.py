@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.pdf_cache import PdfPageCache
-from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
-from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
@@ -28,18 +28,18 @@ _REFUSED = (
     "messages: This model does not support assistant message prefill.",
     "The PDF specified was not valid: ",
 )
-_ANY_DIALECT = st.sampled_from((*DIALECTS, GENERIC))
+_ANY_DIALECT = st.sampled_from((*PROFILES, GENERIC))
 _PDF_PAGES = PdfPageCache()
 
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(dialect=_ANY_DIALECT, request=REQUEST)
-def test_any_request(dialect: Dialect, request: Json) -> None:
-    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
+def test_any_request(dialect: ProviderProfile, request: Json) -> None:
+    route = Route(Upstream("up", "http://up/v1", dialect), "m")
     checked = fetched(parse_messages_request(dumps(request)), dialect)
     before = copy.deepcopy(checked)
     try:
-        made = to_openai(checked, route, UNSIGNED, _PDF_PAGES)
+        made = to_chat_request(checked, route, UNSIGNED, _PDF_PAGES)
     except ApiError as error:
         if not (error.status == 400 and error.message.startswith(_REFUSED)):
             raise
@@ -51,14 +51,14 @@ def test_any_request(dialect: Dialect, request: Json) -> None:
         call["id"] for message in made.body["messages"] for call in message.get("tool_calls", ())
     ]
     assert len(set(calls)) == len(calls), "each call has an id of its own"
-    assert dumps(made.body) == dumps(to_openai(before, route, UNSIGNED, _PDF_PAGES).body)
+    assert dumps(made.body) == dumps(to_chat_request(before, route, UNSIGNED, _PDF_PAGES).body)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(dialect=_ANY_DIALECT, request=REQUEST)
-def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> None:
+def test_the_next_turn_begins_with_this_one(dialect: ProviderProfile, request: Json) -> None:
     """So that the upstream's prefix cache holds."""
-    route = Route(Endpoint("up", "http://up/v1", dialect), "m")
+    route = Route(Upstream("up", "http://up/v1", dialect), "m")
     said = [
         message for message in request["messages"] if message.get("clear_at") != "next_user_message"
     ]
@@ -71,7 +71,7 @@ def test_the_next_turn_begins_with_this_one(dialect: Dialect, request: Json) -> 
     turns = [{**request, "messages": messages} for messages in (asked, answered)]
     try:
         this, following = (
-            to_openai(
+            to_chat_request(
                 fetched(parse_messages_request(dumps(turn)), dialect), route, UNSIGNED, _PDF_PAGES
             ).body["messages"]
             for turn in turns

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from anthropic.types.beta import beta_memory_tool_20250818_command as memory
 
-from anthropic_proxy.translate.request.builtin_tools import is_known, with_schema
+from anthropic_proxy.translate.request.builtin_tools import add_builtin_schema, is_builtin_type
 
 SIZE = {"display_width_px": 1024, "display_height_px": 768}
 KNOWN = (
@@ -24,7 +24,7 @@ KNOWN = (
 
 
 def properties(kind: str, **settings: Any) -> dict[str, Any]:
-    found: dict[str, Any] = with_schema({"type": kind, **SIZE, **settings})["input_schema"][
+    found: dict[str, Any] = add_builtin_schema({"type": kind, **SIZE, **settings})["input_schema"][
         "properties"
     ]
     return found
@@ -32,7 +32,7 @@ def properties(kind: str, **settings: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_each_field_and_command_is_explained(kind: str) -> None:
-    tool = with_schema({"type": kind, **SIZE, "enable_zoom": True})
+    tool = add_builtin_schema({"type": kind, **SIZE, "enable_zoom": True})
     fields = tool["input_schema"]["properties"]
     commands = [
         each for name in ("command", "action") for each in fields.get(name, {}).get("enum", ())
@@ -59,8 +59,8 @@ def test_each_field_and_command_is_explained(kind: str) -> None:
     ],
 )
 def test_names_are_those_of_the_types(kind: str, name: str) -> None:
-    assert with_schema({"type": kind})["name"] == name
-    assert with_schema({"type": kind, "name": "own"})["name"] == "own"
+    assert add_builtin_schema({"type": kind})["name"] == name
+    assert add_builtin_schema({"type": kind, "name": "own"})["name"] == "own"
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_names_are_those_of_the_types(kind: str, name: str) -> None:
     ["custom", "bash", "bash_x", "computer_toolset_20260801", "web_search_20250305", "a_20250101"],
 )
 def test_other_types_are_left_alone(kind: str) -> None:
-    assert not is_known(kind)
-    assert with_schema({"type": kind, "name": "x"}) == {"type": kind, "name": "x"}
+    assert not is_builtin_type(kind)
+    assert add_builtin_schema({"type": kind, "name": "x"}) == {"type": kind, "name": "x"}
 
 
 def test_forms_differ_by_date() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.providers.profiles import named
+from anthropic_proxy.providers.profiles import find_profile_by_name
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.request.chat_request import to_openai
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
@@ -18,7 +18,10 @@ Json = dict[str, Any]
 
 
 def route(case: Json) -> Route:
-    return Route(Endpoint("up", "http://up/v1", named(case["dialect"])), case["request"]["model"])
+    return Route(
+        Upstream("up", "http://up/v1", find_profile_by_name(case["dialect"])),
+        case["request"]["model"],
+    )
 
 
 @pytest.mark.parametrize("case", cases("requests"))
@@ -26,10 +29,10 @@ def test_case(case: Json) -> None:
     request = parse_messages_request(dumps(case["request"]))
     if "error" in case:
         with pytest.raises(ApiError) as caught:
-            to_openai(request, route(case))
+            to_chat_request(request, route(case))
         assert {"status": caught.value.status, "message": caught.value.message} == case["error"]
         return
-    translated = to_openai(request, route(case))
+    translated = to_chat_request(request, route(case))
     assert translated.body == case["upstream"]
     assert sorted(translated.notes.ignored) == case.get("ignored", [])
     assert translated.notes.unavailable == case.get("unavailable", [])
@@ -39,7 +42,7 @@ def test_case(case: Json) -> None:
     "case", [case for case in cases("requests") if "upstream" in case.values[0]]
 )
 def test_openai_would_take_it(case: Json) -> None:
-    body = to_openai(parse_messages_request(dumps(case["request"])), route(case)).body
+    body = to_chat_request(parse_messages_request(dumps(case["request"])), route(case)).body
     openai_shapes.check(openai_shapes.plain(body))
 
 
@@ -48,7 +51,7 @@ def test_openai_would_take_it(case: Json) -> None:
 )
 def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
     first, second = (
-        dumps(to_openai(parse_messages_request(dumps(case["request"])), route(case)).body)
+        dumps(to_chat_request(parse_messages_request(dumps(case["request"])), route(case)).body)
         for _ in range(2)
     )
     assert first == second

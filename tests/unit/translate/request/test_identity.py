@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anthropic_proxy.providers.profiles import DIALECTS
-from anthropic_proxy.translate.request.identity import to_identity
+from anthropic_proxy.providers.profiles import PROFILES
+from anthropic_proxy.translate.request.identity import to_identity_fields
 from tests.support.scaling import assert_linear_cpu
 
-OPENAI = next(dialect for dialect in DIALECTS if dialect.name == "openai")
+OPENAI = next(dialect for dialect in PROFILES if dialect.name == "openai")
 # The form of Claude Code before 2.1, as an expression: too slow for long texts, and right for short ones.
 OLD_FORM = re.compile(r"(user_.+)_session_([\w-]+)")
 PIECES = st.lists(
@@ -22,7 +22,7 @@ PIECES = st.lists(
 
 
 def identity(user_id: str) -> dict[str, Any]:
-    return to_identity({"metadata": {"user_id": user_id}}, OPENAI)
+    return to_identity_fields({"metadata": {"user_id": user_id}}, OPENAI)
 
 
 def hashed(text: str) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.providers.profiles import DIALECTS, GENERIC, Dialect
+from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate import compaction, passthrough
 from anthropic_proxy.translate.context_edits import apply_edits
-from anthropic_proxy.translate.request.chat_request import to_openai
-from anthropic_proxy.translate.request.system_prompt import without_system_role
+from anthropic_proxy.translate.request.chat_request import to_chat_request
+from anthropic_proxy.translate.request.system_prompt import merge_system_into_user
 from anthropic_proxy.translate.tokens.estimate import estimate_request, estimate_untranslated
 from anthropic_proxy.wire.anthropic.request import (
     InvalidRequestError,
@@ -30,7 +30,7 @@ from tests.support.scaling import Prepare, assert_linear_cpu
 
 Json = dict[str, Any]
 
-BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+BY_NAME = {dialect.name: dialect for dialect in PROFILES}
 OPENROUTER = BY_NAME["openrouter"]
 # Turns 200 KB of any of these requests into this much at the most.
 LARGEST_FACTOR = 6
@@ -208,7 +208,7 @@ def tools(**fields: Any) -> Callable[[int], Json]:
     return request
 
 
-REQUESTS: dict[str, tuple[Callable[[int], Json], Dialect]] = {
+REQUESTS: dict[str, tuple[Callable[[int], Json], ProviderProfile]] = {
     "user_id": (
         lambda size: asking(metadata={"user_id": "user_" + "_session_" * size + "!"}),
         GENERIC,
@@ -316,12 +316,12 @@ REQUESTS: dict[str, tuple[Callable[[int], Json], Dialect]] = {
 }
 
 
-def translated(raw: bytes, dialect: Dialect) -> bytes:
+def translated(raw: bytes, dialect: ProviderProfile) -> bytes:
     """The upstream's body for a request; nothing for one that is refused."""
     with suppress(ApiError, InvalidRequestError):
         request, _ = apply_edits(parse_messages_request(raw), _count)
         compaction.plan_summary(request, _count)
-        body = to_openai(request, Route(Endpoint("up", "http://up/v1", dialect), "m")).body
+        body = to_chat_request(request, Route(Upstream("up", "http://up/v1", dialect), "m")).body
         estimate_request(body)
         return dumps(body)
     return b""
@@ -371,7 +371,7 @@ def test_messages_before_a_user_without_a_system_role() -> None:
         messages = [{"role": "system", "content": "Mind the gap " * 10}] * size + [
             {"role": "user", "content": "a"}
         ]
-        return lambda: without_system_role(messages)
+        return lambda: merge_system_into_user(messages)
 
     assert_linear(prepare, 300)
 

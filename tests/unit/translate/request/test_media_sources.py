@@ -6,10 +6,10 @@ from typing import Any
 
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.translate.request.media_sources import (
-    Remote,
+    RemoteSource,
+    count_remote_sources,
     has_pdfs,
-    inlined,
-    remote_sources,
+    inline_sources,
 )
 
 Json = dict[str, Any]
@@ -46,20 +46,29 @@ REQUEST: Json = {
         },
     ]
 }
-DOCUMENTS = [Remote("document", "http://d"), Remote("document", "http://i")]
-ALL = [Remote("image", "http://i"), DOCUMENTS[0], Remote("image", "http://j"), DOCUMENTS[1]]
+DOCUMENTS = [RemoteSource("document", "http://d"), RemoteSource("document", "http://i")]
+ALL = [
+    RemoteSource("image", "http://i"),
+    DOCUMENTS[0],
+    RemoteSource("image", "http://j"),
+    DOCUMENTS[1],
+]
 
 
 def test_found() -> None:
-    assert list(remote_sources(REQUEST, GENERIC)) == ALL
-    assert list(remote_sources(REQUEST, replace(GENERIC, fetches_image_urls=True))) == DOCUMENTS
+    assert list(count_remote_sources(REQUEST, GENERIC)) == ALL
+    assert (
+        list(count_remote_sources(REQUEST, replace(GENERIC, fetches_image_urls=True))) == DOCUMENTS
+    )
 
 
 def test_inlined() -> None:
     before = copy.deepcopy(REQUEST)
-    made = inlined(REQUEST, {remote: {"type": "base64", "data": remote.url} for remote in ALL})
+    made = inline_sources(
+        REQUEST, {remote: {"type": "base64", "data": remote.url} for remote in ALL}
+    )
     assert before == REQUEST, "the request is not touched"
-    assert not remote_sources(made, GENERIC)
+    assert not count_remote_sources(made, GENERIC)
     content = made["messages"][3]["content"]
     assert content[0] == {
         "type": "image",
@@ -70,17 +79,17 @@ def test_inlined() -> None:
     assert content[5]["source"]["content"][0]["source"]["data"] == "http://j"
     assert made["messages"][:3] == before["messages"][:3]
     assert made["messages"][2] is REQUEST["messages"][2], "what does not change is shared"
-    assert inlined(REQUEST, {}) is REQUEST
+    assert inline_sources(REQUEST, {}) is REQUEST
 
 
 def test_pdfs() -> None:
     assert not has_pdfs(REQUEST)
     pdf = {"type": "base64", "media_type": "Application/PDF", "data": ""}
-    assert has_pdfs(inlined(REQUEST, {DOCUMENTS[0]: pdf}))
+    assert has_pdfs(inline_sources(REQUEST, {DOCUMENTS[0]: pdf}))
     for other in (
         {**pdf, "media_type": "text/plain"},
         {"type": "text", "media_type": None, "data": "pdf"},
     ):
-        assert not has_pdfs(inlined(REQUEST, {DOCUMENTS[0]: other}))
+        assert not has_pdfs(inline_sources(REQUEST, {DOCUMENTS[0]: other}))
     for kind in ("web_fetch_tool_result", "mcp_tool_result"):
         assert has_pdfs({"messages": [{"role": "assistant", "content": [{"type": kind}]}]})

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.routing.upstream import Endpoint
-from anthropic_proxy.translate.request.chat_request import Translated, to_openai
-from anthropic_proxy.translate.request.prefill import Prefill, PrefillStripper
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to_chat_request
+from anthropic_proxy.translate.request.prefill import PrefillMode, PrefillStripper
 
 BEGUN = "Red, green and"
 
 
-def translated(last: Any, prefill: Prefill = "continued") -> Translated:
+def translated(last: Any, prefill: PrefillMode = "continued") -> TranslatedRequest:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": last}]
-    route = Route(Endpoint("up", "http://up/v1", replace(GENERIC, prefill=prefill)), "m")
-    return to_openai({"model": "m", "max_tokens": 9, "messages": messages}, route)
+    route = Route(Upstream("up", "http://up/v1", replace(GENERIC, prefill=prefill)), "m")
+    return to_chat_request({"model": "m", "max_tokens": 9, "messages": messages}, route)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def translated(last: Any, prefill: Prefill = "continued") -> Translated:
         ("prefix", {"prefix": True}, {}),
     ],
 )
-def test_ways(prefill: Prefill, message: Any, fields: Any) -> None:
+def test_ways(prefill: PrefillMode, message: Any, fields: Any) -> None:
     made = translated(BEGUN, prefill)
     assert made.body.pop("messages")[-1] == {"role": "assistant", "content": BEGUN, **message}
     assert made.body == {"model": "m", "max_tokens": 9, **fields}

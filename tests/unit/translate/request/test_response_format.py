@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.translate.request.response_format import (
-    ANSWER_FORMATS,
-    as_json_object,
-    in_words,
+    RESPONSE_FORMAT_CONVERTERS,
+    to_json_object_format,
+    to_prompted_format,
 )
 
 USER = {"role": "user", "content": "Hi"}
@@ -21,22 +21,25 @@ BODY = {"model": "m", "messages": [USER], "response_format": WANTED}
 
 
 def test_as_json_object() -> None:
-    changed = as_json_object(BODY)
+    changed = to_json_object_format(BODY)
     assert changed["messages"] == [{"role": "system", "content": TOLD}, USER]
     assert changed["response_format"] == {"type": "json_object"}
     assert BODY["messages"] == [USER]
 
 
 def test_in_words() -> None:
-    assert in_words(BODY) == {"model": "m", "messages": [{"role": "system", "content": TOLD}, USER]}
+    assert to_prompted_format(BODY) == {
+        "model": "m",
+        "messages": [{"role": "system", "content": TOLD}, USER],
+    }
 
 
-@pytest.mark.parametrize("change", ANSWER_FORMATS)
+@pytest.mark.parametrize("change", RESPONSE_FORMAT_CONVERTERS)
 @pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "text"}}])
 def test_without_a_schema(change: str, fields: dict[str, Any]) -> None:
-    changed = ANSWER_FORMATS[change]({"messages": [USER], **fields})
+    changed = RESPONSE_FORMAT_CONVERTERS[change]({"messages": [USER], **fields})
     assert changed["messages"] == [USER]
 
 
 def test_schemas_stay_where_they_are_taken() -> None:
-    assert ANSWER_FORMATS["json_schema"](BODY) is BODY
+    assert RESPONSE_FORMAT_CONVERTERS["json_schema"](BODY) is BODY

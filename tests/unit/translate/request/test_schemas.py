@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.request.schemas import fits_strict, legal_parameters
+from anthropic_proxy.translate.request.schemas import is_strict_compatible, to_function_parameters
 
 CLOSED: dict[str, Any] = {
     "type": "object",
@@ -46,7 +46,7 @@ def closed(**properties: Any) -> dict[str, Any]:
     ],
 )
 def test_fits_strict(schema: Any, fits: bool) -> None:
-    assert fits_strict(schema) is fits
+    assert is_strict_compatible(schema) is fits
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_fits_strict(schema: Any, fits: bool) -> None:
 )
 def test_legal_parameters(schema: dict[str, Any], parameters: dict[str, Any], note: str) -> None:
     before = copy.deepcopy(schema)
-    assert legal_parameters(schema) == (parameters, note)
+    assert to_function_parameters(schema) == (parameters, note)
     assert schema == before, "the request is not changed"
 
 
@@ -244,8 +244,8 @@ def test_legal_parameters(schema: dict[str, Any], parameters: dict[str, Any], no
     )
 )
 def test_any_schema_becomes_one_object(schema: Any) -> None:
-    parameters, _ = legal_parameters(schema if isinstance(schema, dict) else {})
-    assert fits_strict(schema) in (True, False)
+    parameters, _ = to_function_parameters(schema if isinstance(schema, dict) else {})
+    assert is_strict_compatible(schema) in (True, False)
     assert parameters["type"] == "object"
     assert isinstance(parameters["properties"], dict)
     assert not parameters.keys() & {"anyOf", "allOf", "oneOf", "not", "$schema"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICES
+from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICE_CONVERTERS
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -20,7 +20,9 @@ def chosen(way: str, choice: Any, *names: str) -> tuple[Any, list[str], str]:
         "tools": [function(name) for name in names],
         "parallel_tool_calls": False,
     }
-    changed = TOOL_CHOICES[way](body if choice is None else {**body, "tool_choice": choice})
+    changed = TOOL_CHOICE_CONVERTERS[way](
+        body if choice is None else {**body, "tool_choice": choice}
+    )
     words = [message["content"] for message in changed["messages"] if message["role"] == "system"]
     assert ("parallel_tool_calls" in changed) == ("tools" in changed)
     return (
@@ -58,7 +60,7 @@ def test_the_only_tool_is_named() -> None:
     assert chosen("auto", "required", "b") == ("auto", ["b"], ONE)
 
 
-@pytest.mark.parametrize("way", TOOL_CHOICES)
+@pytest.mark.parametrize("way", TOOL_CHOICE_CONVERTERS)
 def test_without_tools(way: str) -> None:
     body = {"messages": [USER]}
-    assert TOOL_CHOICES[way](body) == body
+    assert TOOL_CHOICE_CONVERTERS[way](body) == body

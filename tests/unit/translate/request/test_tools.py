@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.request.tools import takes_one_call, tool_names
+from anthropic_proxy.translate.request.tools import disables_parallel_calls, map_tool_names
 from anthropic_proxy.translate.tool_names import ToolName
 
 LONG = "mcp__server__a_tool_with_a_name_that_is_longer_than_sixty_four_characters"
@@ -16,7 +16,7 @@ def test_names_that_are_the_same_upstream_are_not_listed() -> None:
         {"type": "bash_20250124"},
         {"type": "web_search_20250305", "name": "web.search"},
     ]
-    assert tool_names({"messages": [], "tools": tools}) == {}
+    assert map_tool_names({"messages": [], "tools": tools}) == {}
 
 
 def test_names_come_from_the_tools_that_are_there_in_the_end() -> None:
@@ -29,11 +29,11 @@ def test_names_come_from_the_tools_that_are_there_in_the_end() -> None:
         "messages": [{"role": "system", "content": changes}],
         "tools": [{"name": "a.b"}, {"name": "c.d"}],
     }
-    assert list(tool_names(request).values()) == [ToolName("c.d"), ToolName(LONG)]
+    assert list(map_tool_names(request).values()) == [ToolName("c.d"), ToolName(LONG)]
 
 
 def test_members_have_their_toolset() -> None:
-    names = tool_names({"messages": [], "tools": [{"type": "computer_toolset_20260801"}]})
+    names = map_tool_names({"messages": [], "tools": [{"type": "computer_toolset_20260801"}]})
     assert names["computer__scroll"] == ToolName("scroll", "computer")
     assert len(names) == 17
 
@@ -48,4 +48,4 @@ def test_members_have_their_toolset() -> None:
     ],
 )
 def test_takes_one_call(choice: Any, *, expected: bool) -> None:
-    assert takes_one_call({"tool_choice": choice}) is expected
+    assert disables_parallel_calls({"tool_choice": choice}) is expected

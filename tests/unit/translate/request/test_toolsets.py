@@ -6,7 +6,11 @@ import pytest
 from anthropic.lib.tools._toolsets._computer_registry import COMPUTER
 from anthropic.lib.tools._toolsets._registry import BROWSER
 
-from anthropic_proxy.translate.request.toolsets import family_of, members, unknown_members
+from anthropic_proxy.translate.request.toolsets import (
+    expand_members,
+    list_unknown_members,
+    parse_toolset_family,
+)
 
 REGISTRIES: dict[str, Any] = {"computer": COMPUTER, "browser": BROWSER}
 ALL = [
@@ -17,7 +21,7 @@ ALL = [
 
 
 def offered(family: str, configs: Any = None) -> dict[str, dict[str, Any]]:
-    found = members({"type": f"{family}_toolset_20260801", "configs": configs})
+    found = expand_members({"type": f"{family}_toolset_20260801", "configs": configs})
     assert found is not None
     return {member["name"]: member for member in found}
 
@@ -73,15 +77,15 @@ def test_no_configs_are_the_defaults(configs: Any) -> None:
     ],
 )
 def test_family(kind: str, family: str | None) -> None:
-    assert family_of(kind) == family
-    assert (members({"type": kind}) is None) is (family is None)
+    assert parse_toolset_family(kind) == family
+    assert (expand_members({"type": kind}) is None) is (family is None)
 
 
 def test_members_that_are_not_known_are_noted() -> None:
-    assert unknown_members({"type": "browser_toolset_20260801", "configs": {"fly": {}}}) == {
+    assert list_unknown_members({"type": "browser_toolset_20260801", "configs": {"fly": {}}}) == {
         "toolset member browser.fly"
     }
-    assert unknown_members({"type": "mcp_toolset", "configs": {"fly": {}}}) == set()
+    assert list_unknown_members({"type": "mcp_toolset", "configs": {"fly": {}}}) == set()
 
 
 def _resolved(schema: Any, definitions: Any) -> Any:

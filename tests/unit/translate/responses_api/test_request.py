@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.responses_api.request import to_responses
+from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import responses_shapes
 from tests.support.cases import cases
@@ -16,7 +16,7 @@ from tests.support.strategies import REQUEST
 
 
 def responses_body(case: Json) -> Json:
-    return to_responses(
+    return to_responses_request(
         case["chat"] if "chat" in case else chat_body(case["request"], case["dialect"])
     )
 
@@ -67,12 +67,12 @@ def test_any_request_is_taken_and_loses_nothing(dialect: str, request: Json, opt
     try:
         chat = chat_body({**request, **options}, dialect)
         before = dumps(chat)
-        body = to_responses(chat)
+        body = to_responses_request(chat)
     except ApiError:
         return
     responses_shapes.check(body)
     assert dumps(chat) == before, "the request is not touched"
-    assert dumps(to_responses(chat)) == dumps(body), "the same bytes each time"
+    assert dumps(to_responses_request(chat)) == dumps(body), "the same bytes each time"
     assert "".join(texts_of(body["input"])) == "".join(texts_of(chat["messages"])), (
         "nothing is lost, nothing moves"
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.responses_api.request import to_responses
+from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from tests.support import responses_shapes
 from tests.support.chat_bodies import chat_body
@@ -121,7 +121,7 @@ def test_reasoning_comes_back_as_it_was(output: list[Json], display: str) -> Non
         "thinking": thinking,
         "tools": _TOOLS,
     }
-    body = to_responses(chat_body(chat))
+    body = to_responses_request(chat_body(chat))
     responses_shapes.check(body)
     items = [item for item in body["input"][1:-1] if item["type"] != "function_call_output"]
     known = {item["id"]: item for item in output}
