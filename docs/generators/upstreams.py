@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
-from anthropic_proxy.providers.provider_profile import OVERRIDABLE_FIELDS
+from anthropic_proxy.providers.provider_profile import FIELD_DESCRIPTIONS
 
 
 class Guide(NamedTuple):
@@ -39,8 +39,8 @@ GUIDES: Mapping[str, Guide] = {
         "Azure OpenAI",
         "https://NAME.openai.azure.com",
         "...",
-        f"{_COMMON_FEATURES}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; the v1 address, where the model is "
-        "the deployment's name, and older addresses of one deployment "
+        f"{_COMMON_FEATURES}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; "
+        "the v1 address, where the model is the deployment's name, and older addresses of one deployment "
         "(`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`)",
         "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
         "`UPSTREAM_PROVIDER_SETTINGS=auth=bearer`",
@@ -289,13 +289,9 @@ def _describe_detection(profile: ProviderProfile) -> str:
 
 
 def _render_field_descriptions() -> Iterable[str]:
-    """What each fact means, out of the record's own documentation."""
-    text = (ProviderProfile.__doc__ or "").split("\n\n", 1)[1]
-    paragraphs = " ".join(line.strip() for line in text.splitlines())
-    for name, following in zip(OVERRIDABLE_FIELDS, [*OVERRIDABLE_FIELDS[1:], None], strict=True):
-        meaning = paragraphs.split(f" {name}: ", 1)[1]
-        meaning = meaning.split(f" {following}: ", 1)[0] if following else meaning
-        yield f"- `{name}`: {meaning.strip()}"
+    """Yield a list item for each field of a profile that the configuration may override."""
+    for name, description in FIELD_DESCRIPTIONS.items():
+        yield f"- `{name}`: {description}"
     yield ""
 
 
@@ -308,7 +304,7 @@ def _render_differences(profiles: Iterable[ProviderProfile]) -> Iterable[str]:
         differing = (
             f"`{each.name}={_format_value(getattr(profile, each.name))}`"
             for each in dataclasses.fields(profile)
-            if each.name in OVERRIDABLE_FIELDS
+            if each.name in FIELD_DESCRIPTIONS
             and getattr(profile, each.name) != getattr(openai, each.name)
         )
         yield f"| {profile.name} | {' '.join(differing)} |"

@@ -111,7 +111,7 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
     [
         (
             {"max_tokens": "x"},
-            r"'max_tokens' is no fact of a dialect \(known: api_path, auth, .*\)",
+            r"'max_tokens' is not a fact of a provider profile \(known: api_path, auth, .*\)",
         ),
         ({"name": "x"}, r"'name' is no fact"),
         (

@@ -5,12 +5,10 @@ what they add, which the client must not see twice.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.providers.provider_profile import PrefillMode
 from anthropic_proxy.wire.json_codec import JsonObject
-
-PrefillMode = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 
 
 def _keep_message(message: JsonObject) -> tuple[JsonObject, JsonObject]:
