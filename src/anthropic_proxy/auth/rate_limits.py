@@ -136,7 +136,7 @@ class RateLimiter:
         try:
             await self._run_with_timeout(self._storage_handle.aclose())
         except self._storage_errors as error:
-            self._log.error("rate limit storage not closed", error=str(error) or repr(error))
+            self._log.error("rate limit storage close failed", error=str(error) or repr(error))
 
     async def _count_window(self, window: _Window) -> _WindowState:
         count_request = self._limiter.hit if window.unit == "requests" else self._limiter.test
@@ -192,14 +192,14 @@ class RateLimiter:
         self._next_probe = self._clock() + _BACK_OFF_SECONDS
         if not self._is_unavailable:
             self._log.error(
-                "rate limits can't be counted, and all requests are let in",
+                "rate limit counting suspended",
                 error=str(error) or repr(error),
             )
         self._is_unavailable = True
 
     def _record_success(self) -> None:
         if self._is_unavailable:
-            self._log.info("rate limits are counted again")
+            self._log.info("rate limit counting resumed")
         self._is_unavailable = False
 
 
