@@ -156,7 +156,7 @@ def upstreams_from_settings(
 
 
 class ResolvedURL(NamedTuple):
-    """What the URL and the provider of an upstream determine: the fields of its `Endpoint` of these names."""
+    """What the URL and the provider of an upstream determine: the fields of its `Upstream` of these names."""
 
     base_url: str
     query: Mapping[str, str]

@@ -83,7 +83,7 @@ class TranslatingBackend:
     ) -> TranslatedContent:
         profile = api.to_profile(route.upstream.profile)
         if profile is not route.upstream.profile:
-            route = replace(route, endpoint=replace(route.upstream, dialect=profile))
+            route = replace(route, upstream=replace(route.upstream, profile=profile))
         count = partial(self._counter.estimate, route)
         request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
         plan = compaction.plan_summary(request, count)

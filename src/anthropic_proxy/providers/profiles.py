@@ -9,14 +9,14 @@ from dataclasses import replace
 from anthropic_proxy.providers.provider_profile import ProviderProfile, override_profile
 
 __all__ = [
-    "PROFILES",
     "GENERIC",
+    "PROFILES",
     "PROFILE_NAMES",
     "ProviderProfile",
     "find_profile_by_host",
-    "to_responses_profile",
     "find_profile_by_name",
     "override_profile",
+    "to_responses_profile",
 ]
 
 # Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes

@@ -383,7 +383,7 @@ def test_many_parts_are_translated_in_a_thread(
         threads.append(threading.current_thread().name)
         return to_chat_request(request, *arguments)
 
-    monkeypatch.setattr(preparation_module, "to_openai", translate)
+    monkeypatch.setattr(preparation_module, "to_chat_request", translate)
     request = {
         "model": "m",
         "max_tokens": 9,

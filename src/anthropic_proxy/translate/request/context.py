@@ -24,4 +24,4 @@ class TranslationContext:
 
     def without_files(self) -> "TranslationContext":
         """For places that hold no file, whatever the upstream takes elsewhere."""
-        return replace(self, dialect=replace(self.profile, takes_files=False))
+        return replace(self, profile=replace(self.profile, takes_files=False))

@@ -130,6 +130,6 @@ def _reject_uploads(content: Any, message_index: int) -> None:
     for block_index, block in enumerate(content if isinstance(content, list) else ()):
         if block["type"] == "container_upload":
             raise invalid_request(
-                f"messages.{message_index}.content.{block_index}: a container_upload can't be used: this server keeps no files and runs "
-                "no container; send the file's content as a document or an image"
+                f"messages.{message_index}.content.{block_index}: a container_upload can't be used: this server keeps no "
+                "files and runs no container; send the file's content as a document or an image"
             )

@@ -25,7 +25,7 @@ ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
 )
 def test_providers(dialect: str, provider: str) -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
-    asked = observation.asks(replace(ENDPOINT, dialect=find_profile_by_name(dialect)), "POST")
+    asked = observation.asks(replace(ENDPOINT, profile=find_profile_by_name(dialect)), "POST")
     told = spans.of_upstream_request(observation, asked)
     assert told.name == "chat m"
     assert told.attributes["gen_ai.provider.name"] == provider

@@ -56,7 +56,7 @@ def test_too_many_pages() -> None:
 
 
 def test_too_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pdf_module, "MAX_TEXT", 7)
+    monkeypatch.setattr(pdf_module, "MAX_TEXT_CHARACTERS", 7)
     assert read_pages(base64_of(pdf("One", "Two."))) == ["One", "Two."]
     with pytest.raises(ApiError, match="was not valid: it has more than 7 characters of text"):
         read_pages(base64_of(pdf("One.", "Two.")))
