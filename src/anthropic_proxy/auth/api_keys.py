@@ -1,10 +1,10 @@
-"""The keys that clients need: what each of them is, who has it, and what may be done with it.
+"""The API keys of callers: their names, models, limits and expiry.
 
-Keys are known by their SHA-256 alone. They are long and random, so nothing can be guessed from a hash, and a slow hash,
-as passwords need it, would only cost time with each request. A key is looked up by its hash: how long that takes tells
-something of the hash of what was sent, which nobody can choose, and nothing of the keys.
+A key is stored as its SHA-256. Keys are long and random, so a hash reveals nothing, and a slow hash
+as for passwords would only cost time per request. Looking a key up by hash leaks timing about the
+hash of the sent key, which nobody can choose, and nothing about the stored keys.
 
-Pure: the time comes in as an argument.
+Pure: the time is an argument.
 """
 
 import fnmatch
@@ -33,7 +33,7 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 class RequestDeniedError(ApiError):
-    """A request that its key does not allow. reason: for the metrics."""
+    """A request that its key does not allow."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RequestDeniedError(ApiError):
 
 @dataclass(frozen=True)
 class KeyLimits:
-    """How much a key may use; None: as much as it likes. Tokens are those of input that was not cached, and of output."""
+    """How much a key may use; None: no limit. Tokens are those of uncached input and of output."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -56,11 +56,11 @@ class KeyLimits:
 
     @property
     def has_token_limit(self) -> bool:
-        """Whether there is one of tokens."""
+        """Whether a limit on tokens is set."""
         return self.tokens_per_minute is not None or self.tokens_per_month is not None
 
     def with_defaults(self, defaults: "KeyLimits") -> "KeyLimits":
-        """These, and those of `others` that are not among them."""
+        """Return these limits, completed by those of `defaults`."""
         return KeyLimits(
             **{name: getattr(self, name) or getattr(defaults, name) for name in LIMIT_NAMES}
         )
@@ -71,24 +71,25 @@ LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One client's key. sha256: of the key, in hexadecimal. models: exact names or globs of the models that it may ask for,
-    by the client's names; empty for all. expires: with its time zone.
-    """
+    """One caller's key."""
 
     name: str
+    # of the key, in hexadecimal
     sha256: str
+    # exact names or globs of the models that it allows, by the caller's names; empty: all
     models: tuple[str, ...] = ()
+    # with its time zone; None: never
     expires: datetime | None = None
     limits: KeyLimits = KeyLimits()
 
     def allows_model(self, model: str) -> bool:
-        """Whether it may ask for a model."""
+        """Return whether the key allows a model."""
         return not self.models or any(
             model == pattern or fnmatch.fnmatchcase(model, pattern) for pattern in self.models
         )
 
     def check_model(self, model: str) -> None:
-        """Raises RefusedError (403) when it may not ask for a model."""
+        """Raise RequestDeniedError (403) unless the key allows a model."""
         if not self.allows_model(model):
             raise RequestDeniedError(
                 403, f"Your API key does not allow the model {shorten(model)!r}", "model"
@@ -100,7 +101,7 @@ UNRESTRICTED_KEY = ApiKey("", "")
 
 
 class ApiKeyRegistry:
-    """All keys. Raises ValueError when two of them have the same name, or are the same."""
+    """All configured keys. Raises ValueError when two have the same name or the same hash."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._by_hash: dict[str, ApiKey] = {}
@@ -116,7 +117,9 @@ class ApiKeyRegistry:
             self._by_hash[key.sha256] = key
 
     def authenticate(self, secret: str, now: datetime) -> ApiKey:
-        """The key that a request came with. Raises RefusedError (401) when it is none, or not one any more."""
+        """Return the key for a secret. Raises RequestDeniedError (401) when it is missing, unknown
+        or expired.
+        """
         if not secret:
             raise RequestDeniedError(401, "x-api-key header is required", "no_key")
         key = self._by_hash.get(hash_key(secret))
@@ -131,17 +134,17 @@ class ApiKeyRegistry:
         return hash_key(text) in self._by_hash
 
     def find(self, name: str) -> ApiKey | None:
-        """The key with a name."""
+        """Return the key with a name, or None."""
         return self._by_name.get(name)
 
 
 def hash_key(secret: str) -> str:
-    """The SHA-256 of a key, in hexadecimal."""
+    """Return the SHA-256 of a key, in hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def validate_key_name(name: str) -> str:
-    """What a key may be called: it stands in logs. Raises ValueError."""
+    """Return the name of a key. Raises ValueError unless it is safe to show in logs."""
     if not _NAME_PATTERN.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
     return name

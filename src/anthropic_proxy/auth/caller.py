@@ -1,4 +1,4 @@
-"""Who asks: what is known of the client of a request besides the request itself."""
+"""The caller of a request: its headers, query and API key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Caller:
-    """headers: the request's, by lower-case names. query: of its URL, without the question mark."""
+    """What a request says about its sender."""
 
+    # by lower-case names
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # of the URL, without the question mark
     query: str = ""
 
     @property
     def api_key(self) -> str:
-        """The key that it came with, in either of the API's headers; empty when there is none."""
+        """The key in either of the API's headers; empty when there is none."""
         return self.headers.get("x-api-key", "") or self._bearer_token
 
     @property

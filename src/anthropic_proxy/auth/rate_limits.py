@@ -1,8 +1,9 @@
-"""How much a client's key may use: requests and tokens of a minute, and tokens of a month.
+"""Rate limits of API keys: requests and tokens per minute, tokens per month.
 
-A minute begins with its first request, a month is one of the calendar in UTC. A request is counted when it comes. Its
-tokens are known when its answer has ended: a request is let in while anything is left, and the last one may take more.
-Where the counters can't be reached, requests go on: limits protect, and must not be what takes the service away.
+A minute begins with its first request; a month is a calendar month in UTC. A request counts when it
+arrives. Its tokens are known when its response has ended: a request is admitted while anything is
+left, and the last one may use more. When the counters are unreachable, requests are admitted:
+limits protect the service and must not stop it.
 """
 
 import asyncio
@@ -34,12 +35,14 @@ _RETRY_HINT = "it may be sent again in {seconds} s"
 
 @dataclass(frozen=True)
 class _Window:
-    """What may be used of something within a time. unit: as the headers call it. resets: for windows of the calendar."""
+    """A limit within a time window."""
 
     reason: DenialReason
+    # as the response headers name it
     unit: str
     item: RateLimitItem
     identifiers: tuple[str, ...]
+    # end of a calendar window; None: the storage knows it
     resets: datetime | None = None
 
 
@@ -54,7 +57,7 @@ class _WindowState:
         return self.window.resets or datetime.fromtimestamp(self.stats.reset_time, UTC)
 
     def build_headers(self) -> Iterator[tuple[str, str]]:
-        """Anthropic's headers of rate limits."""
+        """Yield Anthropic's rate limit headers."""
         prefix = f"anthropic-ratelimit-{self.window.unit}"
         yield f"{prefix}-limit", str(self.window.item.amount)
         yield f"{prefix}-remaining", str(self.stats.remaining)
@@ -62,13 +65,13 @@ class _WindowState:
 
 
 class StorageErrorReporter(Protocol):
-    """Who is told that the counters could not be reached."""
+    """Receives a report each time the counters are unreachable."""
 
     def limits_failed(self) -> None: ...
 
 
 class RateLimiter:
-    """The limits of all keys. `aclose` when the last request has ended."""
+    """Counts requests and tokens of all keys. Call `aclose` when the last request has ended."""
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class RateLimiter:
         error_reporter: StorageErrorReporter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: monotonic time in seconds."""
+        """`clock` returns monotonic time in seconds."""
         self._clock = clock
         self._storage_handle = storage_handle
         self._limiter = FixedWindowRateLimiter(storage_handle.storage)
@@ -96,7 +99,9 @@ class RateLimiter:
         self._next_probe = -math.inf
 
     async def admit(self, key: ApiKey, now: datetime) -> dict[str, str]:
-        """Count a request of a key's. Returns the headers that say what is left. Raises RefusedError (429)."""
+        """Count a request and return the headers with what is left. Raises RequestDeniedError
+        (429).
+        """
         windows = list(_key_windows(key, now))
         if not windows:
             return {}
@@ -115,7 +120,7 @@ class RateLimiter:
         return headers
 
     async def charge(self, key: ApiKey, tokens: int, now: datetime) -> None:
-        """Count the tokens of an answer."""
+        """Count the tokens of a response."""
 
         async def count_tokens() -> None:
             for window in _key_windows(key, now):
@@ -125,13 +130,13 @@ class RateLimiter:
         await self._run_on_storage(count_tokens)
 
     def schedule_charge(self, key: ApiKey, tokens: int) -> None:
-        """`charge`, while other things go on."""
+        """Run `charge` in the background."""
         task = asyncio.create_task(self.charge(key, tokens, datetime.now(UTC)))
         self._charge_tasks.add(task)
         task.add_done_callback(self._charge_tasks.discard)
 
     async def aclose(self) -> None:
-        """Count what is still to be counted."""
+        """Finish the scheduled charges and close the storage."""
         await asyncio.gather(*self._charge_tasks)
         try:
             await self._run_with_timeout(self._storage_handle.aclose())
@@ -148,7 +153,10 @@ class RateLimiter:
         )
 
     async def _run_on_storage(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do something with the counters, or nothing where they are out of reach: log that once, and count it always."""
+        """Run an operation on the counters, or skip it while they are unreachable.
+
+        The log gets the first failure, the error reporter all of them.
+        """
         is_probe = self._is_unavailable
         if is_probe and (self._is_probing or self._clock() < self._next_probe):
             self._error_reporter.limits_failed()
@@ -165,10 +173,10 @@ class RateLimiter:
                 self._is_probing = False
 
     async def _run_with_timeout(self, operation: Coroutine[Any, Any, None]) -> None:
-        """Wait for work, and abandon it when it takes too long. Raises TimeoutError.
+        """Wait for an operation, and abandon it after the timeout. Raises TimeoutError.
 
-        Cancelled work is not waited for, as `asyncio.timeout` would: a client of a storage may take seconds to give up its
-        connection.
+        Cancelled work is not awaited, unlike in `asyncio.timeout`: a storage client may take
+        seconds to give up its connection.
         """
         task = asyncio.create_task(operation)
         try:
@@ -204,17 +212,17 @@ class RateLimiter:
 
 
 class TokenUsageSink:
-    """A sink of observations: the tokens of each answer are counted for the key that it was asked with."""
+    """An observation sink that charges the tokens of each response to its key."""
 
     def __init__(self, limits: RateLimiter, keys: Callable[[], ApiKeyRegistry | None]) -> None:
         self._limits = limits
         self._keys = keys
 
     def began(self, observation: Observation) -> None:
-        """Nothing is known of it yet."""
+        """Do nothing: no tokens are known yet."""
 
     def finished(self, observation: Observation) -> None:
-        """Count its tokens, where its key has a limit of them."""
+        """Charge the tokens, if the key has a token limit."""
         keys = self._keys()
         key = keys.find(observation.client_key) if keys and observation.client_key else None
         tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)

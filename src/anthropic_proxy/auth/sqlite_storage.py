@@ -1,6 +1,7 @@
-"""Where the counters of rate limits are: in the process, in a file that several processes and runs share, or in Redis.
+"""Storages of rate limit counters: in the process, in a SQLite file that processes share, or in
+Redis.
 
-The file is SQLite's, whose work is done in a thread: a slow disk must not hold up streams.
+SQLite runs in a thread, so that a slow disk does not block streams.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 class SqliteStorage(Storage):
-    """Counters in a SQLite file: a storage of `limits` for fixed windows. `open` before anything else."""
+    """Counters in a SQLite file: a storage of `limits` for fixed windows. Call `open` first."""
 
     STORAGE_SCHEME = ["async+sqlite"]  # noqa: RUF012 - the base class's form
 
@@ -52,7 +53,7 @@ class SqliteStorage(Storage):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rate-limits")
 
     def open(self) -> None:
-        """Make the file where it is not there, and forget what is over. Raises ConfigError."""
+        """Create the file if needed, and delete expired counters. Raises ConfigError."""
         try:
             self._thread.submit(self._connect).result()
         except sqlite3.Error as error:
@@ -96,7 +97,7 @@ class SqliteStorage(Storage):
         )
 
     async def aclose(self) -> None:
-        """Close the file. Nothing may follow."""
+        """Close the file. The storage is not usable afterwards."""
         await self._run_in_thread(self._close)
         self._thread.shutdown()
 
@@ -119,8 +120,10 @@ class SqliteStorage(Storage):
         self._connection.execute("DELETE FROM counters WHERE expires <= ?", (time.time(),))
 
     def _enable_wal(self) -> None:
-        """Alone among statements this one does not wait for another process that does the same at the same time: SQLite
-        tells at once that the file is locked.
+        """Turn on write-ahead logging, and retry while the file is locked.
+
+        SQLite's busy timeout does not cover this statement: it fails at once when another process
+        runs it too.
         """
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
@@ -145,14 +148,16 @@ class SqliteStorage(Storage):
 
 @dataclass(frozen=True)
 class StorageHandle:
-    """A storage, and what gives back what it holds, after which nothing may follow."""
+    """A storage, and the function that releases its resources."""
 
     storage: Storage
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
 
 def open_storage(url: str) -> StorageHandle:
-    """The storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss, redis+unix). Raises ConfigError."""
+    """Open the storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss,
+    redis+unix). Raises ConfigError.
+    """
     return _OPENERS[url.partition(":")[0].lower()](url)
 
 
@@ -209,5 +214,5 @@ _OPENERS: dict[str, Callable[[str], StorageHandle]] = {
 
 
 def parse_sqlite_path(url: str) -> Path:
-    """The file of sqlite:///relative/path or sqlite:////absolute/path."""
+    """Return the file of sqlite:///relative/path or sqlite:////absolute/path."""
     return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()

@@ -1,7 +1,7 @@
-"""Addresses of upstreams: the base URL that a user gives -> the address of its API, to which paths are added.
+"""Resolve the base URL that an operator sets to the address of an API.
 
-A user may give the host of a service, the base that SDKs are given (with the version at its end), or the full address of
-Chat Completions; all mean the same.
+The base URL may be the host of a service, the base that SDKs use (with the version at its end), or
+the full URL of Chat Completions; all mean the same.
 """
 
 import re
@@ -24,14 +24,16 @@ _LOGIN_NOT_ENCODED = (
 
 
 class ApiAddress(NamedTuple):
-    """base: of the API, without a slash at its end. query: parameters that every request has."""
+    """The address of an API."""
 
+    # without a slash at its end
     base_url: str
+    # parameters of every request
     query: Mapping[str, str]
 
 
 def parse_host(url: str) -> str:
-    """Host name of a URL in small letters, without port; empty when it has none."""
+    """Return the host name of a URL in lower case, without port; empty when it has none."""
     try:
         return urlsplit(url.strip()).hostname or ""
     except ValueError:
@@ -39,11 +41,12 @@ def parse_host(url: str) -> str:
 
 
 def resolve_api_address(url: str, api_path: str = "/v1") -> ApiAddress:
-    """The address of the API at `url`. Raises ValueError with the reason when it can't be one.
+    """Return the address of the API at `url`. Raises ValueError with the reason when it is not
+    usable.
 
-    api_path: where the API stands on the hosts of this kind of server, for a URL that has no path. One with a path gets
-    `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`), or names a deployment of Azure's. Of a full
-    address what comes before `/chat/completions` counts.
+    `api_path` is the path of the API on hosts of this kind, for a URL without a path. A URL with a
+    path gets `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`) or names a
+    deployment of Azure. A full URL is cut before `/chat/completions`.
     """
     parts = _split_url(url.strip())
     _reject_unusable_url(parts)
@@ -81,12 +84,12 @@ def check_login(url: str) -> None:
 
 
 def is_azure_deployment(base_url: str) -> bool:
-    """Whether an address is that of one of Azure's deployments, which wants an `api-version`."""
+    """Return whether an address is that of one Azure deployment, which needs an `api-version`."""
     return bool(_DEPLOYMENT.search(base_url))
 
 
 def strip_version(base_url: str) -> str:
-    """The address of the server itself, beside its `/v1`, without a slash at the end."""
+    """Return the address of the server itself, without its `/v1` and without a slash at the end."""
     return _VERSION_SEGMENT.sub("", base_url)
 
 

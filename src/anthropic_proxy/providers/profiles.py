@@ -1,7 +1,8 @@
-"""The kinds of upstreams that are known: one table, one row for each, with the document or the recording that proves it.
+"""The table of provider profiles: one row for each kind of upstream, with the document or recording
+that proves it.
 
-A server that no row names is spoken to in `generic`: the subset that every recorded server takes. A new upstream is a row
-here and a recorded case in the tests.
+`GENERIC`, the subset that every recorded server accepts, is for servers that no row names. A new
+kind of upstream is a row here and a recorded case in the tests.
 """
 
 from dataclasses import replace
@@ -264,7 +265,7 @@ PROFILE_NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*PROFILES, 
 
 
 def find_profile_by_host(host: str) -> ProviderProfile:
-    """The row that names `host`, else `GENERIC`."""
+    """Return the row that lists `host`, else `GENERIC`."""
     for profile in PROFILES:
         if any(
             host == pattern or (pattern.startswith(".") and host.endswith(pattern))
@@ -275,7 +276,7 @@ def find_profile_by_host(host: str) -> ProviderProfile:
 
 
 def find_profile_by_name(name: str) -> ProviderProfile:
-    """The row of that name. Raises ValueError with the names that there are."""
+    """Return the row of that name. Raises ValueError with all names."""
     for profile in (*PROFILES, GENERIC):
         if profile.name == name.lower():
             return profile
@@ -283,11 +284,11 @@ def find_profile_by_name(name: str) -> ProviderProfile:
 
 
 def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
-    """The same upstream, spoken to by OpenAI's Responses API.
+    """Return the profile of the same upstream in OpenAI's Responses API.
 
-    Reasoning has a form of its own there, and comes back. An answer can't be begun for the model, and neither `top_k` nor
-    marks of caching are among the fields. Where files are taken, the results of tools hold them, too; local servers know
-    these as text.
+    Reasoning has its own form there and can be sent back. The API has no prefill, no `top_k` and no
+    cache marks. Where files are accepted, tool results hold them too; local servers know tool
+    results as text.
     """
     return replace(
         profile,

@@ -1,7 +1,8 @@
-"""Which upstreams and models answer a request, in which order: a pure look-up in what is configured.
+"""Select the upstreams and models that serve a request, and their order: a pure look-up in the
+configuration.
 
-The first rule that fits a request decides. A rule has groups of targets: the groups are tried in their order, and within
-a group the targets share the requests by weight.
+The first rule that matches a request decides. A rule has groups of targets: the groups are tried in
+their order, and within a group the targets share the requests by weight.
 """
 
 import fnmatch
@@ -25,23 +26,25 @@ _TIER_PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(TIERS)})(?![a-z])", re.IGNO
 
 @dataclass(frozen=True)
 class Route:
-    """Where a request goes, and the upstream's name for the model."""
+    """The upstream that a request goes to, and the upstream's name for the model."""
 
     upstream: Upstream
     model: str
 
     @property
     def profile(self) -> ProviderProfile:
-        """How the upstream is spoken to."""
+        """Profile of the upstream."""
         return self.upstream.profile
 
 
 @dataclass(frozen=True)
 class Target:
-    """model: None for the name that the client asks for. weight: share of the requests of its group, above 0."""
+    """An upstream and model that may serve a request."""
 
     upstream: Upstream
+    # None: the model that the caller names
     model: str | None = None
+    # share of the group's requests, above 0
     weight: float = 1
 
 
@@ -50,22 +53,27 @@ TargetGroups = tuple[tuple[Target, ...], ...]
 
 @dataclass(frozen=True)
 class RoutingRule:
-    """What a request must be to fit; what is None or empty does not matter.
+    """Conditions on a request, and the target groups for requests that meet all of them.
 
-    models: exact names or globs, any of which the model's name is. tiers: any of which stands in the model's name.
-    thinking: whether the client wants the model to think. images: whether there are images in the conversation.
-    min_input_tokens: estimated size of the request.
+    A condition that is None or empty always holds.
     """
 
     groups: TargetGroups
+    # exact names or globs; the model's name must match one of them
     models: tuple[str, ...] = ()
+    # the model's name must contain one of these words
     tiers: frozenset[str] = frozenset()
+    # whether the caller requests thinking
     thinking: bool | None = None
+    # whether the conversation holds images
     images: bool | None = None
+    # least estimated size of the request
     min_input_tokens: int | None = None
 
     def matches(self, request: JsonObject, input_tokens: Callable[[], int]) -> bool:
-        """Whether a checked request is one for this rule; `input_tokens` is only called when its size matters."""
+        """Return whether a validated request meets all conditions. `input_tokens` is only called
+        when the size matters.
+        """
         model = request["model"]
         return (
             (not self.models or any(_matches_pattern(model, pattern) for pattern in self.models))
@@ -78,21 +86,21 @@ class RoutingRule:
 
 @dataclass(frozen=True)
 class Routing:
-    """endpoints: in their order; a request that no rule fits goes to them. aliases: names and their targets, before all
-    rules.
-    """
+    """The configured upstreams, rules and aliases."""
 
+    # in their order; they serve the requests that no rule matches
     upstreams: tuple[Upstream, ...]
     rules: tuple[RoutingRule, ...] = ()
+    # model names and their targets; they precede all rules
     aliases: Mapping[str, TargetGroups] = field(default_factory=dict)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The secrets of all endpoints."""
+        """The secrets of all upstreams."""
         return tuple(secret for upstream in self.upstreams for secret in upstream.secrets)
 
     def select_groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> TargetGroups:
-        """The targets of a checked request."""
+        """Return the target groups for a validated request."""
         model = request["model"]
         named_groups = self.aliases.get(model) or find_named_targets(self.upstreams, model)
         if named_groups:
@@ -103,30 +111,32 @@ class Routing:
         return rule_groups or tuple((Target(upstream),) for upstream in self.upstreams)
 
     def list_models(self, upstream: Upstream) -> list[str]:
-        """The models of an endpoint that are configured: for the most requests first, and aliases last."""
+        """Return the configured models of an upstream: those for the most requests first, aliases
+        last.
+        """
         groups = [*(rule.groups for rule in reversed(self.rules)), *self.aliases.values()]
         targets = [target for each in groups for group in each for target in group]
         return [target.model for target in targets if target.upstream == upstream and target.model]
 
 
 def build_routes(targets: Sequence[Target], model: str) -> list[Route]:
-    """The routes of a request for `model` to targets, in their order."""
+    """Return the routes for a request for `model`, in the order of the targets."""
     return [Route(target.upstream, target.model or model) for target in targets]
 
 
 def parse_tier(model: str) -> str | None:
-    """The tier whose word stands in a model's name."""
+    """Return the tier whose word the model's name contains, or None."""
     match = _TIER_PATTERN.search(model)
     return match[0].lower() if match else None
 
 
 def requests_thinking(request: JsonObject) -> bool:
-    """Whether the client asked for thinking."""
+    """Return whether the request turns thinking on."""
     return (request.get("thinking") or {}).get("type") in _THINKING_TYPES
 
 
 def has_images(request: JsonObject) -> bool:
-    """Whether there is an image in the messages, results of tools included."""
+    """Return whether the messages hold an image, tool results included."""
     return any(_contains_image(message.get("content")) for message in request["messages"])
 
 
@@ -140,7 +150,9 @@ def _contains_image(content: object) -> bool:
 
 
 def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
-    """The target of `upstream/model`, the form in which the models of several upstreams are listed."""
+    """Return the target that `upstream/model` names, the form in which the models of several
+    upstreams are listed.
+    """
     upstream_name, _, upstream_model = model.partition("/")
     if len(upstreams) == 1 or not upstream_model:
         return ()
@@ -152,5 +164,8 @@ def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGro
 
 
 def _matches_pattern(model: str, pattern: str) -> bool:
-    """A name may hold what is a glob to others: `claude-opus-4-6[1m]`."""
+    """Return whether a model's name equals a pattern or matches it as a glob.
+
+    Exact equality comes first because a name may contain glob characters: `claude-opus-4-6[1m]`.
+    """
     return model == pattern or fnmatch.fnmatchcase(model, pattern)

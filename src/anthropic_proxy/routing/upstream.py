@@ -1,6 +1,7 @@
-"""The upstreams as they are configured: where each one is, how it is spoken to, and what it is given.
+"""Records of the configured upstreams: address, profile, credentials, timeouts and limits.
 
-Records only. Nothing here knows whether an upstream is up; what is learned of it while running lives in sending.
+Nothing here says whether an upstream is up; state that is learned at run time lives in upstream and
+gateway.
 """
 
 from collections.abc import Mapping
@@ -77,36 +78,39 @@ class ConcurrencyLimits(BaseModel):
 
 @dataclass(frozen=True)
 class Upstream:
-    """One upstream.
+    """One configured upstream."""
 
-    name: unique among the endpoints; in logs and metrics, and clients are told it. base: address of its API, without a
-    slash at the end, to which paths as `/chat/completions` are added. query: parameters of every address. keys: used in
-    turn. key_passthrough: whether the client's own key is sent in their place. headers: added to every request.
-    extra_body: fields that override those of every request. retries: how often a request that failed for a passing
-    reason is sent again here.
-    is_guessed: whether nothing has told its dialect.
-    """
-
+    # unique among the upstreams; shown in logs, metrics and responses
     name: str
+    # address of the API without a slash at its end; paths such as `/chat/completions` are appended
     base_url: str
     profile: ProviderProfile
     api: UpstreamApi = "chat_completions"
+    # API keys, used in turn
     keys: tuple[str, ...] = field(default=(), repr=False)
+    # whether the caller's own key is sent instead of `keys`
     key_passthrough: bool = False
+    # added to every request
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # parameters of every URL
     query: Mapping[str, str] = field(default_factory=dict)
+    # fields that override those of every request
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: ConcurrencyLimits = field(default_factory=ConcurrencyLimits)
+    # how often a request that failed for a transient reason is sent again to this upstream
     retries: int = 0
+    # whether neither the configuration, the host nor a probe selected the profile
     is_profile_guessed: bool = False
 
     def build_url(self, path: str, query: str = "") -> str:
-        """The full address of a path of the API (`/chat/completions`, `/models`). query: more parameters, encoded."""
+        """Return the URL of a path of the API (`/chat/completions`). `query` holds more parameters,
+        encoded.
+        """
         return self._append_query(self.base_url + path, query)
 
     def build_root_url(self, path: str) -> str:
-        """The full address of a path of the server itself, beside its `/v1` (`/tokenize`)."""
+        """Return the URL of a path of the server itself, beside its `/v1` (`/tokenize`)."""
         return self._append_query(strip_version(self.base_url) + path)
 
     @property
@@ -116,7 +120,7 @@ class Upstream:
 
     @property
     def port(self) -> int:
-        """As the address has it, or as its scheme has it."""
+        """Port of the base URL, else the default port of its scheme."""
         parts = urlsplit(self.base_url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
@@ -127,7 +131,9 @@ class Upstream:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What no text may repeat: the keys, and the values of the headers, of the query and of credentials in the body."""
+        """Values that no text may repeat: keys, header values, query values and credentials of the
+        body.
+        """
         return (
             *map(Secret, self.keys),
             *chain.from_iterable(
@@ -141,12 +147,12 @@ class Upstream:
 
     @property
     def has_public_address(self) -> bool:
-        """Whether clients may see its address, which is its name then."""
+        """Whether callers may see the address: it is the upstream's name then."""
         return self.name.startswith(self.address)
 
     @cached_property
     def redactor(self) -> Redactor:
-        """Removes from texts for clients what they must not learn: the secrets, and addresses that the name hides."""
+        """Removes secrets from texts for callers, and addresses that the name hides."""
         if self.has_public_address:
             return Redactor(self.secrets)
         # A host without a dot may be any word.

@@ -113,7 +113,7 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
             {"max_tokens": "x"},
             r"'max_tokens' is not a fact of a provider profile \(known: api_path, auth, .*\)",
         ),
-        ({"name": "x"}, r"'name' is no fact"),
+        ({"name": "x"}, r"'name' is not a fact"),
         (
             {"prefill": "x"},
             r"prefill: Input should be 'continued', 'refused', 'continue_final_message', 'prefix' or 'partial'",
