@@ -1,1 +1,3 @@
-"""What a refusal of an upstream asks for: rules and the changes they make."""
+"""Adapt a request that an upstream refused: rules that read the refusal, and changes of the
+request.
+"""

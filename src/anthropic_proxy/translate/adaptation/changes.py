@@ -1,7 +1,7 @@
-"""Changes of a Chat Completions request that an upstream refused: what can be done to it, each under a name.
+"""Named changes of a Chat Completions request that an upstream refused.
 
-Which one is made is decided by adjustments. A change leaves a request alone that it does not concern, so that one that is
-remembered for a model can be made to all its requests.
+The rules choose the change. A change returns a request unchanged that it does not concern, so a
+change that is remembered for a model can be applied to all its requests.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,21 @@ EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "de
 
 @dataclass(frozen=True)
 class RequestChange:
-    """A change of a Chat Completions request: the name of the change, the field that it is about, and its new value.
+    """A change of a Chat Completions request."""
 
-    lasts: whether it is about the model, and not about this one request. when: what a request is like that it concerns.
-    """
-
+    # name of the change, a key of `_CHANGES`
     change: str
+    # the request field that changes
     field: str
+    # argument of the change
     value: Any = None
+    # whether the change holds for the model, not only for this request
     is_lasting: bool = True
+    # conditions on the requests that it concerns
     conditions: tuple[Condition, ...] = ()
 
     def apply(self, body: JsonObject) -> JsonObject:
-        """The request with the change; the same one where it does not concern it."""
+        """Return the request with the change; the same object when it does not concern the request."""
         if not all(is_fulfilled(condition, body) for condition in self.conditions):
             return body
         return _CHANGES[self.change](body, self.field, self.value)
@@ -60,7 +62,9 @@ def _set_field(body: JsonObject, field: str, value: Any) -> JsonObject:
 
 
 def _disable_thinking(body: JsonObject, field: str, value: Any) -> JsonObject:
-    """Without any wish to think; with the server's own word against it, where it needs one."""
+    """Remove all thinking fields, and set the field that turns thinking off where the server needs
+    it.
+    """
     other_fields = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
     return other_fields if value is None else {**other_fields, field: value}
 
@@ -73,8 +77,9 @@ def _cap_token_limit(body: JsonObject, _: str, limit: int) -> JsonObject:
 
 
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
-    """The highest allowed level that is not above the wanted one, else the lowest. Who wants thinking gets some, if there
-    is any.
+    """Replace a refused effort by the highest allowed one below it, else by the lowest.
+
+    A request for thinking keeps some thinking, if any level but `none` is allowed.
     """
     requested = body.get(field)
     if requested not in EFFORT_LEVELS or requested in allowed:
@@ -107,7 +112,7 @@ def _offer_only_chosen_tool(body: JsonObject, _: str, __: Any) -> JsonObject:
 
 
 def _choose_only_tool(body: JsonObject, field: str, _: Any) -> JsonObject:
-    """ "required" with one tool alone: that tool by its name."""
+    """Replace "required" by the tool's name where the request has one tool."""
     tools = body.get("tools", ())
     if body.get(field) != "required" or len(tools) != 1:
         return body
@@ -135,7 +140,7 @@ def _drop_message_field(body: JsonObject, field: str, _: Any) -> JsonObject:
 
 
 def _drop_parts(body: JsonObject, _: str, kind: str) -> JsonObject:
-    """Assistant messages without the parts of one kind; the text of the others, as servers without that kind know it."""
+    """Remove the parts of one kind from assistant messages; the rest becomes plain text."""
     return {**body, "messages": [_remove_parts(message, kind) for message in body["messages"]]}
 
 
@@ -151,7 +156,7 @@ def _remove_parts(message: JsonObject, kind: str) -> JsonObject:
 
 
 def has_part(message: JsonObject, kind: str) -> bool:
-    """Whether the content of a message has a part of this kind."""
+    """Return whether the content of a message has a part of this kind."""
     content = message.get("content")
     return isinstance(content, list) and any(part["type"] == kind for part in content)
 
@@ -173,7 +178,7 @@ def _remove_part_field(message: JsonObject, part_field: str) -> JsonObject:
 
 
 def _insert_assistant_messages(body: JsonObject, _: str, text: str) -> JsonObject:
-    """With something that the assistant says between results of tools and what the user says."""
+    """Insert an assistant message between tool results and a user message."""
     messages: list[JsonObject] = []
     for message in body["messages"]:
         if message["role"] == "user" and messages and messages[-1]["role"] == "tool":
@@ -183,7 +188,7 @@ def _insert_assistant_messages(body: JsonObject, _: str, text: str) -> JsonObjec
 
 
 def _add_tool_names(body: JsonObject, _: str, __: Any) -> JsonObject:
-    """With the name of the tool in each of its results."""
+    """Add the name of the tool to each tool message."""
     names: dict[str, str] = {}
     messages: list[JsonObject] = []
     for message in body["messages"]:

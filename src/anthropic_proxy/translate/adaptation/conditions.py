@@ -1,7 +1,8 @@
-"""What a request must be like for a change to concern it.
+"""Conditions on the requests that a change concerns.
 
-Some refusals hold for a part of a model's requests only: temperature while it thinks, an effort beside tools. So a change
-that is remembered comes with facts about the request that was refused, and is made to those that are like it.
+Some refusals hold for part of a model's requests only: a temperature while the model thinks, an
+effort beside tools. A remembered change therefore stores properties of the refused request and is
+applied to requests that share them.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,9 @@ _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
 
 def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
-    """What a Chat Completions request says about thinking. Where it says nothing, models have their own default."""
+    """Return what a Chat Completions request says about thinking; without a word, models use their
+    own default.
+    """
     values = [body[name] for name in THINKING_FIELDS if name in body]
     if any(map(_disables_thinking, values)):
         return "off"
@@ -39,7 +42,7 @@ def _disables_thinking(value: Any) -> bool:
 
 
 def forces_tool_call(body: JsonObject) -> bool:
-    """Whether the answer has to be a tool call."""
+    """Return whether the response must be a tool call."""
     choice = body.get("tool_choice")
     return choice == "required" or isinstance(choice, dict)
 
@@ -54,10 +57,10 @@ _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
 
 
 def build_condition(name: str, body: JsonObject) -> Condition:
-    """The condition that a request fulfils which is like this one."""
+    """Return the condition that requests with the same property as `body` fulfil."""
     return name, _PROPERTIES[name](body)
 
 
 def is_fulfilled(condition: Condition, body: JsonObject) -> bool:
-    """Whether a request fulfils it."""
+    """Return whether a request fulfils a condition."""
     return build_condition(condition[0], body) == condition

@@ -1,4 +1,4 @@
-"""The words of a refusal: whether it refuses a field, and which one."""
+"""Read the text of a refusal: whether it refuses a field, and which one."""
 
 import re
 from typing import Any
@@ -26,12 +26,12 @@ REFUSAL_PATTERN = re.compile(
 
 
 def refused_param(failure: UpstreamFailure) -> Any:
-    """The field that an OpenAI-shaped error names, None where it names none."""
+    """Return the field that an OpenAI-shaped error names, or None."""
     return failure.error.get("param")
 
 
 def names_field(failure: UpstreamFailure, field: str) -> bool:
-    """Whether the refusal is about `field`, and says so: by its `param`, or by the field's own name."""
+    """Return whether the refusal names `field`, in `param` or in its text."""
     if refused_param(failure) == field:
         return True
     return (
@@ -42,7 +42,7 @@ def names_field(failure: UpstreamFailure, field: str) -> bool:
 
 
 def mentions_field(failure: UpstreamFailure, field: str) -> bool:
-    """Whether the refusal is about `field`, by whatever name."""
+    """Return whether the refusal names `field` or one of its aliases."""
     return names_field(failure, field) or any(
         _contains_word(failure, name) for name in _ALIASES.get(field, ())
     )

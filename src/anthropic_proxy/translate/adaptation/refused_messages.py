@@ -1,6 +1,6 @@
-"""What an upstream refuses of the messages of a request, and the change that makes it take them.
+"""Rules for refusals of the messages of a request.
 
-Each rule has a change for the refusals that it knows, and None for others.
+Each rule returns a change for the refusals that it recognizes, else None.
 """
 
 import re
@@ -38,7 +38,7 @@ _SIGNATURE_INVALID = re.compile(
 
 
 def find_message_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The change of the messages that the refusal of `body` asks for."""
+    """Return the change of the messages for the refusal of `body`, or None."""
     changes = (rule(failure, body) for rule in _RULES)
     return next(
         (change for change in changes if change is not None and change.apply(body) != body), None
@@ -46,7 +46,7 @@ def find_message_change(failure: UpstreamFailure, body: JsonObject) -> RequestCh
 
 
 def _drop_reasoning(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The reasoning of earlier turns, in a field that the server before this one had (Cerebras, Groq)."""
+    """Drop reasoning of earlier turns in a field of another server (Cerebras, Groq)."""
     if not REFUSAL_PATTERN.search(failure.searchable_text) or not re.search(
         r"messages|assistant", failure.text
     ):
@@ -59,7 +59,7 @@ def _drop_reasoning(failure: UpstreamFailure, body: JsonObject) -> RequestChange
 
 
 def _drop_thinking_parts(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The reasoning of earlier turns in the form of Mistral, which no other server takes."""
+    """Drop reasoning of earlier turns in the form of Mistral, which no other server accepts."""
     if not re.search(r"content|thinking", failure.searchable_text):
         return None
     has_thinking = any(has_part(message, "thinking") for message in body["messages"])
@@ -67,8 +67,10 @@ def _drop_thinking_parts(failure: UpstreamFailure, body: JsonObject) -> RequestC
 
 
 def _add_reasoning(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """DeepSeek and Moonshot want it back, and it may be gone: another server's, or cleared to save context. They take a
-    space in its place, but not all an empty text.
+    """Add the reasoning that DeepSeek and Moonshot require, as a space where it is missing.
+
+    It is missing when another server wrote the turn or when the caller cleared it. Not all of these
+    servers accept an empty text.
     """
     return (
         RequestChange("give", "reasoning_content", " ")
@@ -84,13 +86,13 @@ def _drop_system_role(failure: UpstreamFailure, _: JsonObject) -> RequestChange 
 
 
 def _drop_cache_marks(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Of caching, which is then the upstream's own matter."""
+    """Drop cache marks; the upstream then caches as it likes."""
     is_refused = REFUSAL_PATTERN.search(failure.searchable_text) and "cache_control" in failure.text
     return RequestChange("unmark", "messages", "cache_control") if is_refused else None
 
 
 def _insert_assistant_messages(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Claude Code says something behind the results of most turns."""
+    """Separate tool results from a user message; Claude Code adds text after most tool results."""
     return (
         RequestChange("answer_between", "messages", "OK.")
         if _USER_AFTER_TOOL_REFUSED.search(failure.searchable_text)
@@ -99,13 +101,16 @@ def _insert_assistant_messages(failure: UpstreamFailure, _: JsonObject) -> Reque
 
 
 def _add_tool_names(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Gateways in front of Gemini."""
+    """Name the tool of each result, for gateways in front of Gemini."""
     is_refused = _TOOL_NAME_MISSING.search(failure.text)
     return RequestChange("name_results", "messages") if is_refused else None
 
 
 def _drop_signatures(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Those of the next conversation may be known to the server; where there are none at all, there won't be any."""
+    """Drop tool call signatures; lasting only when the refused request had none.
+
+    The server may accept the signatures of the next conversation.
+    """
     is_lasting = not any(map(has_call_signature, body["messages"]))
     is_refused = _SIGNATURE_INVALID.search(failure.text)
     return (

@@ -1,16 +1,16 @@
-"""What an upstream refuses of a request, and the change that makes it take the request.
+"""Rules that map a refusal to the change that makes the upstream accept the request.
 
-Servers differ by model and version in ways that no table can know: a name for the token limit, a largest answer, the
-levels of effort, a field that only reasoning models refuse. Their refusals (400, 422 and the like) say so. The change that
-follows from one (see changes) is made at once, and remembered for the model when it helped, so that only its first request
-pays for it.
+Servers differ by model and version in ways that no table can hold: the name of the token limit, the
+largest response, the effort levels, fields that only reasoning models refuse. Their refusals (400,
+422 and similar) say so. The change is applied at once, and remembered for the model when it helped,
+so that only the first request pays for it.
 
-The rules run in order; the first that has a change for the refusal decides. Only what the answer can do without is ever
-dropped; everything else stays an error for the client. What is refused of some kind of requests only (those that think,
-those with tools) is remembered for that kind.
+The rules run in order; the first that returns an effective change decides. Only optional fields are
+dropped; any other refusal stays an error for the caller. A refusal of some kind of requests only
+(with thinking, with tools) is remembered for that kind.
 
-Sources of the wordings: the recorded transcripts, and the reports of users in the issue trackers of clients and servers;
-each has its case in the tests.
+Sources of the wordings: recorded transcripts and issue trackers of clients and servers; each has a
+case in the tests.
 """
 
 import re
@@ -64,7 +64,7 @@ _MIN_OUTPUT_TOKENS = 256
 
 
 def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The change that `failure`, the refusal of `body`, asks for; None when it asks for none that we can make."""
+    """Return the change for `failure`, the refusal of `body`; None when no rule applies."""
     if failure.status not in _REFUSAL_STATUSES:
         return None
     for rule in _RULES:
@@ -153,7 +153,7 @@ _THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
 def _disable_reasoning_beside_tools(
     failure: UpstreamFailure, _: JsonObject
 ) -> RequestChange | None:
-    """OpenAI's GPT-5.4 and later, on Chat Completions."""
+    """Set the effort to none beside tools: OpenAI's GPT-5.4 and later, on Chat Completions."""
     is_refused = (
         "reasoning_effort" in failure.text
         and "tools" in failure.text.lower()
@@ -167,7 +167,7 @@ def _disable_reasoning_beside_tools(
 
 
 def _disable_thinking(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """A call can't be forced while some models think, and the client relies on the call."""
+    """Turn thinking off where the model can't combine it with the request, such as a forced call."""
     rule = next(
         (candidate for candidate in _THINKING_EXCLUSIONS if candidate[0].search(failure.text)), None
     )
@@ -181,7 +181,7 @@ def _disable_thinking(failure: UpstreamFailure, body: JsonObject) -> RequestChan
 
 
 def _excludes_thinking(failure: UpstreamFailure) -> bool:
-    """Whether it is a matter of the rule above alone: where that does not help, nothing does."""
+    """Return whether the refusal is one that only `_disable_thinking` can resolve."""
     return any(rule[0].search(failure.text) for rule in _THINKING_EXCLUSIONS)
 
 
@@ -198,7 +198,7 @@ def _choose_supported_level(failure: UpstreamFailure, body: JsonObject) -> Reque
 
 
 def _rename_token_limit(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The other name for the token limit."""
+    """Use the other name of the token limit."""
     field = next((name for name in TOKEN_LIMIT_FIELDS if name in body), None)
     if (
         field is None
@@ -210,7 +210,7 @@ def _rename_token_limit(failure: UpstreamFailure, body: JsonObject) -> RequestCh
 
 
 def _cap_output_tokens(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """The largest answer of the model. A limit for prompt and answer together is another thing."""
+    """Cap the response at the model's maximum. Limits on prompt plus response are another case."""
     if parse_context_sizes(failure).limit:
         return None
     max_tokens = _parse_limit(_OUTPUT_LIMIT, failure.text) if "token" in failure.text.lower() else 0
@@ -222,7 +222,7 @@ def _cap_output_tokens(failure: UpstreamFailure, _: JsonObject) -> RequestChange
 
 
 def _fit_output_into_context(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """What the context leaves for the answer, where only both together are too long."""
+    """Cap the response at what the prompt leaves of the context."""
     sizes = parse_context_sizes(failure)
     room = sizes.limit - sizes.prompt
     return (
@@ -254,7 +254,10 @@ def _drop_strict(failure: UpstreamFailure, _: JsonObject) -> RequestChange | Non
 
 
 def _change_tool_choice(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Some servers know the words for a choice, but not the object that names one tool; and some the other way round."""
+    """Replace a named tool by "required", or "required" by the only tool's name.
+
+    Some servers reject the object form, others the word.
+    """
     if (
         "tool_choice" not in failure.text
         or not forces_tool_call(body)
@@ -277,7 +280,7 @@ def _shorten_descriptions(failure: UpstreamFailure, _: JsonObject) -> RequestCha
 
 
 def _drop_top_p(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Claude's newer models."""
+    """Drop `top_p` beside `temperature`: Claude's newer models accept one of them."""
     is_refused = re.search("`temperature` and `top_p` cannot both be", failure.text)
     return (
         RequestChange("drop", "top_p", conditions=(("temperature", True),)) if is_refused else None
@@ -302,7 +305,7 @@ def _drop_refused_field(failure: UpstreamFailure, body: JsonObject) -> RequestCh
 
 
 def _conditions_for_field(body: JsonObject, field: str) -> tuple[Condition, ...]:
-    """For which requests a refusal of the field holds."""
+    """Return the conditions under which a refusal of the field holds."""
     return (
         (build_condition("thinking", body),)
         if field in (*_SAMPLING_FIELDS, *THINKING_FIELDS)

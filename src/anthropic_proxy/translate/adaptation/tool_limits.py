@@ -1,7 +1,7 @@
-"""Tools within an upstream's limits: how many it takes, and how long their descriptions may be.
+"""Fit tools into an upstream's limits on their number and the length of their descriptions.
 
-Nothing goes without a word: the model is told which tools it does not have, and reads in the system prompt how a
-description goes on.
+Nothing is dropped silently: the system prompt names the missing tools and continues the shortened
+descriptions.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,10 @@ _CONTINUED_MARK = " [continued in the system prompt]"
 
 
 def limit_tools(body: JsonObject, limit: int) -> JsonObject:
-    """The request with `most` of its tools, in their order: the one that has to be called, those that the conversation
-    has calls of, the last first, and then the first ones.
+    """Return the request with at most `limit` tools.
+
+    Kept are the tool that must be called, then the called tools, last call first, then the first
+    ones of the list.
     """
     tools = body.get("tools", [])
     if len(tools) <= limit:
@@ -28,12 +30,16 @@ def limit_tools(body: JsonObject, limit: int) -> JsonObject:
 
 
 def list_missing_tools(before: JsonObject, after: JsonObject) -> list[str]:
-    """Names of the tools that a request offers before a change and not after it; none where the call is a given one's."""
+    """Return the names of tools that `before` offers and `after` does not; empty when a named tool
+    must be called.
+    """
     return [] if isinstance(before.get("tool_choice"), dict) else _missing_names(before, after)
 
 
 def shorten_descriptions(body: JsonObject, limit: int) -> JsonObject:
-    """The request with descriptions of tools of at most `most` characters; their rest stands in the system prompt."""
+    """Return the request with tool descriptions of at most `limit` characters; the rest moves into
+    the system prompt.
+    """
     long_tools = [tool for tool in body.get("tools", ()) if len(_tool_description(tool)) > limit]
     if not long_tools:
         return body
@@ -66,7 +72,7 @@ def _names_by_need(body: JsonObject) -> list[str]:
 
 
 def _called_names(messages: list[JsonObject]) -> Iterable[str]:
-    """Names of called tools, the last call first."""
+    """Yield the names of called tools, the last call first."""
     for message in reversed(messages):
         yield from (call["function"]["name"] for call in message.get("tool_calls", ()))
 
@@ -82,7 +88,10 @@ def _shorten_description(tool: JsonObject, limit: int) -> JsonObject:
 
 
 def _split_description(text: str, limit: int) -> tuple[str, str]:
-    """A beginning of at most `most` characters that says that it goes on, and the rest. Words stay whole, if they can."""
+    """Return a beginning of at most `limit` characters with a continuation mark, and the rest.
+
+    The split is at white space where possible.
+    """
     mark = _CONTINUED_MARK if limit > 2 * len(_CONTINUED_MARK) else ""
     room = limit - len(mark)
     end = max(text.rfind(space, 0, room + 1) for space in " \n")

@@ -1,4 +1,4 @@
-"""How a Responses answer ended: finish reason and usage, or an error, in the form of Chat Completions."""
+"""The end of a Responses response in Chat Completions' form: finish reason and usage, or an error."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ _STATUS_BY_CODE = {
 
 
 def build_finish_chunk(response: JsonObject, *, is_incomplete: bool, has_calls: bool) -> JsonObject:
-    """The last chunk, with the finish reason, the usage and the tier. cut: whether the answer is incomplete."""
+    """Return the last chunk, with finish reason, usage and service tier."""
     reason = (
         _incomplete_reason(response) if is_incomplete else "tool_calls" if has_calls else "stop"
     )
@@ -52,8 +52,9 @@ def build_finish_chunk(response: JsonObject, *, is_incomplete: bool, has_calls: 
 
 
 def build_error_chunk(error: Any) -> JsonObject:
-    """The chunk for an error that came within an answer. Its `code` is an HTTP status where one is known, and its `type`
-    the code that stood in its place.
+    """Return the chunk for an error within a response.
+
+    Its `code` is an HTTP status where one is known, and its `type` holds the code that it replaces.
     """
     if not isinstance(error, dict):
         return {"error": {"message": string_or_empty(error), "type": "response.failed"}}

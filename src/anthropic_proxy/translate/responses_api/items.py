@@ -1,7 +1,7 @@
-"""Messages of Chat Completions -> the items of a Responses request's `input`.
+"""Convert Chat Completions messages to the items of a Responses request's `input`.
 
-System messages stay where they are instead of becoming `instructions`: not all servers know that field (xAI), and OpenAI's
-JSON mode looks for the word "JSON" in the input alone.
+System messages stay in place instead of becoming `instructions`: xAI does not support that field,
+and OpenAI's JSON mode looks for the word "JSON" in the input alone.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from anthropic_proxy.wire.openai import get_content_text
 
 
 def to_input_items(messages: list[JsonObject]) -> list[JsonObject]:
-    """The items of all messages, in their order. Raises ApiError (400) where there are none."""
+    """Return the items of all messages, in order. Raises ApiError (400) when there are none."""
     items = [item for message in messages for item in _CONVERTERS[message["role"]](message)]
     if not items:
         raise invalid_request("messages: all messages are empty")
@@ -38,7 +38,9 @@ def _tool_output_items(message: JsonObject) -> list[JsonObject]:
 
 
 def _assistant_items(message: JsonObject) -> list[JsonObject]:
-    """Parts of the content that are no text are the reasoning of another server (Mistral)."""
+    """Return the items of an assistant message. Parts that are no text are another server's
+    reasoning (Mistral).
+    """
     reasoning_items = parse_reasoning_items(message.get(DETAILS))
     text = get_content_text(message.get("content"))
     message_items = [_assistant_message(text, reasoning_items)] if text else []
@@ -48,7 +50,9 @@ def _assistant_items(message: JsonObject) -> list[JsonObject]:
 
 
 def _assistant_message(text: str, reasoning_items: list[ReasoningItem]) -> JsonObject:
-    """`phase` says whether it was a remark on the way or the answer; newer models do worse where it is missing."""
+    """Return the message item. `phase` marks commentary or final text; newer models do worse
+    without it.
+    """
     phases = [reasoning_item.phase for reasoning_item in reasoning_items if reasoning_item.phase]
     item = {"type": "message", "role": "assistant", "content": text}
     return item | {"phase": phases[-1]} if phases else item
@@ -67,8 +71,10 @@ def _function_call(call: JsonObject) -> JsonObject:
 def _interleave(
     reasoning_items: list[ReasoningItem], outputs: list[JsonObject]
 ) -> list[JsonObject]:
-    """Each reasoning item in the place that it had. The last of what was said stays behind all of them, as OpenAI refuses
-    reasoning that nothing follows; so does reasoning of which nothing came.
+    """Insert each reasoning item at its original position.
+
+    OpenAI refuses reasoning that nothing follows, so the last output stays behind all reasoning,
+    and reasoning without any output is dropped.
     """
     items: list[JsonObject] = []
     sent_count = 0

@@ -1,8 +1,9 @@
-"""Which item of an answer an event belongs to.
+"""Find the output item that an event belongs to.
 
-By OpenAI's documents both the place (`output_index`) and the id of an item tell. But some servers send another id with each
-event (GitHub Copilot), some give one place to several items (gateways that make this API out of another), and some tell no
-place at all. So an id that is known decides, then the place among the items of one kind; a call has its own id besides.
+By OpenAI's documents an item has a position (`output_index`) and an id. But some servers send
+another id with each event (GitHub Copilot), some use one position for several items (gateways that
+emulate this API), and some send no position. So a known id decides, then the position among items
+of one kind; a call has its own id in addition.
 """
 
 from dataclasses import dataclass, field
@@ -14,33 +15,36 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass
 class SentPart:
-    """What was sent of a part of an item. size: in characters."""
+    """What was sent of a part of an item."""
 
     fragments: list[str] = field(default_factory=list)
+    # in characters
     length: int = 0
 
 
 @dataclass(eq=False)
 class OutputItem:
-    """An item under way: its kind, its place in the answer, and what was sent of each of its parts. Of a call: its id, its
-    number among the calls, and whether its name was sent.
-    """
+    """An item of the response, and what was sent of each of its parts."""
 
     kind: str
+    # position in the response
     index: int
+    # of a function call
     call_id: str = ""
+    # number among the calls; None until the call is opened
     call_index: int | None = None
+    # whether the name of the call was sent
     is_name_sent: bool = False
     sent_parts: dict[Any, SentPart] = field(default_factory=dict)
 
     def record_sent(self, part: Any, fragment: str = "") -> None:
-        """Note that a piece of a part is sent."""
+        """Record that a fragment of a part was sent."""
         sent_part = self.sent_parts.setdefault(part, SentPart())
         sent_part.fragments.append(fragment)
         sent_part.length += len(fragment)
 
     def get_unsent(self, part: Any, text: str) -> str:
-        """What was not sent of a part; nothing where it was sent in other words."""
+        """Return what was not sent of a part; empty where other text was sent."""
         sent_part = self.sent_parts.get(part)
         if sent_part is None:
             return text
@@ -49,7 +53,7 @@ class OutputItem:
 
 
 class OpenItems:
-    """The items of one answer."""
+    """The output items of one response."""
 
     def __init__(self) -> None:
         self._items: list[OutputItem] = []
@@ -61,7 +65,7 @@ class OpenItems:
         return any(item.sent_parts for item in self._items)
 
     def open_item(self, event: JsonObject, kind: str) -> OutputItem:
-        """A new item, announced by the event."""
+        """Add the item that the event announces."""
         output_index = event.get("output_index")
         item = OutputItem(
             kind,
@@ -74,7 +78,7 @@ class OpenItems:
         return item
 
     def find_or_open(self, event: JsonObject, kind: str) -> OutputItem:
-        """The item that the event belongs to; a new one where none is known."""
+        """Return the item of an event; a new one where none is known."""
         named_item = self._find_by_item_id(event, kind)
         if named_item is not None and "item" not in event:
             return named_item
@@ -89,7 +93,7 @@ class OpenItems:
         return self.open_item(event, kind) if item is None or is_other_call else item
 
     def _find_by_item_id(self, event: JsonObject, kind: str) -> OutputItem | None:
-        """The item that a piece names: the short way, as there are many pieces."""
+        """Return the item that a delta names: the fast path, as there are many deltas."""
         item_id = event.get("item_id")
         return self._by_identifier.get((kind, item_id)) if isinstance(item_id, str) else None
 
@@ -115,6 +119,6 @@ def _call_id(event: JsonObject) -> str:
 
 
 def get_item(event: JsonObject) -> JsonObject:
-    """The item as far as an event tells it whole."""
+    """Return the item that an event holds, or an empty object."""
     value = event.get("item")
     return value if isinstance(value, dict) else {}

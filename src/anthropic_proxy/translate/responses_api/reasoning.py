@@ -1,9 +1,10 @@
-"""Reasoning items <-> `reasoning_details`, the form in which reasoning travels through the client and back.
+"""Convert reasoning items to `reasoning_details`, the form in which reasoning travels to the
+caller, and back.
 
-An item becomes a detail for each part of its summary and one for its encrypted content, which also holds the item's id:
-without it there is nothing to send back, as nothing is stored at the upstream. OpenAI wants each reasoning item before the
-very item that came of it, and a message of Chat Completions has no order of such things; so the detail also says how much
-was said before it.
+An item becomes one detail for each part of its summary and one for its encrypted content. The
+latter holds the item's id, as the upstream stores nothing. OpenAI requires each reasoning item
+before the item that resulted from it, and a Chat Completions message has no such order, so the
+detail also counts the outputs before it.
 """
 
 from collections.abc import Iterable
@@ -27,18 +28,17 @@ SEPARATOR = "\n\n"
 
 @dataclass(frozen=True)
 class ReasoningItem:
-    """A reasoning item to be sent back.
-
-    said_before: how much was said before it: the number of calls, and one for text. phase: of the message after it.
-    """
+    """A reasoning item to send back."""
 
     item: JsonObject
+    # outputs before it: the number of calls, and one for text
     preceding_outputs: int
+    # of the message after it
     phase: str
 
 
 def build_summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
-    """A piece of one part of the item's summary."""
+    """Return the detail for a fragment of one part of the item's summary."""
     return {
         "type": _SUMMARY,
         "summary": text,
@@ -49,12 +49,12 @@ def build_summary_detail(index: int, summary_index: Any, text: str) -> JsonObjec
 
 
 def build_text_detail(index: int, text: str) -> JsonObject:
-    """A piece of the reasoning itself, which open models show. It is not sent back."""
+    """Return the detail for a fragment of open reasoning text. It is not sent back."""
     return {"type": _TEXT, "text": text, "format": REASONING_FORMAT, "index": index}
 
 
 def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int) -> JsonObject:
-    """What it takes to send the item back."""
+    """Return the detail that sends the item back."""
     detail = {
         "type": _ENCRYPTED,
         "data": item["encrypted_content"],
@@ -66,17 +66,17 @@ def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int)
 
 
 def build_phase_detail(index: int, phase: str) -> JsonObject:
-    """The `phase` of the message that follows the item: it is added to the item's encrypted detail."""
+    """Return the detail that adds the `phase` of the following message to the encrypted detail."""
     return {"type": _ENCRYPTED, "index": index, "phase": phase}
 
 
 def build_delta(detail: JsonObject) -> JsonObject:
-    """The delta of a chunk with one detail."""
+    """Return the delta of a chunk with one detail."""
     return {DETAILS: [detail]}
 
 
 def parse_reasoning_items(details: Any) -> list[ReasoningItem]:
-    """The reasoning items that an assistant message's `reasoning_details` stand for, in order."""
+    """Return the reasoning items of an assistant message's `reasoning_details`, in order."""
     items: list[ReasoningItem] = []
     summary: list[JsonObject] = []
     index: Any = None

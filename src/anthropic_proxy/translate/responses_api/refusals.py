@@ -1,7 +1,8 @@
-"""What is refused about the choice between the two APIs, and what the Responses API refuses of a request.
+"""Read refusals about the choice of the API, and refusals by the Responses API.
 
-Its refusals name fields that a Chat Completions request has by other names; told in those, the rules for Chat Completions
-(see adjustments) apply to them as well. What has no counterpart there has its rules here.
+The Responses API names fields that Chat Completions calls otherwise; with Chat Completions' names,
+the rules of translate/adaptation apply to its refusals as well. Refusals without a counterpart
+there have rules here.
 """
 
 import re
@@ -26,7 +27,7 @@ _RESPONSES_API_REQUIRED = re.compile(
 
 
 def requires_responses_api(failure: UpstreamFailure) -> bool:
-    """Whether the refusal of a Chat Completions request says that its model is to be asked by the Responses API."""
+    """Return whether a refusal by Chat Completions says that the model needs the Responses API."""
     return failure.status in (400, 404) and bool(
         _RESPONSES_API_REQUIRED.search(failure.searchable_text)
     )
@@ -42,13 +43,15 @@ _CHAT_FIELDS = {
 
 
 def to_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
-    """A refusal of the Responses API with the field that it names under its name in Chat Completions."""
+    """Return the refusal with its field under the name that Chat Completions uses."""
     param = _CHAT_FIELDS.get(string_or_empty(failure.error.get("param")))
     return replace(failure, error={**failure.error, "param": param}) if param else failure
 
 
 def find_responses_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """The change of `body`, the Chat Completions request, for a refusal that only the Responses API has."""
+    """Return the change of `body`, the Chat Completions request, for a refusal that only the
+    Responses API has.
+    """
     changes = (rule(failure) for rule in _RULES)
     return next(
         (change for change in changes if change is not None and change.apply(body) != body), None
@@ -66,18 +69,18 @@ _OUTPUT_LIMIT = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
 
 
 def _drop_summary(failure: UpstreamFailure) -> RequestChange | None:
-    """Organizations that OpenAI has not verified get none, and not all models write one."""
+    """Drop the summary: unverified organizations get none, and not all models write one."""
     is_refused = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
     return RequestChange("drop", "reasoning") if is_refused else None
 
 
 def _drop_encryption(failure: UpstreamFailure) -> RequestChange | None:
-    """Models that don't reason."""
+    """Drop the request for encrypted reasoning, for models that don't reason."""
     return RequestChange("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
 
 
 def _forget_reasoning(failure: UpstreamFailure) -> RequestChange | None:
-    """That of another organization, or of a server before this one. The next conversation may hold none of it."""
+    """Drop reasoning of another organization or server. The next conversation may hold none."""
     return (
         RequestChange("forget", DETAILS, is_lasting=False)
         if _OLD_REASONING.search(failure.searchable_text)

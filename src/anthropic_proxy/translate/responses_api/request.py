@@ -1,8 +1,9 @@
-"""A Chat Completions request -> a Responses request: one table, a row for each field that has another name or form.
+"""Convert a Chat Completions request to a Responses request: one table with a row for each field
+that differs.
 
-A field that no row names is sent as it is: both APIs call it the same (`temperature`, `service_tier`, `stream`), or the
-upstream says what it thinks of it. Nothing is stored at the upstream, so that a request says all there is to the
-conversation, and the reasoning of earlier turns comes from the client, encrypted.
+A field without a row is sent unchanged: both APIs share it (`temperature`, `service_tier`,
+`stream`), or the upstream refuses it. The upstream stores nothing, so a request holds the entire
+conversation, with encrypted reasoning of earlier turns.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,11 @@ _DROPPED_FIELDS = frozenset({"stream_options"})
 
 
 def to_responses_request(body: JsonObject) -> JsonObject:
-    """The Responses request for a Chat Completions request, with or without `stream`.
+    """Return the Responses request for a Chat Completions request, with or without `stream`.
 
-    An answer of less than 16 tokens can't be asked for; 16 are asked for then. In addition to Chat Completions' own fields
-    the request may hold `reasoning` (`{"summary": "auto"}`) and `include`, in the form that this API has for them. Raises
-    ApiError (400) where nothing is left to answer.
+    The API accepts no output limit below 16 tokens, so a lower one becomes 16. In addition to Chat
+    Completions' fields, the request may hold `reasoning` (`{"summary": "auto"}`) and `include` in
+    this API's form. Raises ApiError (400) when the messages are empty.
     """
     request: JsonObject = {}
     for name, value in body.items():
@@ -34,7 +35,7 @@ def to_responses_request(body: JsonObject) -> JsonObject:
 
 
 def _set_path(request: JsonObject, path: str, value: Any) -> None:
-    """`path`: a field, or a field and one within it."""
+    """Set a field, or a nested field for a path such as `text.format`."""
     name, _, nested_name = path.partition(".")
     if nested_name:
         request.setdefault(name, {})[nested_name] = value
@@ -47,7 +48,9 @@ def _unchanged(value: Any) -> Any:
 
 
 def _convert_tools(tools: list[JsonObject]) -> list[JsonObject]:
-    """`strict` is always said, as here a schema would be strict without it, and many a schema can't be."""
+    """Return the tools with an explicit `strict`: the API's default would be strict, and many
+    schemas can't be.
+    """
     return [{"type": "function", "strict": False, **tool["function"]} for tool in tools]
 
 

@@ -1,4 +1,6 @@
-"""A whole Responses answer -> a whole Chat Completions answer, by way of the stream's events: so the two can't differ."""
+"""Convert a complete Responses response to a completion, by way of the stream events, so that the
+two can't differ.
+"""
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
@@ -9,8 +11,10 @@ _LIST_FIELDS = (DETAILS, "tool_calls")
 
 
 def to_completion(response: JsonObject) -> JsonObject:
-    """The completion for the JSON of an answer with status 200, or `{"error": ...}`. What is no response becomes a
-    completion without choices, and an answer that has not ended (`in_progress`, `cancelled`) has no finish reason.
+    """Return the completion for the JSON of a response with status 200, or `{"error": ...}`.
+
+    JSON that is no response becomes a completion without choices. A response that has not ended
+    (`in_progress`, `cancelled`) has no finish reason.
     """
     status = "failed" if response.get("error") else response.get("status")
     if status is None:

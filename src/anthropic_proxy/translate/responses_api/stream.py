@@ -1,9 +1,10 @@
-"""The events of a Responses stream -> chunks of Chat Completions.
+"""Convert the events of a Responses stream to Chat Completions chunks.
 
-The answer comes as items (reasoning, message, function_call): each is announced, sent in pieces, and told whole at its end.
-Pieces go on at once; what the end of an item tells beyond them is sent then, as some servers send no pieces. Only the last
-event says how the answer ended: a stream without it has no finish reason, and so is seen to be broken off. Unknown events
-and items are passed over: new ones must not break what is there.
+The response consists of items (reasoning, message, function_call). Each item is announced, sent in
+deltas, and repeated in full at its end. Deltas are forwarded at once; text that only the full item
+holds is sent at its end, as some servers send no deltas. The last event states how the response
+ended: a stream without it has no finish reason and counts as interrupted. Unknown events and items
+are skipped, so that new ones break nothing.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ Chunks = list[JsonObject]
 
 
 class _EventConverter:
-    """An answer under way: what its events come to."""
+    """The state of one response: its items and what was sent last."""
 
     def __init__(self) -> None:
         self._items = OpenItems()
@@ -105,7 +106,9 @@ class _EventConverter:
         return self._write_call(self._items.find_or_open(event, "function_call"), event)
 
     def finish_response(self, event: JsonObject) -> Chunks:
-        """The whole answer is told once more; that counts only where nothing of it came before."""
+        """Finish the response. The event repeats all items, which count only if nothing was sent
+        before.
+        """
         response = _get_object(event, "response")
         unsent_items = () if self._items.has_sent_any else _get_objects(response, "output")
         chunks: Chunks = []
@@ -127,7 +130,9 @@ class _EventConverter:
         return [build_error_chunk(_get_object(event, "response").get("error"))]
 
     def convert_error(self, event: JsonObject) -> Chunks:
-        """The error is the event itself, as documented, or within it, as OpenAI's servers send it."""
+        """Convert an error event: the error is the event (documented), or within it (OpenAI's
+        servers).
+        """
         return [
             build_error_chunk(
                 event.get("error")
@@ -161,7 +166,9 @@ class _EventConverter:
     def _write_text(
         self, item: OutputItem, text_kind: TextKind, part_index: int, fragment: str
     ) -> Chunks:
-        """A piece of a text, set apart from the one before: that of another message, or another part of the reasoning."""
+        """Write a fragment, separated from another message or another part of the reasoning before
+        it.
+        """
         if not fragment:
             return []
         part = text_kind.part_type, part_index
@@ -170,7 +177,7 @@ class _EventConverter:
         return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
     def _switch_part(self, item: OutputItem, part: Any) -> bool:
-        """Whether a text begins behind another one of its kind."""
+        """Move to a part of an item. Return whether it follows another part of its kind."""
         self._last_encrypted_item = None
         if item.kind == "reasoning":
             previous_part, self._last_reasoning_part = self._last_reasoning_part, (item, part)
@@ -183,7 +190,7 @@ class _EventConverter:
         return previous_message not in (None, item)
 
     def _write_call(self, item: OutputItem, call: JsonObject) -> Chunks:
-        """What is new in a call that is told as far as it is known."""
+        """Write what is new in a call."""
         name = "" if item.is_name_sent else string_or_empty(call.get("name"))
         return self._write_arguments(
             item, name, item.get_unsent("arguments", _arguments_text(call.get("arguments")))
@@ -221,13 +228,13 @@ _HANDLERS: dict[str, Callable[[_EventConverter, JsonObject], Chunks]] = {
 
 
 class ResponsesReader:
-    """Reads one stream: `feed` gives the chunks for each event."""
+    """Converts one stream, event by event."""
 
     def __init__(self) -> None:
         self._converter = _EventConverter()
 
     def feed(self, event: JsonObject) -> Chunks:
-        """Chunks for one event. One that tells of a failure becomes a chunk with an `error`."""
+        """Return the chunks for one event. A failure becomes a chunk with an `error`."""
         kind = string_or_empty(event.get("type"))
         text_kind = TEXT_KINDS.get(kind)
         if text_kind is not None:
@@ -251,7 +258,7 @@ def _build_chunk(delta: JsonObject) -> JsonObject:
 
 
 def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
-    """The parts of an item; some servers have one string in their place, as requests may."""
+    """Return the parts of an item. Some servers send one string instead, as requests may."""
     single_text = string_or_empty(item_json.get(text_kind.parts_field))
     return (
         [{"type": "output_text", "text": single_text}]
@@ -261,7 +268,7 @@ def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
 
 
 def _arguments_text(arguments: Any) -> str:
-    """Arguments are text; some servers send the object itself."""
+    """Return arguments as text; some servers send the object itself."""
     return dumps(arguments).decode() if isinstance(arguments, dict) else string_or_empty(arguments)
 
 

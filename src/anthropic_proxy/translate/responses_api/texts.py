@@ -1,4 +1,6 @@
-"""The texts of a Responses answer: where each is found in its item, and what it is in Chat Completions."""
+"""The kinds of text in a Responses response: their location in an item, and their form in Chat
+Completions.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,18 +11,19 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 @dataclass(frozen=True)
 class TextKind:
-    """One kind of text.
+    """One kind of text."""
 
-    kind: of the items that have it. parts, type, name: in an item that is told whole, the list of its parts, the type of
-    those that have this text, and their field with it. index: in an event with a piece, the field that tells the part.
-    delta: the delta of a chunk, from the item's place, the part's number and the piece.
-    """
-
+    # type of the items that hold it
     item_type: str
+    # in a complete item, the list of its parts
     parts_field: str
+    # type of the parts that hold this text
     part_type: str
+    # the part's field with the text
     text_field: str
+    # in a delta event, the field with the index of the part
     index_field: str
+    # builds a chunk's delta from item index, part index and fragment
     build_delta: Callable[[int, int, str], JsonObject]
 
 
