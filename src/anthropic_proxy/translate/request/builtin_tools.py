@@ -1,9 +1,9 @@
-"""Client tools without a schema of their own: shell, text editor, memory and screen, named by a dated type.
+"""Schemas of client tools that a dated type names: shell, text editor, memory and computer.
 
-Anthropic's models know what the types stand for; other models must be told. Each known form has its schema and a
-description here. Commands share one schema in which only `command` (or `action`) is required, because OpenAI takes no
-alternatives at the top; the description says which fields each of them needs. A date that we don't know takes the newest
-form before it, so that new clients are served. Sources: the API's types, and its guides to each of the tools.
+Anthropic's models know these types; other models need a description and a schema. Commands share
+one schema in which only `command` (or `action`) is required, because OpenAI accepts no alternatives
+at the top; the description lists the fields of each command. An unknown date uses the newest
+earlier form, so that new clients are served. Sources: the API's types and its guides to the tools.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,13 +24,13 @@ _ToolBuilder = Callable[[JsonObject], JsonObject]
 
 
 def is_builtin_type(kind: str) -> bool:
-    """Whether a tool of this type is served with a schema of ours."""
+    """Return whether this module has a schema for a tool type."""
     family, _, date = kind.rpartition("_")
     return family in _FAMILIES and date.isdigit()
 
 
 def add_builtin_schema(tool: JsonObject) -> JsonObject:
-    """The tool with the name, description and schema that its type stands for; any other tool as it is."""
+    """Return the tool with the name, description and schema of its type; any other tool unchanged."""
     kind = tool.get("type") or "custom"
     if not is_builtin_type(kind):
         return tool
@@ -91,7 +91,7 @@ def _describe_commands(introduction: str, lines: Iterable[str]) -> str:
 
 
 def _build_text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) -> JsonObject:
-    """insert_field: where the text to insert goes, `new_str` in the older forms."""
+    """Build the text editor. `insert_field` names the text to insert, `new_str` in the older forms."""
     insert = f"insert: insert a text after a line. Needs path, insert_line, {insert_field}."
     lines = [_VIEW, _CREATE, _STR_REPLACE, insert, *([_UNDO] if undo else [])]
     fields = {

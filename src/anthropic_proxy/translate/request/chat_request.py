@@ -1,7 +1,7 @@
-"""Messages request -> Chat Completions request.
+"""Convert a Messages request to a Chat Completions request.
 
-Each top-level field has its function; the order of the resulting body is fixed, so that the same conversation gives the
-same bytes and upstream prefix caches hold.
+Each top-level field has its function. The order of the resulting body is fixed: the same
+conversation gives the same bytes, so upstream prefix caches hold.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 @dataclass(frozen=True)
 class TranslatedRequest:
-    """body: the Chat Completions request, without `stream`. notes: what could not be carried over. prefill: the beginning
-    of the answer, where the client has written it.
-    """
+    """A Chat Completions request, and what the response path needs."""
 
+    # the request, without `stream`
     body: JsonObject
+    # what could not be translated
     notes: TranslationNotes
+    # the beginning of the response, where the caller wrote it
     prefill: str = ""
 
 
@@ -42,10 +43,11 @@ def to_chat_request(
     signer: Signer = UNSIGNED,
     pdf_pages: PdfPageReader = read_pages,
 ) -> TranslatedRequest:
-    """Translate a checked request, as it is: its context edits are made before. `signer` reads the signatures of its
-    thinking blocks; `pdf_pages` reads PDFs, which may take seconds, for upstreams that take none.
+    """Translate a validated request, after its context edits.
 
-    Raises ApiError where the request can't be served as it is.
+    `signer` reads the signatures of thinking blocks. `pdf_pages` extracts text from PDFs for
+    upstreams that accept none, which may take seconds. Raises ApiError for a request that can't be
+    served.
     """
     notes = TranslationNotes({*list_ignored_fields(request), *describe_ignored_edits(request)})
     request = expand_compaction_blocks(request)
@@ -66,7 +68,7 @@ def to_chat_request(
 
 
 def _apply_profile(body: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """The request without demands that this kind of server does not know."""
+    """Replace tool choices and response formats that the profile does not support."""
     return RESPONSE_FORMAT_CONVERTERS[profile.answer_format](
         TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
     )

@@ -1,7 +1,8 @@
-"""Content blocks of users and of tool results -> content parts. One function a block type, in one table.
+"""Convert content blocks of users and tool results to content parts: one function per block type,
+in one table.
 
-A block of a type that nobody knows is kept for the model to read, as JSON: clients know what they send. What says nothing
-to a model, or must not be read by it, is named as such.
+A block of an unknown type is kept as JSON for the model to read. Blocks that mean nothing to a
+model, or that it must not read, are listed as such.
 """
 
 import re
@@ -24,13 +25,13 @@ _ENCODED_DATA = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_=-]{200,}")
 
 
 def to_blocks(content: str | list[JsonObject] | None) -> list[JsonObject]:
-    """Content as a list of blocks, without empty texts: a string and a single text block are the same thing."""
+    """Return content as a list of blocks without empty texts. A string equals a single text block."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
     return [block for block in blocks if block["type"] != "text" or block["text"]]
 
 
 def to_parts(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
-    """Content parts of blocks, none of them an empty text. Raises ApiError (400) for data that can't be used."""
+    """Return the non-empty content parts of blocks. Raises ApiError (400) for unusable data."""
     parts: list[JsonObject] = []
     for block in blocks:
         block_parts = _CONVERTERS.get(block["type"], _unknown_block_parts)(block, context)
@@ -42,9 +43,9 @@ def to_parts(blocks: list[JsonObject], context: TranslationContext) -> list[Json
 def to_tool_text(
     block: JsonObject, label: str, context: TranslationContext
 ) -> tuple[str, list[JsonObject]]:
-    """A tool_result as the text of a tool message, and the parts that a tool message can't hold (images, files).
+    """Return a tool_result as text, and the parts that a tool message can't hold (images, files).
 
-    `label` names the result; it stands in the text where a part was, and before the part where that goes.
+    `label` names the result in the text where a part was, and before the part itself.
     """
     texts: list[str] = []
     attachments: list[JsonObject] = []
@@ -62,7 +63,9 @@ def to_tool_text(
 def to_tool_content(
     block: JsonObject, label: str, context: TranslationContext
 ) -> tuple[str | list[JsonObject], list[JsonObject]]:
-    """A tool_result as the content of a tool message, and the parts that it can't hold with this upstream."""
+    """Return a tool_result as content of a tool message, and the parts that this upstream does not
+    accept there.
+    """
     parts = to_parts(to_blocks(block.get("content")), context) if context.profile.tool_parts else []
     if any(part["type"] != "text" for part in parts):
         return ([openai.text_part("Error:"), *parts] if block.get("is_error") else parts), []
@@ -77,13 +80,15 @@ def to_tool_content(
 
 
 def find_cache_control(block: JsonObject, context: TranslationContext) -> JsonObject | None:
-    """The block's `cache_control`, for upstreams that know it. Who keeps it for how long is the upstream's to say."""
+    """Return the block's `cache_control` for upstreams that support it."""
     mark = block.get("cache_control") if context.profile.cache_control else None
     return mark if isinstance(mark, dict) else None
 
 
 def to_json(value: Any) -> str:
-    """What a model can read of a value of unknown shape: without marks of caching, and without data in text form."""
+    """Return a value of unknown shape as JSON for a model, without cache marks and without encoded
+    data.
+    """
     return dumps(_strip_unreadable(value)).decode()
 
 
@@ -123,7 +128,7 @@ def _document_parts(block: JsonObject, context: TranslationContext) -> list[Json
 
 
 def _mark_last_part(parts: list[JsonObject], mark: JsonObject | None) -> list[JsonObject]:
-    """Parts with the mark at their end; only a text can have one (OpenRouter)."""
+    """Add the mark to the last part; only a text part can hold one (OpenRouter)."""
     last = parts[-1] if parts else {}
     return (
         [*parts[:-1], openai.text_part(last["text"], mark)] if mark and last.get("text") else parts
@@ -161,7 +166,7 @@ def _browser_state_parts(block: JsonObject, _: TranslationContext) -> list[JsonO
 
 
 def _describe_browser_change(change: JsonObject) -> str:
-    """Such as `download_failed: download_id d1, url https://..., error timeout`."""
+    """Return text such as `download_failed: download_id d1, url https://..., error timeout`."""
     details = (
         f"{name} {value}" for name, value in change.items() if name != "type" and value is not None
     )

@@ -1,4 +1,4 @@
-"""What the translation of messages depends on besides the request itself."""
+"""What the translation of messages depends on besides the request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,15 +13,17 @@ PdfPageReader = Callable[[str], list[str]]
 
 @dataclass(frozen=True)
 class TranslationContext:
-    """dialect: of the upstream. notes: takes what is left out. signer: reads the signatures of thinking blocks.
-    pdf_pages: reads PDFs for upstreams that don't.
-    """
+    """The upstream's profile and the services that translation needs."""
 
+    # of the upstream
     profile: ProviderProfile
+    # collects what is dropped
     notes: TranslationNotes
+    # reads the signatures of thinking blocks
     signer: Signer
+    # extracts PDF text for upstreams that accept no files
     pdf_pages: PdfPageReader
 
     def without_files(self) -> "TranslationContext":
-        """For places that hold no file, whatever the upstream takes elsewhere."""
+        """Return the context for places that hold no file, whatever the upstream accepts elsewhere."""
         return replace(self, profile=replace(self.profile, takes_files=False))

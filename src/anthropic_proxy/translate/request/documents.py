@@ -1,4 +1,4 @@
-"""Images and documents, by where their data comes from -> content parts."""
+"""Convert images and documents to content parts, by the source of their data."""
 
 import base64
 from collections.abc import Callable
@@ -26,7 +26,9 @@ _NO_FILES = "a file source can't be used: this server keeps no files; send the d
 
 
 def to_image_part(source: JsonObject) -> JsonObject:
-    """The part for an image. Raises ApiError (400); Claude Code puts a text in the place of an image that is no good."""
+    """Return the part for an image. Raises ApiError (400); Claude Code then puts a text in its
+    place.
+    """
     match source["type"]:
         case "url":
             return openai.image_url_part(source["url"])
@@ -44,7 +46,7 @@ def to_image_part(source: JsonObject) -> JsonObject:
 def to_document_parts(
     source: JsonObject, name: str, context: TranslationContext
 ) -> list[JsonObject]:
-    """The parts for a document's source, of any type but `content`. Raises ApiError (400)."""
+    """Return the parts for a document source of any type but `content`. Raises ApiError (400)."""
     return _CONVERTERS[source["type"]](source, name, context)
 
 
@@ -74,7 +76,7 @@ def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
 
 
 def _build_data_url(media_type: str, data: str) -> str:
-    """Without the line ends of MIME, which upstreams refuse."""
+    """Build a data URL without the line ends of MIME, which upstreams refuse."""
     return f"data:{media_type};base64,{''.join(data.split())}"
 
 
@@ -83,7 +85,7 @@ def _from_text(source: JsonObject, _name: str, _context: TranslationContext) -> 
 
 
 def _from_url(_source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
-    """The gateway has put the file in the address's place, before an answer is asked for."""
+    """Raise ApiError (400): the gateway replaces URLs by their files before translation."""
     raise invalid_request("a document with a url source can't be passed on: send it as base64")
 
 
@@ -92,7 +94,7 @@ def _from_file(_source: JsonObject, _name: str, _context: TranslationContext) ->
 
 
 def _parse_media_type(source: JsonObject) -> str:
-    """Without parameters such as the charset."""
+    """Return the media type without parameters such as the charset."""
     media_type: str = source["media_type"].partition(";")[0].strip().lower()
     return _MEDIA_TYPE_ALIASES.get(media_type, media_type)
 

@@ -1,6 +1,6 @@
-"""The top-level fields of a request, and what becomes of each: the one table, for the logs and for the documents.
+"""The top-level request fields and what becomes of each: one table for logs and documents.
 
-A field that is not in the table is left out and noted.
+A field outside the table is dropped and noted.
 """
 
 from collections.abc import Mapping
@@ -45,5 +45,5 @@ REQUEST_FIELDS: Mapping[str, str] = {
 
 
 def list_ignored_fields(request: JsonObject) -> set[str]:
-    """Notes for the fields of a checked request that the proxy does not know."""
+    """Return notes for the fields of a validated request that the proxy does not know."""
     return {f"field {name}" for name in request if name not in REQUEST_FIELDS}

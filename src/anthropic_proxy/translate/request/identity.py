@@ -1,7 +1,8 @@
-"""`metadata.user_id` -> the fields that tell an upstream's users and conversations apart.
+"""Convert `metadata.user_id` to the fields that identify users and conversations at the upstream.
 
-Only hashes go out: OpenAI takes 64 characters, and Claude Code's user_id is 170 characters of JSON with account ids in it.
-It holds the session as well, which changes while the user stays the same; requests of one session share a prompt cache.
+Only hashes are sent: OpenAI accepts 64 characters, and Claude Code's user_id is 170 characters of
+JSON with account ids. It also holds the session, which changes while the user stays the same;
+requests of one session share a prompt cache.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ _SESSION_ID = re.compile(r"[\w-]+")
 
 
 def to_identity_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """The upstream's fields for the user and, where it has one, for the prompt cache; none without a user_id."""
+    """Return the upstream's fields for the user and the prompt cache; none without a user_id."""
     user_id = (request.get("metadata") or {}).get("user_id")
     if not user_id:
         return {}
@@ -30,7 +31,9 @@ def to_identity_fields(request: JsonObject, profile: ProviderProfile) -> JsonObj
 
 
 def _split_user_id(user_id: str) -> tuple[str, str]:
-    """Return what names the user and what names the session; the whole id twice where they can't be told apart."""
+    """Return the parts that identify the user and the session; the entire id twice where it has no
+    such parts.
+    """
     if len(user_id) > _MAX_PARSED_LENGTH:
         return user_id, user_id
     return _parse_json_id(user_id) or _parse_legacy_id(user_id) or (user_id, user_id)

@@ -1,4 +1,4 @@
-"""Where a request's images and documents come from: found wherever they stand, and replaced in a copy of the request."""
+"""Find the images and documents of a request, and replace their sources in a copy of the request."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,14 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class RemoteSource(NamedTuple):
-    """Something that the proxy must fetch: the type of its block, and its address."""
+    """A source that the proxy must fetch: the type of its block, and its URL."""
 
     kind: Literal["image", "document"]
     url: str
 
 
 def count_remote_sources(request: JsonObject, profile: ProviderProfile) -> Counter[RemoteSource]:
-    """Return what an upstream of `dialect` can't fetch itself, in order, and how often the request has it.
+    """Count the sources that the upstream can't fetch itself, in order.
 
     These are documents, and images unless the upstream fetches them.
     """
@@ -29,7 +29,9 @@ def _is_fetched_by_upstream(remote: RemoteSource, profile: ProviderProfile) -> b
 
 
 def inline_sources(request: JsonObject, sources: dict[RemoteSource, JsonObject]) -> JsonObject:
-    """The request with `sources` in place of the addresses. What does not change is shared, nothing is changed in place."""
+    """Return the request with `sources` instead of URLs. Unchanged parts are shared; nothing
+    changes in place.
+    """
 
     def inline(block: JsonObject) -> JsonObject:
         remote = _parse_remote(block)
@@ -39,12 +41,14 @@ def inline_sources(request: JsonObject, sources: dict[RemoteSource, JsonObject])
 
 
 def has_pdfs(request: JsonObject) -> bool:
-    """Whether a PDF may have to be read, which can take seconds. It may be within what a server's tool brought."""
+    """Return whether a PDF may need text extraction, which can take seconds. Server tool results
+    may hold one.
+    """
     return any(map(_may_be_pdf, _iterate_blocks(request)))
 
 
 def count_blocks(request: JsonObject) -> int:
-    """Return how many blocks the messages of a checked request hold."""
+    """Return the number of blocks in the messages of a validated request."""
     return sum(1 for _ in _iterate_blocks(request))
 
 
@@ -56,7 +60,7 @@ def _may_be_pdf(block: JsonObject) -> bool:
 
 
 def _iterate_blocks(request: JsonObject) -> Iterator[JsonObject]:
-    """Yield all blocks, in order, but for those that are there to hold others."""
+    """Yield all blocks in order, except those that only hold others."""
     for message in request["messages"]:
         # Nested generators would hand each block up through all levels.
         levels = [_iterate_content(message)]
@@ -78,7 +82,7 @@ def _iterate_content(holder: JsonObject) -> Iterator[JsonObject]:
 
 
 def _find_content_holder(block: JsonObject) -> JsonObject | None:
-    """What has the content of a block that holds others."""
+    """Return the object with the content of a block that holds others, else None."""
     if block["type"] == "tool_result":
         return block
     is_holder = block["type"] == "document" and block["source"]["type"] == "content"
@@ -101,7 +105,7 @@ def _replace_blocks(request: JsonObject, replace: _BlockChange) -> JsonObject:
 
 
 def _replace_content(holder: JsonObject, replace: _BlockChange) -> JsonObject:
-    """A message, tool_result or content source: anything with `content`."""
+    """Replace blocks in a message, tool_result or content source: anything with `content`."""
     content = holder.get("content")
     if not isinstance(content, list):
         return holder
@@ -119,7 +123,7 @@ def _replace_block(block: JsonObject, replace: _BlockChange) -> JsonObject:
 
 
 def _map_items(items: list[JsonObject], change: _BlockChange) -> list[JsonObject]:
-    """The changed items; `items` itself when nothing changed."""
+    """Return the changed items; `items` itself when nothing changed."""
     changed = [change(item) for item in items]
     return items if _are_same(items, changed) else changed
 

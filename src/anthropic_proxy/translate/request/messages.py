@@ -1,8 +1,8 @@
-"""system and messages -> Chat Completions messages.
+"""Convert system prompt and messages to Chat Completions messages.
 
-Chat Completions and the chat templates behind it want one system message first, roles that alternate, and the results of
-a turn's calls right after them, in their order. So messages are first gathered into turns (see turns.py), then each turn
-is written.
+Chat Completions and the chat templates behind it require one system message first, alternating
+roles, and the results of a turn's calls right after it, in order. So messages are first gathered
+into turns (see turns.py), then each turn is converted.
 """
 
 from dataclasses import dataclass, field
@@ -41,25 +41,27 @@ _BILLING_HEADER = "x-anthropic-billing-header:"
 
 @dataclass(frozen=True)
 class ChatMessages:
-    """messages: of the upstream's request. prefill: what the assistant has said where the conversation ends with it; when
-    that was text, the answer goes on from there. fields: of the request, that ask for it.
-    """
+    """The messages of the upstream's request."""
 
     messages: list[JsonObject]
+    # text of a final assistant message, which the response continues
     prefill: str = ""
+    # request fields that ask for the continuation
     fields: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A tool call as it was written, and the id that the client knows it by."""
+    """A converted tool call, and the id that the caller knows."""
 
     tool_use_id: str
     tool_call: JsonObject
 
 
 def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMessages:
-    """All messages of the upstream's request. Raises ApiError (400) when nothing is left to answer."""
+    """Return all messages of the upstream's request. Raises ApiError (400) when nothing is left to
+    send.
+    """
     leading, turns = to_turns(request["messages"], context)
     messages: list[JsonObject] = []
     calls: list[_Call] = []
@@ -85,7 +87,7 @@ def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMe
 
 
 def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
-    """One text; where marks of caching count, a part for each block, if any of them has one."""
+    """Return one text; with cache marks, a part for each block."""
     parts = []
     for block in blocks:
         if block["type"] not in ("text", SYSTEM_TEXT):
@@ -130,7 +132,9 @@ def _assistant_message(
 
 
 def _join_texts(blocks: list[JsonObject]) -> str:
-    """Text blocks are pieces of one text; what tells of the assistant's doings stands apart from it."""
+    """Join text blocks without a separator; a blank line sets apart text about the assistant's
+    actions.
+    """
     pieces: list[str] = []
     is_activity = False
     for block in blocks:
@@ -146,7 +150,7 @@ def _join_texts(blocks: list[JsonObject]) -> str:
 def _user_messages(
     blocks: list[JsonObject], calls: list[_Call], context: TranslationContext
 ) -> list[JsonObject]:
-    """Tool messages in the order of the calls, then what they could not hold, then the rest."""
+    """Return tool messages in the order of the calls, then their attachments, then the rest."""
     results: dict[str, list[JsonObject]] = {}
     for block in reversed(blocks):
         if block["type"] == "tool_result":
@@ -174,7 +178,7 @@ def _user_messages(
 
 
 def _missing_result_messages(calls: list[_Call], context: TranslationContext) -> list[JsonObject]:
-    """Every call must be answered; a client that was interrupted may have no answer."""
+    """Return a result for each call without one; an interrupted client may have none."""
     return [_tool_message(call, "[no result]", context) for call in calls]
 
 
@@ -186,8 +190,9 @@ def _tool_message(
 
 
 def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonObject]:
-    """A result that answers no call of the turn before, or one that is answered already, can't be a tool message: its
-    content is kept for the model to read.
+    """Return the content of a result that belongs to no open call, as text for the model.
+
+    Such a result can't be a tool message.
     """
     # It stands before each of the result's images.
     label = f"another tool result, for call {shorten(result['tool_use_id'])}"
@@ -198,7 +203,7 @@ def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonO
 def _user_and_system_messages(
     parts: list[JsonObject], rest: list[JsonObject], context: TranslationContext
 ) -> list[JsonObject]:
-    """User and system messages for the rest of a user's turn, in order."""
+    """Return user and system messages for the rest of a user's turn, in order."""
     messages: list[JsonObject] = []
     for block in rest:
         if block["type"] is not SYSTEM_TEXT:

@@ -1,4 +1,4 @@
-"""Sampling, limits and output format: top-level fields -> top-level fields."""
+"""Convert sampling, limits and output format: top-level fields to top-level fields."""
 
 from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.translate.request.schemas import is_strict_compatible
@@ -9,7 +9,7 @@ _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 
 
 def to_parameters(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """Limits, sampling and format. `stop_sequences` are not among them: see translate/stops.py."""
+    """Return limits, sampling and format, without `stop_sequences`, which the proxy applies itself."""
     parameters = {
         profile.max_tokens_field: request.get("max_tokens"),
         "temperature": request.get("temperature"),
@@ -22,7 +22,7 @@ def to_parameters(request: JsonObject, profile: ProviderProfile) -> JsonObject:
 
 
 def get_output_format(request: JsonObject) -> JsonObject | None:
-    """The format that the answer must have: `output_config.format`, or `output_format` of clients from before that."""
+    """Return the required format: `output_config.format`, or `output_format` of older clients."""
     format_spec: JsonObject | None = (request.get("output_config") or {}).get(
         "format"
     ) or request.get("output_format")
@@ -30,7 +30,9 @@ def get_output_format(request: JsonObject) -> JsonObject | None:
 
 
 def _choose_service_tier(request: JsonObject) -> str | None:
-    """OpenAI's fast processing is a tier; it costs more, as Anthropic's does."""
+    """Return the service tier. OpenAI's fast processing is a tier; it costs more, as Anthropic's
+    does.
+    """
     if request.get("speed") == "fast":
         return "priority"
     return _SERVICE_TIERS.get(request.get("service_tier") or "")

@@ -1,8 +1,9 @@
-"""The text of PDFs, for upstreams that take no files: the only pypdf import.
+"""Extract the text of PDFs for upstreams that accept no files: the only pypdf import.
 
-Reading a page takes milliseconds, a long document many seconds, and a conversation brings its documents again with every
-turn: the gateway caches what was read (gateway/pdf_cache). A file of some kilobytes can ask for hours of work and gigabytes
-of memory: the server reads in a process with limits of its own (gateway/pdf_process).
+Reading a page takes milliseconds, a long document many seconds, and a conversation sends its
+documents again with every turn: the gateway caches the texts (gateway/pdf_cache). A file of some
+kilobytes can cause hours of work and use gigabytes of memory: the server reads in a process with
+its own limits (gateway/pdf_process).
 """
 
 import base64
@@ -19,7 +20,7 @@ MAX_TEXT_CHARACTERS = 16 * 1024 * 1024
 
 
 def invalid_pdf_error(reason: str) -> ApiError:
-    """In words on which Claude Code puts a text in the document's place and goes on."""
+    """Return the error that makes Claude Code replace the document by a text and continue."""
     return invalid_request(f"The PDF specified was not valid: {reason}")
 
 

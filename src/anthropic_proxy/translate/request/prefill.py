@@ -1,7 +1,7 @@
-"""The beginning of an answer that the client has written itself: an assistant message at the end of the conversation.
+"""Prefill: a final assistant message, which the response continues.
 
-Servers have different ways to go on with it, one row each; and some of them (llama.cpp, recorded) say it again in front of
-what they add, which the client must not see twice.
+Servers continue it in different ways, one row each. Some (llama.cpp, recorded) repeat it before
+what they add, which the caller must not see twice.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,8 @@ _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObje
 def to_prefill_message(
     message: JsonObject, text: str, mode: PrefillMode
 ) -> tuple[JsonObject, JsonObject]:
-    """The upstream's form of a final assistant message that says `text`, and fields of the request beside it.
+    """Return the upstream's form of a final assistant message with `text`, and request fields
+    beside it.
 
     Raises ApiError (400).
     """
@@ -62,9 +63,10 @@ def to_prefill_message(
 
 
 class PrefillStripper:
-    """Takes the prefill off an answer that repeats it. The answer's text comes in pieces.
+    """Removes the prefill from a response that repeats it.
 
-    Text is held back only while it is a beginning of the prefill. An answer that ends within it did not repeat it.
+    Text is held back only while it is a beginning of the prefill. A response that ends within it
+    did not repeat it.
     """
 
     def __init__(self, prefill: str) -> None:
@@ -72,7 +74,7 @@ class PrefillStripper:
         self._matched = 0
 
     def feed(self, piece: str) -> str:
-        """Text that can go out now."""
+        """Return the text that can be sent now."""
         rest = len(self._prefill) - self._matched
         if not rest:
             return piece
@@ -85,7 +87,7 @@ class PrefillStripper:
         return self.close() + piece
 
     def close(self) -> str:
-        """What is held back, at the end of the answer's text; from now on nothing is."""
+        """Return the text that is held back, at the end of the response's text."""
         held_text = self._prefill[: self._matched]
         self._prefill, self._matched = "", 0
         return held_text

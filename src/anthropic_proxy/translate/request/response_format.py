@@ -1,6 +1,6 @@
-"""The format of an answer, for servers that take no JSON schema: the schema goes into the system prompt.
+"""Response formats for servers without JSON schemas: the schema moves into the system prompt.
 
-Some servers say that they don't take one, others answer with whatever they like; see the fact `answer_format`.
+Some servers refuse schemas, others ignore them; see the profile field `answer_format`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ _FIELD = "response_format"
 
 
 def to_json_object_format(body: JsonObject) -> JsonObject:
-    """A Chat Completions request that tells the model its schema, where the server only sees to it that JSON comes."""
+    """Put the schema into the prompt where the server only guarantees JSON."""
     response_format = body.get(_FIELD)
     if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
         return body
@@ -26,7 +26,7 @@ def to_json_object_format(body: JsonObject) -> JsonObject:
 
 
 def to_prompted_format(body: JsonObject) -> JsonObject:
-    """A request that tells the model its schema, and the server nothing."""
+    """Put the schema into the prompt, and send no format to the server."""
     return {name: value for name, value in to_json_object_format(body).items() if name != _FIELD}
 
 

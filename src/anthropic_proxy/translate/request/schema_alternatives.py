@@ -1,7 +1,8 @@
-"""The properties that the alternatives of a JSON schema (`anyOf`, `oneOf`, `allOf`) give to the object that they describe.
+"""Merge the properties that alternatives of a JSON schema (`anyOf`, `oneOf`, `allOf`) give to their
+object.
 
-References to one definition may stand in any number of alternatives, and alternatives within each other, so that putting
-them together can take far more steps than the schema has parts. Merging therefore stops when it takes too many.
+Any number of alternatives may refer to one definition, and alternatives may nest, so merging can
+take far more steps than the schema has parts. It stops after too many steps.
 """
 
 from typing import Any
@@ -16,16 +17,18 @@ _Properties = dict[str, list[Any]]
 
 
 class TooManyStepsError(Exception):
-    """Putting the alternatives together would cost more than they are worth."""
+    """Merging the alternatives would take too many steps."""
 
 
 def merge_alternatives(
     schema: JsonObject, definitions: JsonObject, max_steps: int
 ) -> tuple[JsonObject, list[str]]:
-    """Return the properties of an object schema and of its alternatives, and which of them every alternative requires.
+    """Return the properties of an object schema and its alternatives, and those that every
+    alternative requires.
 
-    A property that differs between alternatives (the `kind` that distinguishes them) may have the schema of any of them.
-    A reference that is an alternative at the top is followed into `definitions`. Raises TooManyStepsError.
+    A property that differs between alternatives (the `kind` that distinguishes them) may have the
+    schema of any of them. A reference that is an alternative at the top is resolved in
+    `definitions`. Raises TooManyStepsError.
     """
     merger = _Merger(max_steps)
     branches = {
@@ -42,7 +45,9 @@ def merge_alternatives(
 
 
 def resolve_reference(schema: JsonObject, definitions: JsonObject) -> JsonObject:
-    """Return the definition that a schema refers to, with the schema's other keywords; any other schema as it is."""
+    """Return the definition that a schema refers to, with the schema's other keywords; any other
+    schema unchanged.
+    """
     definition = _find_definition(schema, definitions)
     if definition is None:
         return schema
@@ -74,7 +79,7 @@ def _find_definition(schema: JsonObject, definitions: JsonObject) -> JsonObject 
 
 
 def _join_schemas(schemas: list[Any]) -> Any:
-    """Return a schema that takes what any of some schemas takes."""
+    """Return a schema that accepts what any of the schemas accepts."""
     if len(schemas) == 1:
         return schemas[0]
     # The same definition may come many times. Hashes of the others, not their texts, are all that is kept of them.
@@ -84,7 +89,9 @@ def _join_schemas(schemas: list[Any]) -> Any:
 
 
 class _Merger:
-    """Merges parts into the collections of the first one, which nothing else refers to, so that depth costs nothing."""
+    """Merges parts into the collections of the first one, which nothing else refers to, so that
+    depth costs nothing.
+    """
 
     def __init__(self, max_steps: int) -> None:
         self._steps_left = max_steps
@@ -94,7 +101,9 @@ class _Merger:
         return resolve_reference(schema, definitions)
 
     def merge_properties(self, schema: JsonObject) -> _Properties:
-        """Return the properties of the object and of its branches; its own replace theirs."""
+        """Return the properties of the object and its branches; the object's properties replace
+        theirs.
+        """
         self._spend(1)
         properties: _Properties = {}
         for part in filter_schemas(schema.get("allOf")):
@@ -109,7 +118,9 @@ class _Merger:
         return self._override(properties, {name: [each] for name, each in direct.items()})
 
     def merge_required(self, schema: JsonObject) -> dict[str, None]:
-        """Return own requirements, those of every `allOf`, and those that all of `anyOf` or `oneOf` share, in order."""
+        """Return the object's requirements, those of `allOf`, and those that all of `anyOf` or
+        `oneOf` share.
+        """
         direct = filter_strings(schema.get("required"))
         self._spend(1 + len(direct))
         required = dict.fromkeys(direct)

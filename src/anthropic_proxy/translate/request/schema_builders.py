@@ -1,10 +1,10 @@
-"""Short words for the JSON schemas of tables: an object, and the kinds of properties that tools have."""
+"""Builders of JSON schemas: an object, and the property types of tools."""
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def object_schema(required: JsonObject, optional: JsonObject | None = None) -> JsonObject:
-    """The schema of an object; both arguments map names of properties to their schemas."""
+    """Return an object's schema; both arguments map property names to schemas."""
     schema: JsonObject = {"type": "object", "properties": {**required, **(optional or {})}}
     return {**schema, "required": list(required)} if required else schema
 
@@ -34,7 +34,7 @@ def string_list_schema(description: str) -> JsonObject:
 
 
 def integer_list_schema(count: int, description: str) -> JsonObject:
-    """Exactly `count` integers."""
+    """Return the schema of a list of exactly `count` integers."""
     items: JsonObject = {"type": "integer"}
     return {
         "type": "array",

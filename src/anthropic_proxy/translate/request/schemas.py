@@ -1,7 +1,8 @@
-"""JSON schemas: made legal for OpenAI's API, and checked against the subset that its strict mode takes.
+"""Make JSON schemas legal for OpenAI's API, and check them against the subset of its strict mode.
 
-What the API or the grammar compilers behind it refuse is not dropped: it moves into a description, where the model reads
-it. Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude Code's recorded tools.
+What the API or its grammar compilers refuse moves into a description, where the model reads it.
+Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude
+Code's recorded tools.
 """
 
 import operator
@@ -78,11 +79,12 @@ _BYTES_PER_STEP = 8
 
 
 def to_function_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
-    """Return the parameters of a function, and what had to move out of them: text for the tool's description, often empty.
+    """Return the parameters of a function, and text for the tool's description, often empty.
 
-    OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their properties to the
-    object, which requires what all of them require, unless there are too many to put together. A reference at the top,
-    alone or as an alternative, is followed; what references into the alternatives mean becomes a definition.
+    OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their
+    properties to the object, which requires what all of them require, unless merging takes too many
+    steps. A reference at the top, alone or as an alternative, is resolved; references into the
+    alternatives become references to definitions.
     """
     if _REWRITTEN_AT_TOP.isdisjoint(schema):
         return sanitize_schema(
@@ -116,7 +118,7 @@ def _build_object(schema: JsonObject, properties: JsonObject, required: list[str
 
 
 def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
-    """Return the schema with its alternatives as definitions too, if references point into them: they leave the top.
+    """Copy alternatives to the definitions if references point into them, as they leave the top.
 
     `text` is the schema's JSON.
     """
@@ -139,7 +141,7 @@ def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
 
 
 def _alternatives_by_path(schema: JsonObject) -> JsonObject:
-    """Return the alternatives at the top of a schema by the paths that references to them have."""
+    """Return the alternatives at the top of a schema by their reference paths."""
     alternatives: JsonObject = {}
     for name in _ALTERNATIVES:
         part = schema.get(name)
@@ -151,7 +153,10 @@ def _alternatives_by_path(schema: JsonObject) -> JsonObject:
 
 
 def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
-    """Return `value` with references to `places` (by path) made references to definitions; itself if it has none."""
+    """Replace references to alternatives (by path) by references to definitions.
+
+    Returns `value` itself when it has none.
+    """
     if isinstance(value, list):
         items = [_rewrite_references(each, definition_names) for each in value]
         return value if all(map(operator.is_, items, value)) else items
@@ -166,7 +171,7 @@ def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
 
 
 def sanitize_schema(schema: Any) -> Any:
-    """The schema without formats and patterns that servers refuse; each is said in the description beside it."""
+    """Move formats and patterns that servers refuse into the description beside them."""
     # Most have none, which their text shows at a fraction of what it takes to look at each of their parts.
     return _sanitize(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
 
@@ -205,7 +210,9 @@ def _is_unsupported(name: str, value: Any) -> bool:
 
 
 def is_strict_compatible(schema: Any) -> bool:
-    """Whether strict mode takes the schema as it is: an object at the top, every object closed, every property required."""
+    """Return whether strict mode accepts the schema: an object at the top, all objects closed, all
+    properties required.
+    """
     return (
         isinstance(schema, dict)
         and schema.get("type") == "object"

@@ -1,8 +1,9 @@
-"""What Anthropic's servers did in earlier turns, in words: calls of their tools and what came of them.
+"""Describe tool calls of Anthropic's servers and their results as text.
 
-Such blocks come from conversations that began at Anthropic's. No upstream has those tools, so a call and its result become
-short texts of the assistant, in their place among the others; opaque data (`encrypted_...`) means nothing elsewhere and
-goes. The blocks have many variants, and a client can't mend its history: they are read leniently, and never refused.
+Such blocks come from conversations that began at Anthropic. No upstream has those tools, so a call
+and its result become short assistant texts in place; opaque data (`encrypted_...`) is dropped. The
+blocks have many variants, and a client can't repair its history: they are read leniently and never
+refused.
 """
 
 from collections.abc import Callable
@@ -18,17 +19,17 @@ SILENT_TYPES = frozenset({"mcp_tool_listing", "fallback"})
 
 
 def is_server_tool_block(block: JsonObject) -> bool:
-    """Whether `to_text` knows the block's type."""
+    """Return whether `describe_block` supports the block's type."""
     return block["type"] in _DESCRIBERS
 
 
 def describe_block(block: JsonObject, context: TranslationContext) -> str:
-    """The block in words."""
+    """Return the block as text."""
     return _DESCRIBERS[block["type"]](block, context)
 
 
 def render_as_text(block: JsonObject, context: TranslationContext) -> str:
-    """An image, a document or a tool's result in a place that holds text alone."""
+    """Return an image, document or tool result as text, for places that hold text alone."""
     try:
         parts = to_parts([block], context.without_files())
     except ApiError:
@@ -47,7 +48,7 @@ def _describe_call(block: JsonObject, _: TranslationContext) -> str:
 def _build_result_describer(
     read: Callable[[JsonObject, TranslationContext], list[str]],
 ) -> Callable[[JsonObject, TranslationContext], str]:
-    """The text of a result block, whose `content` is an error, or what `read` gives the lines of."""
+    """Return a function that describes a result block: an error, or the lines of `read`."""
 
     def describe_result(block: JsonObject, context: TranslationContext) -> str:
         tool = block["type"].removesuffix("_tool_result")
@@ -98,7 +99,7 @@ def _execution_lines(block: JsonObject, _: TranslationContext) -> list[str]:
 
 
 def _editor_lines(block: JsonObject, _: TranslationContext) -> list[str]:
-    """The text that was seen, what was written, or the lines that were changed."""
+    """Return the text that was read, the file status, or the changed lines."""
     content = _as_object(block.get("content"))
     lines = content.get("lines")
     changed_lines = (

@@ -1,8 +1,9 @@
-"""Tools that only Anthropic can run: what they are, and who is told that they are not here.
+"""Tools that only Anthropic can run, and the notes and errors about them.
 
-They are never dropped in silence. Beside other tools they are left out: the model is told that it does not have them, and
-the client reads it in a response header. A request that rests on them alone is refused, since whatever the model said would
-be made up. Only the search for tools can go without a word, as all that it could find is offered from the start.
+They are never dropped silently. Beside other tools they are left out: the model reads that they are
+missing, and the caller finds them in a response header. A request with such tools alone is refused,
+as the model would invent results. Only the tool search is dropped without a note, as all the tools
+that it could find are offered from the start.
 """
 
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ _SERVER_TOOL_TYPES = ("web_search_", "web_fetch_", "code_execution_", "advisor_"
 
 @dataclass(frozen=True)
 class UnavailableTool:
-    """name: as the model and the client know it. why: a clause that begins with the name."""
+    """A tool that can't be used here."""
 
+    # as the model and the caller know it
     name: str
+    # a clause that begins with the name
     reason: str
 
 
@@ -35,7 +38,7 @@ def is_tool_search(tool: JsonObject) -> bool:
 
 
 def find_unavailable_tools(request: JsonObject, tools: list[JsonObject]) -> list[UnavailableTool]:
-    """Those of `tools`, and of the request's MCP servers, that can't be used here; each name once."""
+    """Return the unavailable ones of `tools` and of the request's MCP servers; each name once."""
     entries = [unavailable for unavailable in map(explain_unavailability, tools) if unavailable]
     entries += [
         _unavailable_mcp_server(server["name"]) for server in request.get("mcp_servers") or ()
@@ -44,7 +47,7 @@ def find_unavailable_tools(request: JsonObject, tools: list[JsonObject]) -> list
 
 
 def explain_unavailability(tool: JsonObject) -> UnavailableTool | None:
-    """Why a tool can't be used here; None for those that can, and for the search for tools."""
+    """Return why a tool can't be used here; None for usable tools and for the tool search."""
     kind, name = tool.get("type") or "custom", tool.get("name")
     if is_tool_search(tool):
         return None
@@ -66,7 +69,7 @@ def explain_unavailability(tool: JsonObject) -> UnavailableTool | None:
 def require_usable_tools(
     unavailable: list[UnavailableTool], choice: JsonObject, *, has_functions: bool
 ) -> None:
-    """Raises ApiError (400) where nothing but unavailable tools could serve the request."""
+    """Raise ApiError (400) when only unavailable tools could serve the request."""
     forced = [
         each
         for each in unavailable
@@ -79,7 +82,7 @@ def require_usable_tools(
 
 
 def reject_skills(request: JsonObject) -> None:
-    """Raises ApiError (400) for skills. A container alone is room for code execution, and does no harm without it."""
+    """Raise ApiError (400) for skills. A container without skills is harmless."""
     container = request.get("container")
     if isinstance(container, dict) and container.get("skills"):
         raise invalid_request(
@@ -88,7 +91,7 @@ def reject_skills(request: JsonObject) -> None:
 
 
 def build_unavailable_note(notes: TranslationNotes) -> str:
-    """What the model is told about tools that it was promised and doesn't have; empty when there are none."""
+    """Return the note for the model about its missing tools; empty when there are none."""
     if not notes.unavailable:
         return ""
     names = ", ".join(notes.unavailable)

@@ -1,4 +1,4 @@
-"""The system prompt of a Chat Completions request: what is added to it, and where it goes without a role of its own."""
+"""Extend the system prompt of a Chat Completions request, or move it into user messages."""
 
 from itertools import chain
 
@@ -7,7 +7,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
-    """The messages with `text` at the end of the system prompt."""
+    """Return the messages with `text` at the end of the system prompt."""
     first, *rest = messages
     if first["role"] != "system":
         return [openai.system_message(text), *messages]
@@ -15,8 +15,10 @@ def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject
 
 
 def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
-    """Return each system message as the beginning of the user's message that follows it: the templates that know no system
-    role want user and assistant to take turns. Elsewhere it is a user's message of its own.
+    """Merge each system message into the user message after it.
+
+    Templates without a system role require alternating roles. Elsewhere it becomes its own user
+    message.
     """
     merged: list[JsonObject] = []
     pending: list[JsonObject] = []
@@ -33,7 +35,7 @@ def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
-    """Return the last of some messages as the user's, with the contents of all of them."""
+    """Return the last message as a user message with the contents of all."""
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]
     return {
@@ -44,7 +46,7 @@ def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
 
 
 def _join_contents(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:
-    """Return several contents as one: a text where all of them are."""
+    """Return several contents as one: a text if all of them are texts."""
     texts = [content for content in contents if isinstance(content, str)]
     if len(texts) == len(contents):
         return "\n\n".join(texts)

@@ -1,7 +1,7 @@
-"""How much the model is to think: `thinking` and `output_config.effort` -> the upstream's own form of it.
+"""Convert `thinking` and `output_config.effort` to the upstream's reasoning fields.
 
-A request says at most one thing: to think (so hard, or so many tokens), or not to. What an upstream refuses of it (a model
-that can't think, a level that it doesn't know) is learned from its refusal; see translate/adjustments.py.
+A request states at most one of: think (with an effort or a budget in tokens), or don't think.
+Models that refuse it are handled by translate/adaptation.
 """
 
 from collections.abc import Callable
@@ -22,22 +22,25 @@ _BUDGETS = ((16384, "high"), (4096, "medium"), (0, "low"))
 
 @dataclass(frozen=True)
 class ReasoningRequest:
-    """thinks: whether the model is to think; None when the client said nothing. effort: one of EFFORTS. budget: tokens."""
+    """How much thinking a request asks for."""
 
+    # None: the request does not say
     enabled: bool | None
+    # one of EFFORTS
     effort: str | None
+    # tokens
     budget: int | None
 
     @property
     def level(self) -> str | None:
-        """The effort, else what the budget comes to."""
+        """The effort, else the effort that the budget stands for."""
         if self.effort or self.budget is None:
             return self.effort
         return next(effort for least, effort in _BUDGETS if self.budget >= least)
 
 
 def parse_reasoning_request(request: JsonObject) -> ReasoningRequest:
-    """What a checked request says about thinking. The last message that sets the effort decides."""
+    """Parse the thinking fields of a validated request. The last message with an effort decides."""
     thinking = request.get("thinking") or {}
     kind = thinking.get("type")
     budget = thinking.get("budget_tokens") if kind == "enabled" else None
@@ -54,12 +57,12 @@ def parse_reasoning_request(request: JsonObject) -> ReasoningRequest:
 
 
 def to_reasoning_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """The fields that say it to an upstream of this dialect; none when the client said nothing."""
+    """Return the reasoning fields for this profile; none when the request does not say."""
     return _CONVERTERS[profile.reasoning](parse_reasoning_request(request))
 
 
 def disables_thinking(body: JsonObject) -> bool:
-    """Whether a Chat Completions request, in any of the forms, tells the model not to think."""
+    """Return whether a Chat Completions request, in any of the forms, turns thinking off."""
     return any(body.get(name) == value for name, value in _DISABLING_FIELDS)
 
 
@@ -79,7 +82,9 @@ def _openrouter_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _template_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Servers of local models: what a chat template knows, under either name, and three levels."""
+    """Return the fields of local model servers: both names that chat templates use, and three
+    levels.
+    """
     if reasoning.enabled is False:
         return {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": False}}
     # An effort alone must not switch the thinking of a local model on: it may take minutes.
@@ -88,7 +93,7 @@ def _template_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _effort_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Services with three levels. As with local models, an effort alone switches nothing on."""
+    """Return the fields of services with three levels. An effort alone does not turn thinking on."""
     if reasoning.enabled is False:
         return {"reasoning_effort": "none"}
     level = reasoning.level if reasoning.enabled else None
@@ -96,7 +101,9 @@ def _effort_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _toggle_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Together: models that think by default have a switch, and others levels, of which none is an off."""
+    """Return Together's fields: a switch for models that think by default, levels without "off" for
+    others.
+    """
     return (
         {"reasoning": {"enabled": False}}
         if reasoning.enabled is False
@@ -105,10 +112,11 @@ def _toggle_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """DeepSeek, GLM, Moonshot: a switch of Anthropic's own shape, without a budget, and three levels beside it.
+    """Return the fields of DeepSeek, GLM and Moonshot: Anthropic's switch without a budget, and
+    three levels.
 
-    Their models think unless told otherwise, so that an effort alone says something. The levels are those of DeepSeek's
-    table, as Moonshot takes levels that it doesn't know for the highest.
+    Their models think by default, so an effort alone has an effect. The levels are DeepSeek's, as
+    Moonshot takes unknown levels for the highest.
     """
     switch = (
         {}
@@ -122,7 +130,7 @@ def _thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _enable_thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Qwen."""
+    """Return Qwen's fields."""
     if reasoning.enabled is None:
         return {}
     return {
@@ -132,7 +140,7 @@ def _enable_thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _split_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """MiniMax: the reasoning is to be kept out of the text, and whether there is any."""
+    """Return MiniMax's fields: keep reasoning out of the text, and whether to reason."""
     switch = (
         {}
         if reasoning.enabled is None
@@ -142,8 +150,11 @@ def _split_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _responses_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """OpenAI's Responses API: the model's reasoning is told, and can come back, only where it is asked for. Models that
-    don't reason refuse to be asked, so it is not done for clients that would not see it.
+    """Return the fields of OpenAI's Responses API, which shows and returns reasoning only on
+    request.
+
+    Models without reasoning refuse the request for it, so it is left out for callers that would not
+    see reasoning.
     """
     summary_fields = (
         {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}

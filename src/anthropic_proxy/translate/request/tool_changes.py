@@ -1,6 +1,7 @@
-"""The tools that a request really has: its list, and what system messages of the conversation changed about it.
+"""Apply the tool changes in system messages to a request's tool list.
 
-Source: the API's types of `tool_addition` and `tool_removal` (beta mid-conversation-tool-changes-2026-07-01).
+Source: the API's types of `tool_addition` and `tool_removal` (beta
+mid-conversation-tool-changes-2026-07-01).
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,10 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def apply_tool_changes(request: JsonObject) -> list[JsonObject]:
-    """The definitions of a checked request's tools as they are after its last message, in the order of their coming.
+    """Return the tool definitions after the last message of a validated request, in order of
+    appearance.
 
-    References to tools of MCP servers change nothing, as those servers' tools are not here.
+    References to tools of MCP servers have no effect, as those tools are not available here.
     """
     tools: list[JsonObject] = list(request.get("tools") or ())
     index_by_name = {_get_name(tool): index for index, tool in enumerate(tools)}
@@ -35,7 +37,7 @@ def _find_changes(messages: list[JsonObject]) -> Iterable[JsonObject]:
 
 
 def _define_tool(tool: JsonObject, tools: list[JsonObject], index_by_name: dict[str, int]) -> None:
-    """A tool that is defined again takes the place of the old one. Toolsets have no name to be defined again by."""
+    """Add a tool, or replace the one with its name. Toolsets have no name."""
     name = _get_name(tool)
     if name and name in index_by_name:
         tools[index_by_name[name]] = tool

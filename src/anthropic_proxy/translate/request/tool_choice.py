@@ -1,7 +1,7 @@
-"""The choice of a tool, for servers that don't take every choice; see the fact `tool_choices`.
+"""Tool choices for servers that don't accept every choice; see the profile field `tool_choices`.
 
-What can't be demanded of the server is asked of the model: a client that forces a call has no use for anything else, but
-nor has it for a refusal.
+What the server does not support is stated in the prompt: a client that forces a call can use
+neither another response nor an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _TOOL_FIELDS = frozenset({"tools", _FIELD, "parallel_tool_calls"})
 
 
 def require_chosen_tool(body: JsonObject) -> JsonObject:
-    """A Chat Completions request that has to be answered by a given tool's call: "required", with that tool alone."""
+    """Replace the choice of a named tool by "required" with that tool alone."""
     choice = body.get(_FIELD)
     if not isinstance(choice, dict):
         return body
@@ -26,8 +26,8 @@ def require_chosen_tool(body: JsonObject) -> JsonObject:
 
 
 def to_prompted_choice(body: JsonObject) -> JsonObject:
-    """A request that leaves the choice to the model, which is told of a call that is required. Without a call there are
-    no tools.
+    """Leave the choice to the model, and state a required call in the prompt. Without calls, drop
+    the tools.
     """
     body = require_chosen_tool(body)
     if body.get(_FIELD) == "none":

@@ -1,8 +1,8 @@
-"""Ids of tool calls: legal for the upstream, and each used once.
+"""Assign ids to tool calls: legal for the upstream, and each used once.
 
-OpenAI takes ids of up to 40 characters, Mistral such of exactly 9 letters and digits, others only plain ones, and calls
-that share an id are taken for one. Clients echo whatever ids a conversation began with, elsewhere perhaps. The same history
-gets the same ids in every request.
+OpenAI accepts ids of up to 40 characters, Mistral of exactly 9 letters and digits, others plain
+characters only, and calls that share an id are taken for one. Clients echo ids that other servers
+chose. The same history gets the same ids in every request.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class ToolCallIds:
-    """The ids of one conversation's calls, in their order. form: what the upstream takes; see Dialect.tool_call_ids."""
+    """The ids of one conversation's calls, in order. `form` is ProviderProfile.tool_call_ids."""
 
     def __init__(self, form: Literal["plain", "nine"] = "plain") -> None:
         self._pattern, self._build_id = _FORMS[form]
@@ -25,7 +25,7 @@ class ToolCallIds:
         self._attempts: dict[str, int] = {}
 
     def assign_id(self, tool_use_id: str) -> str:
-        """The id for the next call that the client knows as `tool_use_id`; that one itself where it is legal and new."""
+        """Return the id for the next call `tool_use_id`; unchanged where it is legal and unused."""
         # What a long id ends with counts once, however many attempts it takes to find one that is new.
         short = tool_use_id if len(tool_use_id) <= _MAX_HASHED_LENGTH else _shorten(tool_use_id)
         call_id = tool_use_id if self._pattern.fullmatch(tool_use_id) else self._build_id(short, 0)

@@ -1,8 +1,8 @@
-"""Tools and tool_choice -> functions.
+"""Convert tools and tool_choice to functions.
 
-Whatever the client runs itself becomes a function: tools with a schema as they are; those that Anthropic defines by a dated
-type with the schema that the type stands for (typed_tools); toolsets as one function for each member (toolsets). What only
-Anthropic can run is left out, and said so (server_tools).
+A tool that the client runs becomes a function: tools with a schema as they are; dated types of
+Anthropic with the schema of the type (builtin_tools); toolsets as one function per member
+(toolsets). Tools that only Anthropic can run are left out, with a note (server_tools).
 """
 
 from collections import Counter
@@ -27,8 +27,10 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def to_tool_fields(request: JsonObject, notes: TranslationNotes) -> JsonObject:
-    """`tools`, `tool_choice` and `parallel_tool_calls`, each only where it says something: OpenAI refuses `tools: []`,
-    and the other two without tools. Raises ApiError (400) for tools or a tool_choice that can't be kept.
+    """Return `tools`, `tool_choice` and `parallel_tool_calls`, each only where needed.
+
+    OpenAI refuses `tools: []`, and the other two without tools. Raises ApiError (400) for tools or
+    a tool_choice that can't be translated.
     """
     server_tools.reject_skills(request)
     tools = apply_tool_changes(request)
@@ -51,7 +53,7 @@ def to_tool_fields(request: JsonObject, notes: TranslationNotes) -> JsonObject:
 
 
 def map_tool_names(request: JsonObject) -> dict[str, ToolName]:
-    """The client's names of the functions that the upstream knows by other ones."""
+    """Return the caller's names of functions that have another name upstream."""
     usable = _expand_usable_tools(apply_tool_changes(request))
     return dict(
         map_caller_names(ToolName(tool["name"], tool.get("toolset_name")) for tool in usable)
@@ -59,14 +61,15 @@ def map_tool_names(request: JsonObject) -> dict[str, ToolName]:
 
 
 def disables_parallel_calls(request: JsonObject) -> bool:
-    """Whether the client takes one tool call at most."""
+    """Return whether the caller accepts at most one tool call."""
     return bool((request.get("tool_choice") or {}).get("disable_parallel_tool_use"))
 
 
 def _expand_usable_tools(tools: list[JsonObject]) -> list[JsonObject]:
-    """Return tools as the model is offered them: with name and schema, and members of toolsets with `toolset_name`.
+    """Return the tools for the model, with name and schema; toolset members have `toolset_name`.
 
-    Raises ApiError (400) at the first name that is there twice: a short entry of the list may stand for many tools.
+    Raises ApiError (400) at the first duplicate name: one entry of the list may expand to many
+    tools.
     """
     usable: list[JsonObject] = []
     names: set[str] = set()
@@ -100,12 +103,14 @@ def _reject_duplicate_names(tools: list[JsonObject]) -> None:
 
 
 def _duplicate_names_error() -> ApiError:
-    """Return the API's own error; without it the calls of one tool would reach another."""
+    """Return the API's error. With duplicate names the calls of one tool would reach another."""
     return invalid_request("tools: Tool names must be unique.")
 
 
 def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
-    """Raise ApiError (400) for more tools of one dated type than clients have: each becomes kilobytes of description."""
+    """Raise ApiError (400) for too many tools of one dated type: each adds kilobytes of
+    description.
+    """
     kinds = (tool.get("type") or "" for tool in tools)
     families = Counter(
         kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_builtin_type(kind)

@@ -1,6 +1,6 @@
-"""The members of the toolsets: what the model is told of each, and its schema.
+"""Descriptions and schemas of toolset members.
 
-Names, fields and which members are off until they are enabled: the official SDKs' types and their registries of toolsets
+Source of names, fields and default state: the official SDKs' types and toolset registries
 (computer_toolset_20260801, browser_toolset_20260801). A test compares the schemas with those types.
 """
 
@@ -21,10 +21,11 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 @dataclass(frozen=True)
 class ToolsetMember:
-    """by_default: whether it is offered where the client says nothing about it."""
+    """One tool of a toolset."""
 
     description: str
     schema: JsonObject
+    # whether it is offered without configuration by the caller
     is_enabled_by_default: bool = True
 
 
@@ -134,7 +135,7 @@ _BROWSER_KEYS = 'A key, a combination such as "ctrl+a", or several of them with 
 def _build_tab_member(
     description: str, required: JsonObject | None = None, optional: JsonObject | None = None
 ) -> ToolsetMember:
-    """A member that acts on any tab."""
+    """Build a member that acts on any tab."""
     return _build_member(description, required, {**(optional or {}), **_TAB})
 
 

@@ -1,7 +1,7 @@
-"""Toolsets: one entry of `tools` that stands for many, each of which becomes a function of its own.
+"""Expand toolsets: one entry of `tools` that stands for many functions.
 
-A call of a member comes back as `tool_use` with the member's name and the toolset's. A date that we don't know is served
-with the members that we know.
+A call of a member returns as `tool_use` with the names of the member and the toolset. An unknown
+date uses the known members.
 """
 
 import re
@@ -23,13 +23,13 @@ _TOOLSET_TYPE = re.compile(r"([a-z]+)_toolset_\d+")
 
 
 def parse_toolset_family(kind: str) -> str | None:
-    """`computer` or `browser` for the type of a toolset, None for any other."""
+    """Return `computer` or `browser` for the type of a toolset, None for other types."""
     match = _TOOLSET_TYPE.fullmatch(kind)
     return match[1] if match and match[1] in _FAMILIES else None
 
 
 def expand_members(tool: JsonObject) -> list[JsonObject] | None:
-    """The enabled members of a toolset as tools with `toolset_name`; None for a tool that is no toolset."""
+    """Return the enabled members of a toolset as tools with `toolset_name`; None for other tools."""
     family = parse_toolset_family(tool.get("type") or "")
     if family is None:
         return None
@@ -47,7 +47,7 @@ def expand_members(tool: JsonObject) -> list[JsonObject] | None:
 
 
 def list_unknown_members(tool: JsonObject) -> set[str]:
-    """Notes on members that the client configures and that we have no schema for."""
+    """Return notes on configured members without a schema here."""
     family = parse_toolset_family(tool.get("type") or "")
     return (
         {
@@ -65,6 +65,8 @@ def _get_configs(tool: JsonObject) -> JsonObject:
 
 
 def _is_enabled(config: Any, member: ToolsetMember) -> bool:
-    """As the SDKs read it: only true and false switch; what is neither, and not absent, is off."""
+    """Return whether a member is enabled, as the SDKs read it: any value but true, false and null
+    disables it.
+    """
     enabled = config.get("enabled") if isinstance(config, dict) else config
     return member.is_enabled_by_default if enabled is None else enabled is True

@@ -1,7 +1,7 @@
-"""Messages gathered into turns: neighbours of one side are one, and what has no form upstream becomes words, or goes.
+"""Gather messages into turns, and replace blocks that have no form upstream.
 
-The Messages API takes messages as they come: several of one role in a row, system messages anywhere, blocks of any kind on
-either side. What a turn holds afterwards is few: see `Turn`.
+The Messages API accepts several messages of one role in a row, system messages anywhere, and blocks
+of any kind on either side. A turn holds few kinds: see `ConversationTurn`.
 """
 
 from dataclasses import dataclass, field
@@ -28,9 +28,11 @@ _DESCRIBED_TYPES = frozenset(
 
 @dataclass
 class ConversationTurn:
-    """Neighbouring messages of one side. A system message within the conversation belongs to the user's side.
+    """Neighbouring messages of one side. A system message within the conversation belongs to the
+    user's side.
 
-    An assistant's blocks are text, TOLD_TEXT, THINKING and tool_use; a user's any but those of servers' tools.
+    Assistant blocks are text, ACTIVITY_TEXT, THINKING_TYPES and tool_use; user blocks are any but
+    those of server tools.
     """
 
     role: str
@@ -40,7 +42,9 @@ class ConversationTurn:
 def to_turns(
     messages: list[JsonObject], context: TranslationContext
 ) -> tuple[list[JsonObject], list[ConversationTurn]]:
-    """Blocks of the system messages that come first, and the turns of the conversation. Raises ApiError (400)."""
+    """Return the blocks of leading system messages, and the turns of the conversation. Raises
+    ApiError (400).
+    """
     leading: list[JsonObject] = []
     turns: list[ConversationTurn] = []
     last_user = max(
@@ -96,7 +100,7 @@ def _user_block(block: JsonObject, context: TranslationContext) -> JsonObject:
 
 
 def _assistant_blocks(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
-    """A block of an assistant message as the upstream can be told it; nothing where it can't."""
+    """Return an assistant block in a form that the upstream accepts; empty when there is none."""
     kind = block["type"]
     if kind in ("text", "tool_use"):
         return [block]
@@ -113,8 +117,9 @@ def _assistant_blocks(block: JsonObject, context: TranslationContext) -> list[Js
 
 
 def _describe_block(block: JsonObject, context: TranslationContext) -> str:
-    """What an assistant's block says, where it is no text; empty for blocks that nobody knows: said as the model's own
-    words, they would be imitated.
+    """Return an assistant block that is no text as text.
+
+    Empty for unknown blocks: the model would imitate them as its words.
     """
     kind = block["type"]
     if server_tool_blocks.is_server_tool_block(block):
