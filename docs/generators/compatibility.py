@@ -1,7 +1,7 @@
-"""What becomes of each part of the Messages API: the tables behind docs/compatibility.md, and the page itself.
+"""Generate docs/compatibility.md: what becomes of each part of the Messages API.
 
-`make docs` writes the page. A test holds the tables against the official SDK's types and against the translation's own
-tables, so that neither a new part of the API nor a change of ours can go unmentioned.
+A test compares the tables with the official SDK's types and with the translation's tables, so that the page
+misses neither a new part of the API nor a change of the proxy. `make docs` writes the page.
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ TOOLS: Mapping[str, str] = {
     ),
 }
 
-# Content blocks of answers, by type.
+# Content blocks of responses, by type.
 RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
         "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, `<think>` in the "
@@ -86,7 +86,7 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
     "compaction": "a summary that the upstream was asked for",
 }
 
-# Stop reasons, and what they come from beyond the words of upstreams in STOP_REASONS.
+# Stop reasons, and their causes besides the finish reasons in STOP_REASONS.
 STOP_REASON_NOTES: Mapping[str, str] = {
     "end_turn": "any finish reason that is not listed, without a tool call",
     "tool_use": "any answer with a tool call that is not cut or refused",
@@ -118,7 +118,7 @@ ENDPOINTS: Mapping[str, str] = {
 
 
 def render_page() -> str:
-    """The whole page, in Markdown."""
+    """Return the page in Markdown."""
     sections = (
         _render_table("Endpoints", ("Path", "What becomes of it"), _code_rows(ENDPOINTS)),
         _render_table(

@@ -1,7 +1,7 @@
-"""docs/upstreams.md: how each kind of upstream is set up, what works there and what does not. `make docs` writes it.
+"""Generate docs/upstreams.md: how to set up each kind of upstream, what works there and what does not.
 
-The facts come from the table of dialects; what a fact can't say stands here, a line or two for each kind. A test holds the
-page against both.
+The settings come from the table of provider profiles; this module adds a guide for each profile.
+A test compares the page with both. `make docs` writes the page.
 """
 
 import dataclasses
@@ -13,14 +13,16 @@ from anthropic_proxy.providers.provider_profile import FIELD_DESCRIPTIONS
 
 
 class Guide(NamedTuple):
-    """title: the kind's own name. url: for UPSTREAM_BASE_URL. key: for UPSTREAM_API_KEY, None where none is needed.
-    works: what was recorded or is documented to work. know: what does not, or is to be known.
-    """
+    """What an operator needs to know about one kind of upstream."""
 
     title: str
+    # value of UPSTREAM_BASE_URL
     url: str
+    # value of UPSTREAM_API_KEY; None where the server needs none
     api_key: str | None
+    # what a recording or the documentation proves to work
     features: str
+    # what does not work, or needs attention
     notes: str
 
 
@@ -239,7 +241,7 @@ Written from the code's own tables by `make docs`.
 
 
 def render_page() -> str:
-    """The whole page, in Markdown."""
+    """Return the page in Markdown."""
     profiles = (*PROFILES, GENERIC)
     return "\n".join(
         [
@@ -296,7 +298,7 @@ def _render_field_descriptions() -> Iterable[str]:
 
 
 def _render_differences(profiles: Iterable[ProviderProfile]) -> Iterable[str]:
-    """A row for each kind with the facts in which it is not OpenAI's."""
+    """Yield a table row for each profile with the fields that differ from OpenAI's."""
     yield "| Provider | Settings (where they are not OpenAI's) |"
     yield "| --- | --- |"
     openai = ProviderProfile("openai")

@@ -96,7 +96,7 @@ class ApiKey:
             )
 
 
-# Of whoever asks where no key is needed.
+# The key of every caller when the server needs none.
 UNRESTRICTED_KEY = ApiKey("", "")
 
 

@@ -22,9 +22,9 @@ from anthropic_proxy.auth.sqlite_storage import StorageHandle
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 
-# Seconds until counters count as out of reach.
+# Seconds after which the counters count as unreachable.
 _STORAGE_TIMEOUT_SECONDS = 2.0
-# Seconds for which they are not tried again then. Requests would wait, and a storage under load would get more of it.
+# Seconds without another attempt then: requests would wait, and an overloaded storage would get more load.
 _BACK_OFF_SECONDS = 5.0
 
 # Cached input is not counted, as Anthropic doesn't (its page on rate limits).
@@ -111,7 +111,7 @@ class RateLimiter:
             states.extend(await asyncio.gather(*map(self._count_window, windows)))
 
         await self._run_on_storage(count_windows)
-        # Of two limits for the same thing the headers tell the one that has less left.
+        # Of two limits on the same unit, the headers show the one with less left.
         states.sort(key=lambda state: -state.stats.remaining)
         headers = dict(header for state in states for header in state.build_headers())
         exhausted = [state for state in states if not state.is_allowed]
@@ -262,7 +262,7 @@ def _build_denial(
     message = f"Your API key may use {state.window.item.amount} {counted} per {period}, which are used up; "
     headers = {**headers, "retry-after": str(seconds)}
     if state.window.resets is not None:
-        # Clients would ask again within the minute.
+        # Clients would retry within the minute.
         headers["x-should-retry"] = "false"
     return RequestDeniedError(
         429, message + _RETRY_HINT.format(seconds=seconds), state.window.reason, headers

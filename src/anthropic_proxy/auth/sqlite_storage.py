@@ -21,11 +21,11 @@ from anthropic_proxy.providers.base_url import check_login
 
 # Seconds to wait for another process's write.
 _BUSY_SECONDS = 5.0
-# Seconds to wait for a connection to Redis, and for each of its answers. Requests wait for two seconds at most.
+# Seconds to wait for a connection to Redis, and for each response. Requests wait for two seconds at most.
 _REDIS_SECONDS = 1.5
-# Seconds until a file is tried again that another process is setting up.
+# Seconds between attempts on a file that another process initializes.
 _RETRY_DELAY_SECONDS = 0.01
-# To Redis, from each process.
+# Connections to Redis, per process.
 _MAX_CONNECTIONS = 16
 
 _CREATE_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
@@ -113,7 +113,7 @@ class SqliteStorage(Storage):
             raise
 
     def _initialize(self) -> None:
-        # Writes wait for no disk then; what a crash of the machine loses is the last few counts.
+        # Writes don't wait for the disk; a crash of the machine loses the last few counts.
         self._enable_wal()
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_CREATE_TABLE)
@@ -193,13 +193,13 @@ def _open_redis(url: str) -> StorageHandle:
             # A connection that was idle may just have been closed. The default would go on for seconds.
             retry=Retry(NoBackoff(), 1),
         )
-        # It connects to nothing yet, but shows that the options can be used.
+        # This validates the options without connecting.
         pool.make_connection()  # type: ignore[no-untyped-call]  # the library has types in part
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
         # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
         return StorageHandle(RedisStorage("async+redis://", **options), pool.aclose)
     except (ValueError, RedisError) as error:
-        # It is about the value of an option: the login was found to be where it belongs.
+        # The error is about an option and shows no login: `check_login` has accepted the URL.
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 

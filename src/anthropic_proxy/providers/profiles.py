@@ -95,16 +95,16 @@ PROFILES: tuple[ProviderProfile, ...] = (
         prefill="continued",
         service_tiers=False,
     ),
-    # Servers of one's own, found by asking (see identify.py) or by name.
+    # Self-hosted servers, detected by a probe (see upstream/detection.py) or selected by name.
     replace(GENERIC, name="ollama"),
     replace(GENERIC, name="llamacpp"),
-    # docs.vllm.ai and docs.sglang.ai, references of the chat API: images are fetched; a last assistant message begins a new
-    # answer unless it is said that it is to be continued (recorded).
+    # docs.vllm.ai and docs.sglang.ai, references of the chat API: images are fetched; after a last assistant message
+    # they begin a new response unless a field asks for its continuation (recorded).
     replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
     replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
     # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
     replace(GENERIC, name="lmstudio", tool_choices="words"),
-    # docs.litellm.ai: it translates itself, for whatever stands behind it.
+    # docs.litellm.ai: it translates requests for the provider behind it.
     replace(_SERVICE, name="litellm", takes_files=True, responses_files=True, sampling_top_k=True),
     # api-docs.deepseek.com, and .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`; within a tool loop the
     # reasoning must come back; prefix completion is beta; .../guides/json_mode: no schemas.
@@ -204,8 +204,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="json_object",
         user_field="",
     ),
-    # platform.minimax.io/docs/api-reference/text-openai-api: reasoning stands in the text, unless it is to be split off. M3
-    # has a switch for it, which M2 ignores. .../text-chat-openai: no formats of answers, and no call can be demanded.
+    # platform.minimax.io/docs/api-reference/text-openai-api: the text holds the reasoning unless the request splits it
+    # off. M3 has a switch for it, which M2 ignores. .../text-chat-openai: no response formats, and no forced calls.
     replace(
         _SERVICE,
         name="minimax",

@@ -15,10 +15,10 @@ from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# With these the client wants the model to think. "disabled" and "between_tools" (progress notes only) are not among them.
+# The types that turn thinking on; "disabled" and "between_tools" (progress notes only) do not.
 _THINKING_TYPES = frozenset({"enabled", "adaptive"})
 
-# Claude Code's words for what a model is for; they stand in the names of the models.
+# Claude Code's classes of models; the models' names contain them.
 TIERS = ("haiku", "sonnet", "opus", "fable")
 
 _TIER_PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(TIERS)})(?![a-z])", re.IGNORECASE)

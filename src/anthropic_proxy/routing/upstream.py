@@ -23,7 +23,7 @@ from anthropic_proxy.errors.redaction import (
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.providers.profiles import ProviderProfile
 
-# What an upstream speaks: OpenAI's Chat Completions or Responses API, or the Messages API itself.
+# The API of an upstream: OpenAI's Chat Completions or Responses API, or the Messages API itself.
 UpstreamApi = Literal["chat_completions", "responses", "messages"]
 
 
@@ -155,7 +155,7 @@ class Upstream:
         """Removes secrets from texts for callers, and addresses that the name hides."""
         if self.has_public_address:
             return Redactor(self.secrets)
-        # A host without a dot may be any word.
+        # A host name without a dot may be an ordinary word.
         host = [self.host] if "." in self.host else []
         return Redactor(self.secrets, [self.base_url.partition("://")[2], self.address, *host])
 

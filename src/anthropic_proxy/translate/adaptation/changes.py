@@ -23,7 +23,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # The two names for the token limit.
 TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
-# From none at all to the highest; the last resort is Groq's word for as much as the model likes.
+# Ascending; Groq's "default" leaves the effort to the model.
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# A fact's name, and what it was.
+# Name and value of a property of the refused request.
 Condition = tuple[str, Any]
 
-# All that says how much the model is to think, in any upstream's form.
+# Every field that controls thinking, in any upstream's form.
 THINKING_FIELDS = (
     "reasoning_effort",
     "reasoning",
@@ -26,7 +26,7 @@ _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
 
 def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
-    """Return what a Chat Completions request says about thinking; without a word, models use their
+    """Return what a Chat Completions request says about thinking; without a field, models use their
     own default.
     """
     values = [body[name] for name in THINKING_FIELDS if name in body]

@@ -11,7 +11,7 @@ _ALIASES = {
     "chat_template_kwargs": ("enable_thinking",),
 }
 
-# Many refusals speak of users and their messages, and few of the field.
+# Many refusals mention users and their messages; few mean the field.
 _USER_FIELD_PATTERN = re.compile(
     r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE
 )

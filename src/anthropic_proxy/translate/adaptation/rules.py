@@ -44,10 +44,10 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
 
-# Many models take the first three only while they don't think, or think only where told so. Few refusals say that.
+# Many models accept these only while they don't think. Few refusals say so.
 _SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 
-# Fields without which the answer is still an answer to what was asked.
+# Fields that a request can lose and still get a useful response.
 _OPTIONAL_FIELDS = (
     *_SAMPLING_FIELDS,
     *THINKING_FIELDS,
@@ -59,7 +59,7 @@ _OPTIONAL_FIELDS = (
     "prompt_cache_key",
     "service_tier",
 )
-# An answer that would be cut shorter than this, in tokens, is no use: better tell the client that its prompt is too long.
+# Tokens. A shorter response is useless; an error about the long prompt serves the caller better.
 _MIN_OUTPUT_TOKENS = 256
 
 
@@ -111,7 +111,7 @@ _DESCRIPTION_LIMIT = re.compile(
     r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character",
     re.IGNORECASE,
 )
-# What a server takes only from a request that does not think, the fact that makes it one, and the server's way to say so.
+# Wording of the refusal, the condition under which it holds, and the field and value that turn thinking off.
 _THINKING_EXCLUSIONS: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
     (re.compile(words, re.IGNORECASE | re.DOTALL), condition, field, value)
     for words, condition, field, value in (

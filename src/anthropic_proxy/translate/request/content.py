@@ -16,11 +16,11 @@ from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# Reasoning is never told as text, and a summary of the conversation is not the user's.
+# Reasoning is never sent as text, and a summary of the conversation is not the user's.
 _DROPPED_TYPES = frozenset({"thinking", "redacted_thinking", "compaction"})
 
-# Data in text form, which costs many tokens and tells a model nothing.
-# Looked for at the beginning of a run alone: from each place in it, many short ones would take seconds.
+# Data encoded as text, which costs many tokens and means nothing to a model. The lookbehind matches only at the
+# beginning of a run: matching from each position would take seconds for many short runs.
 _ENCODED_DATA = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_=-]{200,}")
 
 

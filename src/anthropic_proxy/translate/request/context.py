@@ -7,7 +7,7 @@ from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import Signer
 
-# The texts of a PDF's pages, for the PDF in base64. Raises ApiError (400).
+# Returns the texts of the pages of a PDF in base64. Raises ApiError (400).
 PdfPageReader = Callable[[str], list[str]]
 
 

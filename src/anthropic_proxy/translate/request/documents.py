@@ -65,7 +65,7 @@ def _from_base64(source: JsonObject, name: str, context: TranslationContext) -> 
 
 def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
     if context.profile.takes_files:
-        # OpenAI tells the kind of a file by its name too.
+        # OpenAI detects the type of a file by its name too.
         filename = name if name.lower().endswith(".pdf") else f"{name}.pdf"
         return openai.file_part(filename, _build_data_url(_PDF, data))
     pages = context.pdf_pages(data)
@@ -101,7 +101,7 @@ def _parse_media_type(source: JsonObject) -> str:
 
 def _decode_text(data: str) -> str:
     try:
-        # Without the check, a text that some client forgot to encode would be read as other characters.
+        # Without validation, a text that a client forgot to encode would decode to other characters.
         raw = base64.b64decode("".join(data.split()), validate=True)
     except ValueError as error:
         raise invalid_request(f"a document's data is no base64: {error}") from error

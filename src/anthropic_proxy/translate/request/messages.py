@@ -194,7 +194,7 @@ def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonO
 
     Such a result can't be a tool message.
     """
-    # It stands before each of the result's images.
+    # The label precedes each of the result's images.
     label = f"another tool result, for call {shorten(result['tool_use_id'])}"
     text, attachments = to_tool_text(result, label, context)
     return [openai.text_part(f"[{label}]\n{text}"), *attachments]

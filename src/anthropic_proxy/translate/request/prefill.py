@@ -36,9 +36,9 @@ def _set_partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
 _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
     # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as it is.
     "continued": _keep_message,
-    # OpenAI and Azure begin a new answer, which is not what was asked for. The words are the Messages API's own.
+    # OpenAI and Azure begin a new response instead. The error text is the Messages API's own.
     "refused": _reject_prefill,
-    # vLLM and SGLang (their references of the chat API): else they begin a new answer too (recorded).
+    # vLLM and SGLang (their references of the chat API): without these fields they begin a new response too (recorded).
     "continue_final_message": _set_continue_final_message,
     # DeepSeek ("chat prefix completion") and Mistral ("prefix").
     "prefix": _set_prefix,

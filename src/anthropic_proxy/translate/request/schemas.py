@@ -33,13 +33,13 @@ _STRICT_KEYWORDS = frozenset(
     )
 )
 
-# Strict mode wants each schema to say what it is.
+# Strict mode requires one of these in each schema.
 _TYPE_KEYWORDS = frozenset(("type", "enum", "const", "anyOf"))
 
 # Refused at the top of a function's parameters, which must be one object.
 _ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
-# What makes parameters another object than they are at first sight.
+# Keywords at the top that require rewriting the parameters.
 _REWRITTEN_AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
 
 # Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
@@ -172,7 +172,7 @@ def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
 
 def sanitize_schema(schema: Any) -> Any:
     """Move formats and patterns that servers refuse into the description beside them."""
-    # Most have none, which their text shows at a fraction of what it takes to look at each of their parts.
+    # Searching the text costs a fraction of walking the schema, and most schemas have neither keyword.
     return _sanitize(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
 
 

@@ -14,7 +14,7 @@ from anthropic_proxy.translate.request.content import to_blocks, to_json, to_par
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# They tell what a server offered or which model answered: nothing that was said.
+# Blocks that list a server's tools or the responding model, and no content of the conversation.
 SILENT_TYPES = frozenset({"mcp_tool_listing", "fallback"})
 
 

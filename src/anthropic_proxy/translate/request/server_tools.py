@@ -19,7 +19,7 @@ _TOOL_SEARCH_TYPES = ("tool_search_tool_regex", "tool_search_tool_bm25")
 # Characters of an error's text.
 _MAX_REASONS_LENGTH = 2000
 
-# A schema does not make these the client's.
+# Anthropic runs these even when the request holds a schema for them.
 _SERVER_TOOL_TYPES = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
 
 
@@ -105,7 +105,7 @@ def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:
         or builtin_tools.is_builtin_type(kind)
     ):
         return False
-    # A type that we have never heard of, but that says its name and schema, can be offered like any other function.
+    # A tool of an unknown type with a name and a schema can be offered like any other function.
     return kind.startswith(_SERVER_TOOL_TYPES) or not (
         tool.get("name") and isinstance(tool.get("input_schema"), dict)
     )

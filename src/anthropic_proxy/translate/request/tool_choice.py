@@ -10,7 +10,7 @@ from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _FIELD = "tool_choice"
-# None of them says anything without tools, and some are refused.
+# Without tools these fields have no effect, and upstreams refuse some of them.
 _TOOL_FIELDS = frozenset({"tools", _FIELD, "parallel_tool_calls"})
 
 

@@ -26,7 +26,7 @@ class ToolCallIds:
 
     def assign_id(self, tool_use_id: str) -> str:
         """Return the id for the next call `tool_use_id`; unchanged where it is legal and unused."""
-        # What a long id ends with counts once, however many attempts it takes to find one that is new.
+        # Hash the tail of a long id once, not again for each attempt to find an unused id.
         short = tool_use_id if len(tool_use_id) <= _MAX_HASHED_LENGTH else _shorten(tool_use_id)
         call_id = tool_use_id if self._pattern.fullmatch(tool_use_id) else self._build_id(short, 0)
         while call_id in self._used:

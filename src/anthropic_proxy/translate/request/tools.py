@@ -159,7 +159,7 @@ def _convert_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonO
         return _CHOICES[choice["type"]]
     name = choice.get("name") or ""
     candidates = [tool for tool in usable if tool["name"] == name]
-    # A tool of its own goes before a member of a toolset, whose name is no tool's name.
+    # A plain tool precedes a toolset member of the same name.
     chosen = [tool for tool in candidates if not tool.get("toolset_name")] or candidates
     if not chosen:
         raise invalid_request(

@@ -14,7 +14,7 @@ from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# The types of a text that came in a system message, and of one that tells what the assistant did. No client can send them.
+# Block types of text from a system message, and of text about the assistant's actions. No client can send them.
 SYSTEM_TEXT: Any = object()
 ACTIVITY_TEXT: Any = object()
 

@@ -5,10 +5,10 @@ from typing import Any
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# By the reason of `incomplete_details`. Whatever else it is, such an answer is cut.
+# By the reason of `incomplete_details`; all other reasons become `length`.
 _FINISH_REASONS = {"content_filter": "content_filter"}
 
-# HTTP statuses for codes and types of errors that come within an answer, where there is none. All others are 500.
+# HTTP status by code or type of an error within a response; all others are 500.
 _STATUS_BY_CODE = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,

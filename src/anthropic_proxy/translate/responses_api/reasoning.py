@@ -22,7 +22,7 @@ _SUMMARY = "reasoning.summary"
 _TEXT = "reasoning.text"
 _ENCRYPTED = "reasoning.encrypted"
 
-# Between the parts of reasoning. It stands at the beginning of a part's text, so that the texts add up to what is shown.
+# Separates the parts of reasoning. It begins a part's text, so that the texts join to what the caller reads.
 SEPARATOR = "\n\n"
 
 

@@ -15,7 +15,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # Tokens; OpenAI refuses less.
 MIN_OUTPUT_TOKENS = 16
 
-# Usage comes with every Responses answer.
+# Every Responses response includes usage.
 _DROPPED_FIELDS = frozenset({"stream_options"})
 
 

@@ -249,7 +249,7 @@ class ResponsesReader:
         convert = _HANDLERS.get(kind)
         if convert is not None:
             return convert(self._converter, event)
-        # Gateways tell of failures in their own words.
+        # Gateways report failures in their own formats.
         return [build_error_chunk(event["error"])] if event.get("error") else []
 
 
