@@ -196,7 +196,7 @@ def test_a_stuck_storage_is_not_waited_for_and_tried_by_one_request_at_a_time() 
     storage = Stuck()
 
     async def test(ran: Ran) -> None:
-        with mock.patch.object(rate_limits, "_SECONDS", 0.01):
+        with mock.patch.object(rate_limits, "_STORAGE_TIMEOUT_SECONDS", 0.01):
             assert await ran.admit(10) == [{}] * 10
             assert storage.asked == 10
             ran.now += BACK_OFF - 1
@@ -236,7 +236,7 @@ def test_a_redis_that_accepts_and_never_replies() -> None:
     async def main() -> None:
         async with silent_server() as silent:
             ran = Ran(open_storage(f"redis://127.0.0.1:{silent.port}/0"))
-            with mock.patch.object(rate_limits, "_SECONDS", 0.2):
+            with mock.patch.object(rate_limits, "_STORAGE_TIMEOUT_SECONDS", 0.2):
                 assert await ran.admit(10) == [{}] * 10
                 connected = silent.connections
                 assert await ran.admit(10) == [{}] * 10
@@ -258,7 +258,7 @@ def test_a_redis_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
         ran = Ran(open_storage(redis.url))
         assert all(await ran.admit(10))
         redis.process.send_signal(signal.SIGSTOP)
-        with mock.patch.object(rate_limits, "_SECONDS", 0.2):
+        with mock.patch.object(rate_limits, "_STORAGE_TIMEOUT_SECONDS", 0.2):
             assert await ran.admit(10) == [{}] * 10
             assert await ran.admit(10) == [{}] * 10
         redis.process.send_signal(signal.SIGCONT)

@@ -148,12 +148,12 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
         ("http://gpu.local/v1", {}, True),
         ("https://llm.example.com/v1", {}, False),
         ("http://8.8.8.8/v1", {}, False),
-        ("http://localhost:8080/v1", {"is_guessed": False}, False),
+        ("http://localhost:8080/v1", {"is_profile_guessed": False}, False),
         ("http://localhost:8080/v1", {"api": "messages"}, False),
     ],
 )
 def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:
-    assert should_detect(Upstream("up", base, GENERIC, **{"is_guessed": True, **fields})) is wanted
+    assert should_detect(Upstream("up", base, GENERIC, **{"is_profile_guessed": True, **fields})) is wanted
 
 
 def test_every_sign_is_of_a_row() -> None:

@@ -35,8 +35,8 @@ TEXT_KINDS: Mapping[str, TextKind] = {
         "summary_text",
         "text",
         "summary_index",
-        lambda place, part, piece: reasoning.build_delta(
-            reasoning.build_summary_detail(place, part, piece)
+        lambda item, part, fragment: reasoning.build_delta(
+            reasoning.build_summary_detail(item, part, fragment)
         ),
     ),
     "response.reasoning_text.delta": TextKind(
@@ -45,7 +45,9 @@ TEXT_KINDS: Mapping[str, TextKind] = {
         "reasoning_text",
         "text",
         "content_index",
-        lambda place, _, piece: reasoning.build_delta(reasoning.build_text_detail(place, piece)),
+        lambda item, _, fragment: reasoning.build_delta(
+            reasoning.build_text_detail(item, fragment)
+        ),
     ),
     "response.output_text.delta": TextKind(
         "message",
@@ -53,7 +55,7 @@ TEXT_KINDS: Mapping[str, TextKind] = {
         "output_text",
         "text",
         "content_index",
-        lambda _, __, piece: {"content": piece},
+        lambda _, __, fragment: {"content": fragment},
     ),
     "response.refusal.delta": TextKind(
         "message",
@@ -61,6 +63,6 @@ TEXT_KINDS: Mapping[str, TextKind] = {
         "refusal",
         "refusal",
         "content_index",
-        lambda _, __, piece: {"refusal": piece},
+        lambda _, __, fragment: {"refusal": fragment},
     ),
 }
