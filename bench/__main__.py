@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.cases import CASES
-from bench.processes import Measured, allow_files, load, program, proxy
+from bench.processes import MeasuredProcess, allow_files, run_load, run_program, run_proxy
 from bench.targets import Bench, Row, Target
 
 _CHAT = "/v1/chat/completions"
@@ -33,14 +33,14 @@ _FILES = 10_500
 def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
     allow_files(_FILES)
     with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(program("bench.upstream"))
+        upstream = stack.enter_context(run_program("bench.upstream"))
         ours = Target(
-            "ours", stack.enter_context(proxy(upstream.url)), "/v1/messages", anthropic=True
+            "ours", stack.enter_context(run_proxy(upstream.url)), "/v1/messages", anthropic=True
         )
         baselines = {
             transport: Target(
                 f"pass-through, {transport}",
-                stack.enter_context(program("bench.passthrough", upstream.url, transport)),
+                stack.enter_context(run_program("bench.passthrough", upstream.url, transport)),
                 _CHAT,
                 anthropic=False,
             )
@@ -54,24 +54,27 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
         for peer in peers:
             name, _, url = peer.partition("=")
             baselines[name] = Target(
-                name, Measured(_listener(url), url, 0), "/v1/messages", anthropic=True
+                name,
+                MeasuredProcess(_find_listening_pid(url), url, 0),
+                "/v1/messages",
+                anthropic=True,
             )
         for target in (ours, *baselines.values()):
-            load(target.task("requests", "whole", 1, stream=False, requests=20))
+            run_load(target.task("requests", "whole", 1, stream=False, requests=20))
         yield Bench(upstream, ours, baselines, seconds)
 
 
-def _listener(url: str) -> int:
+def _find_listening_pid(url: str) -> int:
     """The process that listens on a URL's port."""
     command = ["ss", "-ltnp", f"sport = :{urlsplit(url).port}"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"pid=(\d+)", told)
-    assert found, f"nobody listens at {url}"
-    return int(found[1])
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    match = re.search(r"pid=(\d+)", output)
+    assert match, f"nobody listens at {url}"
+    return int(match[1])
 
 
-def _show(row: Row) -> None:
-    aim = (
+def _print_row(row: Row) -> None:
+    target = (
         ""
         if row.target is None
         else f"{'>=' if row.at_least else '<='} {row.target:g}{'' if row.is_met else '  NOT MET'}"
@@ -83,7 +86,7 @@ def _show(row: Row) -> None:
         if row.value >= 1000
         else f"{row.value:.3g}"
     )
-    print(f"{row.case:12} {row.what:55} {value:>10} {row.unit:4} {aim}", flush=True)
+    print(f"{row.case:12} {row.what:55} {value:>10} {row.unit:4} {target}", flush=True)
 
 
 def main() -> None:
@@ -99,9 +102,9 @@ def main() -> None:
     with _bench(options.seconds, options.peer) as bench:
         for name in options.only.split(","):
             for row in CASES[name](bench):
-                _show(row)
+                _print_row(row)
                 rows.append(row)
-    for what, share in sorted(bench.busiest.items()):
+    for what, share in sorted(bench.peak_loads.items()):
         print(
             f"{'busy':12} {what:55} {share:10.2f} CPU  {'it may be what was measured' if share > _BUSY else ''}"
         )
@@ -109,7 +112,7 @@ def main() -> None:
         about = {"python": platform.python_version(), "machine": platform.platform()}
         options.json.write_text(
             json.dumps(
-                {**about, "rows": [asdict(row) for row in rows], "busy": bench.busiest}, indent=2
+                {**about, "rows": [asdict(row) for row in rows], "busy": bench.peak_loads}, indent=2
             )
         )
 

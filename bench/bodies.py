@@ -41,8 +41,11 @@ def _turn(number: int, text: str) -> list[dict[str, Any]]:
         "input": {"argument_0": text[:200]},
     }
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": text}
-    said = {"type": "text", "text": f"Looking at {number}."}
-    return [{"role": "assistant", "content": [said, call]}, {"role": "user", "content": [result]}]
+    text_block = {"type": "text", "text": f"Looking at {number}."}
+    return [
+        {"role": "assistant", "content": [text_block, call]},
+        {"role": "user", "content": [result]},
+    ]
 
 
 def large(size: int) -> str:

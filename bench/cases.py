@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench import bodies
-from bench.processes import allow_files, load, loading, proxy
+from bench.processes import allow_files, hold_load, run_load, run_proxy
 from bench.targets import Bench, Row, Target
 
 # Files of a server that are no connections.
@@ -18,16 +18,16 @@ _SPARE_FILES = 500
 _SHORTEST = 0.5
 
 
-def _against(
-    case: str, what: str, figures: dict[str, float], unit: str, targets: dict[str, float]
+def _compare(
+    case: str, figure: str, figures: dict[str, float], unit: str, targets: dict[str, float]
 ) -> Iterator[Row]:
     """A figure of each, and ours in terms of each baseline's."""
     for name, value in figures.items():
-        yield Row(case, f"{what}: {name}", value, unit)
+        yield Row(case, f"{figure}: {name}", value, unit)
     for name, value in figures.items():
         if name != "ours":
             yield Row(
-                case, f"{what}: ours / {name}", figures["ours"] / value, "x", targets.get(name)
+                case, f"{figure}: ours / {name}", figures["ours"] / value, "x", targets.get(name)
             )
 
 
@@ -39,19 +39,19 @@ def paced(bench: Bench) -> Iterator[Row]:
     count = min(200, max(int(rate * bench.seconds), rate))
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
-        whole, _ = bench.run(
+        whole_cpu, _ = bench.run(
             "paced", target, target.task("streams", f"paced-{count}-{rate}", streams, stream=True)
         )
-        held = target.task("hold", f"paced-1000000-{rate}", streams, stream=True)
-        used, events = bench.watch("paced", target, held, max(seconds, _SHORTEST))
-        return whole / (streams * count) * 1e6, used / events * 1e6
+        hold_task = target.task("hold", f"paced-1000000-{rate}", streams, stream=True)
+        used, events = bench.watch("paced", target, hold_task, max(seconds, _SHORTEST))
+        return whole_cpu / (streams * count) * 1e6, used / events * 1e6
 
-    figures = bench.in_turn(measure)
+    figures = bench.measure_in_turn(measure)
     aims = {"pass-through, aiohttp": 1.15, "pass-through, httpx": 0.55}
     whole = {name: each for name, (each, _) in figures.items()}
-    yield from _against("paced", "CPU per event", whole, "us", aims)
+    yield from _compare("paced", "CPU per event", whole, "us", aims)
     alone = {name: each for name, (_, each) in figures.items()}
-    yield from _against("paced", "without requests", alone, "us", {})
+    yield from _compare("paced", "without requests", alone, "us", {})
 
 
 def flooded(bench: Bench) -> Iterator[Row]:
@@ -65,8 +65,8 @@ def flooded(bench: Bench) -> Iterator[Row]:
         )
         return streams * events / used, streams * events / result["wall"]
 
-    for name, (per_cpu, rate) in bench.in_turn(measure).items():
-        aim = 250_000 if name == bench.ours.name else None
+    for name, (per_cpu, rate) in bench.measure_in_turn(measure).items():
+        aim = 250_000 if name == bench.proxy.name else None
         yield Row("flooded", f"events per CPU second: {name}", per_cpu, "/s", aim, at_least=True)
         yield Row("flooded", f"events per second: {name}", rate, "/s")
 
@@ -79,12 +79,12 @@ def requests(bench: Bench) -> Iterator[Row]:
         used, result = bench.run("requests", target, task)
         return used / len(result["whole"]) * 1e6, len(result["whole"]) / result["seconds"]
 
-    figures = bench.in_turn(measure)
+    figures = bench.measure_in_turn(measure)
     for name, (_, rate) in figures.items():
-        aim = 900 if name == bench.ours.name else None
+        aim = 900 if name == bench.proxy.name else None
         yield Row("requests", f"requests per second: {name}", rate, "/s", aim, at_least=True)
     cpu = {name: each for name, (each, _) in figures.items()}
-    yield from _against("requests", "CPU per request", cpu, "us", {"pass-through, aiohttp": 1.2})
+    yield from _compare("requests", "CPU per request", cpu, "us", {"pass-through, aiohttp": 1.2})
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -94,14 +94,14 @@ def _quantile(values: list[float], share: float) -> float:
 def latency(bench: Bench) -> Iterator[Row]:
     """What the proxy adds to an answer's time, over asking the upstream itself."""
     for clients in (1, 16, 64):
-        found = {}
-        for target in (bench.direct, bench.ours):
+        latencies = {}
+        for target in (bench.direct, bench.proxy):
             task = target.task(
                 "requests", "whole", clients, stream=False, seconds=bench.seconds / 2
             )
-            found[target.name] = bench.run("latency", target, task)[1]["whole"]
+            latencies[target.name] = bench.run("latency", target, task)[1]["whole"]
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-            added = _quantile(found["ours"], share) - _quantile(found["direct"], share)
+            added = _quantile(latencies["ours"], share) - _quantile(latencies["direct"], share)
             aim = 2 if clients == 1 and name == "p50" else None
             yield Row("latency", f"added at {clients} clients, {name}", added * 1e3, "ms", aim)
 
@@ -109,46 +109,48 @@ def latency(bench: Bench) -> Iterator[Row]:
 def first_token(bench: Bench) -> Iterator[Row]:
     """What the proxy adds to the time to the first token, while other streams are open (100 events a second in all)."""
     for streams in (1, 100, 1000):
-        found = {}
-        for target in (bench.direct, bench.ours):
-            held = target.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)
-            with loading(held):
+        medians = {}
+        for target in (bench.direct, bench.proxy):
+            hold_task = target.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)
+            with hold_load(hold_task):
                 task = target.task("requests", "paced-1-1000", 1, stream=True, requests=50)
-                found[target.name] = statistics.median(
+                medians[target.name] = statistics.median(
                     bench.run("first token", target, task)[1]["first"]
                 )
         yield Row(
             "first token",
             f"added with {streams} open streams, median",
-            (found["ours"] - found["direct"]) * 1e3,
+            (medians["ours"] - medians["direct"]) * 1e3,
             "ms",
         )
 
 
 def memory(bench: Bench) -> Iterator[Row]:
     """Idle, for each open stream (100 events a second in all), and over a stream as long as an hour is."""
-    with proxy(bench.upstream.url) as server:
-        ours = Target("ours", server, "/v1/messages", anthropic=True)
-        load(ours.task("requests", "whole", 1, stream=False, requests=10))
+    with run_proxy(bench.upstream.url) as server:
+        target = Target("ours", server, "/v1/messages", anthropic=True)
+        run_load(target.task("requests", "whole", 1, stream=False, requests=10))
         idle = server.memory()
         yield Row("memory", "idle", idle / 2**20, "MiB", 70)
         for streams in (1000, 5000):
-            what = f"per stream at {streams}"
+            label = f"per stream at {streams}"
             if not allow_files(streams * 2 + _SPARE_FILES):
-                yield Row("memory", f"{what} (RLIMIT_NOFILE is too low)", None, "KiB", 45)
+                yield Row("memory", f"{label} (RLIMIT_NOFILE is too low)", None, "KiB", 45)
                 continue
-            with loading(ours.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)):
-                yield Row("memory", what, (server.memory() - idle) / streams / 1024, "KiB", 45)
+            with hold_load(
+                target.task("hold", f"paced-1000000-{100 / streams}", streams, stream=True)
+            ):
+                yield Row("memory", label, (server.memory() - idle) / streams / 1024, "KiB", 45)
     yield from _long_stream(bench)
 
 
 def _long_stream(bench: Bench) -> Iterator[Row]:
     """An hour at 50 events a second has 180,000."""
-    with proxy(bench.upstream.url) as server:
-        ours = Target("ours", server, "/v1/messages", anthropic=True)
-        load(ours.task("streams", "flood-20000", 1, stream=True))
+    with run_proxy(bench.upstream.url) as server:
+        target = Target("ours", server, "/v1/messages", anthropic=True)
+        run_load(target.task("streams", "flood-20000", 1, stream=True))
         before = server.memory()
-        load(ours.task("streams", "flood-180000", 1, stream=True))
+        run_load(target.task("streams", "flood-180000", 1, stream=True))
         yield Row(
             "memory",
             "grown by a stream of 180,000 events",
@@ -160,19 +162,19 @@ def _long_stream(bench: Bench) -> Iterator[Row]:
 
 def inputs(bench: Bench) -> Iterator[Row]:
     """Large requests, as Claude Code sends them: CPU, whose growth must be linear."""
-    found = {}
+    cpu_per_megabyte = {}
     for size, count in ((100_000, 40), (1_000_000, 20), (10_000_000, 5)):
         body = bodies.large(size)
         task = {
             "kind": "requests",
-            "url": f"{bench.ours.server.url}/v1/messages",
+            "url": f"{bench.proxy.server.url}/v1/messages",
             "body": body,
             "clients": 1,
             "requests": count,
         }
-        load(task | {"requests": 2})
-        used, result = bench.run("inputs", bench.ours, task)
-        found[size] = used / count * 1e3 / (len(body) / 1e6)
+        run_load(task | {"requests": 2})
+        used, result = bench.run("inputs", bench.proxy, task)
+        cpu_per_megabyte[size] = used / count * 1e3 / (len(body) / 1e6)
         aim = 12 if size == 1_000_000 else None
         yield Row("inputs", f"CPU for {len(body) / 1e6:.1f} MB", used / count * 1e3, "ms", aim)
         yield Row(
@@ -182,19 +184,23 @@ def inputs(bench: Bench) -> Iterator[Row]:
             "ms",
         )
     yield Row(
-        "inputs", "CPU per byte, 10 MB / 1 MB", found[10_000_000] / found[1_000_000], "x", 1.2
+        "inputs",
+        "CPU per byte, 10 MB / 1 MB",
+        cpu_per_megabyte[10_000_000] / cpu_per_megabyte[1_000_000],
+        "x",
+        1.2,
     )
 
 
 def start(bench: Bench) -> Iterator[Row]:
     """From the command to the first connection that is accepted, and what is imported until then."""
-    begun = []
+    start_times = []
     for _ in range(3):
-        with proxy(bench.upstream.url) as server:
-            begun.append(server.started)
-    yield Row("start", "until it listens, best of three", min(begun), "s", 1.2)
+        with run_proxy(bench.upstream.url) as server:
+            start_times.append(server.startup_seconds)
+    yield Row("start", "until it listens, best of three", min(start_times), "s", 1.2)
     code = "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; print(time.process_time())"
-    took = [
+    import_times = [
         float(
             subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -202,20 +208,20 @@ def start(bench: Bench) -> Iterator[Row]:
         )
         for _ in range(3)
     ]
-    yield Row("start", "CPU of Python and its imports, best of three", min(took), "s")
+    yield Row("start", "CPU of Python and its imports, best of three", min(import_times), "s")
 
 
 def workers(bench: Bench) -> Iterator[Row]:
     """Requests per second with one and with two processes, on a machine that the clients and the upstream use as well."""
     rates = {}
     for count in (1, 2):
-        with proxy(bench.upstream.url, WORKERS=str(count)) as server:
-            ours = Target(f"WORKERS={count}", server, "/v1/messages", anthropic=True)
-            load(ours.task("requests", "whole", 20, stream=False, seconds=0.5))
+        with run_proxy(bench.upstream.url, WORKERS=str(count)) as server:
+            target = Target(f"WORKERS={count}", server, "/v1/messages", anthropic=True)
+            run_load(target.task("requests", "whole", 20, stream=False, seconds=0.5))
             _, result = bench.run(
                 "workers",
-                ours,
-                ours.task("requests", "whole", 40, stream=False, seconds=bench.seconds),
+                target,
+                target.task("requests", "whole", 40, stream=False, seconds=bench.seconds),
             )
             rates[count] = len(result["whole"]) / result["seconds"]
             yield Row("workers", f"requests per second, WORKERS={count}", rates[count], "/s")
@@ -246,15 +252,15 @@ def http2(bench: Bench) -> Iterator[Row]:
             "-H",
             "content-type: application/json",
         ]
-        before, begun = bench.ours.server.cpu(), time.monotonic()
-        done = subprocess.run(
-            [*command, f"{bench.ours.server.url}/v1/messages"],
+        before, started_at = bench.proxy.server.cpu(), time.monotonic()
+        result = subprocess.run(
+            [*command, f"{bench.proxy.server.url}/v1/messages"],
             capture_output=True,
             text=True,
             check=True,
         )
-        assert f"{count} 2xx" in done.stdout, done.stdout
-        used, took = bench.ours.server.cpu() - before, time.monotonic() - begun
+        assert f"{count} 2xx" in result.stdout, result.stdout
+        used, took = bench.proxy.server.cpu() - before, time.monotonic() - started_at
     yield Row("http2", "CPU per request", used / count * 1e6, "us")
     yield Row("http2", "requests per second", count / took, "/s")
 

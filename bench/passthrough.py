@@ -35,21 +35,21 @@ def _application(upstream: str, transport: str) -> Quart:
     client = _client(transport)
 
     @app.post("/v1/chat/completions")
-    async def passed() -> Response:
-        asked = client.build_request(
+    async def pass_through() -> Response:
+        upstream_request = client.build_request(
             "POST", f"{upstream}/v1/chat/completions", content=await request.get_data()
         )
-        answer = await client.send(asked, stream=True)
-        kind = answer.headers["content-type"]
-        if kind == "application/json":
-            return Response(await answer.aread(), answer.status_code, content_type=kind)
+        response = await client.send(upstream_request, stream=True)
+        content_type = response.headers["content-type"]
+        if content_type == "application/json":
+            return Response(await response.aread(), response.status_code, content_type=content_type)
 
         async def body() -> AsyncIterator[bytes]:
-            async for piece in answer.aiter_raw():
-                yield piece
-            await answer.aclose()
+            async for chunk in response.aiter_raw():
+                yield chunk
+            await response.aclose()
 
-        return Response(body(), answer.status_code, content_type=kind)
+        return Response(body(), response.status_code, content_type=content_type)
 
     return app
 

@@ -23,12 +23,12 @@ from typing import Any
 import httpx
 
 _CLIENTS = 24
-_PATIENCE = 60
+_TIMEOUT = 60
 # What the last third of the time may need more than the middle one: the allocator keeps what it once had.
-_GROWTH = 1.05
+_GROWTH_FACTOR = 1.05
 _GROWTH_BYTES = 4 * 2**20
 # Samples, one a second, before which a server is still taking what it will need.
-_ENOUGH = 60
+_MIN_SAMPLES = 60
 # Idle connections to upstreams, and what the interpreter opens when it is first needed.
 _SPARE_FILES = 40
 _SPARE_TASKS = 10
@@ -70,28 +70,28 @@ class Server:
         self.process = process
         self.address = address
 
-    async def sample(self, client: httpx.AsyncClient) -> Sample:
-        pids = [self.process.pid, *_children(self.process.pid)]
-        text = (await client.get(f"{self.address}/metrics")).text
+    async def sample(self, http_client: httpx.AsyncClient) -> Sample:
+        pids = [self.process.pid, *_list_children(self.process.pid)]
+        text = (await http_client.get(f"{self.address}/metrics")).text
         return Sample(
-            sum(_status(pid, "VmRSS") * 1024 for pid in pids),
+            sum(_read_status(pid, "VmRSS") * 1024 for pid in pids),
             sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in pids),
-            sum(_status(pid, "Threads") for pid in pids),
-            _gauge(text, "anthropic_proxy_tasks"),
-            _gauge(text, "anthropic_proxy_requests_in_flight"),
+            sum(_read_status(pid, "Threads") for pid in pids),
+            _read_gauge(text, "anthropic_proxy_tasks"),
+            _read_gauge(text, "anthropic_proxy_requests_in_flight"),
         )
 
 
-def _children(pid: int) -> list[int]:
+def _list_children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _status(pid: int, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(found[1]) if found else 0
+def _read_status(pid: int, name: str) -> int:
+    match = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(match[1]) if match else 0
 
 
-def _gauge(text: str, name: str) -> int:
+def _read_gauge(text: str, name: str) -> int:
     return sum(
         int(float(value))
         for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
@@ -99,7 +99,7 @@ def _gauge(text: str, name: str) -> int:
 
 
 @contextmanager
-def _upstream() -> Iterator[str]:
+def _run_upstream() -> Iterator[str]:
     command = [sys.executable, "-m", "bench.faulty_upstream"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -110,7 +110,7 @@ def _upstream() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(upstreams: str, workers: int) -> Iterator[Server]:
+def _run_server(upstreams: str, workers: int) -> Iterator[Server]:
     variables = {
         "UPSTREAM_BASE_URL": upstreams,
         "UPSTREAM_PROVIDER": "generic",
@@ -127,67 +127,69 @@ def _serving(upstreams: str, workers: int) -> Iterator[Server]:
         command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        found = None
-        while not found:
-            found = re.search(r'"address":"([^"]+)"', process.stderr.readline())
-        drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # noqa: S607 - of the system
+        match = None
+        while not match:
+            match = re.search(r'"address":"([^"]+)"', process.stderr.readline())
+        log_reader = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # noqa: S607 - of the system
         try:
-            yield Server(process, found[1])
+            yield Server(process, match[1])
         finally:
             process.terminate()
-            drained.wait(_PATIENCE)
+            log_reader.wait(_TIMEOUT)
 
 
-async def _whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) -> str:
+async def _send_whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) -> str:
     return str((await client.post("/v1/messages", json=body)).status_code)
 
 
-async def _stream(
-    client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, most: float = float("inf")
+async def _read_stream(
+    client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, max_chunks: float = float("inf")
 ) -> str:
     """most: pieces after which the client leaves."""
     last = ""
-    async with client.stream("POST", "/v1/messages", json=body) as answer:
-        if answer.status_code != 200:
-            return str(answer.status_code)
+    async with client.stream("POST", "/v1/messages", json=body) as response:
+        if response.status_code != 200:
+            return str(response.status_code)
         count = 0
-        async for text in answer.aiter_text():
+        async for text in response.aiter_text():
             last, count = text or last, count + 1
-            if count >= most:
+            if count >= max_chunks:
                 return "left"
     return (
         "complete" if "message_stop" in last else "error event" if "event: error" in last else "cut"
     )
 
 
-async def _leaves(client: httpx.AsyncClient) -> str:
-    return await _stream(client, most=random.randint(1, 5))
+async def _leave_stream(client: httpx.AsyncClient) -> str:
+    return await _read_stream(client, max_chunks=random.randint(1, 5))
 
 
-async def _gives_up(client: httpx.AsyncClient) -> str:
+async def _cancel_request(client: httpx.AsyncClient) -> str:
     # httpcore's HTTP/2 loses count of its streams when requests are cancelled.
-    async with httpx.AsyncClient(base_url=client.base_url, timeout=30, trust_env=False) as own:
+    async with httpx.AsyncClient(
+        base_url=client.base_url, timeout=30, trust_env=False
+    ) as short_lived_client:
         try:
             async with asyncio.timeout(random.uniform(0, 0.05)):
-                return await _whole(own)
+                return await _send_whole(short_lived_client)
         except TimeoutError:
             return "gave up"
 
 
-async def _counts(client: httpx.AsyncClient) -> str:
+async def _count_tokens(client: httpx.AsyncClient) -> str:
     body = {name: _TOOLS[name] for name in ("model", "messages", "tools")}
     return str((await client.post("/v1/messages/count_tokens", json=body)).status_code)
 
 
-async def _wrong(client: httpx.AsyncClient) -> str:
+async def _send_invalid(client: httpx.AsyncClient) -> str:
     return str((await client.post("/v1/messages", content=b'{"model": ' + b"[" * 2000)).status_code)
 
 
-async def _looks(client: httpx.AsyncClient) -> str:
+async def _get_other_path(client: httpx.AsyncClient) -> str:
     return str((await client.get(random.choice(["/health", "/readyz", "/none", "/"]))).status_code)
 
 
-async def _cut_body(client: httpx.AsyncClient) -> str:
+async def _abort_body(client: httpx.AsyncClient) -> str:
     url = client.base_url
     _, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{")
@@ -197,88 +199,93 @@ async def _cut_body(client: httpx.AsyncClient) -> str:
 
 
 KINDS: dict[str, tuple[Kind, int]] = {
-    "stream": (_stream, 30),
-    "stream with tools": (lambda client: _stream(client, _TOOLS), 15),
-    "whole": (_whole, 15),
-    "whole, 2 MB": (lambda client: _whole(client, _BIG), 2),
-    "leaves a stream": (_leaves, 10),
-    "gives up": (_gives_up, 8),
-    "count_tokens": (_counts, 8),
-    "no request": (_wrong, 4),
-    "other paths": (_looks, 4),
-    "cuts its body": (_cut_body, 4),
+    "stream": (_read_stream, 30),
+    "stream with tools": (lambda client: _read_stream(client, _TOOLS), 15),
+    "whole": (_send_whole, 15),
+    "whole, 2 MB": (lambda client: _send_whole(client, _BIG), 2),
+    "leaves a stream": (_leave_stream, 10),
+    "gives up": (_cancel_request, 8),
+    "count_tokens": (_count_tokens, 8),
+    "no request": (_send_invalid, 4),
+    "other paths": (_get_other_path, 4),
+    "cuts its body": (_abort_body, 4),
 }
 
 
-async def _client(
-    address: str, ends: float, seen: Counter[tuple[str, str]], *, http2: bool
+async def _run_client(
+    address: str, deadline: float, outcomes: Counter[tuple[str, str]], *, http2: bool
 ) -> None:
     names = [*KINDS]
-    while time.monotonic() < ends:
+    while time.monotonic() < deadline:
         async with httpx.AsyncClient(
             base_url=address, http1=not http2, http2=http2, timeout=30, trust_env=False
         ) as client:
             for name in random.choices(names, [KINDS[name][1] for name in names], k=20):
-                if time.monotonic() >= ends:
+                if time.monotonic() >= deadline:
                     return
                 try:
-                    told = await KINDS[name][0](client)
+                    outcome = await KINDS[name][0](client)
                 except httpx.HTTPError as error:
-                    told = type(error).__name__
-                seen[name, told] += 1
+                    outcome = type(error).__name__
+                outcomes[name, outcome] += 1
 
 
 async def _soak(
     server: Server, seconds: float
 ) -> tuple[list[Sample], Sample, Sample, Counter[tuple[str, str]]]:
-    seen: Counter[tuple[str, str]] = Counter()
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as looking:
-        await looking.get(f"{server.address}/v1/models")
-        before = await server.sample(looking)
-        ends = time.monotonic() + seconds
+    outcomes: Counter[tuple[str, str]] = Counter()
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http_client:
+        await http_client.get(f"{server.address}/v1/models")
+        baseline = await server.sample(http_client)
+        deadline = time.monotonic() + seconds
         clients = [
-            asyncio.create_task(_client(server.address, ends, seen, http2=number % 3 == 0))
+            asyncio.create_task(
+                _run_client(server.address, deadline, outcomes, http2=number % 3 == 0)
+            )
             for number in range(_CLIENTS)
         ]
         samples = []
-        while time.monotonic() < ends:
-            samples.append(await server.sample(looking))
+        while time.monotonic() < deadline:
+            samples.append(await server.sample(http_client))
             await asyncio.sleep(1)
         await asyncio.gather(*clients)
-        return samples, before, await _idle(server, looking, before), seen
+        return samples, baseline, await _wait_until_idle(server, http_client, baseline), outcomes
 
 
-async def _idle(server: Server, looking: httpx.AsyncClient, before: Sample) -> Sample:
+async def _wait_until_idle(
+    server: Server, http_client: httpx.AsyncClient, baseline: Sample
+) -> Sample:
     """What is left when all have gone, and idle connections were closed."""
-    gives_up = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
-        after = await server.sample(looking)
-        is_idle = not _held(before, after)
-        if is_idle or time.monotonic() > gives_up:
+        after = await server.sample(http_client)
+        is_idle = not _find_leaks(baseline, after)
+        if is_idle or time.monotonic() > deadline:
             return after
         await asyncio.sleep(1)
 
 
-def _held(before: Sample, after: Sample) -> list[str]:
+def _find_leaks(baseline: Sample, after: Sample) -> list[str]:
     checks = {
         # The one that asks is one of them.
         f"{after.in_flight} requests are still in flight": after.in_flight > 1,
-        f"{after.files} files are open, {before.files} were": after.files
-        > before.files + _SPARE_FILES,
-        f"{after.tasks} tasks run, {before.tasks} did": after.tasks > before.tasks + _SPARE_TASKS,
+        f"{after.files} files are open, {baseline.files} were": after.files
+        > baseline.files + _SPARE_FILES,
+        f"{after.tasks} tasks run, {baseline.tasks} did": after.tasks
+        > baseline.tasks + _SPARE_TASKS,
     }
     return [text for text, is_wrong in checks.items() if is_wrong]
 
 
-def _grown(samples: list[Sample]) -> list[str]:
-    if len(samples) < _ENOUGH:
+def _find_growth(samples: list[Sample]) -> list[str]:
+    if len(samples) < _MIN_SAMPLES:
         return []
     third = len(samples) // 3
     middle, last = (
         statistics.fmean(each.memory for each in part)
         for part in (samples[third:-third], samples[-third:])
     )
-    if last <= middle * _GROWTH + _GROWTH_BYTES:
+    if last <= middle * _GROWTH_FACTOR + _GROWTH_BYTES:
         return []
     return [
         f"memory grows: {middle / 2**20:.1f} MiB in the middle third, {last / 2**20:.1f} MiB in the last"
@@ -286,17 +293,17 @@ def _grown(samples: list[Sample]) -> list[str]:
 
 
 def _report(
-    samples: list[Sample], before: Sample, after: Sample, seen: Counter[tuple[str, str]]
+    samples: list[Sample], baseline: Sample, after: Sample, outcomes: Counter[tuple[str, str]]
 ) -> None:
     for name in KINDS:
-        told = {what: count for (kind, what), count in sorted(seen.items()) if kind == name}
+        counts = {what: count for (kind, what), count in sorted(outcomes.items()) if kind == name}
         print(
-            f"{name:20} {sum(told.values()):7}  {', '.join(f'{what} {count}' for what, count in told.items())}"
+            f"{name:20} {sum(counts.values()):7}  {', '.join(f'{what} {count}' for what, count in counts.items())}"
         )
     print(f"\n{'':10} {'memory MiB':>10} {'files':>6} {'threads':>7} {'tasks':>6} {'in flight':>9}")
     third = len(samples) // 3
     parts = {
-        "before": [before],
+        "before": [baseline],
         "first": samples[:third],
         "middle": samples[third:-third],
         "last": samples[-third:],
@@ -319,13 +326,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     with (
-        _upstream() as one,
-        _upstream() as other,
-        _serving(f"{one};{other}", options.workers) as server,
+        _run_upstream() as first_url,
+        _run_upstream() as second_url,
+        _run_server(f"{first_url};{second_url}", options.workers) as server,
     ):
-        samples, before, after, seen = asyncio.run(_soak(server, options.seconds))
-    _report(samples, before, after, seen)
-    problems = [*_held(before, after), *_grown(samples)]
+        samples, baseline, after, outcomes = asyncio.run(_soak(server, options.seconds))
+    _report(samples, baseline, after, outcomes)
+    problems = [*_find_leaks(baseline, after), *_find_growth(samples)]
     with suppress(ProcessLookupError):
         server.process.kill()
     if server.process.returncode:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import bodies
-from bench.processes import Measured, load, loading
+from bench.processes import MeasuredProcess, hold_load, run_load
 
 # Rounds in which the targets take turns.
 _ROUNDS = 3
@@ -38,7 +38,7 @@ class Target:
     """Who is asked: ours, a baseline, or the upstream itself."""
 
     name: str
-    server: Measured
+    server: MeasuredProcess
     path: str
     anthropic: bool
 
@@ -59,30 +59,32 @@ class Target:
 class Bench:
     """The processes of a run. seconds: that each measurement takes, about."""
 
-    upstream: Measured
-    ours: Target
+    upstream: MeasuredProcess
+    proxy: Target
     baselines: dict[str, Target]
     seconds: float
-    busiest: dict[str, float] = field(default_factory=dict)
+    peak_loads: dict[str, float] = field(default_factory=dict)
 
     @property
     def direct(self) -> Target:
         return Target("direct", self.upstream, "/v1/chat/completions", anthropic=False)
 
     @property
-    def served(self) -> list[Target]:
-        return [self.ours, *self.baselines.values()]
+    def targets(self) -> list[Target]:
+        return [self.proxy, *self.baselines.values()]
 
     def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         """Seconds of CPU of the target's processes, and what the load generator tells. The shares of a CPU that it and the
         upstream took are kept: near 1 it is not the target that was measured.
         """
         before, upstream_before = target.server.cpu(), self.upstream.cpu()
-        result = load(task)
+        result = run_load(task)
         used = target.server.cpu() - before
         if target.server is not self.upstream:
             # Asked itself, it is as busy as it can be.
-            self._busy(name, result["cpu"], self.upstream.cpu() - upstream_before, result["wall"])
+            self._record_load(
+                name, result["cpu"], self.upstream.cpu() - upstream_before, result["wall"]
+            )
         return used, result
 
     def watch(
@@ -91,44 +93,46 @@ class Bench:
         """Seconds of CPU of the target's processes while streams are open, and the events that have arrived meanwhile: what
         it takes to begin and to end a stream is in neither.
         """
-        with loading(task) as held:
+        with hold_load(task) as clients:
             before = (
                 target.server.cpu(),
-                held.cpu(),
+                clients.cpu(),
                 self.upstream.cpu(),
                 time.perf_counter(),
-                held.events(),
+                clients.events(),
             )
             time.sleep(seconds)
             after = (
                 target.server.cpu(),
-                held.cpu(),
+                clients.cpu(),
                 self.upstream.cpu(),
                 time.perf_counter(),
-                held.events(),
+                clients.events(),
             )
         used, load_cpu, upstream_cpu, wall, events = (
             late - early for early, late in zip(before, after, strict=True)
         )
-        self._busy(name, load_cpu, upstream_cpu, wall)
+        self._record_load(name, load_cpu, upstream_cpu, wall)
         return used, int(events)
 
-    def in_turn(
+    def measure_in_turn(
         self, measure: Callable[[Target, float], tuple[float, ...]]
     ) -> dict[str, tuple[float, ...]]:
         """Figures of all targets by their names: the medians of rounds in which they take turns, so that whatever else the
         machine does meets them all.
         """
         rounds = min(max(int(self.seconds), 1), _ROUNDS)
-        seen: dict[str, list[tuple[float, ...]]] = {target.name: [] for target in self.served}
+        samples: dict[str, list[tuple[float, ...]]] = {target.name: [] for target in self.targets}
         for _ in range(rounds):
-            for target in self.served:
-                seen[target.name].append(measure(target, self.seconds / rounds))
+            for target in self.targets:
+                samples[target.name].append(measure(target, self.seconds / rounds))
         return {
             name: tuple(map(statistics.median, zip(*figures, strict=True)))
-            for name, figures in seen.items()
+            for name, figures in samples.items()
         }
 
-    def _busy(self, name: str, load_cpu: float, upstream_cpu: float, wall: float) -> None:
-        for who, cpu in (("load generator", load_cpu), ("upstream", upstream_cpu)):
-            self.busiest[f"{who}, {name}"] = max(cpu / wall, self.busiest.get(f"{who}, {name}", 0))
+    def _record_load(self, name: str, load_cpu: float, upstream_cpu: float, wall: float) -> None:
+        for source, cpu in (("load generator", load_cpu), ("upstream", upstream_cpu)):
+            self.peak_loads[f"{source}, {name}"] = max(
+                cpu / wall, self.peak_loads.get(f"{source}, {name}", 0)
+            )

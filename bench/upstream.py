@@ -48,7 +48,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodin
 _WORD_CHUNK = _chunk(_WORD)
 _END_CHUNK = _chunk(_END) + b"0\r\n\r\n"
 _MESSAGE = {"role": "assistant", "content": "word " * 100, "refusal": None}
-_WHOLE = json.dumps(
+_WHOLE_BODY = json.dumps(
     {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -58,20 +58,23 @@ _WHOLE = json.dumps(
         "usage": _USAGE,
     }
 ).encode()
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-    len(_WHOLE),
-    _WHOLE,
+_WHOLE_RESPONSE = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    % (
+        len(_WHOLE_BODY),
+        _WHOLE_BODY,
+    )
 )
 
 
-class Upstream(asyncio.Protocol):
+class ScriptedModel(asyncio.Protocol):
     """A connection: one request after the other."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
         self._received = bytearray()
-        self._left = 0
+        self._remaining = 0
         self._pause = 0.0
         self._may_write = True
 
@@ -85,39 +88,39 @@ class Upstream(asyncio.Protocol):
         if len(self._received) >= size:
             body = bytes(self._received[len(head) + 4 : size])
             del self._received[:size]
-            self._answer(body)
+            self._respond(body)
 
-    def _answer(self, body: bytes) -> None:
-        asked = _MODEL.search(body)
-        if asked is None or asked[1] == b"whole":
-            self._transport.write(_ANSWER)
+    def _respond(self, body: bytes) -> None:
+        match = _MODEL.search(body)
+        if match is None or match[1] == b"whole":
+            self._transport.write(_WHOLE_RESPONSE)
             return
-        self._left = int(asked[2])
+        self._remaining = int(match[2])
         self._transport.write(_HEAD + _chunk(_FIRST))
-        if asked[1] == b"flood":
-            self._flood()
+        if match[1] == b"flood":
+            self._send_flood()
         else:
             loop = asyncio.get_running_loop()
-            self._pause = 1 / float(asked[3])
-            loop.call_soon(self._word, loop.time())
+            self._pause = 1 / float(match[3])
+            loop.call_soon(self._send_word, loop.time())
 
-    def _word(self, due: float) -> None:
+    def _send_word(self, due: float) -> None:
         if self._transport.is_closing():
             return
-        if not self._left:
+        if not self._remaining:
             self._transport.write(_END_CHUNK)
             return
-        self._left -= 1
+        self._remaining -= 1
         self._transport.write(_WORD_CHUNK)
         due += self._pause
-        asyncio.get_running_loop().call_at(due, self._word, due)
+        asyncio.get_running_loop().call_at(due, self._send_word, due)
 
-    def _flood(self) -> None:
-        while self._left and self._may_write:
-            count = min(_MANY, self._left)
-            self._left -= count
+    def _send_flood(self) -> None:
+        while self._remaining and self._may_write:
+            count = min(_MANY, self._remaining)
+            self._remaining -= count
             self._transport.write(_WORD_CHUNK * count)
-            if not self._left:
+            if not self._remaining:
                 self._transport.write(_END_CHUNK)
 
     def pause_writing(self) -> None:
@@ -125,11 +128,13 @@ class Upstream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._may_write = True
-        self._flood()
+        self._send_flood()
 
 
 async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=8192)
+    server = await asyncio.get_running_loop().create_server(
+        ScriptedModel, "127.0.0.1", 0, backlog=8192
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -25,13 +25,13 @@ def main() -> int:
                 connection.connect(path)
             return 0
         with socket.create_connection(address, SECONDS) as connection:
-            return 0 if os.environ.get("TLS_CERT_FILE") and not ops else _asked(connection)
+            return 0 if os.environ.get("TLS_CERT_FILE") and not ops else _probe_http(connection)
     except OSError as error:
         print(error)
         return 1
 
 
-def _asked(connection: socket.socket) -> int:
+def _probe_http(connection: socket.socket) -> int:
     connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     line = connection.recv(256).split(b"\r\n")[0]
     print(line.decode("ascii", "replace"))

@@ -130,9 +130,9 @@ def test_it_answers_and_calls_tools(stack: Stack) -> None:
 
 def _call(client: anthropic.Anthropic) -> anthropic.types.ToolUseBlock | None:
     with client.messages.stream(**ASK, **CALL) as stream:
-        answer = stream.get_final_message()
-    calls = [block for block in answer.content if block.type == "tool_use"]
-    return calls[0] if answer.stop_reason == "tool_use" else None
+        message = stream.get_final_message()
+    calls = [block for block in message.content if block.type == "tool_use"]
+    return calls[0] if message.stop_reason == "tool_use" else None
 
 
 def test_an_upstream_that_is_gone_and_comes_back(stack: Stack) -> None:

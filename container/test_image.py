@@ -54,7 +54,7 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def inspected(name: str) -> Any:
+def inspect(name: str) -> Any:
     return json.loads(docker("inspect", name))[0]
 
 
@@ -65,7 +65,7 @@ class Container:
         self.name = name
         self.address = address
 
-    def is_well(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             return (
                 httpx.get(f"{self.address}/readyz", trust_env=False, timeout=DEADLINE).status_code
@@ -76,7 +76,7 @@ class Container:
 
 
 @contextmanager
-def running(upstream: str, *options: str, **variables: str) -> Iterator[Container]:
+def run_container(upstream: str, *options: str, **variables: str) -> Iterator[Container]:
     """The image with the host's network, as the upstream listens there."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -86,11 +86,11 @@ def running(upstream: str, *options: str, **variables: str) -> Iterator[Containe
         "HOST": "127.0.0.1",
         "PORT": str(port),
     } | variables
-    given = [f"--env={name}={value}" for name, value in variables.items()]
-    name = docker("run", "--detach", "--network=host", *options, *given, IMAGE)
+    environment = [f"--env={name}={value}" for name, value in variables.items()]
+    name = docker("run", "--detach", "--network=host", *options, *environment, IMAGE)
     container = Container(name, f"http://127.0.0.1:{port}")
     try:
-        until(container.is_well, "the server is ready", PATIENCE)
+        until(container.is_ready, "the server is ready", PATIENCE)
         yield container
     finally:
         print_output(DOCKER, "logs", name)
@@ -109,12 +109,12 @@ def _client(container: Container) -> anthropic.Anthropic:
     )
 
 
-def _ask(**more: Any) -> dict[str, Any]:
+def _message_request(**more: Any) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}
 
 
 def test_it_is_made_of_what_it_should(tmp_path: Path) -> None:
-    config = inspected(IMAGE)["Config"]
+    config = inspect(IMAGE)["Config"]
     assert config["User"] == "10001:0"
     assert config["Entrypoint"] == ["anthropic-proxy"]
     assert config["Healthcheck"]["Test"][0] == "CMD"
@@ -127,7 +127,7 @@ def test_it_is_made_of_what_it_should(tmp_path: Path) -> None:
 
 
 def test_there_is_nothing_to_build_with() -> None:
-    found = docker(
+    output = docker(
         "run",
         "--rm",
         "--entrypoint=sh",
@@ -135,9 +135,9 @@ def test_there_is_nothing_to_build_with() -> None:
         "-c",
         "ls /opt; ls /opt/venv/bin; command -v gcc cc make; true",
     )
-    assert "builder" not in found
+    assert "builder" not in output
     assert not {"pip", "gcc", "cc", "make", "hatchling"} & {
-        Path(line).name for line in found.splitlines()
+        Path(line).name for line in output.splitlines()
     }
 
 
@@ -147,23 +147,23 @@ def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
-    with running(upstream.url, *HARDENED, WORKERS=workers) as container:
+    with run_container(upstream.url, *HARDENED, WORKERS=workers) as container:
         status = docker("exec", container.name, "cat", "/proc/1/status")
         assert "Uid:\t10001\t10001" in status
         assert "CapEff:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status
         until(
-            lambda: inspected(container.name)["State"]["Health"]["Status"] == "healthy",
+            lambda: inspect(container.name)["State"]["Health"]["Status"] == "healthy",
             "it is healthy",
             PATIENCE,
         )
-        with _client(container) as client, client.messages.stream(**_ask()) as stream:
+        with _client(container) as client, client.messages.stream(**_message_request()) as stream:
             next(iter(stream))
             docker("kill", "--signal=TERM", container.name)
             pause.go.set()
             assert stream.get_final_text() == "Hello"
-        until(lambda: not inspected(container.name)["State"]["Running"], "it has ended", PATIENCE)
-        assert inspected(container.name)["State"]["ExitCode"] == 0
+        until(lambda: not inspect(container.name)["State"]["Running"], "it has ended", PATIENCE)
+        assert inspect(container.name)["State"]["ExitCode"] == 0
         logged = [
             json.loads(line)
             for line in docker("logs", container.name).splitlines()
@@ -180,14 +180,14 @@ def test_any_user_keeps_keys(upstream: ScriptedUpstream, user: str) -> None:
         file = "/data/keys.json"
         key = docker("run", "--rm", *keep, IMAGE, "keys", "create", "alice", "--file", file)
         upstream.then(answers(completion()))
-        with running(upstream.url, *keep, PROXY_API_KEYS_FILE=file) as container:
-            asked = {
+        with run_container(upstream.url, *keep, PROXY_API_KEYS_FILE=file) as container:
+            request = {
                 "url": f"{container.address}/v1/messages",
-                "json": _ask(),
+                "json": _message_request(),
                 "trust_env": False,
                 "timeout": DEADLINE,
             }
-            assert httpx.post(**asked, headers={"x-api-key": "wrong"}).status_code == 401
-            assert httpx.post(**asked, headers={"x-api-key": key}).status_code == 200
+            assert httpx.post(**request, headers={"x-api-key": "wrong"}).status_code == 401
+            assert httpx.post(**request, headers={"x-api-key": key}).status_code == 200
     finally:
         docker("volume", "rm", "--force", volume)

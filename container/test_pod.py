@@ -203,22 +203,22 @@ def test_the_deployment_runs_and_ends_well(image: str, tmp_path: Path) -> None:
             assert "Uid:\t10001\t10001" in status
             assert "CapEff:\t0000000000000000" in status
             assert "NoNewPrivs:\t1" in status
-            written = podman(
+            output = podman(
                 "exec",
                 pod.container,
                 "sh",
                 "-c",
                 "touch /tmp/a && echo tmp; touch /a 2>/dev/null && echo root; true",
             )
-            assert written.split() == ["tmp"]
-            asked: dict[str, Any] = {
+            assert output.split() == ["tmp"]
+            request: dict[str, Any] = {
                 "model": "m",
                 "max_tokens": 9,
                 "messages": [{"role": "user", "content": "Hi"}],
             }
             with _client(pod, "another") as client, pytest.raises(anthropic.AuthenticationError):
-                client.messages.create(**asked)
-            with _client(pod, KEY) as client, client.messages.stream(**asked) as stream:
+                client.messages.create(**request)
+            with _client(pod, KEY) as client, client.messages.stream(**request) as stream:
                 next(iter(stream))
                 podman("kill", "--signal=TERM", pod.container)
                 until(lambda: not pod.is_ready(), "it is not ready")

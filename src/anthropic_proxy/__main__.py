@@ -5,10 +5,10 @@ from anthropic_proxy.server import early_signals
 
 def main() -> None:
     """Run the command line, with signals handled from the first moment on."""
-    early_signals.hold()
+    early_signals.install_handlers()
     from anthropic_proxy.cli import main as cli  # takes some tenths of a second
 
-    cli.main()
+    cli.cli()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import yaml
 
 from anthropic_proxy.config.file import parse_config
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.server.supervisor import _PATIENCE
+from anthropic_proxy.server.supervisor import _KILL_SECONDS
 from tests.chart.helm import (
     CI_VALUES,
     HelmError,
@@ -72,7 +72,7 @@ def test_pods_are_given_the_time_that_they_take(drain: Values) -> None:
     values = {"drain": drain}
     given = one("Deployment", values)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     pause = drain.get("preStopSeconds", 10)
-    assert given > pause + float(_settings(values)["DRAIN_TIMEOUT"]) + _PATIENCE
+    assert given > pause + float(_settings(values)["DRAIN_TIMEOUT"]) + _KILL_SECONDS
     assert ("lifecycle" in proxy(values)) == (pause > 0)
 
 
@@ -265,7 +265,7 @@ def test_who_says_how_many() -> None:
 
 
 def _metric_names() -> set[str]:
-    text, _ = Metrics().exposition("text/plain")
+    text, _ = Metrics().render("text/plain")
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
 
 

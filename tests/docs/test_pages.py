@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from anthropic_proxy.cli.main import main
+from anthropic_proxy.cli.main import cli
 from anthropic_proxy.config.env_file import ENV_FILES
 from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
 from anthropic_proxy.config.settings import Settings, load_settings
@@ -53,10 +53,10 @@ def test_the_files_are_documented() -> None:
 
 def test_each_option_is_documented() -> None:
     section = README.split("## Command line")[1].split("##")[0]
-    printed = CliRunner().invoke(main, ["--help"]).output
+    printed = CliRunner().invoke(cli, ["--help"]).output
     for short, long in re.findall(r"^  (-\w)?(?:, )?(--[\w-]+)", printed, re.MULTILINE):
         assert (short or long) in section
-    for command in main.commands:
+    for command in cli.commands:
         assert f"anthropic-proxy {command}" in section
 
 

@@ -14,12 +14,16 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from anthropic_proxy.cli.main import main
+from anthropic_proxy.cli.main import cli
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.server import daemon, port_owner
-from anthropic_proxy.server.banner import banner
-from anthropic_proxy.server.sockets import AddressInUseError, listen, listen_for_metrics
+from anthropic_proxy.server.banner import render_banner
+from anthropic_proxy.server.sockets import (
+    AddressInUseError,
+    open_metrics_listener,
+    open_tcp_listener,
+)
 from tests.support.running_command import REQUEST, Command, refuses_connections, until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
@@ -48,7 +52,7 @@ def command(tmp_path: Path) -> Command:
 
 
 def _invoke(*arguments: str, **variables: str) -> Result:
-    return CliRunner().invoke(main, arguments, env={"LOG_FORMAT": "console"} | variables)
+    return CliRunner().invoke(cli, arguments, env={"LOG_FORMAT": "console"} | variables)
 
 
 _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
@@ -344,7 +348,7 @@ def test_the_log_has_the_address_that_clients_do_not_see(command: Command) -> No
 )
 def test_the_banner(variables: dict[str, Any], address: str, lines: list[str]) -> None:
     settings = Settings(_env_file=None, **{"UPSTREAM_BASE_URL": "http://a:1"} | variables)
-    text = banner(settings, load_routing(settings), address)
+    text = render_banner(settings, load_routing(settings), address)
     assert [line for line in lines if line not in text] == []
     assert "http://a:1/v1, key" in text
     assert ("Claude Code" in text) is address.startswith("http")
@@ -369,7 +373,7 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
 
 def test_a_port_of_nobody_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(port_owner, "_PROC", tmp_path)
-    assert port_owner.hint("127.0.0.1", 1).startswith(
+    assert port_owner.describe_port_conflict("127.0.0.1", 1).startswith(
         "another program listens there: end it, or choose another port"
     )
 
@@ -395,7 +399,7 @@ def test_the_owner_of_an_address(used: str, wanted: str, *, is_owner: bool) -> N
     """A program on another address of the same port is not in the way."""
     family = socket.AF_INET6 if ":" in used else socket.AF_INET
     with socket.create_server((used, 0), family=family, dualstack_ipv6=used == "::") as server:
-        owner = port_owner.owner_of(wanted, server.getsockname()[1])
+        owner = port_owner.find_port_owner(wanted, server.getsockname()[1])
     assert (owner is not None and owner.pid == os.getpid()) is is_owner
 
 
@@ -416,8 +420,8 @@ def test_no_owner_is_named_where_several_match() -> None:
         ) as other:
             assert other.stdout is not None
             other.stdout.readline()
-            assert port_owner.owner_of("127.0.0.1", port) is not None
-            assert port_owner.owner_of("::", port) is None
+            assert port_owner.find_port_owner("127.0.0.1", port) is not None
+            assert port_owner.find_port_owner("::", port) is None
             other.communicate(b"\n", DEADLINE)
 
 
@@ -442,26 +446,26 @@ def test_the_metrics_port_of_a_server_that_drains(
         text = answer.iter_text()
         next(text)
         with pytest.raises(AddressInUseError, match="is an anthropic-proxy"):
-            listen_for_metrics("127.0.0.1", port)
+            open_metrics_listener("127.0.0.1", port)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: refuses_connections(server.address), "it drains")
-        listener, is_shared = listen_for_metrics("127.0.0.1", port)
+        listener, is_shared = open_metrics_listener("127.0.0.1", port)
         listener.close()
         assert is_shared
         pause.go.set()
         assert "message_stop" in "".join(text)
         assert server.process.wait(DEADLINE) == 0
-    listener, is_shared = listen_for_metrics("127.0.0.1", port)
+    listener, is_shared = open_metrics_listener("127.0.0.1", port)
     listener.close()
     assert not is_shared
 
 
 def test_the_metrics_port_of_something_else() -> None:
     """An anthropic-proxy that is not draining, on its own port; and a program that says nothing of HTTP."""
-    with listen("127.0.0.1", 0) as other, pytest.raises(AddressInUseError):
-        listen_for_metrics("127.0.0.1", other.getsockname()[1])
+    with open_tcp_listener("127.0.0.1", 0) as other, pytest.raises(AddressInUseError):
+        open_metrics_listener("127.0.0.1", other.getsockname()[1])
     with running_proxy("http://127.0.0.1:9") as proxy, pytest.raises(AddressInUseError):
-        listen_for_metrics("127.0.0.1", int(proxy.rpartition(":")[2]))
+        open_metrics_listener("127.0.0.1", int(proxy.rpartition(":")[2]))
 
 
 @pytest.mark.parametrize("has_runtime", [True, False])
@@ -479,27 +483,27 @@ def test_places_of_the_background_server(
     )
     of_user = tmp_path / "tmp" / f"anthropic-proxy-{os.getuid()}.pid"
     first = tmp_path / "run" / "anthropic-proxy.pid" if has_runtime else of_user
-    assert daemon.pid_files(environment)[0] == daemon.find_pid_file(environment) == first
+    assert daemon.default_pid_files(environment)[0] == daemon.find_pid_file(environment) == first
     # The place of all users, where servers of before have theirs.
     old = daemon.PidFile.acquire(tmp_path / "tmp" / "anthropic-proxy.pid")
     old.write(1234)
     assert daemon.find_pid_file(environment) == old.path
-    assert daemon.status(old.path).running == 1234
+    assert daemon.read_status(old.path).running == 1234
     old.release()
     assert daemon.find_pid_file(environment) == first
 
 
 def test_places_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    place = daemon.log_file({})
+    place = daemon.choose_log_file({})
     assert place == tmp_path / ".local/state/anthropic-proxy/anthropic-proxy.log"
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     assert (
-        daemon.log_file({"XDG_STATE_HOME": str(tmp_path / "s")})
+        daemon.choose_log_file({"XDG_STATE_HOME": str(tmp_path / "s")})
         == tmp_path / "s/anthropic-proxy/anthropic-proxy.log"
     )
     (tmp_path / "file").touch()
-    unusable = daemon.log_file({"XDG_STATE_HOME": str(tmp_path / "file")})
+    unusable = daemon.choose_log_file({"XDG_STATE_HOME": str(tmp_path / "file")})
     assert unusable.name == f"anthropic-proxy-{os.getuid()}.log"
 
 
@@ -509,8 +513,8 @@ def test_places_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_details_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.pid"
     (tmp_path / "a.pid.json").write_text(text)
-    assert daemon.Details.read(path, 7) is None
-    details = daemon.Details(7, "http://a", ("http://b",), "l", 1.0)
+    assert daemon.ServerDetails.read(path, 7) is None
+    details = daemon.ServerDetails(7, "http://a", ("http://b",), "l", 1.0)
     details.write(path)
-    assert daemon.Details.read(path, 7) == details
-    assert daemon.Details.read(path, 8) is None
+    assert daemon.ServerDetails.read(path, 7) == details
+    assert daemon.ServerDetails.read(path, 8) is None

@@ -121,4 +121,4 @@ def test_the_demo_names_a_command_that_can_be_run(
         command = "anthropic-proxy"
         (tmp_path / command).write_text("#!/bin/sh\n")
         (tmp_path / command).chmod(0o755)
-    assert run.claude_code().splitlines()[-1] == f"  {command} stop"
+    assert run.format_claude_code_commands().splitlines()[-1] == f"  {command} stop"

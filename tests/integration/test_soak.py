@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bench.soak import KINDS, Sample, _grown, _held
+from bench.soak import KINDS, Sample, _find_growth, _find_leaks
 from tests.support.paths import ROOT
 
 
@@ -20,9 +20,9 @@ def test_two_seconds() -> None:
 
 def test_what_is_held_is_seen() -> None:
     before = Sample(memory=80 * 2**20, files=17, threads=5, tasks=9, in_flight=1)
-    assert _held(before, before) == []
+    assert _find_leaks(before, before) == []
     after = Sample(memory=80 * 2**20, files=100, threads=5, tasks=90, in_flight=2)
-    assert [text.partition(" ")[2] for text in _held(before, after)] == [
+    assert [text.partition(" ")[2] for text in _find_leaks(before, after)] == [
         "requests are still in flight",
         "files are open, 17 were",
         "tasks run, 9 did",
@@ -33,8 +33,8 @@ def test_growth_is_seen() -> None:
     def samples(growth: int) -> list[Sample]:
         return [Sample(2**27 + number * growth, 17, 5, 9, 1) for number in range(90)]
 
-    assert _grown(samples(0)) == []
-    assert _grown(samples(2**20)) == [
+    assert _find_growth(samples(0)) == []
+    assert _find_growth(samples(2**20)) == [
         "memory grows: 172.5 MiB in the middle third, 202.5 MiB in the last"
     ]
-    assert _grown(samples(2**20)[:30]) == []
+    assert _find_growth(samples(2**20)[:30]) == []

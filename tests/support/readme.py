@@ -88,10 +88,10 @@ class Place:
 
     def is_running(self) -> bool:
         """Whether a background server of this place runs."""
-        return daemon.status(self.pid_file).running is not None
+        return daemon.read_status(self.pid_file).running is not None
 
     def clean(self) -> None:
         """Stop a background server that a failed test has left."""
-        running = daemon.status(self.pid_file).running
+        running = daemon.read_status(self.pid_file).running
         if running is not None:
-            daemon.stop(self.pid_file, running, DEADLINE)
+            daemon.stop_daemon(self.pid_file, running, DEADLINE)

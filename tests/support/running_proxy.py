@@ -17,7 +17,7 @@ def running_proxy(
     upstream_url: str | None,
     *,
     identifies: bool = False,
-    load: serve.Load | None = None,
+    load: serve.SettingsLoader | None = None,
     **variables: Any,
 ) -> Iterator[str]:
     """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
@@ -28,21 +28,21 @@ def running_proxy(
     settings = Settings(_env_file=None, **places | variables)
     ready: list[str] = []
     is_ready = threading.Event()
-    loops: list[tuple[asyncio.AbstractEventLoop, serve.Control]] = []
+    loops: list[tuple[asyncio.AbstractEventLoop, serve.ServerControl]] = []
 
     def on_ready(address: str) -> None:
         ready.append(address)
         is_ready.set()
 
     async def main() -> None:
-        control = serve.Control()
+        control = serve.ServerControl()
         loops.append((asyncio.get_running_loop(), control))
         asks = (
             contextlib.nullcontext()
             if identifies
             else mock.patch.object(serve, "should_detect", return_value=False)
         )
-        with asks, serve.listening(settings) as listeners:
+        with asks, serve.open_listeners(settings) as listeners:
             await serve.serve(settings, listeners, on_ready, control, load)
 
     def run() -> None:

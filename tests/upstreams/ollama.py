@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anthropic_proxy.demo import embedded
-from anthropic_proxy.demo.guard import Child, started
+from anthropic_proxy.demo.guard import ChildProcess, run_child
 
 MODEL = "smollm2"
 CONTEXT_TOKENS = 512  # as the Modelfile says
@@ -61,7 +61,7 @@ def running() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="anthropic-proxy-ollama-") as directory:
         home = Path(directory)
         _build(home, libraries, compiler)
-        with started("Ollama", [__name__, str(home), "serve"], home, {}) as child:
+        with run_child("Ollama", [__name__, str(home), "serve"], home, {}) as child:
             address = child.wait_for(lambda: _address(child), START_SECONDS)
             _create(home, address)
             yield f"http://{address}"
@@ -87,14 +87,14 @@ def _build(home: Path, libraries: Path, compiler: str) -> None:
     subprocess.run([compiler, *flags, str(source)], check=True)
 
 
-def _address(child: Child) -> str | None:
+def _address(child: ChildProcess) -> str | None:
     listening = _LISTENING.search(child.output())
     return listening[1] if listening else None
 
 
 def _create(home: Path, address: str) -> None:
     shutil.copy(_MODELFILE, home)
-    (home / "model.gguf").symlink_to(embedded.model_file())
+    (home / "model.gguf").symlink_to(embedded.find_model_file())
     command = [str(home / BINARY), "create", MODEL, "-f", str(home / _MODELFILE.name)]
     subprocess.run(
         command,

@@ -44,7 +44,9 @@ _LLAMA_CONTEXT, _LLAMA_SLOTS = 1024, 2
 @contextmanager
 def _llama() -> Iterator[str]:
     try:
-        with embedded.running(ctx=_LLAMA_CONTEXT * _LLAMA_SLOTS, parallel=_LLAMA_SLOTS) as server:
+        with embedded.run_model_server(
+            ctx=_LLAMA_CONTEXT * _LLAMA_SLOTS, parallel=_LLAMA_SLOTS
+        ) as server:
             yield server.base_url
     except embedded.DemoUnavailable as missing:
         raise Unavailable(str(missing)) from None

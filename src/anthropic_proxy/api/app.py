@@ -14,9 +14,9 @@ from anthropic_proxy.gateway.upstream_probe import Sharing, UpstreamProber
 from anthropic_proxy.observability.exposition import Exposition
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.observability.observation import Sink
+from anthropic_proxy.observability.observation import ObservationSink
 from anthropic_proxy.observability.request_log import RequestLog
-from anthropic_proxy.observability.shortages import ShortageLog, open_files
+from anthropic_proxy.observability.shortages import ExhaustionLog, count_open_files
 from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing.router import Routing
 
@@ -40,20 +40,20 @@ class Application:
         self.routing = routing
         self.keys = keys
         secrets = (*routing.secrets, *settings.secrets)
-        self.log = Log(verbose=settings.verbose, secrets=secrets, is_client_key=self._is_client_key)
-        self.log.cover_libraries()
+        self.log = Log(verbose=settings.verbose, secrets=secrets, is_caller_key=self._is_client_key)
+        self.log.redact_libraries()
         # Why the configuration that was found last is not the one in force.
         self.reload_error: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
         self.metrics = Metrics(names, settings.metrics_max_models)
-        self._shortages = ShortageLog(self.log)
+        self._shortages = ExhaustionLog(self.log)
         self._gateway = ReloadableGateway(
             settings, routing, self.log, self.metrics, self._shortages
         )
         self._limits = RateLimiter(open_storage(settings.limit_storage), self.log, self.metrics)
         self.prober = UpstreamProber(self.log, lambda: self.routing.upstreams, probe_sharing)
         self.prober.has_config_file = settings.config_file is not None
-        self._traces = setup.traces(settings.environment, self.log, PATHS)
+        self._traces = setup.create_trace_exporters(settings.environment, self.log, PATHS)
         self._apps = AsgiApps(
             settings,
             self._gateway,
@@ -72,7 +72,7 @@ class Application:
         """Serve the requests to come by other settings."""
         self.routing = routing
         self.keys = keys
-        self.log.hide((*routing.secrets, *settings.secrets))
+        self.log.add_secrets((*routing.secrets, *settings.secrets))
         self._gateway.reload(settings, routing)
         self.prober.has_config_file = settings.config_file is not None
         self.prober.upstreams_changed.set()
@@ -93,11 +93,11 @@ class Application:
     def record_reload(self, error: str | None) -> None:
         """A configuration was put in force, or refused for a reason."""
         self.reload_error = error
-        self.metrics.reloaded(refused=error is not None)
+        self.metrics.count_reload(is_rejected=error is not None)
 
     async def drain(self, seconds: float) -> None:
         """Let open requests end, for so many seconds."""
-        self.metrics.drains()
+        self.metrics.set_draining()
         await self.in_flight.drain(seconds)
 
     async def watch(self) -> None:
@@ -110,14 +110,14 @@ class Application:
         """
         while True:
             self._report_states()
-            self._shortages.check_files(open_files())
+            self._shortages.check_files(count_open_files())
             await asyncio.sleep(_STATE_INTERVAL_SECONDS)
 
     def _report_states(self) -> None:
         self._gateway.report_states()
-        self.metrics.tasks(len(asyncio.all_tasks()))
+        self.metrics.set_task_count(len(asyncio.all_tasks()))
 
-    def _create_sinks(self) -> list[Sink]:
+    def _create_sinks(self) -> list[ObservationSink]:
         usage_sink = TokenUsageSink(self._limits, lambda: self.keys)
         return [
             self.metrics,

@@ -17,7 +17,7 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
 from anthropic_proxy.observability.exposition import Exposition
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.observability.observation import Sink
+from anthropic_proxy.observability.observation import ObservationSink
 
 
 class AsgiApps:
@@ -34,7 +34,7 @@ class AsgiApps:
         health: HealthChecks,
         exposition: Exposition,
         *,
-        sinks: Sequence[Sink],
+        sinks: Sequence[ObservationSink],
         log: Log,
     ) -> None:
         has_metrics = settings.metrics_port is None

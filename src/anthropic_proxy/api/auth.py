@@ -31,7 +31,7 @@ class AccessControl:
         except RequestDeniedError:
             request.observation.hint = _hint(request.caller)
             raise
-        request.observation.client_key = request.key.name
+        request.observation.caller_key = request.key.name
 
     async def admit(self, request: Request) -> None:
         """Count a request for its key. Raises RefusedError (429)."""

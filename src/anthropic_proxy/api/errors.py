@@ -54,11 +54,11 @@ def not_found_text(path: str) -> str:
 def to_error_response(error: Exception, request: Request, log: Log) -> Response:
     """What the client is told of an error, which is noted in the request's observation."""
     api_error = _to_api_error(error, request, log)
-    request.observation.failed(api_error.type, api_error.message, _to_outcome(api_error))
+    request.observation.record_failure(api_error.type, api_error.message, _to_outcome(api_error))
     if isinstance(api_error, RequestDeniedError):
-        request.observation.rejected = api_error.reason
-    body = api_error.written(request.id)
-    log.body("response sent", request.id, body)
+        request.observation.rejection = api_error.reason
+    body = api_error.to_json(request.id)
+    log.log_body("response sent", request.id, body)
     return Response(
         api_error.status, {**api_error.headers, "content-type": "application/json"}, body
     )

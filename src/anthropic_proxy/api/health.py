@@ -8,7 +8,7 @@ from quart import Blueprint, Response, request
 from anthropic_proxy import __version__
 from anthropic_proxy.config.settings import ReadinessRequirement
 from anthropic_proxy.gateway.upstream_probe import ProbeResult
-from anthropic_proxy.observability.exposition import Exposition, Format
+from anthropic_proxy.observability.exposition import Exposition, ExpositionFormat
 from anthropic_proxy.wire.json_codec import dumps
 
 PATHS = frozenset(
@@ -103,10 +103,10 @@ def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Bl
 
         @blueprint.get("/metrics")
         async def exposition() -> Response:
-            form = Format.of(
+            form = ExpositionFormat.negotiate(
                 request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
             )
-            rendered = await metrics.rendered(form)
+            rendered = await metrics.render(form)
             return Response(rendered.body, headers=rendered.headers)
 
     return blueprint

@@ -94,7 +94,7 @@ class MessagesEndpoints:
         """What is asked for, which the key allows."""
         request.observation.operation = operation
         raw_body = request.take_body()
-        self._log.body("request received", request.id, raw_body)
+        self._log.log_body("request received", request.id, raw_body)
         self._check_value_count(raw_body)
         body = parse(raw_body, request.caller.headers.get("anthropic-version", ""))
         request.key.check_model(body.request["model"])
@@ -111,14 +111,14 @@ class MessagesEndpoints:
     def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:
         """Events as bytes: one write for each read of the upstream."""
         data = batch if isinstance(batch, bytes) else b"".join(map(encode_event, batch))
-        self._log.body("events sent", request_id, data)
+        self._log.log_body("events sent", request_id, data)
         return data
 
     def _to_json_response(
         self, content: JsonObject | bytes, response: GatewayResponse, request: Request
     ) -> Response:
         body = content if isinstance(content, bytes) else dumps(content)
-        self._log.body("response sent", request.id, body)
+        self._log.log_body("response sent", request.id, body)
         return Response(
             response.status, {"content-type": "application/json", **response.headers}, body
         )

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.redaction import shown_name
+from anthropic_proxy.errors.redaction import quote_name
 from anthropic_proxy.wire.quoting import shorten
 
 DenialReason = Literal[
@@ -108,10 +108,10 @@ class ApiKeyRegistry:
         self._by_name: dict[str, ApiKey] = {}
         for key in keys:
             if key.name in self._by_name:
-                raise ValueError(f"the name {shown_name(key.name)} is given twice")
+                raise ValueError(f"the name {quote_name(key.name)} is given twice")
             if key.sha256 in self._by_hash:
                 raise ValueError(
-                    f"{shown_name(key.name)} has the same key as {shown_name(self._by_hash[key.sha256].name)}"
+                    f"{quote_name(key.name)} has the same key as {quote_name(self._by_hash[key.sha256].name)}"
                 )
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key

@@ -218,13 +218,13 @@ class TokenUsageSink:
         self._limits = limits
         self._keys = keys
 
-    def began(self, observation: Observation) -> None:
+    def request_started(self, observation: Observation) -> None:
         """Do nothing: no tokens are known yet."""
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """Charge the tokens, if the key has a token limit."""
         keys = self._keys()
-        key = keys.find(observation.client_key) if keys and observation.client_key else None
+        key = keys.find(observation.caller_key) if keys and observation.caller_key else None
         tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)
         if key is not None and tokens and key.limits.has_token_limit:
             self._limits.schedule_charge(key, tokens)

@@ -21,11 +21,11 @@ from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
 _PREFIX = "sk-ant-proxy-"
-_BYTES = 32
+_SECRET_BYTES = 32
 _LIMIT = click.IntRange(min=1)
 
 
-class _Time(click.DateTime):
+class _TimeParameter(click.DateTime):
     """A date or a time, whose formats an error shows by examples."""
 
     name = "time"
@@ -65,7 +65,7 @@ def keys() -> None:
 )
 @click.option(
     "--expires",
-    type=_Time(),
+    type=_TimeParameter(),
     metavar="TIME",
     help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  [default: never]",
 )
@@ -93,15 +93,15 @@ def create(
     **limits: int | None,
 ) -> None:
     """Make a key called NAME, and print it. It is not shown again."""
-    secret = _PREFIX + secrets.token_urlsafe(_BYTES)
-    until = expires.replace(tzinfo=UTC) if expires else None
-    made = ApiKey(name, hash_key(secret), models, until, KeyLimits(**limits))
+    secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    expiry = expires.replace(tzinfo=UTC) if expires else None
+    new_key = ApiKey(name, hash_key(secret), models, expiry, KeyLimits(**limits))
 
-    def with_it(known: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    def add_key(existing_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         validate_key_name(name)
-        return (*known, made)
+        return (*existing_keys, new_key)
 
-    _change(path, with_it)
+    _change_keys_file(path, add_key)
     click.echo(secret)
 
 
@@ -109,14 +109,16 @@ def create(
 @_FILE
 def list_keys(path: Path | None) -> None:
     """List the keys: their names, models, ends and limits."""
-    path = _chosen(path)
+    path = _choose_path(path)
     try:
-        known = keys_file.parse_keys_file(read_text(path), str(path))
+        existing_keys = keys_file.parse_keys_file(read_text(path), str(path))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         _fail(str(error))
     click.echo("NAME\tMODELS\tEXPIRES\tLIMITS")
-    for key in known:
-        click.echo(f"{key.name}\t{', '.join(key.models) or '*'}\t{_end(key)}\t{_limits(key)}")
+    for key in existing_keys:
+        click.echo(
+            f"{key.name}\t{', '.join(key.models) or '*'}\t{_describe_expiry(key)}\t{_describe_limits(key)}"
+        )
 
 
 @keys.command()
@@ -125,26 +127,28 @@ def list_keys(path: Path | None) -> None:
 def revoke(name: str, path: Path | None) -> None:
     """Take the key called NAME away."""
 
-    def without_it(known: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
-        left = tuple(key for key in known if key.name != name)
-        if len(left) == len(known):
+    def remove_key(existing_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        remaining_keys = tuple(key for key in existing_keys if key.name != name)
+        if len(remaining_keys) == len(existing_keys):
             raise ValueError(f"there is no key called {name!r}")
-        return left
+        return remaining_keys
 
-    _change(path, without_it)
+    _change_keys_file(path, remove_key)
     click.echo(f"✓ Revoked {name}")
 
 
-def _change(path: Path | None, changed: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
+def _change_keys_file(
+    path: Path | None, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]
+) -> None:
     if sys.platform == "win32":
         _fail("Keys can be changed on Unix systems only")
     try:
-        keys_file.change_keys_file(_chosen(path), changed)
+        keys_file.change_keys_file(_choose_path(path), change)
     except (ConfigError, OSError, ValueError) as error:
         _fail(str(error))
 
 
-def _chosen(path: Path | None) -> Path:
+def _choose_path(path: Path | None) -> Path:
     # What else is configured need not be right for this.
     settings: Any = {"_env_file": find_env_file(None), "PROXY_API_KEYS": None}
     path = path or KeySettings(**settings).proxy_api_keys_file
@@ -153,14 +157,14 @@ def _chosen(path: Path | None) -> Path:
     return path.expanduser()
 
 
-def _end(key: ApiKey) -> str:
+def _describe_expiry(key: ApiKey) -> str:
     if key.expires is None:
         return "never expires"
     verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
     return f"{verb} {keys_file.written_time(key.expires)}"
 
 
-def _limits(key: ApiKey) -> str:
+def _describe_limits(key: ApiKey) -> str:
     return (
         ", ".join(
             f"{amount} {name.replace('_', ' ')}"

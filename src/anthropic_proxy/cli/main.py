@@ -14,7 +14,7 @@ import click
 
 from anthropic_proxy import __version__
 from anthropic_proxy.cli import keys
-from anthropic_proxy.cli.start_messages import StartMessages, log_form
+from anthropic_proxy.cli.start_messages import StartMessages, read_log_format
 from anthropic_proxy.config.env_file import find_env_file
 from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.network_variables import export_network_variables
@@ -74,7 +74,7 @@ _PID_FILE = click.option(
     __version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s"
 )
 @click.pass_context
-def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
+def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
     context: click.Context,
     config: Path | None,
     debug: bool | None,
@@ -90,161 +90,169 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
     """
     if context.invoked_subcommand is not None:
-        early_signals.release()
-        _refuse_options_of_the_server(context)
+        early_signals.restore_handlers()
+        _reject_server_options(context)
         return
     flags: dict[str, object] = {"DEBUG": debug, "VERBOSE": verbose, "PORT": port, "HOST": host}
     if config is not None and config.suffix.lower() in CONFIG_ENDINGS:
         flags["CONFIG_FILE"], config = config, None
     env_file = find_env_file(config)
     # A command that ends at once speaks to the person who typed it; a server speaks to whatever reads its log.
-    messages = StartMessages(log_form(env_file), is_server=not background)
-    settings = _settings(env_file, flags, messages)
+    messages = StartMessages(read_log_format(env_file), is_server=not background)
+    settings = _load_settings(env_file, flags, messages)
 
-    def again() -> Settings:
+    def reload_settings() -> Settings:
         return load_settings(find_env_file(config), flags)
 
     if background:
-        _start(settings, pid_file, again)
+        _start_daemon(settings, pid_file, reload_settings)
     else:
         messages.info("starting", "✓ Starting proxy in foreground mode", version=__version__)
-        _foreground(settings, again, messages)
+        _serve_in_foreground(settings, reload_settings, messages)
 
 
-@main.command()
+@cli.command()
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
     """Show whether the background server runs, where it listens, its upstreams, uptime and log file."""
-    _unix_only("status")
-    pid_file = _chosen(context, pid_file)
-    found = _state(pid_file)
-    if found.running is None:
-        _fail("Daemon is not running", _why_not_running(found, pid_file))
-    click.echo(f"✓ Daemon is running (PID: {found.running})\n  PID file: {pid_file}")
-    details = daemon.Details.read(pid_file, found.running)
+    _require_unix("status")
+    pid_file = _choose_pid_file(context, pid_file)
+    daemon_status = _read_status(pid_file)
+    if daemon_status.running is None:
+        _fail("Daemon is not running", _describe_not_running(daemon_status, pid_file))
+    click.echo(f"✓ Daemon is running (PID: {daemon_status.running})\n  PID file: {pid_file}")
+    details = daemon.ServerDetails.read(pid_file, daemon_status.running)
     if details is not None:
         click.echo(f"  Listening on: {details.address}")
-        probes = daemon.Probes.read(pid_file, found.running)
+        probes = daemon.Probes.read(pid_file, daemon_status.running)
         _show_upstreams(probes.lines if probes else details.upstreams)
-        click.echo(f"  Running for: {_duration(time.time() - details.started)}")
+        click.echo(f"  Running for: {_format_duration(time.time() - details.started)}")
         click.echo(f"  Log file: {details.log}")
 
 
-@main.command()
+@cli.command()
 @_PID_FILE
 @click.pass_context
 def stop(context: click.Context, pid_file: Path | None) -> None:
     """Stop the background server, once its open requests are done."""
-    _unix_only("stop")
-    pid_file = _chosen(context, pid_file)
-    found = _state(pid_file)
+    _require_unix("stop")
+    pid_file = _choose_pid_file(context, pid_file)
+    daemon_status = _read_status(pid_file)
     try:
-        if found.stale is not None:
+        if daemon_status.stale is not None:
             daemon.PidFile.acquire(pid_file).release()
-        if found.running is None:
-            _fail("Daemon is not running", _why_not_running(found, pid_file))
-        daemon.stop(pid_file, found.running, _STOP_TIMEOUT_SECONDS)
+        if daemon_status.running is None:
+            _fail("Daemon is not running", _describe_not_running(daemon_status, pid_file))
+        daemon.stop_daemon(pid_file, daemon_status.running, _STOP_TIMEOUT_SECONDS)
     except daemon.DaemonError as error:
         _fail(str(error))
-    click.echo(f"✓ Daemon stopped (PID: {found.running})")
+    click.echo(f"✓ Daemon stopped (PID: {daemon_status.running})")
 
 
-@main.command()
+@cli.command()
 @click.option("--serve", is_flag=True, help="Keep the model and the proxy running until Ctrl-C.")
 def demo(serve: bool) -> None:
     """Show it at work with a small real model on this machine's CPU."""
-    from anthropic_proxy.demo.run import run  # the other commands need none of it
+    from anthropic_proxy.demo.run import run_demo  # the other commands need none of it
 
-    sys.exit(run(serve=serve))
-
-
-main.add_command(keys.keys)
+    sys.exit(run_demo(serve=serve))
 
 
-def _refuse_options_of_the_server(context: click.Context) -> None:
-    given = [name for name, value in context.params.items() if value and name != "pid_file"]
-    if given:
+cli.add_command(keys.keys)
+
+
+def _reject_server_options(context: click.Context) -> None:
+    option_names = [name for name, value in context.params.items() if value and name != "pid_file"]
+    if option_names:
         options = ", ".join(
-            option.opts[-1] for option in context.command.params if option.name in given
+            option.opts[-1] for option in context.command.params if option.name in option_names
         )
         raise click.UsageError(
             f"{options}: for the server, not for the command {context.invoked_subcommand!r}"
         )
 
 
-def _chosen(context: click.Context, pid_file: Path | None) -> Path:
+def _choose_pid_file(context: click.Context, pid_file: Path | None) -> Path:
     """`--pid-file` may stand before the command or after it."""
-    before: Path | None = context.parent.params["pid_file"] if context.parent else None
-    return pid_file or before or daemon.find_pid_file(os.environ)
+    group_value: Path | None = context.parent.params["pid_file"] if context.parent else None
+    return pid_file or group_value or daemon.find_pid_file(os.environ)
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Return a time span in its two largest units."""
-    left = max(int(seconds), 0)
+    remaining = max(int(seconds), 0)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
+        count, remaining = divmod(remaining, size)
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
 
 
-def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMessages) -> Settings:
-    messages.env_file(env_file)
+def _load_settings(
+    env_file: Path | None, flags: dict[str, object], messages: StartMessages
+) -> Settings:
+    messages.report_env_file(env_file)
     try:
         settings = load_settings(env_file, flags)
         load_routing(settings, warn=messages.deprecated)
         load_client_keys(settings, read_text)
     except ConfigError as error:
-        messages.notices(env_file, None)
-        messages.failed(str(error))
+        messages.report_ignored_settings(env_file, None)
+        messages.report_failure(str(error))
         sys.exit(1)
-    messages.notices(env_file, settings.config_file)
+    messages.report_ignored_settings(env_file, settings.config_file)
     export_network_variables(settings.environment)
     return settings
 
 
-def _foreground(settings: Settings, again: Callable[[], Settings], messages: StartMessages) -> None:
+def _serve_in_foreground(
+    settings: Settings, reload_settings: Callable[[], Settings], messages: StartMessages
+) -> None:
     try:
-        _serve(settings, again)
+        _serve(settings, reload_settings)
     except (ConfigError, ListenError, WorkerError) as error:
-        messages.failed(str(error))
+        messages.report_failure(str(error))
         sys.exit(1)
 
 
 def _serve(
-    settings: Settings, again: Callable[[], Settings], reports: daemon.Reports | None = None
+    settings: Settings,
+    reload_settings: Callable[[], Settings],
+    reports: daemon.Reports | None = None,
 ) -> None:
     """Listen and serve. again: reads the settings. Raises what `run` does."""
     # It takes most of a second to import, which no other command should wait for.
-    from anthropic_proxy.server.main import run
+    from anthropic_proxy.server.main import run_server
 
     if reports is None:
-        run(settings, lambda _: None, again)
+        run_server(settings, lambda _: None, reload_settings)
     else:
-        run(settings, reports.listening, again, reports.probed)
+        run_server(settings, reports.listening, reload_settings, reports.probed)
 
 
-def _start(settings: Settings, pid_file: Path | None, again: Callable[[], Settings]) -> None:
-    _unix_only("mode")
-    chosen = pid_file or _free_pid_file()
-    log_file = daemon.log_file(os.environ)
-    upstreams = [endpoint.base_url for endpoint in load_routing(settings).upstreams]
+def _start_daemon(
+    settings: Settings, pid_file: Path | None, reload_settings: Callable[[], Settings]
+) -> None:
+    _require_unix("mode")
+    pid_path = pid_file or _choose_free_pid_file()
+    log_file = daemon.choose_log_file(os.environ)
+    upstreams = [upstream.base_url for upstream in load_routing(settings).upstreams]
     # In the background all that is written goes to the log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:
-        started = daemon.start(
-            lambda reports: _serve(settings, again, reports),
-            chosen,
+        started = daemon.start_daemon(
+            lambda reports: _serve(settings, reload_settings, reports),
+            pid_path,
             log_file,
             upstreams,
-            report=messages.failed,
+            report=messages.report_failure,
         )
     except daemon.DaemonError as error:
         _fail(str(error))
     click.echo(
-        f"✓ Daemon started, listening on {started.address}\n  PID file: {chosen}\n  Log file: {log_file}"
+        f"✓ Daemon started, listening on {started.address}\n  PID file: {pid_path}\n  Log file: {log_file}"
     )
     if started.probes is None:
         click.echo("  Upstream: not probed yet; `anthropic-proxy status` shows the outcome")
@@ -258,33 +266,33 @@ def _show_upstreams(lines: Sequence[str]) -> None:
         click.echo(f"  Upstream: {line if line.isprintable() else repr(line)}")
 
 
-def _free_pid_file() -> Path:
+def _choose_free_pid_file() -> Path:
     """Return the default PID file, unless a server of this user runs with it or one of the other default places."""
-    found = daemon.find_pid_file(os.environ)
-    running = _state(found).running
-    if running is not None:
-        _fail(f"Daemon is already running (PID: {running}) with PID file {found}")
-    return daemon.pid_files(os.environ)[0]
+    pid_path = daemon.find_pid_file(os.environ)
+    pid = _read_status(pid_path).running
+    if pid is not None:
+        _fail(f"Daemon is already running (PID: {pid}) with PID file {pid_path}")
+    return daemon.default_pid_files(os.environ)[0]
 
 
-def _state(pid_file: Path) -> daemon.Status:
+def _read_status(pid_file: Path) -> daemon.Status:
     try:
-        return daemon.status(pid_file)
+        return daemon.read_status(pid_file)
     except daemon.DaemonError as error:
         _fail(str(error))
 
 
-def _why_not_running(found: daemon.Status, pid_file: Path) -> str:
-    if found.stale is not None:
-        return f"Stale PID file found: {pid_file} (PID: {found.stale})"
-    if found.invalid is not None:
-        return f"Invalid PID in file: {pid_file} ({found.invalid!r})"
+def _describe_not_running(daemon_status: daemon.Status, pid_file: Path) -> str:
+    if daemon_status.stale is not None:
+        return f"Stale PID file found: {pid_file} (PID: {daemon_status.stale})"
+    if daemon_status.invalid is not None:
+        return f"Invalid PID in file: {pid_file} ({daemon_status.invalid!r})"
     return f"PID file not found: {pid_file}"
 
 
-def _unix_only(what: str) -> None:
+def _require_unix(feature: str) -> None:
     if sys.platform == "win32":
-        _fail(f"Daemon {what} is only supported on Unix systems")
+        _fail(f"Daemon {feature} is only supported on Unix systems")
 
 
 def _fail(reason: str, detail: str = "") -> NoReturn:

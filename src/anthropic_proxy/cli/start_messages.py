@@ -8,29 +8,29 @@ from pathlib import Path
 from anthropic_proxy.config import env_notices
 from anthropic_proxy.config.env_file import MAX_ENV_BYTES
 from anthropic_proxy.config.upstream_settings import Deprecation
-from anthropic_proxy.observability.logs import LogFormat, is_json, json_line
+from anthropic_proxy.observability.logs import LogFormat, format_json_line, is_json
 
-_FORMS: tuple[LogFormat, ...] = ("auto", "console", "json")
+_LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "console", "json")
 
 
-def log_form(env_file: Path | None) -> LogFormat:
+def read_log_format(env_file: Path | None) -> LogFormat:
     """Return LOG_FORMAT before the settings are checked; `auto` where it cannot be used, which is reported later."""
-    given = env_notices.variable(_text(env_file), "LOG_FORMAT", os.environ)
-    return next((form for form in _FORMS if form == given), "auto")
+    value = env_notices.variable(_read_text(env_file), "LOG_FORMAT", os.environ)
+    return next((log_format for log_format in _LOG_FORMATS if log_format == value), "auto")
 
 
 class StartMessages:
     """Reports on standard error."""
 
-    def __init__(self, form: LogFormat, *, is_server: bool) -> None:
+    def __init__(self, log_format: LogFormat, *, is_server: bool) -> None:
         """form: of the log. is_server: whether this process serves, so that a program may read what it reports."""
-        self._is_json = is_server and is_json(form)
+        self._is_json = is_server and is_json(log_format)
 
     def info(self, event: str, text: str, **values: object) -> None:
         """Report an event: as `text` to people, with `values` to programs."""
         self._write("info", event, text, values)
 
-    def env_file(self, path: Path | None) -> None:
+    def report_env_file(self, path: Path | None) -> None:
         """Report which `.env` file is read."""
         if path is None:
             text = "ℹ️  No .env file found, using environment variables only"  # noqa: RUF001 - as it is known
@@ -38,11 +38,11 @@ class StartMessages:
         else:
             self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
 
-    def notices(self, env_file: Path | None, config_file: Path | None) -> None:
+    def report_ignored_settings(self, env_file: Path | None, config_file: Path | None) -> None:
         """Report lines and names of the `.env` file that have no effect."""
         if env_file is None:
             return
-        for notice in env_notices.notices(env_file, _text(env_file), _text(config_file)):
+        for notice in env_notices.notices(env_file, _read_text(env_file), _read_text(config_file)):
             values = {"file": str(env_file), "line": notice.line, "reason": notice.problem}
             self._write("warning", "setting ignored", f"! {notice}", values)
 
@@ -50,7 +50,7 @@ class StartMessages:
         """Report a former name that is set."""
         self._write("warning", "deprecated setting used", f"! {deprecation}", deprecation._asdict())
 
-    def failed(self, reason: str) -> None:
+    def report_failure(self, reason: str) -> None:
         """Report why the server cannot start."""
         self._write("error", "start failed", f"✗ {reason}", {"reason": reason})
 
@@ -59,11 +59,13 @@ class StartMessages:
             return
         # The reader may have gone (`2>&1 | head`), with which no server must fail.
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"{json_line(level, event, **values) if self._is_json else text}\n")
+            sys.stderr.write(
+                f"{format_json_line(level, event, **values) if self._is_json else text}\n"
+            )
             sys.stderr.flush()
 
 
-def _text(path: Path | None) -> str:
+def _read_text(path: Path | None) -> str:
     """Return the text of a file of a usual size; empty where it cannot be read, which is reported by what has to read it.
 
     A pipe can be read only once, so it is left to that as well.

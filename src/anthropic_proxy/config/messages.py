@@ -8,7 +8,7 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from anthropic_proxy.config.upstream_config import SECRET_FIELDS
-from anthropic_proxy.errors.redaction import MASK, is_key_like, shown_url
+from anthropic_proxy.errors.redaction import MASK, is_key_like, quote_url
 
 HIDDEN_VALUE = "the given value"
 
@@ -74,7 +74,7 @@ def _show_addresses(text: str) -> str:
     """Return one or several URLs without user, password and query."""
     are_addresses = all(_ADDRESS.fullmatch(url.strip()) for url in re.split(r"[;\n]", text))
     if are_addresses and ("://" in text or "@" not in text):
-        return shown_url(text)
+        return quote_url(text)
     return HIDDEN_VALUE
 
 

@@ -43,7 +43,7 @@ from anthropic_proxy.config.upstream_settings import (
     deprecated_variables,
 )
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.errors.redaction import Secret, url_secrets
+from anthropic_proxy.errors.redaction import Secret, find_url_secrets
 from anthropic_proxy.observability.logs import LogFormat
 from anthropic_proxy.providers.base_url import check_login
 
@@ -312,7 +312,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
         )
         return (
             *(Secret(each.get_secret_value()) for each in secrets if each is not None),
-            *chain.from_iterable(map(url_secrets, (self.limit_storage, *proxies))),
+            *chain.from_iterable(map(find_url_secrets, (self.limit_storage, *proxies))),
         )
 
     @property

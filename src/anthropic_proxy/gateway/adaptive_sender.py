@@ -74,7 +74,7 @@ class AdaptiveSender:
                 if change is None:
                     raise
                 reason, request_id = error.failure.redacted_text, outgoing.request_id
-                self.metrics.changed(outgoing.client.upstream.name, change.change)
+                self.metrics.count_request_change(outgoing.client.upstream.name, change.change)
                 self._log.info(
                     "request changed",
                     request_id=request_id,
@@ -94,7 +94,7 @@ class AdaptiveSender:
     ) -> _Result:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
         payload = dumps({**api.to_body(body), **client.upstream.extra_body})
-        self._log.body("upstream request sent", request_id, payload)
+        self._log.log_body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.build_url(api.path), payload)
         if response.status >= 300:
             raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
@@ -119,7 +119,7 @@ class AdaptiveSender:
             body = await response.read()
         finally:
             await response.aclose()
-        self._log.body("upstream response received", request_id, body)
+        self._log.log_body("upstream response received", request_id, body)
         return body
 
     async def _read_failure(

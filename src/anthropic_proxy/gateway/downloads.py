@@ -21,9 +21,9 @@ import aiohttp
 from yarl import URL
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
-from anthropic_proxy.errors import ApiError, invalid_request, shortage
+from anthropic_proxy.errors import ApiError, invalid_request, resource_exhausted_error
 from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
-from anthropic_proxy.observability.shortages import shortage_of
+from anthropic_proxy.observability.shortages import find_exhausted_resource
 from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.translate.request.media_sources import (
     RemoteSource,
@@ -187,10 +187,10 @@ class FileDownloader:
         except TimeoutError:
             raise DownloadError(f"it did not come within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            resource = shortage_of(error)
+            resource = find_exhausted_resource(error)
             if resource is not None:
                 self._on_shortage(resource)
-                raise shortage(resource, "download a file") from error
+                raise resource_exhausted_error(resource, "download a file") from error
             raise DownloadError(_describe_error(error)) from error
         raise DownloadError("it redirects too often")
 

@@ -108,7 +108,7 @@ class ExchangeRunner:
             exchange, exchange.body, partial(self._read_message, exchange)
         )
         self._update_memory(exchange.request_traits, translator)
-        exchange.state.observation.answered(
+        exchange.state.observation.record_response(
             message["usage"],
             message["stop_reason"],
             len(translator.assembler.calls),
@@ -157,7 +157,7 @@ class ExchangeRunner:
             exchange.api,
             exchange.request_id,
             threads=self._threads,
-            on_read=partial(self._log.body, "upstream chunk received", exchange.request_id)
+            on_read=partial(self._log.log_body, "upstream chunk received", exchange.request_id)
             if self._log.verbose
             else None,
             on_end=partial(
@@ -168,7 +168,7 @@ class ExchangeRunner:
             ),
         )
         await start_stream(stream)
-        exchange.state.observation.content_begins()
+        exchange.state.observation.mark_first_token()
         return stream
 
     async def _send(
@@ -212,12 +212,12 @@ class ExchangeRunner:
         for error in (stream.error, stream.unexpected_error):
             # Of a stream that did not start its caller tells.
             if error is not None and stream.started:
-                self._log.broken_off(observation.request_id, error)
-                observation.broken_off(error)
+                self._log.log_stream_failure(observation.request_id, error)
+                observation.record_stream_failure(error)
         if stream.started:
             # Of an answer that its client left, or that broke off, what had come was paid for as well.
             usage = stream.usage or translator.current_usage
-            observation.answered(
+            observation.record_response(
                 usage,
                 translator.stop_reason,
                 len(translator.assembler.calls),
@@ -229,9 +229,9 @@ class ExchangeRunner:
         """What an answer teaches about its model."""
         memory = self._sender.get_memory(traits.model)
         if translator.unknown_finish_reason:
-            self._log.ignored({f"finish reason {translator.unknown_finish_reason}"})
+            self._log.log_ignored({f"finish reason {translator.unknown_finish_reason}"})
         if translator.reported_input_tokens is not None:
-            self._sender.metrics.predicted(
+            self._sender.metrics.observe_token_estimate(
                 traits.predicted_tokens, translator.reported_input_tokens
             )
         self._counter.observe(traits.model, traits.estimate, translator.reported_input_tokens)

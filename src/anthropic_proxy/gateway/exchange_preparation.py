@@ -56,7 +56,7 @@ class ExchangePreparer:
     ) -> Exchange:
         """Translate a request for an upstream, and begin its route. Raises ApiError."""
         translation = await self._preparation.prepare(request, route, context.caller.api_key)
-        self._log.ignored(translation.notes.ignored)
+        self._log.log_ignored(translation.notes.ignored)
         estimate = estimate_request(translation.body)
         client = self._client.for_caller(
             context.caller, context.state.observation, context.state.retry_allowance

@@ -64,7 +64,7 @@ class Failover:
                 errors.append(error)
                 if len(errors) < len(routes):
                     observation.failovers += 1
-                    self._metrics.failed_over(route.upstream.name)
+                    self._metrics.count_failover(route.upstream.name)
                 action = "failed over" if len(errors) < len(routes) else "given up"
                 self._log_failure(
                     route, error, observation.request_id, action, is_only=len(routes) == 1
@@ -85,14 +85,14 @@ class Failover:
             try:
                 return await send(route)
             except ApiError as error:
-                observation.attempt_failed(error)
+                observation.fail_upstream_request(error)
                 delay = self._retry_delay(
                     error, retry_count, route, state.retry_allowance, is_only=is_only
                 )
                 if delay is None:
                     raise
                 observation.retries += 1
-                self._metrics.asked_again(route.upstream.name)
+                self._metrics.count_retry(route.upstream.name)
                 self._log_failure(route, error, observation.request_id, "sent again")
                 retry_count += 1
                 await asyncio.sleep(delay)

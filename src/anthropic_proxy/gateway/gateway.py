@@ -81,7 +81,7 @@ class Gateway:
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""
         for name, backend in self._backends.items():
-            self._process.metrics.upstream_state(name, **backend.client.snapshot())
+            self._process.metrics.set_upstream_state(name, **backend.client.snapshot())
 
     async def create_message(
         self, body: RequestBody, caller: Caller, observation: Observation
@@ -117,8 +117,8 @@ class Gateway:
         return GatewayResponse(content, context.state.headers, context.state.status)
 
     def _log_broken_stream(self, observation: Observation, error: Exception) -> None:
-        self._log.broken_off(observation.request_id, error)
-        observation.broken_off(error)
+        self._log.log_stream_failure(observation.request_id, error)
+        observation.record_stream_failure(error)
 
     def _reusable_backends(
         self, resources: GatewayResources, routing: Routing

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from anthropic_proxy.auth.caller import Caller
-from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.observability.observation import Observation
@@ -127,7 +127,7 @@ class ModelList:
         is_native = upstream.api == "messages"
         response = await client.get(upstream.build_url("/models", _ALL_QUERY if is_native else ""))
         fallback = to_configured_models(self._routing.list_models(upstream))
-        if fallback and response.status in NOT_THERE:
+        if fallback and response.status in MISSING_PATH_STATUSES:
             await response.aclose()
             models: list[JsonObject] | None = fallback
         else:

@@ -6,7 +6,7 @@ upstream that has changed is found out: it costs one refused request. The clock 
 
 from dataclasses import dataclass, field
 
-from anthropic_proxy.errors import NOT_THERE
+from anthropic_proxy.errors import MISSING_PATH_STATUSES
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.adaptation.conditions import Condition
 from anthropic_proxy.translate.adaptation.rules import find_change
@@ -103,7 +103,7 @@ class ModelMemory:
         """
         if self.api is None:
             return "responses" if requires_responses_api(refusal) else None
-        is_missing = self.api == "responses" and refusal.status in NOT_THERE
+        is_missing = self.api == "responses" and refusal.status in MISSING_PATH_STATUSES
         return "chat_completions" if is_missing else None
 
     def _expire(self, now: float) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.gateway.adaptive_sender import raise_for_web_page, to_caller_error
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
@@ -53,7 +53,7 @@ class PassthroughBackend:
             upstream=upstream.name,
             upstream_model=route.model,
         )
-        self._log.body("upstream request sent", context.request_id, payload)
+        self._log.log_body("upstream request sent", context.request_id, payload)
         context.state.begin_route(route)
         response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
         if response.status >= 300:
@@ -76,7 +76,7 @@ class PassthroughBackend:
                 passthrough.parse_stream_usage(stream.usage_events)[0]
             ):
                 stream.input_estimate = self._input_estimate(context, route)
-            context.state.observation.content_begins()
+            context.state.observation.mark_first_token()
             return stream
         body = await self._read_body(response, context.request_id)
         if not body.lstrip().startswith(b"{"):
@@ -85,7 +85,7 @@ class PassthroughBackend:
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
         _raise_for_secrets(client, response, body)
-        context.state.observation.answered(*passthrough.parse_message_usage(body))
+        context.state.observation.record_response(*passthrough.parse_message_usage(body))
         return body
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
@@ -105,7 +105,7 @@ class PassthroughBackend:
                 )
         except (TimeoutError, UpstreamError):
             return self._estimate_response(context, route)
-        if response.status in NOT_THERE:
+        if response.status in MISSING_PATH_STATUSES:
             await response.aclose()
             return self._estimate_response(context, route)
         body = await self.read_ok(client, response, context.request_id)
@@ -142,7 +142,7 @@ class PassthroughBackend:
     ) -> PassthroughStream:
         # It lasts: the request, which may have megabytes, must not be within its reach.
         on_read = (
-            partial(self._log.body, "upstream chunk received", observation.request_id)
+            partial(self._log.log_body, "upstream chunk received", observation.request_id)
             if self._log.verbose
             else None
         )
@@ -153,12 +153,12 @@ class PassthroughBackend:
 
     def _record_stream_end(self, observation: Observation, stream: PassthroughStream) -> None:
         if stream.error is not None:
-            self._log.broken_off(observation.request_id, stream.error)
-            observation.broken_off(stream.error)
+            self._log.log_stream_failure(observation.request_id, stream.error)
+            observation.record_stream_failure(stream.error)
         usage, stop_reason = passthrough.parse_stream_usage(stream.usage_events)
         if stream.started and stop_reason is None:
             usage = passthrough.estimate_usage(usage, stream.input_estimate, stream.output_estimate)
-        observation.answered(usage, stop_reason, stream.tool_calls)
+        observation.record_response(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, context: RequestContext, route: Route) -> int:
         # What the upstream takes and our checks don't has a form of which nothing is known.
@@ -169,7 +169,7 @@ class PassthroughBackend:
             body = await response.read()
         finally:
             await response.aclose()
-        self._log.body("upstream response received", request_id, body)
+        self._log.log_body("upstream response received", request_id, body)
         return body
 
     def _to_caller_error(

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from anthropic_proxy.errors import ApiError, shortage, stopping
-from anthropic_proxy.observability.shortages import shortage_of
+from anthropic_proxy.errors import ApiError, resource_exhausted_error, server_stopping_error
+from anthropic_proxy.observability.shortages import find_exhausted_resource
 from anthropic_proxy.translate.request.pdf import invalid_pdf_error, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 
@@ -123,7 +123,7 @@ class PdfReader:
 
     def _raise_if_closed(self) -> None:
         if self._is_closed:
-            raise stopping()
+            raise server_stopping_error()
 
     async def _start(self) -> Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT_NAMES if name in os.environ}
@@ -138,11 +138,11 @@ class PdfReader:
                 start_new_session=True,
             )
         except OSError as error:
-            resource = shortage_of(error)
+            resource = find_exhausted_resource(error)
             if resource is None:
                 raise
             self._on_shortage(resource)
-            raise shortage(resource, "read a PDF") from error
+            raise resource_exhausted_error(resource, "read a PDF") from error
 
     def _parse_result(self, result: _Result) -> list[str]:
         """Return the pages that a process read. Raises ApiError when it read none, or died."""

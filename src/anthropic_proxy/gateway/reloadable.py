@@ -6,7 +6,7 @@ from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.observability.shortages import ShortageLog
+from anthropic_proxy.observability.shortages import ExhaustionLog
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
@@ -20,7 +20,7 @@ class ReloadableGateway:
         routing: Routing,
         log: Log,
         metrics: Metrics,
-        shortages: ShortageLog,
+        shortages: ExhaustionLog,
     ) -> None:
         http_client = UpstreamHTTPClient(
             max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report

@@ -42,7 +42,7 @@ class ResponseState:
 
     def begin_route(self, route: Route) -> None:
         """Begin a route, and reset what an earlier one left."""
-        self.observation.routed(route.upstream.name, route.model)
+        self.observation.set_route(route.upstream.name, route.model)
         self.status = 200
         self.accepted.clear()
         self.headers.clear()

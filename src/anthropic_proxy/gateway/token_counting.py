@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
@@ -167,7 +167,7 @@ async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObje
     finally:
         await response.aclose()
     if response.status != 200:
-        raise _CountRefusedError(is_missing=response.status in NOT_THERE)
+        raise _CountRefusedError(is_missing=response.status in MISSING_PATH_STATUSES)
     return loads_object(content) or {}
 
 

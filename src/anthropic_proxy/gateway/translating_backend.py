@@ -71,7 +71,7 @@ class TranslatingBackend:
                     api=api,
                     reason=error.message,
                 )
-                self.sender.metrics.changed(self.client.upstream.name, f"api_{api}")
+                self.sender.metrics.count_request_change(self.client.upstream.name, f"api_{api}")
                 memory.set_api(api, time.monotonic())
         return await self._create_message_by(context, route, self._select_api(memory))
 

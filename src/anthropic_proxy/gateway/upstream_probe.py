@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from anthropic_proxy.auth.caller import ANONYMOUS
-from anthropic_proxy.errors import NOT_THERE, ApiError
+from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.observability.console import UPSTREAM_PROBED
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
@@ -196,19 +196,19 @@ class UpstreamProber:
             write_outcomes(self._sharing.file, self.results())
         self.on_change(
             [
-                self._log.redacted(self._line(endpoint, found))
+                self._log.redact(self._line(endpoint, found))
                 for endpoint, found in self._results.values()
             ]
         )
 
-    def began(self, observation: Observation) -> None:
+    def request_started(self, observation: Observation) -> None:
         """Do nothing: what the upstream responds is known when the request is finished."""
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """Replace the outcomes that the responses to this request contradict."""
-        for request in observation.asked:
+        for request in observation.upstream_requests:
             if request.method == "POST" and request.status is not None:
-                self._learn(request.endpoint, request.status, request.error_type)
+                self._learn(request.upstream, request.status, request.error_type)
 
     def _learn(self, endpoint: Upstream, status: int, error_type: str | None) -> None:
         known = self._results.get(endpoint.name)
@@ -417,9 +417,9 @@ def _to_result(
             return replace(result, models=models)
         content = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
         return replace(result, reason=f"answered {content}", key="not checked")
-    if status in NOT_THERE and is_web_page:
+    if status in MISSING_PATH_STATUSES and is_web_page:
         return replace(result, reason=f"answered {status} with a web page: {_NO_API}")
-    if status in (401, 403) or status in NOT_THERE:
+    if status in (401, 403) or status in MISSING_PATH_STATUSES:
         return result
     if status == 400 and wants_tls(body):
         return replace(result, reason=_WANTS_TLS)

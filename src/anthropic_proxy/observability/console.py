@@ -16,14 +16,14 @@ UPSTREAM_PROBED = "upstream probed"
 BANNER = "started"
 
 _COLORS = {"error": "\033[31m", "critical": "\033[31m", "warning": "\033[33m", "debug": "\033[2m"}
-_END = "\033[0m"
+_RESET_COLOR = "\033[0m"
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
-_LONGEST_MODEL = 60
-_LONGEST_MESSAGE = 500
-_SHOWN_OF_ID = 8
+_MAX_MODEL_LENGTH = 60
+_MAX_MESSAGE_LENGTH = 500
+_SHORT_ID_LENGTH = 8
 
 # Fields that the short line of a request has in a form of its own. With `--debug` the whole id is shown as well.
-_SHORT = frozenset(
+_COMPACT_FIELDS = frozenset(
     {
         *(
             "event",
@@ -55,7 +55,7 @@ class ConsoleRenderer:
         """is_terminal: show the local time of day, and colours. details: show all fields of requests."""
         self._is_terminal = is_terminal
         self._has_colors = is_terminal and not os.environ.get("NO_COLOR")
-        self._details = details
+        self._shows_details = details
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
         """Return the line, without its end."""
@@ -64,33 +64,33 @@ class ConsoleRenderer:
         level = str(event.get("level", "info"))
         is_request = event["event"] == REQUEST_FINISHED
         exception = event.pop("exception", None)
-        text = self._request(event) if is_request else self._other_event(event)
-        line = f"{self._prefix(event, level, is_request=is_request)}{text}"
+        text = self._format_request(event) if is_request else self._format_other_event(event)
+        line = f"{self._format_prefix(event, level, is_request=is_request)}{text}"
         if self._has_colors and level in _COLORS:
-            line = f"{_COLORS[level]}{line}{_END}"
+            line = f"{_COLORS[level]}{line}{_RESET_COLOR}"
         return f"{line}\n{_traceback(str(exception))}" if exception else line
 
-    def _prefix(self, event: Mapping[str, Any], level: str, *, is_request: bool) -> str:
+    def _format_prefix(self, event: Mapping[str, Any], level: str, *, is_request: bool) -> str:
         timestamp = str(event["timestamp"])
         if not self._is_terminal:
             return f"{timestamp} [{level:<9}] "
         time = f"{datetime.fromisoformat(timestamp).astimezone():%H:%M:%S}  "
         return time if is_request else f"{time}[{level}] "
 
-    def _other_event(self, event: Mapping[str, Any]) -> str:
-        if event["event"] != UPSTREAM_PROBED or self._details:
-            return _any_event(event)
+    def _format_other_event(self, event: Mapping[str, Any]) -> str:
+        if event["event"] != UPSTREAM_PROBED or self._shows_details:
+            return _format_event(event)
         hint = f"; {event['hint']}" if event.get("hint") else ""
         models = f" ({event['first_models']})" if event.get("first_models") else ""
         text = f"{event['url']}: {event['result']}{models}{hint}"
-        return f"{UPSTREAM_PROBED}  {_one_line(text)}"
+        return f"{UPSTREAM_PROBED}  {_to_one_line(text)}"
 
-    def _request(self, event: Mapping[str, Any]) -> str:
-        line = "  ".join(filter(None, _request_columns(event)))
-        if not self._details:
+    def _format_request(self, event: Mapping[str, Any]) -> str:
+        line = "  ".join(filter(None, _format_request_columns(event)))
+        if not self._shows_details:
             return line
-        others = {name: value for name, value in event.items() if name not in _SHORT}
-        return f"{line}  {_fields(others)}"
+        others = {name: value for name, value in event.items() if name not in _COMPACT_FIELDS}
+        return f"{line}  {_format_fields(others)}"
 
 
 def _traceback(text: str) -> str:
@@ -104,92 +104,96 @@ def _escaped(line: str) -> str:
     )
 
 
-def _request_columns(event: Mapping[str, Any]) -> list[str]:
+def _format_request_columns(event: Mapping[str, Any]) -> list[str]:
     operation = event.get("operation")
-    name = _shown(str(event.get("model") or operation or ""))[:_LONGEST_MODEL]
+    name = _quote(str(event.get("model") or operation or ""))[:_MAX_MODEL_LENGTH]
     if operation == "other":
-        name = f"{_shown(str(event.get('method')))} {_shown(str(event.get('path')))}"
+        name = f"{_quote(str(event.get('method')))} {_quote(str(event.get('path')))}"
     elif operation != "chat" and event.get("model"):
         name = f"{name} ({operation})"
     return [
         name,
         str(event.get("status") or "no response"),
-        _seconds(event),
-        _tokens(event),
-        _ending(event),
-        _failure(event),
-        _short_id(str(event.get("request_id", ""))),
+        _format_times(event),
+        _format_tokens(event),
+        _format_outcome(event),
+        _format_failure(event),
+        _shorten_id(str(event.get("request_id", ""))),
     ]
 
 
-def _seconds(event: Mapping[str, Any]) -> str:
+def _format_times(event: Mapping[str, Any]) -> str:
     first = event.get("first_token_seconds")
-    total = f"{_number_of_seconds(event.get('seconds', 0))} s"
-    return total if first is None else f"{total} (first {_number_of_seconds(first)})"
+    total = f"{_format_seconds(event.get('seconds', 0))} s"
+    return total if first is None else f"{total} (first {_format_seconds(first)})"
 
 
-def _number_of_seconds(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.1f}"
 
 
-def _tokens(event: Mapping[str, Any]) -> str:
+def _format_tokens(event: Mapping[str, Any]) -> str:
     cached = event.get("cache_read_tokens", 0)
-    read = event.get("input_tokens", 0) + cached + event.get("cache_creation_tokens", 0)
-    written = event.get("output_tokens", 0)
-    if not read and not written:
+    input_tokens = event.get("input_tokens", 0) + cached + event.get("cache_creation_tokens", 0)
+    output_tokens = event.get("output_tokens", 0)
+    if not input_tokens and not output_tokens:
         return ""
     if event.get("operation") == "count_tokens":
-        return f"{_count(read)} in"
-    shown_cached = f" ({_count(cached)} cached)" if cached else ""
-    return f"{_count(read)} in{shown_cached} {_count(written)} out"
+        return f"{_format_count(input_tokens)} in"
+    cache_note = f" ({_format_count(cached)} cached)" if cached else ""
+    return f"{_format_count(input_tokens)} in{cache_note} {_format_count(output_tokens)} out"
 
 
-def _count(tokens: int) -> str:
+def _format_count(tokens: int) -> str:
     if tokens < 1000:
         return str(tokens)
     return f"{tokens / 1000:.1f}k" if tokens < 100_000 else f"{tokens // 1000}k"
 
 
-def _ending(event: Mapping[str, Any]) -> str:
+def _format_outcome(event: Mapping[str, Any]) -> str:
     outcome = event.get("outcome", "complete")
-    ends = {"client_closed": "client left", "truncated": "truncated"}
-    words = [_shown(str(event["stop_reason"]))] if event.get("stop_reason") else []
-    words += [ends[outcome]] if outcome in ends else []
+    outcome_words = {"client_closed": "client left", "truncated": "truncated"}
+    words = [_quote(str(event["stop_reason"]))] if event.get("stop_reason") else []
+    words += [outcome_words[outcome]] if outcome in outcome_words else []
     words += [f"{event[name]} {name}" for name in ("retries", "failovers") if event.get(name)]
     return ", ".join(words)
 
 
-def _failure(event: Mapping[str, Any]) -> str:
+def _format_failure(event: Mapping[str, Any]) -> str:
     kind, message = event.get("error_type"), str(event.get("message") or "")
     if not kind:
         return ""
     additions = [str(event[name]) for name in ("upstream_url", "hint") if event.get(name)]
-    addition = f" ({_one_line('; '.join(additions))})" if additions else ""
-    return f"{_shown(str(kind))}: {_one_line(message)[:_LONGEST_MESSAGE]}{addition}"
+    addition = f" ({_to_one_line('; '.join(additions))})" if additions else ""
+    return f"{_quote(str(kind))}: {_to_one_line(message)[:_MAX_MESSAGE_LENGTH]}{addition}"
 
 
-def _short_id(request_id: str) -> str:
-    return request_id if len(request_id) <= _SHOWN_OF_ID + 1 else f"{request_id[:_SHOWN_OF_ID]}…"
+def _shorten_id(request_id: str) -> str:
+    return (
+        request_id
+        if len(request_id) <= _SHORT_ID_LENGTH + 1
+        else f"{request_id[:_SHORT_ID_LENGTH]}…"
+    )
 
 
-def _any_event(event: Mapping[str, Any]) -> str:
+def _format_event(event: Mapping[str, Any]) -> str:
     fields = {
         name: value for name, value in event.items() if name not in ("event", "level", "timestamp")
     }
-    name = _one_line(str(event["event"]))
-    return f"{name}  {_fields(fields)}" if fields else name
+    name = _to_one_line(str(event["event"]))
+    return f"{name}  {_format_fields(fields)}" if fields else name
 
 
-def _fields(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={_shown(str(value))}" for name, value in values.items())
+def _format_fields(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_quote(str(value))}" for name, value in values.items())
 
 
-def _shown(value: str) -> str:
+def _quote(value: str) -> str:
     """Return a value as it is, or quoted and escaped where it is empty, has spaces, or is not printable."""
     return value if _PLAIN.fullmatch(value) and value.isprintable() else repr(value)
 
 
-def _one_line(text: str) -> str:
+def _to_one_line(text: str) -> str:
     """Return a text with spaces for line ends, and escapes for what is not printable."""
     joined = " ".join(text.split())
     return joined if joined.isprintable() else repr(joined)

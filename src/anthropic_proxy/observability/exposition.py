@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from anthropic_proxy.observability.metrics import Metrics
 
-_KEPT_SECONDS = 1.0
+_CACHE_SECONDS = 1.0
 _GZIP_LEVEL = 5
 
 _TEXT = "text/plain;version=0.0.4"
@@ -19,21 +19,21 @@ _OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
 
 @dataclass(frozen=True)
-class Format:
+class ExpositionFormat:
     """A form of the exposition. There are four, whatever clients send."""
 
     media_type: str
     is_gzip: bool
 
     @classmethod
-    def of(cls, accept: str, accept_encoding: str) -> "Format":
+    def negotiate(cls, accept: str, accept_encoding: str) -> "ExpositionFormat":
         """Return the format that a request's `Accept` and `Accept-Encoding` headers select."""
         wants_open_metrics = any(map(_is_open_metrics, accept.split(",")))
         return cls(_OPEN_METRICS if wants_open_metrics else _TEXT, "gzip" in accept_encoding)
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedMetrics:
     """A body and its response headers."""
 
     body: bytes
@@ -45,7 +45,7 @@ def _is_open_metrics(media_range: str) -> bool:
     media_type, *parameters = (part.strip() for part in media_range.split(";"))
     versions = [
         value
-        for name, _, value in (each.partition("=") for each in parameters)
+        for name, _, value in (parameter.partition("=") for parameter in parameters)
         if name == "version"
     ]
     return media_type == "application/openmetrics-text" and all(
@@ -68,36 +68,40 @@ class Exposition:
         self._metrics = metrics
         self._refresh = refresh
         self._clock = clock
-        self._one_at_a_time = asyncio.Lock()
-        self._renderings: dict[Format, asyncio.Task[Rendered]] = {}
-        self._expires: dict[Format, float] = {}
+        self._render_lock = asyncio.Lock()
+        self._renderings: dict[ExpositionFormat, asyncio.Task[RenderedMetrics]] = {}
+        self._expires: dict[ExpositionFormat, float] = {}
 
-    async def rendered(self, form: Format) -> Rendered:
+    async def render(self, exposition_format: ExpositionFormat) -> RenderedMetrics:
         """Return the metrics in a format; they may be a second old."""
-        rendering = self._renderings.get(form)
-        if rendering is None or self._is_over(form, rendering):
-            rendering = self._renderings[form] = asyncio.create_task(self._render(form))
+        rendering = self._renderings.get(exposition_format)
+        if rendering is None or self._is_expired(exposition_format, rendering):
+            rendering = self._renderings[exposition_format] = asyncio.create_task(
+                self._render_now(exposition_format)
+            )
         # A scraper that leaves must not end the rendering that others wait for.
         return await asyncio.shield(rendering)
 
-    def _is_over(self, form: Format, rendering: asyncio.Task[Rendered]) -> bool:
+    def _is_expired(
+        self, exposition_format: ExpositionFormat, rendering: asyncio.Task[RenderedMetrics]
+    ) -> bool:
         if not rendering.done():
             return False
         has_failed = rendering.cancelled() or rendering.exception() is not None
-        return has_failed or self._clock() >= self._expires[form]
+        return has_failed or self._clock() >= self._expires[exposition_format]
 
-    async def _render(self, form: Format) -> Rendered:
-        async with self._one_at_a_time:
+    async def _render_now(self, exposition_format: ExpositionFormat) -> RenderedMetrics:
+        async with self._render_lock:
             self._refresh()
-            rendered = await asyncio.to_thread(self._written, form)
-        self._expires[form] = self._clock() + _KEPT_SECONDS
-        return rendered
+            rendered_metrics = await asyncio.to_thread(self._encode, exposition_format)
+        self._expires[exposition_format] = self._clock() + _CACHE_SECONDS
+        return rendered_metrics
 
-    def _written(self, form: Format) -> Rendered:
-        text, content_type = self._metrics.exposition(form.media_type)
-        if not form.is_gzip:
-            return Rendered(text, {"content-type": content_type})
-        return Rendered(
+    def _encode(self, exposition_format: ExpositionFormat) -> RenderedMetrics:
+        text, content_type = self._metrics.render(exposition_format.media_type)
+        if not exposition_format.is_gzip:
+            return RenderedMetrics(text, {"content-type": content_type})
+        return RenderedMetrics(
             gzip.compress(text, _GZIP_LEVEL),
             {"content-type": content_type, "content-encoding": "gzip"},
         )

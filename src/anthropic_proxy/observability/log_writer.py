@@ -22,24 +22,26 @@ FLUSH_SECONDS = 1.0
 class LogWriter:
     """A stream for loggers. Lines are written in the order of `write`. May be used by several threads, and after a fork."""
 
-    def __init__(self, descriptor: int, encoding: str, note: Callable[[int], str]) -> None:
+    def __init__(
+        self, descriptor: int, encoding: str, format_drop_note: Callable[[int], str]
+    ) -> None:
         """note: returns the line that reports a number of dropped lines."""
         self._descriptor = descriptor
         self._encoding = encoding
-        self._note = note
-        self._count: Callable[[int], object] | None = None
-        self._begin()
+        self._format_drop_note = format_drop_note
+        self._on_drop: Callable[[int], object] | None = None
+        self._reset()
 
     def write(self, text: str) -> int:
         """Queue a line, or drop it when the queue is full. Never waits."""
         line = text.encode(self._encoding, "backslashreplace")
-        self._begin_after_fork()
-        with self._changed:
+        self._reset_after_fork()
+        with self._condition:
             is_full = self._is_full = not self._has_room(len(line))
             if not is_full:
-                self._add(line)
+                self._append(line)
         if is_full:
-            self._dropped_lines(1)
+            self._record_drops(1)
         return len(text)
 
     def flush(self) -> None:
@@ -49,30 +51,30 @@ class LogWriter:
         """Wait until all lines are written, `seconds` at most."""
         if self._pid != os.getpid():
             return
-        with self._changed:
-            self._changed.wait_for(lambda: not (self._lines or self._is_writing), seconds)
+        with self._condition:
+            self._condition.wait_for(lambda: not (self._lines or self._is_writing), seconds)
 
-    def count_drops(self, count: Callable[[int], object]) -> None:
+    def count_drops(self, on_drop: Callable[[int], object]) -> None:
         """Call `count` with the number of lines that this process has dropped so far, and with each further number."""
-        self._begin_after_fork()
-        with self._changed:
-            self._count, total = count, self._total
+        self._reset_after_fork()
+        with self._condition:
+            self._on_drop, total = on_drop, self._total_dropped
         if total:
-            count(total)
+            on_drop(total)
 
-    def _begin_after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Begin anew in a forked process: lines and thread are its parent's, and the lock may have been held then."""
         if self._pid != os.getpid():
-            self._begin()
+            self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         # Each line with the number of lines that were dropped just before it.
         self._lines: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._dropped = 0
-        self._total = 0
+        self._total_dropped = 0
         self._is_full = False
         self._is_writing = False
         self._thread: threading.Thread | None = None
@@ -86,58 +88,58 @@ class LogWriter:
         share = 2 if self._is_full else 1
         return len(self._lines) * share < MAX_LINES and (self._bytes + size) * share <= MAX_BYTES
 
-    def _add(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> None:
         self._lines.append((self._dropped, line))
         self._dropped = 0
         self._bytes += len(line)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="log", daemon=True)
             self._thread.start()
-        self._changed.notify_all()
+        self._condition.notify_all()
 
-    def _dropped_lines(self, number: int) -> None:
-        with self._changed:
+    def _record_drops(self, number: int) -> None:
+        with self._condition:
             self._dropped += number
-            self._total += number
-            count = self._count
-        if count is not None:
-            count(number)
+            self._total_dropped += number
+            on_drop = self._on_drop
+        if on_drop is not None:
+            on_drop(number)
 
     def _run(self) -> None:
         while True:
-            dropped, line = self._next()
-            self._report(dropped)
-            if not self._put(line):
-                self._dropped_lines(1)
+            dropped, line = self._take_line()
+            self._report_drops(dropped)
+            if not self._try_write(line):
+                self._record_drops(1)
                 continue
-            with self._changed:
+            with self._condition:
                 dropped = 0 if self._lines else self._dropped
                 self._dropped -= dropped
-            self._report(dropped)
+            self._report_drops(dropped)
 
-    def _next(self) -> tuple[int, bytes]:
-        with self._changed:
+    def _take_line(self) -> tuple[int, bytes]:
+        with self._condition:
             self._is_writing = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: bool(self._lines))
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: bool(self._lines))
             self._is_writing = True
             dropped, line = self._lines.popleft()
             self._bytes -= len(line)
             return dropped, line
 
-    def _report(self, dropped: int) -> None:
+    def _report_drops(self, dropped: int) -> None:
         """Write a line on dropped lines; where that fails, the next line says it."""
-        if dropped and not self._put(
-            self._note(dropped).encode(self._encoding, "backslashreplace")
+        if dropped and not self._try_write(
+            self._format_drop_note(dropped).encode(self._encoding, "backslashreplace")
         ):
-            with self._changed:
+            with self._condition:
                 self._dropped += dropped
 
-    def _put(self, line: bytes) -> bool:
+    def _try_write(self, line: bytes) -> bool:
         """Write a line. False when that fails: the reader has gone (`2>&1 | head`), or the disk is full."""
         try:
             while line:
-                line = line[self._written(line) :]
+                line = line[self._write_part(line) :]
         except (
             OSError,
             ValueError,
@@ -145,7 +147,7 @@ class LogWriter:
             return False
         return True
 
-    def _written(self, line: bytes) -> int:
+    def _write_part(self, line: bytes) -> int:
         """Write the beginning of a line; return its size. Waits until the descriptor takes it. Raises OSError."""
         try:
             return os.write(self._descriptor, line)

@@ -20,7 +20,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_client_keys
+from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_caller_keys
 from anthropic_proxy.observability.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.wire.json_codec import dumps
@@ -30,15 +30,15 @@ from anthropic_proxy.wire.quoting import shorten
 LogFormat = Literal["auto", "console", "json"]
 
 # Images and documents: only their beginning tells anything.
-_SHORTEST_BASE64 = 200
-_BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{_SHORTEST_BASE64},}}={{0,2}}")
-_BASE64_SHOWN = 24
+_MIN_BASE64_LENGTH = 200
+_BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{_MIN_BASE64_LENGTH},}}={{0,2}}")
+_BASE64_PREFIX_LENGTH = 24
 # Kinds of ignored fields that are remembered as logged; clients choose the names, so there must be a bound.
 _MAX_KINDS = 1000
 
 
-def configure(
-    *, debug: bool, form: LogFormat = "auto", in_thread: bool = False
+def configure_logging(
+    *, debug: bool, log_format: LogFormat = "auto", in_thread: bool = False
 ) -> LogWriter | None:
     """Set up logging for this process.
 
@@ -49,16 +49,16 @@ def configure(
     """
     # It tells standard error of every flaw that it mends in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    before: list[Processor] = [
+    base_processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer = _renderer(form, details=debug)
-    writer = _writer(before, renderer) if in_thread else None
-    stream = cast("TextIO", writer or _Unbreakable(sys.stderr))
-    _configure_libraries(before, renderer, stream)
+    renderer = _create_renderer(log_format, details=debug)
+    writer = _create_writer(base_processors, renderer) if in_thread else None
+    stream = cast("TextIO", writer or _TolerantStream(sys.stderr))
+    _configure_libraries(base_processors, renderer, stream)
     structlog.configure(
-        processors=[*before, renderer],
+        processors=[*base_processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
         # One write for each line: several processes share the stream.
         logger_factory=structlog.WriteLoggerFactory(stream),
@@ -66,7 +66,7 @@ def configure(
     return writer
 
 
-def _writer(before: list[Processor], renderer: Processor) -> LogWriter | None:
+def _create_writer(base_processors: list[Processor], renderer: Processor) -> LogWriter | None:
     if sys.platform == "win32":
         return None
     try:
@@ -74,19 +74,19 @@ def _writer(before: list[Processor], renderer: Processor) -> LogWriter | None:
     except (AttributeError, OSError, ValueError):  # there is none, it is closed, or only in memory
         return None
 
-    def note(dropped: int) -> str:
+    def format_drop_note(dropped: int) -> str:
         line: Any = {"event": "log lines dropped", "lines": dropped}
-        for processor in (*before, renderer):
+        for processor in (*base_processors, renderer):
             line = processor(None, "warning", line)
         return f"{line}\n"
 
     # JSON is UTF-8, whatever the locale says (RFC 8259, 8.1).
-    return LogWriter(descriptor, "utf-8", note)
+    return LogWriter(descriptor, "utf-8", format_drop_note)
 
 
-def is_json(form: LogFormat) -> bool:
+def is_json(log_format: LogFormat) -> bool:
     """Return whether the log has this form's JSON lines."""
-    return form == "json" or (form == "auto" and not is_terminal())
+    return log_format == "json" or (log_format == "auto" and not is_terminal())
 
 
 def is_terminal() -> bool:
@@ -94,7 +94,7 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def json_line(level: str, event: str, **values: object) -> str:
+def format_json_line(level: str, event: str, **values: object) -> str:
     """Return a line of the JSON log, for what is reported before and after there is a log."""
     line = {
         **values,
@@ -105,17 +105,19 @@ def json_line(level: str, event: str, **values: object) -> str:
     return dumps(line).decode()
 
 
-def _renderer(form: LogFormat, *, details: bool) -> Processor:
-    if is_json(form):
+def _create_renderer(log_format: LogFormat, *, details: bool) -> Processor:
+    if is_json(log_format):
         return structlog.processors.JSONRenderer(serializer=lambda line, **_: dumps(line).decode())
     return ConsoleRenderer(is_terminal=is_terminal(), details=details)
 
 
-def _configure_libraries(before: list[Processor], renderer: Processor, stream: TextIO) -> None:
+def _configure_libraries(
+    base_processors: list[Processor], renderer: Processor, stream: TextIO
+) -> None:
     handler = _LibraryHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*before, structlog.processors.format_exc_info],
+            foreign_pre_chain=[*base_processors, structlog.processors.format_exc_info],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -131,7 +133,7 @@ class _LibraryHandler(logging.StreamHandler[TextIO]):
         return self.redact(super().format(record))
 
 
-class _Unbreakable:
+class _TolerantStream:
     """What the logger writes to: a stream whose reader may go (`2>&1 | head`), with which no request must fail. Lines are
     UTF-8, as JSON has to be, whatever the locale says.
     """
@@ -158,12 +160,12 @@ class _Unbreakable:
 _request_redactor: ContextVar[Redactor] = ContextVar("request_redactor", default=NO_SECRETS)
 
 
-def hide_in_this_task(secrets: Iterable[str]) -> None:
+def hide_in_current_task(secrets: Iterable[str]) -> None:
     """Keep secrets out of every line that the current task, and tasks that it starts from now on, may log."""
     _request_redactor.set(Redactor(map(Secret, secrets)))
 
 
-def _is_no_key(_: str) -> bool:
+def _is_never_key(_: str) -> bool:
     return False
 
 
@@ -175,7 +177,7 @@ class Log:
         *,
         verbose: bool = False,
         secrets: Iterable[Secret] = (),
-        is_client_key: Callable[[str], bool] = _is_no_key,
+        is_caller_key: Callable[[str], bool] = _is_never_key,
     ) -> None:
         """secrets: what no line may hold. is_client_key: whether a text is the key of a client, which no line may hold
         either.
@@ -183,75 +185,80 @@ class Log:
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
         self._redactor = Redactor(self._secrets)
-        self.is_client_key = is_client_key
-        self._kinds: set[str] = set()
+        self.is_caller_key = is_caller_key
+        self._logged_kinds: set[str] = set()
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
-    def hide(self, secrets: Iterable[Secret]) -> None:
+    def add_secrets(self, secrets: Iterable[Secret]) -> None:
         """Let no line hold these either, from now on."""
         # New objects, because other threads may be using the old ones.
         self._secrets = {**self._secrets, **dict.fromkeys(secrets)}
         self._redactor = Redactor(self._secrets)
 
-    def cover_libraries(self) -> None:
+    def redact_libraries(self) -> None:
         """Redact what libraries log, too."""
         for handler in logging.root.handlers:
             if isinstance(handler, _LibraryHandler):
-                handler.redact = self.redacted
+                handler.redact = self.redact
 
-    def redacted(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return the text without secrets and keys of clients, and with long base64 data cut."""
         text = _request_redactor.get().redact(self._redactor.redact(text))
-        if len(text) >= _SHORTEST_BASE64:
+        if len(text) >= _MIN_BASE64_LENGTH:
             text = _BASE64.sub(
-                lambda data: f"{data[0][:_BASE64_SHOWN]}...[{len(data[0])} base64 characters]", text
+                lambda data: (
+                    f"{data[0][:_BASE64_PREFIX_LENGTH]}...[{len(data[0])} base64 characters]"
+                ),
+                text,
             )
         return (
-            text if self.is_client_key is _is_no_key else mask_client_keys(text, self.is_client_key)
+            text
+            if self.is_caller_key is _is_never_key
+            else mask_caller_keys(text, self.is_caller_key)
         )
 
     def info(self, event: str, **values: object) -> None:
-        self._logger.info(event, **self._safe(values))
+        self._logger.info(event, **self._redact_values(values))
 
-    def banner(self, text: str) -> None:
+    def print_banner(self, text: str) -> None:
         """Write lines for a person at a terminal, where the log has its form for people."""
-        self._logger.info(BANNER, text=self.redacted(text))
+        self._logger.info(BANNER, text=self.redact(text))
 
     def debug(self, event: str, **values: object) -> None:
         if self._logger.is_enabled_for(logging.DEBUG):
-            self._logger.debug(event, **self._safe(values))
+            self._logger.debug(event, **self._redact_values(values))
 
     def warning(self, event: str, **values: object) -> None:
         """What the operator should change."""
-        self._logger.warning(event, **self._safe(values))
+        self._logger.warning(event, **self._redact_values(values))
 
     def error(self, event: str, **values: object) -> None:
         """Within an `except` block, `exc_info=True` adds the traceback."""
-        self._logger.error(event, **self._safe(values))
+        self._logger.error(event, **self._redact_values(values))
 
-    def broken_off(self, request_id: str, error: Exception) -> None:
+    def log_stream_failure(self, request_id: str, error: Exception) -> None:
         """What ended a stream; of an ApiError, which its client is told, the request's own line tells."""
         if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 
-    def body(self, event: str, request_id: str, body: bytes) -> None:
+    def log_body(self, event: str, request_id: str, body: bytes) -> None:
         """A body that came or goes, whole; only with --verbose."""
         if self.verbose:
             self.debug(event, request_id=request_id, body=body.decode("utf-8", "replace"))
 
-    def ignored(self, kinds: set[str]) -> None:
+    def log_ignored(self, kinds: set[str]) -> None:
         """What was left out or not understood: each kind is logged the first time that it is met."""
-        for kind in sorted({shorten(kind) for kind in kinds} - self._kinds):
-            if len(self._kinds) < _MAX_KINDS:
-                self._kinds.add(kind)
+        for kind in sorted({shorten(kind) for kind in kinds} - self._logged_kinds):
+            if len(self._logged_kinds) < _MAX_KINDS:
+                self._logged_kinds.add(kind)
                 self.debug("ignored", kind=kind)
 
-    def _safe(self, values: dict[str, object]) -> dict[str, object]:
+    def _redact_values(self, values: dict[str, object]) -> dict[str, object]:
         error = values.pop("exc_info", None)
         if error:
-            shown = error if isinstance(error, BaseException) else sys.exc_info()[1]
-            values["exception"] = "".join(traceback.format_exception(shown)).rstrip()
+            exception = error if isinstance(error, BaseException) else sys.exc_info()[1]
+            values["exception"] = "".join(traceback.format_exception(exception)).rstrip()
         return {
-            name: self.redacted(value) if isinstance(value, str) else value
+            name: self.redact(value) if isinstance(value, str) else value
             for name, value in values.items()
         }

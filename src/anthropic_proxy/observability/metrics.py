@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from anthropic_proxy import __version__
 from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.observability import buckets, multiprocess
-from anthropic_proxy.observability.multiprocess import kinds
+from anthropic_proxy.observability.multiprocess import metric_factories
 from anthropic_proxy.observability.observation import Observation
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name")
@@ -43,33 +43,33 @@ class Metrics:
     are labels, where each configured name counts as one.
     """
 
-    def __init__(self, models: Iterable[str] = (), most_models: int = 100) -> None:
+    def __init__(self, models: Iterable[str] = (), max_models: int = 100) -> None:
         # The times of creation would double the number of series, and several processes do not export them anyway.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has types in part
         self._registry = CollectorRegistry()
         self._configured_models = frozenset(models)
-        self._free_pairs = most_models - len(self._configured_models)
+        self._free_pairs = max_models - len(self._configured_models)
         self._upstreams_by_model: dict[str, set[str]] = {}
-        self._describe_gen_ai()
-        self._describe_models()
-        self._describe_requests()
-        self._describe_upstreams()
-        self._describe_states()
-        self._describe_server()
+        self._register_gen_ai()
+        self._register_models()
+        self._register_requests()
+        self._register_upstreams()
+        self._register_states()
+        self._register_server()
 
-    def began(self, observation: Observation) -> None:  # noqa: ARG002 - nothing is known of it yet
+    def request_started(self, observation: Observation) -> None:  # noqa: ARG002 - nothing is known of it yet
         """As a sink of observations."""
         self._in_flight.inc()
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """As a sink of observations."""
         self._in_flight.dec()
         upstream = observation.upstream or NONE
         model = self._model_label(observation, upstream)
         status = _status_label(observation.status or 499, _STATUSES)
         self._requests.labels(observation.operation, model, upstream, status).inc()
-        if observation.rejected is not None:
-            self._rejected.labels(observation.rejected).inc()
+        if observation.rejection is not None:
+            self._rejected.labels(observation.rejection).inc()
         if observation.operation == "other":
             return
         error_type = _error_type_label(observation.error_type or "")
@@ -77,9 +77,9 @@ class Metrics:
             observation.seconds
         )
         if observation.operation == "chat":
-            self._answered(observation, model, upstream)
+            self._record_chat(observation, model, upstream)
 
-    def _answered(self, observation: Observation, model: str, upstream: str) -> None:
+    def _record_chat(self, observation: Observation, model: str, upstream: str) -> None:
         if observation.is_stream:
             self._streams.labels(upstream, observation.outcome).inc()
         if not observation.error_type:
@@ -106,7 +106,7 @@ class Metrics:
         for kind, count in observation.repairs.items():
             self._repairs.labels(kind, model, upstream).inc(count)
 
-    def upstream_answered(self, upstream: str, status: int, seconds: float) -> None:
+    def count_upstream_response(self, upstream: str, status: int, seconds: float) -> None:
         """An upstream gave the head of an answer, after so many seconds."""
         label = _status_label(status, _UPSTREAM_STATUSES)
         self._upstream_requests.labels(upstream, label).inc()
@@ -114,65 +114,65 @@ class Metrics:
         if status >= 400:
             self._upstream_errors.labels(upstream, label).inc()
 
-    def upstream_failed(self, upstream: str, phase: str) -> None:
+    def count_upstream_failure(self, upstream: str, phase: str) -> None:
         """An upstream gave none: it could not be connected to (`connect`), said nothing (`head`), or broke off (`body`)."""
         self._upstream_requests.labels(upstream, phase).inc()
         self._upstream_errors.labels(upstream, phase).inc()
 
-    def asked_again(self, upstream: str) -> None:
+    def count_retry(self, upstream: str) -> None:
         """A request was sent to the same upstream once more."""
         self._retries.labels(upstream).inc()
 
-    def failed_over(self, upstream: str) -> None:
+    def count_failover(self, upstream: str) -> None:
         """A request went to the next upstream, as this one failed."""
         self._failovers.labels(upstream).inc()
 
-    def queued(self, upstream: str, seconds: float) -> None:
+    def observe_queue_time(self, upstream: str, seconds: float) -> None:
         """A request waited for an upstream's slot."""
         self._queue_seconds.labels(upstream).observe(seconds)
 
-    def upstream_state(self, upstream: str, *, busy: int, waiting: int, breaker: str) -> None:
+    def set_upstream_state(self, upstream: str, *, busy: int, waiting: int, breaker: str) -> None:
         """How an upstream is just now."""
         self._upstream_in_flight.labels(upstream).set(busy)
         self._queue_length.labels(upstream).set(waiting)
         for state in _STATES:
             self._breaker.labels(upstream, state).set(state == breaker)
 
-    def changed(self, upstream: str, change: str) -> None:
+    def count_request_change(self, upstream: str, change: str) -> None:
         """A request was changed, as an upstream refuses it as it is."""
         self._changes.labels(upstream, change).inc()
 
-    def predicted(self, predicted: int, actual: int) -> None:
+    def observe_token_estimate(self, estimate: int, actual: int) -> None:
         """The estimate of a request's input tokens, and what the upstream counted."""
         if actual > 0:
-            self._estimates.observe(abs(predicted - actual) / actual)
+            self._estimates.observe(abs(estimate - actual) / actual)
 
-    def reloaded(self, *, refused: bool) -> None:
+    def count_reload(self, *, is_rejected: bool) -> None:
         """A configuration was put in force, or refused."""
-        self._reloads.labels("failure" if refused else "success").inc()
-        self._reloaded_well.set(not refused)
+        self._reloads.labels("failure" if is_rejected else "success").inc()
+        self._last_reload_successful.set(not is_rejected)
 
-    def tasks(self, count: int) -> None:
+    def set_task_count(self, count: int) -> None:
         """How many tasks the process's event loop has."""
         self._tasks.set(count)
 
     def limits_failed(self) -> None:
         """The counters of rate limits were out of reach, and a request was let in."""
-        self._limits_failed.inc()
+        self._rate_limit_errors.inc()
 
-    def log_lines_dropped(self, number: int) -> None:
+    def count_dropped_log_lines(self, number: int) -> None:
         """Count log lines that could not be written."""
         self._dropped_lines.inc(number)
 
-    def drains(self) -> None:
+    def set_draining(self) -> None:
         """The server is about to end."""
         self._draining.set(1)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type, as an `Accept` header selects it. May be called in any thread."""
         encode, content_type = choose_encoder(accept)
-        with multiprocess.reading():
-            return encode(multiprocess.all_metrics(self._registry)), content_type
+        with multiprocess.lock_for_reading():
+            return encode(multiprocess.collect_all(self._registry)), content_type
 
     def _model_label(self, observation: Observation, upstream: str) -> str:
         name = observation.model
@@ -191,8 +191,8 @@ class Metrics:
         self._upstreams_by_model.setdefault(name, set()).add(upstream)
         return name
 
-    def _describe_gen_ai(self) -> None:
-        histogram, _, _ = kinds(self._registry)
+    def _register_gen_ai(self) -> None:
+        histogram, _, _ = metric_factories(self._registry)
         self._duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request to the end of its answer.",
@@ -218,7 +218,7 @@ class Metrics:
             buckets=buckets.TOKENS,
         )
 
-    def _describe_models(self) -> None:
+    def _register_models(self) -> None:
         self._model_duration = self._summary(
             "anthropic_proxy_model_request_duration_seconds",
             "Time from a request to the end of its answer, of requests for answers that did not fail.",
@@ -235,8 +235,8 @@ class Metrics:
     def _summary(self, name: str, text: str) -> Summary:
         return Summary(name, text, _MODEL, registry=self._registry)
 
-    def _describe_requests(self) -> None:
-        histogram, counter, gauge = kinds(self._registry)
+    def _register_requests(self) -> None:
+        histogram, counter, gauge = metric_factories(self._registry)
         self._requests = counter(
             "anthropic_proxy_requests_total",
             "Requests that ended; status 499: the client left before an answer began.",
@@ -247,7 +247,7 @@ class Metrics:
             "Requests that the client's key did not allow: no_key, unknown_key, expired_key, model, and limits.",
             ("reason",),
         )
-        self._limits_failed = counter(
+        self._rate_limit_errors = counter(
             "anthropic_proxy_rate_limit_storage_errors_total",
             "Looks at the counters of rate limits that failed.",
         )
@@ -278,9 +278,9 @@ class Metrics:
             buckets=buckets.RATIOS,
         )
 
-    def _describe_upstreams(self) -> None:
-        histogram, counter, _ = kinds(self._registry)
-        of_upstream = ("upstream",)
+    def _register_upstreams(self) -> None:
+        histogram, counter, _ = metric_factories(self._registry)
+        labels = ("upstream",)
         self._upstream_seconds = histogram(
             "gen_ai_client_operation_duration_seconds",
             "Time from a request to an upstream until its answer begins.",
@@ -300,17 +300,17 @@ class Metrics:
         self._retries = counter(
             "anthropic_proxy_upstream_retries_total",
             "Requests that were sent to the same upstream again.",
-            of_upstream,
+            labels,
         )
         self._failovers = counter(
             "anthropic_proxy_upstream_failovers_total",
             "Requests that went to the next upstream, as this one failed.",
-            of_upstream,
+            labels,
         )
 
-    def _describe_states(self) -> None:
-        histogram, counter, gauge = kinds(self._registry)
-        of_upstream = ("upstream",)
+    def _register_states(self) -> None:
+        histogram, counter, gauge = metric_factories(self._registry)
+        labels = ("upstream",)
         self._breaker = gauge(
             "anthropic_proxy_upstream_breaker_state",
             "1 for the state that the upstream's circuit breaker is in, of each process.",
@@ -319,17 +319,17 @@ class Metrics:
         self._upstream_in_flight = gauge(
             "anthropic_proxy_upstream_requests_in_flight",
             "Requests that an upstream is answering.",
-            of_upstream,
+            labels,
         )
         self._queue_length = gauge(
             "anthropic_proxy_upstream_queue_length",
             "Requests that wait for an upstream.",
-            of_upstream,
+            labels,
         )
         self._queue_seconds = histogram(
             "anthropic_proxy_upstream_queue_duration_seconds",
             "Time that requests waited for an upstream.",
-            of_upstream,
+            labels,
             buckets=buckets.SECONDS,
         )
         self._changes = counter(
@@ -338,19 +338,19 @@ class Metrics:
             ("upstream", "change"),
         )
 
-    def _describe_server(self) -> None:
-        _, counter, gauge = kinds(self._registry)
+    def _register_server(self) -> None:
+        _, counter, gauge = metric_factories(self._registry)
         self._reloads = counter(
             "anthropic_proxy_config_reloads_total",
             "Configurations that were put in force, or refused.",
             ("outcome",),
         )
-        self._reloaded_well = gauge(
+        self._last_reload_successful = gauge(
             "anthropic_proxy_config_last_reload_successful",
             "Whether the configuration that was found last is in force.",
             multiprocess_mode="livemin",
         )
-        self._reloaded_well.set(1)
+        self._last_reload_successful.set(1)
         self._dropped_lines = counter(
             "anthropic_proxy_log_lines_dropped", "Log lines that could not be written."
         )
@@ -370,8 +370,8 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
 
-def _status_label(status: int, known: frozenset[int]) -> str:
-    return str(status) if status in known else f"{status // 100}xx"
+def _status_label(status: int, exact_statuses: frozenset[int]) -> str:
+    return str(status) if status in exact_statuses else f"{status // 100}xx"
 
 
 def _error_type_label(error_type: str) -> str:

@@ -31,11 +31,11 @@ if sys.platform != "win32":
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 # Kinds of metrics whose numbers outlive their process, and what their files have in the place of its PID then.
-_ADDED_UP = ("counter", "histogram", "summary")
+_SUMMED_KINDS = ("counter", "histogram", "summary")
 _DEAD = "dead"
 
 # Of a file of numbers, and what an entry may have beside its key.
-_LEAST_BYTES = 1 << 16
+_MIN_FILE_BYTES = 1 << 16
 _ENTRY_BYTES = 32
 
 # The file with the CPU time of processes that have ended, and the name of the metric, which has `_total` in its samples.
@@ -46,13 +46,13 @@ _LOCK_TRIES = 50
 _LOCK_PAUSE = 0.01
 
 
-def share(directory: str) -> None:
+def share_metrics(directory: str) -> None:
     """Keep the numbers of this process, and of those that it forks, in files of `directory`. Before any Metrics is made."""
     os.environ[_DIRECTORY] = directory
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # the library has types in part
 
 
-def kinds(
+def metric_factories(
     registry: CollectorRegistry,
 ) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
     """What makes histograms, counters and gauges in `registry`; gauges of several processes are added up, unless they say
@@ -73,19 +73,19 @@ def kinds(
     return histogram, counter, gauge
 
 
-def all_metrics(own: CollectorRegistry) -> CollectorRegistry:
+def collect_all(local_registry: CollectorRegistry) -> CollectorRegistry:
     """The metrics of all processes; of a process that shares none, its own."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
-        return own
+        return local_registry
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # the library has types in part
-    registry.register(_Processes(Path(directory)))
+    registry.register(_ProcessMetrics(Path(directory)))
     return registry
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[None]:
+def lock_for_reading() -> Iterator[None]:
     """Hold the shared numbers still, so that none is missed or read twice while another process moves them."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
@@ -96,7 +96,7 @@ def reading() -> Iterator[None]:
         yield
 
 
-def died(pid: int, cpu_seconds: float = 0.0) -> None:
+def retire_process(pid: int, cpu_seconds: float = 0.0) -> None:
     """A process that shared its numbers has ended: what it counted stays, what it had open is gone. cpu_seconds: that it
     took; without them the CPU time of all processes would fall, which is a restart to Prometheus.
     """
@@ -104,7 +104,7 @@ def died(pid: int, cpu_seconds: float = 0.0) -> None:
     _add_cpu_seconds(Path(directory), cpu_seconds)
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has types in part
     with _lock_file(directory) as lock:
-        if _is_locked(lock):
+        if _try_lock(lock):
             # Where the disk is full, or the process ended while it made a file (half of one is no text either), its files
             # stay, and count as before.
             with contextlib.suppress(OSError, RuntimeError, ValueError, struct.error):
@@ -132,7 +132,7 @@ def _lock_file(directory: str) -> IO[bytes]:
     return Path(directory, "lock").open("ab")
 
 
-def _is_locked(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     """Lock the numbers for writing; False when readers take too long, as this process must not wait for them."""
     for _ in range(_LOCK_TRIES):
         try:
@@ -148,24 +148,24 @@ def _merge(directory: Path, pid: int) -> None:
     """Add what a process has counted to the files of all that have ended. With files of its own for each of them, every
     scrape would cost more. Raises OSError when there is no room; all files are as they were then.
     """
-    for kind in _ADDED_UP:
+    for kind in _SUMMED_KINDS:
         path, total = directory / f"{kind}_{pid}.db", directory / f"{kind}_{_DEAD}.db"
         if not path.exists():
             continue
         counts: dict[str, float] = {}
-        for each in filter(Path.exists, (total, path)):
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(each)):  # type: ignore[no-untyped-call]  # as above
+        for file in filter(Path.exists, (total, path)):
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # as above
                 counts[key] = counts.get(key, 0.0) + value
-        _write(total, counts)
+        _replace_file(total, counts)
         path.unlink()
 
 
-def _write(path: Path, counts: Mapping[str, float]) -> None:
+def _replace_file(path: Path, counts: Mapping[str, float]) -> None:
     """Replace a file of numbers."""
     new = path.with_suffix(".new")
     size = sum(len(key.encode()) + _ENTRY_BYTES for key in counts)
     # Where the disk is full this is an error; a write into mapped memory would end the process.
-    new.write_bytes(bytes(max(size, _LEAST_BYTES)))
+    new.write_bytes(bytes(max(size, _MIN_FILE_BYTES)))
     numbers = MmapedDict(str(new))  # type: ignore[no-untyped-call]  # as above
     for key, value in counts.items():
         numbers.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]  # as above
@@ -173,7 +173,7 @@ def _write(path: Path, counts: Mapping[str, float]) -> None:
     new.replace(path)
 
 
-class _Processes(Collector):
+class _ProcessMetrics(Collector):
     """What the system knows of all processes that share their numbers, as of one."""
 
     def __init__(self, directory: Path) -> None:
@@ -182,21 +182,21 @@ class _Processes(Collector):
     def collect(self) -> Iterator[Metric]:
         """Sums; of limits and times of start, the least."""
         pids = {path.stem.rpartition("_")[2] for path in self._directory.glob("gauge_live*.db")}
-        found: dict[str, list[Metric]] = {}
+        metrics_by_name: dict[str, list[Metric]] = {}
         for pid in pids:
             for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
-                found.setdefault(metric.name, []).append(metric)
-        for metrics in found.values():
+                metrics_by_name.setdefault(metric.name, []).append(metric)
+        for metrics in metrics_by_name.values():
             is_cpu = metrics[0].name == _CPU
-            yield _joined(metrics, _dead_cpu_seconds(self._directory) if is_cpu else 0.0)
+            yield _join(metrics, _dead_cpu_seconds(self._directory) if is_cpu else 0.0)
 
 
-_LEAST = frozenset({"process_max_fds", "process_start_time_seconds"})
+_MINIMUM_METRICS = frozenset({"process_max_fds", "process_start_time_seconds"})
 
 
-def _joined(metrics: list[Metric], addition: float = 0.0) -> Metric:
+def _join(metrics: list[Metric], addition: float = 0.0) -> Metric:
     first = metrics[0]
     numbers = [sample.value for metric in metrics for sample in metric.samples]
-    value = min(numbers) if first.name in _LEAST else sum(numbers) + addition
+    value = min(numbers) if first.name in _MINIMUM_METRICS else sum(numbers) + addition
     first.samples = [first.samples[0]._replace(value=value)]
     return first

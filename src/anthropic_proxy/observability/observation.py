@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from anthropic_proxy.errors import ApiError, TruncatedError
-from anthropic_proxy.observability.trace_context import TraceContext, begun
+from anthropic_proxy.observability.trace_context import TraceContext, start_trace
 from anthropic_proxy.routing.upstream import Upstream
 
 Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
@@ -17,14 +17,14 @@ stream broke off, by an error or without one. refused: an error of the client's 
 """
 
 # Names of the API's usage, and ours.
-_USAGE = {
+_TOKEN_KINDS = {
     "input_tokens": "input",
     "output_tokens": "output",
     "cache_read_input_tokens": "cache_read",
     "cache_creation_input_tokens": "cache_creation",
 }
 
-_NONE: Mapping[str, int] = MappingProxyType({})
+_NO_REPAIRS: Mapping[str, int] = MappingProxyType({})
 
 
 def new_span_id() -> str:
@@ -34,7 +34,7 @@ def new_span_id() -> str:
 
 def new_trace() -> TraceContext:
     """A trace that begins here."""
-    return begun(secrets.token_hex(16), new_span_id())
+    return start_trace(secrets.token_hex(16), new_span_id())
 
 
 @dataclass
@@ -45,19 +45,19 @@ class UpstreamRequest:
     """
 
     trace: TraceContext
-    endpoint: Upstream
+    upstream: Upstream
     method: str
     model: str | None
     status: int | None = None
     error_type: str | None = None
-    began: float = field(default_factory=time.perf_counter)
-    ended: float | None = None
+    started_at: float = field(default_factory=time.perf_counter)
+    ended_at: float | None = None
 
     def end(self) -> None:
         """Its answer is left; from then on it stays as it is."""
-        self.ended = self.ended or time.perf_counter()
+        self.ended_at = self.ended_at or time.perf_counter()
 
-    def failed(self, error_type: str) -> None:
+    def fail(self, error_type: str) -> None:
         """There was no answer, or no good one. What was told first is what it was."""
         if self.error_type is None and (self.status or 0) < 400:
             self.error_type = error_type
@@ -76,9 +76,9 @@ class Observation:
     request_id: str = ""
     scheme: str = "http"
     trace: TraceContext = field(default_factory=new_trace)
-    parent: TraceContext | None = None
-    client_key: str | None = None
-    rejected: str | None = None
+    parent_trace: TraceContext | None = None
+    caller_key: str | None = None
+    rejection: str | None = None
     operation: str = "other"
     model: str | None = None
     is_stream: bool = False
@@ -89,9 +89,9 @@ class Observation:
     message: str | None = None
     # For the operator: what to do about the failure.
     hint: str | None = None
-    began: float = field(default_factory=time.perf_counter)
-    first_token: float | None = None
-    ended: float | None = None
+    started_at: float = field(default_factory=time.perf_counter)
+    first_token_at: float | None = None
+    ended_at: float | None = None
     tokens: dict[str, int] = field(default_factory=dict)
     stop_reason: str | None = None
     outcome: Outcome = "complete"
@@ -99,58 +99,60 @@ class Observation:
     repairs: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     failovers: int = 0
-    asked: list[UpstreamRequest] = field(default_factory=list)
+    upstream_requests: list[UpstreamRequest] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         """How long it took; until now, when it has not ended."""
-        return (self.ended or time.perf_counter()) - self.began
+        return (self.ended_at or time.perf_counter()) - self.started_at
 
     @property
     def seconds_to_first_token(self) -> float | None:
         """None where the answer came whole, or not at all."""
-        return None if self.first_token is None else self.first_token - self.began
+        return None if self.first_token_at is None else self.first_token_at - self.started_at
 
     @property
     def seconds_per_output_token(self) -> float | None:
         """Between the first token and the end, for each token after the first."""
         following = self.tokens.get("output", 0) - 1
-        if self.first_token is None or self.ended is None or following < 1:
+        if self.first_token_at is None or self.ended_at is None or following < 1:
             return None
-        return (self.ended - self.first_token) / following
+        return (self.ended_at - self.first_token_at) / following
 
-    def asks(self, endpoint: Upstream, method: str) -> UpstreamRequest:
+    def start_upstream_request(self, upstream: Upstream, method: str) -> UpstreamRequest:
         """An upstream is about to be asked."""
-        self.asked.append(
-            UpstreamRequest(self.trace.child(new_span_id()), endpoint, method, self.upstream_model)
+        self.upstream_requests.append(
+            UpstreamRequest(self.trace.child(new_span_id()), upstream, method, self.upstream_model)
         )
-        return self.asked[-1]
+        return self.upstream_requests[-1]
 
-    def attempt_failed(self, error: Exception) -> None:
+    def fail_upstream_request(self, error: Exception) -> None:
         """What the upstream that was asked last said is of no use."""
-        if self.asked:
+        if self.upstream_requests:
             kind = error.type if isinstance(error, ApiError) else "api_error"
-            self.asked[-1].failed("truncated" if isinstance(error, TruncatedError) else kind)
+            self.upstream_requests[-1].fail(
+                "truncated" if isinstance(error, TruncatedError) else kind
+            )
 
-    def routed(self, upstream: str, model: str) -> None:
+    def set_route(self, upstream: str, model: str) -> None:
         """It goes to a model of an upstream."""
         self.upstream, self.upstream_model = upstream, model
 
-    def content_begins(self) -> None:
+    def mark_first_token(self) -> None:
         """The first content of a stream is there."""
-        self.first_token = time.perf_counter()
+        self.first_token_at = time.perf_counter()
 
-    def answered(
+    def record_response(
         self,
         usage: Mapping[str, Any],
         stop_reason: str | None,
         tool_calls: int,
-        repairs: Mapping[str, int] = _NONE,
+        repairs: Mapping[str, int] = _NO_REPAIRS,
     ) -> None:
         """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it.
         repairs: how many of its tool calls were mended, by kind.
         """
-        counts = {ours: usage.get(name) for name, ours in _USAGE.items()}
+        counts = {kind: usage.get(name) for name, kind in _TOKEN_KINDS.items()}
         details = usage.get("output_tokens_details")
         counts["thinking"] = (
             details.get("thinking_tokens") if isinstance(details, Mapping) else None
@@ -162,28 +164,28 @@ class Observation:
         self.tool_calls = tool_calls
         self.repairs = repairs
 
-    def failed(self, error_type: str, message: str, outcome: Outcome) -> None:
+    def record_failure(self, error_type: str, message: str, outcome: Outcome) -> None:
         """Its client was told an error."""
         self.error_type, self.message, self.outcome = error_type, message, outcome
 
-    def broken_off(self, error: Exception) -> None:
+    def record_stream_failure(self, error: Exception) -> None:
         """Its stream had begun, and ended with this error."""
-        self.attempt_failed(error)
+        self.fail_upstream_request(error)
         if isinstance(error, ApiError):
-            self.failed(
+            self.record_failure(
                 error.type,
                 error.message,
                 "truncated" if isinstance(error, TruncatedError) else "upstream_error",
             )
         else:
-            self.failed("api_error", "Internal server error", "error")
+            self.record_failure("api_error", "Internal server error", "error")
 
 
-class Sink(Protocol):
+class ObservationSink(Protocol):
     """Who is told of requests."""
 
-    def began(self, observation: Observation) -> None:
+    def request_started(self, observation: Observation) -> None:
         """A request has come; all that is known is its method and path."""
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """It is over."""

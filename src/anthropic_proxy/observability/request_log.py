@@ -11,42 +11,42 @@ from anthropic_proxy.observability.observation import Observation
 class RequestLog:
     """A sink of observations. quiet: paths that are asked for all the time, whose requests are logged with --debug only."""
 
-    def __init__(self, log: Log, quiet: Collection[str]) -> None:
+    def __init__(self, log: Log, quiet_paths: Collection[str]) -> None:
         self._log = log
-        self._quiet = quiet
+        self._quiet_paths = quiet_paths
 
-    def began(self, observation: Observation) -> None:
+    def request_started(self, observation: Observation) -> None:
         """Nothing is known of it yet."""
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """Log it."""
         values = {
             name: value
-            for name, value in _line(observation).items()
+            for name, value in _log_fields(observation).items()
             if value not in (None, 0, False)
         }
-        if observation.path in self._quiet and observation.status == 200:
+        if observation.path in self._quiet_paths and observation.status == 200:
             self._log.debug(REQUEST_FINISHED, **values)
         elif _has_failed(observation):
             self._log.error(REQUEST_FINISHED, **values)
-        elif observation.status in _OPERATORS_MATTER:
+        elif observation.status in _OPERATOR_STATUSES:
             self._log.warning(REQUEST_FINISHED, **values)
         else:
             self._log.info(REQUEST_FINISHED, **values)
 
 
 # Keys, budgets, permissions and rate limits are for the operator to look at. Other 4xx are mistakes of the client.
-_OPERATORS_MATTER = frozenset({401, 402, 403, 429})
-_FAILED = frozenset({"upstream_error", "truncated", "error"})
+_OPERATOR_STATUSES = frozenset({401, 402, 403, 429})
+_FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 
 def _has_failed(observation: Observation) -> bool:
     """Return whether the server or an upstream failed, also within a stream that began with status 200."""
-    return observation.outcome in _FAILED or (observation.status or 0) >= 500
+    return observation.outcome in _FAILURE_OUTCOMES or (observation.status or 0) >= 500
 
 
-def _line(observation: Observation) -> dict[str, Any]:
-    place = (
+def _log_fields(observation: Observation) -> dict[str, Any]:
+    request_line = (
         {"method": observation.method, "path": observation.path}
         if observation.operation == "other"
         else {}
@@ -55,9 +55,9 @@ def _line(observation: Observation) -> dict[str, Any]:
         "request_id": observation.request_id,
         "trace_id": observation.trace.trace_id,
         "span_id": observation.trace.span_id,
-        "client_key": observation.client_key,
+        "client_key": observation.caller_key,
         "operation": observation.operation,
-        **place,
+        **request_line,
         "model": observation.model,
         "stream": observation.is_stream,
         "upstream": observation.upstream,
@@ -65,7 +65,7 @@ def _line(observation: Observation) -> dict[str, Any]:
         "status": observation.status,
         "outcome": observation.outcome,
         "seconds": round(observation.seconds, 3),
-        "first_token_seconds": _rounded(observation.seconds_to_first_token),
+        "first_token_seconds": _round_seconds(observation.seconds_to_first_token),
         **{f"{kind}_tokens": count for kind, count in observation.tokens.items()},
         "stop_reason": observation.stop_reason,
         "tool_calls": observation.tool_calls,
@@ -73,20 +73,20 @@ def _line(observation: Observation) -> dict[str, Any]:
         "failovers": observation.failovers,
         "error_type": observation.error_type,
         "message": observation.message,
-        "upstream_url": _hidden_url(observation),
+        "upstream_url": _hidden_upstream_url(observation),
         "hint": observation.hint,
     }
 
 
-def _hidden_url(observation: Observation) -> str | None:
+def _hidden_upstream_url(observation: Observation) -> str | None:
     """Return the address of the upstream that failed, where messages for clients have another name for it."""
-    asked = observation.asked[-1].endpoint if observation.asked else None
+    upstream = observation.upstream_requests[-1].upstream if observation.upstream_requests else None
     return (
-        asked.base_url
-        if asked and not asked.has_public_address and _has_failed(observation)
+        upstream.base_url
+        if upstream and not upstream.has_public_address and _has_failed(observation)
         else None
     )
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round_seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)

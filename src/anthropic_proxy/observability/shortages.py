@@ -26,23 +26,23 @@ _HINTS: Mapping[str, str] = {
 }
 
 # Seconds between two lines about the same.
-_LOG_SECONDS = 60.0
-_NEARLY = 0.9
+_LOG_INTERVAL = 60.0
+_WARNING_SHARE = 0.9
 # Its size is the number of open ones, from Linux 6.2 on, and 0 before. Listing it would take too long with thousands.
 _OPEN_FILES = Path("/proc/self/fd")
 
 
-def shortage_of(error: Exception) -> str | None:
+def find_exhausted_resource(error: Exception) -> str | None:
     """Name what the process has run out of, if that is why a connection could not be made; None if it is not."""
     # aiohttp wraps what the socket raised.
-    cause = getattr(error, "os_error", error)
-    if not isinstance(cause, OSError) or isinstance(cause, ssl.SSLError):
+    os_error = getattr(error, "os_error", error)
+    if not isinstance(os_error, OSError) or isinstance(os_error, ssl.SSLError):
         return None
-    is_of_name = isinstance(cause, socket.gaierror)
-    if not is_of_name and cause.errno is not None:
-        return _BY_ERRNO.get(cause.errno)
+    is_name_error = isinstance(os_error, socket.gaierror)
+    if not is_name_error and os_error.errno is not None:
+        return _BY_ERRNO.get(os_error.errno)
     # Resolvers report a missing descriptor as an unknown name, and failures with several addresses have no number.
-    return FILES if _lowest_free() is None else None
+    return FILES if _lowest_free_descriptor() is None else None
 
 
 def is_out_of_files(error: OSError) -> bool:
@@ -50,7 +50,7 @@ def is_out_of_files(error: OSError) -> bool:
     return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def _lowest_free() -> int | None:
+def _lowest_free_descriptor() -> int | None:
     """Return the lowest file descriptor that is free; None when none is left, 0 when that can't be found out."""
     try:
         descriptor = os.open(os.devnull, os.O_RDONLY)
@@ -68,7 +68,7 @@ class OpenFiles:
     limit: int
 
 
-def open_files() -> OpenFiles | None:
+def count_open_files() -> OpenFiles | None:
     """Count the file descriptors of the process; None where there is no limit."""
     if sys.platform == "win32":
         return None
@@ -77,14 +77,14 @@ def open_files() -> OpenFiles | None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return None
-    free = _lowest_free()
+    free = _lowest_free_descriptor()
     if free is None:
         return OpenFiles(limit, limit)
     # All below the lowest free one are open.
-    return OpenFiles(max(free, _listed()), limit)
+    return OpenFiles(max(free, _count_listed()), limit)
 
 
-def _listed() -> int:
+def _count_listed() -> int:
     try:
         return _OPEN_FILES.stat().st_size
     except OSError:
@@ -95,7 +95,7 @@ class _Log(Protocol):
     def error(self, event: str, **values: object) -> None: ...
 
 
-class ShortageLog:
+class ExhaustionLog:
     """Logs that the process runs out of something, at most once a minute for each thing. clock: monotonic, in seconds."""
 
     def __init__(self, log: _Log, clock: Callable[[], float] = time.monotonic) -> None:
@@ -105,17 +105,17 @@ class ShortageLog:
 
     def report(self, resource: str) -> None:
         """Something is used up, and a connection could not be made."""
-        self._once("resource used up", resource)
+        self._log_once("resource used up", resource)
 
     def check_files(self, files: OpenFiles | None) -> None:
         """Report file descriptors that are nearly used up. Connections of clients that get none are closed silently."""
-        if files is not None and files.count >= files.limit * _NEARLY:
-            self._once("resource nearly used up", FILES, used=files.count, limit=files.limit)
+        if files is not None and files.count >= files.limit * _WARNING_SHARE:
+            self._log_once("resource nearly used up", FILES, used=files.count, limit=files.limit)
 
-    def _once(self, event: str, resource: str, **values: object) -> None:
+    def _log_once(self, event: str, resource: str, **values: object) -> None:
         now = self._clock()
         if now < self._silent_until.get(resource, -math.inf):
             return
-        self._silent_until[resource] = now + _LOG_SECONDS
+        self._silent_until[resource] = now + _LOG_INTERVAL
         hint = {"hint": _HINTS[resource]} if resource in _HINTS else {}
         self._log.error(event, resource=resource, **values, **hint)

@@ -23,8 +23,8 @@ _TRACEPARENT = re.compile(
 # Of other characters a header can't be made.
 _PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
 # Section 3.3.1.1; and four times of what everybody should take (3.3.1.5).
-_MOST_MEMBERS = 32
-_MOST_CHARACTERS = 2048
+_MAX_MEMBERS = 32
+_MAX_CHARACTERS = 2048
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,22 @@ class TraceContext:
         """Another span of the same trace."""
         return replace(self, span_id=span_id)
 
-    def sampled(self, *, is_sampled: bool) -> "TraceContext":
+    def with_sampling(self, *, is_sampled: bool) -> "TraceContext":
         """The same span, recorded or not."""
         return replace(self, flags=self.flags | SAMPLED if is_sampled else self.flags & ~SAMPLED)
 
     def headers(self) -> dict[str, str]:
         """What a request has that this span causes. For names in lower case see section 3.2.1."""
-        told = {TRACEPARENT: f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"}
-        return told | {TRACESTATE: self.state} if self.state else told
+        fields = {TRACEPARENT: f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"}
+        return fields | {TRACESTATE: self.state} if self.state else fields
 
 
-def begun(trace_id: str, span_id: str) -> TraceContext:
+def start_trace(trace_id: str, span_id: str) -> TraceContext:
     """The first span of a new trace, with random ids."""
     return TraceContext(trace_id, span_id, SAMPLED | RANDOM)
 
 
-def received(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
+def parse_trace_headers(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
     """The span of the client's that a request with these headers belongs to; names in lower case, each line on its own.
     None when they tell of none, or not in a valid way.
     """
@@ -68,21 +68,21 @@ def received(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
     for name, value in headers:
         if name in lines:
             lines[name].append(value.strip(" \t"))
-    parent = _TRACEPARENT.fullmatch(lines[TRACEPARENT][0]) if len(lines[TRACEPARENT]) == 1 else None
-    if parent is None or (parent[1] == "00" and parent[5]):
+    match = _TRACEPARENT.fullmatch(lines[TRACEPARENT][0]) if len(lines[TRACEPARENT]) == 1 else None
+    if match is None or (match[1] == "00" and match[5]):
         return None
     # Those of the flags that are not defined are set to zero (3.2.2.5.2).
     return TraceContext(
-        parent[2], parent[3], int(parent[4], 16) & (SAMPLED | RANDOM), _state(lines[TRACESTATE])
+        match[2], match[3], int(match[4], 16) & (SAMPLED | RANDOM), _join_state(lines[TRACESTATE])
     )
 
 
-def _state(lines: list[str]) -> str:
+def _join_state(lines: list[str]) -> str:
     """The lines as one, which is the same (3.3.1); nothing when it is too long, or has what no header may have."""
     state = ",".join(filter(None, lines))
-    is_fit = (
-        len(state) <= _MOST_CHARACTERS
-        and state.count(",") < _MOST_MEMBERS
+    is_valid = (
+        len(state) <= _MAX_CHARACTERS
+        and state.count(",") < _MAX_MEMBERS
         and _PRINTABLE.fullmatch(state)
     )
-    return state if is_fit else ""
+    return state if is_valid else ""

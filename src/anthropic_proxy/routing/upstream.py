@@ -16,9 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from anthropic_proxy.errors.redaction import (
     Redactor,
     Secret,
-    field_secrets,
-    header_secrets,
-    parameter_secrets,
+    find_field_secrets,
+    find_header_secrets,
+    find_parameter_secrets,
 )
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.providers.profiles import ProviderProfile
@@ -137,12 +137,12 @@ class Upstream:
         return (
             *map(Secret, self.keys),
             *chain.from_iterable(
-                header_secrets(name, value) for name, value in self.headers.items()
+                find_header_secrets(name, value) for name, value in self.headers.items()
             ),
             *chain.from_iterable(
-                parameter_secrets(name, value) for name, value in self.query.items()
+                find_parameter_secrets(name, value) for name, value in self.query.items()
             ),
-            *field_secrets(self.extra_body),
+            *find_field_secrets(self.extra_body),
         )
 
     @property

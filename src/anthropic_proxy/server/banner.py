@@ -5,56 +5,56 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Upstream
 
-_ALL_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened on
+_WILDCARD_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened on
 
 
-def banner(settings: Settings, known: Routing, address: str) -> str:
+def render_banner(settings: Settings, routing: Routing, address: str) -> str:
     """Return the lines. address: base URL on which the server listens."""
-    upstreams = [_upstream(endpoint) for endpoint in known.upstreams]
+    upstreams = [_describe_upstream(upstream) for upstream in routing.upstreams]
     lines = [
         f"anthropic-proxy {__version__}",
-        f"  Listening on  {address}{_reach(settings, address)}",
+        f"  Listening on  {address}{_describe_reach(settings, address)}",
         *(
-            f"  {'Upstream' if number == 0 else '':<12}  {text}"
-            for number, text in enumerate(upstreams)
+            f"  {'Upstream' if number == 0 else '':<12}  {upstream_line}"
+            for number, upstream_line in enumerate(upstreams)
         ),
-        f"  Clients       {_clients(settings)}",
+        f"  Clients       {_describe_access(settings)}",
     ]
     if address.startswith("http"):
-        lines.append(f"  Claude Code   {client_line(settings, address)}")
+        lines.append(f"  Claude Code   {claude_code_command(settings, address)}")
     return "\n".join(lines)
 
 
-def client_line(settings: Settings, address: str) -> str:
+def claude_code_command(settings: Settings, address: str) -> str:
     """Return the command that runs Claude Code with this server."""
-    for each in _ALL_ADDRESSES:
-        address = address.replace(f"//{each}:", "//localhost:")
+    for wildcard in _WILDCARD_ADDRESSES:
+        address = address.replace(f"//{wildcard}:", "//localhost:")
     token = "YOUR-KEY" if settings.needs_key else "any"
     is_mapped = settings.config_file or settings.model_map or settings.completion_model
     model = "" if is_mapped else " --model MODEL"
     return f"ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN={token} claude{model}"
 
 
-def key_summary(endpoint: Upstream) -> str:
+def describe_keys(upstream: Upstream) -> str:
     """Return which keys are sent to an upstream, without any of them."""
-    if endpoint.key_passthrough:
+    if upstream.key_passthrough:
         return "the client's"
-    if len(endpoint.keys) > 1:
-        return f"{len(endpoint.keys)} keys"
-    return "set" if endpoint.keys else "not set"
+    if len(upstream.keys) > 1:
+        return f"{len(upstream.keys)} keys"
+    return "set" if upstream.keys else "not set"
 
 
-def _upstream(endpoint: Upstream) -> str:
-    kind = "" if endpoint.is_profile_guessed else f" ({endpoint.profile.name})"
-    return f"{endpoint.base_url}{kind}, key {key_summary(endpoint)}"
+def _describe_upstream(upstream: Upstream) -> str:
+    kind = "" if upstream.is_profile_guessed else f" ({upstream.profile.name})"
+    return f"{upstream.base_url}{kind}, key {describe_keys(upstream)}"
 
 
-def _reach(settings: Settings, address: str) -> str:
+def _describe_reach(settings: Settings, address: str) -> str:
     is_local = settings.host is None and not settings.is_protected and address.startswith("http")
     return " (this machine only)" if is_local else ""
 
 
-def _clients(settings: Settings) -> str:
+def _describe_access(settings: Settings) -> str:
     if settings.needs_key:
         return "need a key"
     return "need a certificate" if settings.is_protected else "need no key"

@@ -10,17 +10,17 @@ import asyncio
 from anthropic_proxy.api.asgi import WRITER, AsgiApplication, Message, Receive, Scope, Send
 
 
-def chunked_writes(app: AsgiApplication) -> AsgiApplication:
+def write_chunks_directly(app: AsgiApplication) -> AsgiApplication:
     """`app`, whose scopes hold their connection's writer, with a shorter way to it."""
 
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+    async def call_app(scope: Scope, receive: Receive, send: Send) -> None:
         is_http = scope["type"] == "http" and scope["http_version"] == "1.1"
-        await app(scope, receive, _Chunks(scope, send).send if is_http else send)
+        await app(scope, receive, _ChunkWriter(scope, send).send if is_http else send)
 
-    return served
+    return call_app
 
 
-class _Chunks:
+class _ChunkWriter:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._writer: asyncio.StreamWriter = scope["state"][WRITER]
         self._method = scope["method"]
@@ -31,7 +31,7 @@ class _Chunks:
         body = message.get("body")
         if not (self._is_chunked and body and message.get("more_body")):
             if message["type"] == "http.response.start":
-                self._is_chunked = self._method != "HEAD" and _has_chunks(message)
+                self._is_chunked = self._method != "HEAD" and _is_chunked_response(message)
             await self._send(message)
             return
         try:
@@ -42,7 +42,7 @@ class _Chunks:
             await self._send(message)
 
 
-def _has_chunks(head: Message) -> bool:
+def _is_chunked_response(head: Message) -> bool:
     """Whether h11 sends the body of this answer in chunks: it does so where its length is not known (RFC 9112, 6.3)."""
     return head["status"] == 200 and not any(
         name.lower() == b"content-length" for name, _ in head["headers"]

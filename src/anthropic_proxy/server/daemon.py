@@ -33,7 +33,7 @@ _NAME = "anthropic-proxy"
 _SHARED_DIRECTORY = Path("/tmp")  # noqa: S108 - see above
 # Where the PID file of every user was before.
 _OLD_PID_FILE = _SHARED_DIRECTORY / f"{_NAME}.pid"
-_LONGEST_DETAILS = 64 * 1024
+_MAX_DETAILS_BYTES = 64 * 1024
 
 _UMASK = 0o027
 _POLL_SECONDS = 0.05
@@ -61,20 +61,20 @@ class Status:
     invalid: str | None = None
 
 
-def pid_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
+def default_pid_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the places of the PID file where none is given: the one that is written first, then those that are read."""
-    of_user = _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.pid"
+    user_file = _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.pid"
     runtime = Path(environment.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and runtime.is_dir():
-        return (runtime / f"{_NAME}.pid", of_user, _OLD_PID_FILE)
-    return (of_user, _OLD_PID_FILE)
+        return (runtime / f"{_NAME}.pid", user_file, _OLD_PID_FILE)
+    return (user_file, _OLD_PID_FILE)
 
 
-def log_file(environment: Mapping[str, str]) -> Path:
+def choose_log_file(environment: Mapping[str, str]) -> Path:
     """Return the place of the log, whose directory is made: `~/.local/state`, or another one of the user's."""
-    given = Path(environment.get("XDG_STATE_HOME", ""))
+    state_home = Path(environment.get("XDG_STATE_HOME", ""))
     try:
-        state = given if given.is_absolute() else Path.home() / ".local" / "state"
+        state = state_home if state_home.is_absolute() else Path.home() / ".local" / "state"
         directory = state / _NAME
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_usable = os.access(directory, os.W_OK)
@@ -90,20 +90,20 @@ def log_file(environment: Mapping[str, str]) -> Path:
 def find_pid_file(environment: Mapping[str, str]) -> Path:
     """Return the first of `pid_files` whose server runs, else the first that there is, else the one that is written."""
     existing: list[Path] = []
-    for path in pid_files(environment):
+    for path in default_pid_files(environment):
         try:
-            found = status(path)
+            pid_status = read_status(path)
         except DaemonError:  # another user's
             continue
-        if found.running is not None:
+        if pid_status.running is not None:
             return path
-        if found != Status():
+        if pid_status != Status():
             existing.append(path)
-    return next(iter([*existing, *pid_files(environment)]))
+    return next(iter([*existing, *default_pid_files(environment)]))
 
 
 @dataclass(frozen=True)
-class Details:
+class ServerDetails:
     """What `status` shows of a server besides its PID. started: seconds since 1970."""
 
     pid: int
@@ -122,12 +122,12 @@ class Details:
                 file.write(dumps(asdict(self)))
 
     @classmethod
-    def read(cls, pid_file: Path, pid: int) -> "Details | None":
+    def read(cls, pid_file: Path, pid: int) -> "ServerDetails | None":
         """Return those of the server with a PID; None where there are none."""
         try:
             with os.fdopen(_open(_details_path(pid_file), os.O_RDONLY), "rb") as file:
-                found = loads(file.read(_LONGEST_DETAILS))
-            details = cls(**{**found, "upstreams": tuple(map(str, found["upstreams"]))})
+                payload = loads(file.read(_MAX_DETAILS_BYTES))
+            details = cls(**{**payload, "upstreams": tuple(map(str, payload["upstreams"]))})
         except (DaemonError, OSError, ValueError, TypeError, KeyError):
             return None
         return details if details.pid == pid else None
@@ -156,7 +156,7 @@ class Probes:
         """Return those of the server with a PID; None where there are none."""
         try:
             with os.fdopen(_open(_probes_path(pid_file), os.O_RDONLY), "rb") as file:
-                found = loads(file.read(_LONGEST_DETAILS))
+                found = loads(file.read(_MAX_DETAILS_BYTES))
             probes = cls(found["pid"], tuple(map(str, found["lines"])))
         except (DaemonError, OSError, ValueError, TypeError, KeyError):
             return None
@@ -184,7 +184,7 @@ class Reports:
 
     def listening(self, address: str) -> None:
         """Report that connections are accepted at an address."""
-        Details(self.pid, address, self._upstreams, str(self._log), time.time()).write(
+        ServerDetails(self.pid, address, self._upstreams, str(self._log), time.time()).write(
             self._pid_file
         )
         self._send("listening", address)
@@ -251,19 +251,19 @@ class PidFile:
         tries_left = _LOCK_TRIES
         while True:
             descriptor = _open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            locked = _lock(descriptor, fcntl.LOCK_EX)
-            if locked and _same_file(path, descriptor):
+            is_locked = _lock(descriptor, fcntl.LOCK_EX)
+            if is_locked and _is_same_file(path, descriptor):
                 return cls(path, descriptor)
-            running = _text(descriptor)
+            pid_text = _read_text(descriptor)
             # Not locked: by a server, or for a moment by somebody who looks. Locked: a server that ended just now has
             # removed what we locked.
             os.close(descriptor)
             tries_left -= 1
             if not tries_left:
                 raise DaemonError(
-                    f"Daemon is already running (PID: {running}) with PID file {path}"
+                    f"Daemon is already running (PID: {pid_text}) with PID file {path}"
                 )
-            time.sleep(0 if locked else _POLL_SECONDS)
+            time.sleep(0 if is_locked else _POLL_SECONDS)
 
     def write(self, pid: int) -> None:
         os.ftruncate(self.descriptor, 0)
@@ -277,7 +277,7 @@ class PidFile:
         os.close(self.descriptor)
 
 
-def start(
+def start_daemon(
     serve: Callable[[Reports], None],
     pid_path: Path,
     log_path: Path,
@@ -296,7 +296,7 @@ def start(
     if child == 0:
         os.close(reader)
         reports = Reports(writer, pid_path, log_path, upstreams)
-        _detached(serve, pid_file, log, reports, report)
+        _run_detached(serve, pid_file, log, reports, report)
     os.close(writer)
     os.close(log)
     os.close(pid_file.descriptor)
@@ -314,7 +314,7 @@ def start(
     return Started(str(outcome["listening"]), lines)
 
 
-def _detached(
+def _run_detached(
     serve: Callable[[Reports], None],
     pid_file: PidFile,
     log: int,
@@ -346,7 +346,7 @@ def _detached(
     os._exit(code)
 
 
-def status(pid_path: Path) -> Status:
+def read_status(pid_path: Path) -> Status:
     """Who holds the PID file, if anybody. Raises DaemonError when it can't be read."""
     try:
         descriptor = _open(pid_path, os.O_RDWR)
@@ -354,23 +354,23 @@ def status(pid_path: Path) -> Status:
         return Status()
     try:
         # A shared lock: two that look don't hinder each other.
-        held = not _lock(descriptor, fcntl.LOCK_SH)
-        text = _text(descriptor)
+        is_locked = not _lock(descriptor, fcntl.LOCK_SH)
+        text = _read_text(descriptor)
     finally:
         os.close(descriptor)
     if not text.isdecimal() or int(text) == 0:
         return Status(invalid=text)
-    return Status(running=int(text)) if held else Status(stale=int(text))
+    return Status(running=int(text)) if is_locked else Status(stale=int(text))
 
 
-def stop(pid_path: Path, pid: int, timeout: float) -> None:
+def stop_daemon(pid_path: Path, pid: int, timeout: float) -> None:
     """Ask the running server to end, and wait until it has, `timeout` seconds at most. Raises DaemonError."""
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
         raise DaemonError(f"Failed to stop daemon (PID: {pid}): {error.strerror}") from error
     deadline = time.monotonic() + timeout
-    while status(pid_path).running == pid:
+    while read_status(pid_path).running == pid:
         if time.monotonic() > deadline:
             raise DaemonError(
                 f"Daemon (PID: {pid}) is still finishing open requests after {timeout:g} s"
@@ -387,11 +387,11 @@ def _open(path: Path, flags: int, mode: int = 0) -> int:
         raise DaemonError(f"can't open {path}: {error.strerror}") from error
 
 
-def _text(descriptor: int) -> str:
+def _read_text(descriptor: int) -> str:
     return os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
 
 
-def _same_file(path: Path, descriptor: int) -> bool:
+def _is_same_file(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -15,57 +15,57 @@ from types import FrameType
 from typing import NoReturn
 
 
-class _Hangup:
+class _HangupHandler:
     """A handler that remembers whether it was called, and the handler that it replaces."""
 
     def __init__(self, *, has_terminal: bool) -> None:
         """has_terminal: whether the process was started on a terminal."""
-        self.called = False
-        self.before = signal.getsignal(signal.SIGHUP)
+        self.was_called = False
+        self.previous_handler = signal.getsignal(signal.SIGHUP)
         # `nohup` starts programs with the signal ignored.
-        self.ends_with_terminal = has_terminal and self.before != signal.SIG_IGN
+        self.ends_with_terminal = has_terminal and self.previous_handler != signal.SIG_IGN
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        self.called = True
+        self.was_called = True
 
 
-def hold() -> None:
+def install_handlers() -> None:
     """Handle SIGHUP and SIGTERM until the server does. To be called in the main thread."""
     if sys.platform != "win32":
-        signal.signal(signal.SIGHUP, _Hangup(has_terminal=_has_terminal()))
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGHUP, _HangupHandler(has_terminal=_has_terminal()))
+        signal.signal(signal.SIGTERM, _exit)
 
 
-def release() -> None:
+def restore_handlers() -> None:
     """Handle SIGHUP and SIGTERM as is usual for commands: both end the process, but not SIGHUP under `nohup`."""
     if sys.platform == "win32":
         return
-    held = signal.getsignal(signal.SIGHUP)
-    if isinstance(held, _Hangup):
-        signal.signal(signal.SIGHUP, held.before)
+    handler = signal.getsignal(signal.SIGHUP)
+    if isinstance(handler, _HangupHandler):
+        signal.signal(signal.SIGHUP, handler.previous_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def detach() -> None:
     """Record that this process has left its terminal, whose end therefore does not concern it."""
     held = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
-    if isinstance(held, _Hangup):
+    if isinstance(held, _HangupHandler):
         held.ends_with_terminal = False
 
 
-class HeldHangup:
+class EarlyHangup:
     """The SIGHUP that `hold` handles now. Other handlers may replace it; then `came` still reports what came before."""
 
     def __init__(self) -> None:
         handler = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
-        self._handler = handler if isinstance(handler, _Hangup) else None
+        self._handler = handler if isinstance(handler, _HangupHandler) else None
 
     @property
-    def came(self) -> bool:
+    def was_received(self) -> bool:
         """Whether the signal came."""
-        return self._handler is not None and self._handler.called
+        return self._handler is not None and self._handler.was_called
 
-    def means_end(self) -> bool:
+    def is_end_of_terminal(self) -> bool:
         """Return whether a SIGHUP that came just now is the end of the terminal that the server was started on."""
         return (
             self._handler is not None and self._handler.ends_with_terminal and not _has_terminal()
@@ -80,5 +80,5 @@ def _has_terminal() -> bool:
     return False
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)

@@ -11,7 +11,7 @@ _HIGH_WATER = 2 * 2**14
 _LOW_WATER = _HIGH_WATER // 2
 
 # Frames that are processed before other connections get their turn: about 10 ms of work.
-_FRAMES_PER_TURN = 64
+_FRAMES_PER_BATCH = 64
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER_LENGTH = 9
@@ -22,11 +22,11 @@ _CONTINUATION = 0x9
 
 # Control frames that a client may send at once, and for each second.
 _BURST = 1000
-_PER_SECOND = 100
+_REFILL_PER_SECOND = 100
 # Control frames for each frame of data that the client receives: it acknowledges what it reads, on the stream and on the
 # connection. A request earns none, so requests that are reset at once are limited as well.
-_EARNED = 4
-_MOST_EARNED = 50_000
+_EARNED_PER_DATA_FRAME = 4
+_MAX_EARNED = 50_000
 
 
 class SendBuffer:
@@ -38,9 +38,9 @@ class SendBuffer:
     """
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+        self._chunks: deque[bytes] = deque()
         # Bytes of the first piece that were sent, and of all pieces that were not.
-        self._sent = 0
+        self._first_offset = 0
         self._length = 0
         self._is_complete = False
         self._is_empty = asyncio.Event()
@@ -55,7 +55,7 @@ class SendBuffer:
         """Append bytes, and wait while there are too many. Bytes for a closed buffer are dropped: its client has left."""
         if self._is_complete or not data:
             return
-        self._pieces.append(data)
+        self._chunks.append(data)
         self._length += len(data)
         self._is_empty.clear()
         if self._length >= _HIGH_WATER:
@@ -64,23 +64,23 @@ class SendBuffer:
 
     async def pop(self, max_length: int) -> bytes:
         """Return, and remove, the first bytes."""
-        taken: list[bytes] = []
+        parts: list[bytes] = []
         room = max_length
-        while room and self._pieces:
-            first = self._pieces[0]
-            part = first[self._sent : self._sent + room]
-            taken.append(part)
+        while room and self._chunks:
+            first = self._chunks[0]
+            part = first[self._first_offset : self._first_offset + room]
+            parts.append(part)
             room -= len(part)
-            self._sent += len(part)
-            if self._sent == len(first):
-                self._pieces.popleft()
-                self._sent = 0
+            self._first_offset += len(part)
+            if self._first_offset == len(first):
+                self._chunks.popleft()
+                self._first_offset = 0
         self._length -= max_length - room
         if self._length < _LOW_WATER:
             self._has_room.set()
         if not self._length:
             self._is_empty.set()
-        return b"".join(taken)
+        return b"".join(parts)
 
     async def drain(self) -> None:
         """Wait until all bytes were sent."""
@@ -93,13 +93,13 @@ class SendBuffer:
     async def close(self) -> None:
         """Drop all bytes, and let writers continue."""
         self._is_complete = True
-        self._pieces.clear()
-        self._length = self._sent = 0
+        self._chunks.clear()
+        self._length = self._first_offset = 0
         self._has_room.set()
         self._is_empty.set()
 
 
-class Turn(NamedTuple):
+class FrameBatch(NamedTuple):
     """Bytes to be processed in one go. control_frames: how many frames begin in them that carry no request."""
 
     data: bytes
@@ -115,47 +115,47 @@ class FrameReader:
 
     def __init__(self) -> None:
         # Whether the client has sent GOAWAY.
-        self.client_is_leaving = False
+        self.has_received_goaway = False
         # Bytes until the next frame header, and what has come of that.
         self._skip = len(_PREFACE)
         self._header = b""
-        self._is_left_out = False
+        self._skips_frame = False
 
-    def turns(self, data: bytes) -> Iterator[Turn]:
+    def split_batches(self, data: bytes) -> Iterator[FrameBatch]:
         """Split the next bytes from the client: a turn has a bounded number of frames. The beginning of a frame header is
         held until the rest of it arrives.
         """
-        passed: list[bytes] = []
-        at = frames = control_frames = 0
-        while at < len(data):
+        forwarded: list[bytes] = []
+        offset = frames = control_frames = 0
+        while offset < len(data):
             if self._skip:
-                part = data[at : at + self._skip]
+                part = data[offset : offset + self._skip]
                 self._skip -= len(part)
-                if not self._is_left_out:
-                    passed.append(part)
+                if not self._skips_frame:
+                    forwarded.append(part)
             else:
-                part = data[at : at + _HEADER_LENGTH - len(self._header)]
+                part = data[offset : offset + _HEADER_LENGTH - len(self._header)]
                 self._header += part
-            at += len(part)
+            offset += len(part)
             if len(self._header) < _HEADER_LENGTH:
                 continue
-            self._begin_frame(passed)
+            self._begin_frame(forwarded)
             control_frames += self._is_control_frame()
             self._header = b""
             frames += 1
-            if frames == _FRAMES_PER_TURN:
-                yield Turn(b"".join(passed), control_frames)
-                passed = []
+            if frames == _FRAMES_PER_BATCH:
+                yield FrameBatch(b"".join(forwarded), control_frames)
+                forwarded = []
                 frames = control_frames = 0
-        yield Turn(b"".join(passed), control_frames)
+        yield FrameBatch(b"".join(forwarded), control_frames)
 
-    def _begin_frame(self, passed: list[bytes]) -> None:
+    def _begin_frame(self, forwarded: list[bytes]) -> None:
         self._skip = int.from_bytes(self._header[:3], "big")
-        self._is_left_out = self._header[3] == _GOAWAY
-        if self._is_left_out:
-            self.client_is_leaving = True
+        self._skips_frame = self._header[3] == _GOAWAY
+        if self._skips_frame:
+            self.has_received_goaway = True
         else:
-            passed.append(self._header)
+            forwarded.append(self._header)
 
     def _is_control_frame(self) -> bool:
         """Whether the frame costs work and carries nothing of a request. HEADERS and CONTINUATION are limited by h2."""
@@ -172,20 +172,22 @@ class FrameBudget:
     def __init__(self, clock: Callable[[], float]) -> None:
         """clock: seconds, only ever more."""
         self._clock = clock
-        self._since = clock()
-        self._left = float(_BURST)
-        self._earned = 0
+        self._updated_at = clock()
+        self._remaining = float(_BURST)
+        self._allowance = 0
 
     def earn(self) -> None:
         """Allow frames for a frame of data that the client receives."""
-        self._earned = min(self._earned + _EARNED, _MOST_EARNED)
+        self._allowance = min(self._allowance + _EARNED_PER_DATA_FRAME, _MAX_EARNED)
 
     def spend(self, frames: int) -> bool:
         """Count frames; return whether they are within the budget."""
         now = self._clock()
-        self._left = min(self._left + (now - self._since) * _PER_SECOND, _BURST)
-        self._since = now
-        paid = min(frames, self._earned)
-        self._earned -= paid
-        self._left -= frames - paid
-        return self._left >= 0
+        self._remaining = min(
+            self._remaining + (now - self._updated_at) * _REFILL_PER_SECOND, _BURST
+        )
+        self._updated_at = now
+        from_allowance = min(frames, self._allowance)
+        self._allowance -= from_allowance
+        self._remaining -= frames - from_allowance
+        return self._remaining >= 0

@@ -49,14 +49,14 @@ _ERROR_TEXTS = {
     501: "The transfer encoding of the request is not supported.",
     505: "The HTTP version of the request is not supported: use HTTP/1.1 or HTTP/2.",
 }
-_MALFORMED = "The HTTP request is malformed."
+_MALFORMED_TEXT = "The HTTP request is malformed."
 
 
-class _ResponseEndedFirst(Event):
+class _EarlyResponseEnd(Event):
     """The response is complete, and the client still sends the body of its request."""
 
 
-class Context(WorkerContext):
+class ServerContext(WorkerContext):
     """What all connections of a server share. draining: clients are asked to send no more requests."""
 
     draining = False
@@ -74,10 +74,10 @@ class Connection(TCPServer):
     long; and it waits without a limit for the last bytes to be read by the client.
     """
 
-    context: Context
+    context: ServerContext
     protocol: "_Protocol"  # type: ignore[assignment]  # has the methods of Hypercorn's class that are called here
     idle_task: "_IdleTimer"
-    _is_over = False
+    _is_closed = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -110,13 +110,13 @@ class Connection(TCPServer):
 
         Nothing waits for it: a client that does not read can't be sent anything.
         """
-        if hasattr(self, "protocol") and not self._is_over:
+        if hasattr(self, "protocol") and not self._is_closed:
             self._task_group.spawn(self.protocol.drain)
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, _ResponseEndedFirst):
+        if isinstance(event, _EarlyResponseEnd):
             self._linger()
-        elif not (self._is_over and isinstance(event, Updated)):
+        elif not (self._is_closed and isinstance(event, Updated)):
             await super().protocol_send(event)
 
     def _linger(self) -> None:
@@ -133,7 +133,7 @@ class Connection(TCPServer):
         try:
             await super()._read_data()
         finally:
-            self._is_over = True
+            self._is_closed = True
             await self.idle_task.stop()
 
     async def _idle_timeout(self) -> None:
@@ -166,7 +166,7 @@ class _IdleTimer(AsyncioSingleTask):
         now = self._loop.time()
         deadline = now + self._idle_seconds if self._head_deadline is None else self._head_deadline
         self._timer = self._loop.call_at(
-            now if self._context.terminated.is_set() else deadline, self.ring
+            now if self._context.terminated.is_set() else deadline, self.fire
         )
 
     async def stop(self) -> None:
@@ -178,13 +178,13 @@ class _IdleTimer(AsyncioSingleTask):
         """Whether the connection waits for the first bytes of a later head."""
         return self._timer is not None and self._head_deadline is None
 
-    def begin_head(self) -> None:
+    def start_head_timeout(self) -> None:
         """Limit the time for the rest of a head, whose first bytes have come. Further bytes do not extend it."""
         if self._cancel():
             self._head_deadline = self._loop.time() + self._header_seconds
-            self._timer = self._loop.call_at(self._head_deadline, self.ring)
+            self._timer = self._loop.call_at(self._head_deadline, self.fire)
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         """Close the connection, if it is idle."""
         if self._cancel():
             self._close()
@@ -226,7 +226,7 @@ class _Protocol:
             and isinstance(self._current, Http1Protocol)
             and self._current.has_partial_head
         ):
-            self._idle_timer.begin_head()
+            self._idle_timer.start_head_timeout()
 
     async def start_http2(
         self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
@@ -241,7 +241,7 @@ class _Protocol:
             await self._current.close_if_drained()
 
 
-class _RefusedError(Exception):
+class _RejectedRequestError(Exception):
     """The request is answered with an error, and the connection closed."""
 
     def __init__(self, status: int, method: bytes) -> None:
@@ -276,7 +276,7 @@ class Http1Protocol(H11Protocol):
         self._is_lingering = True
         await self._close_stream()
         await self.can_read.set()
-        await self.send(_ResponseEndedFirst())
+        await self.send(_EarlyResponseEnd())
 
     @property
     def has_partial_head(self) -> bool:
@@ -286,7 +286,7 @@ class Http1Protocol(H11Protocol):
     async def _handle_events(self) -> None:
         try:
             await super()._handle_events()
-        except _RefusedError as refused:
+        except _RejectedRequestError as refused:
             await self._send_error_response(refused.status, has_body=refused.has_body)
             await self.send(Closed())
 
@@ -297,12 +297,12 @@ class Http1Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         if request.http_version not in {b"1.0", b"1.1"}:
-            raise _RefusedError(505, request.method)
+            raise _RejectedRequestError(505, request.method)
         try:
-            target = _origin_form(request.target)
+            target = _to_origin_form(request.target)
         except ValueError:
-            raise _RefusedError(400, request.method) from None
-        self.stream = _http_stream(self, STREAM_ID)
+            raise _RejectedRequestError(400, request.method) from None
+        self.stream = _create_http_stream(self, STREAM_ID)
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
@@ -317,7 +317,9 @@ class Http1Protocol(H11Protocol):
 
     async def _send_error_response(self, status_code: int, *, has_body: bool = True) -> None:
         request_id = new_id("req")
-        body = ApiError(status_code, _ERROR_TEXTS.get(status_code, _MALFORMED)).written(request_id)
+        body = ApiError(status_code, _ERROR_TEXTS.get(status_code, _MALFORMED_TEXT)).to_json(
+            request_id
+        )
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -340,7 +342,7 @@ class Http2Protocol(H2Protocol):
     on more than a thousand streams. It keeps priorities, which RFC 9113 has removed.
     """
 
-    context: Context
+    context: ServerContext
 
     def __init__(self, *arguments: Any, writer: asyncio.StreamWriter) -> None:
         super().__init__(*arguments)
@@ -348,7 +350,7 @@ class Http2Protocol(H2Protocol):
         del self.connection.local_settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL]
         self.priority = PriorityTree(maximum_streams=self.config.h2_max_concurrent_streams + 1)
         self._writer = writer
-        self._frames = FrameReader()
+        self._frame_reader = FrameReader()
         self._budget = FrameBudget(asyncio.get_running_loop().time)
         self._is_closing = False
 
@@ -374,12 +376,12 @@ class Http2Protocol(H2Protocol):
         It is not sent earlier: clients built on the h2 library, httpx among them, give up all open streams when they
         receive it, also those that RFC 9113 (6.8) lets continue.
         """
-        is_wanted = not (self.context.draining or self._frames.client_is_leaving)
+        accepts_streams = not (self.context.draining or self._frame_reader.has_received_goaway)
         # A stream whose application has ended may still have frames to send, END_STREAM at least. None follow GOAWAY.
-        if is_wanted or not self.idle or self.stream_buffers or self.closed:
+        if accepts_streams or not self.idle or self.stream_buffers or self.closed:
             return
-        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
-        if self._frames.client_is_leaving:
+        await self._send_goaway(h2.errors.ErrorCodes.NO_ERROR)
+        if self._frame_reader.has_received_goaway:
             await self.send(Closed())
 
     async def abort_stream(self, stream_id: int) -> None:
@@ -397,19 +399,19 @@ class Http2Protocol(H2Protocol):
         await self._flush()
 
     async def _receive(self, data: bytes) -> None:
-        for turn in self._frames.turns(data):
+        for batch in self._frame_reader.split_batches(data):
             if self._writer.is_closing():
                 return
-            if not self._budget.spend(turn.control_frames):
-                await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+            if not self._budget.spend(batch.control_frames):
+                await self._send_goaway(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                 await self.send(Closed())
                 return
-            await super().handle(RawData(turn.data))
+            await super().handle(RawData(batch.data))
             await self.close_if_drained()
             # The other connections get their turn.
             await asyncio.sleep(0)
 
-    async def _go_away(self, code: h2.errors.ErrorCodes) -> None:
+    async def _send_goaway(self, code: h2.errors.ErrorCodes) -> None:
         if not self._is_closing:
             self._is_closing = True
             self.connection.close_connection(code)
@@ -456,11 +458,11 @@ class Http2Protocol(H2Protocol):
         try:
             method = headers[b":method"].decode("ascii").upper()
             # CONNECT has an authority in place of a path, as in HTTP/1.1.
-            target = _origin_form(headers.get(b":path", headers.get(b":authority", b"*")))
+            target = _to_origin_form(headers.get(b":path", headers.get(b":authority", b"*")))
         except ValueError:
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
-        stream = self.streams[stream_id] = _http_stream(self, stream_id)
+        stream = self.streams[stream_id] = _create_http_stream(self, stream_id)
         self.stream_buffers[stream_id] = SendBuffer()  # type: ignore[assignment]  # has the methods of Hypercorn's class
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
@@ -501,7 +503,7 @@ class Http2Protocol(H2Protocol):
             await self.close_if_drained()
 
 
-def _http_stream(protocol: H11Protocol | H2Protocol, stream_id: int) -> HTTPStream:
+def _create_http_stream(protocol: H11Protocol | H2Protocol, stream_id: int) -> HTTPStream:
     """Return the stream of one request, which starts the application when it handles that."""
     return HTTPStream(
         protocol.app,
@@ -530,13 +532,13 @@ def _has_valid_settings(request: h11.Request) -> bool:
 
 def _is_valid_target(target: bytes) -> bool:
     try:
-        _origin_form(target)
+        _to_origin_form(target)
     except ValueError:
         return False
     return True
 
 
-def _origin_form(target: bytes) -> bytes:
+def _to_origin_form(target: bytes) -> bytes:
     """Return path and query of a request target, which may be a whole URL (RFC 9112, 3.2). `*` and the authority of CONNECT
     are returned as they are. Raises ValueError.
     """

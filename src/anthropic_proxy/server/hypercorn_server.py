@@ -18,24 +18,24 @@ from hypercorn.typing import ASGIFramework, LifespanState
 
 from anthropic_proxy.api.asgi import WRITER, AsgiApplication
 from anthropic_proxy.config.settings import ServerSettings
-from anthropic_proxy.server.chunked_writes import chunked_writes
-from anthropic_proxy.server.hypercorn_protocols import Connection, Context
+from anthropic_proxy.server.chunked_writes import write_chunks_directly
+from anthropic_proxy.server.hypercorn_protocols import Connection, ServerContext
 from anthropic_proxy.server.sockets import BACKLOG
 
 # Seconds in which a client has to complete its TLS handshake.
 _HANDSHAKE_SECONDS = 30
 # Seconds that what was written last may take to be on its way, before the connection is cut.
-_FAREWELL_SECONDS = 2
+_CLOSE_SECONDS = 2
 
 
-class Connections:
+class HypercornServer:
     """Serves ASGI applications on listening sockets."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._config = _config(settings)
-        self._context = Context(settings.header_timeout)
+        self._config = _create_config(settings)
+        self._context = ServerContext(settings.header_timeout)
         self._servers: dict[socket.socket, asyncio.Server] = {}
-        self._open: dict[asyncio.Task[None], Connection] = {}
+        self._connections: dict[asyncio.Task[None], Connection] = {}
 
     async def accept(
         self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None
@@ -47,38 +47,38 @@ class Connections:
         options: dict[str, Any] = (
             {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
         )
-        served = chunked_writes(cast("AsgiApplication", app))
-        serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", served)))
+        wrapped_app = write_chunks_directly(cast("AsgiApplication", app))
+        serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", wrapped_app)))
         self._servers[listener] = await start(serve, sock=listener, backlog=BACKLOG, **options)
 
-    def refuse(self, listener: socket.socket) -> None:
+    def stop_accepting(self, listener: socket.socket) -> None:
         """Close `listener`; the connections that are open go on."""
         self._servers.pop(listener).close()
 
     def drain(self) -> None:
         """Ask clients to send no more requests on the connections that are open."""
         self._context.draining = True
-        for connection in self._open.values():
+        for connection in self._connections.values():
             connection.drain()
 
     async def close(self) -> None:
         """Close everything: idle connections at once, the others when their last bytes are written."""
         for listener in list(self._servers):
-            self.refuse(listener)
+            self.stop_accepting(listener)
         await self._context.terminated.set()
-        for connection in self._open.values():
-            connection.idle_task.ring()
-        await self._ended(_FAREWELL_SECONDS)
-        for connection in self._open.values():
+        for connection in self._connections.values():
+            connection.idle_task.fire()
+        await self._wait_closed(_CLOSE_SECONDS)
+        for connection in self._connections.values():
             connection.writer.transport.abort()
-        await self._ended(_FAREWELL_SECONDS)
-        for task in self._open:
+        await self._wait_closed(_CLOSE_SECONDS)
+        for task in self._connections:
             task.cancel()
-        await self._ended(_FAREWELL_SECONDS)
+        await self._wait_closed(_CLOSE_SECONDS)
 
-    async def _ended(self, seconds: float) -> None:
-        if self._open:
-            await asyncio.wait(self._open, timeout=seconds)
+    async def _wait_closed(self, seconds: float) -> None:
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=seconds)
 
     async def _serve(
         self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -87,16 +87,16 @@ class Connections:
         assert task is not None  # noqa: S101 - the streams of asyncio call this in one
         state = cast("LifespanState", {WRITER: writer})
         loop = asyncio.get_running_loop()
-        connection = self._open[task] = Connection(
+        connection = self._connections[task] = Connection(
             app, loop, self._config, self._context, state, reader, writer
         )
         try:
             await connection
         finally:
-            del self._open[task]
+            del self._connections[task]
 
 
-def _config(settings: ServerSettings) -> Config:
+def _create_config(settings: ServerSettings) -> Config:
     config = Config()
     config.keep_alive_timeout = settings.keepalive_timeout
     # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.

@@ -27,33 +27,38 @@ from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.gateway.upstream_probe import Sharing
 from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
-from anthropic_proxy.observability.logs import Log, configure, is_json, is_terminal
+from anthropic_proxy.observability.logs import Log, configure_logging, is_json, is_terminal
 from anthropic_proxy.observability.shortages import is_out_of_files
 from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Upstream
-from anthropic_proxy.server.banner import banner, key_summary
-from anthropic_proxy.server.early_signals import HeldHangup
-from anthropic_proxy.server.hypercorn_server import Connections
-from anthropic_proxy.server.reload import Files, Reloader
+from anthropic_proxy.server.banner import describe_keys, render_banner
+from anthropic_proxy.server.early_signals import EarlyHangup
+from anthropic_proxy.server.hypercorn_server import HypercornServer
+from anthropic_proxy.server.reload import Reloader, WatchedFiles
 from anthropic_proxy.server.sockets import (
-    address_of,
+    format_base_url,
     is_loopback,
-    listen,
-    listen_for_metrics,
-    listen_on_path,
+    open_metrics_listener,
+    open_tcp_listener,
+    open_unix_listener,
 )
-from anthropic_proxy.server.supervisor import STOPPING_HINT, Order, Supervisor, Told
+from anthropic_proxy.server.supervisor import (
+    STOPPING_HINT,
+    Command,
+    Supervisor,
+    SupervisorCallbacks,
+)
 from anthropic_proxy.server.tls import Certificates
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.detection import detect_provider, should_detect
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
-Load = Callable[[], Settings]
+SettingsLoader = Callable[[], Settings]
 OnProbed = Callable[[Sequence[str]], None]
 
-_THIS_MACHINE = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
-_NO_KEYS = (
+_LOOPBACK_HINT = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
+_NO_KEYS_HINT = (
     "clients need no key, and other machines can reach it: "
     "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
 )
@@ -83,7 +88,7 @@ class Worker:
         return Sharing(Path(self.directory) / "probes.json", is_prober=self.is_first)
 
 
-class Control:
+class ServerControl:
     """What connects a running server with its process, within its event loop.
 
     log_writer: what its log is written by. on_probed: as in `run`. worker: which of several this process is.
@@ -102,10 +107,10 @@ class Control:
         self.worker = worker
 
 
-def run(
+def run_server(
     settings: Settings,
     on_ready: Callable[[str], None],
-    load: Load | None = None,
+    load_settings: SettingsLoader | None = None,
     on_probed: OnProbed = _ignore,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError, ConfigError and WorkerError.
@@ -114,49 +119,61 @@ def run(
     they stay as they are. on_probed: called with a line for each upstream when they have been probed, and when an outcome
     has changed; of several workers the first one calls it.
     """
-    log_writer = configure(
-        debug=settings.debug or settings.verbose, form=settings.log_format, in_thread=True
+    log_writer = configure_logging(
+        debug=settings.debug or settings.verbose, log_format=settings.log_format, in_thread=True
     )
     try:
-        _run(settings, on_ready, load, log_writer, on_probed)
+        _run_processes(settings, on_ready, load_settings, log_writer, on_probed)
     finally:
-        _drain(log_writer)
+        _drain_log(log_writer)
 
 
-def _run(
+def _run_processes(
     settings: Settings,
     on_ready: Callable[[str], None],
-    load: Load | None,
+    load_settings: SettingsLoader | None,
     log_writer: LogWriter | None,
     on_probed: OnProbed,
 ) -> None:
-    _certificates(settings)
-    controlled = partial(Control, log_writer, on_probed)
-    with listening(settings) as listeners:
+    _load_certificates(settings)
+    controlled = partial(ServerControl, log_writer, on_probed)
+    with open_listeners(settings) as listeners:
         if settings.workers == 1:
-            _run_loop(_until_signal(settings, listeners, on_ready, load, controlled))
+            _run_loop(_serve_until_signal(settings, listeners, on_ready, load_settings, controlled))
             return
-        address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
+        address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
 
-        def ready() -> None:
+        def announce_ready() -> None:
             if _has_banner(settings):
-                Log().banner(banner(settings, load_routing(settings), address))
+                Log().print_banner(render_banner(settings, load_routing(settings), address))
             on_ready(address)
 
-        told = Told(ready=ready, stopping=listeners.main.close, died=multiprocess.died)
+        callbacks = SupervisorCallbacks(
+            on_ready=announce_ready,
+            on_stop=listeners.main.close,
+            on_worker_exit=multiprocess.retire_process,
+        )
         with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
-            multiprocess.share(directory)
+            multiprocess.share_metrics(directory)
 
             limited = settings.sharing_limits(directory)
 
-            def work(orders: socket.socket, number: int) -> None:
+            def worker_main(orders: socket.socket, number: int) -> None:
                 worker = Worker(number, directory)
                 try:
-                    _work(limited, listeners, load, partial(controlled, worker=worker), orders)
+                    _run_worker(
+                        limited,
+                        listeners,
+                        load_settings,
+                        partial(controlled, worker=worker),
+                        orders,
+                    )
                 finally:
-                    _drain(log_writer)
+                    _drain_log(log_writer)
 
-            Supervisor(settings.workers, work, told, settings.drain_timeout, Log()).run()
+            Supervisor(
+                settings.workers, worker_main, callbacks, settings.drain_timeout, Log()
+            ).run()
 
 
 @dataclass(frozen=True)
@@ -168,26 +185,26 @@ class Listeners:
 
 
 @contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[Listeners]:
+def open_listeners(settings: Settings) -> Iterator[Listeners]:
     """The sockets of the settings. Raises ListenError."""
     ops = (
         None
         if settings.metrics_port is None
-        else _metrics_listener(settings.listen_host, settings.metrics_port)
+        else _open_metrics_listener(settings.listen_host, settings.metrics_port)
     )
     if settings.unix_socket is None:
-        yield Listeners(listen(settings.listen_host, settings.port), ops)
+        yield Listeners(open_tcp_listener(settings.listen_host, settings.port), ops)
         return
     path = settings.unix_socket.expanduser()
-    listener = listen_on_path(path)
+    listener = open_unix_listener(path)
     try:
         yield Listeners(listener, ops)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _metrics_listener(host: str, port: int) -> socket.socket:
-    listener, is_shared = listen_for_metrics(host, port)
+def _open_metrics_listener(host: str, port: int) -> socket.socket:
+    listener, is_shared = open_metrics_listener(host, port)
     if is_shared:
         hint = "until it has ended, each of the two gets some of the scrapes and probes"
         Log().warning("metrics port shared with a server that is draining", port=port, hint=hint)
@@ -198,51 +215,54 @@ async def serve(
     settings: Settings,
     listeners: Listeners,
     on_ready: Callable[[str], None],
-    control: Control,
-    load: Load | None = None,
+    control: ServerControl,
+    load_settings: SettingsLoader | None = None,
 ) -> None:
     """Serve on `listeners`, which are closed in the end, until `control.stop` is set; then let open answers end. Probes and
     metrics are answered until the last of them has ended. The other arguments as in `run`. Raises ConfigError.
     """
-    asyncio.get_running_loop().set_exception_handler(_unforeseen)
-    certificates = _certificates(settings)
-    files = Files()
-    known, keys = await _read_upstreams_and_keys(settings, files)
+    asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
+    certificates = _load_certificates(settings)
+    files = WatchedFiles()
+    routing, keys = await _load_routing_and_keys(settings, files)
     worker = control.worker
-    application = Application(settings, known, keys, worker.probe_sharing if worker else None)
+    application = Application(settings, routing, keys, worker.probe_sharing if worker else None)
     application.prober.on_change = control.on_probed
     is_first = worker is None or worker.is_first
     if control.log_writer is not None:
-        control.log_writer.count_drops(application.metrics.log_lines_dropped)
+        control.log_writer.count_drops(application.metrics.count_dropped_log_lines)
     reloader = Reloader(
-        load or (lambda: settings), partial(_apply, application), application.log, certificates
+        load_settings or (lambda: settings),
+        partial(_apply_settings, application),
+        application.log,
+        certificates,
     )
-    reloader.wanted = control.reload
-    connections = Connections(settings)
+    reloader.reload_requested = control.reload
+    server = HypercornServer(settings)
     await application.start()
     if listeners.ops is not None:
-        await connections.accept(listeners.ops, application.ops)
+        await server.accept(listeners.ops, application.ops)
         write = application.log.info if is_first else application.log.debug
-        write("metrics", address=f"{address_of(listeners.ops)}/metrics")
-    await connections.accept(
+        write("metrics", address=f"{format_base_url(listeners.ops)}/metrics")
+    await server.accept(
         listeners.main, application.asgi, certificates.context if certificates else None
     )
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
-    _report_start(application, settings, listeners, is_first=is_first)
-    on_ready(address_of(listeners.main, tls=certificates is not None))
-    async with _background(application.watch(), application.watch_states()):
-        async with _background(
+    _log_start(application, settings, listeners, is_first=is_first)
+    on_ready(format_base_url(listeners.main, tls=certificates is not None))
+    async with _run_in_background(application.watch(), application.watch_states()):
+        async with _run_in_background(
             reloader.run(settings, files, application.record_reload), application.prober.run()
         ):
             await control.stop.wait()
         # The first process of several says it once for all.
         write = application.log.info if worker is None else application.log.debug
         write("stopping", hint=STOPPING_HINT)
-        connections.refuse(listeners.main)
-        connections.drain()
+        server.stop_accepting(listeners.main)
+        server.drain()
         await application.drain(settings.drain_timeout)
-    await connections.close()
+    await server.close()
     await application.aclose()
 
 
@@ -255,7 +275,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _drain(log_writer: LogWriter | None) -> None:
+def _drain_log(log_writer: LogWriter | None) -> None:
     if log_writer is not None:
         log_writer.drain()
 
@@ -265,111 +285,120 @@ def _run_loop(main: Any) -> None:
         runner.run(main)
 
 
-def _report_start(
+def _log_start(
     application: Application, settings: Settings, listeners: Listeners, *, is_first: bool
 ) -> None:
     """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes.
 
     is_first: whether this is the process that does so for all.
     """
-    address = address_of(listeners.main, tls=settings.tls_cert_file is not None)
+    address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
     log = application.log
     has_banner = _has_banner(settings)
-    write = log.debug if has_banner or not is_first else log.info
-    write("listening", address=address, version=__version__)
-    for endpoint in application.routing.upstreams:
-        write("upstream", **_summary(endpoint))
+    log_start = log.debug if has_banner or not is_first else log.info
+    log_start("listening", address=address, version=__version__)
+    for upstream in application.routing.upstreams:
+        log_start("upstream", **_upstream_fields(upstream))
     if has_banner and settings.workers == 1:
-        log.banner(banner(settings, application.routing, address))
+        log.print_banner(render_banner(settings, application.routing, address))
     if settings.is_protected or not is_first:
         return
     if not is_loopback(listeners.main):
-        log.warning("server open to other hosts without keys", hint=_NO_KEYS)
+        log.warning("server open to other hosts without keys", hint=_NO_KEYS_HINT)
     elif settings.host is None and settings.unix_socket is None:
-        write("server open to this host only", hint=_THIS_MACHINE)
+        log_start("server open to this host only", hint=_LOOPBACK_HINT)
 
 
 def _has_banner(settings: Settings) -> bool:
     return is_terminal() and not is_json(settings.log_format)
 
 
-def _certificates(settings: Settings) -> Certificates | None:
+def _load_certificates(settings: Settings) -> Certificates | None:
     """None without TLS. Raises ConfigError."""
     return Certificates(settings) if settings.tls_cert_file else None
 
 
-async def _read_upstreams_and_keys(
-    settings: Settings, files: Files
+async def _load_routing_and_keys(
+    settings: Settings, files: WatchedFiles
 ) -> tuple[Routing, ApiKeyRegistry | None]:
     """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
 
     Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
     """
     keys = await asyncio.to_thread(load_client_keys, settings, files.read)
-    known = await asyncio.to_thread(load_routing, settings, read=files.read)
-    found = await _found(known)
-    if found:
-        known = await asyncio.to_thread(load_routing, settings, found, files.read)
-    return known, keys
+    routing = await asyncio.to_thread(load_routing, settings, read=files.read)
+    profiles = await _detect_profiles(routing)
+    if profiles:
+        routing = await asyncio.to_thread(load_routing, settings, profiles, files.read)
+    return routing, keys
 
 
-async def _apply(application: Application, settings: Settings, files: Files) -> None:
-    application.reload(settings, *await _read_upstreams_and_keys(settings, files))
+async def _apply_settings(
+    application: Application, settings: Settings, files: WatchedFiles
+) -> None:
+    application.reload(settings, *await _load_routing_and_keys(settings, files))
 
 
-async def _found(known: Routing) -> dict[str, ProviderProfile]:
-    asked = [endpoint for endpoint in known.upstreams if should_detect(endpoint)]
-    upstream = UpstreamHTTPClient()
+async def _detect_profiles(routing: Routing) -> dict[str, ProviderProfile]:
+    candidates = [upstream for upstream in routing.upstreams if should_detect(upstream)]
+    http_client = UpstreamHTTPClient()
     try:
-        answers = await asyncio.gather(
-            *(detect_provider(create_upstream_client(each, upstream).probe) for each in asked)
+        profiles = await asyncio.gather(
+            *(
+                detect_provider(create_upstream_client(candidate, http_client).probe)
+                for candidate in candidates
+            )
         )
     finally:
-        await upstream.aclose()
+        await http_client.aclose()
     return {
-        endpoint.name: answer for endpoint, answer in zip(asked, answers, strict=True) if answer
+        upstream.name: profile
+        for upstream, profile in zip(candidates, profiles, strict=True)
+        if profile
     }
 
 
-def _summary(endpoint: Upstream) -> dict[str, str]:
+def _upstream_fields(upstream: Upstream) -> dict[str, str]:
     return {
-        "name": endpoint.name,
-        "url": endpoint.base_url,
-        "api": endpoint.api,
-        "dialect": endpoint.profile.name,
-        "key": key_summary(endpoint),
+        "name": upstream.name,
+        "url": upstream.base_url,
+        "api": upstream.api,
+        "dialect": upstream.profile.name,
+        "key": describe_keys(upstream),
     }
 
 
 @contextlib.asynccontextmanager
-async def _background(*work: Any) -> Any:
+async def _run_in_background(*coroutines: Any) -> Any:
     """Work that goes on meanwhile. What fails in it ends the server, as nothing else would tell of it."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
         yield
         for task in tasks:
             task.cancel()
 
 
-async def _until_signal(
+async def _serve_until_signal(
     settings: Settings,
     listeners: Listeners,
     on_ready: Callable[[str], None],
-    load: Load | None,
-    controlled: Callable[[], Control],
+    load_settings: SettingsLoader | None,
+    controlled: Callable[[], ServerControl],
 ) -> None:
     """controlled: makes the control, which needs the event loop."""
-    control, held = controlled(), HeldHangup()
-    serving = asyncio.ensure_future(serve(settings, listeners, on_ready, control, load))
+    control, hangup = controlled(), EarlyHangup()
+    server_task = asyncio.ensure_future(
+        serve(settings, listeners, on_ready, control, load_settings)
+    )
 
     def on_signal() -> None:
         """The first one lets open answers end, the second one doesn't."""
         if control.stop.is_set():
-            serving.cancel()
+            server_task.cancel()
         control.stop.set()
 
     def on_hangup() -> None:
-        if held.means_end():
+        if hangup.is_end_of_terminal():
             on_signal()
         else:
             control.reload.set()
@@ -380,71 +409,75 @@ async def _until_signal(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    if held.came:
+    if hangup.was_received:
         on_hangup()
     with contextlib.suppress(asyncio.CancelledError):
-        await serving
+        await server_task
 
 
-def _work(
+def _run_worker(
     settings: Settings,
     listeners: Listeners,
-    load: Load | None,
-    controlled: Callable[[], Control],
-    orders: socket.socket,
+    load_settings: SettingsLoader | None,
+    controlled: Callable[[], ServerControl],
+    command_socket: socket.socket,
 ) -> None:
     """One of several processes: serve as `orders` say, on which it says itself that it serves."""
-    _run_loop(_until_ordered(settings, listeners, load, controlled, orders))
+    _run_loop(
+        _serve_until_commanded(settings, listeners, load_settings, controlled, command_socket)
+    )
 
 
-async def _until_ordered(
+async def _serve_until_commanded(
     settings: Settings,
     listeners: Listeners,
-    load: Load | None,
-    controlled: Callable[[], Control],
-    orders: socket.socket,
+    load_settings: SettingsLoader | None,
+    controlled: Callable[[], ServerControl],
+    command_socket: socket.socket,
 ) -> None:
     loop, control = asyncio.get_running_loop(), controlled()
-    serving: asyncio.Task[None] | None = None
-    does: dict[Order, Callable[[], object]] = {
-        Order.STOP: control.stop.set,
-        Order.RELOAD: control.reload.set,
-        Order.END: lambda: serving and serving.cancel(),
+    server_task: asyncio.Task[None] | None = None
+    actions: dict[Command, Callable[[], object]] = {
+        Command.STOP: control.stop.set,
+        Command.RELOAD: control.reload.set,
+        Command.END: lambda: server_task and server_task.cancel(),
     }
-    told, _ = await loop.create_unix_connection(lambda: _Orders(does), sock=orders)
-    serving = asyncio.create_task(
-        serve(settings, listeners, lambda _: told.write(b"."), control, load)
+    transport, _ = await loop.create_unix_connection(
+        lambda: _CommandChannel(actions), sock=command_socket
+    )
+    server_task = asyncio.create_task(
+        serve(settings, listeners, lambda _: transport.write(b"."), control, load_settings)
     )
     # Of a process group or a service all processes get the signal, and the one that gives orders gives this one as well.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
-        await serving
+        await server_task
 
 
-class _Orders(asyncio.Protocol):
+class _CommandChannel(asyncio.Protocol):
     """What the process that gives orders says. A transport reads it: when that process dies before it has read what it was
     told, the socket is in error, for which event loops don't call readers of sockets.
     """
 
-    def __init__(self, does: Mapping[Order, Callable[[], object]]) -> None:
-        self._does = does
+    def __init__(self, actions: Mapping[Command, Callable[[], object]]) -> None:
+        self._actions = actions
 
     def data_received(self, data: bytes) -> None:
-        for order in data:
-            self._does[Order(bytes([order]))]()
+        for command in data:
+            self._actions[Command(bytes([command]))]()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
         """Without the process that gives orders there is nobody to serve for."""
-        self._does[Order.STOP]()
+        self._actions[Command.STOP]()
 
 
-def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Failed handshakes are the client's. That no file descriptor is left is logged elsewhere, once; here it would be each
     second. Everything else is told.
     """
     error = context.get("exception")
-    is_known = isinstance(error, ssl.SSLError | ConnectionError) or (
+    is_expected = isinstance(error, ssl.SSLError | ConnectionError) or (
         isinstance(error, OSError) and is_out_of_files(error)
     )
-    if not is_known:
+    if not is_expected:
         loop.default_exception_handler(context)

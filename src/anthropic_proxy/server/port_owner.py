@@ -11,49 +11,49 @@ from pathlib import Path
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PROC = Path("/proc")
-_LISTENS = "0A"
-_OUR_NAMES = re.compile(r"anthropic[-_]proxy")
-_OTHER_PORT = "choose another port with --port or PORT"
+_LISTEN_STATE = "0A"
+_PROXY_NAMES = re.compile(r"anthropic[-_]proxy")
+_OTHER_PORT_HINT = "choose another port with --port or PORT"
 
 
 @dataclass(frozen=True)
-class Owner:
+class PortOwner:
     """A process. name: of its program. is_ours: whether it is an anthropic-proxy."""
 
     pid: int
     name: str
-    is_ours: bool
+    is_anthropic_proxy: bool
 
 
-def hint(host: str, port: int) -> str:
+def describe_port_conflict(host: str, port: int) -> str:
     """Return what to do about a port that is in use. host: IPv4 or IPv6 address to listen on."""
-    owner = owner_of(host, port)
+    owner = find_port_owner(host, port)
     if owner is None:
-        return f"another program listens there: end it, or {_OTHER_PORT}"
-    if owner.is_ours:
-        return f"PID {owner.pid} is an anthropic-proxy: end it with `kill {owner.pid}`, or {_OTHER_PORT}"
-    return f"PID {owner.pid} ({owner.name}) listens there: end it, or {_OTHER_PORT}"
+        return f"another program listens there: end it, or {_OTHER_PORT_HINT}"
+    if owner.is_anthropic_proxy:
+        return f"PID {owner.pid} is an anthropic-proxy: end it with `kill {owner.pid}`, or {_OTHER_PORT_HINT}"
+    return f"PID {owner.pid} ({owner.name}) listens there: end it, or {_OTHER_PORT_HINT}"
 
 
-def owner_of(host: str, port: int) -> Owner | None:
+def find_port_owner(host: str, port: int) -> PortOwner | None:
     """Return the process that keeps this one from listening on an address and port; None where it is not certain.
 
     Of several processes that share a socket it is the one that started the others.
     """
-    links = {f"socket:[{inode}]" for inode in _inodes(host, port)}
-    owners = {pid for pid in _processes() if links and _has_opened(pid, links)}
-    first = [pid for pid in owners if _parent(pid) not in owners]
-    return _owner(first[0]) if len(first) == 1 else None
+    links = {f"socket:[{inode}]" for inode in _find_inodes(host, port)}
+    owners = {pid for pid in _list_pids() if links and _has_open_socket(pid, links)}
+    first = [pid for pid in owners if _read_parent_pid(pid) not in owners]
+    return _read_owner(first[0]) if len(first) == 1 else None
 
 
-def _inodes(host: str, port: int) -> Iterator[str]:
+def _find_inodes(host: str, port: int) -> Iterator[str]:
     """Yield the inodes of the sockets that listen on an address and port (proc(5), /proc/net/tcp)."""
     wanted = _plain(ipaddress.ip_address(host.partition("%")[0]))
     for table in ("tcp", "tcp6"):
-        for line in _text(_PROC / "net" / table).splitlines()[1:]:
+        for line in _read_text(_PROC / "net" / table).splitlines()[1:]:
             fields = line.split()
             address, _, number = fields[1].rpartition(":")
-            if fields[3] != _LISTENS or int(number, 16) != port:
+            if fields[3] != _LISTEN_STATE or int(number, 16) != port:
                 continue
             if _conflicts(_address(address), wanted):
                 yield fields[9]
@@ -83,12 +83,12 @@ def _conflicts(used: _Address, wanted: _Address) -> bool:
     return any(each.version == 6 or used.version == wanted.version for each in takes_all)
 
 
-def _processes() -> Iterator[int]:
+def _list_pids() -> Iterator[int]:
     with contextlib.suppress(OSError):
         yield from (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
 
 
-def _has_opened(pid: int, links: set[str]) -> bool:
+def _has_open_socket(pid: int, links: set[str]) -> bool:
     # Other users' processes, and those that end just now, can't be read.
     with contextlib.suppress(OSError):
         for descriptor in (_PROC / str(pid) / "fd").iterdir():
@@ -98,21 +98,21 @@ def _has_opened(pid: int, links: set[str]) -> bool:
     return False
 
 
-def _parent(pid: int) -> int:
+def _read_parent_pid(pid: int) -> int:
     # The name of the program stands before, in parentheses, and may hold any character.
-    fields = _text(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    fields = _read_text(_PROC / str(pid) / "stat").rpartition(")")[2].split()
     return int(fields[1]) if len(fields) > 1 else 0
 
 
-def _owner(pid: int) -> Owner:
-    command = _text(_PROC / str(pid) / "cmdline").split("\0")
+def _read_owner(pid: int) -> PortOwner:
+    command = _read_text(_PROC / str(pid) / "cmdline").split("\0")
     name = Path(command[0]).name
     # An interpreter's first arguments say what it runs.
-    is_ours = any(_OUR_NAMES.search(Path(argument).name) for argument in command[:4])
-    return Owner(pid, name if name.isprintable() else repr(name), is_ours)
+    is_anthropic_proxy = any(_PROXY_NAMES.search(Path(argument).name) for argument in command[:4])
+    return PortOwner(pid, name if name.isprintable() else repr(name), is_anthropic_proxy)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -16,39 +16,43 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
 
 # What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
-_FIXED = tuple(sorted({**ServerSettings.model_fields, **ObservabilitySettings.model_fields}))
+_RESTART_SETTINGS = tuple(
+    sorted({**ServerSettings.model_fields, **ObservabilitySettings.model_fields})
+)
 
-_EXPOSED = (
+_EXPOSURE_ERROR = (
     "without keys of clients everybody could use this server, as it listens on all addresses since its start: "
     "restart it, or set HOST=0.0.0.0 to open it without keys"
 )
 
-_Signature = tuple[int, int, int] | None
+_FileSignature = tuple[int, int, int] | None
 
 
-class Files:
+class WatchedFiles:
     """Files that were read, and as what."""
 
     def __init__(self) -> None:
-        self._seen: dict[Path, _Signature] = {}
+        self._signatures: dict[Path, _FileSignature] = {}
 
     def read(self, path: PurePath) -> str:
         """The text of a file, which is looked at from now on. Raises OSError and UnicodeDecodeError."""
-        self.note([Path(path).expanduser()])
+        self.watch([Path(path).expanduser()])
         return read_text(path)
 
-    def note(self, paths: Iterable[Path | None]) -> None:
+    def watch(self, paths: Iterable[Path | None]) -> None:
         """Look at these files from now on."""
-        self._seen.update((path, _signature(path)) for path in paths if path is not None)
+        self._signatures.update((path, _read_signature(path)) for path in paths if path is not None)
 
     @property
     def paths(self) -> list[Path]:
         """All of them."""
-        return list(self._seen)
+        return list(self._signatures)
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether any of them is another one since it was noted."""
-        return any(_signature(path) != before for path, before in self._seen.items())
+        return any(
+            _read_signature(path) != signature for path, signature in self._signatures.items()
+        )
 
 
 class Reloader:
@@ -56,22 +60,22 @@ class Reloader:
 
     def __init__(
         self,
-        load: Callable[[], Settings],
-        apply: Callable[[Settings, Files], Awaitable[None]],
+        load_settings: Callable[[], Settings],
+        apply: Callable[[Settings, WatchedFiles], Awaitable[None]],
         log: Log,
         certificates: Certificates | None = None,
     ) -> None:
         """load: reads the settings, in a thread; raises ConfigError. apply: puts them in force, and reads the files that
         they name; raises ConfigError. certificates: of the server, read again as well.
         """
-        self._load = load
+        self._load_settings = load_settings
         self._apply = apply
         self._certificates = certificates
         self._log = log
-        self.wanted = asyncio.Event()
+        self.reload_requested = asyncio.Event()
 
     async def run(
-        self, settings: Settings, files: Files, on_end: Callable[[str | None], None]
+        self, settings: Settings, files: WatchedFiles, on_end: Callable[[str | None], None]
     ) -> None:
         """Reload when `wanted` is set, and when files have changed. Runs until it is cancelled.
 
@@ -80,30 +84,30 @@ class Reloader:
         """
         self._started = self._settings = settings
         self._files = files
-        self._note(settings)
+        self._watch_settings_files(settings)
         while True:
             if await self._is_due(settings.reload_interval):
-                on_end(await self._reloaded())
+                on_end(await self._reload())
 
     async def _is_due(self, interval: float) -> bool:
         try:
             async with asyncio.timeout(interval or None):
-                await self.wanted.wait()
+                await self.reload_requested.wait()
         except TimeoutError:
-            return self._files.changed()
-        self.wanted.clear()
+            return self._files.has_changed()
+        self.reload_requested.clear()
         return True
 
-    async def _reloaded(self) -> str | None:
+    async def _reload(self) -> str | None:
         """Why the new configuration is refused; None when it is in force."""
         # Also of a configuration that is refused: it is looked at again when it has changed once more.
-        before, self._files = self._files, Files()
-        self._files.note(before.paths)
+        previous_files, self._files = self._files, WatchedFiles()
+        self._files.watch(previous_files.paths)
         try:
             # In a thread, as a large file takes seconds to parse. Open streams go on meanwhile.
-            settings = await asyncio.to_thread(self._load)
-            self._note(settings)
-            self._refuse_exposure(settings)
+            settings = await asyncio.to_thread(self._load_settings)
+            self._watch_settings_files(settings)
+            self._reject_exposure(settings)
             if self._certificates is not None:
                 self._certificates.reload()
             await self._apply(settings, self._files)
@@ -112,12 +116,12 @@ class Reloader:
                 "configuration refused", reason=str(error), hint="the one before stays in force"
             )
             return str(error)
-        self._tell_fixed(settings)
+        self._log_restart_settings(settings)
         self._settings = settings
         self._log.info("configuration reloaded")
         return None
 
-    def _refuse_exposure(self, settings: Settings) -> None:
+    def _reject_exposure(self, settings: Settings) -> None:
         """Raise ConfigError for settings whose last key is gone, unless they name the address to listen on.
 
         Without HOST a server with keys listens on all addresses, and one without on this machine alone. Where it listens is
@@ -130,17 +134,17 @@ class Reloader:
             or self._started.tls_client_ca_file is not None
         )
         if loses_keys and settings.host is None and not is_closed:
-            raise ConfigError(_EXPOSED)
+            raise ConfigError(_EXPOSURE_ERROR)
 
-    def _note(self, settings: Settings) -> None:
-        self._files.note(
+    def _watch_settings_files(self, settings: Settings) -> None:
+        self._files.watch(
             [settings.env_file, settings.config_file, settings.tls_cert_file, settings.tls_key_file]
         )
 
-    def _tell_fixed(self, settings: Settings) -> None:
+    def _log_restart_settings(self, settings: Settings) -> None:
         changed = [
             name.upper()
-            for name in _FIXED
+            for name in _RESTART_SETTINGS
             if getattr(settings, name) != getattr(self._settings, name)
         ]
         if "HOST" not in changed and settings.listen_host != self._settings.listen_host:
@@ -149,9 +153,9 @@ class Reloader:
             self._log.info("settings changed that need a restart", settings=", ".join(changed))
 
 
-def _signature(path: Path) -> _Signature:
+def _read_signature(path: Path) -> _FileSignature:
     try:
-        found = path.stat()
+        file_status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return file_status.st_mtime_ns, file_status.st_ino, file_status.st_size

@@ -19,15 +19,15 @@ from enum import Enum
 from typing import NoReturn
 
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.server.early_signals import HeldHangup
+from anthropic_proxy.server.early_signals import EarlyHangup
 
 # Seconds after which a worker that died is replaced. They double while workers die as soon as they have begun.
-_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_RESTART_DELAY = 0.5
+_MAX_RESTART_DELAY = 30.0
 # Seconds that a worker serves before it counts as one that had begun well.
-_SETTLED = 10.0
+_STABLE_SECONDS = 10.0
 # Seconds beyond the drain until a worker is killed.
-_PATIENCE = 15.0
+_KILL_SECONDS = 15.0
 
 _SIGNALS = (
     (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -35,12 +35,12 @@ _SIGNALS = (
     else ()
 )
 
-Work = Callable[[socket.socket, int], None]
+WorkerMain = Callable[[socket.socket, int], None]
 
 STOPPING_HINT = "open answers are finished first; a second signal ends them"
 
 
-class Order(Enum):
+class Command(Enum):
     """What a worker is told."""
 
     STOP = b"s"
@@ -56,112 +56,119 @@ class WorkerError(Exception):
 class _Worker:
     number: int
     pid: int
-    orders: socket.socket
-    started: float = field(default_factory=time.monotonic)
+    command_socket: socket.socket
+    started_at: float = field(default_factory=time.monotonic)
     is_ready: bool = False
 
-    def give(self, order: Order) -> None:
+    def send(self, command: Command) -> None:
         try:
-            self.orders.sendall(order.value)
+            self.command_socket.sendall(command.value)
         except OSError:
             return  # it is gone, which is noticed elsewhere
 
 
 @dataclass(frozen=True)
-class Told:
+class SupervisorCallbacks:
     """Who is told of what. ready: all workers serve. stopping: nothing more is accepted. died: the worker with a PID has
     ended, and had taken so many seconds of CPU time.
     """
 
-    ready: Callable[[], None]
-    stopping: Callable[[], None]
-    died: Callable[[int, float], None] = lambda _, __: None
+    on_ready: Callable[[], None]
+    on_stop: Callable[[], None]
+    on_worker_exit: Callable[[int, float], None] = lambda _, __: None
 
 
 class Supervisor:
     """The first process. `run` once."""
 
-    def __init__(self, count: int, work: Work, told: Told, drain_seconds: float, log: Log) -> None:
+    def __init__(
+        self,
+        count: int,
+        worker_main: WorkerMain,
+        callbacks: SupervisorCallbacks,
+        drain_seconds: float,
+        log: Log,
+    ) -> None:
         """count: of the workers. work: what each does: it gets a socket, on which it writes a byte when it serves, and
         reads orders, and its number, from 0; a worker that replaces another one has the number of that one.
         drain_seconds: that workers may take to end when they are told to.
         """
         self._count = count
-        self._work = work
+        self._worker_main = worker_main
         self._drain_seconds = drain_seconds
         self._log = log
-        self._told = told
+        self._callbacks = callbacks
         self._workers: dict[int, _Worker] = {}
-        self._due: dict[int, float] = dict.fromkeys(range(count), 0.0)
-        self._pause = _PAUSE
+        self._start_times: dict[int, float] = dict.fromkeys(range(count), 0.0)
+        self._restart_delay = _RESTART_DELAY
         self._was_ready = False
         self._failed = False
         self._kill_at: float | None = None
-        self._held = HeldHangup()
+        self._hangup = EarlyHangup()
         self._selector = selectors.DefaultSelector()
-        self._signals, self._wakeup = socket.socketpair()
+        self._signal_reader, self._signal_writer = socket.socketpair()
 
     def run(self) -> None:
         """Returns when SIGTERM or SIGINT has ended all workers. Raises WorkerError when one ended before all served."""
         if sys.platform == "win32":
             raise WorkerError("WORKERS: several processes need fork, which Windows has not")
         self._listen_for_signals()
-        self._selector.register(self._signals, selectors.EVENT_READ)
+        self._selector.register(self._signal_reader, selectors.EVENT_READ)
         while self._workers or self._kill_at is None:
             self._start_due()
-            for key, _ in self._selector.select(self._wait()):
-                if key.fileobj is self._signals:
-                    self._signalled(self._signals.recv(256))
+            for key, _ in self._selector.select(self._seconds_until_due()):
+                if key.fileobj is self._signal_reader:
+                    self._handle_signals(self._signal_reader.recv(256))
                 else:
-                    self._heard(key.data)
-            self._kill_late()
+                    self._read_worker(key.data)
+            self._kill_overdue()
         if self._failed:
             raise WorkerError("a worker ended before it served: what it said stands above")
 
     def _listen_for_signals(self) -> None:
-        for end in (self._signals, self._wakeup):
-            end.setblocking(False)  # noqa: FBT003 - the standard library's own form
-        signal.set_wakeup_fd(self._wakeup.fileno())
+        for each_socket in (self._signal_reader, self._signal_writer):
+            each_socket.setblocking(False)  # noqa: FBT003 - the standard library's own form
+        signal.set_wakeup_fd(self._signal_writer.fileno())
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
-        if self._held.came:
-            self._wakeup.send(bytes([signal.SIGHUP]))
+        if self._hangup.was_received:
+            self._signal_writer.send(bytes([signal.SIGHUP]))
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        for number in [number for number, at in self._due.items() if at <= now]:
-            del self._due[number]
+        for number in [number for number, at in self._start_times.items() if at <= now]:
+            del self._start_times[number]
             self._start(number)
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
+        supervisor_socket, worker_socket = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            ours.close()
-            self._be_worker(theirs, number)
-        theirs.close()
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's own form
-        worker = self._workers[pid] = _Worker(number, pid, ours)
-        self._selector.register(ours, selectors.EVENT_READ, worker)
+            supervisor_socket.close()
+            self._run_worker(worker_socket, number)
+        worker_socket.close()
+        supervisor_socket.setblocking(False)  # noqa: FBT003 - the standard library's own form
+        worker = self._workers[pid] = _Worker(number, pid, supervisor_socket)
+        self._selector.register(supervisor_socket, selectors.EVENT_READ, worker)
 
-    def _be_worker(self, orders: socket.socket, number: int) -> NoReturn:
+    def _run_worker(self, command_socket: socket.socket, number: int) -> NoReturn:
         """In the new process: nothing of the first one's is kept but the listener."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for each in _SIGNALS:
-                signal.signal(each, signal.SIG_DFL)
+            for inherited_socket in _SIGNALS:
+                signal.signal(inherited_socket, signal.SIG_DFL)
             # A terminal sends these to all processes, and the first process hands them on.
-            for each in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(each, signal.SIG_IGN)
+            for inherited_socket in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(inherited_socket, signal.SIG_IGN)
             self._selector.close()
             for end in (
-                self._signals,
-                self._wakeup,
-                *(worker.orders for worker in self._workers.values()),
+                self._signal_reader,
+                self._signal_writer,
+                *(worker.command_socket for worker in self._workers.values()),
             ):
                 end.close()
-            self._work(orders, number)
+            self._worker_main(command_socket, number)
             code = 0
         except BaseException:  # noqa: BLE001 - whatever it is: the first process must not be gone on with
             traceback.print_exc()
@@ -169,17 +176,17 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(code)
 
-    def _wait(self) -> float | None:
+    def _seconds_until_due(self) -> float | None:
         """Seconds until there is something to do unasked."""
-        times = [*self._due.values(), *([] if self._kill_at is None else [self._kill_at])]
+        times = [*self._start_times.values(), *([] if self._kill_at is None else [self._kill_at])]
         return max(min(times) - time.monotonic(), 0) if times else None
 
-    def _signalled(self, numbers: bytes) -> None:
+    def _handle_signals(self, numbers: bytes) -> None:
         for number in numbers:
             if number == signal.SIGCHLD:
                 self._reap()
-            elif number == signal.SIGHUP and not self._held.means_end():
-                self._order(Order.RELOAD)
+            elif number == signal.SIGHUP and not self._hangup.is_end_of_terminal():
+                self._send_command(Command.RELOAD)
             else:
                 self._stop()
 
@@ -189,32 +196,32 @@ class Supervisor:
         if is_first and not self._failed:
             self._log.info("stopping", hint=STOPPING_HINT)
         seconds = self._drain_seconds if is_first else 0
-        self._kill_at = time.monotonic() + seconds + _PATIENCE
-        self._due.clear()
-        self._told.stopping()
-        self._order(Order.STOP if is_first else Order.END)
+        self._kill_at = time.monotonic() + seconds + _KILL_SECONDS
+        self._start_times.clear()
+        self._callbacks.on_stop()
+        self._send_command(Command.STOP if is_first else Command.END)
 
-    def _order(self, order: Order) -> None:
+    def _send_command(self, command: Command) -> None:
         for worker in self._workers.values():
-            worker.give(order)
+            worker.send(command)
 
-    def _heard(self, worker: _Worker) -> None:
+    def _read_worker(self, worker: _Worker) -> None:
         """A worker serves, or is about to be reaped."""
         if worker.pid not in self._workers:
             return  # its end was told at the same time as that of another one, and it is reaped by now
         try:
-            said = worker.orders.recv(64)
+            data = worker.command_socket.recv(64)
         except OSError:
-            said = b""
-        if not said:
-            self._selector.unregister(worker.orders)
-        worker.is_ready = worker.is_ready or bool(said)
+            data = b""
+        if not data:
+            self._selector.unregister(worker.command_socket)
+        worker.is_ready = worker.is_ready or bool(data)
         all_ready = len(self._workers) == self._count and all(
-            each.is_ready for each in self._workers.values()
+            other.is_ready for other in self._workers.values()
         )
         if all_ready and not self._was_ready:
             self._was_ready = True
-            self._told.ready()
+            self._callbacks.on_ready()
 
     def _reap(self) -> None:
         while self._workers:
@@ -223,33 +230,36 @@ class Supervisor:
                 return
             worker = self._workers.pop(pid, None)
             if worker is not None:
-                self._died(
+                self._handle_worker_exit(
                     worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
                 )
 
-    def _died(self, worker: _Worker, code: int, cpu_seconds: float) -> None:
-        if worker.orders in self._selector.get_map():
-            self._selector.unregister(worker.orders)
-        worker.orders.close()
-        self._told.died(worker.pid, cpu_seconds)
+    def _handle_worker_exit(self, worker: _Worker, code: int, cpu_seconds: float) -> None:
+        if worker.command_socket in self._selector.get_map():
+            self._selector.unregister(worker.command_socket)
+        worker.command_socket.close()
+        self._callbacks.on_worker_exit(worker.pid, cpu_seconds)
         if self._kill_at is not None:
             return
         if not self._was_ready:
             self._failed = True
             self._stop()
             return
-        self._pause = (
-            _PAUSE
-            if time.monotonic() - worker.started > _SETTLED
-            else min(self._pause * 2, _LONGEST_PAUSE)
+        self._restart_delay = (
+            _RESTART_DELAY
+            if time.monotonic() - worker.started_at > _STABLE_SECONDS
+            else min(self._restart_delay * 2, _MAX_RESTART_DELAY)
         )
-        self._due[worker.number] = time.monotonic() + self._pause
+        self._start_times[worker.number] = time.monotonic() + self._restart_delay
         self._log.error(
-            "worker died, another one is started", pid=worker.pid, code=code, seconds=self._pause
+            "worker died, another one is started",
+            pid=worker.pid,
+            code=code,
+            seconds=self._restart_delay,
         )
 
-    def _kill_late(self) -> None:
+    def _kill_overdue(self) -> None:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             for pid in self._workers:
                 os.kill(pid, signal.SIGKILL)
-            self._kill_at = time.monotonic() + _PATIENCE
+            self._kill_at = time.monotonic() + _KILL_SECONDS

@@ -12,8 +12,8 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 # Seconds between two log lines about clients that do not speak TLS.
-_PAUSE = 60
-_NO_TLS = "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
+_LOG_INTERVAL = 60
+_PLAIN_HTTP_HINT = "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
 
 
 class _PlainHttpReporter:
@@ -25,13 +25,13 @@ class _PlainHttpReporter:
 
     def __init__(self) -> None:
         self._log = Log()
-        self._next = 0.0
+        self._next_report = 0.0
 
     def report(self) -> None:
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _PAUSE
-            self._log.warning("plain HTTP request on the TLS port rejected", hint=_NO_TLS)
+        if now >= self._next_report:
+            self._next_report = now + _LOG_INTERVAL
+            self._log.warning("plain HTTP request on the TLS port rejected", hint=_PLAIN_HTTP_HINT)
 
     def ssl_object_class(self) -> type[ssl.SSLObject]:
         """Return a class for `SSLContext.sslobject_class`."""
@@ -54,37 +54,37 @@ class Certificates:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self.context = _context(settings)
+        self.context = _create_context(settings)
         self.context.sslobject_class = _PlainHttpReporter().ssl_object_class()
 
     def reload(self) -> None:
         """Read the server's certificate again, for the connections to come. Raises ConfigError, and keeps the old one. The
         authorities of clients are read at the start alone: a context takes more of them but gives none up.
         """
-        _context(self._settings)
-        _load(self.context, self._settings)
+        _create_context(self._settings)
+        _load_certificate(self.context, self._settings)
 
 
-def _context(settings: ServerSettings) -> ssl.SSLContext:
+def _create_context(settings: ServerSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    _load(context, settings)
+    _load_certificate(context, settings)
     authorities = settings.tls_client_ca_file
     if authorities is not None:
         try:
             context.load_verify_locations(authorities)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                f"TLS_CLIENT_CA_FILE: {authorities} can't be used: {_reason(error)}"
+                f"TLS_CLIENT_CA_FILE: {authorities} can't be used: {_describe_error(error)}"
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _load(context: ssl.SSLContext, settings: ServerSettings) -> None:
+def _load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
     certificate, key, password = (
         settings.tls_cert_file,
         settings.tls_key_file,
@@ -96,11 +96,11 @@ def _load(context: ssl.SSLContext, settings: ServerSettings) -> None:
         context.load_cert_chain(certificate, key, password.get_secret_value() if password else "")
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_reason(error)}"
+            f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_describe_error(error)}"
         ) from error
 
 
-def _reason(error: OSError) -> str:
+def _describe_error(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return (
             (error.reason or "they are no PEM files with a certificate and its key")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anthropic_proxy.errors import TYPE_BY_STATUS, NativeError
+from anthropic_proxy.errors import TYPE_BY_STATUS, PassthroughError
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.reasoning.signatures import SIGNATURE_MARK, is_proxy_signature
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
@@ -105,13 +105,15 @@ def _object_or_empty(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def parse_native_error(status: int, headers: Mapping[str, str], raw: bytes) -> NativeError | None:
+def parse_native_error(
+    status: int, headers: Mapping[str, str], raw: bytes
+) -> PassthroughError | None:
     """Return the error of a response of `status` >= 400, if it has the API's form."""
     envelope = _parse_envelope(raw) if status >= 400 else None
     return (
         None
         if envelope is None
-        else NativeError(status, raw, envelope, filter_response_headers(headers))
+        else PassthroughError(status, raw, envelope, filter_response_headers(headers))
     )
 
 
@@ -121,12 +123,12 @@ def is_error_body(raw: bytes) -> bool:
     return b'"error"' in raw and _parse_envelope(raw) is not None
 
 
-def parse_event_error(event: bytes) -> NativeError | None:
+def parse_event_error(event: bytes) -> PassthroughError | None:
     """Return the error in the data of an event, if it is one."""
     envelope = _parse_envelope(event)
     if envelope is None:
         return None
-    return NativeError(_STATUS_BY_TYPE.get(envelope["error"]["type"], 500), event, envelope)
+    return PassthroughError(_STATUS_BY_TYPE.get(envelope["error"]["type"], 500), event, envelope)
 
 
 def _parse_envelope(raw: bytes) -> JsonObject | None:

@@ -66,7 +66,7 @@ class UpstreamResponse:
         except UpstreamError as error:
             self._permit.record_failure(time.monotonic())
             if self._response.upstream_request is not None:
-                self._response.upstream_request.failed(error.phase)
+                self._response.upstream_request.fail(error.phase)
             raise
         if data is None:
             self._permit.record_success()
@@ -226,7 +226,7 @@ class UpstreamClient:
         """Return whether a request whose reused connection was closed may be sent again; if so, it counts as sent."""
         if not self.retry_allowance.try_spend(self.upstream.name, self.upstream.retries):
             return False
-        self.metrics.asked_again(self.upstream.name)
+        self.metrics.count_retry(self.upstream.name)
         if self.observation is not None:
             self.observation.retries += 1
         return True
@@ -263,7 +263,7 @@ class UpstreamClient:
             )
             raise _busy_error(529, text, error.retry_after) from error
         if has_to_wait:
-            self.metrics.queued(self.upstream.name, time.monotonic() - started_at)
+            self.metrics.observe_queue_time(self.upstream.name, time.monotonic() - started_at)
         return lease
 
     def snapshot(self) -> UpstreamSnapshot:
@@ -284,13 +284,13 @@ class UpstreamClient:
             permit.abandon()
             raise
         except UpstreamError as error:
-            self.metrics.upstream_failed(self.upstream.name, error.phase)
+            self.metrics.count_upstream_failure(self.upstream.name, error.phase)
             self._record_failure(permit, error.message)
             raise
         except BaseException:
             permit.abandon()
             raise
-        self.metrics.upstream_answered(
+        self.metrics.count_upstream_response(
             self.upstream.name, response.status, time.monotonic() - started_at
         )
         if is_outage(response.status):
@@ -302,11 +302,11 @@ class UpstreamClient:
         headers = build_headers(self.upstream, key, self.caller)
         if self.observation is None:
             return await send(headers)
-        upstream_request = self.observation.asks(self.upstream, method)
+        upstream_request = self.observation.start_upstream_request(self.upstream, method)
         try:
             response = await send(headers | upstream_request.trace.headers())
         except UpstreamError as error:
-            upstream_request.failed(error.phase)
+            upstream_request.fail(error.phase)
             raise
         except BaseException:
             upstream_request.end()

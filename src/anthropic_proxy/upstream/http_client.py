@@ -15,9 +15,9 @@ from typing import Literal, Protocol
 import aiohttp
 import httpx
 
-from anthropic_proxy.errors import ApiError, shortage
+from anthropic_proxy.errors import ApiError, resource_exhausted_error
 from anthropic_proxy.observability.observation import UpstreamRequest
-from anthropic_proxy.observability.shortages import shortage_of
+from anthropic_proxy.observability.shortages import find_exhausted_resource
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.read_deadline import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
@@ -51,7 +51,7 @@ class LocalShortageError(UpstreamError):
     """This server has run out of something that a connection needs. The upstream has no part in it."""
 
     def __init__(self, name: str, resource: str) -> None:
-        error = shortage(resource, f"connect to the upstream {name}")
+        error = resource_exhausted_error(resource, f"connect to the upstream {name}")
         super().__init__(error.status, error.message, "connect")
         self.headers.update(error.headers)
 
@@ -267,7 +267,7 @@ class _SendAttempt:
             self._timeout = None
 
     def _to_upstream_error(self, error: Exception) -> UpstreamError:
-        resource = shortage_of(error) if self._phase == "connect" else None
+        resource = find_exhausted_resource(error) if self._phase == "connect" else None
         if resource is None:
             return _to_upstream_error(error, self._name, self._phase)
         self._on_shortage(resource)

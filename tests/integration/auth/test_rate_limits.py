@@ -279,8 +279,8 @@ def test_answers_are_charged() -> None:
             ran.limits, lambda: ApiKeyRegistry([key, _key("free", requests_per_minute=10)])
         )
         for name in ("alice", "free", "revoked", None):
-            seen = Observation("POST", "/v1/messages", client_key=name)
-            charges.began(seen)
+            seen = Observation("POST", "/v1/messages", caller_key=name)
+            charges.request_started(seen)
             seen.tokens = {
                 "input": 10,
                 "cache_read": 500,
@@ -288,10 +288,10 @@ def test_answers_are_charged() -> None:
                 "output": 70,
                 "thinking": 50,
             }
-            charges.finished(seen)
-        charges.finished(Observation("POST", "/v1/messages", client_key="alice"))
-        TokenUsageSink(ran.limits, lambda: None).finished(
-            Observation("GET", "/", client_key="alice")
+            charges.request_finished(seen)
+        charges.request_finished(Observation("POST", "/v1/messages", caller_key="alice"))
+        TokenUsageSink(ran.limits, lambda: None).request_finished(
+            Observation("GET", "/", caller_key="alice")
         )
         await asyncio.gather(*ran.limits._charge_tasks)
         assert (await ran.limits.admit(key, NOW))["anthropic-ratelimit-tokens-remaining"] == "900"

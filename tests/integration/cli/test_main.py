@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from anthropic_proxy import __version__
-from anthropic_proxy.cli.main import main
+from anthropic_proxy.cli.main import cli
 from tests.support.running_command import REQUEST, Command, refuses_connections, until
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _invoke(*arguments: str, **variables: str) -> Result:
     """The command within this process: only for what ends before a server starts. Its texts are those for people."""
-    return CliRunner().invoke(main, arguments, env={"LOG_FORMAT": "console"} | variables)
+    return CliRunner().invoke(cli, arguments, env={"LOG_FORMAT": "console"} | variables)
 
 
 def _post(address: str, **fields: Any) -> httpx.Response:

@@ -73,7 +73,7 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def model() -> Iterator[str]:
     """Base URL of the model's server."""
-    with embedded.running(ctx=2 * SLOT_TOKENS, parallel=2) as server:
+    with embedded.run_model_server(ctx=2 * SLOT_TOKENS, parallel=2) as server:
         yield server.base_url
 
 

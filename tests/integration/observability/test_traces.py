@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.observability.tracing.exporter import _Said
+from anthropic_proxy.observability.tracing.exporter import _SDKLogHandler
 from tests.support.otlp_receiver import Receiver, attributes
 from tests.support.running_command import REQUEST, Command, until
 from tests.support.running_proxy import running_proxy
@@ -326,8 +326,8 @@ def test_a_collector_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
 def test_what_the_exporter_says_is_told_now_and_then() -> None:
     log = mock.create_autospec(Log, instance=True)
     log.redacted.side_effect = str
-    said = _Said(log)
-    said.listen()
+    said = _SDKLogHandler(log)
+    said.install()
     try:
         for name in ("opentelemetry.exporter.x", "opentelemetry.sdk.x", "opentelemetry.util.re"):
             for number in range(3):
@@ -335,6 +335,6 @@ def test_what_the_exporter_says_is_told_now_and_then() -> None:
                 logging.getLogger(name).error(f"lost {'x' * 1000}")  # noqa: G004 - as some do
                 logging.getLogger(name).info("not this")
     finally:
-        said.leave()
+        said.remove()
     texts = [call.kwargs["said"] for call in log.warning.call_args_list]
     assert texts == ["opentelemetry.exporter.x failed, 0", "lost " + "x" * 295]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from anthropic_proxy.cli.main import main
+from anthropic_proxy.cli.main import cli
 from anthropic_proxy.server import daemon
 from anthropic_proxy.server.daemon import DaemonError, PidFile, Status
 from tests.support.running_command import REQUEST, Command, refuses_connections, until
@@ -34,10 +34,10 @@ def command(tmp_path: Path) -> Iterator[Command]:
     """The command; a server that it left in the background is ended."""
     command = Command(tmp_path)
     yield command
-    running = daemon.status(command.pid_file).running
+    running = daemon.read_status(command.pid_file).running
     if running is not None:
         os.kill(running, signal.SIGKILL)
-        until(lambda: daemon.status(command.pid_file).running is None, "the server is gone")
+        until(lambda: daemon.read_status(command.pid_file).running is None, "the server is gone")
 
 
 @contextlib.contextmanager
@@ -239,7 +239,7 @@ def test_after_a_crash(command: Command, upstream: ScriptedUpstream) -> None:
     _start(command, upstream)
     crashed = _pid(command)
     os.kill(crashed, signal.SIGKILL)
-    until(lambda: daemon.status(command.pid_file).stale == crashed, "the lock is gone")
+    until(lambda: daemon.read_status(command.pid_file).stale == crashed, "the lock is gone")
     address = _start(command, upstream)
     assert _pid(command) != crashed
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
@@ -281,7 +281,7 @@ def test_what_a_file_says(tmp_path: Path, content: bytes | None, found: Status) 
     path = tmp_path / "proxy.pid"
     if content is not None:
         path.write_bytes(content)
-    assert daemon.status(path) == found
+    assert daemon.read_status(path) == found
 
 
 @pytest.mark.parametrize("subcommand", ["status", "stop"])
@@ -311,7 +311,7 @@ def test_files_are_told_apart(
         path.write_text("123456")  # through the link
     elif content is not None:
         path.write_text(content)
-    done = CliRunner().invoke(main, [subcommand, "--pid-file", str(path)])
+    done = CliRunner().invoke(cli, [subcommand, "--pid-file", str(path)])
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", told.format(path=path))
     if content == "abc\n":
         assert path.read_text() == content
@@ -321,7 +321,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "proxy.pid"
     target.write_text("7")
     link.symlink_to(target)
-    for use in (daemon.status, PidFile.acquire):
+    for use in (daemon.read_status, PidFile.acquire):
         with pytest.raises(DaemonError, match="can't open"):
             use(link)
     assert target.read_text() == "7"
@@ -333,14 +333,14 @@ def test_the_lock(tmp_path: Path) -> None:
     held = PidFile.acquire(path)
     held.write(42)
     assert path.read_text() == "42\n"
-    assert daemon.status(path) == Status(running=42)
+    assert daemon.read_status(path) == Status(running=42)
     with pytest.raises(
         DaemonError,
         match=rf"^Daemon is already running \(PID: 42\) with PID file {re.escape(str(path))}$",
     ):
         PidFile.acquire(path)
     held.release()
-    assert daemon.status(path) == Status()
+    assert daemon.read_status(path) == Status()
     PidFile.acquire(path).release()
 
 
@@ -359,7 +359,7 @@ def test_a_file_that_is_removed_while_it_is_locked(
     monkeypatch.setattr(daemon, "_lock", lock_of_a_removed_file)
     held = PidFile.acquire(path)
     held.write(42)
-    assert daemon.status(path) == Status(running=42)
+    assert daemon.read_status(path) == Status(running=42)
     held.release()
 
 
@@ -377,13 +377,13 @@ def test_a_file_that_goes_while_it_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: True)
-    assert daemon.status(tmp_path / "gone.pid") == Status()
+    assert daemon.read_status(tmp_path / "gone.pid") == Status()
 
 
 def test_a_log_that_cannot_be_opened_leaves_no_pid_file(tmp_path: Path) -> None:
     path = tmp_path / "proxy.pid"
     with pytest.raises(DaemonError, match="can't open"):
-        daemon.start(lambda _: None, path, tmp_path / "no" / "such.log")
+        daemon.start_daemon(lambda _: None, path, tmp_path / "no" / "such.log")
     assert not path.exists()
 
 
@@ -404,10 +404,10 @@ def test_stop_gives_up_at_last(tmp_path: Path) -> None:
             DaemonError,
             match=rf"^Daemon \(PID: {process.pid}\) is still finishing open requests after 0 s$",
         ):
-            daemon.stop(held.path, process.pid, 0)
+            daemon.stop_daemon(held.path, process.pid, 0)
         assert process.wait(DEADLINE) == -signal.SIGTERM
     with pytest.raises(
         DaemonError, match=rf"^Failed to stop daemon \(PID: {process.pid}\): No such process$"
     ):
-        daemon.stop(held.path, process.pid, 0)
+        daemon.stop_daemon(held.path, process.pid, 0)
     held.release()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.server import early_signals
-from anthropic_proxy.server.early_signals import HeldHangup
+from anthropic_proxy.server.early_signals import EarlyHangup
 from tests.support.running_command import Command, until
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream
 
@@ -122,8 +122,8 @@ def test_workers_outlive_a_hangup_of_the_terminal(
 def test_commands_under_nohup_ignore_hangups() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
     try:
-        early_signals.hold()
-        early_signals.release()
+        early_signals.install_handlers()
+        early_signals.restore_handlers()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
@@ -133,19 +133,19 @@ def test_commands_under_nohup_ignore_hangups() -> None:
 def test_handlers() -> None:
     before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
     try:
-        early_signals.hold()
-        held = HeldHangup()
-        assert not held.came
+        early_signals.install_handlers()
+        held = EarlyHangup()
+        assert not held.was_received
         os.kill(os.getpid(), signal.SIGHUP)
         with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), signal.SIGTERM)
-        early_signals.release()
-        assert (held.came, ended.value.code) == (True, 0)
+        early_signals.restore_handlers()
+        assert (held.was_received, ended.value.code) == (True, 0)
         assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == [
             signal.SIG_DFL
         ] * 2
-        early_signals.release()
-        assert not HeldHangup().came
+        early_signals.restore_handlers()
+        assert not EarlyHangup().was_received
     finally:
         for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)

@@ -6,8 +6,8 @@ from typing import Any
 import h2.events
 
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.server.hypercorn_server import Connections
-from anthropic_proxy.server.sockets import address_of, listen
+from anthropic_proxy.server.hypercorn_server import HypercornServer
+from anthropic_proxy.server.sockets import format_base_url, open_tcp_listener
 from tests.support.http2_client import Http2Client
 from tests.support.scripted_upstream import DEADLINE
 
@@ -15,7 +15,7 @@ from tests.support.scripted_upstream import DEADLINE
 class SlowEnd:
     """An application whose response ends some time after its last bytes, while the connections are drained."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: HypercornServer) -> None:
         self._connections = connections
         self.is_read = asyncio.Event()
 
@@ -37,11 +37,11 @@ def _exchange(address: str, loop: asyncio.AbstractEventLoop, app: SlowEnd) -> li
 
 
 async def _drained_stream() -> list[h2.events.Event]:
-    connections = Connections(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))  # type: ignore[call-arg] - of pydantic
+    connections = HypercornServer(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))  # type: ignore[call-arg] - of pydantic
     app = SlowEnd(connections)
-    listener = listen("127.0.0.1", 0)
+    listener = open_tcp_listener("127.0.0.1", 0)
     await connections.accept(listener, app)
-    address = address_of(listener)
+    address = format_base_url(listener)
     events = await asyncio.wait_for(
         asyncio.to_thread(_exchange, address, asyncio.get_running_loop(), app), DEADLINE
     )

@@ -13,7 +13,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.server import main as serve
-from anthropic_proxy.server.reload import Files, Reloader
+from anthropic_proxy.server.reload import Reloader, WatchedFiles
 from tests.support.running_command import REQUEST, Command, Running, until
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -187,8 +187,8 @@ def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
             done.set()
 
         reloader = Reloader(read, mock.AsyncMock(), mock.Mock())
-        reloader.wanted.set()
-        running = asyncio.create_task(reloader.run(settings, Files(), on_end))
+        reloader.reload_requested.set()
+        running = asyncio.create_task(reloader.run(settings, WatchedFiles(), on_end))
         assert await asyncio.to_thread(parsing.wait, DEADLINE)
         go_on.set()
         await asyncio.wait_for(done.wait(), DEADLINE)
@@ -208,12 +208,12 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     )
     read: dict[str, int] = {}
 
-    class Noting(Files):
+    class Noting(WatchedFiles):
         def read(self, path: PurePath) -> str:
             read[path.name] = threading.get_ident()
             return super().read(path)
 
-    known, _ = asyncio.run(serve._read_upstreams_and_keys(settings, Noting()))
+    known, _ = asyncio.run(serve._load_routing_and_keys(settings, Noting()))
     assert [endpoint.name for endpoint in known.upstreams] == ["a"]
     assert set(read) == {"upstreams.yaml", "key", "keys.json"}
     assert threading.get_ident() not in read.values()
@@ -222,18 +222,18 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
 def test_files(tmp_path: Path) -> None:
     here, missing, later = tmp_path / "here", tmp_path / "missing", tmp_path / "later"
     here.write_text("text")
-    files = Files()
+    files = WatchedFiles()
     assert files.read(here) == "text"
-    files.note([missing, later, None])
+    files.watch([missing, later, None])
     assert files.paths == [here, missing, later]
-    assert not files.changed()
+    assert not files.has_changed()
     later.write_text("")
-    assert files.changed()
-    files.note([later])
-    assert not files.changed()
+    assert files.has_changed()
+    files.watch([later])
+    assert not files.has_changed()
     shutil.copy2(here, tmp_path / "copy")
     (tmp_path / "copy").rename(here)
-    assert files.changed(), "the same times and size, but another file"
+    assert files.has_changed(), "the same times and size, but another file"
 
 
 def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from anthropic_proxy.server.sockets import (
     ListenError,
-    address_of,
+    format_base_url,
     is_loopback,
-    listen,
-    listen_on_path,
+    open_tcp_listener,
+    open_unix_listener,
 )
 
 
@@ -20,48 +20,48 @@ from anthropic_proxy.server.sockets import (
     [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]"), ("::", "[::]")],
 )
 def test_listen(host: str, shown: str | None) -> None:
-    with listen(host, 0) as listener:
-        address = address_of(listener)
+    with open_tcp_listener(host, 0) as listener:
+        address = format_base_url(listener)
     assert address.startswith(f"http://{shown}:" if shown else "http://")
 
 
 def test_all_addresses_are_those_of_ipv4_too() -> None:
-    with listen("::", 0) as listener:
+    with open_tcp_listener("::", 0) as listener:
         socket.create_connection(("127.0.0.1", listener.getsockname()[1])).close()
 
 
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("::", False)])
 def test_who_reaches_it(host: str, *, expected: bool) -> None:
-    with listen(host, 0) as listener:
+    with open_tcp_listener(host, 0) as listener:
         assert is_loopback(listener) is expected
 
 
 def test_a_port_in_use() -> None:
-    with listen("127.0.0.1", 0) as listener:
+    with open_tcp_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(
             ListenError,
             match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; PID {os.getpid()} ",
         ):
-            listen("127.0.0.1", port)
+            open_tcp_listener("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "é" * 80, "a..b"])
 def test_no_such_host(host: str) -> None:
     with pytest.raises(ListenError, match=r"^can't listen on .*:0: \S.*"):
-        listen(host, 0)
+        open_tcp_listener(host, 0)
 
 
 def test_a_path(tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
-    with listen_on_path(path) as listener:
+    with open_unix_listener(path) as listener:
         assert is_loopback(listener)
-        assert address_of(listener) == f"unix:{path}"
+        assert format_base_url(listener) == f"unix:{path}"
         assert path.stat().st_mode & 0o777 == 0o660
         with pytest.raises(ListenError, match=rf"^can't listen on {path}: Address already in use$"):
-            listen_on_path(path)
+            open_unix_listener(path)
     # Nobody listens there any more.
-    listen_on_path(path).close()
+    open_unix_listener(path).close()
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_path(tmp_path: Path) -> None:
 def test_a_path_that_can_not_be_listened_on(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ListenError, match=rf"^can't listen on .*: {reason}$"):
-        listen_on_path(tmp_path / path)
+        open_unix_listener(tmp_path / path)
     assert (tmp_path / "file").read_text() == "precious"

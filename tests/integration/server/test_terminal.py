@@ -194,9 +194,9 @@ def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
             lambda: log.read_text().count("configuration reloaded") == int(workers),
             "it is read again",
         )
-        assert daemon.status(pid_file).running == pid
+        assert daemon.read_status(pid_file).running == pid
     finally:
-        daemon.stop(pid_file, pid, DEADLINE)
+        daemon.stop_daemon(pid_file, pid, DEADLINE)
 
 
 def test_a_hangup_while_the_terminal_is_there_reloads(

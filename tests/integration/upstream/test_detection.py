@@ -153,7 +153,10 @@ def test_a_path_that_never_answers_hides_no_other(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_who_is_asked(base: str, fields: dict[str, Any], wanted: bool) -> None:
-    assert should_detect(Upstream("up", base, GENERIC, **{"is_profile_guessed": True, **fields})) is wanted
+    assert (
+        should_detect(Upstream("up", base, GENERIC, **{"is_profile_guessed": True, **fields}))
+        is wanted
+    )
 
 
 def test_every_sign_is_of_a_row() -> None:

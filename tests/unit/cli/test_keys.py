@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from anthropic_proxy.auth.api_keys import hash_key
-from anthropic_proxy.cli.main import main
+from anthropic_proxy.cli.main import cli
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _keys(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["keys", *arguments])
+    return CliRunner().invoke(cli, ["keys", *arguments])
 
 
 def test_create_list_revoke(path: Path) -> None:

@@ -14,13 +14,13 @@ from anthropic_proxy.errors.redaction import (
     MAX_SEARCHED,
     Redactor,
     Secret,
-    field_secrets,
-    header_secrets,
+    find_field_secrets,
+    find_header_secrets,
+    find_parameter_secrets,
+    find_url_secrets,
     is_key_like,
-    loggable_path,
-    mask_client_keys,
-    parameter_secrets,
-    url_secrets,
+    mask_caller_keys,
+    mask_path,
 )
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.scaling import assert_linear_cpu
@@ -130,19 +130,19 @@ def test_addresses() -> None:
 @pytest.mark.parametrize(
     ("secrets", "expected"),
     [
-        (header_secrets("X-Anything", "value"), {"value"}),
-        (header_secrets("HTTP-Referer", "https://a"), set()),
-        (header_secrets("Authorization", "Bearer abc"), {"Bearer abc", "abc"}),
+        (find_header_secrets("X-Anything", "value"), {"value"}),
+        (find_header_secrets("HTTP-Referer", "https://a"), set()),
+        (find_header_secrets("Authorization", "Bearer abc"), {"Bearer abc", "abc"}),
         (
-            header_secrets("Cookie", 'a=b; session="0123456789"'),
+            find_header_secrets("Cookie", 'a=b; session="0123456789"'),
             {'a=b; session="0123456789"', "0123456789"},
         ),
-        (parameter_secrets("sig", "x"), {"x"}),
-        (parameter_secrets("api-version", "2024"), set()),
-        (field_secrets({"a": [{"api_key": "x"}], "b": "y", "token": {"c": "z"}}), {"x"}),
-        (url_secrets("redis://host/0"), set()),
-        (url_secrets("http://token@host?a=b&api-version=c"), {"token", "b"}),
-        (url_secrets("http://host/?code=a%2Fb"), {"a/b"}),
+        (find_parameter_secrets("sig", "x"), {"x"}),
+        (find_parameter_secrets("api-version", "2024"), set()),
+        (find_field_secrets({"a": [{"api_key": "x"}], "b": "y", "token": {"c": "z"}}), {"x"}),
+        (find_url_secrets("redis://host/0"), set()),
+        (find_url_secrets("http://token@host?a=b&api-version=c"), {"token", "b"}),
+        (find_url_secrets("http://host/?code=a%2Fb"), {"a/b"}),
     ],
 )
 def test_what_is_secret(secrets: object, expected: set[str]) -> None:
@@ -151,7 +151,7 @@ def test_what_is_secret(secrets: object, expected: set[str]) -> None:
 
 @pytest.mark.parametrize("password", ["plain", "p/q#r?s@t:u", "a%2Fb", "with space", "[x]"])
 def test_the_login_of_a_url(password: str) -> None:
-    found = {each.value for each in url_secrets(f"redis://me:{password}@host:1/0")}
+    found = {each.value for each in find_url_secrets(f"redis://me:{password}@host:1/0")}
     assert {
         password,
         f"me:{password}",
@@ -161,7 +161,7 @@ def test_the_login_of_a_url(password: str) -> None:
 
 def test_the_login_of_the_basic_scheme() -> None:
     encoded = base64.b64encode(b"me:open sesame").decode()
-    found = {each.value for each in header_secrets("authorization", f"Basic {encoded}")}
+    found = {each.value for each in find_header_secrets("authorization", f"Basic {encoded}")}
     assert {encoded, "me:open sesame", "open sesame"} <= found
 
 
@@ -185,13 +185,13 @@ def test_what_looks_like_a_key(text: str, is_key: bool) -> None:
     "around", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}']
 )
 def test_keys_that_are_known_by_their_hashes(key: str, around: str) -> None:
-    assert mask_client_keys(around.format(key), key.__eq__) == around.format("***")
+    assert mask_caller_keys(around.format(key), key.__eq__) == around.format("***")
 
 
 @pytest.mark.parametrize("around", ["{}", "model {} is", "model: '{}'"])
 def test_keys_of_unusual_characters(around: str) -> None:
     key = "can:ary,(key)%"
-    assert mask_client_keys(around.format(key), key.__eq__) == around.format("***")
+    assert mask_caller_keys(around.format(key), key.__eq__) == around.format("***")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_keys_of_unusual_characters(around: str) -> None:
     ],
 )
 def test_paths(path: str, shown: str) -> None:
-    assert loggable_path(path, "k1".__eq__) == shown
+    assert mask_path(path, "k1".__eq__) == shown
 
 
 _PRINTABLE = "".join(map(chr, range(32, 127)))
@@ -290,8 +290,8 @@ def test_the_cost_of_tokens_and_paths(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))
         return lambda: (
-            mask_client_keys(text, lambda _: False),
-            loggable_path(text, lambda _: False),
+            mask_caller_keys(text, lambda _: False),
+            mask_path(text, lambda _: False),
         )
 
     assert_linear_cpu(prepare, 20_000)

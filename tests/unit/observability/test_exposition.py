@@ -12,7 +12,7 @@ from prometheus_client import values
 
 from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.observability import multiprocess
-from anthropic_proxy.observability.exposition import Exposition, Format
+from anthropic_proxy.observability.exposition import Exposition, ExpositionFormat
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.support.scripted_upstream import DEADLINE
@@ -24,11 +24,11 @@ OPERATIONS = ["chat", "count_tokens", "models", "other"]
 STATUSES = [200, 201, 302, 418, 422, 451, 499, 500, 502, 503, 507, 529, 599, 999, *TYPE_BY_STATUS]
 ERROR_TYPES = [*TYPE_BY_STATUS.values(), "made_up_1", "made_up_2"]
 
-TEXT = Format.of("", "")
+TEXT = ExpositionFormat.negotiate("", "")
 
 
 def _series(metrics: Metrics) -> list[str]:
-    text = metrics.exposition("")[0].decode()
+    text = metrics.render("")[0].decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
@@ -36,7 +36,7 @@ def _worst_traffic(metrics: Metrics) -> None:
     """Answers of many models come first, then every status and error type for each of them."""
     models = [f"model-{number}" for number in range(150)]
     for model, upstream in product(models, UPSTREAMS[1:]):
-        metrics.finished(_answered(model, upstream))
+        metrics.request_finished(_answered(model, upstream))
     for number, (model, upstream, operation, status) in enumerate(
         product(models, UPSTREAMS, OPERATIONS, STATUSES)
     ):
@@ -44,24 +44,24 @@ def _worst_traffic(metrics: Metrics) -> None:
             "POST", "/", operation=operation, model=model, upstream=upstream, status=status
         )
         failed.error_type = ERROR_TYPES[number % len(ERROR_TYPES)]
-        metrics.began(failed)
-        metrics.finished(failed)
+        metrics.request_started(failed)
+        metrics.request_finished(failed)
     for upstream, status in product(UPSTREAMS, range(100, 1000)):
-        metrics.upstream_answered(upstream, status, 1)
+        metrics.count_upstream_response(upstream, status, 1)
 
 
 def _answered(model: str, upstream: str) -> Observation:
     done = Observation(
         "POST", "/", operation="chat", model=model, upstream=upstream, status=200, is_stream=True
     )
-    done.began, done.first_token, done.ended = 1.0, 2.0, 5.0
+    done.started_at, done.first_token_at, done.ended_at = 1.0, 2.0, 5.0
     done.tokens = dict.fromkeys(("input", "output", "cache_read", "cache_creation", "thinking"), 5)
     done.tool_calls, done.repairs = 1, {"arguments": 1, "invalid_arguments": 1, "call_in_text": 1}
     return done
 
 
 def test_the_number_of_series_is_bounded() -> None:
-    metrics = Metrics(most_models=100)
+    metrics = Metrics(max_models=100)
     _worst_traffic(metrics)
     series = _series(metrics)
     assert len(series) < MOST_SERIES
@@ -75,15 +75,15 @@ def test_the_number_of_series_of_several_processes_is_bounded(
 ) -> None:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    multiprocess.share(str(tmp_path))
-    metrics = Metrics(most_models=100)
+    multiprocess.share_metrics(str(tmp_path))
+    metrics = Metrics(max_models=100)
     _worst_traffic(metrics)
     assert len(_series(metrics)) < MOST_SERIES
 
 
 def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
     metrics = Metrics()
-    metrics.finished(
+    metrics.request_finished(
         Observation(
             "POST", "/", operation="count_tokens", model="made-up", status=200, upstream="a"
         )
@@ -106,7 +106,7 @@ def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
 )
 def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str) -> None:
     metrics = Metrics()
-    metrics.upstream_answered("a", status, 1)
+    metrics.count_upstream_response("a", status, 1)
     assert (
         f'anthropic_proxy_upstream_requests_total{{status="{label}",upstream="a"}} 1.0'
         in _series(metrics)
@@ -132,7 +132,7 @@ def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str
     ],
 )
 def test_the_few_formats(accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool) -> None:
-    form = Format.of(accept, encoding)
+    form = ExpositionFormat.negotiate(accept, encoding)
     assert (form.media_type.startswith("application/openmetrics-text"), form.is_gzip) == (
         is_open_metrics,
         is_gzip,
@@ -157,7 +157,7 @@ class _Slow(Metrics):
         self.begun.set()
         assert self.go.wait(DEADLINE)
         self._now -= 1
-        return super().exposition(accept)
+        return super().render(accept)
 
 
 class _Clock:
@@ -185,15 +185,15 @@ def test_concurrent_scrapers_share_one_rendering_outside_the_event_loop() -> Non
     exposition, clock = _exposition(metrics, lambda: refreshed_in.append(threading.get_ident()))
 
     async def main() -> None:
-        scrapes = [asyncio.create_task(exposition.rendered(TEXT)) for _ in range(50)]
+        scrapes = [asyncio.create_task(exposition.render(TEXT)) for _ in range(50)]
         await _begun(metrics)
         metrics.go.set()
         assert len({id(rendered) for rendered in await asyncio.gather(*scrapes)}) == 1
         clock.now += 0.9
-        await exposition.rendered(TEXT)
+        await exposition.render(TEXT)
         assert len(metrics.threads) == 1
         clock.now += 0.1
-        await exposition.rendered(TEXT)
+        await exposition.render(TEXT)
         assert len(metrics.threads) == 2
 
     asyncio.run(main())
@@ -207,12 +207,12 @@ def test_scrapers_that_leave_start_no_further_rendering() -> None:
 
     async def main() -> None:
         for _ in range(20):
-            scrape = asyncio.create_task(exposition.rendered(TEXT))
+            scrape = asyncio.create_task(exposition.render(TEXT))
             await _begun(metrics)
             scrape.cancel()
             await asyncio.gather(scrape, return_exceptions=True)
         metrics.go.set()
-        assert b"anthropic_proxy_build_info" in (await exposition.rendered(TEXT)).body
+        assert b"anthropic_proxy_build_info" in (await exposition.render(TEXT)).body
 
     asyncio.run(main())
     assert len(metrics.threads) == 1
@@ -226,12 +226,12 @@ def test_different_formats_are_rendered_one_after_the_other() -> None:
 
     async def main() -> None:
         forms = [
-            Format.of(accept, encoding)
+            ExpositionFormat.negotiate(accept, encoding)
             for accept in accepted
             for encoding in ("", "gzip")
             for _ in range(10)
         ]
-        rendered = await asyncio.gather(*map(exposition.rendered, forms))
+        rendered = await asyncio.gather(*map(exposition.render, forms))
         assert gzip.decompress(rendered[10].body).startswith(b"# HELP")
         assert rendered[20].body.endswith(b"# EOF\n")
 
@@ -251,7 +251,7 @@ def test_a_rendering_that_fails_is_tried_again() -> None:
 
     async def main() -> None:
         with pytest.raises(ValueError, match="broken"):
-            await exposition.rendered(TEXT)
-        assert (await exposition.rendered(TEXT)).headers["content-type"].startswith("text/plain")
+            await exposition.render(TEXT)
+        assert (await exposition.render(TEXT)).headers["content-type"].startswith("text/plain")
 
     asyncio.run(main())

@@ -118,8 +118,8 @@ def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
 def test_a_forked_process_counts_its_own_drops(pipe: tuple[int, int]) -> None:
     """Not those of its parent, whose thread may hold the lock during the fork."""
     writer = _writer(pipe[1])
-    writer._total = 3
-    with writer._changed:
+    writer._total_dropped = 3
+    with writer._condition:
         child = os.fork()
         if child == 0:
             counted: list[int] = []

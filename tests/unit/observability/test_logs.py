@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors.redaction import Secret
-from anthropic_proxy.observability.logs import Log, LogFormat, _Unbreakable, configure
+from anthropic_proxy.observability.logs import Log, LogFormat, _TolerantStream, configure_logging
 
 _IMAGE = base64.b64encode(bytes(range(256)) * 20).decode()
 _KEYS = st.from_regex(r"sk-[A-Za-z0-9]{13,40}", fullmatch=True) | st.from_regex(
@@ -56,7 +56,7 @@ def default_configuration() -> Iterator[None]:
     ],
 )
 def test_redact(text: str, shown: str) -> None:
-    assert Log(secrets=[Secret("sk-12345")]).redacted(text) == shown
+    assert Log(secrets=[Secret("sk-12345")]).redact(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_redact(text: str, shown: str) -> None:
 )
 def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
     assert (
-        Log(secrets=secrets).redacted("a*b " + "A" * 200)
+        Log(secrets=secrets).redact("a*b " + "A" * 200)
         == "a*b " + "A" * 24 + "...[200 base64 characters]"
     )
 
@@ -72,7 +72,7 @@ def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
 @given(st.lists(_TEXTS), _KEYS)
 @settings(deadline=None)
 def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
-    logged = Log(secrets=[Secret(secret)]).redacted(secret.join(["", *texts, ""]))
+    logged = Log(secrets=[Secret(secret)]).redact(secret.join(["", *texts, ""]))
     assert secret not in logged
     assert not re.search(r"[A-Za-z0-9+/]{200}", logged)
 
@@ -93,12 +93,12 @@ def test_levels(
     verbose: bool,
     events: list[str],
 ) -> None:
-    configure(debug=debug, form="console")
+    configure_logging(debug=debug, log_format="console")
     log = Log(verbose=verbose)
     log.info("started")
     log.debug("summary", messages=1)
-    log.body("came in", "req_1", b"{}")
-    log.ignored({"field x"})
+    log.log_body("came in", "req_1", b"{}")
+    log.log_ignored({"field x"})
     log.error("broken")
     captured = capsys.readouterr()
     assert re.findall(r"\] (.+?) *(?: \w+=.*)?$", captured.err, re.MULTILINE) == events
@@ -106,12 +106,12 @@ def test_levels(
 
 
 def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True, form="console")
+    configure_logging(debug=True, log_format="console")
     log = Log(verbose=True, secrets=[Secret("canary-key")])
     log.info("a", text="1 canary-key", number=1)
     log.debug("b", text="2 canary-key")
     log.error("c", text="3 canary-key")
-    log.body("d", "req_1", b'{"key":"canary-key","data":"' + _IMAGE.encode() + b'"}')
+    log.log_body("d", "req_1", b'{"key":"canary-key","data":"' + _IMAGE.encode() + b'"}')
     text = capsys.readouterr().err
     assert text.count("***") == 4
     assert "canary" not in text
@@ -119,13 +119,13 @@ def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_body_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True, form="console")
-    Log(verbose=True).body("came in", "req_1", b"a\xff\xfeb")
+    configure_logging(debug=True, log_format="console")
+    Log(verbose=True).log_body("came in", "req_1", b"a\xff\xfeb")
     assert "a\ufffd\ufffdb" in capsys.readouterr().err
 
 
 def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=False, form="console")
+    configure_logging(debug=False, log_format="console")
     try:
         int("x")
     except ValueError:
@@ -137,9 +137,9 @@ def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each, tracebacks and what libraries log too; the form of what is no terminal."""
-    configure(debug=False)
+    configure_logging(debug=False)
     log = Log(secrets=[Secret("canary-key")])
-    log.hide([Secret("canary-other")])
+    log.add_secrets([Secret("canary-other")])
     try:
         int("canary-key canary-other")
     except ValueError as error:
@@ -162,7 +162,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=False, form="console")
+    configure_logging(debug=False, log_format="console")
     Log().info("started", address="http://localhost:1")
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[info     \] started +address=http://localhost:1\n",
@@ -171,23 +171,23 @@ def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True, form="console")
+    configure_logging(debug=True, log_format="console")
     log = Log()
-    log.ignored({"field b", "field a"})
-    log.ignored({"field c", "field a"})
+    log.log_ignored({"field b", "field a"})
+    log.log_ignored({"field c", "field a"})
     assert re.findall(r"kind='(.*)'", capsys.readouterr().err) == ["field a", "field b", "field c"]
 
 
 def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(debug=True, form="console")
+    configure_logging(debug=True, log_format="console")
     log = Log()
-    log.ignored({f"field {number}" for number in range(1500)})
-    log.ignored({"field x"})
+    log.log_ignored({f"field {number}" for number in range(1500)})
+    log.log_ignored({"field x"})
     assert len(capsys.readouterr().err.splitlines()) == 1000
 
 
 def test_a_library_that_tells_of_every_flaw_is_silent() -> None:
-    configure(debug=True, form="console")
+    configure_logging(debug=True, log_format="console")
     assert not logging.getLogger("pypdf").isEnabledFor(logging.ERROR)
 
 
@@ -199,7 +199,7 @@ def test_a_reader_that_has_gone_does_no_harm() -> None:
         def flush(self) -> None:
             raise BrokenPipeError
 
-    stream = _Unbreakable(Gone())
+    stream = _TolerantStream(Gone())
     assert stream.write("line") == 4
     stream.flush()
 
@@ -209,7 +209,7 @@ def test_a_line_is_one_write(form: LogFormat, monkeypatch: pytest.MonkeyPatch) -
     """Of several processes that share a stream the lines would mix otherwise."""
     stream = mock.Mock(isatty=lambda: False)
     monkeypatch.setattr(sys, "stderr", stream)
-    configure(debug=False, form=form)
+    configure_logging(debug=False, log_format=form)
     Log().info("one", a=1)
     Log().info("two")
     assert [call.args[0][-1:] for call in stream.write.call_args_list] == ["\n", "\n"]

@@ -26,7 +26,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     def run(pid: int) -> None:
         monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))
         registry = CollectorRegistry()
-        histogram, counter, gauge = multiprocess.kinds(registry)
+        histogram, counter, gauge = multiprocess.metric_factories(registry)
         counter("requests", "Requests.", ("model",)).labels(f"m{pid % 2}").inc(3)
         histogram("seconds", "Seconds.", buckets=(1, 2)).observe(1.5)
         gauge("busy", "Busy.").set(1)
@@ -35,8 +35,8 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
 
 
 def _numbers() -> dict[str, float]:
-    with multiprocess.reading():
-        text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
+    with multiprocess.lock_for_reading():
+        text = generate_latest(multiprocess.collect_all(CollectorRegistry())).decode()
     lines = [
         line.rsplit(" ", 1) for line in text.splitlines() if re.match("requests|seconds|busy", line)
     ]
@@ -59,13 +59,13 @@ def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, proces
     )
     assert before["busy"] == 20
     for pid in range(1, 20):
-        multiprocess.died(pid)
+        multiprocess.retire_process(pid)
     assert _numbers() == before | {"busy": 1}
     assert _files(tmp_path) == {
         f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")
     } | {"gauge_livesum_20.db"}
-    multiprocess.died(20)
-    multiprocess.died(21)
+    multiprocess.retire_process(20)
+    multiprocess.retire_process(21)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
 
 
@@ -78,7 +78,7 @@ def test_a_full_disk_loses_nothing(
     monkeypatch.setattr(
         multiprocess.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full"))
     )
-    multiprocess.died(1)
+    multiprocess.retire_process(1)
     assert _numbers() == before | {"busy": 1}
 
 
@@ -94,7 +94,7 @@ def test_a_file_that_was_not_finished_stops_nothing(
 ) -> None:
     process(1)
     (tmp_path / "counter_1.db").write_bytes(content)
-    multiprocess.died(1)
+    multiprocess.retire_process(1)
     assert (tmp_path / "counter_1.db").exists()
 
 
@@ -104,12 +104,12 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
         process(pid)
         registry = CollectorRegistry()
         for number in range(100):
-            multiprocess.kinds(registry)[1](f"requests_{number}", "Requests.", ("model",)).labels(
-                labels
-            ).inc()
+            multiprocess.metric_factories(registry)[1](
+                f"requests_{number}", "Requests.", ("model",)
+            ).labels(labels).inc()
     before = _numbers()
-    multiprocess.died(1)
-    multiprocess.died(2)
+    multiprocess.retire_process(1)
+    multiprocess.retire_process(2)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
     assert len(before) > 100
 
@@ -122,11 +122,11 @@ def test_a_reader_that_does_not_end_stops_nothing(
     before = _numbers()
     reader = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(reader, fcntl.LOCK_SH)
-    multiprocess.died(1)
+    multiprocess.retire_process(1)
     assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
     assert "counter_1.db" in _files(tmp_path)
     os.close(reader)
-    multiprocess.died(1)
+    multiprocess.retire_process(1)
     assert "counter_1.db" not in _files(tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_cpu_time_outlives_its_process(process: Process) -> None:
     """Else its sum would fall, which Prometheus takes for a restart."""
 
     def cpu() -> float:
-        text = generate_latest(multiprocess.all_metrics(CollectorRegistry())).decode()
+        text = generate_latest(multiprocess.collect_all(CollectorRegistry())).decode()
         (line,) = (
             line for line in text.splitlines() if line.startswith("process_cpu_seconds_total ")
         )
@@ -142,7 +142,7 @@ def test_cpu_time_outlives_its_process(process: Process) -> None:
 
     process(os.getpid())
     process(1)
-    multiprocess.died(1, 1000.5)
-    multiprocess.died(2, 0.25)
+    multiprocess.retire_process(1, 1000.5)
+    multiprocess.retire_process(2, 0.25)
     assert cpu() >= 1000.75
     assert cpu() < 2000

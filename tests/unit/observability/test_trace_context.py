@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.observability.trace_context import TraceContext, begun, received
+from anthropic_proxy.observability.trace_context import (
+    TraceContext,
+    parse_trace_headers,
+    start_trace,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -49,12 +53,12 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
 )
 def test_traceparent(traceparent: str, flags: int | None) -> None:
     expected = None if flags is None else TraceContext(TRACE, SPAN, flags, "a=1")
-    assert received([("traceparent", traceparent), ("tracestate", "a=1")]) == expected
+    assert parse_trace_headers([("traceparent", traceparent), ("tracestate", "a=1")]) == expected
 
 
 def test_two_lines_tell_of_none() -> None:
-    assert received([("traceparent", PARENT), ("traceparent", PARENT)]) is None
-    assert received([("tracestate", "a=1")]) is None
+    assert parse_trace_headers([("traceparent", PARENT), ("traceparent", PARENT)]) is None
+    assert parse_trace_headers([("tracestate", "a=1")]) is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_two_lines_tell_of_none() -> None:
 )
 def test_tracestate(lines: list[str], state: str | None) -> None:
     """None: unchanged."""
-    told = received([("traceparent", PARENT), *(("tracestate", line) for line in lines)])
+    told = parse_trace_headers([("traceparent", PARENT), *(("tracestate", line) for line in lines)])
     assert told is not None
     assert told.state == (lines[0] if state is None else state)
 
@@ -88,21 +92,23 @@ def test_tracestate(lines: list[str], state: str | None) -> None:
 )
 def test_what_is_told_is_what_is_read(trace: int, span: int, flags: int, state: str) -> None:
     context = TraceContext(f"{trace:032x}", f"{span:016x}", flags, state)
-    assert received(context.headers().items()) == context
-    assert received(context.child(SPAN).headers().items()) == TraceContext(
+    assert parse_trace_headers(context.headers().items()) == context
+    assert parse_trace_headers(context.child(SPAN).headers().items()) == TraceContext(
         context.trace_id, SPAN, flags, state
     )
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_nothing_is_refused(traceparent: str, tracestate: str) -> None:
-    told = received([("traceparent", traceparent), ("tracestate", tracestate)])
-    assert told is None or received(told.headers().items()) == told
+    told = parse_trace_headers([("traceparent", traceparent), ("tracestate", tracestate)])
+    assert told is None or parse_trace_headers(told.headers().items()) == told
 
 
 def test_a_new_trace() -> None:
-    context = begun(TRACE, SPAN)
+    context = start_trace(TRACE, SPAN)
     assert context.headers() == {"traceparent": f"00-{TRACE}-{SPAN}-03"}
     assert context.is_sampled
-    assert context.sampled(is_sampled=False).headers() == {"traceparent": f"00-{TRACE}-{SPAN}-02"}
-    assert context.sampled(is_sampled=False).sampled(is_sampled=True) == context
+    assert context.with_sampling(is_sampled=False).headers() == {
+        "traceparent": f"00-{TRACE}-{SPAN}-02"
+    }
+    assert context.with_sampling(is_sampled=False).with_sampling(is_sampled=True) == context

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.api.asgi import WRITER, Message
-from anthropic_proxy.server.chunked_writes import chunked_writes
+from anthropic_proxy.server.chunked_writes import write_chunks_directly
 
 HEAD = {
     "type": "http.response.start",
@@ -60,7 +60,7 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
         "state": {WRITER: writer},
         **scope,
     }
-    asyncio.run(chunked_writes(app)(whole, receive, send))
+    asyncio.run(write_chunks_directly(app)(whole, receive, send))
     return passed_on
 
 

@@ -33,7 +33,9 @@ def test_frames_are_found_however_they_are_cut(size: int, seed: int) -> None:
     sent = PREFACE + b"".join(frame for frame, _ in chosen)
     reader = FrameReader()
     turns = [
-        turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])
+        turn
+        for at in range(0, len(sent), size)
+        for turn in reader.split_batches(sent[at : at + size])
     ]
     assert b"".join(turn.data for turn in turns) == sent
     assert sum(turn.control_frames for turn in turns) == sum(count for _, count in chosen)
@@ -45,15 +47,17 @@ def test_goaway_is_left_out(size: int) -> None:
     sent = PREFACE + ping + GoAwayFrame(0, 0, 0, additional_data=b"x" * 40).serialize() + ping
     reader = FrameReader()
     turns = [
-        turn for at in range(0, len(sent), size) for turn in reader.turns(sent[at : at + size])
+        turn
+        for at in range(0, len(sent), size)
+        for turn in reader.split_batches(sent[at : at + size])
     ]
     assert b"".join(turn.data for turn in turns) == PREFACE + ping + ping
-    assert reader.client_is_leaving
+    assert reader.has_received_goaway
 
 
 def test_a_turn_has_few_frames() -> None:
     ping = PingFrame(0, b"12345678").serialize()
-    turns = list(FrameReader().turns(PREFACE + ping * 1000))
+    turns = list(FrameReader().split_batches(PREFACE + ping * 1000))
     assert max(turn.control_frames for turn in turns) == 64
 
 

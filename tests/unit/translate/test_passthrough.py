@@ -132,7 +132,7 @@ def test_errors(raw: bytes, kind: str | None) -> None:
         kind,
         {"retry-after": "1"},
     )
-    assert error.written("req_ours") == raw
+    assert error.to_json("req_ours") == raw
     assert error.body("req_ours") == json.loads(raw)
     assert str(error).startswith(f"529 {kind}: ")
     told = passthrough.parse_event_error(raw)

@@ -19,7 +19,7 @@ from anthropic_proxy.api.asgi import (
     Scope,
     Send,
 )
-from anthropic_proxy.errors import ApiError, stopping
+from anthropic_proxy.errors import ApiError, server_stopping_error
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.wire.sse import encode_event
 
@@ -70,7 +70,7 @@ class InFlightRequests:
 
     async def _serve(self, request: "_InFlightRequest", scope: Scope) -> None:
         if self._is_ended or len(self._requests) >= self._max_requests:
-            request.end(stopping() if self._is_ended else _too_many_requests())
+            request.end(server_stopping_error() if self._is_ended else _too_many_requests())
             await request.send_error()
             return
         self._requests.add(request)
@@ -101,7 +101,7 @@ class InFlightRequests:
         """End all requests, and those to come, with an error that says that the server stops."""
         self._is_ended = True
         for request in self._requests:
-            request.end(stopping())
+            request.end(server_stopping_error())
 
     async def watch(self) -> None:
         """End the requests whose clients take nothing. Runs until it is cancelled."""
@@ -175,7 +175,7 @@ class _InFlightRequest:
         """End it, with an error that the client is told by `told`."""
         if self._error is None:
             self._error = error
-            self._observation.failed(error.type, error.message, "error")
+            self._observation.record_failure(error.type, error.message, "error")
             if self._receiving is not None:
                 self._receiving.cancel()
 
@@ -206,7 +206,7 @@ class _InFlightRequest:
         await self.send(
             {"type": "http.response.start", "status": error.status, "headers": raw_headers}
         )
-        body = error.written(self._observation.request_id)
+        body = error.to_json(self._observation.request_id)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 

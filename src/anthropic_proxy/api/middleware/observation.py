@@ -8,11 +8,16 @@ import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 from anthropic_proxy.api.asgi import OBSERVATION, AsgiApplication, Message, Receive, Scope, Send
-from anthropic_proxy.errors.redaction import loggable_path
+from anthropic_proxy.errors.redaction import mask_path
 from anthropic_proxy.gateway.ids import new_id
-from anthropic_proxy.observability.logs import Log, hide_in_this_task
-from anthropic_proxy.observability.observation import Observation, Sink, new_span_id, new_trace
-from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, received
+from anthropic_proxy.observability.logs import Log, hide_in_current_task
+from anthropic_proxy.observability.observation import (
+    Observation,
+    ObservationSink,
+    new_span_id,
+    new_trace,
+)
+from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, parse_trace_headers
 
 # What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -42,7 +47,7 @@ class ObservationMiddleware:
     the name of a model.
     """
 
-    def __init__(self, app: AsgiApplication, sinks: Sequence[Sink], log: Log) -> None:
+    def __init__(self, app: AsgiApplication, sinks: Sequence[ObservationSink], log: Log) -> None:
         self._app = app
         self._sinks = sinks
         self._log = log
@@ -55,14 +60,14 @@ class ObservationMiddleware:
         scope["state"] = {**scope.get("state", {}), OBSERVATION: observation}
         observed = _ObservedRequest(observation, receive, send)
         for sink in self._sinks:
-            sink.began(observation)
+            sink.request_started(observation)
         try:
             await self._app(scope, observed.receive, observed.send)
         finally:
             observed.finish()
             _redact_observation(observation, self._log)
             for sink in self._sinks:
-                sink.finished(observation)
+                sink.request_finished(observation)
 
 
 class _ObservedRequest:
@@ -94,23 +99,23 @@ class _ObservedRequest:
 
     def finish(self) -> None:
         observation = self._observation
-        observation.ended = time.perf_counter()
+        observation.ended_at = time.perf_counter()
         if not self._is_complete and observation.outcome == "complete":
             observation.outcome = "client_closed"
 
 
 def _create_observation(scope: Scope, log: Log) -> Observation:
     credentials = frozenset(_credentials(scope))
-    hide_in_this_task(credentials)
+    hide_in_current_task(credentials)
     headers = ((name.lower(), value) for name, value in scope["headers"])
-    parent = received(
+    parent = parse_trace_headers(
         (name.decode(), value.decode("latin-1"))
         for name, value in headers
         if name in _TRACE_HEADERS
     )
     trace = parent.child(new_span_id()) if parent else new_trace()
     method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
-    path = loggable_path(scope["path"], lambda text: text in credentials or log.is_client_key(text))
+    path = mask_path(scope["path"], lambda text: text in credentials or log.is_caller_key(text))
     return Observation(method, path, _select_request_id(scope, log), scope["scheme"], trace, parent)
 
 
@@ -125,7 +130,7 @@ def _select_request_id(scope: Scope, log: Log) -> str:
     """Return the id that the client gave to its request, unless it holds a secret, else a new one."""
     candidates = (value for name, value in scope["headers"] if name.lower() in _REQUEST_ID_HEADERS)
     valid = next((value.decode() for value in candidates if _REQUEST_ID.fullmatch(value)), None)
-    return valid if valid and log.redacted(valid) == valid else new_id("req")
+    return valid if valid and log.redact(valid) == valid else new_id("req")
 
 
 def _redact_observation(observation: Observation, log: Log) -> None:
@@ -134,9 +139,9 @@ def _redact_observation(observation: Observation, log: Log) -> None:
     observation.upstream_model = _redact_text(observation.upstream_model, log)
     observation.message = _redact_text(observation.message, log)
     observation.stop_reason = _redact_text(observation.stop_reason, log)
-    for upstream_request in observation.asked:
+    for upstream_request in observation.upstream_requests:
         upstream_request.model = _redact_text(upstream_request.model, log)
 
 
 def _redact_text(text: str | None, log: Log) -> str | None:
-    return log.redacted(text) if isinstance(text, str) else text
+    return log.redact(text) if isinstance(text, str) else text

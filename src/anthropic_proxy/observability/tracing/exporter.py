@@ -29,13 +29,13 @@ from anthropic_proxy.observability.tracing import spans
 # Seconds that the last spans may take at the server's end.
 _FLUSH_SECONDS = 5
 # Seconds between two lines of the log that say the same of the exporter.
-_QUIET_SECONDS = 300
-_MOST_CHARACTERS = 300
+_LOG_INTERVAL = 300
+_MAX_CHARACTERS = 300
 
 _EXPORTERS = {"otlp": OTLPSpanExporter, "console": ConsoleSpanExporter}
 
 
-class Traces:
+class TraceExporter:
     """A sink of observations. exporters: names of some. quiet: paths whose requests are not traced. environment: its
     variables `OTEL_...` are those of the SDK, which reads them itself. `aclose` sends what is left.
     """
@@ -44,94 +44,110 @@ class Traces:
         self,
         exporters: Collection[str],
         log: Log,
-        quiet: Collection[str],
+        quiet_paths: Collection[str],
         environment: Mapping[str, str],
     ) -> None:
         # The SDK looks nowhere else, and a `.env` file may have them.
         os.environ.update(
             {name: value for name, value in environment.items() if name.startswith("OTEL_")}
         )
-        self._quiet = quiet
-        self._said = _Said(log)
-        self._said.listen()
-        self._ids = _Ids()
+        self._quiet_paths = quiet_paths
+        self._sdk_log_handler = _SDKLogHandler(log)
+        self._sdk_log_handler.install()
+        self._ids = _AssignedIds()
         self._provider = TracerProvider(
-            resource=_resource(), id_generator=self._ids, shutdown_on_exit=False
+            resource=_create_resource(), id_generator=self._ids, shutdown_on_exit=False
         )
         for name in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(_EXPORTERS[name]()))
         self._tracer = self._provider.get_tracer("anthropic_proxy", __version__)
         self._open: dict[int, trace.Span] = {}
 
-    def began(self, observation: Observation) -> None:
+    def request_started(self, observation: Observation) -> None:
         """Begin its span, when it is sampled."""
-        if observation.path in self._quiet:
+        if observation.path in self._quiet_paths:
             return
-        parent = observation.parent
-        span = self._span(
+        parent = observation.parent_trace
+        span = self._start_span(
             observation.trace,
-            spans.Span(observation.method, spans.started(observation), error=False),
+            spans.SpanData(
+                observation.method, spans.initial_attributes(observation), is_error=False
+            ),
             trace.SpanKind.SERVER,
-            _in_context(trace.NonRecordingSpan(_remote(parent))) if parent else Context(),
-            _wall_clock(observation.began),
+            _to_context(trace.NonRecordingSpan(_to_span_context(parent))) if parent else Context(),
+            _to_wall_clock(observation.started_at),
         )
-        observation.trace = observation.trace.sampled(
+        observation.trace = observation.trace.with_sampling(
             is_sampled=span.get_span_context().trace_flags.sampled
         )
         if span.is_recording():
             self._open[id(observation)] = span
 
-    def finished(self, observation: Observation) -> None:
+    def request_finished(self, observation: Observation) -> None:
         """Tell its span, and those of what upstreams were asked for it."""
         span = self._open.pop(id(observation), None)
         if span is None:
             return
-        ended = _wall_clock(observation.ended or time.perf_counter())
-        for asked in observation.asked:
-            told = spans.of_upstream_request(observation, asked)
-            began = _wall_clock(asked.began)
-            child = self._span(asked.trace, told, trace.SpanKind.CLIENT, _in_context(span), began)
-            _end(child, told, ended if asked.ended is None else _wall_clock(asked.ended))
-        told = spans.of_request(observation)
-        span.update_name(told.name)
-        span.set_attributes(told.attributes)
-        _end(span, told, ended)
+        ended_at = _to_wall_clock(observation.ended_at or time.perf_counter())
+        for upstream_request in observation.upstream_requests:
+            span_data = spans.describe_upstream_request(observation, upstream_request)
+            started_at = _to_wall_clock(upstream_request.started_at)
+            child = self._start_span(
+                upstream_request.trace,
+                span_data,
+                trace.SpanKind.CLIENT,
+                _to_context(span),
+                started_at,
+            )
+            _end_span(
+                child,
+                span_data,
+                ended_at
+                if upstream_request.ended_at is None
+                else _to_wall_clock(upstream_request.ended_at),
+            )
+        span_data = spans.describe_request(observation)
+        span.update_name(span_data.name)
+        span.set_attributes(span_data.attributes)
+        _end_span(span, span_data, ended_at)
 
     async def aclose(self) -> None:
         """Send what is left, as far as that takes no more than some seconds."""
-        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
-        sending.start()
-        await asyncio.to_thread(sending.join, _FLUSH_SECONDS)
-        self._said.leave()
+        shutdown_thread = threading.Thread(target=self._provider.shutdown, daemon=True)
+        shutdown_thread.start()
+        await asyncio.to_thread(shutdown_thread.join, _FLUSH_SECONDS)
+        self._sdk_log_handler.remove()
 
-    def _span(
+    def _start_span(
         self,
-        own: TraceContext,
-        told: spans.Span,
+        trace_context: TraceContext,
+        span_data: spans.SpanData,
         kind: trace.SpanKind,
         context: Context,
-        began: int,
+        started_at: int,
     ) -> trace.Span:
-        self._ids.own = own
-        return self._tracer.start_span(told.name, context, kind, told.attributes, start_time=began)
+        self._ids.trace_context = trace_context
+        return self._tracer.start_span(
+            span_data.name, context, kind, span_data.attributes, start_time=started_at
+        )
 
 
-class _Ids(IdGenerator):
+class _AssignedIds(IdGenerator):
     """Hands the SDK the ids of the span that is about to begin."""
 
-    own: TraceContext
+    trace_context: TraceContext
 
     def generate_trace_id(self) -> int:
-        return int(self.own.trace_id, 16)
+        return int(self.trace_context.trace_id, 16)
 
     def generate_span_id(self) -> int:
-        return int(self.own.span_id, 16)
+        return int(self.trace_context.span_id, 16)
 
     def is_trace_id_random(self) -> bool:
-        return bool(self.own.flags & RANDOM)
+        return bool(self.trace_context.flags & RANDOM)
 
 
-class _Said(logging.Handler):
+class _SDKLogHandler(logging.Handler):
     """What the SDK says, of a collector that is out of reach above all: for each kind a line now and then, in our log."""
 
     def __init__(self, log: Log) -> None:
@@ -140,11 +156,11 @@ class _Said(logging.Handler):
         self._logger = logging.getLogger("opentelemetry")
         self._last: dict[str, float] = {}
 
-    def listen(self) -> None:
+    def install(self) -> None:
         self._logger.propagate = False
         self._logger.addHandler(self)
 
-    def leave(self) -> None:
+    def remove(self) -> None:
         self._logger.removeHandler(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -153,20 +169,20 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind, now = str(record.msg), time.monotonic()
-        if now - self._last.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
+        if now - self._last.get(kind, -_LOG_INTERVAL) < _LOG_INTERVAL:
             return
         self._last[kind] = now
-        self._log.warning("traces", said=self._log.redacted(record.getMessage())[:_MOST_CHARACTERS])
+        self._log.warning("traces", said=self._log.redact(record.getMessage())[:_MAX_CHARACTERS])
 
 
-def _resource() -> Resource:
+def _create_resource() -> Resource:
     """The environment's own name for the service, else ours."""
-    found = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
-    is_named = not str(found.attributes[SERVICE_NAME]).startswith("unknown_service")
-    return found if is_named else found.merge(Resource({SERVICE_NAME: "anthropic-proxy"}))
+    resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
+    is_named = not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service")
+    return resource if is_named else resource.merge(Resource({SERVICE_NAME: "anthropic-proxy"}))
 
 
-def _remote(parent: TraceContext) -> trace.SpanContext:
+def _to_span_context(parent: TraceContext) -> trace.SpanContext:
     return trace.SpanContext(
         int(parent.trace_id, 16),
         int(parent.span_id, 16),
@@ -176,16 +192,16 @@ def _remote(parent: TraceContext) -> trace.SpanContext:
     )
 
 
-def _in_context(span: trace.Span) -> Context:
+def _to_context(span: trace.Span) -> Context:
     return trace.set_span_in_context(span, Context())
 
 
-def _end(span: trace.Span, told: spans.Span, at: int) -> None:
-    if told.error:
+def _end_span(span: trace.Span, span_data: spans.SpanData, ended_at: int) -> None:
+    if span_data.is_error:
         span.set_status(trace.StatusCode.ERROR)
-    span.end(at)
+    span.end(ended_at)
 
 
-def _wall_clock(at: float) -> int:
+def _to_wall_clock(counter_time: float) -> int:
     """Nanoseconds since 1970, of a time of `time.perf_counter`."""
-    return time.time_ns() - round((time.perf_counter() - at) * 1e9)
+    return time.time_ns() - round((time.perf_counter() - counter_time) * 1e9)

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from anthropic_proxy.errors.redaction import Secret, url_secrets
+from anthropic_proxy.errors.redaction import Secret, find_url_secrets
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.providers.base_url import check_login
 
 if TYPE_CHECKING:
-    from anthropic_proxy.observability.tracing.exporter import Traces
+    from anthropic_proxy.observability.tracing.exporter import TraceExporter
 
 _EXPORTERS = ("otlp", "console")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -21,12 +21,14 @@ _PROTOCOL = "http/protobuf"
 _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
-def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> "list[Traces]":
+def create_trace_exporters(
+    environment: Mapping[str, str], log: Log, quiet_paths: Collection[str]
+) -> "list[TraceExporter]":
     """The sink of spans, where they are wanted; `quiet` as there. What is wanted and can't be had is logged."""
-    wanted = _wanted(environment)
-    exporters = [name for name in wanted if name in _EXPORTERS]
-    protocol = _first(environment, _PROTOCOLS) or _PROTOCOL
-    for name in wanted:
+    exporter_names = _requested_exporters(environment)
+    exporters = [name for name in exporter_names if name in _EXPORTERS]
+    protocol = _first_value(environment, _PROTOCOLS) or _PROTOCOL
+    for name in exporter_names:
         if name not in _EXPORTERS:
             log.warning(
                 "no such exporter of traces",
@@ -37,31 +39,31 @@ def traces(environment: Mapping[str, str], log: Log, quiet: Collection[str]) -> 
         hint = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the port that the collector has for it (4318 as a rule)"
         log.warning("traces are not sent by this protocol", protocol=protocol, hint=hint)
         exporters.remove("otlp")
-    log.hide(_secrets(environment))
+    log.add_secrets(_collector_secrets(environment))
     if "otlp" in exporters and not _has_usable_address(environment, log):
         exporters.remove("otlp")
     if not exporters:
         return []
     try:
         from anthropic_proxy.observability.tracing.exporter import (
-            Traces,
+            TraceExporter,
         )  # an extra, and half a second of the start
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
         log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)
         return []
-    return [Traces(exporters, log, quiet, environment)]
+    return [TraceExporter(exporters, log, quiet_paths, environment)]
 
 
-def _wanted(environment: Mapping[str, str]) -> list[str]:
+def _requested_exporters(environment: Mapping[str, str]) -> list[str]:
     """Names of exporters, each once."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    default = "otlp" if _first(environment, _ENDPOINTS) else "none"
-    named = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
+    default = "otlp" if _first_value(environment, _ENDPOINTS) else "none"
+    exporter_list = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
     return [
         name
-        for name in dict.fromkeys(each.strip() for each in named.split(","))
+        for name in dict.fromkeys(name.strip() for name in exporter_list.split(","))
         if name not in ("", "none")
     ]
 
@@ -83,17 +85,19 @@ def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
     return True
 
 
-def _secrets(environment: Mapping[str, str]) -> set[Secret]:
+def _collector_secrets(environment: Mapping[str, str]) -> set[Secret]:
     """Return the credentials for the collector, in the headers and addresses, which the SDK's errors may repeat."""
     pairs = (
         pair.partition("=") for name in _HEADERS for pair in environment.get(name, "").split(",")
     )
     values = {Secret(value.strip(), header.strip()) for header, _, value in pairs}
     values |= {
-        secret for name in _ENDPOINTS for secret in url_secrets(environment.get(name, "").strip())
+        secret
+        for name in _ENDPOINTS
+        for secret in find_url_secrets(environment.get(name, "").strip())
     }
     return values | {Secret(unquote(secret.value), secret.name) for secret in values}
 
 
-def _first(environment: Mapping[str, str], names: Collection[str]) -> str:
+def _first_value(environment: Mapping[str, str], names: Collection[str]) -> str:
     return next(filter(None, (environment.get(name, "").strip() for name in names)), "")

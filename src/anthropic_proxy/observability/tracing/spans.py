@@ -31,41 +31,45 @@ _PROVIDERS = {
     "perplexity": "perplexity",
 }
 
-_FAILED = frozenset({"upstream_error", "truncated", "error"})
+_FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 
 @dataclass(frozen=True)
-class Span:
+class SpanData:
     """error: whether the span's status is that of an error."""
 
     name: str
     attributes: Attributes
-    error: bool
+    is_error: bool
 
 
-def of_request(observation: Observation) -> Span:
+def describe_request(observation: Observation) -> SpanData:
     """The span of a request that is over, whose kind is SERVER."""
     route = _ROUTES.get(observation.operation)
     status = observation.status
     attributes = {
-        **started(observation),
+        **initial_attributes(observation),
         "http.route": route,
         "http.response.status_code": status,
         "error.type": observation.error_type,
         "anthropic_proxy.outcome": observation.outcome,
-        "anthropic_proxy.client_key": observation.client_key,
+        "anthropic_proxy.client_key": observation.caller_key,
         "anthropic_proxy.retries": observation.retries or None,
         "anthropic_proxy.failovers": observation.failovers or None,
-        **_model(observation, observation.model),
+        **_model_attributes(observation, observation.model),
     }
     # By the conventions an error of the client's is none of its server's.
-    failed = observation.outcome in _FAILED and not (status is not None and 400 <= status < 500)
-    return Span(
-        f"{observation.method} {route}" if route else observation.method, _given(attributes), failed
+    is_error = observation.outcome in _FAILURE_OUTCOMES and not (
+        status is not None and 400 <= status < 500
+    )
+    return SpanData(
+        f"{observation.method} {route}" if route else observation.method,
+        _without_none(attributes),
+        is_error,
     )
 
 
-def started(observation: Observation) -> Attributes:
+def initial_attributes(observation: Observation) -> Attributes:
     """What is known of a request when it begins; samplers may decide by it."""
     return {
         "http.request.method": observation.method,
@@ -75,29 +79,43 @@ def started(observation: Observation) -> Attributes:
     }
 
 
-def of_upstream_request(observation: Observation, asked: UpstreamRequest) -> Span:
+def describe_upstream_request(
+    observation: Observation, upstream_request: UpstreamRequest
+) -> SpanData:
     """The span of one request to an upstream, whose kind is CLIENT."""
-    refused = str(asked.status) if asked.status is not None and asked.status >= 400 else None
-    error = asked.error_type or refused
-    model, endpoint = asked.model, asked.endpoint
+    error_status = (
+        str(upstream_request.status)
+        if upstream_request.status is not None and upstream_request.status >= 400
+        else None
+    )
+    error = upstream_request.error_type or error_status
+    model, upstream = upstream_request.model, upstream_request.upstream
     attributes = {
-        "gen_ai.provider.name": _PROVIDERS.get(endpoint.profile.name, endpoint.name),
-        "server.address": endpoint.host,
-        "server.port": endpoint.port,
-        "http.request.method": asked.method,
-        "http.response.status_code": asked.status,
+        "gen_ai.provider.name": _PROVIDERS.get(upstream.profile.name, upstream.name),
+        "server.address": upstream.host,
+        "server.port": upstream.port,
+        "http.request.method": upstream_request.method,
+        "http.response.status_code": upstream_request.status,
         "error.type": error,
-        "anthropic_proxy.upstream": endpoint.name,
-        **_model(observation, model),
-        **(_answer(observation, model) if asked is observation.asked[-1] and not refused else {}),
+        "anthropic_proxy.upstream": upstream.name,
+        **_model_attributes(observation, model),
+        **(
+            _response_attributes(observation, model)
+            if upstream_request is observation.upstream_requests[-1] and not error_status
+            else {}
+        ),
     }
     name = (
-        f"{observation.operation} {model}" if model else f"{asked.method} {observation.operation}"
+        f"{observation.operation} {model}"
+        if model
+        else f"{upstream_request.method} {observation.operation}"
     )
-    return Span(name, _given(attributes), error is not None)
+    return SpanData(name, _without_none(attributes), error is not None)
 
 
-def _model(observation: Observation, model: str | None) -> Mapping[str, str | bool | None]:
+def _model_attributes(
+    observation: Observation, model: str | None
+) -> Mapping[str, str | bool | None]:
     if observation.operation not in ("chat", "count_tokens"):
         return {}
     return {
@@ -107,7 +125,7 @@ def _model(observation: Observation, model: str | None) -> Mapping[str, str | bo
     }
 
 
-def _answer(
+def _response_attributes(
     observation: Observation, model: str | None
 ) -> Mapping[str, str | int | float | list[str] | None]:
     """Input tokens are all of them, cached ones among them, as the conventions have it for Anthropic's usage."""
@@ -129,5 +147,7 @@ def _answer(
     }
 
 
-def _given(attributes: Mapping[str, str | int | float | bool | Sequence[str] | None]) -> Attributes:
+def _without_none(
+    attributes: Mapping[str, str | int | float | bool | Sequence[str] | None],
+) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.observability.tracing.setup import traces
+from anthropic_proxy.observability.tracing.setup import create_trace_exporters
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ from anthropic_proxy.observability.tracing.setup import traces
 )
 def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
     log = mock.create_autospec(Log, instance=True)
-    assert traces(variables, log, ()) == []
+    assert create_trace_exporters(variables, log, ()) == []
     assert [call.args[0] for call in log.warning.call_args_list] == warnings
 
 
@@ -57,7 +57,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     log = mock.create_autospec(Log, instance=True)
-    assert traces({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []
+    assert create_trace_exporters({"OTEL_TRACES_EXPORTER": "otlp"}, log, ()) == []
     hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
     log.warning.assert_called_once_with(
         "traces can't be sent without OpenTelemetry", missing="opentelemetry", hint=hint

@@ -25,8 +25,10 @@ ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
 )
 def test_providers(dialect: str, provider: str) -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
-    asked = observation.asks(replace(ENDPOINT, profile=find_profile_by_name(dialect)), "POST")
-    told = spans.of_upstream_request(observation, asked)
+    asked = observation.start_upstream_request(
+        replace(ENDPOINT, profile=find_profile_by_name(dialect)), "POST"
+    )
+    told = spans.describe_upstream_request(observation, asked)
     assert told.name == "chat m"
     assert told.attributes["gen_ai.provider.name"] == provider
     assert (told.attributes["server.address"], told.attributes["server.port"]) == (
@@ -49,22 +51,27 @@ def test_providers(dialect: str, provider: str) -> None:
     ],
 )
 def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:
-    told = spans.of_request(Observation("POST", "/v1/messages", operation="chat", **known))
-    assert told.error is is_error
+    told = spans.describe_request(Observation("POST", "/v1/messages", operation="chat", **known))
+    assert told.is_error is is_error
     assert told.attributes["anthropic_proxy.outcome"] == known["outcome"]
 
 
 def test_all_kinds_of_tokens() -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
-    first, last = observation.asks(ENDPOINT, "POST"), observation.asks(ENDPOINT, "POST")
+    first, last = (
+        observation.start_upstream_request(ENDPOINT, "POST"),
+        observation.start_upstream_request(ENDPOINT, "POST"),
+    )
     usage = {
         "input_tokens": 1,
         "output_tokens": 20,
         "cache_read_input_tokens": 300,
         "cache_creation_input_tokens": 4000,
     }
-    observation.answered(usage | {"output_tokens_details": {"thinking_tokens": 5}}, "tool_use", 1)
-    told = spans.of_upstream_request(observation, last).attributes
+    observation.record_response(
+        usage | {"output_tokens_details": {"thinking_tokens": 5}}, "tool_use", 1
+    )
+    told = spans.describe_upstream_request(observation, last).attributes
     assert {
         name.removeprefix("gen_ai.usage."): value for name, value in told.items() if "usage" in name
     } == {
@@ -76,6 +83,6 @@ def test_all_kinds_of_tokens() -> None:
     }
     assert told["gen_ai.response.finish_reasons"] == ["tool_use"]
     assert not any(
-        "usage" in name for name in spans.of_upstream_request(observation, first).attributes
+        "usage" in name for name in spans.describe_upstream_request(observation, first).attributes
     )
-    assert not any("usage" in name for name in spans.of_request(observation).attributes)
+    assert not any("usage" in name for name in spans.describe_request(observation).attributes)
