@@ -118,7 +118,7 @@ def test_what_fails_in_json_is_json(
     if env_file is not None:
         (here / ".env").write_text(env_file)
     lines = [json.loads(line) for line in _invoke(**variables).stderr.splitlines()]
-    assert lines[0]["event"] == (".env file read" if env_file else "no .env file found")
+    assert lines[0]["event"] == (".env file read" if env_file else ".env file not found")
     assert (lines[-1]["event"], lines[-1]["level"]) == ("start failed", "error")
     assert "UPSTREAM_BASE_URL is required" in lines[-1]["reason"]
 

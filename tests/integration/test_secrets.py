@@ -159,7 +159,7 @@ def _reload(server: Running, command: Command) -> None:
         env.write_text(re.sub(f"(?m)^{name}=.*$", f"{name}={value}", good))
         server.process.send_signal(signal.SIGHUP)
         until(
-            lambda count=number: server.log.read_text().count("configuration refused") >= count,
+            lambda count=number: server.log.read_text().count("config reload failed") >= count,
             f"{name} is refused",
         )
     env.write_text(good)
@@ -184,7 +184,7 @@ def test_the_log(told: tuple[list[str], str, str]) -> None:
     assert len(named) >= 1
     secret = re.compile(r"canary-(?!path)")
     assert [line for line in log.splitlines() if secret.search(line)] == []
-    assert log.count("configuration refused") == 4
+    assert log.count("config reload failed") == 4
 
 
 # Each place in which an upstream's secret can be given, with the secret in it.

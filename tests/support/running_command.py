@@ -19,7 +19,7 @@ from tests.support.scripted_upstream import DEADLINE
 _POLL_SECONDS = 0.01
 # In the two forms of the log.
 _LISTENING = re.compile(
-    r'listening +address=(?P<console>\S+)|"address":"(?P<json>[^"]+)","version"'
+    r'server started +address=(?P<console>\S+)|"address":"(?P<json>[^"]+)","version"'
 )
 
 REQUEST: dict[str, Any] = {

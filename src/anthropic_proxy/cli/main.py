@@ -107,7 +107,7 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if background:
         _start_daemon(settings, pid_file, reload_settings)
     else:
-        messages.info("starting", "✓ Starting proxy in foreground mode", version=__version__)
+        messages.info("server starting", "✓ Starting proxy in foreground mode", version=__version__)
         _serve_in_foreground(settings, reload_settings, messages)
 
 

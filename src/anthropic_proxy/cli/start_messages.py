@@ -34,7 +34,7 @@ class StartMessages:
         """Report which `.env` file is read."""
         if path is None:
             text = "ℹ️  No .env file found, using environment variables only"  # noqa: RUF001 - as it is known
-            self.info("no .env file found", text)
+            self.info(".env file not found", text)
         else:
             self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
 

@@ -13,7 +13,7 @@ from typing import Any
 REQUEST_FINISHED = "request finished"
 UPSTREAM_PROBED = "upstream probed"
 # An event whose `text` is shown as it is.
-BANNER = "started"
+BANNER = "banner shown"
 
 _COLORS = {"error": "\033[31m", "critical": "\033[31m", "warning": "\033[33m", "debug": "\033[2m"}
 _RESET_COLOR = "\033[0m"

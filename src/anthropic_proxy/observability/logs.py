@@ -251,7 +251,7 @@ class Log:
         for kind in sorted({shorten(kind) for kind in kinds} - self._logged_kinds):
             if len(self._logged_kinds) < _MAX_KINDS:
                 self._logged_kinds.add(kind)
-                self.debug("ignored", kind=kind)
+                self.debug("request feature ignored", kind=kind)
 
     def _redact_values(self, values: dict[str, object]) -> dict[str, object]:
         error = values.pop("exc_info", None)

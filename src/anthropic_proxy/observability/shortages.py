@@ -105,12 +105,12 @@ class ExhaustionLog:
 
     def report(self, resource: str) -> None:
         """Something is used up, and a connection could not be made."""
-        self._log_once("resource used up", resource)
+        self._log_once("resource exhausted", resource)
 
     def check_files(self, files: OpenFiles | None) -> None:
         """Report file descriptors that are nearly used up. Connections of clients that get none are closed silently."""
         if files is not None and files.count >= files.limit * _WARNING_SHARE:
-            self._log_once("resource nearly used up", FILES, used=files.count, limit=files.limit)
+            self._log_once("resource nearly exhausted", FILES, used=files.count, limit=files.limit)
 
     def _log_once(self, event: str, resource: str, **values: object) -> None:
         now = self._clock()

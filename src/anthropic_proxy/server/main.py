@@ -206,8 +206,8 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
 def _open_metrics_listener(host: str, port: int) -> socket.socket:
     listener, is_shared = open_metrics_listener(host, port)
     if is_shared:
-        hint = "until it has ended, each of the two gets some of the scrapes and probes"
-        Log().warning("metrics port shared with a server that is draining", port=port, hint=hint)
+        hint = "another server on the port is draining; until it has ended, each server gets some of the scrapes and probes"
+        Log().warning("metrics port shared", port=port, hint=hint)
     return listener
 
 
@@ -243,7 +243,7 @@ async def serve(
     if listeners.ops is not None:
         await server.accept(listeners.ops, application.ops)
         write = application.log.info if is_first else application.log.debug
-        write("metrics", address=f"{format_base_url(listeners.ops)}/metrics")
+        write("metrics listener opened", address=f"{format_base_url(listeners.ops)}/metrics")
     await server.accept(
         listeners.main, application.asgi, certificates.context if certificates else None
     )
@@ -258,7 +258,7 @@ async def serve(
             await control.stop.wait()
         # The first process of several says it once for all.
         write = application.log.info if worker is None else application.log.debug
-        write("stopping", hint=STOPPING_HINT)
+        write("server stopping", hint=STOPPING_HINT)
         server.stop_accepting(listeners.main)
         server.drain()
         await application.drain(settings.drain_timeout)
@@ -296,17 +296,17 @@ def _log_start(
     log = application.log
     has_banner = _has_banner(settings)
     log_start = log.debug if has_banner or not is_first else log.info
-    log_start("listening", address=address, version=__version__)
+    log_start("server started", address=address, version=__version__)
     for upstream in application.routing.upstreams:
-        log_start("upstream", **_upstream_fields(upstream))
+        log_start("upstream configured", **_upstream_fields(upstream))
     if has_banner and settings.workers == 1:
         log.print_banner(render_banner(settings, application.routing, address))
     if settings.is_protected or not is_first:
         return
     if not is_loopback(listeners.main):
-        log.warning("server open to other hosts without keys", hint=_NO_KEYS_HINT)
+        log.warning("server exposed without keys", hint=_NO_KEYS_HINT)
     elif settings.host is None and settings.unix_socket is None:
-        log_start("server open to this host only", hint=_LOOPBACK_HINT)
+        log_start("server restricted to this host", hint=_LOOPBACK_HINT)
 
 
 def _has_banner(settings: Settings) -> bool:

@@ -113,12 +113,14 @@ class Reloader:
             await self._apply(settings, self._files)
         except ConfigError as error:
             self._log.error(
-                "configuration refused", reason=str(error), hint="the one before stays in force"
+                "config reload failed",
+                reason=str(error),
+                hint="the previous configuration stays active",
             )
             return str(error)
         self._log_restart_settings(settings)
         self._settings = settings
-        self._log.info("configuration reloaded")
+        self._log.info("config reloaded")
         return None
 
     def _reject_exposure(self, settings: Settings) -> None:
@@ -150,7 +152,7 @@ class Reloader:
         if "HOST" not in changed and settings.listen_host != self._settings.listen_host:
             changed.append("HOST (127.0.0.1 without keys, else 0.0.0.0)")
         if changed:
-            self._log.info("settings changed that need a restart", settings=", ".join(changed))
+            self._log.info("restart-only settings changed", settings=", ".join(changed))
 
 
 def _read_signature(path: Path) -> _FileSignature:

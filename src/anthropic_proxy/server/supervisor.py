@@ -252,7 +252,7 @@ class Supervisor:
         )
         self._start_times[worker.number] = time.monotonic() + self._restart_delay
         self._log.error(
-            "worker died, another one is started",
+            "worker exited",
             pid=worker.pid,
             code=code,
             seconds=self._restart_delay,

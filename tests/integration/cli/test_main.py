@@ -200,11 +200,11 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
     assert server.address.startswith("http://127.0.0.1:")
     assert upstream.request().headers["authorization"] == f"Bearer {_CANARY}"
     lines = [line for line in log.splitlines()[2:] if "upstream probed" not in line]
-    assert [line.split("] ")[-1].split()[0] for line in lines] == [
-        "listening",
-        "upstream",
+    assert [line.split("] ")[-1].split("  ")[0] for line in lines] == [
+        "server started",
+        "upstream configured",
         "m",
-        "stopping",
+        "server stopping",
     ]
     assert log.startswith("📄 Loaded config from: .env\n✓ Starting proxy in foreground mode\n")
     assert "key=set" in log

@@ -50,7 +50,7 @@ class _Unread:
 
     def fill(self) -> None:
         """Send requests until lines of the log are dropped."""
-        self.read_until(b'"event":"listening"')
+        self.read_until(b'"event":"server started"')
         with httpx.Client(
             transport=self._transport, base_url="http://proxy", timeout=DEADLINE
         ) as client:

@@ -235,7 +235,7 @@ def _without_files(server: Running) -> Iterator[None]:
 
 
 def _lines(server: Running) -> list[str]:
-    return re.findall(r"resource (?:nearly )?used up.*", server.log.read_text())
+    return re.findall(r"resource (?:nearly )?exhausted.*", server.log.read_text())
 
 
 @pytest.mark.parametrize("body", [REQUEST, REQUEST | {"stream": True}], ids=["whole", "stream"])

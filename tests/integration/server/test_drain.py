@@ -197,7 +197,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(
     assert code == 0
     # Which worker got which connection is the system's choice: at worst all eight were the killed one's.
     assert all(data.startswith(b"event: message_start") for data in received)
-    assert "worker died, another one is started" in log
+    assert "worker exited" in log
 
 
 def test_the_workers_end_with_the_first_process(
@@ -215,8 +215,8 @@ def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(
     script = """
 import os, signal, socket, sys
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.server.main import Listeners, _work
-from anthropic_proxy.server.sockets import listen
+from anthropic_proxy.server.main import Listeners, _run_worker
+from anthropic_proxy.server.sockets import open_tcp_listener
 
 settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_PROVIDER="generic")
 ours, theirs = socket.socketpair()
@@ -225,7 +225,7 @@ if os.fork():
     ours.recv(1, socket.MSG_PEEK)
     os.kill(os.getpid(), signal.SIGKILL)
 ours.close()
-_work(settings, Listeners(listen("127.0.0.1", 0)), None, theirs)
+_run_worker(settings, Listeners(open_tcp_listener("127.0.0.1", 0)), None, theirs)
 """
     # The pipe ends when all who may write to it have ended.
     done = subprocess.run(

@@ -72,7 +72,7 @@ def test_a_reload_is_done_once_the_server_runs(command: Command, config: str, wo
         server.process.send_signal(signal.SIGHUP)
         server.go_on()
         until(
-            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            lambda: server.log.read_text().count("config reloaded") == int(workers),
             "it is read again",
         )
         server.process.send_signal(signal.SIGTERM)
@@ -82,10 +82,10 @@ def test_a_reload_is_done_once_the_server_runs(command: Command, config: str, wo
 def test_without_a_signal_nothing_is_read_again(command: Command, config: str) -> None:
     with _starting(command, config, RELOAD_INTERVAL="0") as server:
         server.go_on()
-        until(lambda: "listening" in server.log.read_text(), "it listens")
+        until(lambda: "server started" in server.log.read_text(), "it listens")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
-        assert "configuration reloaded" not in server.log.read_text()
+        assert "config reloaded" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -112,11 +112,9 @@ def test_workers_outlive_a_hangup_of_the_terminal(
         for child in children:
             os.kill(int(child), signal.SIGHUP)
         os.kill(server.process.pid, signal.SIGHUP)
-        until(
-            lambda: server.log.read_text().count("configuration reloaded") == 2, "both have read it"
-        )
+        until(lambda: server.log.read_text().count("config reloaded") == 2, "both have read it")
         assert httpx.get(f"{server.address}/health", trust_env=False).text == "OK"
-        assert "worker died" not in server.end()[1]
+        assert "worker exited" not in server.end()[1]
 
 
 def test_commands_under_nohup_ignore_hangups() -> None:

@@ -77,14 +77,14 @@ def test_a_signal(
         _env(command, other, "PORT=1")
         server.process.send_signal(signal.SIGHUP)
         until(
-            lambda: server.log.read_text().count("configuration reloaded") == int(workers),
+            lambda: server.log.read_text().count("config reloaded") == int(workers),
             "all have reloaded",
         )
         assert [_ask(server) for _ in range(4)] == ["from the other"] * 4
         pause.go.set()
         assert "event: message_stop" in "".join(received)
         log = server.log.read_text()
-    assert "settings changed that need a restart" not in log  # the flag -p is stronger
+    assert "restart-only settings changed" not in log  # the flag -p is stronger
 
 
 _LAUGHS = "a0: &a0 lol\n" + "".join(
@@ -123,16 +123,16 @@ def test_files_that_change(
     with command.serving(CONFIG_FILE=config, RELOAD_INTERVAL="0.02", HOST="127.0.0.1") as server:
         assert _ask(server) == "one"
         switch(versions[1])
-        _logged(server, "configuration refused")
+        _logged(server, "config reload failed")
         assert _ask(server) == "one again"
         ready = httpx.get(f"{server.address}/readyz", trust_env=False)
         assert (ready.status_code, "[-]config failed" in ready.text) == (200, True)
         switch(versions[2])
-        _logged(server, "configuration reloaded")
+        _logged(server, "config reloaded")
         assert _ask(server) == "three"
         (versions[2] / "key").write_text("canary-renewed")
         until(
-            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            lambda: server.log.read_text().count("config reloaded") == 2,
             "the key is read again",
         )
         assert _ask(server) == "three again"
@@ -151,7 +151,7 @@ def test_not_ready_where_it_is_asked_for(command: Command, upstream: ScriptedUps
         assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
         (command.home / ".env").write_text("UPSTREAM_BASE_URL=ftp://nothing")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "configuration refused")
+        _logged(server, "config reload failed")
         assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 503
         assert httpx.get(f"{server.address}/livez", trust_env=False).status_code == 200
 
@@ -161,8 +161,8 @@ def test_what_needs_a_restart_is_told(command: Command, upstream: ScriptedUpstre
     with command.serving(RELOAD_INTERVAL="0") as server:
         _env(command, upstream, "HOST=127.0.0.9", "WORKERS=2")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "configuration reloaded")
-        assert "settings changed that need a restart" in server.log.read_text()
+        _logged(server, "config reloaded")
+        assert "restart-only settings changed" in server.log.read_text()
         assert "HOST, WORKERS" in server.log.read_text()
 
 
@@ -251,21 +251,21 @@ def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
         assert status(server) == 404
         good = path.read_bytes()
         path.write_text("{")
-        _logged(server, "configuration refused")
+        _logged(server, "config reload failed")
         assert status(server) == 404
         path.write_bytes(good)
         assert command.run("keys", "revoke", "alice").returncode == 0
         until(lambda: status(server) == 401, "the key is revoked")
-        assert "server open to other hosts without keys" not in server.log.read_text()
+        assert "server exposed without keys" not in server.log.read_text()
 
 
 def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -> None:
     _env(command, upstream)
     with command.serving(HOST="::") as server:
-        _logged(server, "server open to other hosts without keys")
+        _logged(server, "server exposed without keys")
     with command.serving(HOST="127.0.0.1") as server:
         _, log = server.end()
-        assert "server open to other hosts" not in log
+        assert "server exposed without keys" not in log
 
 
 def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
@@ -276,10 +276,10 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
         assert "http://127.0.0.1:" in next(
             line for line in server.log.read_text().splitlines() if "/metrics" in line
         )
-        _logged(server, "server open to this host only")
+        _logged(server, "server restricted to this host")
         _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "settings changed that need a restart")
+        _logged(server, "restart-only settings changed")
         assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
     with command.serving() as server:
         assert server.address.startswith("http://0.0.0.0:")
@@ -299,15 +299,15 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(
         assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401
         _env(command, upstream, "HOST=0.0.0.0")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "configuration reloaded")
+        _logged(server, "config reloaded")
     _env(command, upstream)
     with command.serving(RELOAD_INTERVAL="0") as server:
         _env(command, upstream, key)
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: server.log.read_text().count("configuration reloaded") == 1, "it has a key")
+        until(lambda: server.log.read_text().count("config reloaded") == 1, "it has a key")
         _env(command, upstream)
         server.process.send_signal(signal.SIGHUP)
         until(
-            lambda: server.log.read_text().count("configuration reloaded") == 2,
+            lambda: server.log.read_text().count("config reloaded") == 2,
             "it has none, as at its start",
         )

@@ -8,12 +8,12 @@ import sys
 BOTH_AT_ONCE = """
 import os, signal
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.server.supervisor import Supervisor, Told
+from anthropic_proxy.server.supervisor import Supervisor, SupervisorCallbacks
 
 dead = []
 
-def work(orders, number):
-    orders.sendall(b".")
+def work(command_socket, number):
+    command_socket.sendall(b".")
     signal.pause()
 
 def ready():
@@ -26,7 +26,7 @@ def died(pid, _):
     if len(dead) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
 
-supervisor = Supervisor(3, work, Told(ready, lambda: None, died), 0, Log())
+supervisor = Supervisor(3, work, SupervisorCallbacks(ready, lambda: None, died), 0, Log())
 supervisor.run()
 print(len(dead))
 """

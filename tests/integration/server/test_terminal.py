@@ -141,7 +141,7 @@ def test_json_on_a_terminal_is_nothing_but_json(tmp_path: Path, upstream: Script
         ".env file read",
         "deprecated setting used",
         "setting ignored",
-        "starting",
+        "server starting",
     ]
     assert (lines[1]["former"], lines[1]["name"]) == ("UPSTREAM_DIALECT", "UPSTREAM_PROVIDER")
     assert lines[2]["reason"] == "UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"
@@ -205,5 +205,5 @@ def test_a_hangup_while_the_terminal_is_there_reloads(
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url) as terminal:
         terminal.read_until(r"Claude Code.*\n")
         os.kill(terminal.process.pid, signal.SIGHUP)
-        terminal.read_until("configuration reloaded")
+        terminal.read_until("config reloaded")
         assert terminal.process.poll() is None

@@ -81,9 +81,14 @@ def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
     ("debug", "verbose", "events"),
     [
         pytest.param(False, False, ["started", "broken"], id="quiet"),
-        pytest.param(True, False, ["started", "summary", "ignored", "broken"], id="debug"),
         pytest.param(
-            True, True, ["started", "summary", "came in", "ignored", "broken"], id="verbose"
+            True, False, ["started", "summary", "request feature ignored", "broken"], id="debug"
+        ),
+        pytest.param(
+            True,
+            True,
+            ["started", "summary", "came in", "request feature ignored", "broken"],
+            id="verbose",
         ),
     ],
 )

@@ -172,7 +172,10 @@ class _SDKLogHandler(logging.Handler):
         if now - self._last.get(kind, -_LOG_INTERVAL) < _LOG_INTERVAL:
             return
         self._last[kind] = now
-        self._log.warning("traces", said=self._log.redact(record.getMessage())[:_MAX_CHARACTERS])
+        self._log.warning(
+            "trace SDK warning reported",
+            said=self._log.redact(record.getMessage())[:_MAX_CHARACTERS],
+        )
 
 
 def _create_resource() -> Resource:

@@ -31,13 +31,13 @@ def create_trace_exporters(
     for name in exporter_names:
         if name not in _EXPORTERS:
             log.warning(
-                "no such exporter of traces",
+                "trace exporter rejected",
                 name=name,
                 hint=f"OTEL_TRACES_EXPORTER: {', '.join(_EXPORTERS)}",
             )
     if "otlp" in exporters and protocol != _PROTOCOL:
         hint = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the port that the collector has for it (4318 as a rule)"
-        log.warning("traces are not sent by this protocol", protocol=protocol, hint=hint)
+        log.warning("trace protocol rejected", protocol=protocol, hint=hint)
         exporters.remove("otlp")
     log.add_secrets(_collector_secrets(environment))
     if "otlp" in exporters and not _has_usable_address(environment, log):
@@ -50,7 +50,7 @@ def create_trace_exporters(
         )  # an extra, and half a second of the start
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
-        log.warning("traces can't be sent without OpenTelemetry", missing=error.name, hint=hint)
+        log.warning("trace export disabled", missing=error.name, hint=hint)
         return []
     return [TraceExporter(exporters, log, quiet_paths, environment)]
 
@@ -75,11 +75,11 @@ def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
         try:
             check_login(address)
         except ValueError as error:
-            log.warning("traces can't be sent", reason=f"{name} {error}")
+            log.warning("trace export disabled", reason=f"{name} {error}")
             return False
         if address and not address.lower().startswith(("http://", "https://")):
             log.warning(
-                "traces can't be sent", reason=f"{name} must begin with http:// or https://"
+                "trace export disabled", reason=f"{name} must begin with http:// or https://"
             )
             return False
     return True
