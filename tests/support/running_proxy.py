@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.server import configuration
 from anthropic_proxy.server import main as serve
 from tests.support.scripted_upstream import DEADLINE
 
@@ -40,7 +41,7 @@ def running_proxy(
         asks = (
             contextlib.nullcontext()
             if identifies
-            else mock.patch.object(serve, "should_detect", return_value=False)
+            else mock.patch.object(configuration, "should_detect", return_value=False)
         )
         with asks, serve.open_listeners(settings) as listeners:
             await serve.serve(settings, listeners, on_ready, control, load)

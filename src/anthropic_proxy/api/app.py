@@ -16,7 +16,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import ObservationSink
 from anthropic_proxy.observability.request_log import RequestLog
-from anthropic_proxy.observability.shortages import ExhaustionLog, count_open_files
+from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog, count_open_files
 from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing.router import Routing
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from anthropic_proxy.errors import ApiError, resource_exhausted_error, server_stopping_error
-from anthropic_proxy.observability.shortages import find_exhausted_resource
+from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
 from anthropic_proxy.translate.request.pdf import invalid_pdf_error, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 

@@ -6,7 +6,7 @@ from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.observability.shortages import ExhaustionLog
+from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 

@@ -13,7 +13,7 @@ from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.observability.shortages import ExhaustionLog
+from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream.client import create_upstream_client

@@ -1,9 +1,22 @@
 """What a person who starts the server on a terminal sees first: where it listens, its upstream, and how to use it."""
 
+import socket
+
 from anthropic_proxy import __version__
 from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.observability.logs import Log, is_json, is_terminal
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.server.sockets import (
+    format_base_url,
+    is_loopback,
+)
+
+_LOOPBACK_HINT = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
+_NO_KEYS_HINT = (
+    "clients need no key, and other machines can reach it: "
+    "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
+)
 
 _WILDCARD_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened on
 
@@ -58,3 +71,40 @@ def _describe_access(settings: Settings) -> str:
     if settings.needs_key:
         return "need a key"
     return "need a certificate" if settings.is_protected else "need no key"
+
+
+def log_server_start(
+    log: Log, settings: Settings, routing: Routing, listener: socket.socket, *, is_first: bool
+) -> None:
+    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes.
+
+    is_first: whether this is the process that does so for all.
+    """
+    address = format_base_url(listener, tls=settings.tls_cert_file is not None)
+    prints_banner = has_banner(settings)
+    log_start = log.debug if prints_banner or not is_first else log.info
+    log_start("server started", address=address, version=__version__)
+    for upstream in routing.upstreams:
+        log_start("upstream configured", **_upstream_fields(upstream))
+    if prints_banner and settings.workers == 1:
+        log.print_banner(render_banner(settings, routing, address))
+    if settings.is_protected or not is_first:
+        return
+    if not is_loopback(listener):
+        log.warning("server exposed without keys", hint=_NO_KEYS_HINT)
+    elif settings.host is None and settings.unix_socket is None:
+        log_start("server restricted to this host", hint=_LOOPBACK_HINT)
+
+
+def has_banner(settings: Settings) -> bool:
+    return is_terminal() and not is_json(settings.log_format)
+
+
+def _upstream_fields(upstream: Upstream) -> dict[str, str]:
+    return {
+        "name": upstream.name,
+        "url": upstream.base_url,
+        "api": upstream.api,
+        "dialect": upstream.profile.name,
+        "key": describe_keys(upstream),
+    }

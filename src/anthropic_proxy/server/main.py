@@ -18,27 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
-from anthropic_proxy.auth.api_keys import ApiKeyRegistry
-from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.gateway.upstream_probe import Sharing
 from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.log_writer import LogWriter
-from anthropic_proxy.observability.logs import Log, configure_logging, is_json, is_terminal
-from anthropic_proxy.observability.shortages import is_out_of_files
-from anthropic_proxy.providers.profiles import ProviderProfile
-from anthropic_proxy.routing.router import Routing
-from anthropic_proxy.routing.upstream import Upstream
-from anthropic_proxy.server.banner import describe_keys, render_banner
+from anthropic_proxy.observability.logs import Log, configure_logging
+from anthropic_proxy.observability.resource_exhaustion import is_out_of_files
+from anthropic_proxy.server.banner import has_banner, log_server_start, render_banner
+from anthropic_proxy.server.configuration import load_routing_and_keys
 from anthropic_proxy.server.early_signals import EarlyHangup
 from anthropic_proxy.server.hypercorn_server import HypercornServer
 from anthropic_proxy.server.reload import Reloader, WatchedFiles
 from anthropic_proxy.server.sockets import (
     format_base_url,
-    is_loopback,
     open_metrics_listener,
     open_tcp_listener,
     open_unix_listener,
@@ -50,18 +44,9 @@ from anthropic_proxy.server.supervisor import (
     SupervisorCallbacks,
 )
 from anthropic_proxy.server.tls import Certificates
-from anthropic_proxy.upstream.client import create_upstream_client
-from anthropic_proxy.upstream.detection import detect_provider, should_detect
-from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 SettingsLoader = Callable[[], Settings]
 OnProbed = Callable[[Sequence[str]], None]
-
-_LOOPBACK_HINT = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
-_NO_KEYS_HINT = (
-    "clients need no key, and other machines can reach it: "
-    "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
-)
 
 
 def _ignore(_: object) -> None:
@@ -144,7 +129,7 @@ def _run_processes(
         address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
 
         def announce_ready() -> None:
-            if _has_banner(settings):
+            if has_banner(settings):
                 Log().print_banner(render_banner(settings, load_routing(settings), address))
             on_ready(address)
 
@@ -224,7 +209,7 @@ async def serve(
     asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
     certificates = _load_certificates(settings)
     files = WatchedFiles()
-    routing, keys = await _load_routing_and_keys(settings, files)
+    routing, keys = await load_routing_and_keys(settings, files)
     worker = control.worker
     application = Application(settings, routing, keys, worker.probe_sharing if worker else None)
     application.prober.on_change = control.on_probed
@@ -249,7 +234,9 @@ async def serve(
     )
     # What is there by now stays: the garbage collector need not look through it, again and again.
     gc.freeze()
-    _log_start(application, settings, listeners, is_first=is_first)
+    log_server_start(
+        application.log, settings, application.routing, listeners.main, is_first=is_first
+    )
     on_ready(format_base_url(listeners.main, tls=certificates is not None))
     async with _run_in_background(application.watch(), application.watch_states()):
         async with _run_in_background(
@@ -285,87 +272,15 @@ def _run_loop(main: Any) -> None:
         runner.run(main)
 
 
-def _log_start(
-    application: Application, settings: Settings, listeners: Listeners, *, is_first: bool
-) -> None:
-    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes.
-
-    is_first: whether this is the process that does so for all.
-    """
-    address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
-    log = application.log
-    has_banner = _has_banner(settings)
-    log_start = log.debug if has_banner or not is_first else log.info
-    log_start("server started", address=address, version=__version__)
-    for upstream in application.routing.upstreams:
-        log_start("upstream configured", **_upstream_fields(upstream))
-    if has_banner and settings.workers == 1:
-        log.print_banner(render_banner(settings, application.routing, address))
-    if settings.is_protected or not is_first:
-        return
-    if not is_loopback(listeners.main):
-        log.warning("server exposed without keys", hint=_NO_KEYS_HINT)
-    elif settings.host is None and settings.unix_socket is None:
-        log_start("server restricted to this host", hint=_LOOPBACK_HINT)
-
-
-def _has_banner(settings: Settings) -> bool:
-    return is_terminal() and not is_json(settings.log_format)
-
-
 def _load_certificates(settings: Settings) -> Certificates | None:
     """None without TLS. Raises ConfigError."""
     return Certificates(settings) if settings.tls_cert_file else None
 
 
-async def _load_routing_and_keys(
-    settings: Settings, files: WatchedFiles
-) -> tuple[Routing, ApiKeyRegistry | None]:
-    """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
-
-    Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
-    """
-    keys = await asyncio.to_thread(load_client_keys, settings, files.read)
-    routing = await asyncio.to_thread(load_routing, settings, read=files.read)
-    profiles = await _detect_profiles(routing)
-    if profiles:
-        routing = await asyncio.to_thread(load_routing, settings, profiles, files.read)
-    return routing, keys
-
-
 async def _apply_settings(
     application: Application, settings: Settings, files: WatchedFiles
 ) -> None:
-    application.reload(settings, *await _load_routing_and_keys(settings, files))
-
-
-async def _detect_profiles(routing: Routing) -> dict[str, ProviderProfile]:
-    candidates = [upstream for upstream in routing.upstreams if should_detect(upstream)]
-    http_client = UpstreamHTTPClient()
-    try:
-        profiles = await asyncio.gather(
-            *(
-                detect_provider(create_upstream_client(candidate, http_client).probe)
-                for candidate in candidates
-            )
-        )
-    finally:
-        await http_client.aclose()
-    return {
-        upstream.name: profile
-        for upstream, profile in zip(candidates, profiles, strict=True)
-        if profile
-    }
-
-
-def _upstream_fields(upstream: Upstream) -> dict[str, str]:
-    return {
-        "name": upstream.name,
-        "url": upstream.base_url,
-        "api": upstream.api,
-        "dialect": upstream.profile.name,
-        "key": describe_keys(upstream),
-    }
+    application.reload(settings, *await load_routing_and_keys(settings, files))
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.config.settings import Settings, load_settings
-from anthropic_proxy.server import main as serve
+from anthropic_proxy.server import configuration
 from anthropic_proxy.server.reload import Reloader, WatchedFiles
 from tests.support.running_command import REQUEST, Command, Running, until
 from tests.support.scripted_upstream import (
@@ -213,7 +213,7 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
             read[path.name] = threading.get_ident()
             return super().read(path)
 
-    known, _ = asyncio.run(serve._load_routing_and_keys(settings, Noting()))
+    known, _ = asyncio.run(configuration.load_routing_and_keys(settings, Noting()))
     assert [endpoint.name for endpoint in known.upstreams] == ["a"]
     assert set(read) == {"upstreams.yaml", "key", "keys.json"}
     assert threading.get_ident() not in read.values()
