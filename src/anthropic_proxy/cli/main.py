@@ -1,4 +1,4 @@
-"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`. With keys_cli the only click import.
+"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`. With `keys` the only click import.
 
 Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line itself is wrong.
 """
@@ -222,7 +222,7 @@ def _serve(
     reload_settings: Callable[[], Settings],
     reports: daemon.Reports | None = None,
 ) -> None:
-    """Listen and serve. again: reads the settings. Raises what `run` does."""
+    """Listen and serve; see `run_server` for the arguments and the exceptions."""
     # It takes most of a second to import, which no other command should wait for.
     from anthropic_proxy.server.main import run_server
 

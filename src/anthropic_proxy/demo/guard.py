@@ -37,7 +37,7 @@ class ChildError(RuntimeError):
 
 
 class ChildProcess:
-    """One running child. Made by `started`, which also stops it."""
+    """One running child. `run_child` makes and stops it."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class ChildProcess:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def to_error(self, outcome: str) -> ChildError:
-        """The error to raise when this child did `what`."""
+        """The error to raise for this child, with its last output."""
         tail = self.output().splitlines()[-TAIL_LINES:] or ["nothing"]
         return ChildError(
             "\n    ".join([f"{self.name} {outcome}; the last that it printed:", *tail])
@@ -66,9 +66,9 @@ class ChildProcess:
         timeout: float,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Call `look` until it gives something and return that.
+        """Call `probe` until it returns a value, and return that.
 
-        `timeout` is in seconds; `progress` is told the seconds waited so far before each look. Raises ChildError.
+        `timeout` is in seconds; `progress` is told the seconds waited so far before each call. Raises ChildError.
         """
         started_at = time.monotonic()
         while (result := probe()) is None:
@@ -131,7 +131,7 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def run_guarded(command: Sequence[str]) -> int:
     """Run `command` until it ends or our standard input does. Returns its exit code, 128 + n after signal n."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - what `started` gave
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - from `run_child`
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
     code = child.wait()

@@ -39,5 +39,5 @@ class Screen:
             self.write(f"{activity} ...")
 
     def show_ready(self) -> None:
-        """End what `waiting` began."""
+        """End the line that `show_waiting` began."""
         self.write_line(" ready")

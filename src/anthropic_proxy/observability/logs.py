@@ -2,7 +2,7 @@
 
 There is a line for each request when it is over, and one for what happens on its way and needs an operator's eye. `--debug`
 adds a line when a request begins; `--verbose` adds all bodies that come and go. Whatever is logged has passed
-`Log.redacted`, tracebacks too. What libraries log, warnings and worse, comes in the same form.
+`Log.redact`, tracebacks too. What libraries log, warnings and worse, comes in the same form.
 """
 
 import contextlib
@@ -237,17 +237,17 @@ class Log:
         self._logger.error(event, **self._redact_values(values))
 
     def log_stream_failure(self, request_id: str, error: Exception) -> None:
-        """What ended a stream; of an ApiError, which its client is told, the request's own line tells."""
+        """Log the error that ended a stream, unless it is an ApiError, which the line of the request reports."""
         if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 
     def log_body(self, event: str, request_id: str, body: bytes) -> None:
-        """A body that came or goes, whole; only with --verbose."""
+        """Log a whole body; only with --verbose."""
         if self.verbose:
             self.debug(event, request_id=request_id, body=body.decode("utf-8", "replace"))
 
     def log_ignored(self, kinds: set[str]) -> None:
-        """What was left out or not understood: each kind is logged the first time that it is met."""
+        """Log kinds of request features that were left out or not understood, each once."""
         for kind in sorted({shorten(kind) for kind in kinds} - self._logged_kinds):
             if len(self._logged_kinds) < _MAX_KINDS:
                 self._logged_kinds.add(kind)

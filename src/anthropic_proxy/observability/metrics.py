@@ -1,4 +1,4 @@
-"""Metrics for Prometheus; with `processes` the only prometheus_client import.
+"""Metrics for Prometheus; with `multiprocess` the only prometheus_client import.
 
 Names follow OpenTelemetry's semantic conventions for generative AI, in the form that Prometheus gives them, where there is
 one: the proxy is the server of its clients (`gen_ai_server_...`), and a client of its upstreams (`gen_ai_client_...`). All
@@ -107,7 +107,7 @@ class Metrics:
             self._repairs.labels(kind, model, upstream).inc(count)
 
     def count_upstream_response(self, upstream: str, status: int, seconds: float) -> None:
-        """An upstream gave the head of an answer, after so many seconds."""
+        """Count the head of an upstream's response, which arrived after `seconds`."""
         label = _status_label(status, _UPSTREAM_STATUSES)
         self._upstream_requests.labels(upstream, label).inc()
         self._upstream_seconds.labels("chat", upstream).observe(seconds)
@@ -115,45 +115,45 @@ class Metrics:
             self._upstream_errors.labels(upstream, label).inc()
 
     def count_upstream_failure(self, upstream: str, phase: str) -> None:
-        """An upstream gave none: it could not be connected to (`connect`), said nothing (`head`), or broke off (`body`)."""
+        """Count a failed upstream request by phase: connecting (`connect`), before the head (`head`) or in the `body`."""
         self._upstream_requests.labels(upstream, phase).inc()
         self._upstream_errors.labels(upstream, phase).inc()
 
     def count_retry(self, upstream: str) -> None:
-        """A request was sent to the same upstream once more."""
+        """Count a request that is sent to the same upstream again."""
         self._retries.labels(upstream).inc()
 
     def count_failover(self, upstream: str) -> None:
-        """A request went to the next upstream, as this one failed."""
+        """Count a failover from this upstream to the next one."""
         self._failovers.labels(upstream).inc()
 
     def observe_queue_time(self, upstream: str, seconds: float) -> None:
-        """A request waited for an upstream's slot."""
+        """Observe how long a request waited for a free slot of an upstream."""
         self._queue_seconds.labels(upstream).observe(seconds)
 
     def set_upstream_state(self, upstream: str, *, busy: int, waiting: int, breaker: str) -> None:
-        """How an upstream is just now."""
+        """Set the gauges of an upstream: requests in flight, queue length and state of the circuit breaker."""
         self._upstream_in_flight.labels(upstream).set(busy)
         self._queue_length.labels(upstream).set(waiting)
         for state in _STATES:
             self._breaker.labels(upstream, state).set(state == breaker)
 
     def count_request_change(self, upstream: str, change: str) -> None:
-        """A request was changed, as an upstream refuses it as it is."""
+        """Count a request that was changed because the upstream refused it."""
         self._changes.labels(upstream, change).inc()
 
     def observe_token_estimate(self, estimate: int, actual: int) -> None:
-        """The estimate of a request's input tokens, and what the upstream counted."""
+        """Observe the error of an estimate of input tokens, against what the upstream counted."""
         if actual > 0:
             self._estimates.observe(abs(estimate - actual) / actual)
 
     def count_reload(self, *, is_rejected: bool) -> None:
-        """A configuration was put in force, or refused."""
+        """Count a reload of the configuration."""
         self._reloads.labels("failure" if is_rejected else "success").inc()
         self._last_reload_successful.set(not is_rejected)
 
     def set_task_count(self, count: int) -> None:
-        """How many tasks the process's event loop has."""
+        """Set the number of tasks of the event loop."""
         self._tasks.set(count)
 
     def limits_failed(self) -> None:
@@ -165,7 +165,7 @@ class Metrics:
         self._dropped_lines.inc(number)
 
     def set_draining(self) -> None:
-        """The server is about to end."""
+        """Record that the server is draining."""
         self._draining.set(1)
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""What is known of one request: filled in on its way, and told once, when its answer has ended or its client has left."""
+"""The record of one request, filled in on its way and passed to the sinks at the end."""
 
 import secrets
 import time
@@ -28,12 +28,12 @@ _NO_REPAIRS: Mapping[str, int] = MappingProxyType({})
 
 
 def new_span_id() -> str:
-    """A random one."""
+    """Return a random span id."""
     return secrets.token_hex(8)
 
 
 def new_trace() -> TraceContext:
-    """A trace that begins here."""
+    """Return the first span of a new trace."""
     return start_trace(secrets.token_hex(16), new_span_id())
 
 
@@ -54,11 +54,11 @@ class UpstreamRequest:
     ended_at: float | None = None
 
     def end(self) -> None:
-        """Its answer is left; from then on it stays as it is."""
+        """Record the end of the response; later calls have no effect."""
         self.ended_at = self.ended_at or time.perf_counter()
 
     def fail(self, error_type: str) -> None:
-        """There was no answer, or no good one. What was told first is what it was."""
+        """Record a failure and end the request. The first failure is kept."""
         if self.error_type is None and (self.status or 0) < 400:
             self.error_type = error_type
         self.end()
@@ -103,12 +103,12 @@ class Observation:
 
     @property
     def seconds(self) -> float:
-        """How long it took; until now, when it has not ended."""
+        """Seconds that the request took, up to now if it has not ended."""
         return (self.ended_at or time.perf_counter()) - self.started_at
 
     @property
     def seconds_to_first_token(self) -> float | None:
-        """None where the answer came whole, or not at all."""
+        """Seconds to the first content; None for a response that is not streamed or has none."""
         return None if self.first_token_at is None else self.first_token_at - self.started_at
 
     @property
@@ -120,14 +120,14 @@ class Observation:
         return (self.ended_at - self.first_token_at) / following
 
     def start_upstream_request(self, upstream: Upstream, method: str) -> UpstreamRequest:
-        """An upstream is about to be asked."""
+        """Record a request that is about to be sent to an upstream."""
         self.upstream_requests.append(
             UpstreamRequest(self.trace.child(new_span_id()), upstream, method, self.upstream_model)
         )
         return self.upstream_requests[-1]
 
     def fail_upstream_request(self, error: Exception) -> None:
-        """What the upstream that was asked last said is of no use."""
+        """Record that the response to the last upstream request is unusable."""
         if self.upstream_requests:
             kind = error.type if isinstance(error, ApiError) else "api_error"
             self.upstream_requests[-1].fail(
@@ -135,11 +135,11 @@ class Observation:
             )
 
     def set_route(self, upstream: str, model: str) -> None:
-        """It goes to a model of an upstream."""
+        """Record the upstream and the model that serve the request."""
         self.upstream, self.upstream_model = upstream, model
 
     def mark_first_token(self) -> None:
-        """The first content of a stream is there."""
+        """Record the time of the first content of a stream."""
         self.first_token_at = time.perf_counter()
 
     def record_response(
@@ -165,11 +165,11 @@ class Observation:
         self.repairs = repairs
 
     def record_failure(self, error_type: str, message: str, outcome: Outcome) -> None:
-        """Its client was told an error."""
+        """Record the error that the client receives."""
         self.error_type, self.message, self.outcome = error_type, message, outcome
 
     def record_stream_failure(self, error: Exception) -> None:
-        """Its stream had begun, and ended with this error."""
+        """Record the error that ended a stream which had begun."""
         self.fail_upstream_request(error)
         if isinstance(error, ApiError):
             self.record_failure(
@@ -182,10 +182,10 @@ class Observation:
 
 
 class ObservationSink(Protocol):
-    """Who is told of requests."""
+    """Receives each request when it starts and when it has finished."""
 
     def request_started(self, observation: Observation) -> None:
-        """A request has come; all that is known is its method and path."""
+        """Handle the start of a request, of which only method and path are set."""
 
     def request_finished(self, observation: Observation) -> None:
-        """It is over."""
+        """Handle the end of a request."""

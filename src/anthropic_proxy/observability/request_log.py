@@ -16,10 +16,10 @@ class RequestLog:
         self._quiet_paths = quiet_paths
 
     def request_started(self, observation: Observation) -> None:
-        """Nothing is known of it yet."""
+        """Do nothing."""
 
     def request_finished(self, observation: Observation) -> None:
-        """Log it."""
+        """Log the request."""
         values = {
             name: value
             for name, value in _log_fields(observation).items()

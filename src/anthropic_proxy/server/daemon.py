@@ -88,7 +88,7 @@ def choose_log_file(environment: Mapping[str, str]) -> Path:
 
 
 def find_pid_file(environment: Mapping[str, str]) -> Path:
-    """Return the first of `pid_files` whose server runs, else the first that there is, else the one that is written."""
+    """Return the first of `default_pid_files` whose server runs, else the first that exists, else the one to write."""
     existing: list[Path] = []
     for path in default_pid_files(environment):
         try:

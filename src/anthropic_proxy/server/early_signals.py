@@ -54,7 +54,8 @@ def detach() -> None:
 
 
 class EarlyHangup:
-    """The SIGHUP that `hold` handles now. Other handlers may replace it; then `came` still reports what came before."""
+    """A SIGHUP that arrives while `install_handlers` is in effect; `was_received` reports it also after another handler
+    replaces that one."""
 
     def __init__(self) -> None:
         handler = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
@@ -62,7 +63,7 @@ class EarlyHangup:
 
     @property
     def was_received(self) -> bool:
-        """Whether the signal came."""
+        """Whether the signal was received."""
         return self._handler is not None and self._handler.was_called
 
     def is_end_of_terminal(self) -> bool:

@@ -1,7 +1,7 @@
-"""The server process: sockets, an event loop, the application, and an end in good order.
+"""The server process: sockets, an event loop, the application and an orderly shutdown.
 
-On SIGTERM no connection is accepted any more, open answers go on until they end or their time is over, and only then are
-the connections closed. With several WORKERS each of them does that; see `workers`.
+On SIGTERM the server accepts no more connections, finishes open responses within DRAIN_TIMEOUT, and then closes the
+connections. With several WORKERS each worker does so; see `supervisor`.
 """
 
 import asyncio
@@ -74,7 +74,8 @@ class Worker:
 
 
 class ServerControl:
-    """What connects a running server with its process, within its event loop.
+    """Events that stop or reload a running server, and the writer of its log. Use it within the event loop.
+
 
     log_writer: what its log is written by. on_probed: as in `run`. worker: which of several this process is.
     """
@@ -204,7 +205,7 @@ async def serve(
     load_settings: SettingsLoader | None = None,
 ) -> None:
     """Serve on `listeners`, which are closed in the end, until `control.stop` is set; then let open answers end. Probes and
-    metrics are answered until the last of them has ended. The other arguments as in `run`. Raises ConfigError.
+    metrics are answered until the last of them has ended. For other arguments see `run_server`. Raises ConfigError.
     """
     asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
     certificates = _load_certificates(settings)
@@ -285,7 +286,7 @@ async def _apply_settings(
 
 @contextlib.asynccontextmanager
 async def _run_in_background(*coroutines: Any) -> Any:
-    """Work that goes on meanwhile. What fails in it ends the server, as nothing else would tell of it."""
+    """Run coroutines until the block ends. A failure in one of them ends the server."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(coroutine) for coroutine in coroutines]
         yield
@@ -307,7 +308,7 @@ async def _serve_until_signal(
     )
 
     def on_signal() -> None:
-        """The first one lets open answers end, the second one doesn't."""
+        """Drain on the first signal; cancel open responses on the second."""
         if control.stop.is_set():
             server_task.cancel()
         control.stop.set()
@@ -337,7 +338,7 @@ def _run_worker(
     controlled: Callable[[], ServerControl],
     command_socket: socket.socket,
 ) -> None:
-    """One of several processes: serve as `orders` say, on which it says itself that it serves."""
+    """Serve in a worker: read commands from `command_socket`, and write a byte to it when ready."""
     _run_loop(
         _serve_until_commanded(settings, listeners, load_settings, controlled, command_socket)
     )
@@ -363,15 +364,15 @@ async def _serve_until_commanded(
     server_task = asyncio.create_task(
         serve(settings, listeners, lambda _: transport.write(b"."), control, load_settings)
     )
-    # Of a process group or a service all processes get the signal, and the one that gives orders gives this one as well.
+    # A terminal or a service manager signals all processes, and the supervisor sends the command as well.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
         await server_task
 
 
 class _CommandChannel(asyncio.Protocol):
-    """What the process that gives orders says. A transport reads it: when that process dies before it has read what it was
-    told, the socket is in error, for which event loops don't call readers of sockets.
+    """Run the commands that the supervisor sends. A transport reads them: when the supervisor dies before it has read what
+    the worker wrote, the socket is in error, and event loops don't call readers of such sockets.
     """
 
     def __init__(self, actions: Mapping[Command, Callable[[], object]]) -> None:
@@ -382,7 +383,7 @@ class _CommandChannel(asyncio.Protocol):
             self._actions[Command(bytes([command]))]()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
-        """Without the process that gives orders there is nobody to serve for."""
+        """Stop, because the supervisor has exited."""
         self._actions[Command.STOP]()
 
 

@@ -29,7 +29,7 @@ _FileSignature = tuple[int, int, int] | None
 
 
 class WatchedFiles:
-    """Files that were read, and as what."""
+    """Files that the configuration was read from, with the signature of each."""
 
     def __init__(self) -> None:
         self._signatures: dict[Path, _FileSignature] = {}
@@ -40,23 +40,23 @@ class WatchedFiles:
         return read_text(path)
 
     def watch(self, paths: Iterable[Path | None]) -> None:
-        """Look at these files from now on."""
+        """Watch these files from now on."""
         self._signatures.update((path, _read_signature(path)) for path in paths if path is not None)
 
     @property
     def paths(self) -> list[Path]:
-        """All of them."""
+        """Return all watched files."""
         return list(self._signatures)
 
     def has_changed(self) -> bool:
-        """Whether any of them is another one since it was noted."""
+        """Return whether any file has changed since it was read."""
         return any(
             _read_signature(path) != signature for path, signature in self._signatures.items()
         )
 
 
 class Reloader:
-    """Puts a changed configuration in force. `wanted` is set by who wants it now."""
+    """Puts a changed configuration in force. Set `reload_requested` to reload at once."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Reloader:
     async def run(
         self, settings: Settings, files: WatchedFiles, on_end: Callable[[str | None], None]
     ) -> None:
-        """Reload when `wanted` is set, and when files have changed. Runs until it is cancelled.
+        """Reload when `reload_requested` is set, and when files have changed. Runs until it is cancelled.
 
         settings: the ones in force. files: the ones that they were read from. on_end: told why a configuration was
         refused, or None when it is in force.

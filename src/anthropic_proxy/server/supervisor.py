@@ -41,7 +41,7 @@ STOPPING_HINT = "open answers are finished first; a second signal ends them"
 
 
 class Command(Enum):
-    """What a worker is told."""
+    """Commands for a worker; the value is the byte on its command socket."""
 
     STOP = b"s"
     END = b"e"
@@ -69,8 +69,10 @@ class _Worker:
 
 @dataclass(frozen=True)
 class SupervisorCallbacks:
-    """Who is told of what. ready: all workers serve. stopping: nothing more is accepted. died: the worker with a PID has
-    ended, and had taken so many seconds of CPU time.
+    """Functions that the supervisor calls.
+
+    on_ready: when all workers serve. on_stop: when the server stops accepting connections. on_worker_exit: with the PID
+    and the CPU seconds of a worker that has exited.
     """
 
     on_ready: Callable[[], None]
@@ -79,7 +81,7 @@ class SupervisorCallbacks:
 
 
 class Supervisor:
-    """The first process. `run` once."""
+    """Start the workers and restart those that exit. Call `run` once."""
 
     def __init__(
         self,
@@ -177,7 +179,7 @@ class Supervisor:
             os._exit(code)
 
     def _seconds_until_due(self) -> float | None:
-        """Seconds until there is something to do unasked."""
+        """Return the seconds until a worker must be started or killed; None when neither is due."""
         times = [*self._start_times.values(), *([] if self._kill_at is None else [self._kill_at])]
         return max(min(times) - time.monotonic(), 0) if times else None
 
@@ -191,7 +193,7 @@ class Supervisor:
                 self._stop()
 
     def _stop(self) -> None:
-        """The first signal lets open answers end, the second one doesn't."""
+        """Drain on the first signal; cancel open responses on the second."""
         is_first = self._kill_at is None
         if is_first and not self._failed:
             self._log.info("stopping", hint=STOPPING_HINT)
@@ -206,9 +208,9 @@ class Supervisor:
             worker.send(command)
 
     def _read_worker(self, worker: _Worker) -> None:
-        """A worker serves, or is about to be reaped."""
+        """Read from a worker: a byte means that it serves, the end of the stream that it has exited."""
         if worker.pid not in self._workers:
-            return  # its end was told at the same time as that of another one, and it is reaped by now
+            return  # it exited at the same time as another worker, and is reaped by now
         try:
             data = worker.command_socket.recv(64)
         except OSError:

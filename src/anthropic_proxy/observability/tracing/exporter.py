@@ -64,7 +64,7 @@ class TraceExporter:
         self._open: dict[int, trace.Span] = {}
 
     def request_started(self, observation: Observation) -> None:
-        """Begin its span, when it is sampled."""
+        """Start the span of the request, if it is sampled."""
         if observation.path in self._quiet_paths:
             return
         parent = observation.parent_trace
@@ -84,7 +84,7 @@ class TraceExporter:
             self._open[id(observation)] = span
 
     def request_finished(self, observation: Observation) -> None:
-        """Tell its span, and those of what upstreams were asked for it."""
+        """Send the span of the request and those of its upstream requests."""
         span = self._open.pop(id(observation), None)
         if span is None:
             return
@@ -164,7 +164,7 @@ class _SDKLogHandler(logging.Handler):
         self._logger.removeHandler(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """What is said of headers may repeat them."""
+        """Accept records of the SDK and its exporters only; others may repeat headers."""
         return record.name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))
 
     def emit(self, record: logging.LogRecord) -> None:

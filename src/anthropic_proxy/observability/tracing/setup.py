@@ -24,7 +24,7 @@ _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 def create_trace_exporters(
     environment: Mapping[str, str], log: Log, quiet_paths: Collection[str]
 ) -> "list[TraceExporter]":
-    """The sink of spans, where they are wanted; `quiet` as there. What is wanted and can't be had is logged."""
+    """Return the sink of spans if the environment requests one; log why a requested exporter can't be used."""
     exporter_names = _requested_exporters(environment)
     exporters = [name for name in exporter_names if name in _EXPORTERS]
     protocol = _first_value(environment, _PROTOCOLS) or _PROTOCOL
