@@ -150,7 +150,7 @@ class _Slow(Metrics):
         self.begun = threading.Event()
         self._now = 0
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         self.threads.append(threading.get_ident())
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
