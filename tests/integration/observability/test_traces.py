@@ -325,7 +325,7 @@ def test_a_collector_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_what_the_exporter_says_is_told_now_and_then() -> None:
     log = mock.create_autospec(Log, instance=True)
-    log.redacted.side_effect = str
+    log.redact.side_effect = str
     said = _SDKLogHandler(log)
     said.install()
     try:
