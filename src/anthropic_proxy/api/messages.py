@@ -6,6 +6,7 @@ from typing import cast
 
 from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.messages_app import Handler
+from anthropic_proxy.api.paths import PREFIXES
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import invalid_request
@@ -20,8 +21,7 @@ from anthropic_proxy.wire.anthropic.request import (
     parse_count_tokens_body,
     parse_messages_body,
 )
-from anthropic_proxy.wire.json_codec import JsonObject, dumps
-from anthropic_proxy.wire.json_values import has_more_values
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, has_more_values
 from anthropic_proxy.wire.sse import encode_event
 
 _STREAM_HEADERS = {
@@ -31,8 +31,6 @@ _STREAM_HEADERS = {
     "x-accel-buffering": "no",
 }
 
-# Clients whose base URL ends in /v1 ask for the second form.
-PREFIXES = ("/v1", "/v1/v1")
 
 _Stream = TranslatedStream | PassthroughStream | DeferredStream
 

@@ -1,9 +1,10 @@
 """`GET /v1/models` and `/v1/models/{id}`: what the upstream offers, in the API's shape."""
 
 from quart import Blueprint, Response, g, request
+from quart.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from anthropic_proxy.api.messages import PREFIXES
+from anthropic_proxy.api.paths import PREFIXES
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
@@ -19,13 +20,14 @@ class ModelIdConverter(BaseConverter):
     part_isolating = False
 
 
-# Name of the converter in rules.
-MODEL_ID = "model_id"
+def _register_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["model_id"] = ModelIdConverter
 
 
 def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
     """The routes; ids may hold slashes, encoded or not."""
     blueprint = Blueprint("models", __name__)
+    blueprint.record_once(_register_converter)
 
     async def list_models() -> Response:
         current = _current_request()
@@ -61,9 +63,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
         blueprint.add_url_rule(
             f"{prefix}/models", f"{prefix}/models", list_models, strict_slashes=False
         )
-        blueprint.add_url_rule(
-            f"{prefix}/models/<{MODEL_ID}:model_id>", f"{prefix}/model", get_model
-        )
+        blueprint.add_url_rule(f"{prefix}/models/<model_id:model_id>", f"{prefix}/model", get_model)
     return blueprint
 
 

@@ -7,7 +7,7 @@ from quart import Blueprint, Quart, g, request
 from quart import Response as QuartResponse
 from werkzeug.exceptions import HTTPException
 
-from anthropic_proxy.api import errors, models
+from anthropic_proxy.api import errors
 from anthropic_proxy.api.asgi import Scope
 from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.request import Request
@@ -22,7 +22,6 @@ def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
     app.url_map.merge_slashes = False
     # Responses to OPTIONS would be pages without content. middleware.in_flight ends requests of slow readers.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, RESPONSE_TIMEOUT=None)
-    app.url_map.converters[models.MODEL_ID] = models.ModelIdConverter
     for blueprint in routes:
         app.register_blueprint(blueprint)
     _attach_requests(app)

@@ -24,7 +24,7 @@ from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, resource_exhausted_error
 from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
 from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.translate.request.media_sources import (
     RemoteSource,
     count_remote_sources,

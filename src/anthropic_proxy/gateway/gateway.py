@@ -7,22 +7,21 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.backend import Backend, ResponseContent
 from anthropic_proxy.gateway.failover import Failover
 from anthropic_proxy.gateway.model_list import ModelList
-from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.request_context import RequestContext, ResponseState
-from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources, create_backend
+from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.streams.deferred import DeferredStream, StreamResult
-from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import TranslatedStream, start_stream
-from anthropic_proxy.gateway.translating_backend import TranslatingBackend
+from anthropic_proxy.gateway.streams.translated import start_stream
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
+from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream import retry
 from anthropic_proxy.wire.anthropic.request import RequestBody
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -30,8 +29,19 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # Of a request that nobody here understands; rather too many tokens.
 _BYTES_PER_TOKEN = 4
 
-# What a backend returns.
-ResponseContent = JsonObject | bytes | TranslatedStream | PassthroughStream | list[JsonObject]
+
+class BackendFactory(Protocol):
+    """Creates the backend of an upstream."""
+
+    def __call__(
+        self,
+        upstream: Upstream,
+        resources: GatewayResources,
+        process: ProcessResources,
+        *,
+        is_only: bool,
+    ) -> Backend:
+        """is_only: no other upstream is configured."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Gateway:
         resources: GatewayResources,
         routing: Routing,
         process: ProcessResources,
+        create_backend: BackendFactory,
         previous: "Gateway | None" = None,
     ) -> None:
         """previous: the gateway of the configuration before, whose backends are kept for unchanged upstreams: their leases,
@@ -122,7 +133,7 @@ class Gateway:
 
     def _reusable_backends(
         self, resources: GatewayResources, routing: Routing
-    ) -> dict[str, TranslatingBackend | PassthroughBackend]:
+    ) -> dict[str, Backend]:
         """Return the backends of the upstreams that another configuration leaves unchanged, by their names."""
         is_only = len(self._routing.upstreams) == 1
         if resources is not self._resources or is_only != (len(routing.upstreams) == 1):

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
-from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
-from anthropic_proxy.gateway.translating_backend import TranslatingBackend
+from anthropic_proxy.gateway.backend import Backend
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route, Routing, build_routes
 from anthropic_proxy.translate.model_list import (
@@ -30,9 +29,7 @@ _ALL_QUERY = f"limit={MAX_LIMIT}"
 class ModelList:
     """The models of all upstreams, asked for each time."""
 
-    def __init__(
-        self, routing: Routing, backends: Mapping[str, TranslatingBackend | PassthroughBackend]
-    ) -> None:
+    def __init__(self, routing: Routing, backends: Mapping[str, Backend]) -> None:
         self._routing = routing
         self._backends = backends
 
@@ -102,7 +99,7 @@ class ModelList:
 
     async def _fetch_models_in_time(
         self,
-        backend: TranslatingBackend | PassthroughBackend,
+        backend: Backend,
         caller: Caller,
         observation: Observation,
     ) -> list[JsonObject]:
@@ -118,7 +115,7 @@ class ModelList:
 
     async def _fetch_models(
         self,
-        backend: TranslatingBackend | PassthroughBackend,
+        backend: Backend,
         caller: Caller,
         observation: Observation,
     ) -> list[JsonObject]:

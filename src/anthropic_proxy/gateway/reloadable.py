@@ -1,6 +1,7 @@
 """The gateway of the current configuration, replaced when the configuration is reloaded."""
 
 from anthropic_proxy.config.settings import Settings
+from anthropic_proxy.gateway.backends import create_backend
 from anthropic_proxy.gateway.gateway import Gateway
 from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
@@ -27,7 +28,7 @@ class ReloadableGateway:
         )
         self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
         self._resources = [GatewayResources.create(settings, self._process)]
-        self.current = Gateway(self._resources[-1], routing, self._process)
+        self.current = Gateway(self._resources[-1], routing, self._process, create_backend)
 
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""
@@ -42,7 +43,9 @@ class ReloadableGateway:
         if not self._resources[-1].matches(settings):
             self._resources.append(GatewayResources.create(settings, self._process))
         self._process.http_client.max_bytes = settings.max_upstream_bytes
-        self.current = Gateway(self._resources[-1], routing, self._process, self.current)
+        self.current = Gateway(
+            self._resources[-1], routing, self._process, create_backend, self.current
+        )
 
     async def aclose(self) -> None:
         """Close the connections to the upstreams, and end all processes and threads."""

@@ -4,19 +4,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
 from anthropic_proxy.gateway.downloads import FileDownloader
-from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.pdf_process import PdfReader
 from anthropic_proxy.gateway.request_preparation import RequestPreparer
-from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog
-from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 
@@ -59,20 +54,3 @@ class GatewayResources:
         """Return whether other settings would create the same resources."""
         names = ("signature_secret", "download_policy", "tool_call_recovery")
         return all(getattr(self.settings, name) == getattr(settings, name) for name in names)
-
-
-def create_backend(
-    upstream: Upstream, resources: GatewayResources, process: ProcessResources, *, is_only: bool
-) -> TranslatingBackend | PassthroughBackend:
-    """Create the backend of an upstream. is_only: no other upstream is configured."""
-    client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)
-    if upstream.api == "messages":
-        return PassthroughBackend(client, process.log)
-    sender = AdaptiveSender(process.log, process.metrics)
-    return TranslatingBackend(
-        client,
-        resources.preparation,
-        resources.signer,
-        sender,
-        calls_in_text=resources.recovers_calls,
-    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors.redaction import Secret
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject
 

@@ -21,7 +21,7 @@ from anthropic_proxy.errors.redaction import (
     find_parameter_secrets,
 )
 from anthropic_proxy.providers.base_url import strip_version
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 
 # The API of an upstream: OpenAI's Chat Completions or Responses API, or the Messages API itself.
 UpstreamApi = Literal["chat_completions", "responses", "messages"]

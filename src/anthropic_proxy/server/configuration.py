@@ -6,7 +6,7 @@ from anthropic_proxy.auth.api_keys import ApiKeyRegistry
 from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.server.reload import WatchedFiles
 from anthropic_proxy.upstream.client import create_upstream_client

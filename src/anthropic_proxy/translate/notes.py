@@ -39,3 +39,11 @@ def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
             break
         values.append(to_header_text(name))
     return {UNAVAILABLE_HEADER: ", ".join(values)} if values else {}
+
+
+def build_unavailable_note(notes: TranslationNotes) -> str:
+    """Return the note for the model about its missing tools; empty when there are none."""
+    if not notes.unavailable:
+        return ""
+    names = ", ".join(notes.unavailable)
+    return f"These tools are not available in this session: {names}. Say so if the task needs them; do not invent results."

@@ -6,8 +6,7 @@ descriptions.
 
 from collections.abc import Iterable
 
-from anthropic_proxy.translate.notes import TranslationNotes
-from anthropic_proxy.translate.request.server_tools import build_unavailable_note
+from anthropic_proxy.translate.notes import TranslationNotes, build_unavailable_note
 from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
 

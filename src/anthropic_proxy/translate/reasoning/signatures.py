@@ -28,8 +28,7 @@ from anthropic_proxy.translate.reasoning.fields import (
     thinking_part,
 )
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
-from anthropic_proxy.wire.json_values import has_more_values
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, has_more_values, loads_object
 
 _PREFIX = "anthropic-proxy.1"
 _SIGNATURE = re.compile(

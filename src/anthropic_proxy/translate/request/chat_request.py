@@ -6,7 +6,7 @@ conversation gives the same bytes, so upstream prefix caches hold.
 
 from dataclasses import dataclass
 
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import describe_ignored_edits

@@ -8,7 +8,7 @@ requests of one session share a prompt cache.
 import hashlib
 import re
 
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 # Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed without being parsed.

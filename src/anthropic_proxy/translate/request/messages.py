@@ -8,6 +8,7 @@ into turns (see turns.py), then each turn is converted.
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.translate.notes import build_unavailable_note
 from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     drop_call_signatures,
     restore_call_signatures,
@@ -21,7 +22,6 @@ from anthropic_proxy.translate.request.content import (
 )
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
-from anthropic_proxy.translate.request.server_tools import build_unavailable_note
 from anthropic_proxy.translate.request.tool_ids import ToolCallIds
 from anthropic_proxy.translate.request.turns import (
     ACTIVITY_TEXT,

@@ -1,6 +1,6 @@
 """Convert sampling, limits and output format: top-level fields to top-level fields."""
 
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.translate.request.schemas import is_strict_compatible
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject

@@ -9,7 +9,6 @@ that it could find are offered from the start.
 from dataclasses import dataclass
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request import builtin_tools, toolsets
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shorten
@@ -88,14 +87,6 @@ def reject_skills(request: JsonObject) -> None:
         raise invalid_request(
             "container.skills: skills run in containers on Anthropic's servers, and this upstream has none; leave them out"
         )
-
-
-def build_unavailable_note(notes: TranslationNotes) -> str:
-    """Return the note for the model about its missing tools; empty when there are none."""
-    if not notes.unavailable:
-        return ""
-    names = ", ".join(notes.unavailable)
-    return f"These tools are not available in this session: {names}. Say so if the task needs them; do not invent results."
 
 
 def _runs_at_anthropic(tool: JsonObject, kind: str) -> bool:

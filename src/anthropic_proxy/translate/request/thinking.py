@@ -7,7 +7,7 @@ Models that refuse it are handled by translate/adaptation.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anthropic_proxy.providers.profiles import ProviderProfile
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _ENABLED_TYPES = frozenset({"enabled", "adaptive"})

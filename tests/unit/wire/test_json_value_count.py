@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire import json_values
-from anthropic_proxy.wire.json_values import has_more_values
+from anthropic_proxy.wire import json_codec
+from anthropic_proxy.wire.json_codec import has_more_values
 from tests.support.scaling import assert_linear_cpu
 
 TEXTS = st.text('ab,[]{}":\\ \n', max_size=6)
@@ -33,7 +33,7 @@ def test_values_are_counted(value: Any, indent: int | str | None, piece: int) ->
     document = json.dumps(value, indent=indent).encode()
     count = values_in(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_values, "_PIECE_BYTES", piece)
+        patch.setattr(json_codec, "_PIECE_BYTES", piece)
         assert not has_more_values(document, count)
         assert has_more_values(document, count - 1)
 
@@ -64,9 +64,9 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
             examined.append(len(piece))
             yield piece
 
-    all_pieces = json_values._iter_pieces
+    all_pieces = json_codec._iter_pieces
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_values, "_iter_pieces", pieces)
+        patch.setattr(json_codec, "_iter_pieces", pieces)
         assert has_more_values(b"[" + unit * 1_000_000, 1000)
     assert len(examined) == 1
 
@@ -85,7 +85,7 @@ def test_counting_stops_at_the_limit(unit: bytes) -> None:
 def test_pieces_end_anywhere(
     monkeypatch: pytest.MonkeyPatch, document: bytes, count: int, piece: int
 ) -> None:
-    monkeypatch.setattr(json_values, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(json_codec, "_PIECE_BYTES", piece)
     assert has_more_values(document, count - 1)
     assert not has_more_values(document, count)
 
