@@ -89,8 +89,8 @@ def test_allowed_skips(
     variables: dict[str, str],
     expected: dict[str, int],
 ) -> None:
-    path = run.mkdir(folder.split("/")[0]) / folder.split("/")[1]
-    path.mkdir()
+    path = run.path / folder
+    path.mkdir(parents=True)
     reason = "envoy is not installed: make test-fronts"
     (path / "test_it.py").write_text(f"import pytest\n\ndef test(): pytest.skip({reason!r})\n")
     monkeypatch.delenv("FRONTS", raising=False)
