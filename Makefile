@@ -55,8 +55,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@if [ "$$CI" = true ]; then $(MAKE) --no-print-directory npm; \
 	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
-	$(BIN)/python -m pytest $(PARALLEL) -m "not serial" $(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
-	$(BIN)/python -m pytest -m serial $(if $(COVERAGE),--cov-append $(COVERAGE))
+	$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
 	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest $(PARALLEL) tests/integration/sdk/test_sdk*.py
 
 # What may differ between versions of Python: no other program is judged, and nothing is measured.
