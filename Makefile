@@ -1,4 +1,5 @@
-# Every target sets itself up: nothing is needed but make and a Python >= 3.11.
+# Every target sets itself up with make and a Python >= 3.11. These need more: image and container-test a container engine,
+# test-claude-code npm; test and chart skip what needs npm, Redis or Prometheus where they are missing, except with CI=true.
 #   make test PYTHON=python3.13 VENV=.venv-3.13     runs on another interpreter
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,6 +8,10 @@ BIN := $(VENV)/bin
 UPSTREAMS := $(VENV)-upstreams
 # Another version of the official SDK, beside the newest one; only what differs between the two is installed.
 SDK_0_121 := $(VENV)/sdk-0.121
+# The direct requirements in their lowest versions, for `make test-lowest` alone.
+LOWEST := $(VENV)-lowest
+# What a user installs, for `make check-package` alone.
+RUNTIME := $(VENV)-runtime
 # Judges of Dockerfile and chart, about 300 MB, for `make chart` and `make check-containers` alone.
 LINT := $(VENV)-lint
 COMPOSE := $(LINT)/bin/docker-compose
@@ -27,24 +32,40 @@ INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 
 # What `make test` measures; empty for none.
 COVERAGE = --cov --cov-report=term:skip-covered
+# Processes that tests run in. A module's tests stay in one process, since they share its fixtures.
+JOBS = auto
+PARALLEL = -n $(JOBS) --dist loadfile
 
 # Of the soak test.
 SECONDS = 600
 WORKERS = 1
 
+# Tests that run other programs, and no more of ours than other tests do: one version of Python is enough for them.
+SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_soak.py
+
 IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test t npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock soak image container-test bench chart clean
+.PHONY: demo test test-python test-lowest t npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
 
 test: $(VENV)/.dev
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
-	$(BIN)/python -m pytest $(COVERAGE)
-	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest tests/integration/sdk/test_sdk*.py
+	@if [ "$$CI" = true ]; then $(MAKE) --no-print-directory npm; \
+	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
+	$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
+	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest $(PARALLEL) tests/integration/sdk/test_sdk*.py
+
+# What may differ between versions of Python: no other program is judged, and nothing is measured.
+test-python: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/integration $(addprefix --ignore=tests/integration/,$(SAME_ON_ALL))
+
+# The lowest versions that pyproject.toml admits, for the package's direct requirements alone.
+test-lowest:
+	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/.lowest
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) tests/unit
 
 # One file, folder or test, without coverage: make t T=tests/unit/providers/test_profiles.py
 t: $(VENV)/.dev
@@ -55,12 +76,12 @@ npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package
 
 test-claude-code: $(VENV)/.dev $(CLAUDE_CODE)/node_modules/.package-lock.json
 	CLAUDE_CODE_BINARY=$$(ls $(CURDIR)/$(CLAUDE_CODE)/node_modules/@anthropic-ai/claude-code-*/claude | head -n 1) \
-	$(BIN)/python -m pytest tests/claude_code
+	$(BIN)/python -m pytest --timeout 900 tests/claude_code
 
 test-upstreams:
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.dev
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.servers || echo "Ollama can't be installed: it is skipped"
-	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest -rfE tests/upstreams
+	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest -rfE --timeout 900 tests/upstreams
 
 test-fronts: $(VENV)/.dev
 	@$(MAKE) --no-print-directory VENV=$(FRONTS) $(FRONTS)/.fronts
@@ -82,20 +103,39 @@ docs: $(VENV)/.dev
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url
 
-# The locks hold hashes and no addresses, so that any index can serve them.
+# Where they are written.
+LOCKS = requirements
+
+# The locks hold hashes and no addresses, so that any index can serve them. Versions that are locked stay: `make lock` changes
+# what pyproject.toml requires, and UPGRADE=--upgrade everything.
 lock: $(VENV)/.base
-	$(LOCK) --universal -o requirements/runtime.txt pyproject.toml
-	$(LOCK) --universal -o requirements/redis.txt --extra redis pyproject.toml
-	$(LOCK) --universal -o requirements/otel.txt --extra otel pyproject.toml
-	$(LOCK) --universal -o requirements/build.txt requirements/build.in
-	$(LOCK) --universal -o requirements/demo.txt --extra demo requirements/build.in pyproject.toml
-	$(LOCK) --universal -o requirements/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
-	$(LOCK) --no-deps -o requirements/uv.txt requirements/uv.in
-	$(LOCK) --universal -o requirements/lint.txt requirements/lint.in
-	$(LOCK) --no-deps -o requirements/fronts.txt requirements/fronts.in
-	$(LOCK) --no-deps -o requirements/model.txt requirements/model.in
-	$(LOCK) --no-deps -o requirements/ollama.txt requirements/ollama.in
-	$(LOCK) --no-deps -o requirements/sdk-0.121.txt requirements/sdk-0.121.in
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/runtime.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/redis.txt --extra redis pyproject.toml
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/otel.txt --extra otel pyproject.toml
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/build.txt requirements/build.in
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/demo.txt --extra demo requirements/build.in pyproject.toml
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/dev.txt --extra demo --group dev requirements/build.in pyproject.toml
+	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/uv.txt requirements/uv.in
+	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/lint.txt requirements/lint.in
+	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/fronts.txt requirements/fronts.in
+	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/model.txt requirements/model.in
+	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/ollama.txt requirements/ollama.in
+	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/sdk-0.121.txt requirements/sdk-0.121.in
+
+# Fails where a lock does not satisfy pyproject.toml. New releases on the index change nothing, as locked versions stay.
+lock-check: $(VENV)/.base
+	rm -rf $(VENV)/locks
+	cp -R requirements $(VENV)/locks
+	@$(MAKE) --no-print-directory --silent lock LOCKS=$(VENV)/locks
+	diff -ru requirements $(VENV)/locks || { echo "the locks are stale: make lock" >&2; exit 1; }
+
+# The wheel and the locked versions in an environment of their own: whether they fit together, and whether the command starts.
+check-package: $(VENV)/.dev
+	rm -rf $(RUNTIME) $(VENV)/dist
+	$(BIN)/python -m hatchling build -d $(VENV)/dist
+	@$(MAKE) --no-print-directory VENV=$(RUNTIME) WHEEL=$$(ls $(VENV)/dist/*.whl) $(RUNTIME)/.runtime
+	$(RUNTIME)/bin/uv pip check --python $(RUNTIME)/bin/python
+	$(RUNTIME)/bin/anthropic-proxy --version
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m bench.soak --seconds $(SECONDS) --workers $(WORKERS)
@@ -108,7 +148,7 @@ image:
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
 
 container-test: $(VENV)/.dev
-	IMAGE=$(IMAGE) $(BIN)/python -m pytest -rfEs container
+	IMAGE=$(IMAGE) $(BIN)/python -m pytest -rfEs --timeout 900 container
 
 judges:
 	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges
@@ -147,6 +187,19 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.txt requirements/model.txt requirem
 	$(call INSTALL_LOCKED,requirements/model.txt)
 	$(call INSTALL_LOCKED,requirements/sdk-0.121.txt --upgrade --target $(SDK_0_121))
 	$(INSTALL_PROJECT)
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.base requirements/runtime.txt requirements/redis.txt requirements/otel.txt
+	$(call INSTALL_LOCKED,requirements/runtime.txt)
+	$(call INSTALL_LOCKED,requirements/redis.txt)
+	$(call INSTALL_LOCKED,requirements/otel.txt)
+	$(call INSTALL_WITH,$(WHEEL))
+	touch $@
+
+# What the tests need beside stays locked: its versions are no promise of ours.
+$(VENV)/.lowest: $(VENV)/.dev
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --no-header --no-annotate -o $(VENV)/lowest.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r $(VENV)/lowest.txt
 	touch $@
 
 $(VENV)/.fronts: $(VENV)/.base requirements/fronts.txt

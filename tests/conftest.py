@@ -15,6 +15,8 @@ from tests.support.variables import names
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+pytest_plugins = ["tests.support.skips"]
+
 _OTHERS = ("ANTHROPIC_", "OTEL_")
 
 

@@ -76,6 +76,9 @@ def pytest_terminal_summary(
         (outcome, report)
         for outcome in _OUTCOMES
         for report in terminalreporter.stats.get(outcome, ())
+        if isinstance(
+            report, pytest.TestReport
+        )  # modules that can't be collected report errors, too
     ]
     rows = [
         (name, [each for each in reports if ("server", name) in each[1].user_properties])

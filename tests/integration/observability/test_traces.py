@@ -302,6 +302,14 @@ def test_each_worker_sends_its_own(command: Command) -> None:
         assert {each["service.name"] for each in receiver.resources} == {"mine"}
 
 
+# Which of them the exporter logs depends on how long its attempts take.
+_EXPORT_FAILURES = (
+    "Transient error",
+    "Failed to export spans batch due to",
+    "Failed to export spans batch code",
+)
+
+
 def test_a_collector_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
     variables = {
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
@@ -320,7 +328,9 @@ def test_a_collector_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in out + err
     assert "canary-password" not in out + err
     assert "canary-token" not in out + err
-    assert 1 <= (out + err).count("Failed to export") + (out + err).count("Transient error") <= 2
+    counts = [(out + err).count(message) for message in _EXPORT_FAILURES]
+    assert any(counts)
+    assert max(counts) == 1
 
 
 def test_what_the_exporter_says_is_told_now_and_then() -> None:

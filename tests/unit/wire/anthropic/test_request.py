@@ -1,6 +1,7 @@
 """The door: what is let in untouched, and in which words everything else is refused."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -71,11 +72,6 @@ def _with_block(block: Any) -> dict[str, Any]:
             _NOT_JSON + "trailing characters at line 1 column 13",
             id="more-after-it",
         ),
-        pytest.param(
-            b'{"model":"\xff"}',
-            _NOT_JSON + "invalid unicode code point at line 1 column 11",
-            id="no-UTF-8",
-        ),
         pytest.param(b"null", _NO_OBJECT, id="null"),
         pytest.param(b"[]", _NO_OBJECT, id="list"),
         pytest.param(b'"x"', _NO_OBJECT, id="string"),
@@ -88,6 +84,12 @@ def _with_block(block: Any) -> dict[str, Any]:
 )
 def test_no_request_at_all(raw: bytes, text: str) -> None:
     assert _refusal(raw) == text
+
+
+def test_a_body_that_is_no_utf_8() -> None:
+    """Versions of pydantic count the column differently."""
+    text = _refusal(b'{"model":"\xff"}')
+    assert re.fullmatch(_NOT_JSON + r"invalid unicode code point at line 1 column 1[12]", text)
 
 
 @pytest.mark.parametrize(
