@@ -196,7 +196,7 @@ class Supervisor:
         """Drain on the first signal; cancel open responses on the second."""
         is_first = self._kill_at is None
         if is_first and not self._failed:
-            self._log.info("stopping", hint=STOPPING_HINT)
+            self._log.info("server stopping", hint=STOPPING_HINT)
         seconds = self._drain_seconds if is_first else 0
         self._kill_at = time.monotonic() + seconds + _KILL_SECONDS
         self._start_times.clear()

@@ -409,7 +409,7 @@ def test_one_of_several_workers_probes_and_reports(
         ready = [until(lambda: _if_shown(server.address), "it is known to all") for _ in range(30)]
         code, log = server.end()
     assert (code, len(ready), upstream.probes.qsize()) == (0, 30, 1)
-    for event in ("listening ", "upstream probed", "stopping"):
+    for event in ("server started", "upstream probed", "server stopping"):
         assert log.count(event) == 1, event
 
 

@@ -191,7 +191,7 @@ def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
     try:
         os.kill(pid, signal.SIGHUP)
         until(
-            lambda: log.read_text().count("configuration reloaded") == int(workers),
+            lambda: log.read_text().count("config reloaded") == int(workers),
             "it is read again",
         )
         assert daemon.read_status(pid_file).running == pid
