@@ -13,6 +13,7 @@ from anthropic_proxy.api.auth import Access
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 
 def application(log: Log, *routes: Blueprint) -> Quart:
@@ -46,6 +47,7 @@ def _identify(app: Quart) -> None:
     async def begin() -> None:
         g.received = Request(cast("Scope", request.scope))
         g.received.check_framing()
+        refuse_loop(g.received.client.headers)
 
 
 def _answer_errors(app: Quart, log: Log) -> None:

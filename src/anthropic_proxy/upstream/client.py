@@ -21,6 +21,7 @@ from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Per
 from anthropic_proxy.upstream.concurrency import BusyError, Slot, Slots
 from anthropic_proxy.upstream.headers import headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Reply, Upstream, UpstreamError
+from anthropic_proxy.upstream.loop_detection import HOPS_HEADER, PROXY_ID, hops_value
 from anthropic_proxy.upstream.retry import Key, KeyRing, Repeats, cooling, is_outage
 from anthropic_proxy.wire.retry_after import retry_after
 
@@ -148,6 +149,8 @@ class EndpointClient:
     client: Client = NOBODY
     observation: Observation | None = None
     repeats: Repeats = field(default_factory=Repeats)
+    # The proxies that the request passed, this one included.
+    hops: str = PROXY_ID
 
     def for_client(
         self, client: Client, observation: Observation, repeats: Repeats
@@ -155,7 +158,11 @@ class EndpointClient:
         """The same, for the one who asks."""
         passes_on = self.endpoint.key_passthrough or self.endpoint.api == "messages"
         return replace(
-            self, client=client if passes_on else NOBODY, observation=observation, repeats=repeats
+            self,
+            client=client if passes_on else NOBODY,
+            observation=observation,
+            repeats=repeats,
+            hops=hops_value(client.headers),
         )
 
     @property
@@ -280,7 +287,7 @@ class EndpointClient:
 
     async def _traced(self, key: str | None, send: _Send, method: str = "POST") -> Reply:
         """Send with all headers, and tell the observation of it."""
-        headers = headers_for(self.endpoint, key, self.client)
+        headers = headers_for(self.endpoint, key, self.client) | {HOPS_HEADER: self.hops}
         if self.observation is None:
             return await send(headers)
         asked = self.observation.asks(self.endpoint, method)
