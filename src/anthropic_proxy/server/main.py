@@ -22,6 +22,7 @@ from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.auth.api_keys import ClientKeys
 from anthropic_proxy.config.keys_file import load_client_keys
+from anthropic_proxy.config.api_keys import MIN_CHARACTERS, short_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.gateway.upstream_probe import Sharing
@@ -281,12 +282,22 @@ def _report_start(
         write("upstream", **_summary(endpoint))
     if has_banner and settings.workers == 1:
         log.banner(banner(settings, application.known, address))
+    if is_first:
+        _report_short_keys(settings, log)
     if settings.is_protected or not is_first:
         return
     if not is_loopback(listeners.main):
         log.warning("server open to other hosts without keys", hint=_NO_KEYS)
     elif settings.host is None and settings.unix_socket is None:
         write("server open to this host only", hint=_THIS_MACHINE)
+
+
+def _report_short_keys(settings: Settings, log: Log) -> None:
+    keys = settings.proxy_api_keys
+    names = short_keys(keys.get_secret_value()) if keys else []
+    if names:
+        hint = f"PROXY_API_KEYS: keys of fewer than {MIN_CHARACTERS} characters are guessed quickly; see `openssl rand -hex 32`"
+        log.warning("short client keys found", names=", ".join(names), hint=hint)
 
 
 def _has_banner(settings: Settings) -> bool:
