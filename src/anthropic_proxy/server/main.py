@@ -296,7 +296,7 @@ def _report_short_keys(settings: Settings, log: Log) -> None:
     keys = settings.proxy_api_keys
     names = short_keys(keys.get_secret_value()) if keys else []
     if names:
-        hint = f"PROXY_API_KEYS: keys of fewer than {MIN_CHARACTERS} characters are guessed quickly; see `openssl rand -hex 32`"
+        hint = f"keys of fewer than {MIN_CHARACTERS} characters are easy to guess: use `openssl rand -hex 32`"
         log.warning("short client keys found", names=", ".join(names), hint=hint)
 
 

@@ -11,6 +11,7 @@ from anthropic_proxy.server.sockets import (
     address_of,
     is_loopback,
     listen,
+    listen_for_metrics,
     listen_on_path,
 )
 
@@ -34,6 +35,13 @@ def test_all_addresses_are_those_of_ipv4_too() -> None:
 def test_who_reaches_it(host: str, *, expected: bool) -> None:
     with listen(host, 0) as listener:
         assert is_loopback(listener) is expected
+
+
+def test_the_port_of_metrics_in_use() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ListenError, match=r", or choose another port with METRICS_PORT$"):
+            listen_for_metrics("127.0.0.1", port)
 
 
 def test_a_port_in_use() -> None:
