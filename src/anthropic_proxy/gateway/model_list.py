@@ -110,6 +110,9 @@ class Catalogue:
         if configured and reply.status in NOT_THERE:
             await reply.aclose()
             offered: list[JsonObject] | None = configured
+        elif reply.status in NOT_THERE:
+            await reply.aclose()
+            raise _no_list(endpoint.name, reply.status)
         else:
             offered = _infos(await serving.good(asking, reply, observation.request_id))
         if offered is None:
@@ -120,6 +123,13 @@ class Catalogue:
                 f"The upstream {endpoint.name} answered 200 with something that is no list of models",
             )
         return [{**model, "id": self._listed(Route(endpoint, model["id"]))} for model in offered]
+
+
+def _no_list(name: str, status: int) -> ApiError:
+    hint = "set COMPLETION_MODEL or MODEL_ALIASES, or check UPSTREAM_BASE_URL"
+    error = ApiError(404, f"The upstream {name} has no list of models ({status}): {hint}")
+    error.upstream_status = status
+    return error
 
 
 def _infos(raw: bytes) -> list[JsonObject] | None:

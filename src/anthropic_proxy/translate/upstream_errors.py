@@ -37,6 +37,8 @@ class Source:
     redactor: Redactor = NO_SECRETS
     # The client's own key, where the upstream was sent it in place of the proxy's.
     client_key: str | None = None
+    # Whether the upstream is sent a key or another credential.
+    has_key: bool = True
     # The base URL of its API; empty where clients must not see it.
     url: str = ""
 
@@ -338,7 +340,12 @@ def _refused_key(failure: Failure) -> ApiError | None:
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
         if failure.source.client_key is not None:
             return ApiError(403 if failure.status == 403 else 401, failure.shown)
-        text = f"The upstream {failure.upstream} refused the proxy's UPSTREAM_API_KEY ({failure.status}): {failure.shown}"
+        what = (
+            f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
+            if failure.source.has_key
+            else f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
+        )
+        text = f"The upstream {failure.upstream} {what}: {failure.shown}"
         return ApiError(500, text, _NO_RETRY)
     return None
 

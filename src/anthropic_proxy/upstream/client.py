@@ -19,7 +19,7 @@ from anthropic_proxy.routing.upstream import Endpoint
 from anthropic_proxy.translate.upstream_errors import Source
 from anthropic_proxy.upstream.circuit_breaker import Breaker, BreakerConfig, Permit
 from anthropic_proxy.upstream.concurrency import BusyError, Slot, Slots
-from anthropic_proxy.upstream.headers import headers_for
+from anthropic_proxy.upstream.headers import has_credential, headers_for
 from anthropic_proxy.upstream.http_client import OwnShortageError, Reply, Upstream, UpstreamError
 from anthropic_proxy.upstream.loop_detection import HOPS_HEADER, PROXY_ID, hops_value
 from anthropic_proxy.upstream.retry import Key, KeyRing, Repeats, cooling, is_outage
@@ -170,7 +170,10 @@ class EndpointClient:
         """The upstream as errors name it, and what no text may repeat."""
         client_key = self.client.key if self.endpoint.key_passthrough else None
         url = self.endpoint.base if self.endpoint.is_open else ""
-        return Source(self.endpoint.name, self.endpoint.redactor, client_key, url)
+        has_key = bool(self.endpoint.keys) or has_credential(self.endpoint.headers)
+        return Source(
+            self.endpoint.name, self.endpoint.redactor, client_key, has_key=has_key, url=url
+        )
 
     @property
     def is_left_alone(self) -> bool:
