@@ -108,15 +108,17 @@ class Attempts:
     ) -> None:
         # Where nothing else was tried, the line of the request says the same.
         write = self._log.debug if what == "given up" and is_only else self._log.warning
-        write(
-            "upstream request failed",
-            action=what,
-            request_id=request_id,
-            upstream=route.endpoint.name,
-            url=route.endpoint.base,
-            status=_status(error),
-            reason=error.message,
-        )
+        values: dict[str, object] = {
+            "action": what,
+            "request_id": request_id,
+            "upstream": route.endpoint.name,
+            "url": route.endpoint.base,
+            "reason": error.message,
+        }
+        # Not the status that the client gets: where the upstream sent none, that is the proxy's own.
+        if error.upstream_status is not None:
+            values["status"] = error.upstream_status
+        write("upstream request failed", **values)
 
 
 def _fails_over(error: ApiError) -> bool:
