@@ -144,10 +144,16 @@ def stop(context: click.Context, pid_file: Path | None) -> None:
             daemon.PidFile.acquire(pid_file).release()
         if found.running is None:
             _fail("Daemon is not running", _why_not_running(found, pid_file))
-        daemon.stop(pid_file, found.running, _STOP_TIMEOUT_SECONDS)
+        daemon.stop(pid_file, found.running, _STOP_TIMEOUT_SECONDS, _report_waiting)
     except daemon.DaemonError as error:
         _fail(str(error))
     click.echo(f"✓ Daemon stopped (PID: {found.running})")
+
+
+def _report_waiting() -> None:
+    click.echo(
+        "… Waiting for open requests to finish; `anthropic-proxy stop` again ends them", err=True
+    )
 
 
 @main.command()

@@ -21,8 +21,8 @@ from typing import Any
 from anthropic_proxy import __version__
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.auth.api_keys import ClientKeys
-from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.api_keys import MIN_CHARACTERS, short_keys
+from anthropic_proxy.config.keys_file import load_client_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.gateway.upstream_probe import Sharing
