@@ -23,6 +23,7 @@ from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.server import daemon, early_signals
+from anthropic_proxy.server.open_file_limit import refuse_low_limit
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
 
@@ -199,7 +200,10 @@ def _duration(seconds: float) -> str:
 def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMessages) -> Settings:
     messages.env_file(env_file)
     try:
+        # Before files are read, and again once it is known how many workers there are.
+        refuse_low_limit(workers=1)
         settings = load_settings(env_file, flags)
+        refuse_low_limit(settings.workers)
         load_routing(settings, warn=messages.deprecated)
         load_client_keys(settings, read_text)
     except ConfigError as error:
