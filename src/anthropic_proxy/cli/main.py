@@ -204,13 +204,14 @@ def _settings(env_file: Path | None, flags: dict[str, object], messages: StartMe
         refuse_low_limit(workers=1)
         settings = load_settings(env_file, flags)
         refuse_low_limit(settings.workers)
-        load_routing(settings, warn=messages.deprecated)
+        routing = load_routing(settings, warn=messages.deprecated)
         load_client_keys(settings, read_text)
     except ConfigError as error:
         messages.notices(env_file, None)
         messages.failed(str(error))
         sys.exit(1)
     messages.notices(env_file, settings.config_file)
+    messages.keys(routing.endpoints, is_file=settings.config_file is not None)
     export_network_variables(settings.environment)
     return settings
 

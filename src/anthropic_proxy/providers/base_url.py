@@ -13,7 +13,9 @@ CHAT_COMPLETIONS = "/chat/completions"
 _ENDINGS = (CHAT_COMPLETIONS, "/responses", "/messages")
 # Azure's older addresses, each of one model.
 _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
-_VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
+# Not without a version: Azure's model inference has the base URL `.../models`.
+_MODEL_LIST = re.compile(r"/v\d+\w*/models$", re.IGNORECASE)
+_VERSION_SEGMENT = re.compile(r"/v\d+\w*$", re.IGNORECASE)
 
 
 _NO_LOGIN = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
@@ -45,10 +47,18 @@ def api_address(url: str, api_path: str = "/v1") -> Address:
     `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`), or names a deployment of Azure's. Of a full
     address what comes before `/chat/completions` counts.
     """
-    parts = _split(url.strip())
+    text = url.strip()
+    parts = _split(text)
+    if "," in parts.netloc or re.search(r",\s*https?://", parts.path):
+        raise ValueError("must be one address: several are separated by ; and not by commas")
+    # Parsers drop tabs and line ends.
+    if re.search(r"\s", text):
+        raise ValueError("must not hold blanks")
     _refuse_unusable(parts)
     path = parts.path.rstrip("/")
     ending = next((each for each in _ENDINGS if path.endswith(each)), "")
+    if _MODEL_LIST.search(path):
+        raise ValueError("must be a base URL: leave out /models")
     if not ending and path.endswith(("/chat", "/completions")):
         raise ValueError(
             "must be a base URL or a full .../chat/completions address, not a part of it"

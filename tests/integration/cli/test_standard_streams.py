@@ -14,7 +14,7 @@ from tests.support.running_command import Command, until
 from tests.support.scripted_upstream import DEADLINE
 
 _COMMAND = f"{shlex.quote(sys.executable)} -m anthropic_proxy"
-_URL = {"UPSTREAM_BASE_URL": "http://127.0.0.1:9", "UPSTREAM_DIALECT": "generic"}
+_URL = {"UPSTREAM_BASE_URL": "http://127.0.0.1:9", "UPSTREAM_PROVIDER": "generic"}
 
 
 @pytest.fixture

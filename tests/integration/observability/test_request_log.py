@@ -93,8 +93,8 @@ def test_a_failure_without_a_status_has_none_in_the_log(
     file = command.home / "upstreams.yaml"
     file.write_text(f"""
 upstreams:
-  down: {{url: "http://127.0.0.1:9", dialect: generic}}
-  up: {{url: {upstream.url}, retries: 1, dialect: generic}}
+  down: {{url: "http://127.0.0.1:9", provider: generic}}
+  up: {{url: {upstream.url}, retries: 1, provider: generic}}
 routes: [{{models: ["*"], targets: [down/m, up/m]}}]
 """)
     with command.serving(CONFIG_FILE=str(file), LOG_FORMAT="json") as server:

@@ -296,7 +296,7 @@ def test_what_else_stands_in_a_file(env_file: Path) -> None:
 
 
 def test_a_file_that_is_no_text(env_file: Path) -> None:
-    env_file.write_bytes(b"\xff\xfe\x00")
+    env_file.write_bytes(b"\xff\x80")
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
         load_settings(env_file)
 
@@ -511,7 +511,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
     "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
 )
 def test_what_is_no_host(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must name a host|user or password"):
+    with pytest.raises(ValueError, match=r"must name a host|user or password|blanks"):
         api_address(url)
 
 
@@ -654,3 +654,8 @@ def test_what_is_no_host_to_listen_on(
     problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", HOST=given)
     assert problem.startswith(f"HOST: {given!r} is not a host name or IP address to listen on: ")
     assert reason in problem
+
+
+def test_the_login_of_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, HTTP_PROXY="user:canary@proxy.example:3128")
+    assert problem == "HTTP_PROXY: the given value has a login but no scheme: write http://"
