@@ -246,7 +246,7 @@ def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(
     script = """
 import os, signal, socket, sys
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.server.main import Listeners, _work
+from anthropic_proxy.server.main import Control, Listeners, _work
 from anthropic_proxy.server.sockets import listen
 
 settings = Settings(_env_file=None, UPSTREAM_BASE_URL=sys.argv[1], UPSTREAM_PROVIDER="generic")
@@ -256,7 +256,7 @@ if os.fork():
     ours.recv(1, socket.MSG_PEEK)
     os.kill(os.getpid(), signal.SIGKILL)
 ours.close()
-_work(settings, Listeners(listen("127.0.0.1", 0)), None, theirs)
+_work(settings, Listeners(listen("127.0.0.1", 0)), None, Control, theirs)
 """
     # The pipe ends when all who may write to it have ended.
     done = subprocess.run(
