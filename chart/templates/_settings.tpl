@@ -3,7 +3,7 @@
 {{- if .Values.ollama.enabled -}}
 http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- else if not (include "anthropic-proxy.configMapName" .) -}}
-{{ .Values.upstream.url }}
+{{ .Values.upstream.url | default "" }}
 {{- end }}
 {{- end }}
 

@@ -237,3 +237,58 @@ def test_kinds_that_the_cluster_does_not_have(values: Values, path: str, api: st
 
 def test_nothing_is_needed_of_a_cluster_by_default() -> None:
     assert texts(apis=())
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"upstream": {"url": None}}, "set upstream.url to an OpenAI-compatible server"),
+        ({"ingress": {"enabled": True, "hosts": None}}, "at '/ingress': missing property 'hosts'"),
+        ({"service": {"port": None}}, "at '/service': missing property 'port'"),
+        ({"metrics": {"port": None}}, "at '/metrics': missing property 'port'"),
+        ({"drain": {"timeoutSeconds": None}}, "at '/drain': missing property 'timeoutSeconds'"),
+        ({"fullnameOverride": "My_Name"}, "at '/fullnameOverride': 'My_Name' does not match"),
+        ({"fullnameOverride": "a.b"}, "at '/fullnameOverride': 'a.b' does not match"),
+        ({"fullnameOverride": "1a"}, "at '/fullnameOverride': '1a' does not match"),
+        ({"nameOverride": "My Name"}, "at '/nameOverride': 'My Name' does not match"),
+        ({"settings": {"UPSTREAM_RETRIES": "abc"}}, "at '/settings/UPSTREAM_RETRIES': 'abc'"),
+        ({"settings": {"UPSTREAM_RETRIES": True}}, "at '/settings/UPSTREAM_RETRIES'"),
+        ({"settings": {"BODY_TIMEOUT": "5s"}}, "at '/settings/BODY_TIMEOUT': '5s'"),
+        ({"settings": {"DEBUG": "maybe"}}, "at '/settings/DEBUG': 'maybe'"),
+        ({"settings": {"LOG_FORMAT": "xml"}}, "at '/settings/LOG_FORMAT'"),
+    ],
+)
+def test_null_and_values_of_the_wrong_form(values: Values, hint: str) -> None:
+    assert hint in _error(values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "replicaCount",
+        "upstream",
+        "global",
+        "tls",
+        "ingress",
+        "service",
+        "metrics",
+        "settings",
+        "drain",
+        "image",
+    ],
+)
+def test_null_in_place_of_what_the_chart_needs(name: str) -> None:
+    assert f"missing property '{name}'" in _error({name: None})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"UPSTREAM_RETRIES": 2, "BODY_TIMEOUT": 1.5, "DEBUG": True, "MAX_UPSTREAM_BYTES": 67108864},
+        {"UPSTREAM_RETRIES": "2", "BODY_TIMEOUT": "1.5", "DEBUG": "true", "LOG_FORMAT": "json"},
+        {"UPSTREAM_RETRIES": "", "BODY_TIMEOUT": "", "DEBUG": "", "VERBOSE": "0"},
+    ],
+)
+def test_numbers_and_flags_as_text_or_not(settings: Values) -> None:
+    data = one("ConfigMap", {"settings": settings})["data"]
+    assert data["UPSTREAM_RETRIES"] == str(settings["UPSTREAM_RETRIES"])

@@ -77,7 +77,7 @@ class Command:
         return subprocess.run(
             _command(arguments),
             cwd=self.home,
-            env=self._environment(variables),
+            env=self.environment(variables),
             capture_output=True,
             text=True,
             timeout=DEADLINE,
@@ -90,7 +90,7 @@ class Command:
         return subprocess.Popen(
             _command(arguments),
             cwd=self.home,
-            env=self._environment(variables),
+            env=self.environment(variables),
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
@@ -113,7 +113,7 @@ class Command:
             process.kill()
             process.wait(DEADLINE)
 
-    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+    def environment(self, variables: dict[str, str]) -> dict[str, str]:
         # Scripted upstreams are not asked what they are.
         return {
             **os.environ,

@@ -50,8 +50,18 @@ class HealthChecks:
             _upstream_line(name, probe_results.get(name), is_healthy=is_well)
             for name, is_well in upstreams.items()
         ]
-        is_ready = all(is_well or not is_required for _, is_well, is_required in checks)
-        return is_ready, "\n".join([*lines, f"readyz check {'passed' if is_ready else 'failed'}"])
+        lines[-1] += _usable_text(sum(usable.values()), len(usable))
+        deciding = [name for name, _, is_required in checks if is_required]
+        is_ready = all(is_well or not matters for _, is_well, matters in checks)
+        outcome = "passed" if is_ready else "failed"
+        return is_ready, "\n".join(
+            [*lines, f"readyz check {outcome}; checks that decide: {', '.join(deciding)}"]
+        )
+
+
+def _usable_text(count: int, total: int) -> str:
+    """Return why the check of all upstreams may pass where the line of one of them says that it failed."""
+    return f": {count} of {total} can be reached, 1 is enough; a refused key does not count here"
 
 
 def _is_reachable(probe_result: ProbeResult | None) -> bool:

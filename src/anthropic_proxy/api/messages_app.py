@@ -14,6 +14,7 @@ from anthropic_proxy.api.request import CallerDisconnectedError, CancelOnDisconn
 from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 Handler = Callable[[Request], Awaitable[Response]]
 """Answers a request whose body was read. Raises whatever is an error to be told."""
@@ -64,6 +65,7 @@ class MessagesApp:
     async def _read_request(self, request: Request, receive: Receive) -> None:
         """Look at the key, and read the body. Raises ApiError, and ClientLeftError."""
         request.check_framing()
+        refuse_loop(request.caller.headers)
         self._access.authenticate(request)
         if request.method != "POST":
             raise ApiError(405, errors.STATUS_TEXTS[405], {"allow": "POST"})

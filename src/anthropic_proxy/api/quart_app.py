@@ -13,6 +13,7 @@ from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.request import Request
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 
 def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
@@ -45,6 +46,7 @@ def _attach_requests(app: Quart) -> None:
     async def begin() -> None:
         g.received = Request(cast("Scope", request.scope))
         g.received.check_framing()
+        refuse_loop(g.received.caller.headers)
 
 
 def _handle_errors(app: Quart, log: Log) -> None:

@@ -23,6 +23,7 @@ from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.server import daemon, early_signals
+from anthropic_proxy.server.open_file_limit import refuse_low_limit
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
 
@@ -144,10 +145,16 @@ def stop(context: click.Context, pid_file: Path | None) -> None:
             daemon.PidFile.acquire(pid_file).release()
         if daemon_status.running is None:
             _fail("Daemon is not running", _describe_not_running(daemon_status, pid_file))
-        daemon.stop_daemon(pid_file, daemon_status.running, _STOP_TIMEOUT_SECONDS)
+        daemon.stop_daemon(pid_file, daemon_status.running, _STOP_TIMEOUT_SECONDS, _report_waiting)
     except daemon.DaemonError as error:
         _fail(str(error))
     click.echo(f"✓ Daemon stopped (PID: {daemon_status.running})")
+
+
+def _report_waiting() -> None:
+    click.echo(
+        "… Waiting for open requests to finish; `anthropic-proxy stop` again ends them", err=True
+    )
 
 
 @cli.command()
@@ -195,14 +202,18 @@ def _load_settings(
 ) -> Settings:
     messages.report_env_file(env_file)
     try:
+        # Before files are read, and again once it is known how many workers there are.
+        refuse_low_limit(workers=1)
         settings = load_settings(env_file, flags)
-        load_routing(settings, warn=messages.deprecated)
+        refuse_low_limit(settings.workers)
+        routing = load_routing(settings, warn=messages.deprecated)
         load_client_keys(settings, read_text)
     except ConfigError as error:
         messages.report_ignored_settings(env_file, None)
         messages.report_failure(str(error))
         sys.exit(1)
     messages.report_ignored_settings(env_file, settings.config_file)
+    messages.keys(routing.upstreams, is_file=settings.config_file is not None)
     export_network_variables(settings.environment)
     return settings
 

@@ -3,12 +3,15 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from anthropic_proxy.config import env_notices
 from anthropic_proxy.config.env_file import MAX_ENV_BYTES
+from anthropic_proxy.config.key_hints import key_hint
 from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.observability.logs import LogFormat, format_json_line, is_json
+from anthropic_proxy.routing.upstream import Upstream
 
 _LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "console", "json")
 
@@ -39,12 +42,26 @@ class StartMessages:
             self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
 
     def report_ignored_settings(self, env_file: Path | None, config_file: Path | None) -> None:
-        """Report lines and names of the `.env` file that have no effect."""
+        """Report lines of the `.env` file and names of variables that have no effect."""
+        texts = (_read_text(env_file), _read_text(config_file))
+        for problem in env_notices.environment_notices(os.environ, *texts):
+            given: dict[str, object] = {"file": "environment", "reason": problem}
+            self._write("warning", "setting ignored", f"! environment: {problem}", given)
         if env_file is None:
             return
         for notice in env_notices.notices(env_file, _read_text(env_file), _read_text(config_file)):
             values = {"file": str(env_file), "line": notice.line, "reason": notice.problem}
             self._write("warning", "setting ignored", f"! {notice}", values)
+
+    def keys(self, upstreams: Iterable[Upstream], *, is_file: bool) -> None:
+        """Report keys of upstreams that are probably written wrongly. is_file: whether CONFIG_FILE has them."""
+        reasons = set()
+        for upstream in upstreams:
+            place = f"CONFIG_FILE: upstream {upstream.name}" if is_file else "UPSTREAM_API_KEY"
+            hints = filter(None, map(key_hint, upstream.keys))
+            reasons |= {f"{place}: {hint}" for hint in hints}
+        for reason in sorted(reasons):
+            self._write("warning", "key looks wrong", f"! {reason}", {"reason": reason})
 
     def deprecated(self, deprecation: Deprecation) -> None:
         """Report a former name that is set."""

@@ -4,9 +4,17 @@ import re
 
 from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, hash_key, validate_key_name
 from anthropic_proxy.config import env_values
+from anthropic_proxy.errors.redaction import MASK, is_key_like
 
-# In base64 = stands at the end of a key, where it can't be what divides it from its name.
-_NAMED_KEY = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
+# Keys of fewer characters are guessed by trying.
+MIN_CHARACTERS = 8
+
+_NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
+_NAME_ALONE = re.compile(r"(?P<name>[^=]*)[=\s]+")
+# A key in base64 ends in =, and so does `name=$KEY` where the variable is empty. Only what is certainly no name counts as
+# a key: at least 16 bytes in base64, with upper case, lower case and digits.
+_MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
 
 
 def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
@@ -15,12 +23,7 @@ def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
     It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
     Raises ValueError, which shows no key.
     """
-    if text.lstrip().startswith("{"):
-        pairs = list((env_values.parse_pairs(text) or {}).items())
-    else:
-        pairs = [
-            _split_name(number, part) for number, part in enumerate(env_values.split_list(text), 1)
-        ]
+    pairs = _names_and_keys(text)
     if not pairs:
         raise ValueError("it holds no key")
     keys = tuple(_client_key(name, secret) for name, secret in pairs)
@@ -28,11 +31,50 @@ def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
     return keys
 
 
-def _split_name(number: int, part: str) -> tuple[str, str]:
-    match = _NAMED_KEY.fullmatch(part)
-    return (match["name"].strip(), match["key"].strip()) if match else (f"key-{number}", part)
+def short_keys(text: str) -> list[str]:
+    """Return the names of the keys of a variable that are easy to guess. Raises ValueError."""
+    return [name for name, secret in _names_and_keys(text) if len(secret.strip()) < MIN_CHARACTERS]
+
+
+def _names_and_keys(text: str) -> list[tuple[str, str]]:
+    if text.lstrip().startswith("{"):
+        return list((env_values.parse_pairs(text) or {}).items())
+    return [
+        _name_and_key(number, part) for number, part in enumerate(env_values.split_list(text), 1)
+    ]
+
+
+def _name_and_key(number: int, part: str) -> tuple[str, str]:
+    named = _NAMED.fullmatch(part)
+    if named:
+        return named["name"].strip(), named["key"].strip()
+    name_alone = _NAME_ALONE.fullmatch(part)
+    if name_alone and not _is_base64(part):
+        raise _empty_key(name_alone["name"].strip())
+    return f"key-{number}", part
+
+
+def _is_base64(part: str) -> bool:
+    return bool(_BASE64.fullmatch(part) and _MIXED.match(part)) and len(part) % 4 == 0
+
+
+def _empty_key(name: str) -> ValueError:
+    # A name that is none may be a key.
+    shown = name if _is_name(name) else MASK
+    return ValueError(f"{shown} has an empty key (a key that ends in = needs a name: name=key)")
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is a name and looks like no key, so that an error may show it."""
+    try:
+        validate_key_name(text)
+    except ValueError:
+        return False
+    return not (is_key_like(text) or _MIXED.match(text))
 
 
 def _client_key(name: str, secret: str) -> ApiKey:
+    if not secret.strip():
+        raise _empty_key(name)
     # A name that is none may be a part of a key.
     return ApiKey(validate_key_name(name), hash_key(env_values.check_header_value(secret)))

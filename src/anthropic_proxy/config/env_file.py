@@ -1,5 +1,7 @@
 """The `.env` file: which one is read, and its variables."""
 
+import codecs
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,12 +40,23 @@ def read_env_file(path: Path | None) -> dict[str, str]:
             raise ConfigError(
                 f"{path}: the file is too large, expected at most {MAX_ENV_BYTES} bytes"
             )
-        values = list(DotEnv(path, encoding="utf-8").parse())
+        text = _decode(path.read_bytes(), path)
+        values = list(DotEnv(None, io.StringIO(text, newline=None)).parse())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
     _check_lengths(path, values)
     resolved = resolve_variables(values, override=True)
     return {name: value for name, value in resolved.items() if value is not None}
+
+
+def _decode(raw: bytes, path: Path) -> str:
+    """Return a file's text. Raises ConfigError for UTF-16, as Windows writes it, and UnicodeDecodeError."""
+    # Without a mark at its beginning UTF-16 has a zero byte beside each ASCII character.
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path}: the file is UTF-16: save it as UTF-8")
+    if b"\0" in raw:
+        raise ConfigError(f"{path}: the file has zero bytes, as UTF-16 has: save it as UTF-8")
+    return raw.decode("utf-8-sig")
 
 
 def _check_lengths(path: Path, values: Iterable[tuple[str, str | None]]) -> None:

@@ -6,7 +6,7 @@ Values, and texts that are not known to be names, may be secrets and are not sho
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
@@ -20,6 +20,26 @@ from anthropic_proxy.config.settings import Settings
 
 # Names that begin like this are ours, however they go on.
 _PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
+# Names in the environment that begin like this may be misspelt settings.
+_SETTING_PREFIXES = (
+    *_PREFIXES,
+    "ANTHROPIC_PROXY_",
+    "PROXY_",
+    "MODEL_",
+    "COMPLETION_",
+    "REASONING_",
+    "RATE_LIMIT_",
+    "DOWNLOAD",
+    "SIGNATURE_",
+    "KEY_",
+    "METRICS_",
+    "TLS_",
+    "DRAIN_",
+    "RELOAD_",
+    "READY_",
+    "MAX_",
+    "CORS_",
+)
 # Names that docker-compose.yml reads and that resemble ours.
 _OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
 # Names of Claude Code and of Anthropic's SDKs begin like this. They must not be mistaken for ours: with the client's
@@ -90,6 +110,24 @@ def _each_notice(path: Path, text: str, references: set[str]) -> Iterator[Notice
             problem = describe_unknown_name(name, variables)
             if problem:
                 yield Notice(path, line, problem)
+
+
+def environment_notices(names: Iterable[str], *texts: str) -> list[str]:
+    """Return the problems of names in the environment of the process that closely resemble settings.
+
+    Most names there are those of other programs. texts: of files that may use variables as `${NAME}`.
+    """
+    variables = all_variables()
+    references = set(chain.from_iterable(map(_REFERENCE.findall, texts)))
+    candidates = [name for name in sorted(names) if name.startswith(_SETTING_PREFIXES)]
+    problems = []
+    for name in candidates[:_MOST_NAMES]:
+        is_other = name in variables or name in references or name in _OF_COMPOSE
+        is_name = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)
+        near = [] if is_other or not is_name else get_close_matches(name, variables, 1, _CLOSE)
+        if near:
+            problems.append(f"{name} is not known; did you mean {near[0]}?")
+    return problems[:_MOST_NOTICES]
 
 
 def all_variables() -> tuple[str, ...]:

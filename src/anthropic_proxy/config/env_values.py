@@ -4,6 +4,7 @@ Parts are separated by `;` or new lines, and white space around them is ignored.
 the reason.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads
 
 # RFC 9110, 5.1: a header's name is a token.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_BRACKETED = re.compile(r"\[(?P<address>[^\[\]]*)\]")
 
 # Headers that the HTTP client sets itself.
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -56,6 +59,32 @@ def parse_header_pairs(text: str) -> dict[str, str] | None:
         raise ValueError(
             "each part must be a name and a value with a = between them, and each name stand there once"
         ) from None
+
+
+def listen_host(text: str) -> str:
+    """Return a host name or an IP address to listen on, without the brackets that URLs have around IPv6 addresses."""
+    host = text.strip()
+    if "/" in host:
+        raise ValueError("leave out the scheme (http://) and the path, as in 127.0.0.1")
+    if host == "*":
+        raise ValueError("0.0.0.0 or :: stand for all addresses")
+    bracketed = _BRACKETED.fullmatch(host)
+    if bracketed:
+        host = bracketed["address"]
+    elif host.count(":") == 1 or "]:" in host:
+        raise ValueError("leave out the port, which PORT or --port sets")
+    if ":" in host or bracketed:
+        _check_ipv6(host)
+    elif not host or re.search(r"[\s\[\]@?#]", host):
+        raise ValueError("expected a name such as localhost or an address such as 127.0.0.1")
+    return host
+
+
+def _check_ipv6(address: str) -> None:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise ValueError("it is no IPv6 address such as ::1") from None
 
 
 def check_header_name(name: str) -> str:

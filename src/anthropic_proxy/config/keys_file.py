@@ -22,6 +22,7 @@ from anthropic_proxy.auth.api_keys import (
     ApiKey,
     ApiKeyRegistry,
     KeyLimits,
+    hash_key,
     validate_key_name,
 )
 from anthropic_proxy.config.api_keys import parse_client_keys
@@ -33,10 +34,19 @@ from anthropic_proxy.wire.json_codec import dumps, loads
 _VARIABLE = "PROXY_API_KEYS_FILE"
 _Limit = Annotated[int | None, Field(ge=1)]
 
+# What `printf %s "$UNSET" | sha256sum` and `echo "$UNSET" | sha256sum` print.
+_EMPTY = frozenset(map(hash_key, ("", "\n", "\r\n")))
+
 _BUDGET_NEEDS_STORAGE = (
     "tokens_per_month needs RATE_LIMIT_STORAGE_URL, as what was used must outlive a restart: "
     "sqlite:////a/path/limits.db, or redis://host:6379 where several replicas serve"
 )
+
+
+def _check_hash(sha256: str) -> str:
+    if sha256 in _EMPTY:
+        raise ValueError("it is the hash of an empty key")
+    return sha256
 
 
 class _KeyEntry(BaseModel):
@@ -44,7 +54,7 @@ class _KeyEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     name: Annotated[str, AfterValidator(validate_key_name)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), AfterValidator(_check_hash)]
     # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
     models: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)

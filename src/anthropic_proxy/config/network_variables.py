@@ -34,6 +34,8 @@ def check_proxies(environment: Mapping[str, str]) -> None:
     for name, address in environment.items():
         if name.lower() not in PROXY_VARIABLES:
             continue
+        if "@" in address and "://" not in address:
+            raise ConfigError(f"{name}: the given value has a login but no scheme: write http://")
         try:
             check_login(address)
         except ValueError as error:

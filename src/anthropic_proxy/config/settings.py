@@ -124,6 +124,11 @@ class ServerSettings(BaseSettings):
         default=frozenset(), description="upstream, config or both, separated by ;"
     )
 
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        return None if value is None else env_values.listen_host(value)
+
     @field_validator("ready_requires", mode="before")
     @classmethod
     def _are_parts(cls, value: Any) -> Any:
@@ -282,6 +287,13 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     @classmethod
     def _hosts_are_names(cls, value: Any) -> Any:
         return parse_hosts(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.unix_socket is None and self.port != 0 and self.metrics_port == self.port:
+            text = f"METRICS_PORT equals PORT ({self.port}): choose another one, or unset it to serve /metrics on PORT"
+            raise PydanticCustomError(WHOLE_SENTENCE, "{text}", {"text": text})
+        return self
 
     @property
     def listen_host(self) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from anthropic_proxy.config.file import ConfigFile, parse_config
 from anthropic_proxy.config.file_models import RouteEntry, TargetEntry
+from anthropic_proxy.config.own_address import refuse_own_address
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstream_config import FORMER_NAMES, UpstreamConfig
 from anthropic_proxy.config.upstream_settings import Deprecation
@@ -76,6 +77,8 @@ def load_routing(
     routing = _routing(settings, file, detected)
     if settings.needs_key and any(endpoint.key_passthrough for endpoint in routing.upstreams):
         raise ConfigError(_TWO_KINDS_OF_KEYS)
+    for upstream in routing.upstreams:
+        refuse_own_address(settings, upstream.base_url)
     return routing
 
 

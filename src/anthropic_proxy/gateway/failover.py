@@ -125,15 +125,17 @@ class Failover:
     ) -> None:
         # Where nothing else was tried, the line of the request says the same.
         write = self._log.debug if action == "given up" and is_only else self._log.warning
-        write(
-            "upstream request failed",
-            action=action,
-            request_id=request_id,
-            upstream=route.upstream.name,
-            url=route.upstream.base_url,
-            status=_status(error),
-            reason=error.message,
-        )
+        values: dict[str, object] = {
+            "action": action,
+            "request_id": request_id,
+            "upstream": route.upstream.name,
+            "url": route.upstream.base_url,
+            "reason": error.message,
+        }
+        # Not the status that the client gets: where the upstream sent none, that is the proxy's own.
+        if error.upstream_status is not None:
+            values["status"] = error.upstream_status
+        write("upstream request failed", **values)
 
 
 def _can_fail_over(error: ApiError) -> bool:

@@ -127,6 +127,9 @@ class ModelList:
         if fallback and response.status in MISSING_PATH_STATUSES:
             await response.aclose()
             models: list[JsonObject] | None = fallback
+        elif response.status in MISSING_PATH_STATUSES:
+            await response.aclose()
+            raise _no_list(upstream.name, response.status)
         else:
             models = _parse_models(await backend.read_ok(client, response, observation.request_id))
         if models is None:
@@ -139,6 +142,13 @@ class ModelList:
         return [
             {**model, "id": self._listed_name(Route(upstream, model["id"]))} for model in models
         ]
+
+
+def _no_list(name: str, status: int) -> ApiError:
+    hint = "set COMPLETION_MODEL or MODEL_ALIASES, or check UPSTREAM_BASE_URL"
+    error = ApiError(404, f"The upstream {name} has no list of models ({status}): {hint}")
+    error.upstream_status = status
+    return error
 
 
 def _parse_models(body: bytes) -> list[JsonObject] | None:

@@ -13,7 +13,9 @@ CHAT_COMPLETIONS = "/chat/completions"
 _API_PATHS = (CHAT_COMPLETIONS, "/responses", "/messages")
 # Azure's older addresses, each of one model.
 _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
-_VERSION_SEGMENT = re.compile(r"/v\d+\w*$")
+# Not without a version: Azure's model inference has the base URL `.../models`.
+_MODEL_LIST = re.compile(r"/v\d+\w*/models$", re.IGNORECASE)
+_VERSION_SEGMENT = re.compile(r"/v\d+\w*$", re.IGNORECASE)
 
 
 _LOGIN_NOT_ALLOWED = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
@@ -48,10 +50,18 @@ def resolve_api_address(url: str, api_path: str = "/v1") -> ApiAddress:
     path gets `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`) or names a
     deployment of Azure. A full URL is cut before `/chat/completions`.
     """
-    parts = _split_url(url.strip())
+    text = url.strip()
+    parts = _split_url(text)
+    if "," in parts.netloc or re.search(r",\s*https?://", parts.path):
+        raise ValueError("must be one address: several are separated by ; and not by commas")
+    # Parsers drop tabs and line ends.
+    if re.search(r"\s", text):
+        raise ValueError("must not hold blanks")
     _reject_unusable_url(parts)
     path = parts.path.rstrip("/")
     suffix = next((each for each in _API_PATHS if path.endswith(each)), "")
+    if _MODEL_LIST.search(path):
+        raise ValueError("must be a base URL: leave out /models")
     if not suffix and path.endswith(("/chat", "/completions")):
         raise ValueError(
             "must be a base URL or a full .../chat/completions address, not a part of it"

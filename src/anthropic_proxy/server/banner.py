@@ -3,6 +3,7 @@
 import socket
 
 from anthropic_proxy import __version__
+from anthropic_proxy.config.api_keys import MIN_CHARACTERS, short_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.observability.logs import Log, is_json, is_terminal
 from anthropic_proxy.routing.router import Routing
@@ -88,12 +89,25 @@ def log_server_start(
         log_start("upstream configured", **_upstream_fields(upstream))
     if prints_banner and settings.workers == 1:
         log.print_banner(render_banner(settings, routing, address))
+    if is_first:
+        _report_short_keys(settings, log)
     if settings.is_protected or not is_first:
         return
     if not is_loopback(listener):
         log.warning("server exposed without keys", hint=_NO_KEYS_HINT)
     elif settings.host is None and settings.unix_socket is None:
         log_start("server restricted to this host", hint=_LOOPBACK_HINT)
+
+
+def _report_short_keys(settings: Settings, log: Log) -> None:
+    keys = settings.proxy_api_keys
+    names = short_keys(keys.get_secret_value()) if keys else []
+    if names:
+        hint = (
+            f"keys of fewer than {MIN_CHARACTERS} characters are easy to guess: "
+            "use `openssl rand -hex 32`"
+        )
+        log.warning("short client keys found", names=", ".join(names), hint=hint)
 
 
 def has_banner(settings: Settings) -> bool:

@@ -10,6 +10,7 @@ upstreams are in a file beside the PID file as well, for `status`.
 """
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -39,6 +40,8 @@ _UMASK = 0o027
 _POLL_SECONDS = 0.05
 # How long a start waits for the probes of the upstreams, which are not needed for it to succeed.
 _PROBE_SECONDS = 5.0
+# A server without open requests ends sooner.
+_NOTICE_SECONDS = 1.0
 _LOCK_TRIES = 4
 
 
@@ -363,15 +366,25 @@ def read_status(pid_path: Path) -> Status:
     return Status(running=int(text)) if is_locked else Status(stale=int(text))
 
 
-def stop_daemon(pid_path: Path, pid: int, timeout: float) -> None:
-    """Ask the running server to end, and wait until it has, `timeout` seconds at most. Raises DaemonError."""
+def stop_daemon(
+    pid_path: Path, pid: int, timeout: float, on_wait: Callable[[], object] = lambda: None
+) -> None:
+    """Ask the running server to end, and wait until it has, `timeout` seconds at most.
+
+    on_wait: called once when it takes longer than without open requests. Raises DaemonError.
+    """
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
         raise DaemonError(f"Failed to stop daemon (PID: {pid}): {error.strerror}") from error
-    deadline = time.monotonic() + timeout
+    now = time.monotonic()
+    deadline, notice = now + timeout, now + _NOTICE_SECONDS
     while read_status(pid_path).running == pid:
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > notice:
+            on_wait()
+            notice = math.inf
+        if now > deadline:
             raise DaemonError(
                 f"Daemon (PID: {pid}) is still finishing open requests after {timeout:g} s"
             )

@@ -1,7 +1,8 @@
 """Signals that come while the process starts, before the server handles them: the imports alone take most of a second.
 
 SIGHUP would end the process. It is noted instead, and the configuration is read again once the server runs: what has been
-read may be older than the change that the signal is about. SIGTERM ends the process with exit code 0, as it does later.
+read may be older than the change that the signal is about. SIGTERM and SIGINT end the process with exit code 0, as they do
+later.
 Handlers and not ignored signals, as programs that are started from here would inherit the latter.
 
 A terminal that is closed sends SIGHUP as well. Then a server that was started on it has to end, unless `nohup` started it.
@@ -30,20 +31,25 @@ class _HangupHandler:
 
 
 def install_handlers() -> None:
-    """Handle SIGHUP and SIGTERM until the server does. To be called in the main thread."""
+    """Handle SIGHUP, SIGTERM and SIGINT until the server does. To be called in the main thread."""
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, _HangupHandler(has_terminal=_has_terminal()))
         signal.signal(signal.SIGTERM, _exit)
+        # Shells start background jobs with SIGINT ignored.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _exit)
 
 
 def restore_handlers() -> None:
-    """Handle SIGHUP and SIGTERM as is usual for commands: both end the process, but not SIGHUP under `nohup`."""
+    """Handle the signals as is usual for commands: all end the process, but not SIGHUP under `nohup`."""
     if sys.platform == "win32":
         return
     handler = signal.getsignal(signal.SIGHUP)
     if isinstance(handler, _HangupHandler):
         signal.signal(signal.SIGHUP, handler.previous_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is _exit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def detach() -> None:

@@ -73,9 +73,13 @@ def open_metrics_listener(host: str, port: int) -> tuple[socket.socket, bool]:
     is_shared = False
     try:
         listener = open_tcp_listener(host, port)
-    except AddressInUseError:
+    except AddressInUseError as error:
         if not hasattr(socket, "SO_REUSEPORT") or not _is_draining(host, port):
-            raise
+            # The last part of the hint names the variable of the other port.
+            reason = str(error).rpartition(", or ")[0]
+            raise AddressInUseError(
+                f"{reason}, or choose another port with METRICS_PORT"
+            ) from error
         listener, is_shared = open_tcp_listener(host, port, shared=True), True
     if hasattr(socket, "SO_REUSEPORT"):
         # For the successor. Not before it listens, as it would then not notice a server that is not draining.

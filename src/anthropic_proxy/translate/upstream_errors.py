@@ -37,6 +37,8 @@ class UpstreamIdentity:
     redactor: Redactor = NO_SECRETS
     # The caller's own key, where it was sent to the upstream in place of the proxy's.
     caller_key: str | None = None
+    # Whether the upstream is sent a key or another credential.
+    has_key: bool = True
     # The base URL of its API; empty where callers must not see it.
     base_url: str = ""
 
@@ -357,10 +359,12 @@ def _rejected_key(failure: UpstreamFailure) -> ApiError | None:
     if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
         if failure.upstream.caller_key is not None:
             return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-        text = (
-            f"The upstream {failure.upstream_name} refused the proxy's UPSTREAM_API_KEY "
-            f"({failure.status}): {failure.redacted_text}"
+        action = (
+            f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
+            if failure.upstream.has_key
+            else f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
         )
+        text = f"The upstream {failure.upstream_name} {action}: {failure.redacted_text}"
         return ApiError(500, text, _NO_RETRY_HEADERS)
     return None
 

@@ -19,13 +19,14 @@ from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
 from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, Lease
-from anthropic_proxy.upstream.headers import build_headers
+from anthropic_proxy.upstream.headers import build_headers, has_credential
 from anthropic_proxy.upstream.http_client import (
     LocalShortageError,
     RawResponse,
     UpstreamError,
     UpstreamHTTPClient,
 )
+from anthropic_proxy.upstream.loop_detection import HOPS_HEADER, PROXY_ID, hops_value
 from anthropic_proxy.upstream.retry import (
     KeyRing,
     RetryAllowance,
@@ -164,6 +165,8 @@ class UpstreamClient:
     caller: Caller = ANONYMOUS
     observation: Observation | None = None
     retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
+    # The proxies that the request passed, this one included.
+    hops: str = PROXY_ID
 
     def for_caller(
         self, caller: Caller, observation: Observation, retry_allowance: RetryAllowance
@@ -175,6 +178,7 @@ class UpstreamClient:
             caller=caller if needs_caller else ANONYMOUS,
             observation=observation,
             retry_allowance=retry_allowance,
+            hops=hops_value(caller.headers),
         )
 
     @property
@@ -182,7 +186,10 @@ class UpstreamClient:
         """The upstream as errors name it, and the secrets that no text may repeat."""
         caller_key = self.caller.api_key if self.upstream.key_passthrough else None
         url = self.upstream.base_url if self.upstream.has_public_address else ""
-        return UpstreamIdentity(self.upstream.name, self.upstream.redactor, caller_key, url)
+        has_key = bool(self.upstream.keys) or has_credential(self.upstream.headers)
+        return UpstreamIdentity(
+            self.upstream.name, self.upstream.redactor, caller_key, has_key=has_key, base_url=url
+        )
 
     @property
     def is_circuit_open(self) -> bool:
@@ -299,7 +306,7 @@ class UpstreamClient:
 
     async def _send_traced(self, key: str | None, send: _Send, method: str = "POST") -> RawResponse:
         """Send with all headers, and record the request in the observation."""
-        headers = build_headers(self.upstream, key, self.caller)
+        headers = build_headers(self.upstream, key, self.caller) | {HOPS_HEADER: self.hops}
         if self.observation is None:
             return await send(headers)
         upstream_request = self.observation.start_upstream_request(self.upstream, method)

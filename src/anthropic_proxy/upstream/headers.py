@@ -4,6 +4,7 @@ An upstream that speaks the Messages API itself gets the client's headers that b
 who asks. All others are between the client and this proxy.
 """
 
+import re
 from collections.abc import Mapping
 
 from anthropic_proxy.auth.caller import Caller
@@ -26,6 +27,8 @@ _ANTHROPIC_HOST = "anthropic.com"
 # Tokens of a login, which Anthropic takes as bearer tokens with this beta alone (the SDK's credentials).
 _LOGIN_TOKEN = "sk-ant-oat"  # noqa: S105 - how such tokens begin
 _LOGIN_BETA = "oauth-2025-04-20"
+
+_CREDENTIAL = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
 
 _FORWARDED = frozenset({"user-agent", "x-app", "accept", "content-type", "x-client-request-id"})
 _FORWARDED_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
@@ -53,6 +56,11 @@ def build_headers(upstream: Upstream, key: str | None, caller: Caller) -> dict[s
     else:
         _add_key(headers, caller.api_key if upstream.key_passthrough else key, upstream)
     return headers | {name.lower(): value for name, value in upstream.headers.items()}
+
+
+def has_credential(headers: Mapping[str, str]) -> bool:
+    """Return whether configured headers may hold a key."""
+    return any(_CREDENTIAL.search(name) for name in headers)
 
 
 def _forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -309,6 +309,9 @@ class _IteratedBody:
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
 # The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes what is no status line.
 _TLS_ALERT = repr(b"\x15\x03")[:-1]
+_ENDED_HANDSHAKE = "closed the connection before TLS began: if its port takes no TLS, the address has to begin with http://"
+# What OpenSSL says of a reply that is no TLS, such as an HTTP response.
+_PLAIN_REPLY = "WRONG_VERSION_NUMBER"
 _PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
 _BROKEN = "broke the connection before the answer was complete"
 
@@ -371,13 +374,21 @@ def _add_explanation(
         addition = f": that is {_PROXY}" if is_name_unknown else f" (through {_PROXY})"
     elif failure.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
         addition = "; if its port takes TLS, the address has to begin with https://"
-    elif isinstance(cause, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(
-        cause
-    ):
-        addition = "; if its port takes no TLS, the address has to begin with http://"
+    elif isinstance(cause, aiohttp.ClientConnectorSSLError) and _PLAIN_REPLY in str(cause):
+        addition = ": it speaks no TLS there, so the address has to begin with http://"
+    elif url.scheme == "https" and _ended_handshake(cause):
+        text = failure.message.replace(_UNREACHABLE, _ENDED_HANDSHAKE)
+        return UpstreamError(failure.status, text, failure.phase)
     else:
         return failure
     return UpstreamError(failure.status, failure.message + addition, failure.phase)
+
+
+def _ended_handshake(cause: Exception) -> bool:
+    """Return whether a connection was accepted and closed before TLS began, as servers without TLS do."""
+    return isinstance(cause, aiohttp.ClientConnectorError) and isinstance(
+        cause.os_error, ConnectionResetError
+    )
 
 
 def _may_be_tls(cause: Exception) -> bool:

@@ -25,6 +25,11 @@ _CHUNK_BYTES = 256 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
+def _with_scheme(address: str) -> str:
+    """Return the address of an HTTP proxy with the scheme that curl and httpx suppose where it has none."""
+    return address if "://" in address else f"http://{address}"
+
+
 class EnvironmentProxies:
     """The HTTP proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY).
 
@@ -34,7 +39,9 @@ class EnvironmentProxies:
 
     def __init__(self) -> None:
         self._proxies = {
-            scheme: URL(address) for scheme, address in getproxies().items() if scheme != "no"
+            scheme: URL(_with_scheme(address))
+            for scheme, address in getproxies().items()
+            if scheme != "no"
         }
 
     def request_options(self, url: httpx.URL) -> dict[str, Any]:

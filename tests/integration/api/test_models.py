@@ -100,6 +100,18 @@ def test_other_failures_stay_failures(upstream: ScriptedUpstream) -> None:
         assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 500
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/m"])
+def test_no_list_and_no_names(upstream: ScriptedUpstream, path: str, api: str, status: int) -> None:
+    upstream.then(answers({"detail": "Not Found"}, status))
+    with running_proxy(upstream.url, UPSTREAM_API=api) as proxy:
+        response = httpx.get(proxy + path, timeout=DEADLINE, trust_env=False)
+    assert response.status_code == 404
+    message = response.json()["error"]["message"]
+    assert f"has no list of models ({status}): set COMPLETION_MODEL or MODEL_ALIASES" in message
+
+
 def test_an_alias_in_a_request(upstream: ScriptedUpstream) -> None:
     """It goes to its model, and the client reads the name that it asked for."""
     upstream.then(answers(completion()))

@@ -329,3 +329,15 @@ def test_options_of_the_server_do_not_go_with_a_command(here: Path) -> None:
     done = _invoke("-p", "1", "status")
     assert done.exit_code == 2
     assert "--port: for the server, not for the command 'status'" in done.stderr
+
+
+def test_what_is_probably_a_mistake_is_reported(command: Command) -> None:
+    variables = {"UPSTREAM_API_KEY": "Bearer sk-canary", "UPSTREAM_HEADER": "x=y"}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = command.run("--host", "127.0.0.1", "--port", port, **_URL, **variables)
+    assert "! UPSTREAM_API_KEY: the key begins with Bearer: leave that out" in done.stderr
+    assert (
+        "! environment: UPSTREAM_HEADER is not known; did you mean UPSTREAM_HEADERS?" in done.stderr
+    )
+    assert "canary" not in done.stderr

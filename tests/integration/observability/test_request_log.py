@@ -84,3 +84,24 @@ def test_the_request_id_of_the_client(proxy: str, given: dict[str, str], is_take
     expected = next(iter(given.values())) if is_taken else response.json()["request_id"]
     assert response.headers["request-id"] == response.json()["request_id"] == expected
     assert is_taken or re.fullmatch(r"req_[0-9a-f]{24}", expected)
+
+
+def test_a_failure_without_a_status_has_none_in_the_log(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answers({}, 503), answers(completion()))
+    file = command.home / "upstreams.yaml"
+    file.write_text(f"""
+upstreams:
+  down: {{url: "http://127.0.0.1:9", provider: generic}}
+  up: {{url: {upstream.url}, retries: 1, provider: generic}}
+routes: [{{models: ["*"], targets: [down/m, up/m]}}]
+""")
+    with command.serving(CONFIG_FILE=str(file), LOG_FORMAT="json") as server:
+        response = httpx.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE)
+        _, log = server.end()
+    assert response.status_code == 200
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    failures = [line for line in lines if line["event"] == "upstream request failed"]
+    statuses = [(each["upstream"], each["action"], each.get("status")) for each in failures]
+    assert statuses == [("down", "failed over", None), ("up", "sent again", 503)]

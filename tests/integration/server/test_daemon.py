@@ -219,13 +219,15 @@ def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstrea
         httpx.stream(
             "POST", f"{address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False
         ) as answer,
-        command.popen("stop", "--pid-file", str(command.pid_file)) as stop,
+        command.popen("stop", "--pid-file", str(command.pid_file), stderr=subprocess.PIPE) as stop,
     ):
         lines = answer.iter_lines()
         before = next(line for line in lines if "text_delta" in line)
         until(lambda: refuses_connections(address), "the server has seen the signal")
         assert stop.poll() is None
         assert command.pid_file.exists()
+        assert stop.stderr is not None
+        assert b"Waiting for open requests to finish" in stop.stderr.readline()
         pause.go.set()
         after = list(lines)
         assert stop.wait(DEADLINE) == 0

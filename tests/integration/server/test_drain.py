@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,10 +17,20 @@ import pytest
 
 from tests.support.http2_client import Http2Client
 from tests.support.running_command import REQUEST, Command, Running, refuses_connections, until
-from tests.support.scripted_upstream import DEADLINE, Pause, ScriptedUpstream, streams, text_chunks
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Pause,
+    Script,
+    ScriptedUpstream,
+    streams,
+    text_chunks,
+)
 
 STREAM = REQUEST | {"stream": True}
 COMPLETE = b"event: message_stop\n"
+STOPPING_EVENT = re.compile(
+    rb'event: error\ndata: .*"overloaded_error".*stopping.*"request_id":"req_\w+"'
+)
 
 
 @pytest.fixture
@@ -123,9 +134,7 @@ def test_what_is_open_when_the_time_is_over_is_told(
         )
         assert server.process.wait(DEADLINE) == 0
     for data in received:
-        assert re.search(
-            rb'event: error\ndata: .*"overloaded_error".*stopping.*"request_id":"req_\w+"', data
-        )
+        assert STOPPING_EVENT.search(data)
         assert data.endswith(b"\n\n")
 
 
@@ -147,8 +156,30 @@ def test_a_second_signal_ends_at_once(
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
-        with pytest.raises(httpx.RemoteProtocolError):
-            b"".join(received)
+        assert STOPPING_EVENT.search(b"".join(received))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_a_request_without_a_response(
+    command: Command, upstream: ScriptedUpstream, workers: str
+) -> None:
+    pause = Pause()
+    upstream.then(Script(None, [pause]))
+    with (
+        command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        url = f"{server.address}/v1/messages"
+        response = pool.submit(httpx.post, url, json=REQUEST, timeout=DEADLINE, trust_env=False)
+        assert pause.reached.wait(DEADLINE)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: refuses_connections(server.address), "no more is accepted")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+        received = response.result(DEADLINE)
+        pause.go.set()
+    assert (received.status_code, received.json()["error"]["type"]) == (529, "overloaded_error")
+    assert "stopping" in received.json()["error"]["message"]
 
 
 def test_a_request_on_an_open_connection_is_answered_and_the_connection_closed(

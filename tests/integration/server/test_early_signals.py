@@ -89,13 +89,17 @@ def test_without_a_signal_nothing_is_read_again(command: Command, config: str) -
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_end_before_it_has_begun(command: Command, config: str, workers: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_the_end_before_it_has_begun(
+    command: Command, config: str, workers: str, number: signal.Signals
+) -> None:
     with _starting(command, config, WORKERS=workers) as server:
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
         # The signal may come just before the read of the pipe begins, and is handled when it returns then.
         server.close()
         assert server.process.wait(DEADLINE) == 0
         assert "Traceback" not in server.log.read_text()
+        assert "Aborted" not in server.log.read_text()
 
 
 def test_workers_outlive_a_hangup_of_the_terminal(

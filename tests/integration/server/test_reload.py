@@ -311,3 +311,12 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(
             lambda: server.log.read_text().count("config reloaded") == 2,
             "it has none, as at its start",
         )
+
+
+def test_short_keys_are_reported(command: Command, upstream: ScriptedUpstream) -> None:
+    _env(command, upstream)
+    with command.serving(PROXY_API_KEYS="alice=canary1;bob=0123456789") as server:
+        _logged(server, "short client keys found")
+        _, log = server.end()
+        assert "names=alice" in log
+        assert "canary1" not in log

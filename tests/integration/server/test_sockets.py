@@ -10,6 +10,7 @@ from anthropic_proxy.server.sockets import (
     ListenError,
     format_base_url,
     is_loopback,
+    open_metrics_listener,
     open_tcp_listener,
     open_unix_listener,
 )
@@ -34,6 +35,13 @@ def test_all_addresses_are_those_of_ipv4_too() -> None:
 def test_who_reaches_it(host: str, *, expected: bool) -> None:
     with open_tcp_listener(host, 0) as listener:
         assert is_loopback(listener) is expected
+
+
+def test_the_port_of_metrics_in_use() -> None:
+    with open_tcp_listener("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ListenError, match=r", or choose another port with METRICS_PORT$"):
+            open_metrics_listener("127.0.0.1", port)
 
 
 def test_a_port_in_use() -> None:

@@ -119,9 +119,18 @@ def test_no_such_host() -> None:
     )
 
 
-def test_not_tls() -> None:
-    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "can't be reached over TLS: it speaks no TLS there"),
+        (b"<html>", "can't be reached over TLS: it speaks no TLS there"),
+        (b"", "closed the connection before TLS began: if its port takes no TLS"),
+    ],
+)
+def test_not_tls(reply: bytes, reason: str) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(reply)
         writer.close()
 
     async def work(client: UpstreamHTTPClient) -> None:
@@ -135,8 +144,10 @@ def test_not_tls() -> None:
                 "up:1",
             )
 
-    with pytest.raises(ApiError, match="can't be reached over TLS"):
+    with pytest.raises(ApiError) as raised:
         run(work)
+    assert raised.value.message.startswith(f"The upstream up:1 {reason}")
+    assert raised.value.message.endswith("the address has to begin with http://")
 
 
 def test_the_connection_is_reset_before_the_head() -> None:

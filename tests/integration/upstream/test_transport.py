@@ -100,3 +100,18 @@ def test_a_netrc_changes_nothing(
 
     run(work)
     assert upstream.request().headers["authorization"] == "Bearer key"
+
+
+@pytest.mark.parametrize(
+    ("given", "proxy"),
+    [
+        ("foo", "http://foo"),
+        ("proxy.example:3128", "http://proxy.example:3128"),
+        ("http://proxy.example:3128", "http://proxy.example:3128"),
+    ],
+)
+def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch, given: str, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", given)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    options = EnvironmentProxies().request_options(httpx.URL("http://up.example/v1"))
+    assert str(options["proxy"]).removesuffix("/") == proxy

@@ -1,5 +1,6 @@
 """Keys of clients: how they are written, whose they are, and what they allow."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,10 @@ from anthropic_proxy.auth.api_keys import (
     RequestDeniedError,
     hash_key,
 )
-from anthropic_proxy.config.api_keys import parse_client_keys
+from anthropic_proxy.config.api_keys import parse_client_keys, short_keys
 
+# What `openssl rand -base64 32` prints.
+_BASE64 = "q7Tb0hYyH5mZC2l0uV9bXnQp4wR1sEoKaJ3dGf6i8Mk="
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
@@ -22,7 +25,8 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
         ("alice=k1;bob = k2", {"alice": "k1", "bob": "k2"}),
         ("k1\nk2;", {"key-1": "k1", "key-2": "k2"}),
         ("k1;bob=k2", {"key-1": "k1", "bob": "k2"}),
-        ("c2VjcmV0==", {"key-1": "c2VjcmV0=="}),
+        ("ab12CD34ef56GH78ij90Kg==", {"key-1": "ab12CD34ef56GH78ij90Kg=="}),
+        (f"{_BASE64};bob=k2", {"key-1": _BASE64, "bob": "k2"}),
         ("alice=c2VjcmV0==", {"alice": "c2VjcmV0=="}),
         ('{"alice": "k=1"}', {"alice": "k=1"}),
     ],
@@ -52,6 +56,42 @@ def test_what_is_no_list_of_keys(text: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
         parse_client_keys(text)
     assert "can" not in str(raised.value).replace("can be", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("alice=", "alice has an empty key"),
+        ("alice= ", "alice has an empty key"),
+        ("alice==", "alice has an empty key"),
+        ("alice= ;bob=x", "alice has an empty key"),
+        ("bob=x\nalice=\n", "alice has an empty key"),
+        ("developmentteam=", "developmentteam has an empty key"),
+        ("The-Production-Deployment-Team=", "The-Production-Deployment-Team has an empty key"),
+        ('{"alice": ""}', "alice has an empty key"),
+        ('{"alice": " "}', "alice has an empty key"),
+        ("sk-canary=", "*** has an empty key"),
+        ("c2VjcmV0==", "*** has an empty key"),
+        ("a canary=", "*** has an empty key"),
+        ("=", "*** has an empty key"),
+    ],
+)
+def test_an_empty_key(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
+        parse_client_keys(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("alice=1234567;bob=12345678", ["alice"]),
+        ("k1;12345678", ["key-1"]),
+        ('{"alice": "12345678", "bob": " 1 "}', ["bob"]),
+        (_BASE64, []),
+    ],
+)
+def test_short_keys(text: str, names: list[str]) -> None:
+    assert short_keys(text) == names
 
 
 @pytest.mark.parametrize(

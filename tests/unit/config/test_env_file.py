@@ -99,3 +99,16 @@ def test_variables_within_an_env_file(env_file: Path) -> None:
         "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
     )
     assert str(load_settings(env_file).upstream_base_url) == "https://up.example/v1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16(env_file: Path, encoding: str) -> None:
+    env_file.write_bytes(f"UPSTREAM_BASE_URL={_URL}\r\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"UTF-16.*: save it as UTF-8$"):
+        load_settings(env_file)
+
+
+def test_a_mark_of_utf_8_and_ends_of_lines_of_windows(env_file: Path) -> None:
+    env_file.write_bytes(f"UPSTREAM_BASE_URL={_URL}\r\nPORT=4000\r\n".encode("utf-8-sig"))
+    settings = load_settings(env_file)
+    assert (settings.upstream_base_url, settings.port) == (_URL, 4000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anthropic_proxy.config.env_notices import all_variables, notices, variable
+from anthropic_proxy.config.env_notices import all_variables, environment_notices, notices, variable
 from tests.support.paths import ROOT
 from tests.support.scaling import assert_linear_cpu
 
@@ -102,3 +102,31 @@ def test_the_names_of_our_own_files_are_known() -> None:
 )
 def test_a_variable(text: str, environment: dict[str, str], found: str) -> None:
     assert variable(text, "LOG_FORMAT", environment) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "problems"),
+    [
+        (["UPSTREAM_BASEURL"], ["UPSTREAM_BASEURL is not known; did you mean UPSTREAM_BASE_URL?"]),
+        (["UPSTREAM_APIKEY"], ["UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"]),
+        (["PROXY_API_KEY"], ["PROXY_API_KEY is not known; did you mean PROXY_API_KEYS?"]),
+        (["MODEL_ALIAS"], ["MODEL_ALIAS is not known; did you mean MODEL_ALIASES?"]),
+        (["COMPLETIONS_MODEL"], []),
+        (["COMPLETION_MODELS"], ["COMPLETION_MODELS is not known; did you mean COMPLETION_MODEL?"]),
+        # Of other programs, of Kubernetes and of docker-compose.yml.
+        (["UPSTREAM_HOST", "MODEL_PATH", "MODEL_NAME", "KEY_FILE", "TLS_DIR", "MAX_SIZE"], []),
+        (["ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_PORT_3000_TCP_ADDR"], []),
+        (["ANTHROPIC_PROXY_SERVICE_HOST", "ANTHROPIC_BASE_URL", "PATH", "PORTS"], []),
+        (["UPSTREAM_API_KEY_A", "UPSTREAM_BASE_URL", "UPSTREAM_DIALECT", "UPSTREAM_FACTS"], []),
+    ],
+)
+def test_names_in_the_environment(names: list[str], problems: list[str]) -> None:
+    assert environment_notices(names, "key: ${UPSTREAM_API_KEY_A}", "") == problems
+
+
+def test_a_hostile_environment_costs_no_more_than_its_length() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        names = [f"UPSTREAM_{number}_{'X' * 40}" for number in range(size)]
+        return lambda: environment_notices(names)
+
+    assert_linear_cpu(prepare, 4000)

@@ -57,6 +57,14 @@ def test_what_is_written_is_read() -> None:
         ("{}", "keys.toml", "must end in .json, .yaml or .yml"),
         (f'{{"keys": [{{"name": "a b", "sha256": "{_HASH}"}}]}}', "keys.json", "keys.0.name"),
         ('{"keys": [{"name": "a", "sha256": "canary"}]}', "keys.json", "keys.0.sha256"),
+        *(
+            (
+                f'{{"keys": [{{"name": "a", "sha256": "{hash_key(secret)}"}}]}}',
+                "keys.json",
+                "keys.0.sha256: Value error, it is the hash of an empty key",
+            )
+            for secret in ("", "\n", "\r\n")
+        ),
         (
             f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "model": []}}]}}',
             "keys.json",

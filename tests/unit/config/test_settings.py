@@ -296,7 +296,7 @@ def test_what_else_stands_in_a_file(env_file: Path) -> None:
 
 
 def test_a_file_that_is_no_text(env_file: Path) -> None:
-    env_file.write_bytes(b"\xff\xfe\x00")
+    env_file.write_bytes(b"\xff\x80")
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
         load_settings(env_file)
 
@@ -511,7 +511,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
     "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
 )
 def test_what_is_no_host(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must name a host|user or password"):
+    with pytest.raises(ValueError, match=r"must name a host|user or password|blanks"):
         resolve_api_address(url)
 
 
@@ -605,3 +605,57 @@ def test_who_may_reach_the_server(
     assert load_settings(None).listen_host == (
         host or (open_to_all if is_protected else "127.0.0.1")
     )
+
+
+def test_two_services_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", PORT="3045", METRICS_PORT="3045")
+    assert problem.startswith("METRICS_PORT equals PORT (3045)")
+    for port, given in (("0", {}), ("3045", {"UNIX_SOCKET": "proxy.sock"})):
+        Settings(
+            _env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port, PORT=port, **given
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("localhost", "localhost"),
+        (" 127.0.0.1 ", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("[::]", "::"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_a_host_to_listen_on(given: str, host: str) -> None:
+    assert Settings(_env_file=None, UPSTREAM_BASE_URL="http://up", HOST=given).listen_host == host
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("http://127.0.0.1", "leave out the scheme"),
+        ("http://[::1]:3000/", "leave out the scheme"),
+        ("127.0.0.1/", "leave out the scheme"),
+        ("127.0.0.1:3000", "leave out the port, which PORT or --port sets"),
+        ("localhost:3000", "leave out the port"),
+        ("[::1]:3000", "leave out the port"),
+        ("[127.0.0.1]", "no IPv6 address"),
+        ("[]", "no IPv6 address"),
+        (":::1", "no IPv6 address"),
+        ("*", "0.0.0.0 or ::"),
+        (" ", "expected a name"),
+        ("a b", "expected a name"),
+    ],
+)
+def test_what_is_no_host_to_listen_on(
+    monkeypatch: pytest.MonkeyPatch, given: str, reason: str
+) -> None:
+    problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", HOST=given)
+    assert problem.startswith(f"HOST: {given!r} is not a host name or IP address to listen on: ")
+    assert reason in problem
+
+
+def test_the_login_of_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, HTTP_PROXY="user:canary@proxy.example:3128")
+    assert problem == "HTTP_PROXY: the given value has a login but no scheme: write http://"

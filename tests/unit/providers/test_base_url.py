@@ -25,6 +25,8 @@ from anthropic_proxy.providers.base_url import (
         ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
         ("  https://a.example\n", "https://a.example/v1/chat/completions"),
         ("HTTPS://a.example", "https://a.example/v1/chat/completions"),
+        ("HTTP://h/V1/", "http://h/V1/chat/completions"),
+        ("https://a.example/models", "https://a.example/models/v1/chat/completions"),
     ],
 )
 def test_urls(base: str, address: str) -> None:
@@ -74,3 +76,22 @@ def test_host(url: str, host: str) -> None:
 )
 def test_the_server_beside_its_version(base: str, root: str) -> None:
     assert strip_version(base) == root
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://a b", "must not hold blanks"),
+        ("http://a\tb", "must not hold blanks"),
+        ("http://a b:8000/v1", "must not hold blanks"),
+        ("http://a,http://b", "several are separated by ;"),
+        ("http://a,b", "several are separated by ;"),
+        ("http://a/v1, http://b/v1", "several are separated by ;"),
+        ("http://a/v1/models", "leave out /models"),
+        ("http://a/V1/models/", "leave out /models"),
+        ("http://a/api/v4/models?x=1", "leave out /models"),
+    ],
+)
+def test_urls_with_a_hint(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        resolve_api_address(url)

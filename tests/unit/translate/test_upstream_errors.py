@@ -138,6 +138,14 @@ def test_a_missing_path_is_no_missing_model(body: bytes, *, is_path: bool) -> No
     assert to_api_error(parse_failure(404, {}, body, UpstreamIdentity("up:1"))).status == 404
 
 
+@pytest.mark.parametrize("status", [401, 403, 400])
+def test_a_key_that_is_not_set(status: int) -> None:
+    body = b'{"error": {"message": "Invalid API key"}}'
+    error = to_api_error(parse_failure(status, {}, body, UpstreamIdentity("up:1", has_key=False)))
+    reason = f"refused the request ({status}), and no UPSTREAM_API_KEY is set: Invalid API key"
+    assert (error.status, error.message) == (500, f"The upstream up:1 {reason}")
+
+
 @pytest.mark.parametrize(
     "text", ["not found " * 9999, " " * 99_999 + "x", "404 " * 9999, "cannot get /" * 9999]
 )

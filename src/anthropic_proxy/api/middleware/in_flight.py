@@ -91,11 +91,21 @@ class InFlightRequests:
             self._uncounted_requests.discard(request)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no request is open, `seconds` at most; what is left is told an error, and ended."""
+        """Wait until no request is open, `seconds` at most, or until cancelled; then send an error to those that are left,
+        and end them.
+        """
         self.is_draining = True
-        if not await self._wait_until_idle(seconds):
-            self.end_all()
-            await self._wait_until_idle(_FINAL_EVENT_SECONDS)
+        try:
+            has_ended = await self._wait_until_idle(seconds)
+        except asyncio.CancelledError:
+            await self._end_rest()
+            raise
+        if not has_ended:
+            await self._end_rest()
+
+    async def _end_rest(self) -> None:
+        self.end_all()
+        await self._wait_until_idle(_FINAL_EVENT_SECONDS)
 
     def end_all(self) -> None:
         """End all requests, and those to come, with an error that says that the server stops."""
