@@ -45,8 +45,8 @@ class StartMessages:
         """Report lines of the `.env` file and names of variables that have no effect."""
         texts = (_read_text(env_file), _read_text(config_file))
         for problem in env_notices.environment_notices(os.environ, *texts):
-            given: dict[str, object] = {"file": "environment", "reason": problem}
-            self._write("warning", "setting ignored", f"! environment: {problem}", given)
+            fields: dict[str, object] = {"file": "environment", "reason": problem}
+            self._write("warning", "setting ignored", f"! environment: {problem}", fields)
         if env_file is None:
             return
         for notice in env_notices.notices(env_file, _read_text(env_file), _read_text(config_file)):

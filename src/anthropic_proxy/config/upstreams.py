@@ -75,7 +75,7 @@ def load_routing(
         for each in _deprecations(settings, file):
             warn(each)
     routing = _routing(settings, file, detected)
-    if settings.needs_key and any(endpoint.key_passthrough for endpoint in routing.upstreams):
+    if settings.needs_key and any(upstream.key_passthrough for upstream in routing.upstreams):
         raise ConfigError(_TWO_KINDS_OF_KEYS)
     for upstream in routing.upstreams:
         refuse_own_address(settings, upstream.base_url)
@@ -202,31 +202,31 @@ def _candidate_names(address: str) -> Iterator[str]:
     yield from (f"{address}-{number}" for number in count(2))
 
 
-def routing_from_settings(settings: Settings, endpoints: tuple[Upstream, ...]) -> Routing:
+def routing_from_settings(settings: Settings, upstreams: tuple[Upstream, ...]) -> Routing:
     """Return the routing of the variables: MODEL_ALIASES, then MODEL_MAP (exact names before patterns, and tiers last),
     then REASONING_MODEL with thinking and COMPLETION_MODEL without.
     """
     mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
-    rules = [_mapping_rule(source, _target_groups(endpoints, model)) for source, model in mapped]
+    rules = [_mapping_rule(source, _target_groups(upstreams, model)) for source, model in mapped]
     if settings.reasoning_model:
         rules.append(
-            RoutingRule(_target_groups(endpoints, settings.reasoning_model), thinking=True)
+            RoutingRule(_target_groups(upstreams, settings.reasoning_model), thinking=True)
         )
     if settings.completion_model:
         rules.append(
-            RoutingRule(_target_groups(endpoints, settings.completion_model), thinking=False)
+            RoutingRule(_target_groups(upstreams, settings.completion_model), thinking=False)
         )
     aliases = {
-        alias: _target_groups(endpoints, model)
+        alias: _target_groups(upstreams, model)
         for alias, model in (settings.model_aliases or {}).items()
     }
-    return Routing(endpoints, tuple(rules), aliases)
+    return Routing(upstreams, tuple(rules), aliases)
 
 
-def _target_groups(endpoints: tuple[Upstream, ...], model: str) -> TargetGroups:
+def _target_groups(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
     """Return each upstream in turn; or, where the model's name names one, that one alone."""
-    return find_named_targets(endpoints, model) or tuple(
-        (Target(each, model),) for each in endpoints
+    return find_named_targets(upstreams, model) or tuple(
+        (Target(each, model),) for each in upstreams
     )
 
 

@@ -161,10 +161,10 @@ class UpstreamProber:
         try:
             while True:
                 self.upstreams_changed.clear()
-                all_good = await self._probe_due(http_client)
+                are_all_healthy = await self._probe_due(http_client)
                 self._publish()
                 try:
-                    async with asyncio.timeout(None if all_good else pause):
+                    async with asyncio.timeout(None if are_all_healthy else pause):
                         await self.upstreams_changed.wait()
                         pause = _RETRY_SECONDS
                 except TimeoutError:
@@ -182,10 +182,10 @@ class UpstreamProber:
 
     def _adopt(self, shared: Mapping[str, ProbeResult]) -> None:
         """Replace the outcomes that the process that probes has replaced."""
-        endpoints = {each.name: each for each in self._upstreams()}
-        for name in endpoints.keys() & shared.keys():
+        upstreams = {each.name: each for each in self._upstreams()}
+        for name in upstreams.keys() & shared.keys():
             if shared[name] != self._shared.get(name) or name not in self._results:
-                self._results[name] = (endpoints[name], shared[name])
+                self._results[name] = (upstreams[name], shared[name])
         self._shared = shared
 
     def _publish(self) -> None:
@@ -196,8 +196,8 @@ class UpstreamProber:
             write_outcomes(self._sharing.file, self.results())
         self.on_change(
             [
-                self._log.redact(self._line(endpoint, found))
-                for endpoint, found in self._results.values()
+                self._log.redact(self._describe_result(upstream, result))
+                for upstream, result in self._results.values()
             ]
         )
 
@@ -210,42 +210,43 @@ class UpstreamProber:
             if request.method == "POST" and request.status is not None:
                 self._learn(request.upstream, request.status, request.error_type)
 
-    def _learn(self, endpoint: Upstream, status: int, error_type: str | None) -> None:
-        known = self._results.get(endpoint.name)
-        if known is None or known[0] != endpoint or known[1].rejected:
+    def _learn(self, upstream: Upstream, status: int, error_type: str | None) -> None:
+        if not self._is_current(upstream):
             return
-        before = known[1]
+        _, before = self._results[upstream.name]
+        if before.rejected:
+            return
         if status < 300 and error_type is None:
-            self._has_served.add(endpoint.name)
+            self._has_served.add(upstream.name)
             if not before.is_healthy:
-                key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, 200)
+                key = _key_state(upstream, upstream.keys[0] if upstream.keys else None, 200)
                 key = "not needed" if key == "not set" else key
-                self._replace(endpoint, ProbeResult(is_reachable=True, key=key, is_request=True))
-        elif self._shows_bad_key(endpoint, status) and before.is_healthy:
-            key = _key_state(endpoint, endpoint.keys[0] if endpoint.keys else None, status)
+                self._replace(upstream, ProbeResult(is_reachable=True, key=key, is_request=True))
+        elif self._shows_bad_key(upstream, status) and before.is_healthy:
+            key = _key_state(upstream, upstream.keys[0] if upstream.keys else None, status)
             reason = f"refused a request with {status}"
-            found = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
-            self._replace(endpoint, found)
+            result = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
+            self._replace(upstream, result)
 
-    def _shows_bad_key(self, endpoint: Upstream, status: int) -> bool:
+    def _shows_bad_key(self, upstream: Upstream, status: int) -> bool:
         """Return whether a status means that the proxy's key is of no use.
 
-        The client's own key is the client's concern, and one of several keys may still be good. Where requests succeed, 403
-        is about what was requested, such as a model that the account may not use.
+        The caller's own key is the caller's concern, and one of several keys may still be accepted.
+        Where requests succeed, 403 concerns what was requested, such as a model of another account.
         """
-        if endpoint.key_passthrough or len(endpoint.keys) > 1:
+        if upstream.key_passthrough or len(upstream.keys) > 1:
             return False
-        return status == 401 or (status == 403 and endpoint.name not in self._has_served)
+        return status == 401 or (status == 403 and upstream.name not in self._has_served)
 
-    def _replace(self, endpoint: Upstream, found: ProbeResult) -> None:
-        self._results[endpoint.name] = (endpoint, found)
-        self._report(endpoint, found)
+    def _replace(self, upstream: Upstream, result: ProbeResult) -> None:
+        self._results[upstream.name] = (upstream, result)
+        self._report(upstream, result)
         self._publish()
 
     async def _probe_due(self, http_client: UpstreamHTTPClient) -> bool:
-        """Probe the upstreams that are new, or whose outcome is not good; return whether all outcomes are good.
+        """Probe the upstreams that are new, or whose outcome is not healthy; return whether all outcomes are.
 
-        An outcome of a request is left to requests: a list of models may be readable with a key that is no good.
+        An outcome of a request is left to requests: a list of models may be readable with a key that is rejected elsewhere.
         """
         upstreams = self._upstreams()
         self._results = {
@@ -257,16 +258,18 @@ class UpstreamProber:
         return not any(self._is_due(each.name) for each in upstreams)
 
     def _is_due(self, name: str) -> bool:
-        known = self._results.get(name)
-        return known is None or not (known[1].is_healthy or known[1].is_request)
+        if name not in self._results:
+            return True
+        _, result = self._results[name]
+        return not (result.is_healthy or result.is_request)
 
-    def _hint(self, endpoint: Upstream, found: ProbeResult) -> str:
-        return _hint(endpoint, found, is_from_file=self.has_config_file)
+    def _hint(self, upstream: Upstream, result: ProbeResult) -> str:
+        return _hint(upstream, result, is_from_file=self.has_config_file)
 
-    def _line(self, endpoint: Upstream, found: ProbeResult) -> str:
+    def _describe_result(self, upstream: Upstream, result: ProbeResult) -> str:
         """Return the outcome for a person."""
-        hint = self._hint(endpoint, found)
-        return f"{endpoint.base_url}: {found.summary}{f'; {hint}' if hint else ''}"
+        hint = self._hint(upstream, result)
+        return f"{upstream.base_url}: {result.summary}{f'; {hint}' if hint else ''}"
 
     def _is_current(self, upstream: Upstream) -> bool:
         entry = self._results.get(upstream.name)
@@ -373,19 +376,19 @@ async def _probe_key(
         return ProbeResult(is_reachable=is_local_shortage or not is_unreachable, reason=reason)
 
 
-async def _checks_keys(endpoint: Upstream, upstream: UpstreamHTTPClient) -> bool:
+async def _checks_keys(upstream: Upstream, http_client: UpstreamHTTPClient) -> bool:
     """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
-    path = _KEY_PATHS.get(endpoint.profile.name, "/models")
+    path = _KEY_PATHS.get(upstream.profile.name, "/models")
     try:
-        status, _, _ = await _get(endpoint, path, None, upstream)
+        status, _, _ = await _get(upstream, path, None, http_client)
     except ApiError:
         return False
     return status in (401, 403)
 
 
-def _without_claim(found: ProbeResult) -> ProbeResult:
+def _without_claim(result: ProbeResult) -> ProbeResult:
     """Return the outcome for a list of models that needs no key: it does not show whether the key is valid."""
-    return replace(found, key="not checked") if found.key == "accepted" else found
+    return replace(result, key="not checked") if result.key == "accepted" else result
 
 
 async def _get(
@@ -461,9 +464,9 @@ _VARIABLES_OF_REASONS = {
 }
 
 
-def _hint(endpoint: Upstream, result: ProbeResult, *, is_from_file: bool) -> str:
+def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str:
     """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
-    place = f" of {endpoint.name} in CONFIG_FILE"
+    place = f" of {upstream.name} in CONFIG_FILE"
     url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"
     named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in result.reason)
     if not result.is_reachable:

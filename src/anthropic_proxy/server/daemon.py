@@ -159,8 +159,8 @@ class Probes:
         """Return those of the server with a PID; None where there are none."""
         try:
             with os.fdopen(_open(_probes_path(pid_file), os.O_RDONLY), "rb") as file:
-                found = loads(file.read(_MAX_DETAILS_BYTES))
-            probes = cls(found["pid"], tuple(map(str, found["lines"])))
+                document = loads(file.read(_MAX_DETAILS_BYTES))
+            probes = cls(document["pid"], tuple(map(str, document["lines"])))
         except (DaemonError, OSError, ValueError, TypeError, KeyError):
             return None
         return probes if probes.pid == pid else None

@@ -48,18 +48,18 @@ def find_port_owner(host: str, port: int) -> PortOwner | None:
 
 def _find_inodes(host: str, port: int) -> Iterator[str]:
     """Yield the inodes of the sockets that listen on an address and port (proc(5), /proc/net/tcp)."""
-    wanted = _plain(ipaddress.ip_address(host.partition("%")[0]))
+    requested = _plain(ipaddress.ip_address(host.partition("%")[0]))
     for table in ("tcp", "tcp6"):
         for line in _read_text(_PROC / "net" / table).splitlines()[1:]:
             fields = line.split()
             address, _, number = fields[1].rpartition(":")
             if fields[3] != _LISTEN_STATE or int(number, 16) != port:
                 continue
-            if _conflicts(_address(address), wanted):
+            if _conflicts(_parse_address(address), requested):
                 yield fields[9]
 
 
-def _address(text: str) -> _Address:
+def _parse_address(text: str) -> _Address:
     """Parse an address of /proc/net/tcp: words of 32 bits in hexadecimal, each in the byte order of the machine."""
     words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
     raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
@@ -72,15 +72,15 @@ def _plain(address: _Address) -> _Address:
     return mapped or address
 
 
-def _conflicts(used: _Address, wanted: _Address) -> bool:
+def _conflicts(used: _Address, requested: _Address) -> bool:
     """Return whether a socket on one address keeps another one from listening on the other address.
 
-    `::` takes IPv4 as well, unless the socket has been told otherwise, which /proc does not show.
+    `::` takes IPv4 as well, unless the socket is set to IPv6 only, which /proc does not show.
     """
-    if used == wanted:
+    if used == requested:
         return True
-    takes_all = [each for each in (used, wanted) if each.is_unspecified]
-    return any(each.version == 6 or used.version == wanted.version for each in takes_all)
+    takes_all = [each for each in (used, requested) if each.is_unspecified]
+    return any(each.version == 6 or used.version == requested.version for each in takes_all)
 
 
 def _list_pids() -> Iterator[int]:

@@ -27,7 +27,7 @@ def _first_model(models: Any) -> JsonObject:
 
 
 def _is_owned_by(owner: str) -> Callable[[JsonObject], bool]:
-    return lambda answer: _first_model(answer.get("data")).get("owned_by") == owner
+    return lambda response: _first_model(response.get("data")).get("owned_by") == owner
 
 
 # In order. Several kinds have `/version`, so that it tells nothing. Sources: the servers' API references and source code;
