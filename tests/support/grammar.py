@@ -1,4 +1,4 @@
-"""The judge of event sequences: the invariant at the head of translate/stream.py, and what a stream adds up to."""
+"""The judge of event sequences: the invariant at the head of translate/response/stream.py, and what a stream adds up to."""
 
 from typing import Any
 

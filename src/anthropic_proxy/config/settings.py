@@ -41,6 +41,7 @@ from anthropic_proxy.config.upstream_settings import (
     UpstreamSettings,
     conflicting_variables,
     deprecated_variables,
+    used_name,
 )
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.errors.redaction import Secret, find_url_secrets
@@ -367,7 +368,10 @@ def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None)
 
 def _problems(error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for each in error.errors(include_url=False):
-        yield variable_problem(each, Settings.model_fields)
+        text = variable_problem(each, Settings.model_fields)
+        variable = str(each["loc"][0]) if each["loc"] else ""
+        name = used_name(variable, environment)
+        yield text if name == variable else name + text.removeprefix(variable)
         if each["type"] == MISSING_URL_TYPE:
             if environment.get("OPENAI_BASE_URL"):
                 yield f"  {_OPENAI_URL}"

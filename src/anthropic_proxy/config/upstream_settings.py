@@ -176,11 +176,19 @@ def deprecated_variables(environment: Mapping[str, str]) -> tuple[Deprecation, .
     )
 
 
+def used_name(variable: str, environment: Mapping[str, str]) -> str:
+    """Return the name under which a variable is set: its own, or its former one."""
+    names = {name.upper() for name, value in environment.items() if value}
+    former = next((old for old, new in FORMER_VARIABLES.items() if new == variable), variable)
+    return former if former in names and variable not in names else variable
+
+
 def conflicting_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a message for each variable whose former name has another value."""
     values = {name.upper(): value for name, value in environment.items() if value}
     for former, name in FORMER_VARIABLES.items():
-        if former in values and name in values and values[former] != values[name]:
+        # Names of providers are read without regard to case.
+        if former in values and name in values and values[former].lower() != values[name].lower():
             yield f"{former} and {name} have different values: {former} is the former name, use {name} alone"
 
 

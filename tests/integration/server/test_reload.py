@@ -283,7 +283,7 @@ def test_without_keys_it_serves_this_machine(command: Command, upstream: Scripte
         assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
     with command.serving() as server:
         assert server.address.startswith("http://0.0.0.0:")
-        assert "only this machine" not in server.end()[1]
+        assert "server restricted to this host" not in server.end()[1]
 
 
 def test_the_last_key_does_not_go_where_all_addresses_are_served(

@@ -206,6 +206,26 @@ def test_former_names(
 
 
 @pytest.mark.parametrize(
+    ("former", "text"), [("UPSTREAM_DIALECT", "nonsense"), ("UPSTREAM_FACTS", "bogus=1")]
+)
+def test_errors_name_the_variable_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, former: str, text: str
+) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
+    monkeypatch.setenv(former, text)
+    with pytest.raises(ConfigError, match=f"^{former}: "):
+        load_settings(None)
+
+
+def test_names_of_providers_have_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(
+        monkeypatch,
+        {"UPSTREAM_BASE_URL": _URL, "UPSTREAM_DIALECT": "vllm", "UPSTREAM_PROVIDER": "VLLM"},
+    )
+    assert len(load_settings(None).deprecations) == 1
+
+
+@pytest.mark.parametrize(
     ("variables", "key"),
     [
         pytest.param({"UPSTREAM_API_KEY": "sk-1"}, "sk-1", id="name"),
