@@ -63,10 +63,11 @@ class MessagesApp:
         return self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
 
     async def _read_request(self, request: Request, receive: Receive) -> None:
-        """Look at the key, and read the body. Raises ApiError, and ClientLeftError."""
+        """Look at the key, and read the body. Raises ApiError, and CallerDisconnectedError."""
         request.check_framing()
-        refuse_loop(request.caller.headers)
         self._access.authenticate(request)
+        # Only known callers learn whether an id is the one of this server.
+        refuse_loop(request.caller.headers)
         if request.method != "POST":
             raise ApiError(405, errors.STATUS_TEXTS[405], {"allow": "POST"})
         await request.read(receive, self._body_seconds)

@@ -39,6 +39,7 @@ def require_keys(app: Quart, access: AccessControl, public_rules: Collection[str
         is_public = request.url_rule is not None and request.url_rule.rule in public_rules
         if not is_public:
             access.authenticate(g.received)
+            refuse_loop(g.received.caller.headers)
 
 
 def _attach_requests(app: Quart) -> None:
@@ -46,7 +47,6 @@ def _attach_requests(app: Quart) -> None:
     async def begin() -> None:
         g.received = Request(cast("Scope", request.scope))
         g.received.check_framing()
-        refuse_loop(g.received.caller.headers)
 
 
 def _handle_errors(app: Quart, log: Log) -> None:

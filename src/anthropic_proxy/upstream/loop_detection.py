@@ -17,6 +17,9 @@ PROXY_ID = secrets.token_hex(8)
 # More than anybody chains on purpose.
 MAX_HOPS = 8
 
+# Characters, of MAX_HOPS ids and what separates them.
+_MAX_LENGTH = 200
+
 _ID = re.compile(r"[0-9a-f]{16}")
 _LOOP = (
     "This request came back to the proxy that sent it: the address of an upstream (UPSTREAM_BASE_URL, or `url` in "
@@ -46,6 +49,12 @@ def hops_value(headers: Mapping[str, str]) -> str:
 
 
 def _hops(headers: Mapping[str, str]) -> list[str]:
-    """Return the ids in the header; other texts, which only a client can have put there, are not forwarded."""
-    parts = (part.strip() for part in headers.get(HOPS_HEADER, "").split(","))
+    """Return the ids in the header; other texts, which only a client can have put there, are not forwarded.
+
+    A longer value than proxies write is a client's as well, and is not read: parsing it would cost the time of many requests.
+    """
+    value = headers.get(HOPS_HEADER, "")
+    if len(value) > _MAX_LENGTH:
+        return []
+    parts = (part.strip() for part in value.split(","))
     return [part for part in parts if _ID.fullmatch(part)]

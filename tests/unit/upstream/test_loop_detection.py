@@ -1,0 +1,38 @@
+"""Loop detection: which ids in the header count, and that a client can't make it expensive."""
+
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.upstream.loop_detection import (
+    HOPS_HEADER,
+    MAX_HOPS,
+    PROXY_ID,
+    hops_value,
+    refuse_loop,
+)
+
+OTHER = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("value", "forwarded"),
+    [
+        ("", [PROXY_ID]),
+        (OTHER, [OTHER, PROXY_ID]),
+        (f" {OTHER} ,x,{OTHER.upper()}", [OTHER, PROXY_ID]),
+        # Longer than proxies write it.
+        ("," * 4000, [PROXY_ID]),
+        (", ".join([OTHER] * 100), [PROXY_ID]),
+        (f"{PROXY_ID}{',' * 4000}", [PROXY_ID]),
+    ],
+)
+def test_only_ids_are_forwarded(value: str, forwarded: list[str]) -> None:
+    headers = {HOPS_HEADER: value}
+    assert hops_value(headers).split(", ") == forwarded
+    refuse_loop(headers)
+
+
+@pytest.mark.parametrize("value", [PROXY_ID, f"{OTHER}, {PROXY_ID}", ", ".join([OTHER] * MAX_HOPS)])
+def test_loops_are_refused(value: str) -> None:
+    with pytest.raises(ApiError, match="address"):
+        refuse_loop({HOPS_HEADER: value})
