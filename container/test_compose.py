@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx
@@ -29,7 +30,7 @@ PROJECT = f"anthropic-proxy-test-{os.getpid()}"
 PROXY = f"anthropic-proxy:{PROJECT}"
 OLLAMA = f"ollama/ollama:{PROJECT}"
 MODEL = "qwen3:4b"
-ASK = {
+ASK: dict[str, Any] = {
     "model": MODEL,
     "max_tokens": 60,
     "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
@@ -40,7 +41,10 @@ PLACE = {
     "required": ["city"],
 }
 # A model this small calls tools most of the times that it must.
-CALL = {"tools": [{"name": "get_weather", "input_schema": PLACE}], "tool_choice": {"type": "any"}}
+CALL: dict[str, Any] = {
+    "tools": [{"name": "get_weather", "input_schema": PLACE}],
+    "tool_choice": {"type": "any"},
+}
 
 
 def _environment(port: int) -> dict[str, str]:
@@ -70,7 +74,7 @@ class Stack:
         self.address = f"http://127.0.0.1:{port}"
         self._environment = _environment(port)
         # Compose reads `.env` beside the file.
-        self._command = (DOCKER, "compose", "--file", shutil.copy(COMPOSITION, folder))
+        self._command = (DOCKER, "compose", "--file", str(shutil.copy(COMPOSITION, folder)))
 
     def compose(self, *arguments: str) -> str:
         command = [*self._command, *arguments]

@@ -113,6 +113,12 @@ def _message_request(**more: Any) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}
 
 
+def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.extractfile(name)
+    assert member is not None, f"{name} is no file"
+    return member.read()
+
+
 def test_it_is_made_of_what_it_should(tmp_path: Path) -> None:
     config = inspect(IMAGE)["Config"]
     assert config["User"] == "10001:0"
@@ -121,8 +127,8 @@ def test_it_is_made_of_what_it_should(tmp_path: Path) -> None:
     assert config["Labels"]["org.opencontainers.image.title"] == "anthropic-proxy"
     docker("save", IMAGE, "--output", str(tmp_path / "image.tar"))
     with tarfile.open(tmp_path / "image.tar") as image:
-        manifest = json.loads(image.extractfile("manifest.json").read())[0]  # type: ignore[union-attr] - it is a file
-        layers = [image.extractfile(name).read() for name in manifest["Layers"][1:]]  # type: ignore[union-attr] - as above
+        manifest = json.loads(_read_member(image, "manifest.json"))[0]
+        layers = [_read_member(image, name) for name in manifest["Layers"][1:]]
     assert sum(len(gzip.compress(layer, 6)) for layer in layers) < LAYERS_BYTES
 
 
@@ -181,7 +187,7 @@ def test_any_user_keeps_keys(upstream: ScriptedUpstream, user: str) -> None:
         key = docker("run", "--rm", *keep, IMAGE, "keys", "create", "alice", "--file", file)
         upstream.then(answers(completion()))
         with run_container(upstream.url, *keep, PROXY_API_KEYS_FILE=file) as container:
-            request = {
+            request: dict[str, Any] = {
                 "url": f"{container.address}/v1/messages",
                 "json": _message_request(),
                 "trust_env": False,

@@ -13,7 +13,7 @@ MANAGED = {
 
 def _settings() -> dict[str, bool]:
     """Names of environment variables, and whether each is a secret."""
-    found = {}
+    found: dict[str, bool] = {}
     for field in Settings.model_fields.values():
         alias = field.validation_alias
         names = alias.choices if isinstance(alias, AliasChoices) else [alias]

@@ -164,7 +164,7 @@ def test_settings_that_do_not_fit_the_composition(
     assert {name: found[name] for name in own} == own
     for name, value in found.items():
         monkeypatch.setenv(name, value)
-    settings = Settings(_env_file=None)  # type: ignore[call-arg] - of pydantic
+    settings = Settings(_env_file=None)
     assert (settings.metrics_port, settings.unix_socket, settings.tls_cert_file) == (
         None,
         None,
@@ -179,7 +179,7 @@ def test_settings_that_do_not_fit_the_composition(
 @pytest.mark.parametrize("value", ["sk-a$bc$1d#x", "pa$$word", '{"X-A": "b c$d"}', "plain"])
 def test_quoted_values_are_the_same_for_both(project: Path, value: str) -> None:
     (project / ".env").write_text(f"UPSTREAM_BASE_URL=http://a\nUPSTREAM_API_KEY='{value}'\n")
-    key = Settings(_env_file=project / ".env").upstream_api_key  # type: ignore[call-arg] - of pydantic
+    key = Settings(_env_file=project / ".env").upstream_api_key
     assert key is not None
     # Its output is a composition again, in which $$ stands for one.
     assert (

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -31,7 +32,7 @@ def _run(address: str, key: str = "") -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_it_lists_the_models(tmp_path: Path, scheme: str) -> None:
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     if scheme == "https":
         issued = trustme.CA().issue_cert("another.example.com")
         settings = {"TLS_CERT_FILE": tmp_path / "tls.crt", "TLS_KEY_FILE": tmp_path / "tls.key"}

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,7 +221,7 @@ def test_the_example_of_a_file_is_one() -> None:
         if "upstreams.yaml" in each["data"]
     )
     file = parse_config(
-        held, "upstreams.yaml", values["secrets"]["values"], lambda path: path.read_text()
+        held, "upstreams.yaml", values["secrets"]["values"], lambda path: Path(path).read_text()
     )
     assert list(file.upstreams) == ["openai", "local"]
 

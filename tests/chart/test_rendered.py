@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import CI_VALUES, ROOT, VERSIONS, objects, one, read
+from tests.chart.helm import CI_VALUES, VERSIONS, objects, one, read
+from tests.support.paths import ROOT
 
 CRDS = Path(__file__).parent / "crds"
 GROUPS = ("monitoring.coreos.com", "gateway.networking.k8s.io")

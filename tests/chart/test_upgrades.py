@@ -23,7 +23,7 @@ def next_version(tmp_path: Path) -> Path:
 
 
 def _is_possible(before: Object, after: Object) -> bool:
-    return (
+    return bool(
         before["metadata"]["name"] != after["metadata"]["name"] or before["spec"] == after["spec"]
     )
 

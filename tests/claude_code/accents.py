@@ -61,11 +61,8 @@ class Accent:
         chunks.append(end)
         if self.usage == "own chunk":
             chunks.append({**_chunk({}), "choices": [], "usage": _USAGE})
-        return [
-            piece
-            for chunk in chunks
-            for piece in ([": PROCESSING", chunk] if self.comments else [chunk])
-        ]
+        comments: list[Piece] = [": PROCESSING"] if self.comments else []
+        return [piece for chunk in chunks for piece in (*comments, chunk)]
 
     def whole(self, said: Said) -> JsonObject:
         """The answer to a request without `stream`."""

@@ -9,8 +9,8 @@ from anthropic.types.beta import beta_tool_result_block_param, message_create_pa
 
 from anthropic_proxy.translate.request import builtin_tools, content, server_tool_blocks, toolsets
 from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
-from anthropic_proxy.translate.request.tool_changes import TOOL_CHANGE_TYPES
 from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from docs.generators import compatibility
 from tests.support.paths import ROOT
 

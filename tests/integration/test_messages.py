@@ -284,9 +284,8 @@ def test_levels(
     ],
 )
 def test_who_sees_the_address_of_an_upstream(*, variables: dict[str, str], is_shown: bool) -> None:
-    settings = Settings(
-        _env_file=None, **{"UPSTREAM_BASE_URL": "http://gpu.internal:8000"} | variables
-    )
+    places: dict[str, Any] = {"UPSTREAM_BASE_URL": "http://gpu.internal:8000"}
+    settings = Settings(_env_file=None, **places | variables)
     first = load_routing(settings).upstreams[0]
     assert first.name == ("gpu.internal:8000" if is_shown else "private-1")
     assert first.has_public_address is is_shown

@@ -272,7 +272,9 @@ def test_the_variables_of_the_dashboard(served: Served) -> None:
     asked = [each["definition"] for each in DASHBOARD["templating"]["list"] if "definition" in each]
     assert len(asked) == 3
     for each in asked:
-        selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", each).groups()  # type: ignore[union-attr] - it matches
+        query = re.fullmatch(r"label_values\((.+), (\w+)\)", each)
+        assert query is not None
+        selector, label = query.groups()
         assert served.api(f"label/{label}/values", **{"match[]": _filled(selector)})
 
 

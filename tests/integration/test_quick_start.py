@@ -15,7 +15,8 @@ import pytest
 from anthropic_proxy.demo import run
 from tests.claude_code.accents import Said
 from tests.claude_code.strict_upstream import StrictUpstream
-from tests.support.readme import ROOT, Block, Place, quick_start
+from tests.support.paths import ROOT
+from tests.support.readme import Block, Place, quick_start
 from tests.support.running_command import refuses_connections
 
 pytestmark = pytest.mark.skipif(

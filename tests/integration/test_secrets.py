@@ -159,7 +159,7 @@ def _reload(server: Running, command: Command) -> None:
         env.write_text(re.sub(f"(?m)^{name}=.*$", f"{name}={value}", good))
         server.process.send_signal(signal.SIGHUP)
         until(
-            lambda count=number: server.log.read_text().count("config reload failed") >= count,
+            lambda: server.log.read_text().count("config reload failed") >= number,  # noqa: B023 - it is run at once
             f"{name} is refused",
         )
     env.write_text(good)
@@ -271,7 +271,7 @@ def _echoing(api: str, message: str) -> Iterator[tuple[Script, dict[str, Any]]]:
     event = _event(failed) if api == "messages" else failed
     yield streams([event], done=False), {"stream": True}
     yield streams([*_begun(api), event], done=False), {"stream": True}
-    if api == "messages":
+    if isinstance(event, bytes):
         yield streams([*_begun(api), event.rstrip(b"\n")], done=False), {"stream": True}
 
 

@@ -54,7 +54,9 @@ class RawServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._serving.append(asyncio.current_task())  # type: ignore[arg-type]  # a task runs this
+        task = asyncio.current_task()
+        assert task is not None, "no task runs this"
+        self._serving.append(task)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             for step in next(self._scripts):
                 await self._do(step, reader, writer)

@@ -25,7 +25,7 @@ def running_proxy(
     their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
     load: reads other settings, when files have changed.
     """
-    places = {"HOST": "127.0.0.1", "PORT": 0, "UPSTREAM_BASE_URL": upstream_url}
+    places: dict[str, Any] = {"HOST": "127.0.0.1", "PORT": 0, "UPSTREAM_BASE_URL": upstream_url}
     settings = Settings(_env_file=None, **places | variables)
     ready: list[str] = []
     is_ready = threading.Event()

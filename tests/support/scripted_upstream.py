@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from anthropic_proxy.gateway.upstream_probe import USER_AGENT
 
@@ -178,7 +178,7 @@ class ScriptedUpstream:
         """The next request, waited for."""
         return self.arrived.get(timeout=DEADLINE)
 
-    def __enter__(self) -> "ScriptedUpstream":
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._listening.wait(DEADLINE)
         return self

@@ -58,7 +58,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if _HERE in item.path.parents]
     if os.environ.get("TEST_UPSTREAMS"):
         for item in ours:
-            item.user_properties.append(("server", item.callspec.params["server"].name))  # type: ignore[attr-defined]
+            assert isinstance(item, pytest.Function)
+            kind = item.callspec.params["server"]
+            assert isinstance(kind, Kind)
+            item.user_properties.append(("server", kind.name))
         return
     config.stash[_DESELECTED] = len(ours)
     config.hook.pytest_deselected(items=ours)

@@ -1,6 +1,7 @@
 """Which requests need a key, and what those are told that have none."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import httpx
@@ -14,7 +15,11 @@ from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers,
 
 KEY = "sk-ant-proxy-canary"
 LIMITED = "sk-ant-proxy-limited"
-ASK = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+ASK: dict[str, Any] = {
+    "model": "gpt-5",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedU
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     path.write_bytes(format_keys_file([ApiKey("limited", hash_key(LIMITED), ("claude-*",))]))
     with ScriptedUpstream() as upstream:
-        keys = {"PROXY_API_KEYS": f"alice={KEY}", "PROXY_API_KEYS_FILE": path}
+        keys: dict[str, Any] = {"PROXY_API_KEYS": f"alice={KEY}", "PROXY_API_KEYS_FILE": path}
         with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-upstream", **keys) as proxy:
             yield upstream, proxy
 

@@ -19,7 +19,7 @@ from tests.support.scripted_upstream import (
 MARK = "a text of the request"
 BLOCKS = [{"type": "text", "text": text} for text in (MARK, "and more")]
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
-BEGUN = {
+BEGUN: dict[str, list[Any]] = {
     "chat_completions": text_chunks("Hello")[:1],
     "messages": [
         b"event: message_start\ndata: "

@@ -1,6 +1,7 @@
 """What browsers are told of pages that may use this server."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ PAGE = "https://app.example.com"
 
 
 def _proxy(origins: str) -> Iterator[str]:
-    settings = {"PROXY_API_KEYS": "alice=key", "CORS_ALLOWED_ORIGINS": origins}
+    settings: dict[str, Any] = {"PROXY_API_KEYS": "alice=key", "CORS_ALLOWED_ORIGINS": origins}
     with running_proxy("http://127.0.0.1:9", **settings) as proxy:
         yield proxy
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx
@@ -19,7 +20,11 @@ from tests.support.scripted_upstream import (
     text_chunks,
 )
 
-ASK = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+ASK: dict[str, Any] = {
+    "model": "gpt-5",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 USAGE = {
     "prompt_tokens": 40,
     "completion_tokens": 30,
@@ -29,7 +34,7 @@ USAGE = {
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedUpstream, str]]:
-    settings = {
+    settings: dict[str, Any] = {
         "PROXY_API_KEYS": "first=first;second=second;third=third",
         "KEY_REQUESTS_PER_MINUTE": 2,
         "KEY_TOKENS_PER_MONTH": 50,
@@ -117,7 +122,11 @@ def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
     from anthropic_proxy.config.settings import Settings
     from anthropic_proxy.errors import ConfigError
 
-    month = {"PROXY_API_KEYS": "a=a", "KEY_TOKENS_PER_MONTH": 10, "RATE_LIMIT_STORAGE_URL": url}
+    month: dict[str, Any] = {
+        "PROXY_API_KEYS": "a=a",
+        "KEY_TOKENS_PER_MONTH": 10,
+        "RATE_LIMIT_STORAGE_URL": url,
+    }
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1", **month)
     assert settings.sharing_limits("/a").limit_storage == "sqlite:////a/limits.sqlite"
     with pytest.raises(ConfigError, match="needs RATE_LIMIT_STORAGE_URL"):

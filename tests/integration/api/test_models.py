@@ -1,5 +1,7 @@
 """The models routes, with the official SDK and a scripted upstream."""
 
+from typing import Any
+
 import anthropic
 import httpx
 import pytest
@@ -78,7 +80,7 @@ def test_an_upstream_without_a_list(proxy: str, upstream: ScriptedUpstream) -> N
 )
 def test_configured_models(upstream: ScriptedUpstream, script: Script, ids: list[str]) -> None:
     """Aliases come first; where the upstream has no list, what the settings name stands for it."""
-    names = {
+    names: dict[str, Any] = {
         "COMPLETION_MODEL": "writer",
         "REASONING_MODEL": "thinker",
         "MODEL_ALIASES": "claude-a=a;claude-z=z",

@@ -56,7 +56,7 @@ def test_all_routes_are_described_and_no_others(port: int | None) -> None:
     rules = {
         (re.sub(r"<[^:>]*:?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in application._apps._quart.url_map.iter_rules()
-        for method in rule.methods - {"HEAD", "OPTIONS"}
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     } | {(path, "post") for path in application._apps._handlers}
     paths = build_document(has_metrics=port is None)["paths"]
     described = {(path, method) for path, methods in paths.items() for method in methods}
@@ -133,7 +133,7 @@ def _problems(
         return min(tried, key=len)
     if "enum" in schema:
         return [] if value in schema["enum"] else [f"{at}: {value!r}"]
-    kinds = {
+    kinds: dict[str, Any] = {
         "object": dict,
         "array": list,
         "string": str,

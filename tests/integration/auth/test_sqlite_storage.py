@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_counting(url: str) -> None:
 
 def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
     path = f"sqlite:///{tmp_path}/limits.db"
-    now = sqlite_storage.time.time()
+    now = time.time()
 
     async def count(counters: Storage) -> None:
         assert await counters.incr("month", 100) == 1
@@ -80,7 +81,7 @@ def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
         )
 
     for after, work in ((0, count), (20, count_later)):
-        with mock.patch.object(sqlite_storage.time, "time", return_value=now + after):
+        with mock.patch.object(time, "time", return_value=now + after):
             _with(path, work)
 
 
@@ -106,9 +107,7 @@ def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     # The storage works in a thread of its own.
     released = threading.Event()
-    with mock.patch.object(
-        sqlite_storage.time, "sleep", side_effect=lambda _: released.set()
-    ) as paused:
+    with mock.patch.object(time, "sleep", side_effect=lambda _: released.set()) as paused:
         with ThreadPoolExecutor(1) as thread:
             opened = thread.submit(open_storage, f"sqlite:///{path}")
             assert released.wait(DEADLINE)

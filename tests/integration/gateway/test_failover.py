@@ -292,7 +292,7 @@ def test_the_clients_own_key_is_passed_on() -> None:
 
 
 def test_headers_fields_and_query_are_added() -> None:
-    variables = {
+    variables: dict[str, Any] = {
         "UPSTREAM_HEADERS": "X-Team=blue",
         "UPSTREAM_EXTRA_BODY": '{"provider": {"order": ["a"]}, "seed": 1}',
     }

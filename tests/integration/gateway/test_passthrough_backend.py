@@ -178,7 +178,7 @@ def test_events_come_one_by_one(proxy: str, upstream: ScriptedUpstream) -> None:
     ids=["whole", "stream"],
 )
 def test_only_the_model_and_configured_fields_change(request_: bytes, script: Script) -> None:
-    variables = {
+    variables: dict[str, Any] = {
         "COMPLETION_MODEL": "small",
         "UPSTREAM_EXTRA_BODY": '{"odd": null, "speed": "fast"}',
     }
@@ -322,7 +322,10 @@ UNAUTHORIZED = (
     "keys", [{"x-api-key": "sk-theirs"}, {"authorization": "Bearer sk-theirs"}]
 )
 def test_the_clients_own_key(keys: dict[str, str]) -> None:
-    variables = {"UPSTREAM_API": "messages", "UPSTREAM_API_KEY_PASSTHROUGH": True}
+    variables: dict[str, Any] = {
+        "UPSTREAM_API": "messages",
+        "UPSTREAM_API_KEY_PASSTHROUGH": True,
+    }
     with ScriptedUpstream() as only, running_proxy(only.url, **variables) as proxy:
         only.then(
             answers(MESSAGE),

@@ -286,7 +286,7 @@ def test_a_reader_that_dies(
 def test_a_reader_that_can_not_be_started(raised: OSError, resource: str | None) -> None:
     reported: list[str] = []
     reader = PdfReader(mock.Mock(), on_shortage=reported.append)
-    start = mock.patch.object(pdf_process.asyncio, "create_subprocess_exec", side_effect=raised)
+    start = mock.patch.object(asyncio, "create_subprocess_exec", side_effect=raised)
     with start, pytest.raises(OSError if resource is None else ApiError) as caught:
         asyncio.run(reader.read(SLOW, ""))
     assert reported == ([] if resource is None else [resource])

@@ -37,10 +37,14 @@ def test_two_run_at_a_time_and_host_names_are_resolved_meanwhile() -> None:
         both.wait(DEADLINE)
         return go_on.wait(DEADLINE)
 
+    def run_third() -> bool:
+        third.set()
+        return True
+
     async def main() -> None:
         threads = TranslationThreads()
         waiting = [asyncio.create_task(threads.run(wait)) for _ in range(2)]
-        waiting.append(asyncio.create_task(threads.run(lambda: third.set() or True)))
+        waiting.append(asyncio.create_task(threads.run(run_third)))
         # In the event loop's own threads, as host names are.
         await asyncio.to_thread(both.wait, DEADLINE)
         await asyncio.get_running_loop().getaddrinfo("localhost", 1)

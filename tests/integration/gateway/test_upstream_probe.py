@@ -34,7 +34,7 @@ from tests.support.scripted_upstream import (
 )
 
 _MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
-_KEY = {"UPSTREAM_API_KEY": "canary-key"}
+_KEY: dict[str, Any] = {"UPSTREAM_API_KEY": "canary-key"}
 _WEB_PAGE = "reachable, key not checked, answered a web page: that is no OpenAI-compatible API"
 _HTML = {"content-type": "text/html"}
 
@@ -262,7 +262,7 @@ def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream_probe, "_RETRY_SECONDS", 0.02)
     with ScriptedUpstream() as gone:
         port = gone.port
-    variables = {"READY_REQUIRES": "upstream"}
+    variables: dict[str, Any] = {"READY_REQUIRES": "upstream"}
     with (
         running_proxy(f"http://127.0.0.1:{port}", **variables) as proxy,
         httpx.Client(trust_env=False) as client,
@@ -390,7 +390,7 @@ def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
     )
     other._adopt(read_outcomes(file))
     assert other.results() == {}
-    seen = []
+    seen: list[ProbeResult | str] = []
     for outcome in (_GOOD, _REJECTED):
         first._replace(endpoint, outcome)
         other._adopt(read_outcomes(file))

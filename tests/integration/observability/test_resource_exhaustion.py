@@ -97,7 +97,7 @@ def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> No
 )
 def test_errors_that_hide_a_shortage(error: Exception) -> None:
     """Resolvers can't open their files, and say that the name is unknown."""
-    with mock.patch.object(resource_exhaustion.os, "open", side_effect=FULL):
+    with mock.patch.object(os, "open", side_effect=FULL):
         assert find_exhausted_resource(error) == FILES
 
 
@@ -114,12 +114,12 @@ def test_files_are_counted() -> None:
 
 
 def test_files_that_can_not_be_counted() -> None:
-    with mock.patch.object(resource_exhaustion.os, "open", side_effect=FULL):
+    with mock.patch.object(os, "open", side_effect=FULL):
         assert count_open_files() == OpenFiles(
             limit := (count_open_files() or OpenFiles(0, 0)).limit, limit
         )
     with (
-        mock.patch.object(resource_exhaustion.os, "open", side_effect=PermissionError()),
+        mock.patch.object(os, "open", side_effect=PermissionError()),
         mock.patch.object(resource_exhaustion, "_OPEN_FILES", Path("/nowhere")),
     ):
         assert (count_open_files() or OpenFiles(1, 1)).count == 0

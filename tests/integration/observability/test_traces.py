@@ -45,7 +45,7 @@ ASKED = REQUEST | {
     "messages": [{"role": "user", "content": "canary-prompt"}],
     "system": "canary-system",
 }
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "UPSTREAM_API_KEY": "canary-key",
     "UPSTREAM_RETRIES": 0,
     "PROXY_API_KEYS": "alice=canary-key-of-alice",

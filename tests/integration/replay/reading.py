@@ -133,7 +133,8 @@ def _words(answer: Any) -> str:
 
 def _delta(reading: Reading, delta: Json) -> None:
     content = delta.get("content") or ""
-    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+    parts: list[Json] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    for part in parts:
         reading.text += part["text"] if part["type"] == "text" else ""
         reading.thinking += "".join(each["text"] for each in part.get("thinking") or ())
     reading.refusal += delta.get("refusal") or ""

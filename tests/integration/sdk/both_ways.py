@@ -237,6 +237,8 @@ def _plain(
     )
 
 
+_STOPPED = streams(chunks({"content": "one ST"}, {"content": "OP two"}))
+
 ANSWERS = [
     _plain("text", [{"content": "Hel"}, {"content": "lo"}], _whole("Hello"), "Hello", "end_turn"),
     _plain(
@@ -259,8 +261,8 @@ ANSWERS = [
     ),
     BothWays(
         "stop sequence",
-        *[streams(chunks({"content": "one ST"}, {"content": "OP two"}))]
-        * 2,  # read as a stream in both cases
+        _STOPPED,
+        _STOPPED,  # read as a stream in both cases
         [_text("one ")],
         "stop_sequence",
         ask={"stop_sequences": ["STOP"]},

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.support.scripted_upstream import (
-    text_chunks,
-)
+from anthropic.types import ToolParam
+
+from tests.support.scripted_upstream import text_chunks
 
 ASK: dict[str, Any] = {
     "model": "claude-test",
@@ -13,7 +13,7 @@ ASK: dict[str, Any] = {
 }
 
 
-TOOL: dict[str, Any] = {
+TOOL: ToolParam = {
     "name": "get_weather",
     "description": "Weather of a city",
     "input_schema": {

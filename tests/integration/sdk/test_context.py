@@ -328,7 +328,8 @@ def test_what_can_not_be_compacted(
 ) -> None:
     with pytest.raises(anthropic.BadRequestError, match=text) as caught:
         client.beta.messages.create(**{**ASK, "compaction": SUMMARIZE, **params})
-    assert (caught.value.body["error"].get("details") or {}).get("error_code") == code  # type: ignore[index]
+    body: Any = caught.value.body
+    assert (body["error"].get("details") or {}).get("error_code") == code
 
 
 def test_the_client_may_leave_while_the_summary_is_made(

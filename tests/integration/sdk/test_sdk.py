@@ -8,6 +8,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from anthropic.types import ToolUseBlock
 
 from tests.integration.sdk.requests import ASK, TOOL, tool_chunks
 from tests.support.running_proxy import running_proxy
@@ -79,7 +80,7 @@ def test_a_stream_adds_up_to_the_message(
                 block.id
                 for message in (streamed, whole)
                 for block in message.content
-                if block.type == "tool_use"
+                if isinstance(block, ToolUseBlock)
             }
         )
         == 4
@@ -116,7 +117,7 @@ def test_broken_arguments(
         streamed = stream.get_final_message()
     whole = client.messages.create(**ASK, tools=[TOOL])
     inputs = [
-        [block.input for block in message.content if block.type == "tool_use"]
+        [block.input for block in message.content if isinstance(block, ToolUseBlock)]
         for message in (streamed, whole)
     ]
     assert inputs == [[expected], [expected]]

@@ -28,7 +28,7 @@ USAGE = {
     "cache_creation_input_tokens": 0,
     "cache_read_input_tokens": 2,
 }
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "id": "msg_theirs",
     "type": "message",
     "role": "assistant",
@@ -70,7 +70,7 @@ EVENTS: list[dict[str, Any]] = [
         "type": "content_block_start",
         "index": 1,
         "content_block": {**MESSAGE["content"][1], "input": {}},
-    },  # type: ignore[index]
+    },
     {
         "type": "content_block_delta",
         "index": 1,

@@ -7,7 +7,7 @@ import anthropic
 import pytest
 from anthropic.lib.tools import BetaAbstractMemoryTool
 from anthropic.tools.computer import BetaAbstractComputerToolset20260801, BetaScreenshotResult
-from anthropic.types.beta import BetaBrowserToolUseBlock, BetaComputerToolUseBlock
+from anthropic.types.beta import BetaBrowserToolUseBlock, BetaComputerToolUseBlock, BetaToolUseBlock
 from pydantic import TypeAdapter
 
 from tests.integration.sdk.requests import ASK, TOOL, tool_chunks
@@ -114,7 +114,7 @@ def test_toolsets(
         streamed = stream.get_final_message().content[-1]
     whole = client.beta.messages.create(**ASK, tools=tools).content[-1]
     for block in (streamed, whole):
-        assert block.type == "tool_use"
+        assert isinstance(block, BetaToolUseBlock)
         assert (block.name, block.toolset_name, block.caller and block.caller.type) == (
             member,
             toolset,

@@ -48,7 +48,7 @@ pytestmark = [
 ]
 
 PERSON = {"name": "Ann", "age": 44}
-LIST = {
+LIST: dict[str, Any] = {
     "object": "list",
     "data": [{"id": name, "created": 1} for name in ("a", "vendor/b:free", "c", "d", "e")],
 }

@@ -61,13 +61,15 @@ def foreign() -> Iterator[int]:
 
 def _start(command: Command, upstream: ScriptedUpstream, **variables: str) -> str:
     """A started server's address."""
-    done = _daemon(command, upstream.url, **variables)
+    done = _daemon(command, upstream.url, 0, **variables)
     assert done.returncode == 0, done.stderr
-    address, pid_file, log_file = re.fullmatch(
+    printed = re.fullmatch(
         r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n"
         r"  Upstream: http\S+: reachable, .+\n",
         done.stdout,
-    ).groups()
+    )
+    assert printed is not None
+    address, pid_file, log_file = printed.groups()
     assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
     return address
 

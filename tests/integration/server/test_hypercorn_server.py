@@ -37,7 +37,7 @@ def _exchange(address: str, loop: asyncio.AbstractEventLoop, app: SlowEnd) -> li
 
 
 async def _drained_stream() -> list[h2.events.Event]:
-    connections = HypercornServer(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))  # type: ignore[call-arg] - of pydantic
+    connections = HypercornServer(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))
     app = SlowEnd(connections)
     listener = open_tcp_listener("127.0.0.1", 0)
     await connections.accept(listener, app)

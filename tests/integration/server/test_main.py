@@ -34,12 +34,12 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
+def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, Any]:
     """Settings with a certificate of the authority for 127.0.0.1."""
     return _written(authority, tmp_path)
 
 
-def _written(authority: trustme.CA, directory: Path) -> dict[str, Path]:
+def _written(authority: trustme.CA, directory: Path) -> dict[str, Any]:
     issued = authority.issue_cert("127.0.0.1")
     files = {"TLS_CERT_FILE": directory / "tls.crt", "TLS_KEY_FILE": directory / "tls.key"}
     files["TLS_CERT_FILE"].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -81,7 +81,7 @@ def test_clear_text(upstream: ScriptedUpstream, host: str, *, http2: bool) -> No
 
 @pytest.mark.parametrize("http2", [True, False])
 def test_tls(
-    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], *, http2: bool
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any], *, http2: bool
 ) -> None:
     with (
         running_proxy(upstream.url, **tls) as proxy,
@@ -109,7 +109,7 @@ def _answered_in_both_ways(
 def test_clear_text_to_a_tls_port(
     upstream: ScriptedUpstream,
     authority: trustme.CA,
-    tls: dict[str, Path],
+    tls: dict[str, Any],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The log says so once: a front proxy that does not connect by HTTPS answers 502, and says nothing of the reason."""
@@ -126,7 +126,7 @@ def test_clear_text_to_a_tls_port(
 
 
 def test_other_bytes_to_a_tls_port(
-    upstream: ScriptedUpstream, tls: dict[str, Path], capfd: pytest.CaptureFixture[str]
+    upstream: ScriptedUpstream, tls: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with running_proxy(upstream.url, **tls) as proxy:
         for sent in (b"\x00" * 64, b"HELLO\r\n\r\n", b"GET"):
@@ -135,7 +135,7 @@ def test_other_bytes_to_a_tls_port(
 
 
 def test_clients_must_show_a_certificate(
-    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path], tmp_path: Path
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any], tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with running_proxy(upstream.url, TLS_CLIENT_CA_FILE=tmp_path / "ca.pem", **tls) as proxy:
@@ -151,7 +151,7 @@ def test_clients_must_show_a_certificate(
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(
-    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Path]
+    upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any]
 ) -> None:
     with running_proxy(upstream.url, RELOAD_INTERVAL=0.01, **tls) as proxy:
         before = _shown(proxy)

@@ -13,6 +13,7 @@ import termios
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -177,7 +178,7 @@ def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
     log = tmp_path / ".local/state/anthropic-proxy/anthropic-proxy.log"
     upstream.on_probe = _MODELS
     options = ("--daemon", "--pid-file", str(pid_file))
-    variables = {
+    variables: dict[str, Any] = {
         "UPSTREAM_BASE_URL": upstream.url,
         "WORKERS": workers,
         "LOG_FORMAT": "console",

@@ -5,6 +5,7 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import aiohttp
 import httpx
@@ -25,12 +26,14 @@ from tests.support.scripted_upstream import (
 
 HEADERS = {"authorization": "Bearer sk-secret"}
 
+T = TypeVar("T")
+
 
 def run(
-    work: Callable[[UpstreamHTTPClient], Awaitable[object]],
+    work: Callable[[UpstreamHTTPClient], Awaitable[T]],
     transport: httpx.AsyncBaseTransport | None = None,
-) -> object:
-    async def main() -> object:
+) -> T:
+    async def main() -> T:
         upstream = UpstreamHTTPClient(transport)
         try:
             return await work(upstream)
@@ -58,7 +61,7 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
         await reply.aclose()
         return reply, raw
 
-    reply, raw = run(work)  # type: ignore[misc]  # what `work` gives
+    reply, raw = run(work)
     assert (reply.status, reply.headers["x-thing"], raw) == (418, "y", b'{"a": 1}')
     sent = upstream.request()
     assert (sent.path, sent.raw) == ("/path", b'{"q":1}')
@@ -187,10 +190,10 @@ def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> No
         (OSError("x"), 500, "broke the connection"),
         (httpx.ConnectTimeout("x"), 504, "did not accept a connection in time"),
         (
-            aiohttp.ClientHttpProxyError(None, (), status=407),
+            aiohttp.ClientHttpProxyError(None, (), status=407),  # type: ignore[arg-type]  # the request is not read
             500,
             "can't be reached: the HTTP proxy",
-        ),  # type: ignore[arg-type]
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )

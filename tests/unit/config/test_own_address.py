@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def _no_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://10.1.2.3:3000", {"HOST": "10.1.2.3"}),
     ],
 )
-def test_an_own_address_is_refused(url: str, variables: dict[str, object]) -> None:
+def test_an_own_address_is_refused(url: str, variables: dict[str, Any]) -> None:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables)
     with pytest.raises(ConfigError, match=r"UPSTREAM_BASE_URL: .* of this proxy itself"):
         load_routing(settings)
@@ -57,7 +58,7 @@ def test_an_own_address_is_refused(url: str, variables: dict[str, object]) -> No
         ("http://example.com:3000", {}),
     ],
 )
-def test_others_are_not(url: str, variables: dict[str, object]) -> None:
+def test_others_are_not(url: str, variables: dict[str, Any]) -> None:
     load_routing(Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables))
 
 

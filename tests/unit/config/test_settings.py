@@ -630,7 +630,8 @@ def test_who_may_reach_the_server(
 def test_two_services_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", PORT="3045", METRICS_PORT="3045")
     assert problem.startswith("METRICS_PORT equals PORT (3045)")
-    for port, given in (("0", {}), ("3045", {"UNIX_SOCKET": "proxy.sock"})):
+    cases: list[tuple[str, dict[str, Any]]] = [("0", {}), ("3045", {"UNIX_SOCKET": "proxy.sock"})]
+    for port, given in cases:
         Settings(
             _env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port, PORT=port, **given
         )

@@ -3,7 +3,7 @@
 import base64
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -145,8 +145,8 @@ def test_addresses() -> None:
         (find_url_secrets("http://host/?code=a%2Fb"), {"a/b"}),
     ],
 )
-def test_what_is_secret(secrets: object, expected: set[str]) -> None:
-    assert {each.value for each in secrets} == expected  # type: ignore[attr-defined]
+def test_what_is_secret(secrets: Iterable[Secret], expected: set[str]) -> None:
+    assert {each.value for each in secrets} == expected
 
 
 @pytest.mark.parametrize("password", ["plain", "p/q#r?s@t:u", "a%2Fb", "with space", "[x]"])

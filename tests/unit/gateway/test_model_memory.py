@@ -7,7 +7,7 @@ import pytest
 from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure, UpstreamIdentity
 
 CHAT = APIS["chat_completions"]
 
@@ -20,7 +20,7 @@ THINKING = {**WARM, "reasoning_effort": "low"}
 
 
 def refusal(text: str, **error: Any) -> UpstreamFailure:
-    return UpstreamFailure(400, text, error, {}, "up:1")
+    return UpstreamFailure(400, text, error, {}, UpstreamIdentity("up:1"))
 
 
 NO_TEMPERATURE = refusal(

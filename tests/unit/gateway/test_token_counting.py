@@ -234,7 +234,7 @@ def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     server.answers = {INPUT_TOKENS: lambda _: asyncio.Event().wait()}
 
-    async def play(counter: Counting, _: Clock) -> None:
+    async def play(counter: Counting, _clock: Clock) -> None:
         for _ in range(2):
             assert (await counter.counted(REQUEST))["input_tokens"] > 5
 
@@ -330,7 +330,7 @@ def test_many_models() -> None:
 
 
 def test_it_learns() -> None:
-    async def play(counter: Counting, _: Clock) -> None:
+    async def play(counter: Counting, _clock: Clock) -> None:
         bare = (await counter.counted(REQUEST))["input_tokens"]
         for _ in range(3):
             counter.observe("m", TokenEstimate(1000), 2000)

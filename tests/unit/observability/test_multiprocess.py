@@ -24,7 +24,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def run(pid: int) -> None:
-        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))
+        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))  # type: ignore[no-untyped-call]  # it has no types
         registry = CollectorRegistry()
         histogram, counter, gauge = multiprocess.metric_factories(registry)
         counter("requests", "Requests.", ("model",)).labels(f"m{pid % 2}").inc(3)
@@ -75,9 +75,7 @@ def test_a_full_disk_loses_nothing(
     for pid in (1, 2):
         process(pid)
     before = _numbers()
-    monkeypatch.setattr(
-        multiprocess.Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full"))
-    )
+    monkeypatch.setattr(Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
     multiprocess.retire_process(1)
     assert _numbers() == before | {"busy": 1}
 

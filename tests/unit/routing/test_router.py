@@ -13,7 +13,8 @@ _WRITER = {"COMPLETION_MODEL": "writer"}
 
 
 def _settings(**variables: str) -> Settings:
-    return Settings(_env_file=None, **({"UPSTREAM_BASE_URL": "http://localhost:8080"} | variables))
+    places: dict[str, Any] = {"UPSTREAM_BASE_URL": "http://localhost:8080"}
+    return Settings(_env_file=None, **places | variables)
 
 
 def route(request: dict[str, Any], settings: Settings) -> Route:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anthropic_proxy.api.asgi import WRITER, Message
 from anthropic_proxy.server.chunked_writes import write_chunks_directly
 
-HEAD = {
+HEAD: dict[str, Any] = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"text/event-stream")],
@@ -60,7 +60,11 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
         "state": {WRITER: writer},
         **scope,
     }
-    asyncio.run(write_chunks_directly(app)(whole, receive, send))
+
+    async def play() -> None:
+        await write_chunks_directly(app)(whole, receive, send)
+
+    asyncio.run(play())
     return passed_on
 
 

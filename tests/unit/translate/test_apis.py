@@ -1,6 +1,6 @@
 """The table of the APIs."""
 
-from typing import get_args
+from typing import Any, get_args
 
 from anthropic_proxy.providers.base_url import CHAT_COMPLETIONS
 from anthropic_proxy.providers.profiles import PROFILES
@@ -14,7 +14,8 @@ def test_each_api_that_needs_a_translation_has_a_row() -> None:
 
 def test_chat_completions_stay_as_they_are() -> None:
     chat = APIS["chat_completions"]
-    body, chunk = {"model": "m"}, {"choices": []}
+    body: dict[str, Any] = {"model": "m"}
+    chunk: dict[str, Any] = {"choices": []}
     assert chat.path == CHAT_COMPLETIONS
     assert chat.to_body(body) is body
     assert [id(each) for each in chat.new_reader().feed(chunk)] == [id(chunk)]

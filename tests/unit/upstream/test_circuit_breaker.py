@@ -23,10 +23,10 @@ class Told:
         if verb == "begin":
             return self._begin(now, name)
         if verb == "fails":
-            return [
-                self._begin(now, "one of them") and self.permits["one of them"].record_failure(now)
-                for _ in range(int(name))
-            ]
+            for _ in range(int(name)):
+                if self._begin(now, "one of them"):
+                    self.permits["one of them"].record_failure(now)
+            return None
         return getattr(self.permits[name], verb)(*([now] if verb == "record_failure" else []))
 
     def _begin(self, now: float, name: str) -> bool:

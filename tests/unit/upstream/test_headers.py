@@ -1,6 +1,5 @@
 """Which headers an upstream gets: its key, and what of the client's own goes on."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -70,7 +69,7 @@ def endpoint(host: str, **more: Any) -> Upstream:
         pytest.param("api.anthropic.com", None, {}, id="none"),
     ],
 )
-def test_a_native_endpoint(host: str, key: str | None, expected: Mapping[str, str]) -> None:
+def test_a_native_endpoint(host: str, key: str | None, expected: dict[str, str]) -> None:
     assert build_headers(endpoint(host), key, CLIENT) == PASSED | expected
 
 

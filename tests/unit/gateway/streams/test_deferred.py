@@ -1,7 +1,7 @@
 """A stream whose answer takes work first, without a network."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from anthropic_proxy.gateway.streams.deferred import DeferredStream
 OPENING: list[dict[str, Any]] = [{"type": "message_start"}, {"type": "ping"}]
 REST: list[dict[str, Any]] = [{"type": "message_stop"}]
 
-Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[Any]]
+Work = Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture(params=["START_TIMEOUT", "FIRST_CONTENT_SECONDS"])
@@ -36,7 +36,7 @@ def run(
         accepted, go = asyncio.Event(), asyncio.Event()
         if accepts:
             accepted.set()
-        stream = DeferredStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)  # type: ignore[arg-type]
+        stream = DeferredStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)
         try:
             return await use(stream, go)
         finally:
@@ -47,8 +47,18 @@ def run(
     return asyncio.run(main()), seen
 
 
+async def events_of(stream: DeferredStream) -> list[dict[str, Any]]:
+    """Return the rest of a stream's events."""
+    events = []
+    async for batch in stream:
+        for event in batch:
+            assert isinstance(event, dict)
+            events.append(event)
+    return events
+
+
 async def kinds(stream: DeferredStream) -> list[str]:
-    return [event["type"] async for batch in stream for event in batch]
+    return [event["type"] for event in await events_of(stream)]
 
 
 @pytest.mark.parametrize("accepts", [False, True])
@@ -109,7 +119,7 @@ def test_late_failures_are_events(soon: str, failure: Exception, told: str) -> N
         assert await anext(stream) == OPENING
         assert await anext(stream) == [{"type": "ping"}]
         go.set()
-        return [event async for batch in stream for event in batch]
+        return await events_of(stream)
 
     events, seen = run(work, use, accepts=soon == "FIRST_CONTENT_SECONDS")
     assert [event["type"] for event in events if event["type"] != "ping"] == ["error"]

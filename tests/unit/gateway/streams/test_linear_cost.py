@@ -129,12 +129,13 @@ def test_events_of_one_read(events: Callable[[int], Iterable[bytes]]) -> None:
 def _passed(reads: Callable[[int], Iterator[bytes]]) -> Callable[[int], Work]:
     def prepare(size: int) -> Work:
         async def read_all() -> None:
+            usage: list[bytes] = []
             stream = PassthroughStream(
                 cast("UpstreamResponse", _Reply(reads(size))),
                 UpstreamIdentity("up"),
                 "req_1",
                 on_read=None,
-                on_end=lambda ended: ended.usage_events,
+                on_end=lambda ended: usage.append(ended.usage_events),
             )
             try:
                 await stream.start()

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.providers.profiles import GENERIC
+from anthropic_proxy.providers.provider_profile import PrefillMode
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to_chat_request
-from anthropic_proxy.translate.request.prefill import PrefillMode, PrefillStripper
+from anthropic_proxy.translate.request.prefill import PrefillStripper
 
 BEGUN = "Red, green and"
 

@@ -1,6 +1,7 @@
 """The filters of an answer's text, one behind the other."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -33,5 +34,5 @@ def told(
         ("the EN", {"stops": ("END",)}, ("the EN", None)),
     ],
 )
-def test_filters(text: str, options: dict[str, object], expected: tuple[str, str | None]) -> None:
-    assert told(text, **options) == expected  # type: ignore[arg-type] - a table of any options
+def test_filters(text: str, options: dict[str, Any], expected: tuple[str, str | None]) -> None:
+    assert told(text, **options) == expected

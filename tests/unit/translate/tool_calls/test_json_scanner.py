@@ -65,7 +65,9 @@ def is_part(part: Any, whole: Any) -> bool:
         return all(key in whole and is_part(value, whole[key]) for key, value in part.items())
     if isinstance(part, list):
         return all(is_part(one, other) for one, other in zip(part, whole[: len(part)], strict=True))
-    return whole.startswith(part) if isinstance(part, str) else part == whole
+    if isinstance(part, str):
+        return isinstance(whole, str) and whole.startswith(part)
+    return bool(part == whole)
 
 
 @given(documents, st.data())
