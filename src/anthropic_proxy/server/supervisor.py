@@ -91,9 +91,11 @@ class Supervisor:
         drain_seconds: float,
         log: Log,
     ) -> None:
-        """count: of the workers. work: what each does: it gets a socket, on which it writes a byte when it serves, and
-        reads orders, and its number, from 0; a worker that replaces another one has the number of that one.
-        drain_seconds: that workers may take to end when they are told to.
+        """Supervise `count` workers.
+
+        worker_main: runs one worker. It receives a socket, to which it writes a byte when it serves and from which it
+        reads commands, and its number, from 0; a replacement has the number of the worker that it replaces.
+        drain_seconds: time limit for workers to stop.
         """
         self._count = count
         self._worker_main = worker_main
