@@ -42,9 +42,11 @@ class DeferredStream:
         on_error: Callable[[Exception], None],
         accepted: asyncio.Event,
     ) -> None:
-        """opening: gives message_start and ping, with which the result begins, too; or nothing, where it may begin in
-        another way. on_error: sees a failure that the client is told in its stream. accepted: set by the work when an
-        upstream has taken the request.
+        """Start `work`.
+
+        opening_events: returns message_start and ping, with which the result of `work` begins as well; or nothing, where
+        it may begin differently. on_error: called with a failure that is sent within the stream. accepted: set by `work`
+        when an upstream has accepted the request.
         """
         self._task = asyncio.ensure_future(work)
         self._accepted = accepted

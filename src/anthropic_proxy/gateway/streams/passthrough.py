@@ -162,7 +162,7 @@ class PassthroughStream:
             on_end(self)
 
     async def _read(self, until: float) -> bytes | None:
-        data = await self._response.read_some(until)
+        data = await self._response.read_available(until)
         if data and self._on_read is not None:
             self._on_read(data)
         return data
