@@ -26,12 +26,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class OutgoingRequest:
-    """A Chat Completions request that an API sends. prompt_tokens: the estimate of its tokens."""
+    """A Chat Completions request that an API sends."""
 
     client: UpstreamClient
     api: Api
     body: JsonObject
     request_id: str
+    # The estimate for the prompt.
     prompt_tokens: int
 
     def adapt(self, memory: ModelMemory) -> RequestAdapter:

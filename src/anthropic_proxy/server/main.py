@@ -164,9 +164,10 @@ def _run_processes(
 
 @dataclass(frozen=True)
 class Listeners:
-    """The sockets that are listened on. ops: for probes and metrics alone."""
+    """The listening sockets."""
 
     main: socket.socket
+    # For probes and metrics only.
     ops: socket.socket | None = None
 
 

@@ -69,14 +69,13 @@ class _Worker:
 
 @dataclass(frozen=True)
 class SupervisorCallbacks:
-    """Functions that the supervisor calls.
+    """Functions that the supervisor calls."""
 
-    on_ready: when all workers serve. on_stop: when the server stops accepting connections. on_worker_exit: with the PID
-    and the CPU seconds of a worker that has exited.
-    """
-
+    # Called when all workers serve.
     on_ready: Callable[[], None]
+    # Called when the server stops accepting connections.
     on_stop: Callable[[], None]
+    # Called with the PID and the CPU seconds of a worker that has exited.
     on_worker_exit: Callable[[int, float], None] = lambda _, __: None
 
 

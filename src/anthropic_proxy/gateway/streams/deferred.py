@@ -1,4 +1,4 @@
-"""A stream whose answer takes work first: upstreams that are asked in turn, a summary of the conversation.
+"""A stream whose response needs work first: several upstreams tried in turn, or a summary of the conversation.
 
 As long as nothing has been promised to the client, a failure is raised and keeps its HTTP status. The message begins when
 an upstream has accepted the request and does not fail at once, or when it is time that the client hears anything at all;
@@ -119,7 +119,7 @@ class DeferredStream:
 
     def _continue_with(self, result: StreamResult) -> _Stream:
         self._stream = _yield_once(result) if isinstance(result, list) else result
-        # It has the request within its reach, which may have megabytes; and an answer lasts.
+        # The function refers to the request, which may have megabytes, and a response may take minutes.
         self._opening_events = list
         return self._stream
 
