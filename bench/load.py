@@ -22,8 +22,10 @@ _LAST_BYTES = 200
 
 
 class Exchange(asyncio.Protocol):
-    """A connection on which requests are sent, one after the other. `ask` gives the seconds to the first piece of the
-    answer's content and to its end. Raises ConnectionError for what is no whole answer.
+    """A connection that sends one request after another.
+
+    `send` returns a future of the seconds to the first content of the response and to its end. It fails with
+    ConnectionError when the response is not complete.
     """
 
     def __init__(self, request: bytes) -> None:

@@ -19,10 +19,11 @@ _TIMEOUT = 60
 
 @dataclass
 class MeasuredProcess:
-    """A running server. started: seconds until it listened."""
+    """A running server."""
 
     pid: int
     url: str
+    # Until it listened.
     startup_seconds: float
 
     def cpu(self) -> float:
@@ -106,7 +107,7 @@ def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
 
 
 def run_load(task: dict[str, Any]) -> dict[str, Any]:
-    """What the load generator, a process of its own, has to tell of a task (see `bench.load`)."""
+    """Run a task in the load generator, a separate process, and return its results (see `bench.load`)."""
     command = [sys.executable, "-m", "bench.load"]
     process = subprocess.run(
         command, input=json.dumps(task), capture_output=True, text=True, check=False
@@ -134,7 +135,7 @@ class HoldingClients(MeasuredProcess):
 
 @contextmanager
 def hold_load(task: dict[str, Any]) -> Iterator[HoldingClients]:
-    """The same with the task `hold`, while something else is looked at: all its streams have begun."""
+    """Run a task that holds streams open; all streams have started when the block begins."""
     command = [sys.executable, "-m", "bench.load"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

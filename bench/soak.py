@@ -145,7 +145,7 @@ async def _send_whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) ->
 async def _read_stream(
     client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, max_chunks: float = float("inf")
 ) -> str:
-    """most: pieces after which the client leaves."""
+    """Return how the stream ended. max_chunks: chunks after which the client disconnects."""
     last = ""
     async with client.stream("POST", "/v1/messages", json=body) as response:
         if response.status_code != 200:

@@ -1,7 +1,8 @@
-"""Who may ask, and how much: the key of each request is looked at before anything of its body is read.
+"""Authentication and rate limits: check the key of each request before its body is read.
 
-Probes and metrics need no key; every other path does, also those that don't exist. The key stays in the proxy: what goes on
-to upstreams are headers that hold none (upstream.headers), and keys of clients exclude that clients' keys are passed on.
+Probes and metrics need no key; every other path does, also one that doesn't exist. The key stays in the proxy: the headers
+sent upstream don't contain it (upstream.headers), and the settings check refuses UPSTREAM_API_KEY_PASSTHROUGH where client
+keys are configured.
 """
 
 import re
@@ -15,14 +16,15 @@ from anthropic_proxy.auth.rate_limits import RateLimiter
 
 
 class AccessControl:
-    """keys: those in force; None when none is needed."""
+    """Authenticates requests and counts them against the limits of their keys."""
 
     def __init__(self, keys: Callable[[], ApiKeyRegistry | None], limits: RateLimiter) -> None:
+        """keys: returns the current keys, or None when requests need no key."""
         self._keys = keys
         self._limits = limits
 
     def authenticate(self, request: Request) -> None:
-        """Give a request its key. Raises RefusedError (401) when it came without a good one."""
+        """Set the key of a request. Raises RequestDeniedError (401) when it has no valid key."""
         keys = self._keys()
         if keys is None:
             return
@@ -34,8 +36,8 @@ class AccessControl:
         request.observation.caller_key = request.key.name
 
     async def admit(self, request: Request) -> None:
-        """Count a request for its key. Raises RefusedError (429)."""
-        # Instead of those of an upstream, which are the proxy's own.
+        """Count a request against the limits of its key. Raises RequestDeniedError (429)."""
+        # These replace the upstream's limit headers, which describe the proxy's key.
         request.limit_headers = await self._limits.admit(request.key, datetime.now(UTC))
 
 

@@ -18,15 +18,17 @@ PATHS = frozenset(
 
 @dataclass(frozen=True)
 class HealthChecks:
-    """What the probes are told. draining: whether the server is stopping. upstreams: which of them are well. probed: what
-    they answered when they were probed. refused: why a changed configuration was refused, if it was. required: what else
-    must be well for the server to count as ready.
-    """
+    """The sources of what health probes report."""
 
+    # Whether the server is stopping.
     is_draining: Callable[[], bool]
+    # Whether each upstream is available, by name.
     upstream_availability: Callable[[], dict[str, bool]]
+    # The last probe result of each upstream, by name.
     probe_results: Callable[[], Mapping[str, ProbeResult]]
+    # Why a changed configuration was refused; None when it was not.
     reload_error: Callable[[], str | None]
+    # What else must be healthy for the server to count as ready.
     required: frozenset[ReadinessRequirement]
 
     def check_readiness(self) -> tuple[bool, str]:

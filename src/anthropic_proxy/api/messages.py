@@ -36,12 +36,12 @@ _Stream = TranslatedStream | PassthroughStream | DeferredStream
 
 
 class MessagesEndpoints:
-    """Both, by the configuration that is in force."""
+    """The two endpoints, with the current configuration."""
 
     def __init__(
         self, gateway: ReloadableGateway, access: AccessControl, log: Log, max_values: int
     ) -> None:
-        """most_values: JSON values that a request's body may hold."""
+        """max_values: JSON values that a request body may have."""
         self._gateway = gateway
         self._access = access
         self._log = log

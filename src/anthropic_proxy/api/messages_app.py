@@ -17,14 +17,11 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 Handler = Callable[[Request], Awaitable[Response]]
-"""Answers a request whose body was read. Raises whatever is an error to be told."""
+"""Returns the response for a request whose body was read. Its exceptions become error responses."""
 
 
 class MessagesApp:
-    """Answers `POST` of some paths, with the same keys, limits and errors as all others; what else is asked goes to `app`.
-
-    body_seconds: in which a body has to come.
-    """
+    """Serves `POST` for some paths, with the same keys, limits and errors as all others; `app` serves other requests."""
 
     def __init__(
         self,
@@ -34,6 +31,7 @@ class MessagesApp:
         log: Log,
         body_seconds: float,
     ) -> None:
+        """handlers: by path. body_seconds: time limit for receiving a body."""
         self._app = app
         self._handlers = handlers
         self._access = access
@@ -63,7 +61,7 @@ class MessagesApp:
         return self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
 
     async def _read_request(self, request: Request, receive: Receive) -> None:
-        """Look at the key, and read the body. Raises ApiError, and CallerDisconnectedError."""
+        """Check the key and read the body. Raises ApiError and CallerDisconnectedError."""
         request.check_framing()
         self._access.authenticate(request)
         # Only known callers learn whether an id is the one of this server.

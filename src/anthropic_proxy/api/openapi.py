@@ -77,23 +77,26 @@ _RESPONSE_SCHEMAS = {
 
 @dataclass(frozen=True)
 class _Operation:
-    """answers: media type -> schema, of status 200. asks: name of the schema of the body. parameters: in the query and
-    the path. statuses: of errors. unready: whether 503 says that it is not well.
-    """
+    """One method of one path."""
 
     method: str
     path: str
     summary: str
+    # Media type -> schema, for status 200.
     responses: JsonObject
+    # Name of the schema of the request body.
     request_schema: str | None = None
+    # In the query and the path.
     parameters: tuple[JsonObject, ...] = ()
     needs_key: bool = False
+    # Of errors.
     statuses: tuple[int, ...] = ()
+    # Whether status 503 reports that the server is not ready.
     can_be_unready: bool = False
 
     @property
     def id(self) -> str:
-        """Its name in generated clients, such as `post_v1_messages`."""
+        """The name of the operation in generated clients, such as `post_v1_messages`."""
         words = re.findall(r"\w+", self.path) or ["root"]
         return "_".join([self.method, *(word.replace(".", "_") for word in words)])
 

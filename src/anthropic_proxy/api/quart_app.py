@@ -17,7 +17,7 @@ from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 
 def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
-    """An application with some routes, whose errors are those of the API."""
+    """Create an application with these routes, whose errors have the API's form."""
     app = Quart(__name__, static_folder=None)
     # Else two slashes are answered with a redirect, which is a page.
     app.url_map.merge_slashes = False
@@ -31,7 +31,7 @@ def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
 
 
 def require_keys(app: Quart, access: AccessControl, public_rules: Collection[str]) -> None:
-    """Refuse requests without a good key. free: rules that need none."""
+    """Refuse requests without a valid key. public_rules: URL rules that need no key."""
 
     @app.before_request
     async def check() -> None:

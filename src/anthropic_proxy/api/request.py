@@ -1,4 +1,4 @@
-"""A request as ASGI tells of it: who asks, with which key, and the body that comes piece by piece."""
+"""Read a request from ASGI (caller, key, body), and cancel its work when the client disconnects."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ TOO_LARGE = "Request exceeds the maximum size of 32 MB"
 
 
 class CallerDisconnectedError(Exception):
-    """The client has closed its connection, or its stream: nobody waits for an answer."""
+    """The client has closed its connection or stream, so no response can reach it."""
 
 
 class Request:
-    """One request. key: that it came with. limit_headers: what its answer says of the key's limits."""
+    """One request of a client."""
 
     def __init__(self, scope: Scope) -> None:
         self.observation: Observation = scope["state"][OBSERVATION]
@@ -30,7 +30,9 @@ class Request:
         self.caller = Caller(
             _join_headers(scope["headers"]), scope["query_string"].decode("ascii", "replace")
         )
+        # The client's key, once it is checked.
         self.key = UNRESTRICTED_KEY
+        # Response headers with the limits of the key.
         self.limit_headers: dict[str, str] = {}
         self._body = b""
 
@@ -49,7 +51,7 @@ class Request:
             )
 
     async def read(self, receive: Receive, seconds: float) -> None:
-        """Receive the body, in so many seconds. Raises ApiError (400, 408, 413), and ClientLeftError."""
+        """Receive the body within `seconds`. Raises ApiError (400, 408, 413) and CallerDisconnectedError."""
         encoding = self.caller.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise invalid_request(
@@ -66,7 +68,7 @@ class Request:
             raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
 
     def take_body(self) -> bytes:
-        """The body that was read. It is given once: it may have megabytes, and the request lasts as long as its answer."""
+        """Return the body once, and drop it: it may have megabytes, and the request lasts as long as its response."""
         body, self._body = self._body, b""
         return body
 
@@ -98,8 +100,9 @@ async def _read_body(receive: Receive) -> bytes:
 
 
 class CancelOnDisconnect:
-    """An async context manager whose block is cancelled, and then left without an error, when the client leaves. What the
-    client still sends is thrown away.
+    """An async context manager that cancels its block, and suppresses the cancellation, when the client disconnects.
+
+    What the client sends in the meantime is dropped.
     """
 
     def __init__(self, receive: Receive) -> None:

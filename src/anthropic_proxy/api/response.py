@@ -1,4 +1,4 @@
-"""A response as ASGI is told of it: whole, or the events of a stream as they come."""
+"""Send a response through ASGI: whole, or the events of a stream as they arrive."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from anthropic_proxy.api.asgi import Send
 
 
 class ResponseStream(Protocol):
-    """What comes of a stream, read by read; closed in any case."""
+    """The batches of a stream. The response always closes it."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
 
@@ -17,15 +17,17 @@ class ResponseStream(Protocol):
 
 @dataclass
 class Response:
-    """status, headers by lower-case names, and the content. written: a read of a stream as bytes."""
+    """An HTTP response."""
 
     status: int
+    # By lower-case names.
     headers: dict[str, str]
     content: bytes | ResponseStream
+    # Converts one batch of a stream to bytes.
     encode: Callable[[Any], bytes] = bytes
 
     async def send(self, send: Send) -> None:
-        """Tell the client."""
+        """Send the response, and close its stream."""
         content = self.content
         if isinstance(content, bytes):
             await self._start(send, {**self.headers, "content-length": str(len(content))})

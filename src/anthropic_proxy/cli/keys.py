@@ -161,7 +161,7 @@ def _describe_expiry(key: ApiKey) -> str:
     if key.expires is None:
         return "never expires"
     verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
-    return f"{verb} {keys_file.written_time(key.expires)}"
+    return f"{verb} {keys_file.format_time(key.expires)}"
 
 
 def _describe_limits(key: ApiKey) -> str:

@@ -23,10 +23,10 @@ def read_log_format(env_file: Path | None) -> LogFormat:
 
 
 class StartMessages:
-    """Reports on standard error."""
+    """Writes the messages of the start to standard error."""
 
     def __init__(self, log_format: LogFormat, *, is_server: bool) -> None:
-        """form: of the log. is_server: whether this process serves, so that a program may read what it reports."""
+        """is_server: whether this process serves; only then messages follow `log_format`, as programs may read them."""
         self._is_json = is_server and is_json(log_format)
 
     def info(self, event: str, text: str, **values: object) -> None:

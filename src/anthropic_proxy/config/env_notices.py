@@ -69,9 +69,10 @@ _NO_SETTING = "expected NAME=value; the line is ignored"
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the operator should look at. line: counted from 1; 0 for the whole file."""
+    """A problem that the operator should look at."""
 
     file: Path
+    # Counted from 1; 0 for the whole file.
     line: int
     problem: str
 

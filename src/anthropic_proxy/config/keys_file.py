@@ -50,7 +50,7 @@ def _check_hash(sha256: str) -> str:
 
 
 class _KeyEntry(BaseModel):
-    # Made ready when there is such a file, not at each start.
+    # Built lazily: only needed with a keys file.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     name: Annotated[str, AfterValidator(validate_key_name)]
@@ -64,7 +64,7 @@ class _KeyEntry(BaseModel):
     tokens_per_minute: _Limit = None
     tokens_per_month: _Limit = None
 
-    def to_client_key(self) -> ApiKey:
+    def to_api_key(self) -> ApiKey:
         limits = KeyLimits(**{name: getattr(self, name) for name in LIMIT_NAMES})
         return ApiKey(self.name, self.sha256, self.models or (), self.expires, limits)
 
@@ -82,7 +82,7 @@ def parse_keys_file(text: str, name: str) -> tuple[ApiKey, ...]:
     """
     try:
         entries = _KeysFile.model_validate(_parse_values(text, name)).keys
-        keys = tuple(each.to_client_key() for each in entries)
+        keys = tuple(each.to_api_key() for each in entries)
         ApiKeyRegistry(keys)
     except ValidationError as error:
         problems = (
@@ -154,13 +154,13 @@ def _to_entry(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "sha256": key.sha256,
         **({"models": list(key.models)} if key.models else {}),
-        **({"expires": written_time(key.expires)} if key.expires else {}),
+        **({"expires": format_time(key.expires)} if key.expires else {}),
         **{name: limit for name, limit in asdict(key.limits).items() if limit is not None},
     }
 
 
-def written_time(moment: datetime) -> str:
-    """RFC 3339, in UTC."""
+def format_time(moment: datetime) -> str:
+    """Return a time in UTC, as RFC 3339 writes it."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

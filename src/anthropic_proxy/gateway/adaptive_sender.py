@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
+from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.translate import rate_limit_headers, upstream_errors
@@ -26,24 +26,25 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class OutgoingRequest:
-    """A Chat Completions request that an API sends. prompt_tokens: the estimate of its tokens."""
+    """A Chat Completions request that an API sends."""
 
     client: UpstreamClient
     api: Api
     body: JsonObject
     request_id: str
+    # The estimate for the prompt.
     prompt_tokens: int
 
-    def adapt(self, memory: ModelMemory) -> AdaptedRequest:
+    def adapt(self, memory: ModelMemory) -> RequestAdapter:
         """Return the request with the changes that its model is known to need."""
-        return AdaptedRequest(memory, self.api, self.body, self.prompt_tokens, time.monotonic())
+        return RequestAdapter(memory, self.api, self.body, self.prompt_tokens, time.monotonic())
 
 
 class AdaptiveSender:
     """Sends requests to one upstream, and adapts them to its refusals. `get_memory` has what it has learned of a model."""
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
-        self.log = self._log = log
+        self.log = log
         self.metrics = metrics
         self._memories: OrderedDict[str, ModelMemory] = OrderedDict()
 
@@ -75,7 +76,7 @@ class AdaptiveSender:
                     raise
                 reason, request_id = error.failure.redacted_text, outgoing.request_id
                 self.metrics.count_request_change(outgoing.client.upstream.name, change.change)
-                self._log.info(
+                self.log.info(
                     "request changed",
                     request_id=request_id,
                     change=change.change,
@@ -94,7 +95,7 @@ class AdaptiveSender:
     ) -> _Result:
         client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
         payload = dumps({**api.to_body(body), **client.upstream.extra_body})
-        self._log.log_body("upstream request sent", request_id, payload)
+        self.log.log_body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.build_url(api.path), payload)
         if response.status >= 300:
             raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
@@ -119,7 +120,7 @@ class AdaptiveSender:
             body = await response.read()
         finally:
             await response.aclose()
-        self._log.log_body("upstream response received", request_id, body)
+        self.log.log_body("upstream response received", request_id, body)
         return body
 
     async def _read_failure(

@@ -18,9 +18,11 @@ TTL_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """source: in base64, as a block of a request has it. size: of the file, in bytes."""
+    """A downloaded file."""
 
+    # The base64 source for a block of a request.
     source: JsonObject
+    # Of the file, in bytes.
     size: int
 
 

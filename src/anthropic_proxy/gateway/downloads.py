@@ -86,9 +86,10 @@ class _DownloadBudget:
 
 @dataclass(frozen=True)
 class _ResponseBody:
-    """may_be_kept: whether its server does not forbid to use it again."""
+    """The body of a downloaded file."""
 
     data: bytes
+    # Whether the response headers allow it to be reused.
     is_cacheable: bool
 
 

@@ -46,10 +46,9 @@ class BackendFactory(Protocol):
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """content: a Message (bytes are passed through), or its events: as a stream, or all at once. headers and status: of the
-    response.
-    """
+    """A response for the client."""
 
+    # A Message (bytes are passed through), or its events: as a stream, or all at once.
     content: ResponseContent | DeferredStream
     headers: dict[str, str]
     status: int = 200

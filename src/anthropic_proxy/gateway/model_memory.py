@@ -33,16 +33,14 @@ class _ChangeEntry:
 
 @dataclass
 class ModelMemory:
-    """What is known of one upstream model.
+    """What is known of one upstream model."""
 
-    api: by which API it is to be asked, where its upstream has said so. window: tokens of prompt and answer together, 0
-    while that is not known. opens_thinking: whether its answers begin
-    within a block of reasoning that its chat template has opened; apart for requests that forbid thinking (True), as
-    templates open none for these.
-    """
-
+    # The API to use, where the upstream has named one.
     api: str | None = None
+    # Tokens of prompt and response together; 0 while unknown.
     context_window: int = 0
+    # Whether responses begin inside a reasoning block that the chat template has opened. By whether the request forbids
+    # thinking, as templates open no block for those that do.
     opens_thinking: dict[bool, bool] = field(default_factory=dict)
     # The one learned last is made last. Of changes that differ in their value alone, that one counts.
     _changes: dict[tuple[str, str, tuple[Condition, ...]], _ChangeEntry] = field(
@@ -52,7 +50,10 @@ class ModelMemory:
     _api_since: float = 0.0
 
     def apply_to(self, body: JsonObject, prompt_tokens: int, now: float) -> JsonObject:
-        """The request as the model takes it; `prompt` is the estimate of its tokens, `now` in seconds."""
+        """Return the request with the changes that the model needs.
+
+        prompt_tokens: the estimate for the prompt. now: in seconds.
+        """
         self._expire(now)
         for entry in self._changes.values():
             body = entry.change.apply(body)
@@ -64,7 +65,7 @@ class ModelMemory:
         )
 
     def record_changes(self, changes: list[RequestChange], now: float) -> None:
-        """Changes that made the model take a request, in their order."""
+        """Record the changes that made the model accept a request, in their order."""
         for change in changes:
             key = (change.change, change.field, change.conditions)
             self._changes.pop(key, None)
@@ -73,22 +74,22 @@ class ModelMemory:
             del self._changes[next(iter(self._changes))]
 
     def set_api(self, api: str, now: float) -> None:
-        """The API that it is to be asked by from now on."""
+        """Use this API from now on."""
         self.api, self._api_since = api, now
 
     def record_refusal(self, failure: UpstreamFailure, now: float) -> None:
-        """A refusal, which may tell the window."""
+        """Record a refusal, which may state the context window."""
         window = parse_context_sizes(failure).limit
         if window:
             self.context_window, self._context_window_since = window, now
 
     def record_prompt(self, prompt_tokens: int) -> None:
-        """An answered prompt, in tokens as the upstream counted: one that fills the window shows that it has grown."""
+        """Record the upstream's token count of a served prompt: one that fills the window shows that it has grown."""
         if prompt_tokens >= self.context_window:
             self.context_window = 0
 
     def describe(self) -> JsonObject:
-        """All of it as JSON: what is changed of which requests, the window in tokens, and what opens with reasoning."""
+        """Return the memory as JSON: changes, API, context window in tokens, and whether responses open with reasoning."""
         return {
             "changes": [_describe_change(entry.change) for entry in self._changes.values()],
             "api": self.api,
@@ -116,13 +117,16 @@ class ModelMemory:
             self.api = None
 
 
-class AdaptedRequest:
-    """A request to a model, changed where it is refused, and sent again by the caller. `body` is what to send."""
+class RequestAdapter:
+    """Adapts one request to the refusals of its model. `body` is the request to send; the caller sends it."""
 
     def __init__(
         self, memory: ModelMemory, api: Api, body: JsonObject, prompt_tokens: int, now: float
     ) -> None:
-        """body: of Chat Completions. prompt: the estimate of its tokens. now: in seconds, as with all that follows."""
+        """Apply what `memory` knows to `body`, a Chat Completions request.
+
+        prompt_tokens: the estimate for the prompt. now: in seconds, as in the other methods.
+        """
         self._api = api
         self.body = memory.apply_to(body, prompt_tokens, now)
         self._memory = memory
@@ -130,7 +134,7 @@ class AdaptedRequest:
         self._bodies = [self.body]
 
     def adapt_to(self, failure: UpstreamFailure, now: float) -> RequestChange | None:
-        """The change that the refusal asks for, made to `body`; None when there is nothing more to try."""
+        """Apply the change that a refusal requires to `body`, and return it; None when nothing is left to try."""
         self._memory.record_refusal(failure, now)
         if (
             self._memory.api is None
@@ -158,7 +162,7 @@ class AdaptedRequest:
         )
 
     def record_success(self, now: float) -> None:
-        """The model answers: what was changed is remembered, as far as it is about the model."""
+        """Remember the changes that apply to the model, which has accepted the request."""
         self._memory.record_changes([change for change in self._changes if change.is_lasting], now)
 
 

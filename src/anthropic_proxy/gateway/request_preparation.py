@@ -18,7 +18,7 @@ from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# Whose documents are read to be counted: all counts share one turn.
+# Token counts share one place in the PDF queue, under this caller name.
 _COUNTING_CALLER = "count_tokens"
 
 # Blocks, messages and objects of tools. So many take some 20 ms to translate.
@@ -47,15 +47,16 @@ class RequestPreparer:
     async def prepare(
         self, request: JsonObject, route: Route, caller: str = ""
     ) -> TranslatedRequest:
-        """The request as the upstream is asked it, with the files that it can't fetch. caller: whose turn it takes where
-        PDFs are read. Raises ApiError.
+        """Return the request to send upstream, with the files that the upstream can't fetch. Raises ApiError.
+
+        caller: name of the place that its PDFs take in the queue.
         """
         return await self._translate(
             await self._downloads.inline_files(request, route.profile), route, caller
         )
 
     async def prepare_for_counting(self, request: JsonObject, route: Route) -> TranslatedRequest:
-        """The request as its tokens are counted: nothing is fetched. Raises ApiError, also for documents to be fetched."""
+        """Return the request to count, without fetching files. Raises ApiError, also for documents that must be fetched."""
         return await self._translate(request, route, _COUNTING_CALLER)
 
     async def aclose(self) -> None:
@@ -76,8 +77,8 @@ class RequestPreparer:
         pages_by_document: dict[str, list[str]] = {}
         missing: dict[str, None] = {}
 
-        def pages_of(data: str) -> list[str]:
-            """Return the pages of a PDF, or note that it must be read."""
+        def get_pages_or_record_missing(data: str) -> list[str]:
+            """Return the pages of a PDF; one empty page as a placeholder, and record it, when it must be read first."""
             pages = pages_by_document.get(data) or self._pdf_cache.get(data)
             if pages is None:
                 missing[data] = None
@@ -85,7 +86,7 @@ class RequestPreparer:
                 pages_by_document[data] = pages
             return pages or [""]
 
-        result = await self.threads.run(partial(translate, pages_of))
+        result = await self.threads.run(partial(translate, get_pages_or_record_missing))
         if not missing:
             return result
         for data in missing:

@@ -28,13 +28,11 @@ class ProcessResources:
 
 @dataclass(frozen=True)
 class GatewayResources:
-    """Resources of one configuration besides its upstreams.
-
-    recovers_calls: whether calls written as text become tool calls.
-    """
+    """Resources of one configuration besides its upstreams."""
 
     preparation: RequestPreparer
     signer: Signer
+    # Whether calls written as text become tool calls.
     recovers_calls: bool
     settings: Settings
 

@@ -152,7 +152,7 @@ class TokenCounter:
                 return await method(partial(_query, client), client.upstream, body)
         except _CountRefusedError as error:
             if error.is_missing:
-                # Another server has taken the address: ask again what it knows.
+                # Another server has taken the address: detect the method again.
                 state.method = None
             return None
         except (TimeoutError, ApiError):
@@ -160,7 +160,7 @@ class TokenCounter:
 
 
 async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObject:
-    """The object that the server answers with, which may be about something else. Raises _RefusedError, ApiError."""
+    """Return the JSON object of the response, whatever its fields. Raises _CountRefusedError and ApiError."""
     response = await client.query(url, dumps(body))
     try:
         content = await response.read()

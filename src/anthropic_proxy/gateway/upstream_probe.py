@@ -120,8 +120,8 @@ class UpstreamProber:
     """Probe upstreams and keep the results.
 
     Set `upstreams_changed` when the configuration has changed. `on_change` is called with a line for each upstream when
-    all have been probed, and whenever a result has changed since. Requests of clients are evidence as well: `began` and
-    `finished` make this a sink of observations.
+    all have been probed, and whenever a result has changed since. Requests of clients are evidence as well:
+    `request_started` and `request_finished` make this a sink of observations.
     """
 
     def __init__(

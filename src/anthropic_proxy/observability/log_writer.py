@@ -25,7 +25,7 @@ class LogWriter:
     def __init__(
         self, descriptor: int, encoding: str, format_drop_note: Callable[[int], str]
     ) -> None:
-        """note: returns the line that reports a number of dropped lines."""
+        """format_drop_note: returns the line that reports a number of dropped lines."""
         self._descriptor = descriptor
         self._encoding = encoding
         self._format_drop_note = format_drop_note
@@ -55,7 +55,7 @@ class LogWriter:
             self._condition.wait_for(lambda: not (self._lines or self._is_writing), seconds)
 
     def count_drops(self, on_drop: Callable[[int], object]) -> None:
-        """Call `count` with the number of lines that this process has dropped so far, and with each further number."""
+        """Call `on_drop` with the number of lines that this process has dropped so far, and with each further number."""
         self._reset_after_fork()
         with self._condition:
             self._on_drop, total = on_drop, self._total_dropped

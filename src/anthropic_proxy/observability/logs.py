@@ -42,10 +42,10 @@ def configure_logging(
 ) -> LogWriter | None:
     """Set up logging for this process.
 
-    debug: lets the debug level through. form: for people (`console`), or a JSON object for each line (`json`); `auto` is
-    the first on a terminal. in_thread: write in a thread, by the writer that is returned; processes forked later have
-    threads of their own. None is returned, and lines are written at once, where standard error is no file descriptor,
-    and on Windows, whose consoles take characters.
+    debug: lets the debug level through. log_format: text for people (`console`), or one JSON object per line (`json`);
+    `auto` is `console` on a terminal. in_thread: write in a thread, with the writer that is returned; processes forked
+    later have their own threads. Returns None, and writes each line at once, where standard error is no file descriptor,
+    and on Windows, whose consoles accept only characters.
     """
     # It tells standard error of every flaw that it mends in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -179,9 +179,7 @@ class Log:
         secrets: Iterable[Secret] = (),
         is_caller_key: Callable[[str], bool] = _is_never_key,
     ) -> None:
-        """secrets: what no line may hold. is_client_key: whether a text is the key of a client, which no line may hold
-        either.
-        """
+        """secrets: removed from every line. is_caller_key: returns whether a text is a client's key, also removed."""
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
         self._redactor = Redactor(self._secrets)

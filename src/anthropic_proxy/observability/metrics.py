@@ -37,13 +37,14 @@ _ERROR_TYPES = frozenset({"", *TYPE_BY_STATUS.values()})
 
 
 class Metrics:
-    """The metrics of one process.
-
-    models: configured names, which are labels with every upstream. most_models: number of pairs of model and upstream that
-    are labels, where each configured name counts as one.
-    """
+    """The metrics of one process."""
 
     def __init__(self, models: Iterable[str] = (), max_models: int = 100) -> None:
+        """Register all metrics.
+
+        models: configured names, which are labels with every upstream. max_models: number of pairs of model and upstream
+        that are labels; each configured name counts as one.
+        """
         # The times of creation would double the number of series, and several processes do not export them anyway.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has types in part
         self._registry = CollectorRegistry()

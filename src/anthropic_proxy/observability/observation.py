@@ -12,11 +12,11 @@ from anthropic_proxy.observability.trace_context import TraceContext, start_trac
 from anthropic_proxy.routing.upstream import Upstream
 
 Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
-"""complete: the client got its whole answer. client_closed: it left before the end. upstream_error, truncated: a begun
-stream broke off, by an error or without one. refused: an error of the client's (4xx). error: any other.
+"""complete: the client received the whole response. client_closed: the client disconnected before the end. upstream_error,
+truncated: a started stream ended early, with or without an error. refused: a client error (4xx). error: any other error.
 """
 
-# Names of the API's usage, and ours.
+# Usage field of the API -> kind of tokens.
 _TOKEN_KINDS = {
     "input_tokens": "input",
     "output_tokens": "output",
@@ -39,16 +39,16 @@ def new_trace() -> TraceContext:
 
 @dataclass
 class UpstreamRequest:
-    """One request to an upstream on behalf of a client's. trace: its own span, as the upstream is told it. model: the
-    upstream's. error_type: the phase in which it failed (connect, head, body), or what an answer of a good status came to:
-    `truncated`, or the type of an error. Times as below.
-    """
+    """One request to an upstream, sent for a client's request. Times are of `time.perf_counter`, in seconds."""
 
+    # Its own span, which the upstream receives.
     trace: TraceContext
     upstream: Upstream
     method: str
+    # The upstream's name of the model.
     model: str | None
     status: int | None = None
+    # The phase in which it failed (connect, head, body); after a successful status `truncated`, or the type of an error.
     error_type: str | None = None
     started_at: float = field(default_factory=time.perf_counter)
     ended_at: float | None = None
@@ -66,18 +66,19 @@ class UpstreamRequest:
 
 @dataclass
 class Observation:
-    """One request. Times are of `time.perf_counter`, in seconds; tokens are the answer's usage by kind (input, output,
-    cache_read, cache_creation, thinking). client_key: the name of the key that it came with. rejected: why its key does not
-    allow it. trace: its span; parent: the client's. asked: what upstreams were asked for it, in order.
-    """
+    """One request of a client. Times are of `time.perf_counter`, in seconds."""
 
     method: str
     path: str
     request_id: str = ""
     scheme: str = "http"
+    # The span of the request.
     trace: TraceContext = field(default_factory=new_trace)
+    # The client's span.
     parent_trace: TraceContext | None = None
+    # The name of the client's key.
     caller_key: str | None = None
+    # Why the key does not allow the request.
     rejection: str | None = None
     operation: str = "other"
     model: str | None = None
@@ -92,6 +93,7 @@ class Observation:
     started_at: float = field(default_factory=time.perf_counter)
     first_token_at: float | None = None
     ended_at: float | None = None
+    # Usage by kind: input, output, cache_read, cache_creation, thinking.
     tokens: dict[str, int] = field(default_factory=dict)
     stop_reason: str | None = None
     outcome: Outcome = "complete"
@@ -99,6 +101,7 @@ class Observation:
     repairs: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     failovers: int = 0
+    # In order.
     upstream_requests: list[UpstreamRequest] = field(default_factory=list)
 
     @property
@@ -149,8 +152,9 @@ class Observation:
         tool_calls: int,
         repairs: Mapping[str, int] = _NO_REPAIRS,
     ) -> None:
-        """Its answer is over. usage: the Message's; of an answer that is not whole, of what had come of it.
-        repairs: how many of its tool calls were mended, by kind.
+        """Record the finished response.
+
+        usage: of the Message; of an incomplete response, the usage so far. repairs: number of repaired tool calls by kind.
         """
         counts = {kind: usage.get(name) for name, kind in _TOKEN_KINDS.items()}
         details = usage.get("output_tokens_details")

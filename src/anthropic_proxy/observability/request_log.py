@@ -9,9 +9,10 @@ from anthropic_proxy.observability.observation import Observation
 
 
 class RequestLog:
-    """A sink of observations. quiet: paths that are asked for all the time, whose requests are logged with --debug only."""
+    """A sink of observations that logs finished requests."""
 
     def __init__(self, log: Log, quiet_paths: Collection[str]) -> None:
+        """quiet_paths: paths that are polled, whose successful requests are logged with --debug only."""
         self._log = log
         self._quiet_paths = quiet_paths
 

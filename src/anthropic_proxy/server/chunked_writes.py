@@ -11,7 +11,7 @@ from anthropic_proxy.api.asgi import WRITER, AsgiApplication, Message, Receive, 
 
 
 def write_chunks_directly(app: AsgiApplication) -> AsgiApplication:
-    """`app`, whose scopes hold their connection's writer, with a shorter way to it."""
+    """Return `app`, writing body chunks straight to the connection's writer."""
 
     async def call_app(scope: Scope, receive: Receive, send: Send) -> None:
         is_http = scope["type"] == "http" and scope["http_version"] == "1.1"

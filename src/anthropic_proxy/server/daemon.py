@@ -107,12 +107,13 @@ def find_pid_file(environment: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class ServerDetails:
-    """What `status` shows of a server besides its PID. started: seconds since 1970."""
+    """What `status` shows of a server besides its PID."""
 
     pid: int
     address: str
     upstreams: tuple[str, ...]
     log: str
+    # Seconds since 1970.
     started: float
 
     def write(self, pid_file: Path) -> None:
@@ -235,9 +236,10 @@ class _Messages:
 
 @dataclass(frozen=True)
 class Started:
-    """A server that accepts connections at an address. probes: as in Probes; None where they take longer."""
+    """A server that accepts connections at an address."""
 
     address: str
+    # One line for each upstream; None when the probes take longer.
     probes: tuple[str, ...] | None = None
 
 

@@ -100,9 +100,10 @@ class SendBuffer:
 
 
 class FrameBatch(NamedTuple):
-    """Bytes to be processed in one go. control_frames: how many frames begin in them that carry no request."""
+    """Bytes to process together."""
 
     data: bytes
+    # The number of frames that begin in `data` and carry no request.
     control_frames: int
 
 

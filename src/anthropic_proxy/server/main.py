@@ -99,11 +99,11 @@ def run_server(
     load_settings: SettingsLoader | None = None,
     on_probed: OnProbed = _ignore,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let open answers end. Raises ListenError, ConfigError and WorkerError.
+    """Serve until SIGTERM or SIGINT, then finish open responses. Raises ListenError, ConfigError and WorkerError.
 
-    `on_ready` is told the address (a base URL) once connections are accepted. load: reads the settings again; without it
-    they stay as they are. on_probed: called with a line for each upstream when they have been probed, and when an outcome
-    has changed; of several workers the first one calls it.
+    on_ready: called with the address (a base URL) once connections are accepted. load_settings: reads the settings again;
+    without it they don't change. on_probed: called with a line for each upstream when all have been probed, and when a
+    result has changed; of several workers the first one calls it.
     """
     log_writer = configure_logging(
         debug=settings.debug or settings.verbose, log_format=settings.log_format, in_thread=True
@@ -164,9 +164,10 @@ def _run_processes(
 
 @dataclass(frozen=True)
 class Listeners:
-    """The sockets that are listened on. ops: for probes and metrics alone."""
+    """The listening sockets."""
 
     main: socket.socket
+    # For probes and metrics only.
     ops: socket.socket | None = None
 
 

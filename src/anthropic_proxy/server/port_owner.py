@@ -18,9 +18,10 @@ _OTHER_PORT_HINT = "choose another port with --port or PORT"
 
 @dataclass(frozen=True)
 class PortOwner:
-    """A process. name: of its program. is_ours: whether it is an anthropic-proxy."""
+    """The process that listens on a port."""
 
     pid: int
+    # Of its program.
     name: str
     is_anthropic_proxy: bool
 

@@ -56,7 +56,7 @@ class WatchedFiles:
 
 
 class Reloader:
-    """Puts a changed configuration in force. Set `reload_requested` to reload at once."""
+    """Applies a changed configuration. Set `reload_requested` to reload at once."""
 
     def __init__(
         self,
@@ -65,8 +65,10 @@ class Reloader:
         log: Log,
         certificates: Certificates | None = None,
     ) -> None:
-        """load: reads the settings, in a thread; raises ConfigError. apply: puts them in force, and reads the files that
-        they name; raises ConfigError. certificates: of the server, read again as well.
+        """Reload with these functions.
+
+        load_settings: reads the settings, in a thread; raises ConfigError. apply: reads the files that the settings name,
+        and applies the settings; raises ConfigError. certificates: of the server, which are reloaded as well.
         """
         self._load_settings = load_settings
         self._apply = apply

@@ -69,14 +69,13 @@ class _Worker:
 
 @dataclass(frozen=True)
 class SupervisorCallbacks:
-    """Functions that the supervisor calls.
+    """Functions that the supervisor calls."""
 
-    on_ready: when all workers serve. on_stop: when the server stops accepting connections. on_worker_exit: with the PID
-    and the CPU seconds of a worker that has exited.
-    """
-
+    # Called when all workers serve.
     on_ready: Callable[[], None]
+    # Called when the server stops accepting connections.
     on_stop: Callable[[], None]
+    # Called with the PID and the CPU seconds of a worker that has exited.
     on_worker_exit: Callable[[int, float], None] = lambda _, __: None
 
 
@@ -91,9 +90,11 @@ class Supervisor:
         drain_seconds: float,
         log: Log,
     ) -> None:
-        """count: of the workers. work: what each does: it gets a socket, on which it writes a byte when it serves, and
-        reads orders, and its number, from 0; a worker that replaces another one has the number of that one.
-        drain_seconds: that workers may take to end when they are told to.
+        """Supervise `count` workers.
+
+        worker_main: runs one worker. It receives a socket, to which it writes a byte when it serves and from which it
+        reads commands, and its number, from 0; a replacement has the number of the worker that it replaces.
+        drain_seconds: time limit for workers to stop.
         """
         self._count = count
         self._worker_main = worker_main

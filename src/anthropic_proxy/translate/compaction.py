@@ -16,7 +16,7 @@ from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import CountTokens, get_edits
 from anthropic_proxy.translate.response.block_writer import BlockWriter
 from anthropic_proxy.translate.response.spec import CompactionResult, ResponseSpec
-from anthropic_proxy.translate.response.usage import to_iteration, zero_usage
+from anthropic_proxy.translate.response.usage import to_usage_iteration, zero_usage
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.anthropic.request import NOTHING_TO_SUMMARIZE
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
@@ -115,7 +115,7 @@ def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -
     }
     compaction_stop: JsonObject = {"stop_reason": "compaction", "stop_sequence": None}
     return CompactionResult(
-        block, compaction_stop if text else stop, to_iteration("compaction", message["usage"])
+        block, compaction_stop if text else stop, to_usage_iteration("compaction", message["usage"])
     )
 
 

@@ -11,13 +11,11 @@ _HEADER_LENGTH = 4000
 
 @dataclass
 class TranslationNotes:
-    """Filled while one request is translated.
+    """What the translation of one request left out."""
 
-    ignored: kinds of fields and blocks that were left out harmlessly, such as `field context_management`.
-    unavailable: names of tools that only Anthropic can run and that the model was told it doesn't have.
-    """
-
+    # Kinds of fields and blocks that were left out harmlessly, such as `field context_management`.
     ignored: set[str] = field(default_factory=set)
+    # Tools that only Anthropic can run; the prompt says that the model doesn't have them.
     unavailable: list[str] = field(default_factory=list)
 
 

@@ -14,14 +14,14 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 @dataclass(frozen=True)
 class BreakerConfig:
-    """failures: in a row, after which it opens. cool_down: seconds that it stays open at first; they double with each probe
-    that fails, up to `longest`. jitter: the share of them by which chance may shorten them, so that several processes do
-    not probe at once.
-    """
+    """When a circuit breaker opens, and for how long."""
 
+    # Failures in a row after which it opens.
     failures: int = 5
+    # Seconds that it stays open at first; doubled by each failed probe, up to `max_cool_down`.
     cool_down: float = 10
     max_cool_down: float = 120
+    # The largest random reduction, as a share of the cool-down, so that several processes do not probe at once.
     jitter: float = 0.2
 
 
@@ -49,12 +49,14 @@ class CircuitBreaker:
         return "open" if now < self._open_until else "half_open"
 
     def allows(self, now: float) -> bool:
-        """Whether `begin` would give a permit. Takes nothing."""
+        """Return whether `try_acquire` would return a permit. Acquires nothing."""
         return self.state(now) == "closed" or (self.state(now) == "half_open" and not self._probing)
 
     def try_acquire(self, now: float) -> "Permit | None":
-        """A permit, which must be told the end of the request in any case; None when the upstream is left alone. Half-open,
-        the first one is the probe, and there is no other until it has ended, or its answer has begun.
+        """Return a permit; None when no request may be sent. The caller must record on it how the request ended.
+
+        In the half-open state the first permit is the probe. There is no other permit until the probe has ended or its
+        response has started.
         """
         if not self.allows(now):
             return None
@@ -62,7 +64,7 @@ class CircuitBreaker:
         return Permit(self, self._era)
 
     def retry_after(self, now: float) -> float:
-        """Seconds until `begin` may give a permit; 0 when it does now. A probe under way counts as a second."""
+        """Return the seconds until `try_acquire` may return a permit; 0 when it does now, 1 while a probe is open."""
         if self.allows(now):
             return 0
         return max((self._open_until or 0) - now, 1 if self._probing else 0)
@@ -100,31 +102,29 @@ class CircuitBreaker:
 
 
 class Permit:
-    """One request to an upstream, as its breaker sees it. Only the first word on its end counts, so that a `finally` may
-    always say `abandoned`.
-    """
+    """Permission for one request to an upstream. Only the first recorded end counts, so a `finally` may call `abandon`."""
 
     def __init__(self, breaker: CircuitBreaker, era: int) -> None:
         self._breaker: CircuitBreaker | None = breaker
         self._era = era
 
     def record_response_start(self) -> None:
-        """An answer has begun. It may go on for minutes, for which nobody need wait to know that the upstream is back."""
+        """Record that a response has started: a probe succeeds here, as the response may take minutes to end."""
         if self._breaker:
             self._breaker._record_response_start(self._era)  # noqa: SLF001 - the two are one thing
 
     def record_success(self) -> None:
-        """The upstream works: it answered, be it with an error that is the request's own."""
+        """Record that the upstream works: it responded, even if with an error that the request caused."""
         if breaker := self._end():
             breaker._record_success(self._era)  # noqa: SLF001 - the two are one thing
 
     def record_failure(self, now: float) -> None:
-        """It could not be reached, broke off, or answered with a status that `is_outage`."""
+        """Record that the upstream was unreachable, cut its response, or returned a status that `is_outage`."""
         if breaker := self._end():
             breaker._record_failure(self._era, now)  # noqa: SLF001 - the two are one thing
 
     def abandon(self) -> None:
-        """Nothing was learned, as when the client left."""
+        """Record that the request ended without a result, as when the client disconnected."""
         if breaker := self._end():
             breaker._release_probe(self._era)  # noqa: SLF001 - the two are one thing
 

@@ -60,10 +60,10 @@ class UpstreamResponse:
         self._permit = permit
         self._has_started = False
 
-    async def read_some(self, until: float = math.inf) -> bytes | None:
-        """Read some bytes, as `RawResponse.read_some`."""
+    async def read_available(self, until: float = math.inf) -> bytes | None:
+        """Read some bytes, as `RawResponse.read_available`."""
         try:
-            data = await self._response.read_some(until)
+            data = await self._response.read_available(until)
         except UpstreamError as error:
             self._permit.record_failure(time.monotonic())
             if self._response.upstream_request is not None:
@@ -84,7 +84,7 @@ class UpstreamResponse:
         """Read the whole body. Raises UpstreamError."""
         self.limit_size()
         chunks = []
-        while (chunk := await self.read_some()) is not None:
+        while (chunk := await self.read_available()) is not None:
             chunks.append(chunk)
         return b"".join(chunks)
 

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from anthropic_proxy.providers.profiles import ProviderProfile, find_profile_by_name
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
-# Seconds; the server starts to listen only then.
+# Seconds. The server starts to listen only after detection.
 _TIMEOUT_SECONDS = 2
 
 # Returns the status and body at a path; None when there was no response.
@@ -30,34 +30,43 @@ def _is_owned_by(owner: str) -> Callable[[JsonObject], bool]:
     return lambda response: _first_model(response.get("data")).get("owned_by") == owner
 
 
-# In order. Several kinds have `/version`, so that it tells nothing. Sources: the servers' API references and source code;
-# recorded of llama.cpp, vLLM and Ollama.
-_FINGERPRINTS: tuple[tuple[str, str, Callable[[JsonObject], bool]], ...] = (
-    (
+class _Fingerprint(NamedTuple):
+    """How one kind of server is recognized."""
+
+    profile_name: str
+    path: str
+    # Returns whether the JSON object at the path is from this kind of server.
+    is_match: Callable[[JsonObject], bool]
+
+
+# The first match counts. `/version` is not used: several kinds have it. Sources: the servers' API references and source
+# code; recorded from llama.cpp, vLLM and Ollama.
+_FINGERPRINTS = (
+    _Fingerprint(
         "ollama",
         "/api/version",
         lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1,
     ),
-    ("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
-    ("llamacpp", "/v1/models", _is_owned_by("llamacpp")),
-    ("sglang", "/v1/models", _is_owned_by("sglang")),
-    ("sglang", "/get_server_info", lambda answer: "model_path" in answer),
-    ("sglang", "/server_info", lambda answer: "model_path" in answer),
-    ("vllm", "/v1/models", _is_owned_by("vllm")),
-    (
+    _Fingerprint("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
+    _Fingerprint("llamacpp", "/v1/models", _is_owned_by("llamacpp")),
+    _Fingerprint("sglang", "/v1/models", _is_owned_by("sglang")),
+    _Fingerprint("sglang", "/get_server_info", lambda answer: "model_path" in answer),
+    _Fingerprint("sglang", "/server_info", lambda answer: "model_path" in answer),
+    _Fingerprint("vllm", "/v1/models", _is_owned_by("vllm")),
+    _Fingerprint(
         "lmstudio",
         "/api/v0/models",
         lambda answer: "compatibility_type" in _first_model(answer.get("data")),
     ),
-    (
+    _Fingerprint(
         "lmstudio",
         "/api/v1/models",
         lambda answer: "loaded_instances" in _first_model(answer.get("models")),
     ),
-    ("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
+    _Fingerprint("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
 )
 
-PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for _, path, _ in _FINGERPRINTS))
+PATHS: tuple[str, ...] = tuple(dict.fromkeys(fingerprint.path for fingerprint in _FINGERPRINTS))
 
 
 async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
@@ -70,9 +79,9 @@ async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
         )
     )
     matches = (
-        name
-        for name, path, is_match in _FINGERPRINTS
-        if (response := responses[path]) is not None and is_match(response)
+        fingerprint.profile_name
+        for fingerprint in _FINGERPRINTS
+        if (response := responses[fingerprint.path]) is not None and fingerprint.is_match(response)
     )
     name = next(matches, None)
     return find_profile_by_name(name) if name else None

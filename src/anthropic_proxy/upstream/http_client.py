@@ -38,8 +38,10 @@ Phase = Literal["connect", "head", "body"]
 
 
 class UpstreamError(ApiError):
-    """The upstream, or the way to it, failed. phase: `connect`, the request was not sent; `head`, no byte of an answer has
-    come; `body`, an answer has begun.
+    """The upstream, or the connection to it, failed.
+
+    phase: `connect` when the request was not sent; `head` when no byte of a response was received; `body` when a response
+    had started.
     """
 
     def __init__(self, status: int, message: str, phase: Phase) -> None:
@@ -70,7 +72,11 @@ class RawResponse:
         deadline: float,
         max_bytes: int,
     ) -> None:
-        """ends: time of the event loop at which the body has to be whole. max_bytes: of a bounded body."""
+        """Read the body of `response`.
+
+        name: of the upstream, for errors. deadline: time of the event loop by which the body must be complete.
+        max_bytes: of a bounded body.
+        """
         self.status = response.status_code
         # A plain mapping: httpx's looks through all of its headers for each that is asked for.
         self.headers: Mapping[str, str] = dict(response.headers.items())
@@ -88,9 +94,11 @@ class RawResponse:
         # Not the response: its headers would be kept twice for as long as a stream is open.
         self._read, self._close = body.read, body.aclose
 
-    async def read_some(self, until: float = math.inf) -> bytes | None:
-        """The next bytes of the body, as they come from the socket; None at its end; b"" when there are none and it is
-        `until` (time of the event loop), after which the next bytes can be asked for again. Raises UpstreamError.
+    async def read_available(self, until: float = math.inf) -> bytes | None:
+        """Return the next bytes of the body, as the socket delivers them; None at its end.
+
+        Returns b"" when none arrive before `until` (time of the event loop); the call can then be repeated. Raises
+        UpstreamError.
         """
         now = self._loop.time()
         if self._bytes_in_turn >= _TURN_BYTES:
@@ -135,7 +143,7 @@ class RawResponse:
         """The whole body. Raises UpstreamError."""
         self.limit_size()
         chunks = []
-        while (chunk := await self.read_some()) is not None:
+        while (chunk := await self.read_available()) is not None:
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -155,9 +163,11 @@ async def _read_after_close() -> bytes:
 
 
 class UpstreamHTTPClient:
-    """A pool of connections. `transport` replaces the network in tests. max_bytes: of an answer that is read whole; more
-    is a failure, so that no upstream can fill the memory. on_shortage: called with the name of what this server has run
-    out of, when a connection can't be made.
+    """A pool of connections.
+
+    transport: replaces the network in tests. max_bytes: of a response that is read whole; a larger one is a failure, so
+    that no upstream can fill the memory. on_shortage: called with the name of the exhausted resource when a connection
+    can't be made.
     """
 
     def __init__(
@@ -182,9 +192,12 @@ class UpstreamHTTPClient:
         *,
         allow_resend: Callable[[], bool] = lambda: True,
     ) -> RawResponse:
-        """Post JSON; return when the head of the answer is there. headers: by lower-case names. name: as errors name the
-        upstream. may_resend: called when a reused connection turns out to be closed; whether to send once more on
-        another one. The caller closes the reply. Raises UpstreamError.
+        """Post JSON, and return when the head of the response has been received. Raises UpstreamError.
+
+        The caller closes the response.
+
+        headers: by lower-case names. name: of the upstream, for errors. allow_resend: called when a reused connection
+        turns out to be closed; returns whether to send the request once more on another connection.
         """
         request = httpx.Request(
             "POST", _parse_url(url), headers={**_JSON, **headers}, content=payload
@@ -414,6 +427,6 @@ def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamEr
 
 
 def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, *, is_total: bool) -> UpstreamError:
-    """ended: the time for the whole answer is over, not just the phase's."""
+    """Create the error for a timeout. is_total: whether the limit of the whole response expired, not that of the phase."""
     seconds, text = _TIMEOUT_TEXTS["total" if is_total else phase]
     return _create_error(504, name, f"{text} within {seconds(timeouts):g} s", phase)

@@ -13,7 +13,7 @@ _Result = TypeVar("_Result")
 
 
 class ReadDeadline:
-    """Bounds what one task waits for. `stop` after use."""
+    """A deadline for the awaits of one task. Call `cancel` after use."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -24,8 +24,9 @@ class ReadDeadline:
         self._is_expired = False
 
     async def wait(self, awaitable: Awaitable[_Result], deadline: float) -> _Result:
-        """What `awaitable` gives. Raises TimeoutError when it has to be waited for until `limit` (the event loop's time, in
-        seconds); then it was cancelled.
+        """Return the result of `awaitable`.
+
+        At `deadline` (time of the event loop, in seconds) cancels it and raises TimeoutError.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only tasks can be in a coroutine that waits
@@ -43,7 +44,7 @@ class ReadDeadline:
             self._waiting_task, self._is_expired = None, False
 
     def cancel(self) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, math.inf

@@ -4,7 +4,8 @@ Nothing here waits, reads a clock or draws a random number: the time comes in as
 forward), chance as a callable that gives a number from 0 up to 1. So every decision can be tabled and tested. The shell
 asks before it sends, tells what became of it, and does the waiting.
 
-Each state has one owner: a Breaker for one upstream and key, a KeyRing for one upstream, a RetryBudget for the process.
+Each state has one owner: a CircuitBreaker for one upstream and key, a KeyRing for one upstream, and a RetryBudget for the
+process.
 """
 
 from collections import Counter, deque
@@ -36,26 +37,31 @@ def is_transient(status: int) -> bool:
 
 
 def is_outage(status: int) -> bool:
-    """Whether this HTTP status counts against the upstream as a whole (`Breaker`). A rate limit often is one model's, and
-    cools its key (`KeyRing`); a missing model or a refused key says nothing of the rest; and some servers answer 500 to
-    what they dislike in a request (llama.cpp to an image that its model can't see).
+    """Return whether this HTTP status counts against the upstream as a whole (`CircuitBreaker`).
+
+    A rate limit often applies to one model, and cools down its key (`KeyRing`). A missing model or a refused key says
+    nothing about other requests. Some servers return 500 for a request that they can't handle (llama.cpp for an image
+    that its model can't see).
     """
     return is_transient(status) and status not in (429, 500)
 
 
 @dataclass(frozen=True)
 class UpstreamKey:
-    """One key of an upstream. number: its place in the configuration, from 0, as logs name it. value: None when there is
-    none to send.
-    """
+    """One key of an upstream."""
 
+    # The position in the configuration, from 0, as in the log.
     number: int
+    # None when no key is sent.
     value: str | None = field(repr=False)
 
 
 def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
-    """Seconds that a key is left alone after it got this HTTP status; None when it need not be. retry_after: seconds that
-    the upstream named. A key out of rights or credit takes a person to mend it, so it is tried again now and then.
+    """Return the seconds for which a key is not used after this HTTP status; None when it stays in use.
+
+    A key without rights or credit has to be fixed by the operator, so it is retried at long intervals.
+
+    retry_after: seconds that the upstream requested.
     """
     if status == 429:
         return min(10.0 if retry_after is None else max(retry_after, 0.0), 300.0)
@@ -85,7 +91,7 @@ class KeyRing:
         return None
 
     def cool_down(self, key: UpstreamKey, now: float, seconds: float) -> None:
-        """Leave a key alone for some seconds (see `cooling`); never for less than was said before."""
+        """Do not use a key for some seconds (see `cool_down_seconds`). Never shortens an earlier cool-down."""
         if len(self._keys) > 1:
             self._cool_until[key] = max(self._cool_until[key], now + seconds)
 
@@ -96,22 +102,21 @@ class KeyRing:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait before the same request goes to the same upstream again. All in seconds.
+    """How long to wait before the same request is sent to the same upstream again. All values are in seconds."""
 
-    base: the bound of the first delay; it doubles each time, up to `longest`. longest_retry_after: what the upstream may
-    ask for; a client that is told has better ways to wait longer.
-    """
-
+    # The upper bound of the first delay; it doubles with each retry, up to `max_delay`.
     base_delay: float = 0.5
     max_delay: float = 8
+    # The longest wait that an upstream may request. A longer one is left to the client, which receives the error.
     max_retry_after: float = 10
 
     def delay(self, retry_count: int, retry_after: float | None, random: _Random) -> float | None:
-        """Seconds; None when the error should be handed on. attempt: 0 before the first repetition. retry_after: seconds
-        that the upstream named.
+        """Return the seconds to wait; None when the client should receive the error.
 
-        Without it any time up to the bound: "full jitter", which spreads the clients of a server that failed best
-        (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+        Without `retry_after` the delay is random up to the bound: "full jitter" spreads the clients of a failed server
+        best (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+
+        retry_count: earlier retries, 0 before the first one. retry_after: seconds that the upstream requested.
         """
         if retry_after is None:
             return random() * min(self.base_delay * 2.0 ** min(retry_count, 32), self.max_delay)
@@ -120,10 +125,12 @@ class RetryPolicy:
         return max(retry_after, 0) + random() * self.base_delay
 
 
-def max_retries(retries: int) -> int:
-    """Return how often one client request is sent to an upstream again because it failed there.
+def effective_retries(retries: int) -> int:
+    """Return the largest number of retries of one client request at one upstream.
 
-    retries: as configured. Without any a broken connection is still tried once more.
+    At least one: a broken connection is retried once even where the configured number is 0.
+
+    retries: the configured number.
     """
     return max(retries, 1)
 
@@ -140,7 +147,7 @@ class RetryAllowance:
 
     def try_spend(self, upstream: str, retries: int) -> bool:
         """Whether the request may be sent to the upstream once more; if so, it counts as sent."""
-        is_allowed = self._counts[upstream] < max_retries(retries)
+        is_allowed = self._counts[upstream] < effective_retries(retries)
         if is_allowed:
             self._counts[upstream] += 1
         return is_allowed
@@ -148,10 +155,13 @@ class RetryAllowance:
 
 @dataclass(frozen=True)
 class RetryBudgetConfig:
-    """share: retries for each request of the last `window` seconds. floor: retries that a window has in any case."""
+    """The size of a retry budget."""
 
+    # Retries for each request of the last `window` seconds.
     share: float = 0.2
+    # Seconds.
     window: float = 60
+    # Retries that every window allows, however few its requests are.
     floor: int = 10
 
 

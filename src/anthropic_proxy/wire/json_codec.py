@@ -129,7 +129,7 @@ _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def has_more_values(document: bytes, limit: int) -> bool:
-    """Return whether the document has more than `most` values.
+    """Return whether the document has more than `limit` values.
 
     In a valid document every string and container is a value or the name of one, so more than two of them for each value
     allowed exceed the limit, too.

@@ -4,5 +4,5 @@ _MAX_CHARACTERS = 200
 
 
 def shorten(text: str, limit: int = _MAX_CHARACTERS) -> str:
-    """Return a text of at most `most` characters as it is; of a longer one the beginning, and how long it is."""
+    """Return `text`, or of a text of more than `limit` characters the beginning and the length."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -34,7 +34,7 @@ def clock() -> Iterator[None]:
 
 
 class Ran:
-    """One RateLimits, with what it logged and counted."""
+    """One RateLimiter, with what it logged and counted."""
 
     def __init__(self, storage: Any = None) -> None:
         self.log = mock.Mock()

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway import failover
-from anthropic_proxy.upstream.retry import RetryAllowance, RetryPolicy, max_retries
+from anthropic_proxy.upstream.retry import RetryAllowance, RetryPolicy, effective_retries
 from tests.support.running_command import REQUEST
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, completion, text_chunks
@@ -154,7 +154,9 @@ def test_retries_and_resent_connections_do_not_add_up(
         assert _post(proxy, REQUEST).status_code == 200
         flaky.posts, flaky.failure = 0, failure
         assert _has_failed(_post(proxy, body))
-        assert flaky.posts == (1 if failure == "503" and not retries else 1 + max_retries(retries))
+        assert flaky.posts == (
+            1 if failure == "503" and not retries else 1 + effective_retries(retries)
+        )
 
 
 @pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])

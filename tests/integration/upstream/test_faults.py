@@ -57,7 +57,7 @@ async def exchange(
 
 async def reads_of(reply: RawResponse, server: RawServer) -> list[bytes]:
     loop, reads = asyncio.get_running_loop(), []
-    while (received := await reply.read_some(loop.time() + SILENCE)) is not None:
+    while (received := await reply.read_available(loop.time() + SILENCE)) is not None:
         reads.append(received)
         if received:
             server.go()
@@ -68,7 +68,7 @@ def test_a_closed_reply_is_at_its_end() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> bytes | None:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
         await reply.aclose()
-        return await reply.read_some()
+        return await reply.read_available()
 
     assert run(work, [READ, CHUNKED, b"2\r\nok\r\n", STALL]) is None
 
@@ -199,7 +199,7 @@ def test_silence_is_no_failure() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
         loop = asyncio.get_running_loop()
-        reads = [await reply.read_some(loop.time() + SILENCE) for _ in range(3)]
+        reads = [await reply.read_available(loop.time() + SILENCE) for _ in range(3)]
         server.go()
         reads += await reads_of(reply, server)
         await reply.aclose()
@@ -294,7 +294,7 @@ def test_a_silent_reused_connection_is_not_replaced() -> None:
 def test_a_read_that_was_cancelled_loses_nothing() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> list[bytes]:
         reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
-        reading = asyncio.ensure_future(reply.read_some())
+        reading = asyncio.ensure_future(reply.read_available())
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait({reading})

@@ -102,7 +102,7 @@ def test_a_bomb_is_unpacked_piece_by_piece(upstream: ScriptedUpstream) -> None:
         client = UpstreamHTTPClient()
         reply = await client.get(upstream.url, {}, Timeouts(), "up")
         reads: list[int] = []
-        while (received := await reply.read_some()) is not None:
+        while (received := await reply.read_available()) is not None:
             reads.append(len(received))
         await reply.aclose()
         await client.aclose()

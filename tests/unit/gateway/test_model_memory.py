@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.gateway.model_memory import AdaptedRequest, ModelMemory
+from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.upstream_errors import UpstreamFailure, UpstreamIdentity
@@ -34,7 +34,7 @@ OVERFLOW = refusal(
 
 def taught(known: ModelMemory, body: Json, *failures: UpstreamFailure, now: float = 0) -> Json:
     """What is sent for `body` in the end."""
-    attempt = AdaptedRequest(known, CHAT, body, 10, now)
+    attempt = RequestAdapter(known, CHAT, body, 10, now)
     for failure in failures:
         assert attempt.adapt_to(failure, now) is not None
     attempt.record_success(now)
@@ -78,7 +78,7 @@ def test_it_is_kept_when_it_is_learned_again() -> None:
 
 def test_nothing_is_learned_from_what_did_not_help() -> None:
     known = ModelMemory()
-    attempt = AdaptedRequest(known, CHAT, WARM, 10, 0)
+    attempt = RequestAdapter(known, CHAT, WARM, 10, 0)
     assert attempt.adapt_to(NO_TEMPERATURE, 0) is not None
     assert attempt.adapt_to(refusal("roles must alternate"), 0) is None
     assert known.apply_to(WARM, 10, 1) == WARM
@@ -111,7 +111,7 @@ def test_a_model_is_not_remembered_without_end() -> None:
 
 def test_a_request_is_not_sent_twice() -> None:
     """The upstream refuses two names of the limit, each in favour of the other."""
-    attempt = AdaptedRequest(ModelMemory(), CHAT, BODY, 10, 0)
+    attempt = RequestAdapter(ModelMemory(), CHAT, BODY, 10, 0)
     assert attempt.adapt_to(refusal("unknown field: max_tokens"), 0) is not None
     assert attempt.adapt_to(refusal("unknown field: max_completion_tokens"), 0) is None
     assert "max_completion_tokens" in attempt.body
@@ -128,7 +128,7 @@ def test_a_request_is_not_changed_without_end() -> None:
         "stream_options",
     )
     fields = (*sampling, *others)
-    attempt = AdaptedRequest(ModelMemory(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
+    attempt = RequestAdapter(ModelMemory(), CHAT, BODY | dict.fromkeys(fields, 1), 10, 0)
     made = [attempt.adapt_to(refusal(f"unknown field: {field}"), 0) for field in fields]
     assert [each is not None for each in made] == [True] * 8 + [False]
 

@@ -28,10 +28,7 @@ _FINAL_EVENT_SECONDS = 5
 
 
 class InFlightRequests:
-    """The open requests of one application. most: how many there may be at a time, of those that are counted (None: no
-    limit). write_seconds: how long a client may take no bytes. uncounted: paths that are always answered, and that a drain
-    does not wait for.
-    """
+    """The open requests of one application."""
 
     def __init__(
         self,
@@ -41,6 +38,11 @@ class InFlightRequests:
         write_seconds: float = math.inf,
         uncounted: Iterable[str] = (),
     ) -> None:
+        """Wrap `app`.
+
+        max_requests: limit of counted requests at a time (None: no limit). write_seconds: how long a client may read no
+        bytes. uncounted: paths that are always served, and that a drain does not wait for.
+        """
         self._app = app
         self._max_requests = math.inf if max_requests is None else max_requests
         self._write_seconds = write_seconds
@@ -141,7 +143,7 @@ class _InFlightRequest:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, *, closes_connection: Callable[[], bool]
     ) -> None:
-        """closes: whether the connection is to be closed after the answer."""
+        """closes_connection: returns whether the connection must be closed after the response."""
         self.sending_since = math.inf
         self._scope = scope
         self._observation: Observation = scope["state"][OBSERVATION]
@@ -182,7 +184,7 @@ class _InFlightRequest:
         self.sending_since = math.inf
 
     def end(self, error: ApiError) -> None:
-        """End it, with an error that the client is told by `told`."""
+        """End the request with an error, which `send_error` sends to the client."""
         if self._error is None:
             self._error = error
             self._observation.record_failure(error.type, error.message, "error")
@@ -199,7 +201,7 @@ class _InFlightRequest:
             abort()
 
     async def send_error(self) -> None:
-        """Tell the client why its request was ended, where it was and the client can be told."""
+        """Send the client the error that ended its request, if there is one and it can still be sent."""
         if self._error is None or self._is_complete or self.sending_since < math.inf:
             return
         if self._response_start is None:

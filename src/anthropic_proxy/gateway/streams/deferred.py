@@ -1,4 +1,4 @@
-"""A stream whose answer takes work first: upstreams that are asked in turn, a summary of the conversation.
+"""A stream whose response needs work first: several upstreams tried in turn, or a summary of the conversation.
 
 As long as nothing has been promised to the client, a failure is raised and keeps its HTTP status. The message begins when
 an upstream has accepted the request and does not fail at once, or when it is time that the client hears anything at all;
@@ -42,9 +42,11 @@ class DeferredStream:
         on_error: Callable[[Exception], None],
         accepted: asyncio.Event,
     ) -> None:
-        """opening: gives message_start and ping, with which the result begins, too; or nothing, where it may begin in
-        another way. on_error: sees a failure that the client is told in its stream. accepted: set by the work when an
-        upstream has taken the request.
+        """Start `work`.
+
+        opening_events: returns message_start and ping, with which the result of `work` begins as well; or nothing, where
+        it may begin differently. on_error: called with a failure that is sent within the stream. accepted: set by `work`
+        when an upstream has accepted the request.
         """
         self._task = asyncio.ensure_future(work)
         self._accepted = accepted
@@ -117,7 +119,7 @@ class DeferredStream:
 
     def _continue_with(self, result: StreamResult) -> _Stream:
         self._stream = _yield_once(result) if isinstance(result, list) else result
-        # It has the request within its reach, which may have megabytes; and an answer lasts.
+        # The function refers to the request, which may have megabytes, and a response may take minutes.
         self._opening_events = list
         return self._stream
 

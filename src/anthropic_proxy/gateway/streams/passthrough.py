@@ -28,7 +28,7 @@ _CONTENT_START = re.compile(rb"(?:^|[\r\n])event: ?(?:content_block|message_delt
 _ERROR = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 # As above: in what a model writes the quotes are escaped.
 _TOOL_USE = re.compile(rb'"type": ?"tool_use"')
-# Stands twice in each event with a piece of the answer, which has about so many bytes besides.
+# Stands twice in each event with a piece of the response, which has about so many bytes besides.
 _DELTA = b"content_block_delta"
 _EVENT_BYTES = 115
 _BYTES_PER_TOKEN = 4
@@ -74,7 +74,7 @@ class PassthroughStream:
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
-        """Wait for the first content. Raises ApiError when the answer breaks off before, or begins with an error."""
+        """Wait for the first content. Raises ApiError when the response ends before, or begins with an error."""
         try:
             await self._start()
         except ApiError as error:
@@ -155,14 +155,14 @@ class PassthroughStream:
         return out
 
     async def aclose(self) -> None:
-        """Leave the upstream; the connection is cut when the answer is not at its end."""
+        """Release the connection after a complete response; otherwise close it."""
         await self._response.aclose()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)
 
     async def _read(self, until: float) -> bytes | None:
-        data = await self._response.read_some(until)
+        data = await self._response.read_available(until)
         if data and self._on_read is not None:
             self._on_read(data)
         return data
@@ -219,7 +219,7 @@ class PassthroughStream:
         return redacted_events
 
     def _end_of_input(self) -> None:
-        """The upstream has ended its answer. Raises ApiError when its last event says that there is more."""
+        """Handle the end of the response. Raises ApiError when its last event is not a final one."""
         if not _MESSAGE_END.search(self._tail + self._partial_event):
             raise TruncatedError(
                 f"The upstream {self._upstream_name} ended its stream before the end of the message"

@@ -1,8 +1,8 @@
-"""One answer under way: the upstream's bytes in, Anthropic events out, read by read.
+"""Translate one response while it streams: the upstream's bytes in, Anthropic events out, read by read.
 
-`start` waits for the first content: until then nothing of the answer has reached the client, so a failure is raised, and
-another upstream may be asked; from then on it becomes an `error` event. It is a class and not a generator because a
-generator that was never started does not run its `finally`: however the client leaves, `aclose` reaches the upstream.
+`start` waits for the first content. Until then the client has received nothing of the response, so a failure is raised,
+and another upstream may be used; from then on a failure becomes an `error` event. The stream is a class and not a generator
+because a generator that was never started does not run its `finally`: `aclose` always reaches the upstream.
 """
 
 import asyncio
@@ -75,11 +75,11 @@ class TranslatedStream:
 
     @property
     def usage(self) -> JsonObject | None:
-        """Usage of a whole answer, in tokens."""
+        """The usage of a complete response, in tokens."""
         return self._translator.usage
 
     async def start(self) -> None:
-        """Wait for the first content, or for the end. Raises ApiError when the answer breaks off before."""
+        """Wait for the first content, or for the end. Raises ApiError when the response fails before."""
         try:
             if self._response.headers.get("content-type", "").startswith("application/json"):
                 await self._translate_completion(await self._response.read())
@@ -92,7 +92,7 @@ class TranslatedStream:
         self._events = [*self._translator.start(), *self._events]
 
     def limit_size(self) -> None:
-        """Let the rest of the answer be no larger than one that is read whole, for who keeps all of its events."""
+        """Limit the rest of the response to the size of one that is read whole, for callers that keep all its events."""
         self._response.limit_size()
 
     def __aiter__(self) -> AsyncIterator[list[JsonObject]]:
@@ -120,7 +120,7 @@ class TranslatedStream:
         self._events += self._translator.fail(error, self._request_id)
 
     async def aclose(self) -> None:
-        """Leave the upstream: quietly after the end of its answer, else by cutting the connection."""
+        """Release the connection after a complete response; otherwise close it."""
         try:
             if self._is_upstream_done:
                 await self._drain()
@@ -131,7 +131,7 @@ class TranslatedStream:
             on_end(self)
 
     async def _step(self, until: float) -> bool:
-        """Translate one read into `_out`; False when none has come. Raises ApiError, after what came before it."""
+        """Translate one read into `_events`; return False when nothing was read until `until`. Raises ApiError."""
         data = await self._read(until)
         if data is None:
             self._end_of_input()
@@ -144,7 +144,7 @@ class TranslatedStream:
 
     async def _read(self, until: float) -> bytes | None:
         try:
-            data = await self._response.read_some(until)
+            data = await self._response.read_available(until)
         except ApiError:
             if self._translator.has_finish_reason:
                 return None
@@ -160,10 +160,10 @@ class TranslatedStream:
             raise ApiError(500, f"The upstream sent {error}") from error
 
     def _translate(self, raw_events: list[bytes]) -> None:
-        """Plain texts at once, as many as stand together, and all else one by one."""
+        """Translate adjacent plain texts together, and all other events one by one."""
         at = 0
         while at < len(raw_events):
-            # Not `islice(received, at, None)`, which walks over the events before `at` each time.
+            # Not `islice(raw_events, at, None)`, which walks over the events before `at` each time.
             texts = self._template.parse_texts(
                 map(raw_events.__getitem__, range(at, len(raw_events)))
             )
@@ -211,7 +211,7 @@ class TranslatedStream:
     async def _drain(self) -> None:
         until = self._loop.time() + _DRAIN_SECONDS
         with contextlib.suppress(ApiError):
-            while await self._response.read_some(until):
+            while await self._response.read_available(until):
                 continue
 
 

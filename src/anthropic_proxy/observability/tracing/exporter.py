@@ -36,9 +36,7 @@ _EXPORTERS = {"otlp": OTLPSpanExporter, "console": ConsoleSpanExporter}
 
 
 class TraceExporter:
-    """A sink of observations. exporters: names of some. quiet: paths whose requests are not traced. environment: its
-    variables `OTEL_...` are those of the SDK, which reads them itself. `aclose` sends what is left.
-    """
+    """A sink of observations that exports spans. `aclose` sends the remaining ones."""
 
     def __init__(
         self,
@@ -47,6 +45,11 @@ class TraceExporter:
         quiet_paths: Collection[str],
         environment: Mapping[str, str],
     ) -> None:
+        """Set up the SDK.
+
+        exporters: names in `_EXPORTERS`. quiet_paths: paths whose requests are not traced. environment: its `OTEL_...`
+        variables are exported for the SDK, which reads them itself.
+        """
         # The SDK looks nowhere else, and a `.env` file may have them.
         os.environ.update(
             {name: value for name, value in environment.items() if name.startswith("OTEL_")}

@@ -36,10 +36,11 @@ _FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 @dataclass(frozen=True)
 class SpanData:
-    """error: whether the span's status is that of an error."""
+    """What one span contains."""
 
     name: str
     attributes: Attributes
+    # Whether the status of the span is an error.
     is_error: bool
 
 

@@ -31,9 +31,9 @@ from anthropic_proxy.translate.response.usage import (
     UsageCounter,
     fills_context,
     get_reported_input,
-    to_iteration,
     to_tiers,
     to_usage,
+    to_usage_iteration,
 )
 from anthropic_proxy.translate.tool_calls.assembler import (
     ToolCall,
@@ -358,7 +358,7 @@ class StreamTranslator:
         if self.spec.compaction is not None:
             self.usage["iterations"] = [
                 self.spec.compaction.usage,
-                to_iteration("message", self.usage),
+                to_usage_iteration("message", self.usage),
             ]
         message_delta = events.message_delta(stop, self.usage, self.spec.context_management)
         self._writer.pending_events += [message_delta, events.message_stop()]

@@ -15,7 +15,7 @@ _COUNTS = (
     "output_tokens",
 )
 
-# What is above this is no number of tokens; integers in JSON may have any size, beyond all floats too.
+# Larger values cannot be token counts; integers in JSON may have any size, also beyond the range of floats.
 _MAX_COUNT = 2**53
 
 _CHARACTERS_PER_TOKEN = 4
@@ -104,7 +104,7 @@ def to_tiers(reported_tier: Any, *, wants_fast_mode: bool) -> JsonObject:
     return {"service_tier": tier, **speed}
 
 
-def to_iteration(kind: str, usage: JsonObject) -> JsonObject:
+def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
     """Return the entry of `usage.iterations` for one run of the model; `kind` is `message` or `compaction`."""
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
 

@@ -7,7 +7,7 @@ up: a repair is either plain or refused. A text that ends within a string, in a 
 on: servers say `tool_calls` of an answer that was cut, too. Libraries for this (json-repair, json5) go further and guess,
 and what they drop runs as a tool's input.
 
-The text is read token by token, so a long text of short tokens would block the server: one of more than `_MOST_TOKENS` is
+The text is read token by token, so a long text of short tokens would block the server: one of more than `_MAX_TOKENS` is
 refused. A long string is one token.
 """
 

@@ -63,21 +63,19 @@ class OfferedTools:
 
 @dataclass(frozen=True)
 class TextCallFormat:
-    """One format.
+    """One format."""
 
-    opener: the marker that it begins with.
-    end: the marker that ends it; None where it lasts to the end of the response.
-    openings: what may follow the opener, white space left out, up to where a call of the tool NAME is certain enough for
-    the text to be held.
-    read: returns the calls in what stands between the markers, none when they are no calls of offered tools. Raises
-    ValueError for anything else.
-    last: it counts only as the last thing in the response.
-    """
-
+    # The marker that begins it.
     opener: str
+    # The marker that ends it; None when it extends to the end of the response.
     end: str | None
+    # What may follow the opener, without white space, up to where a call of the tool NAME is certain enough to hold the
+    # text back.
     openings: tuple[str, ...]
+    # Returns the calls between the markers, none when they are not calls of offered tools. Raises ValueError for any other
+    # text.
     read: Callable[[str, OfferedTools], TextCalls]
+    # Whether it counts only at the end of the response.
     must_be_last: bool = False
 
     @cached_property
@@ -150,7 +148,7 @@ def _build_call(name: str, arguments: Any, tools: OfferedTools) -> TextCall:
 
 
 def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> TextCall:
-    """The call of an object with name and arguments; `exactly` these."""
+    """Return the call of an object with name and arguments; `strict` allows no other members."""
     if not isinstance(value, dict):
         raise _NotACallError
     value = value["function"] if isinstance(value.get("function"), dict) and not strict else value

@@ -281,7 +281,7 @@ class TextCallParser:
 
 
 class _Candidate:
-    """Text behind an opener that may be calls. Once `decided`, it is `calls`, or text where there are none."""
+    """Text behind an opener that may be calls. Once `is_decided`, it is `calls`, or text where there are none."""
 
     def __init__(self, call_format: TextCallFormat, lead: str, tools: OfferedTools) -> None:
         """lead: the opener and the white space in front of it."""
@@ -310,7 +310,7 @@ class _Candidate:
         return self._lead if self._state == self._read_opening else self.text
 
     def read(self, text: str, pos: int) -> int:
-        """Read text[at:] until it is decided, and return where reading ended."""
+        """Read text[pos:] until it is decided, and return where reading ended."""
         while pos < len(text) and not self.is_decided:
             pos = self._state(text, pos)
         return pos
@@ -325,7 +325,7 @@ class _Candidate:
             return []
         return read_calls(self._call_format, "".join(self._pieces), self._tools)
 
-    # The states. Each one reads text[at:], and returns where it ended.
+    # The states. Each one reads text[pos:], and returns where it ended.
 
     def _read_opening(self, text: str, pos: int) -> int:
         end = pos
@@ -438,7 +438,7 @@ class _JsonBody:
 
 
 def _find_marker_end(marker: str, before: str, text: str, pos: int) -> int | None:
-    """Return where in text[at:] the first end marker ends, which may begin in the text before; None if it is not there."""
+    """Return where in text[pos:] the first end marker ends, which may begin in the text before; None if it is not there."""
     seam = before[1 - len(marker) :]
     index = (seam + text[pos : pos + len(marker) - 1]).find(marker)
     if index >= 0:

@@ -34,7 +34,7 @@ class _Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter(reads)
 
-    async def read_some(self, _: float) -> bytes | None:
+    async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
     async def aclose(self) -> None:

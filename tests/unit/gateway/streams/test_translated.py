@@ -33,7 +33,7 @@ class Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter([read for read in reads if read])
 
-    async def read_some(self, _: float) -> bytes | None:
+    async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
     async def aclose(self) -> None:
