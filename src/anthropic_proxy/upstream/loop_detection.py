@@ -49,9 +49,10 @@ def hops_value(headers: Mapping[str, str]) -> str:
 
 
 def _hops(headers: Mapping[str, str]) -> list[str]:
-    """Return the ids in the header; other texts, which only a client can have put there, are not forwarded.
+    """Return the ids in the header. Other texts are a client's and are not forwarded.
 
-    A longer value than proxies write is a client's as well, and is not read: parsing it would cost the time of many requests.
+    A value longer than proxies write is a client's too. It is not parsed, as that takes many times
+    longer than the rest of a small request.
     """
     value = headers.get(HOPS_HEADER, "")
     if len(value) > _MAX_LENGTH:
