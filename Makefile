@@ -36,6 +36,10 @@ COVERAGE = --cov --cov-report=term:skip-covered
 JOBS = auto
 PARALLEL = -n $(JOBS) --dist loadfile
 
+# Of `make mutation`: how many mutants, and which.
+SAMPLE = 100
+SEED = 1
+
 # Of the soak test.
 SECONDS = 600
 WORKERS = 1
@@ -47,7 +51,7 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test test-python test-lowest t npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package soak image container-test bench chart clean
+.PHONY: demo test test-python test-lowest t mutation npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package soak image container-test bench chart clean
 
 demo: $(VENV)/.demo
 	$(BIN)/anthropic-proxy demo
@@ -71,6 +75,10 @@ test-lowest:
 t: $(VENV)/.dev
 	$(if $(T),,$(error T names what to run: make t T=tests/unit/providers/test_profiles.py))
 	$(BIN)/python -m pytest -q $(T)
+
+# How many small faults in the pure packages the unit tests find: half an hour or more.
+mutation: $(VENV)/.dev
+	$(BIN)/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED)
 
 npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package-lock.json
 

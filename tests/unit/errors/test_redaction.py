@@ -35,7 +35,16 @@ def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str
 
 
 @pytest.mark.parametrize(
-    "secret", [LONG, MEDIUM, ODD, "-medium-", '"quoted"', "p\u00e4ssw\u00f6rd-\U0001f511"]
+    "secret",
+    [
+        LONG,
+        MEDIUM,
+        ODD,
+        "-medium-",
+        '"quoted"',
+        "p\u00e4ssw\u00f6rd-\U0001f511",
+        "with\ttab\nand\rline\fends\b.",
+    ],
 )
 @pytest.mark.parametrize(
     "encode",

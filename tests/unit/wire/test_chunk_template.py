@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.wire import chunk_template
 from anthropic_proxy.wire.chunk_template import ChunkTemplate
 from anthropic_proxy.wire.json_codec import loads
 from anthropic_proxy.wire.openai import get_plain_text
@@ -157,6 +158,37 @@ def test_they_are_read_as_far_as_they_are_json() -> None:
     good, bad = chunk("a"), written(chunk("a")).replace(b'"a"', b'"\\x"')
     repeats = after(written(good))
     assert repeats.parse_texts([event(written(good)), event(bad), event(written(good))]) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("strings", "parsed"),
+    [
+        pytest.param([b"a", b"", b"b"], 1, id="together"),
+        pytest.param([b"a", b"\\n", b"b"], 3, id="one by one, with an escape"),
+    ],
+)
+def test_strings_without_escapes_are_parsed_together(
+    strings: list[bytes], parsed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeats = after(written(chunk("?")))
+    before, behind = written(chunk("?")).split(b"?")
+    documents: list[bytes] = []
+
+    def recording_loads(document: bytes) -> Any:
+        documents.append(document)
+        return loads(document)
+
+    monkeypatch.setattr(chunk_template, "loads", recording_loads)
+    assert len(repeats.parse_texts([event(before + each + behind) for each in strings])) == 3
+    assert len(documents) == parsed
+
+
+def test_an_escaped_quote_does_not_join_two_strings() -> None:
+    r"""`a\` and `,"b` are no strings. Between the quotes of a list they would be the two strings `a",` and `b`."""
+    before, behind = written(chunk("?")).split(b"?")
+    strings = (b"a\\", b',"b')
+    events = [event(before + each + behind) for each in strings]
+    assert after(written(chunk("?"))).parse_texts(events) == []
 
 
 def test_without_anything_learned_nothing_is_known() -> None:

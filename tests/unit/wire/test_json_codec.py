@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.wire.json_codec import (
+    InvalidJsonError,
     dumps,
     loads,
+    loads_first,
     loads_object,
     loads_partial,
     loads_received,
@@ -199,3 +201,32 @@ def test_received_documents_have_a_bound_for_values() -> None:
         loads_received(most[:-1] + b",[]]")
     assert loads_received(b'["' + b"," * 2_000_000 + b'"]') == ["," * 2_000_000]
     assert loads_object(b'{"a":' + most + b"}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "value", "end"),
+    [
+        ('{"a": 1} and more', 0, {"a": 1}, 8),
+        ("x [1, 2][3]", 2, [1, 2], 8),
+        ('"\\ud83d\\ude00"', 0, "😀", 14),
+    ],
+)
+def test_the_first_document(text: str, start: int, value: Any, end: int) -> None:
+    assert loads_first(text, start) == (value, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("[1, x]", 0, 4),
+        ("ab[", 2, 3),
+        ("[NaN] more", 0, 10),
+        ('["\\ud83d"] more', 0, 10),
+        ("[" * 100_000, 0, 100_000),
+    ],
+    ids=["no document", "cut", "NaN", "half a pair", "nested"],
+)
+def test_no_first_document(text: str, start: int, end: int) -> None:
+    with pytest.raises(InvalidJsonError) as raised:
+        loads_first(text, start)
+    assert raised.value.end == end

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.wire.openai import get_plain_text
+from anthropic_proxy.wire.openai import function_tool, get_plain_text
 
 TEXT = {"delta": {"content": " word"}, "index": 0, "finish_reason": None}
 
@@ -46,3 +46,20 @@ TEXT = {"delta": {"content": " word"}, "index": 0, "finish_reason": None}
 )
 def test_plain_text(chunk: dict[str, Any], text: str) -> None:
     assert get_plain_text(chunk) == text
+
+
+@pytest.mark.parametrize(
+    ("description", "options", "more"),
+    [
+        ("Does it.", {}, {"description": "Does it."}),
+        (None, {}, {}),
+        ("", {}, {}),
+        (None, {"strict": False}, {}),
+        (None, {"strict": True}, {"strict": True}),
+    ],
+)
+def test_function_tool(description: str | None, options: Any, more: Any) -> None:
+    assert function_tool("f", description, {}, **options) == {
+        "type": "function",
+        "function": {"name": "f", "parameters": {}, **more},
+    }

@@ -63,6 +63,21 @@ def test_an_id_of_more_than_256_characters_is_hashed_whole(
     assert identity(user_id) == expected(user or user_id, session or user_id)
 
 
+@pytest.mark.parametrize(
+    ("user_id", "user", "session"),
+    [
+        ('{"device_id":"d","account_uuid":null,"session_id":"s"}', "d/", "s"),
+        ('{"account_uuid":"u","session_id":"s"}', "/u", "s"),
+        ('{"device_id":"\ud800","account_uuid":"u","session_id":"s"}', "?/u", "s"),
+        ("a\ud800", "a?", "a?"),
+        ('{"device_id":"d","session_id":1}', None, None),
+    ],
+    ids=["null", "absent", "lone surrogate in JSON", "lone surrogate", "session that is no text"],
+)
+def test_odd_ids(user_id: str, user: str | None, session: str | None) -> None:
+    assert identity(user_id) == expected(user or user_id, session or user_id)
+
+
 @pytest.mark.parametrize("unit", ["_session_", "{", '{"a":', "user__session_a"])
 def test_any_id_costs_linear_time(unit: str) -> None:
     def prepare(size: int) -> Any:

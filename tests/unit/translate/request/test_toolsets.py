@@ -1,5 +1,7 @@
 """Toolsets: members and schemas against the official SDK's types, which run them."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +47,17 @@ def test_the_schema_is_that_of_the_sdks_type(family: str, name: str) -> None:
     for field, ours in schema["properties"].items():
         theirs = _resolved(expected["properties"][field], expected.get("$defs", {}))
         assert _kinds(ours) == _kinds(theirs), field
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_the_member_and_its_fields_are_described(family: str, name: str) -> None:
+    """The descriptions are all that the model knows of a tool."""
+    member = offered(family, {name: {"enabled": True}})[name]
+    assert re.fullmatch(r"[A-Z].{9,}\.", member["description"])
+    for field, schema in member["input_schema"]["properties"].items():
+        descriptions = list(_descriptions(schema))
+        assert descriptions, field
+        assert all(re.fullmatch(r"\S.{3,}", each) for each in descriptions), descriptions
 
 
 @pytest.mark.parametrize("family", REGISTRIES)
@@ -109,3 +122,14 @@ def _kinds(schema: Any) -> set[Any]:
     if schema.get("type") == "array":
         return {("array", *_kinds(schema["items"]))}
     return {(schema["type"], *sorted(values))} if values else {schema["type"]}
+
+
+def _descriptions(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("description"), str):
+            yield schema["description"]
+        for each in schema.values():
+            yield from _descriptions(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _descriptions(each)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.response.json_text import JsonTextFilter
+from tests.support.scaling import assert_linear_cpu
 
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -36,6 +37,7 @@ DOCUMENT = '{"a": [1, "}"], "b": {}}'
         (f"Here it is: {DOCUMENT}. Enjoy!", DOCUMENT),
         (f"The {{name}} is here:\n```json\n{DOCUMENT}\n```", DOCUMENT),
         (f"As [1] says: {DOCUMENT}, see also [2].", DOCUMENT),
+        (f"First [[1], [2]], then {DOCUMENT}, at last [3].", DOCUMENT),
         ("[1, 2]", "[1, 2]"),
         ('"a string"', '"a string"'),
         ("I can't say.", "I can't say."),
@@ -79,6 +81,10 @@ def test_any_document(value: dict[str, Any], before: str, data: st.DataObject) -
 def test_a_text_full_of_brackets_is_read_in_time() -> None:
     text = "x" + "[" * 200_000
     assert told(text) == text
+
+
+def test_text_in_front_of_a_document_is_searched_once() -> None:
+    assert_linear_cpu(lambda size: lambda: told(*["word "] * size), 1_000)
 
 
 @pytest.mark.parametrize("fence", ["", "```json"])

@@ -69,13 +69,14 @@ def test_counts(reported: Any, expected: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("completion", "total", "output"),
-    [(3, 22, 12), (12, 22, 12), (12, 0, 12), (3, 13, 12), (12, 31, 21)],
+    [(3, 22, 12), (12, 22, 12), (12, 0, 12), (3, 13, 12), (12, 31, 21), (9, 19, 9)],
     ids=[
         "left out of completion",
         "within completion",
         "no total",
         "left out of both",
         "less than the answer",
+        "nothing but reasoning",
     ],
 )
 def test_reasoning_counts_as_output_once(completion: int, total: int, output: int) -> None:

@@ -41,6 +41,15 @@ def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
             ],
             [("a", '{"n":2}'), ("b", '{"n":1}')],
         ),
+        (
+            [
+                fragment("{", id="x", name="a"),
+                fragment("{", id="y", name="b"),
+                fragment('"n":1}', id="y"),
+                fragment('"n":2}', id="x"),
+            ],
+            [("a", '{"n":2}'), ("b", '{"n":1}')],
+        ),
         ([fragment('{"a":"{', index=0, name="a"), fragment('{"}', index=0)], [("a", '{"a":"{{"}')]),
         ([fragment('{"n":1}', index=0, name="a"), fragment(" \n", index=0)], [("a", '{"n":1}')]),
         ([fragment('{"n":1}', index=0, name="a", id="x")] * 2, [("a", '{"n":1}')]),
@@ -57,6 +66,7 @@ def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
         "order, two",
         "ids",
         "ids, interleaved",
+        "ids, both in several fragments",
         "braces in a string",
         "space after the end",
         "again, by id",

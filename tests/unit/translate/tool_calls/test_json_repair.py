@@ -87,3 +87,9 @@ def test_nothing_is_made_up(meant: dict[str, Any], size: int) -> None:
     for place, (key, value) in enumerate((mended or {}).items()):
         assert key == members[place][0]
         assert str(members[place][1]).startswith(str(value))
+
+
+@pytest.mark.parametrize(("space", "is_repaired"), [("", True), (" ", False)])
+def test_at_most_20_000_tokens_are_read(space: str, *, is_repaired: bool) -> None:
+    text = '{"a":[' + space + "1," * 9_997 + "]}"
+    assert repair_json(text) == ({"a": [1] * 9_997} if is_repaired else None)

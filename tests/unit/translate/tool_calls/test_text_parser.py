@@ -109,6 +109,14 @@ CALLS = {
         [("get_weather", {"days": "soon"})],
     ),
     "coder, nothing": ("<function=now></function>", [NOW]),
+    "hermes, two with members around the function": (
+        f'<tool_call>{{"type": "function", "function": {JSON}}}; {{"function": {ROME_JSON}}}</tool_call>',
+        [PARIS, ROME],
+    ),
+    "hermes, repaired, with members around the function": (
+        '<tool_call>{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
+        [PARIS],
+    ),
     "llama": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
     "llama, python tag": (f"<|python_tag|>{ROME_JSON}", [ROME]),
     "llama, two": (f"<|python_tag|>{ROME_JSON}; {JSON}<|eom_id|>", [ROME, PARIS]),

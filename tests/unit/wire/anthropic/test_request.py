@@ -9,7 +9,9 @@ import pytest
 from anthropic_proxy.wire.anthropic.request import (
     NOTHING_TO_SUMMARIZE,
     InvalidRequestError,
+    parse_count_tokens_body,
     parse_count_tokens_request,
+    parse_messages_body,
     parse_messages_request,
 )
 
@@ -627,3 +629,103 @@ def test_what_is_nested_deeply(place: str) -> None:
         ]
         == "m"
     )
+
+
+_CITED = {"type": "text", "text": "x", "citations": [{"type": "char_location"}]}
+_DOCUMENT = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+}
+
+
+def _with_turns(*turns: tuple[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+@pytest.mark.parametrize("version", ["2026-10-21", "2027-01-01", "2026-10-20", "2023-06-01", ""])
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"temperature": 0}, "temperature: Extra inputs are not permitted"),
+        ({"top_p": 0}, "top_p: Extra inputs are not permitted"),
+        ({"top_k": 0}, "top_k: Extra inputs are not permitted"),
+        ({"top_k": None}, None),
+        (
+            _with_turns(("assistant", [_TEXT, _DOCUMENT])),
+            "messages.0.content.1: document blocks are not permitted in assistant messages",
+        ),
+        (_with_turns(("user", [_DOCUMENT]), ("assistant", "x")), None),
+        (
+            _with_turns(("user", "x"), ("user", [_CITED])),
+            "messages.1.content.0.text.citations: Extra inputs are not permitted",
+        ),
+        (_with_turns(("user", [_TEXT | {"citations": None}])), None),
+        (_with_turns(("assistant", [_TEXT | {"citations": []}])), None),
+        (
+            {"temperature": 0, "top_p": 0, "top_k": 0} | _with_turns(("user", [_CITED])),
+            "; ".join(
+                f"{name}: Extra inputs are not permitted"
+                for name in ("temperature", "top_p", "top_k")
+            ),
+        ),
+    ],
+    ids=[
+        "temperature",
+        "top_p",
+        "top_k",
+        "null",
+        "document of the assistant",
+        "document of the user",
+        "citations of the user",
+        "null citations",
+        "citations of the assistant",
+        "three problems at most",
+    ],
+)
+def test_what_the_version_removed(fields: Any, problem: str | None, version: str) -> None:
+    raw = json.dumps(_BODY | fields).encode()
+    if problem is None or version < "2026-10-21":
+        assert parse_messages_request(raw, version)
+    else:
+        with pytest.raises(InvalidRequestError) as raised:
+            parse_messages_request(raw, version)
+        assert str(raised.value) == problem
+
+
+@pytest.mark.parametrize("parse", [parse_messages_body, parse_count_tokens_body])
+@pytest.mark.parametrize(
+    ("fields", "problem", "is_routable"),
+    [
+        ({}, None, True),
+        ({"temperature": 9}, "temperature", True),
+        ({"messages": []}, "messages: at least one message is required", True),
+        ({"model": 1}, "model: Input should be a valid string", False),
+    ],
+    ids=["valid", "invalid", "without messages", "without a model"],
+)
+def test_a_body_is_refused_only_when_it_cannot_be_routed(
+    parse: Any, fields: Any, problem: str | None, *, is_routable: bool
+) -> None:
+    raw = json.dumps(_BODY | fields).encode()
+    if fields.get("temperature") and parse is parse_count_tokens_body:
+        problem = None
+    if not is_routable:
+        with pytest.raises(InvalidRequestError, match=problem):
+            parse(raw)
+        return
+    body = parse(raw)
+    assert (body.raw, body.request["model"]) == (raw, _BODY["model"])
+    assert (body.problem is None) == (problem is None)
+    assert (problem or "None") in str(body.problem)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(400, True), (10_000, False)])
+def test_a_problem_quotes_at_most_500_characters(length: int, *, shown: bool) -> None:
+    kind = "k" * length
+    problem = _refusal(
+        json.dumps(_with_block({"type": "image", "source": {"type": kind}})).encode()
+    )
+    assert (kind in problem) is shown
+    if not shown:
+        quoted = problem.partition(": ")[2].partition("... (")[0]
+        assert len(quoted) == 500

@@ -1,0 +1,116 @@
+"""`make mutation`: measure how many small faults in the pure packages the unit tests find.
+
+    python -m tests.mutation [--sample 100] [--seed 1] [--required 95] [--own-tests]
+
+Prints each mutant that no test finds, and the share of those found. Exits with 1 when that is less than required, or when
+a listed equivalent no longer exists, and with 2 when the tests fail without a mutant.
+"""
+
+import argparse
+import contextlib
+import os
+import queue
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutation.mutants import Mutant
+from tests.mutation.project import Project
+from tests.mutation.runner import Runner, forking
+
+_ROOT = Path(__file__).parents[2]
+
+
+class TestsFailError(Exception):
+    """The tests fail without a mutant. Holds what pytest printed."""
+
+
+def _survivors(project: Project, sample: list[Mutant], workers: int) -> list[Mutant]:
+    with tempfile.TemporaryDirectory() as temporary, forking() as context:
+        runners: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+        for number in range(workers):
+            runners.put(Runner(context, project, Path(temporary, str(number))))
+
+        def check_tests() -> None:
+            with _borrowed(runners) as runner:
+                if not runner.passes(project.all_tests):
+                    raise TestsFailError(runner.output)
+
+        def survives(mutant: Mutant) -> bool:
+            with _borrowed(runners) as runner:
+                survived = not runner.kills(mutant)
+            _report(_describe(mutant) if survived else f"killed {mutant.file}:{mutant.line}")
+            return survived
+
+        with ThreadPoolExecutor(workers) as pool:
+            check = pool.submit(check_tests)
+            survived = pool.map(survives, sample)
+            check.result()
+            return [mutant for mutant, alive in zip(sample, survived, strict=True) if alive]
+
+
+@contextlib.contextmanager
+def _borrowed(runners: queue.SimpleQueue[Runner]) -> Iterator[Runner]:
+    runner = runners.get()
+    try:
+        yield runner
+    finally:
+        runners.put(runner)
+
+
+def _describe(mutant: Mutant) -> str:
+    place = f"{mutant.file}:{mutant.line}: {mutant.function or 'module'}"
+    return f"SURVIVED {place}\n  - {mutant.before}\n  + {mutant.after}"
+
+
+def _report(text: str) -> None:
+    print(text, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("--sample", type=int, default=100, help="number of mutants")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="choose the same mutants for the same seed"
+    )
+    parser.add_argument("--required", type=float, default=95, help="lowest score in percent")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--own-tests", action="store_true", help="run only the tests of the module and its folder"
+    )
+    parser.add_argument("--root", type=Path, default=_ROOT)
+    parser.add_argument("--package", default="anthropic_proxy")
+    parser.add_argument(
+        "--areas", nargs="+", default=["wire", "translate", "routing", "providers", "errors"]
+    )
+    parser.add_argument(
+        "--equivalents", type=Path, default=Path(__file__).with_name("equivalents.json")
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command, and return its exit code."""
+    options = _arguments()
+    project = Project(
+        options.root, options.package, tuple(options.areas), options.equivalents, options.own_tests
+    )
+    outdated = project.outdated_equivalents()
+    for identity in outdated:
+        _report(f"no such mutant any more: {' | '.join(identity)}")
+    sample = project.sample(options.sample, options.seed)
+    try:
+        survivors = _survivors(project, sample, options.workers)
+    except TestsFailError as error:
+        _report(f"the tests fail without a mutant:\n{error}")
+        return 2
+    killed = len(sample) - len(survivors)
+    score = 100 * killed / len(sample)
+    _report(f"seed {options.seed}: {killed} of {len(sample)} mutants killed, {score:.1f} %")
+    return 1 if outdated or score < options.required else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

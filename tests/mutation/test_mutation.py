@@ -1,0 +1,146 @@
+"""The mutants of tiny modules, and the whole command on a tiny project."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutation.mutants import Mutants
+from tests.mutation.project import Project
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("a == b", {"a != b"}),
+        ("(a) < (b)", {"(a) <= (b)"}),
+        ("a is not b", {"a is b"}),
+        ("a not in b", {"a in b"}),
+        ("a + b", {"a - b"}),
+        ("a and b", {"a or b", "True and b", "a and True"}),
+        ("a or b", {"a and b", "False or b", "a or False"}),
+        ("not a", {"a"}),
+        ("-a", {"a"}),
+        ("a if b else c", {"a if True else c", "a if False else c"}),
+        ("[a for a in b if c]", {"[a for a in b if True]", "[a for a in b if False]"}),
+        ("x = True", {"x = False"}),
+        ("x = 7", {"x = 8"}),
+        ("x = 'name'", {"x = ''"}),
+        ("x = ''", {"x = 'X'"}),
+        ("x = b'name'", {"x = b''"}),
+        ("x = 'some words'", set()),
+        ("x = f'{1}name'", set()),
+        ("x = {a, b}", {"x = {b}", "x = {a}"}),
+        ("x = [a]", set()),
+        ("x = {a: b}", {"x = {}"}),
+        ("x = a(b, c=d)", {"x = a(b)"}),
+        ("x = a(b=c, d=e)", {"x = a(d=e)", "x = a(b=c)"}),
+        ("a()", {"pass"}),
+        ("a.b = c", {"pass"}),
+        ("a, b = c, d", set()),
+        ("x: Literal['a'] = b", set()),
+        ("x = Literal['a', 'b']", set()),
+        ('"""One-word"""', set()),
+        ("raise a", {"pass"}),
+        ("é = 'ü', 1", {"é = '', 1", "é = 'ü', 2", "é = 1", "é = 'ü'"}),
+    ],
+)
+def test_mutants(source: str, changed: set[str]) -> None:
+    found = Mutants("a.py", source).at(1)
+    # A bare expression is a statement, which can be left out as well.
+    assert {mutant.after for mutant in found} - {"pass"} == changed - {"pass"}
+    assert changed <= {mutant.after for mutant in found}
+
+
+def test_a_mutant_says_where_it_is() -> None:
+    source = "class A:\n    def b(self):\n        for c in self:\n            if c:\n                break\n"
+    mutants = Mutants("a.py", source)
+    assert mutants.lines == [4, 5]
+    (mutant,) = mutants.at(5)
+    assert (mutant.line, mutant.identity) == (5, ("a.py", "A.b", "break", "continue"))
+    assert mutant.source == source.replace("break", "continue")
+
+
+_MODULE = "def largest(a, b):\n    return a if a > b else b\n"
+_TEST = "from tiny.core.numbers import largest\n\n\ndef test_largest():\n    assert largest(1, 2) == 2\n"
+_BOTH_WAYS = _TEST + "    assert largest(2, 1) == 2\n"
+_EQUIVALENT = {
+    "file": "src/tiny/core/numbers.py",
+    "function": "largest",
+    "before": "return a if a > b else b",
+    "after": "return a if a >= b else b",
+    "reason": "either of two equal numbers is the largest",
+}
+
+
+def _write_project(root: Path, tests: str, equivalents: list[dict[str, str]]) -> None:
+    for path, text in {
+        "src/tiny/core/numbers.py": _MODULE,
+        "tests/unit/core/test_numbers.py": tests,
+        "equivalents.json": json.dumps(equivalents),
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+def _run(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.mutation", "--root", str(root), "--package", "tiny"]
+    command += ["--areas", "core", "--equivalents", str(root / "equivalents.json"), *options]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("tests", "code", "printed"),
+    [
+        (_BOTH_WAYS, 0, "seed 3: 1 of 1 mutants killed, 100.0 %"),
+        ("def test_nothing():\n    pass\n", 1, "seed 3: 0 of 1 mutants killed, 0.0 %"),
+        (_BOTH_WAYS + "    assert largest(1, 1) == 2\n", 2, "the tests fail without a mutant"),
+    ],
+    ids=["all killed", "a survivor", "failing tests"],
+)
+def test_the_command(tmp_path: Path, tests: str, code: int, printed: str) -> None:
+    _write_project(tmp_path, tests, [_EQUIVALENT])
+    done = _run(tmp_path, "--seed", "3", "--workers", "1")
+    assert (done.returncode, done.stderr) == (code, "")
+    assert printed in done.stdout
+    if code == 1:
+        assert "SURVIVED src/tiny/core/numbers.py:2: largest\n  - return a if" in done.stdout
+    assert (tmp_path / "src/tiny/core/numbers.py").read_text() == _MODULE
+
+
+def _project(root: Path) -> Project:
+    return Project(root, "tiny", ("core",), root / "equivalents.json")
+
+
+def test_a_seed_gives_one_sample_without_equivalents(tmp_path: Path) -> None:
+    _write_project(tmp_path, _TEST, [_EQUIVALENT])
+    assert _project(tmp_path).sample(9, 5) == _project(tmp_path).sample(9, 5)
+    samples = [_project(tmp_path).sample(9, seed) for seed in range(20)]
+    assert all(len(sample) == 1 for sample in samples)
+    found = {sample[0].after for sample in samples}
+    assert _EQUIVALENT["after"] not in found
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "is_outdated"),
+    [({}, False), ({"before": "return b"}, True), ({"file": "src/tiny/core/gone.py"}, True)],
+)
+def test_outdated_equivalents(tmp_path: Path, change: Any, *, is_outdated: bool) -> None:
+    _write_project(tmp_path, _TEST, [_EQUIVALENT | change])
+    assert bool(_project(tmp_path).outdated_equivalents()) is is_outdated
+
+
+def test_the_modules_own_tests_come_first(tmp_path: Path) -> None:
+    _write_project(tmp_path, _TEST, [])
+    assert _project(tmp_path).stages("src/tiny/core/numbers.py") == [
+        ["tests/unit/core/test_numbers.py"],
+        ["--ignore=tests/unit/core/test_numbers.py", "tests/unit/core"],
+        ["--ignore=tests/unit/core", "tests/unit/core"],
+    ]
