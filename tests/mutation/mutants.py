@@ -155,6 +155,8 @@ def _edits(module: _Module) -> Iterator[Edit]:
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     skipped = _WITHOUT_EFFECT
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        return
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
         # Without one of the values nothing could be unpacked.
         yield from getattr(node.value, "elts", [node.value])

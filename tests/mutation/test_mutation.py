@@ -45,6 +45,7 @@ from tests.support.paths import ROOT
         ("x: Literal['a'] = b", set()),
         ("x = Literal['a', 'b']", set()),
         ('"""One-word"""', set()),
+        ("__all__ = ['a', 'b']", set()),
         ("raise a", {"pass"}),
         ("é = 'ü', 1", {"é = '', 1", "é = 'ü', 2", "é = 1", "é = 'ü'"}),
     ],

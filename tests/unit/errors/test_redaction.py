@@ -197,6 +197,12 @@ def test_keys_that_are_known_by_their_hashes(key: str, around: str) -> None:
     assert mask_caller_keys(around.format(key), key.__eq__) == around.format("***")
 
 
+@pytest.mark.parametrize(("length", "is_looked_up"), [(256, True), (257, False)])
+def test_tokens_of_at_most_256_characters_are_looked_up(length: int, *, is_looked_up: bool) -> None:
+    key = "k" * length
+    assert mask_caller_keys(key, key.__eq__) == ("***" if is_looked_up else key)
+
+
 @pytest.mark.parametrize("around", ["{}", "model {} is", "model: '{}'"])
 def test_keys_of_unusual_characters(around: str) -> None:
     key = "can:ary,(key)%"

@@ -143,3 +143,18 @@ def test_files(name: str, chat: bool, responses: bool) -> None:
         responses,
         responses,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "api_path"),
+    [
+        ("openai", "/v1"),
+        ("azure", "/openai/v1"),
+        ("openrouter", "/api/v1"),
+        ("generic", "/v1"),
+    ],
+)
+def test_the_path_of_the_api(name: str, api_path: str) -> None:
+    profile = find_profile_by_name(name)
+    assert profile is not None
+    assert profile.api_path == api_path

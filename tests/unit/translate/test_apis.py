@@ -23,6 +23,8 @@ def test_chat_completions_stay_as_they_are() -> None:
     assert chat.to_profile(PROFILES[0]) is PROFILES[0]
 
 
-def test_readers_of_responses_know_nothing_of_each_other() -> None:
+def test_responses_have_readers_that_know_nothing_of_each_other() -> None:
     responses = APIS["responses"]
+    assert responses.path == "/responses"
+    assert not responses.done_ends_stream
     assert responses.new_reader() is not responses.new_reader()

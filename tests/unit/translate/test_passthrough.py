@@ -8,6 +8,7 @@ import pytest
 from anthropic_proxy.translate import passthrough
 from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import Signer
+from anthropic_proxy.wire.json_codec import dumps
 
 OURS = Signer("secret").sign(ReasoningBlock("reasoning", ["Hm"], []), "Hm")
 THEIRS = {"type": "thinking", "thinking": "Hm", "signature": "EqQBCgIYAhIM"}
@@ -163,3 +164,48 @@ def test_an_answer_below_400_is_no_error() -> None:
 )
 def test_usage_of_what_has_come(told: dict[str, Any], so_far: dict[str, Any]) -> None:
     assert passthrough.estimate_usage(told, 70, 5) == so_far
+
+
+def _event(data: Any) -> bytes:
+    return b"event: x\ndata: " + dumps(data) + b"\n\n"
+
+
+_START = {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}
+_END = {
+    "type": "message_delta",
+    "delta": {"stop_reason": "end_turn"},
+    "usage": {"output_tokens": 30},
+}
+
+
+@pytest.mark.parametrize(
+    ("events", "usage", "stop_reason"),
+    [
+        ([], {}, None),
+        ([_START], {"input_tokens": 9, "output_tokens": 1}, None),
+        ([_START, _END], {"input_tokens": 9, "output_tokens": 30}, "end_turn"),
+        ([_END, {"type": "message_delta", "delta": {}}], {"output_tokens": 30}, "end_turn"),
+        ([[], {"message": 1, "delta": 2, "usage": 3}], {}, None),
+    ],
+)
+def test_usage_of_a_stream(events: Any, usage: Any, stop_reason: str | None) -> None:
+    assert passthrough.parse_stream_usage(b"".join(map(_event, events))) == (usage, stop_reason)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            {
+                "usage": {"output_tokens": 3},
+                "stop_reason": "tool_use",
+                "content": [{"type": "text"}, {"type": "tool_use"}, {"type": "tool_use"}, 7],
+            },
+            ({"output_tokens": 3}, "tool_use", 2),
+        ),
+        ({"usage": 1, "content": {"type": "tool_use"}}, ({}, None, 0)),
+        ([], ({}, None, 0)),
+    ],
+)
+def test_usage_of_a_message(message: Any, expected: Any) -> None:
+    assert passthrough.parse_message_usage(dumps(message)) == expected

@@ -1,6 +1,7 @@
 """Schemas: what OpenAI's strict mode takes, and what becomes legal."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -249,3 +250,33 @@ def test_any_schema_becomes_one_object(schema: Any) -> None:
     assert parameters["type"] == "object"
     assert isinstance(parameters["properties"], dict)
     assert not parameters.keys() & {"anyOf", "allOf", "oneOf", "not", "$schema"}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda schema: {"items": schema},
+        lambda schema: {"additionalProperties": schema},
+        lambda schema: {"not": schema},
+        lambda schema: {"if": schema},
+        lambda schema: {"then": schema},
+        lambda schema: {"else": schema},
+        lambda schema: {"contains": schema},
+        lambda schema: {"propertyNames": schema},
+        lambda schema: {"anyOf": [schema]},
+        lambda schema: {"oneOf": [True, schema]},
+        lambda schema: {"allOf": [schema, True]},
+        lambda schema: {"prefixItems": [schema]},
+        lambda schema: {"properties": {"b": schema}},
+        lambda schema: {"patternProperties": {"b": schema}},
+        lambda schema: {"$defs": {"b": schema}},
+        lambda schema: {"definitions": {"b": schema}},
+        lambda schema: {"dependentSchemas": {"b": schema}},
+    ],
+)
+def test_formats_are_described_wherever_a_schema_can_be(place: Callable[[Any], Any]) -> None:
+    def within(schema: Any) -> dict[str, Any]:
+        return {"type": "object", "properties": {"a": place(schema)}}
+
+    parameters, _ = to_function_parameters(within({"type": "string", "format": "uri"}))
+    assert parameters == within({"type": "string", "description": "format: uri"})
