@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.response.whole import build_empty_events, to_message
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
 
@@ -29,3 +29,15 @@ def test_case(case: Json) -> None:
             "model": "claude-test",
             **case["message"],
         }
+
+
+def test_no_output_at_all() -> None:
+    """For `max_tokens: 0`."""
+    events = build_empty_events(answer_spec())
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "ping",
+        "message_delta",
+        "message_stop",
+    ]
+    assert events[2]["delta"]["stop_reason"] == "max_tokens"
