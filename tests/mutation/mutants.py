@@ -154,23 +154,23 @@ def _edits(module: _Module) -> Iterator[Edit]:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    skipped = _WITHOUT_EFFECT
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-        return
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-        # Without one of the values nothing could be unpacked.
-        yield from getattr(node.value, "elts", [node.value])
-        return
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        skipped = _WITHOUT_EFFECT | ({"slice"} if node.value.id in _GENERICS else set())
+    skipped = _skipped_fields(node)
     for name, value in ast.iter_fields(node):
         if name in skipped:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):
                 yield child
+
+
+def _skipped_fields(node: ast.AST) -> set[str]:
+    """Return the fields of a node that hold only types, names that are exported, or a docstring."""
+    match node:
+        case ast.Expr(value=ast.Constant()) | ast.Assign(targets=[ast.Name(id="__all__")]):
+            return {"value"}
+        case ast.Subscript(value=ast.Name(id=name)) if name in _GENERICS:
+            return {"slice"}
+    return _WITHOUT_EFFECT
 
 
 # Positions and what is written between them.
@@ -263,6 +263,7 @@ def _constant(module: _Module, node: ast.Constant) -> Replacements:
 
 
 def _elements(module: _Module, node: ast.Set | ast.List | ast.Tuple) -> Replacements:
+    """Leave out one of several elements. Targets of assignments are no values."""
     if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load) or len(node.elts) < 2:
         return
     for element in node.elts:

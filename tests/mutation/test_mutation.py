@@ -41,7 +41,7 @@ from tests.support.paths import ROOT
         ("x = a(b=c, d=e)", {"x = a(d=e)", "x = a(b=c)"}),
         ("a()", {"pass"}),
         ("a.b = c", {"pass"}),
-        ("a, b = c, d", set()),
+        ("a, b = c", set()),
         ("x: Literal['a'] = b", set()),
         ("x = Literal['a', 'b']", set()),
         ('"""One-word"""', set()),
