@@ -36,6 +36,9 @@ COVERAGE = --cov --cov-report=term:skip-covered
 JOBS = auto
 PARALLEL = -n $(JOBS) --dist loadfile
 
+# Of `make test-python`: what may differ between versions of Python.
+TESTS = tests/unit tests/integration $(addprefix --ignore=tests/integration/,$(SAME_ON_ALL))
+
 # Of `make mutation`: how many mutants, and which.
 SAMPLE = 100
 SEED = 1
@@ -64,7 +67,7 @@ test: $(VENV)/.dev
 
 # What may differ between versions of Python: no other program is judged, and nothing is measured.
 test-python: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/integration $(addprefix --ignore=tests/integration/,$(SAME_ON_ALL))
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # The lowest versions that pyproject.toml admits, for the package's direct requirements alone.
 test-lowest:
