@@ -6,7 +6,14 @@ import anthropic
 import httpx2  # the client of the SDK
 import pytest
 
-from anthropic_proxy.errors import TYPE_BY_STATUS, ApiError, invalid_request
+from anthropic_proxy.errors import (
+    TYPE_BY_STATUS,
+    ApiError,
+    TruncatedError,
+    invalid_request,
+    resource_exhausted_error,
+    server_stopping_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +90,29 @@ def test_the_sdk_reads_the_envelope(status: int) -> None:
     assert raised.value.status_code == status
     assert "the reason" in raised.value.message
     assert raised.value.type == TYPE_BY_STATUS[status]
+
+
+def test_details() -> None:
+    body = ApiError(400, "no", details={"error_code": "c"}).body("req_1")
+    assert body["error"]["details"] == {"error_code": "c"}
+    assert json.loads(ApiError(400, "no").to_json("req_1")) == ApiError(400, "no").body("req_1")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers", "words"),
+    [
+        (TruncatedError("It ended."), 500, {}, "It ended."),
+        (
+            resource_exhausted_error("file descriptors", "connect"),
+            500,
+            {"retry-after": "1"},
+            "run out of file descriptors, so it can't connect",
+        ),
+        (server_stopping_error(), 529, {"retry-after": "1"}, "is stopping"),
+    ],
+)
+def test_errors_of_the_server(
+    error: ApiError, status: int, headers: dict[str, str], words: str
+) -> None:
+    assert (error.status, error.headers) == (status, headers)
+    assert words in error.message

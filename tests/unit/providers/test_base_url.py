@@ -1,9 +1,13 @@
 """What users write for the address of an upstream, and the address that is meant."""
 
+import re
+
 import pytest
 
 from anthropic_proxy.providers.base_url import (
     CHAT_COMPLETIONS,
+    check_login,
+    is_azure_deployment,
     parse_host,
     resolve_api_address,
     strip_version,
@@ -95,3 +99,84 @@ def test_the_server_beside_its_version(base: str, root: str) -> None:
 def test_urls_with_a_hint(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         resolve_api_address(url)
+
+
+_MUST_START = "must start with http:// or https://"
+_PART = "must be a base URL or a full .../chat/completions address, not a part of it"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("localhost:8000", _MUST_START),
+        ("ftp://a.example", _MUST_START),
+        ("", _MUST_START),
+        ("http://", "must name a host"),
+        ("http://a\\b.example", "must name a host"),
+        (f"http://{'a' * 64}.example", "must name a host"),
+        ("http://a.example:x", "must have a port from 0 to 65535"),
+        ("http://a.example:65536", "must have a port from 0 to 65535"),
+        ("http://a.example/v1#x", "must not hold a fragment"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://a.example/v1/chat", _PART),
+        ("http://a.example/v1/completions/", _PART),
+    ],
+)
+def test_unusable_urls(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+        resolve_api_address(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2@a.example",
+        "http://user@a.example",
+        "http://:hunter2@a.example",
+        "http://user:hunter2/x@a.example",
+        "http://user:hunter2[@a.example",
+    ],
+)
+def test_no_login_is_allowed_or_shown(url: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve_api_address(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_accepted"),
+    [
+        ("redis://user:hunter2@a.example:6379/0", True),
+        ("redis://a.example", True),
+        ("sqlite:///a@b", True),
+        ("redis://user:hunter2/x@a.example", False),
+        ("redis://user:hunter2#x@a.example", False),
+        ("redis://user/hunter2@a.example", False),
+        ("redis://user:hunter2[@a.example", False),
+        ("local@path", True),
+    ],
+)
+def test_a_login_has_to_be_encoded(url: str, *, is_accepted: bool) -> None:
+    if is_accepted:
+        check_login(url)
+        return
+    with pytest.raises(ValueError, match=r".") as raised:
+        check_login(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "query"),
+    [
+        ("https://a.example/v1?a=b&c=d", "https://a.example/v1", {"a": "b", "c": "d"}),
+        (
+            "https://x.openai.azure.com/openai/deployments/gpt?api-version=1",
+            "https://x.openai.azure.com/openai/deployments/gpt",
+            {"api-version": "1"},
+        ),
+    ],
+)
+def test_parameters_are_kept_apart(url: str, base: str, query: dict[str, str]) -> None:
+    address = resolve_api_address(url)
+    assert (address.base_url, address.query) == (base, query)
+    assert is_azure_deployment(base) == ("deployments" in url)

@@ -6,7 +6,7 @@ import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import routing_from_settings, upstreams_from_settings
-from anthropic_proxy.routing.router import Route, build_routes, requests_thinking
+from anthropic_proxy.routing.router import Route, build_routes, has_images, requests_thinking
 
 _THINKER = {"REASONING_MODEL": "thinker"}
 _WRITER = {"COMPLETION_MODEL": "writer"}
@@ -111,3 +111,22 @@ def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
 def test_tiers_in_the_map(tier: str) -> None:
     settings = _settings(MODEL_MAP=f"{tier}=small")
     assert route({"model": "claude-haiku-5"}, settings).model == "small"
+
+
+_IMAGE = {"type": "image"}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_found"),
+    [
+        ("image", False),
+        ([{"type": "text"}], False),
+        ([{"type": "text"}, _IMAGE], True),
+        ([{"type": "tool_result", "content": [_IMAGE]}], True),
+        ([{"type": "tool_result", "content": "image"}], False),
+        ([{"type": "document", "content": [_IMAGE]}], False),
+        (["image"], False),
+    ],
+)
+def test_images(content: Any, is_found: bool) -> None:
+    assert has_images({"messages": [{"content": "x"}, {"content": content}]}) is is_found

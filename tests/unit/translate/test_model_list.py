@@ -6,7 +6,12 @@ import pytest
 from anthropic.types import ModelCapabilities
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.translate.model_list import add_aliases, paginate, to_model_infos
+from anthropic_proxy.translate.model_list import (
+    add_aliases,
+    paginate,
+    to_configured_models,
+    to_model_infos,
+)
 
 
 @pytest.mark.parametrize(
@@ -177,3 +182,9 @@ def test_bad_pages(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ApiError) as caught:
         paginate(MODELS, **{"limit": 20, "before_id": None, "after_id": None, **arguments})
     assert (caught.value.status, caught.value.message) == (400, text)
+
+
+def test_configured_models_are_listed_once() -> None:
+    models = to_configured_models(["b", "a", "b"])
+    assert [model["id"] for model in models] == ["b", "a"]
+    assert all(model["type"] == "model" and model["display_name"] for model in models)

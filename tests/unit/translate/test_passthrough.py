@@ -141,7 +141,13 @@ def test_errors(raw: bytes, kind: str | None) -> None:
     assert told.status == {"overloaded_error": 529}.get(kind, 500)
 
 
-def test_an_answer_below_400_is_no_error() -> None:
+def test_an_answer_of_400_and_above_is_an_error() -> None:
+    envelope = b'{"type":"error","error":{"type":"api_error"}}'
+    for status, is_error in ((399, False), (400, True)):
+        assert (passthrough.parse_native_error(status, {}, envelope) is not None) is is_error
+
+
+def test_a_redirect_is_no_error() -> None:
     assert (
         passthrough.parse_native_error(302, {}, b'{"type":"error","error":{"type":"api_error"}}')
         is None

@@ -2,18 +2,23 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import (
     UpstreamIdentity,
+    html_page_error,
     is_html_page,
+    not_a_completion_error,
     parse_api_error,
     parse_chunk_error,
     parse_failure,
     to_api_error,
+    wants_tls,
 )
 from tests.support.cases import cases
 from tests.support.scaling import assert_linear_cpu
@@ -188,3 +193,56 @@ def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -
 )
 def test_pages(kind: str, *, expected: bool) -> None:
     assert is_html_page({"content-type": kind}) is expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_page"),
+    [
+        ("text/html", True),
+        (" Text/HTML; charset=utf-8", True),
+        ("application/xhtml+xml", True),
+        ("text/htmlx", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_html_pages(content_type: str, is_page: bool) -> None:
+    assert is_html_page({"content-type": content_type}) is is_page
+    assert not is_html_page({})
+
+
+@pytest.mark.parametrize(
+    ("body", "is_tls"),
+    [
+        (b"<title>400 The plain HTTP request was sent to HTTPS port</title>", True),
+        (b"Client sent an HTTP request to an HTTPS server.", True),
+        (b"You're speaking plain HTTP to an SSL-enabled server port.", True),
+        (b"\xff HTTP request to HTTPS port", True),
+        (b" " * 4096 + b"HTTP request to HTTPS port", False),
+        (b"HTTPS", False),
+    ],
+)
+def test_a_port_for_tls(body: bytes, is_tls: bool) -> None:
+    assert wants_tls(body) is is_tls
+
+
+@pytest.mark.parametrize("build", [html_page_error, not_a_completion_error])
+def test_a_200_that_is_no_completion(build: Callable[[UpstreamIdentity], ApiError]) -> None:
+    error = build(SOURCE)
+    assert error.status == 500
+    assert error.message.startswith("The upstream up:1 answered ")
+    assert ("x-should-retry" in error.headers) == (build is html_page_error)
+
+
+def test_the_callers_own_key_is_removed_too() -> None:
+    upstream = replace(WITH_KEY, caller_key="sk-caller-0123456789")
+    for redact in (upstream.redact, upstream.redact_beginning):
+        assert redact(f"{KEY} sk-caller-0123456789 x") == "*** *** x"
+        assert WITH_KEY.redact("sk-caller-0123456789") == "sk-caller-0123456789"
+
+
+@pytest.mark.parametrize(("status", "seen"), [(401, 401), (403, 403), (400, 401)])
+def test_a_refused_key_of_the_caller_is_the_callers_matter(status: int, seen: int) -> None:
+    upstream = replace(SOURCE, caller_key="sk-caller-0123456789")
+    body = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
+    assert parse_api_error(status, {}, body, upstream).status == seen

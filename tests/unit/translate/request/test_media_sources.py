@@ -7,6 +7,7 @@ from typing import Any
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.translate.request.media_sources import (
     RemoteSource,
+    count_blocks,
     count_remote_sources,
     has_pdfs,
     inline_sources,
@@ -93,3 +94,14 @@ def test_pdfs() -> None:
         assert not has_pdfs(inline_sources(REQUEST, {DOCUMENTS[0]: other}))
     for kind in ("web_fetch_tool_result", "mcp_tool_result"):
         assert has_pdfs({"messages": [{"role": "assistant", "content": [{"type": kind}]}]})
+
+
+def test_blocks_are_counted_without_those_that_hold_others() -> None:
+    request = {
+        "messages": [
+            {"role": "user", "content": "x"},
+            {"role": "user", "content": [{"type": "text"}, {"type": "image"}]},
+            {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "text"}]}]},
+        ]
+    }
+    assert count_blocks(request) == 3
