@@ -87,7 +87,10 @@ class Mutants:
     def at(self, line: int) -> list[Mutant]:
         """Return the mutants of a line that compile and differ from the module, in a fixed order."""
         found = {self._module.mutant(*edit) for edit in self._edits.get(line, ())}
-        return sorted((mutant for mutant in found if mutant), key=lambda mutant: mutant.identity)
+        return sorted(
+            (mutant for mutant in found if mutant),
+            key=lambda mutant: (mutant.identity, mutant.source),
+        )
 
 
 # A position and a length in bytes, what is written there instead, and the name of the function around it.
