@@ -10,6 +10,7 @@ from anthropic_proxy.auth.api_keys import UNRESTRICTED_KEY
 from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.upstream.interruption import Interruption
 from anthropic_proxy.wire.quoting import shorten
 
 # The Messages API's own limit.
@@ -100,20 +101,17 @@ async def _read_body(receive: Receive) -> bytes:
 
 
 class CancelOnDisconnect:
-    """An async context manager that cancels its block, and suppresses the cancellation, when the client disconnects.
+    """An async context manager that cancels its block when the client disconnects.
 
-    What the client sends in the meantime is dropped.
+    It suppresses that cancellation. What the client sends in the meantime is dropped.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._is_disconnected = False
+        self._interruption = Interruption()
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - applications run in tasks
-        self._task = task
-        self._cancelling = task.cancelling()
+        self._interruption.begin()
         self._watcher = asyncio.ensure_future(self._wait_for_disconnect())
         return self
 
@@ -124,14 +122,11 @@ class CancelOnDisconnect:
         trace: TracebackType | None,
     ) -> bool:
         self._watcher.cancel()
-        if not self._is_disconnected:
-            return False
-        # Others may have cancelled the task as well, as with asyncio's own timeouts.
-        is_only_cancellation = self._task.uncancel() <= self._cancelling
-        return is_only_cancellation and kind is asyncio.CancelledError
+        was_interrupted = self._interruption.absorb()
+        self._interruption.end()
+        return was_interrupted and kind is asyncio.CancelledError
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._is_disconnected = True
-        self._task.cancel()
+        self._interruption.interrupt()

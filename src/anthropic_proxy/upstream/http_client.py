@@ -19,7 +19,7 @@ from anthropic_proxy.errors import ApiError, resource_exhausted_error
 from anthropic_proxy.observability.observation import UpstreamRequest
 from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.read_deadline import ReadDeadline
+from anthropic_proxy.upstream.interruption import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
 
 # Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.

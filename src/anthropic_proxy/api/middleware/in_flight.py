@@ -8,7 +8,6 @@ it, and an event costs two assignments.
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from anthropic_proxy.api.asgi import (
     ABORT,
@@ -21,6 +20,7 @@ from anthropic_proxy.api.asgi import (
 )
 from anthropic_proxy.errors import ApiError, server_stopping_error
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.upstream.interruption import Interruption
 from anthropic_proxy.wire.sse import encode_event
 
 # Seconds for the last events to reach their clients.
@@ -151,7 +151,7 @@ class _InFlightRequest:
         self._send = send
         self._closes_connection = closes_connection
         self._loop = asyncio.get_running_loop()
-        self._receiving: asyncio.Task[Any] | None = None
+        self._receiving = Interruption()
         self._error: ApiError | None = None
         self._response_start: Message | None = None
         self._is_complete = False
@@ -160,16 +160,15 @@ class _InFlightRequest:
         """The next message of the client's; that it has left, when the request is ended."""
         if self._error is not None:
             return {"type": "http.disconnect"}
-        task = self._receiving = asyncio.current_task()
-        assert task is not None  # noqa: S101 - applications run in tasks
+        self._receiving.begin()
         try:
             return await self._receive()
         except asyncio.CancelledError:
-            if self._error is None or task.uncancel() > 0:
-                raise
-            return {"type": "http.disconnect"}
+            if self._receiving.absorb():
+                return {"type": "http.disconnect"}
+            raise
         finally:
-            self._receiving = None
+            self._receiving.end()
 
     async def send(self, message: Message) -> None:
         """Send a message of the application's."""
@@ -188,8 +187,7 @@ class _InFlightRequest:
         if self._error is None:
             self._error = error
             self._observation.record_failure(error.type, error.message, "error")
-            if self._receiving is not None:
-                self._receiving.cancel()
+            self._receiving.interrupt()
 
     def abandon(self) -> None:
         """End the request of a client that does not read its response, which cannot receive an error either: its connection

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.upstream.read_deadline import ReadDeadline
+from anthropic_proxy.upstream.interruption import ReadDeadline
 
 
 def run(work: Callable[[ReadDeadline, asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:
