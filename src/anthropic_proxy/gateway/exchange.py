@@ -11,7 +11,7 @@ from anthropic_proxy.gateway.adaptive_sender import (
     to_rate_limit_headers,
 )
 from anthropic_proxy.gateway.request_context import ResponseState
-from anthropic_proxy.gateway.streams.translated import TranslatedStream, start_stream
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.observation import Observation
@@ -167,7 +167,7 @@ class ExchangeRunner:
                 translator,
             ),
         )
-        await start_stream(stream)
+        await stream.start()
         exchange.state.observation.mark_first_token()
         return stream
 

@@ -17,7 +17,6 @@ from anthropic_proxy.gateway.model_list import ModelList
 from anthropic_proxy.gateway.request_context import RequestContext, ResponseState
 from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.streams.deferred import DeferredStream, StreamResult
-from anthropic_proxy.gateway.streams.translated import start_stream
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
@@ -110,12 +109,11 @@ class Gateway:
             list if any(map(_is_native, routes)) else context.opening_events
         )
         on_error = partial(self._log_broken_stream, observation)
-        stream = await start_stream(
-            DeferredStream(
-                stream_run, opening, context.request_id, on_error, context.state.accepted
-            )
+        stream = DeferredStream(
+            stream_run, opening, context.request_id, on_error, context.state.accepted
         )
-        return GatewayResponse(stream, context.state.headers, context.state.status)
+        await stream.start()
+        return GatewayResponse(stream.unwrap(), context.state.headers, context.state.status)
 
     async def count_tokens(
         self, body: RequestBody, caller: Caller, observation: Observation

@@ -12,7 +12,6 @@ from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.gateway.adaptive_sender import raise_for_web_page, to_caller_error
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import start_stream
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
@@ -66,9 +65,8 @@ class PassthroughBackend:
         )
         if context.request.get("stream"):
             try:
-                stream = await start_stream(
-                    self._create_stream(context.state.observation, client, response)
-                )
+                stream = self._create_stream(context.state.observation, client, response)
+                await stream.start()
             except ApiError as error:
                 raise_for_web_page(client, response, error)
                 raise
@@ -152,9 +150,10 @@ class PassthroughBackend:
         )
 
     def _record_stream_end(self, observation: Observation, stream: PassthroughStream) -> None:
-        if stream.error is not None:
-            self._log.log_stream_failure(observation.request_id, stream.error)
-            observation.record_stream_failure(stream.error)
+        for error in (stream.error, stream.unexpected_error):
+            if error is not None:
+                self._log.log_stream_failure(observation.request_id, error)
+                observation.record_stream_failure(error)
         usage, stop_reason = passthrough.parse_stream_usage(stream.usage_events)
         if stream.started and stop_reason is None:
             usage = passthrough.estimate_usage(usage, stream.input_estimate, stream.output_estimate)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.gateway.streams import base, deferred
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from tests.support import grammar
@@ -213,7 +213,7 @@ def test_pings_in_the_silence_of_an_answer(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while the upstream talks of what the client does not get."""
-    monkeypatch.setattr(translated, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
     first, *rest = text_chunks("one")
     pause = Pause()
     upstream.then(streams([first, *reasoning_chunks("Hm"), pause, *rest]))

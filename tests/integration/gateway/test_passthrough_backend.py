@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anthropic_proxy.gateway.streams import deferred, passthrough
+from anthropic_proxy.gateway.streams import base, deferred, passthrough
 from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
@@ -442,7 +442,7 @@ def test_a_stream_that_begins_with_an_error_is_one(
 def test_pings_stand_between_events(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passthrough, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
     monkeypatch.setattr(passthrough, "FIRST_CONTENT_SECONDS", 0.01)
     before, within = Pause(), Pause()
     upstream.then(events(START, before, BLOCK, DELTA[:30], within, DELTA[30:], STOP))
@@ -471,7 +471,7 @@ def test_pings_stand_between_events(
 def test_an_upstream_that_does_not_hang_up(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passthrough, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(chunked(*EVENTS, pause))
     assert post(proxy, STREAM).content == b"".join(EVENTS)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.gateway.streams import base, deferred
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError, UpstreamHTTPClient
 from tests.support.messages_api import REQUEST, STREAM, events_of, post
@@ -358,7 +358,7 @@ def test_a_gateway_without_json(
 def test_a_stream_that_falls_silent(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translated, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause]))
     with running_proxy(upstream.url, UPSTREAM_IDLE_TIMEOUT=0.3) as proxy:

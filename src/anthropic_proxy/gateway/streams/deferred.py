@@ -1,38 +1,65 @@
-"""A stream whose response needs work first: several upstreams tried in turn, or a summary of the conversation.
+"""A stream that begins before its response is known.
 
-As long as nothing has been promised to the client, a failure is raised and keeps its HTTP status. The message begins when
-an upstream has accepted the request and does not fail at once, or when it is time that the client hears anything at all;
-from then on pings tell that all is well, and a failure is an `error` event. The result is handed through as it is.
+The work for a response may take long: several upstreams are tried in turn, or a conversation is
+summarized first. While the client has received nothing, a failure is raised and keeps its HTTP
+status. The stream begins when an upstream has accepted the request and does not fail at once, or
+after START_TIMEOUT. From then on pings keep the connection open, and a failure is an `error` event.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, SILENCE_SECONDS
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import (
-    FIRST_CONTENT_SECONDS,
-    SILENCE_SECONDS,
-    TranslatedStream,
-)
+from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Seconds without a status from any upstream. Reverse proxies cut a response without headers after 60 s (nginx and load
-# balancers, as they come); Claude Code itself would wait for 600 s.
+# Seconds without a status from any upstream. Reverse proxies close a connection without response
+# headers after 60 s (the default of nginx and of load balancers); Claude Code waits for 600 s.
 START_TIMEOUT = 45
 
 StreamResult = TranslatedStream | PassthroughStream | list[JsonObject]
+# Events, or the bytes of events that are passed through.
 EventBatch = list[JsonObject] | bytes
-"""Events, or the bytes of some that are passed through."""
 
 _Stream = TranslatedStream | PassthroughStream | AsyncGenerator[list[JsonObject], None]
 
 
+# The states of a DeferredStream, each with what it needs. A stream may be open for minutes, and
+# `opening_events` refers to the request, which may have megabytes: no later state keeps it.
+
+
+@dataclass(frozen=True)
+class _Unopened:
+    """The client has received nothing."""
+
+    opening_events: Callable[[], list[JsonObject]]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """The client has received the opening events, and receives pings until there is a result."""
+
+    opening_count: int
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """The client receives the events of the result."""
+
+    stream: _Stream
+
+
 class DeferredStream:
-    """An async iterator over the events of what `work` results in: a stream, or all events at once. `aclose` after use."""
+    """An async iterator over the events of the result of `work`: a stream, or all events at once.
+
+    Call `start` before the first event, and `aclose` after use.
+    """
 
     def __init__(
         self,
@@ -44,84 +71,104 @@ class DeferredStream:
     ) -> None:
         """Start `work`.
 
-        opening_events: returns message_start and ping, with which the result of `work` begins as well; or nothing, where
-        it may begin differently. on_error: called with a failure that is sent within the stream. accepted: set by `work`
-        when an upstream has accepted the request.
+        Args:
+            opening_events: returns message_start and ping, with which the result begins as well; or
+                an empty list, if the result may begin differently.
+            on_error: called with a failure that is sent within the stream.
+            accepted: set by `work` when an upstream has accepted the request.
         """
         self._task = asyncio.ensure_future(work)
         self._accepted = accepted
-        # There is nothing more to wait for then.
+        # Then there is nothing more to wait for.
         self._task.add_done_callback(lambda _: accepted.set())
-        self._opening_events = opening_events
         self._request_id = request_id
         self._on_error = on_error
-        self._sent_events: list[JsonObject] | None = None
-        self._stream: _Stream | None = None
+        self._state: _Unopened | _Waiting | _Resolved = _Unopened(opening_events)
 
     async def start(self) -> None:
-        """Wait until it is sure what to tell the client; once. Raises ApiError when the work failed until then."""
-        accepted = self._accepted
-        # A stream may be open for long, and this has had its time.
-        del self._accepted
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._wait_until_accepted(accepted)
-        if self._task.done():
-            self._continue_with(self._task.result())
+        """Wait until the stream can begin.
 
-    async def _wait_until_accepted(self, accepted: asyncio.Event) -> None:
-        """Wait until an upstream has accepted the request and had its time to fail. Another may be asked meanwhile."""
+        If `work` fails before that, close the stream and raise ApiError.
+        """
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_TIMEOUT):
+                    await self._wait_until_accepted()
+            if self._task.done():
+                self._resolve(self._task.result())
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _wait_until_accepted(self) -> None:
+        """Wait until an upstream has accepted the request and had time to fail.
+
+        If it fails, `work` may send the request to another upstream.
+        """
         while not self._task.done():
-            await accepted.wait()
+            await self._accepted.wait()
             await asyncio.wait({self._task}, timeout=FIRST_CONTENT_SECONDS)
-            if accepted.is_set():
+            if self._accepted.is_set():
                 return
+
+    def unwrap(self) -> "DeferredStream | TranslatedStream | PassthroughStream":
+        """Return the stream of the result if there is one already, else this stream."""
+        match self._state:
+            case _Resolved(stream=TranslatedStream() | PassthroughStream() as stream):
+                return stream
+            case _:
+                return self
 
     def __aiter__(self) -> AsyncIterator[EventBatch]:
         return self
 
     def __anext__(self) -> Awaitable[EventBatch]:
-        # No coroutine of its own: this is called for every event.
-        return self._next_before_result() if self._stream is None else self._stream.__anext__()
+        # Not a coroutine: this is called for every batch.
+        match self._state:
+            case _Unopened(opening_events=opening_events):
+                return self._open(opening_events)
+            case _Waiting(opening_count=opening_count):
+                return self._wait_for_result(opening_count)
+            case _Resolved(stream=stream):
+                return stream.__anext__()
 
-    async def _next_before_result(self) -> EventBatch:
-        """What is told before the result is there."""
-        if self._sent_events is None:
-            self._sent_events = self._opening_events()
-            return self._sent_events or [events.ping()]
+    async def _open(self, opening_events: Callable[[], list[JsonObject]]) -> EventBatch:
+        opening = opening_events()
+        self._state = _Waiting(len(opening))
+        return opening or [events.ping()]
+
+    async def _wait_for_result(self, opening_count: int) -> EventBatch:
+        """Return a ping, or the first events of the result after the opening events."""
         await asyncio.wait({self._task}, timeout=SILENCE_SECONDS)
-        return await self._first_of_result() if self._task.done() else [events.ping()]
-
-    async def aclose(self) -> None:
-        """Leave the work, or its result."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if self._stream is None and not self._task.cancelled() and self._task.exception() is None:
-            self._continue_with(self._task.result())
-        if self._stream is not None:
-            await self._stream.aclose()
-
-    async def _first_of_result(self) -> EventBatch:
-        """The first events of the result, without those that have been sent; or the error in its place."""
+        if not self._task.done():
+            return [events.ping()]
         try:
-            stream = self._continue_with(self._task.result())
+            stream = self._resolve(self._task.result())
         except ApiError as error:
             return self._fail(error, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a cut for an end
+        except Exception as error:  # noqa: BLE001 - the client must not take a bug for an end
             return self._fail(error, ApiError(500, "Internal server error"))
         first_events: EventBatch = await anext(stream)
-        return first_events[len(self._sent_events or ()) :] or await anext(stream)
+        return first_events[opening_count:] or await anext(stream)
 
     def _fail(self, error: Exception, api_error: ApiError) -> list[JsonObject]:
         self._on_error(error)
-        self._continue_with([])
+        self._resolve([])
         return [api_error.body(self._request_id)]
 
-    def _continue_with(self, result: StreamResult) -> _Stream:
-        self._stream = _yield_once(result) if isinstance(result, list) else result
-        # The function refers to the request, which may have megabytes, and a response may take minutes.
-        self._opening_events = list
-        return self._stream
+    def _resolve(self, result: StreamResult) -> _Stream:
+        stream = _yield_once(result) if isinstance(result, list) else result
+        self._state = _Resolved(stream)
+        return stream
+
+    async def aclose(self) -> None:
+        """Cancel the work, or close the stream of its result. Repeatable."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if isinstance(self._state, _Resolved):
+            await self._state.stream.aclose()
+        elif not self._task.cancelled() and self._task.exception() is None:
+            await self._resolve(self._task.result()).aclose()
 
 
 async def _yield_once(result: list[JsonObject]) -> AsyncGenerator[list[JsonObject], None]:

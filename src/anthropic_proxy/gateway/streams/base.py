@@ -1,0 +1,161 @@
+"""The life of a stream from an upstream to a client: start, events, silence, failure, end.
+
+`start` waits until the response begins. Until then the client has received nothing, so a failure is
+raised, and another upstream may be used. From then on a failure becomes an `error` event.
+
+A stream is a class and not a generator: a generator that was never started does not run its
+`finally`, but `aclose` always reaches the upstream.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.upstream.client import UpstreamResponse
+from anthropic_proxy.wire.json_codec import JsonObject
+
+# Seconds to the first content after the first sign of a response: some upstreams report only within
+# the stream that they are overloaded.
+FIRST_CONTENT_SECONDS = 1
+
+# Seconds without an event, after which the client receives a ping. Claude Code gives up on a stream
+# that is silent for some minutes.
+SILENCE_SECONDS = 10
+
+Batch = TypeVar("Batch", bound=list[JsonObject] | bytes)
+
+
+class EventStream(ABC, Generic[Batch]):
+    """An async iterator over the events of a response, one batch for each read that has any.
+
+    Call `start` before the first batch, and `aclose` after use.
+    """
+
+    def __init__(
+        self,
+        response: UpstreamResponse,
+        request_id: str,
+        output: Batch,
+        *,
+        on_read: Callable[[bytes], None] | None,
+        on_end: Callable[[Any], None],
+    ) -> None:
+        """Read `response`.
+
+        Args:
+            output: the first value of `_output`, which is empty.
+            on_read: called with the bytes of each read.
+            on_end: called with this stream once, when it is closed.
+        """
+        # Whether the response has begun.
+        self.started = False
+        # The error that ended the response.
+        self.error: ApiError | None = None
+        # The exception behind `error` if it is a bug of the proxy.
+        self.unexpected_error: Exception | None = None
+        self._response = response
+        self._request_id = request_id
+        self._on_read = on_read
+        self._on_end: Callable[[Any], None] | None = on_end
+        self._loop = asyncio.get_running_loop()
+        # Events for the next batch.
+        self._output = output
+        # Whether no events follow those of `_output`.
+        self._is_finished = False
+        # Whether the upstream has sent everything.
+        self._is_input_complete = False
+
+    async def start(self) -> None:
+        """Wait until the response begins.
+
+        If it fails before that, close the stream and raise ApiError.
+        """
+        try:
+            await self._wait_for_content()
+        except ApiError as error:
+            self.error = error
+            await self.aclose()
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+        self.started = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        silent_until = self._loop.time() + SILENCE_SECONDS
+        try:
+            while not self._output and not self._is_finished:
+                if not await self._step(silent_until):
+                    self._handle_silence()
+        except ApiError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the client must not take a bug for an end
+            self.unexpected_error = error
+            self._fail(ApiError(500, "Internal server error"))
+        if not self._output:
+            await self.aclose()
+            raise StopAsyncIteration
+        return self._take_output()
+
+    async def aclose(self) -> None:
+        """Release the connection after a complete response; otherwise close it. Repeatable."""
+        await self._response.aclose()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self)
+
+    async def _step(self, until: float) -> bool:
+        """Process one read. Return False if nothing arrived until `until` (time of the event loop).
+
+        Raises ApiError.
+        """
+        try:
+            data = await self._response.read_available(until)
+        except ApiError:
+            if not self._is_message_complete():
+                raise
+            data = None
+        if data is None:
+            self._is_input_complete = True
+            self._end_of_input()
+        elif data:
+            if self._on_read is not None:
+                self._on_read(data)
+            self._feed(data)
+        if self._is_finished and not self._is_input_complete:
+            # A stop sequence: the upstream need not generate more.
+            await self._response.aclose()
+        return data != b""
+
+    def _is_message_complete(self) -> bool:
+        """Return whether a failed read is the end of a complete message."""
+        return False
+
+    @abstractmethod
+    def _take_output(self) -> Batch:
+        """Return `_output`, and empty it."""
+
+    @abstractmethod
+    async def _wait_for_content(self) -> None:
+        """Read until the response begins. Raises ApiError."""
+
+    @abstractmethod
+    def _feed(self, data: bytes) -> None:
+        """Add the events for the bytes of one read to `_output`. Raises ApiError."""
+
+    @abstractmethod
+    def _end_of_input(self) -> None:
+        """Add the last events to `_output`. Raises ApiError when the response is incomplete."""
+
+    @abstractmethod
+    def _handle_silence(self) -> None:
+        """Add a ping to `_output`, or finish the stream."""
+
+    @abstractmethod
+    def _fail(self, error: ApiError) -> None:
+        """Finish the stream with the event of an error."""
