@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
 
 from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.messages_app import Handler
@@ -12,16 +11,14 @@ from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.gateway.gateway import GatewayResponse
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
-from anthropic_proxy.gateway.streams.deferred import DeferredStream, EventBatch
-from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import TranslatedStream
+from anthropic_proxy.gateway.streams.message_stream import EventBatch
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.wire.anthropic.request import (
     RequestBody,
     parse_count_tokens_body,
     parse_messages_body,
 )
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, has_more_values
+from anthropic_proxy.wire.json_codec import has_more_values
 from anthropic_proxy.wire.sse import encode_event
 
 _STREAM_HEADERS = {
@@ -30,9 +27,6 @@ _STREAM_HEADERS = {
     # nginx would collect the events otherwise.
     "x-accel-buffering": "no",
 }
-
-
-_Stream = TranslatedStream | PassthroughStream | DeferredStream
 
 
 class MessagesEndpoints:
@@ -62,19 +56,14 @@ class MessagesEndpoints:
         """Answer a conversation. Raises ApiError and InvalidRequestError."""
         body = self._parse_request("chat", parse_messages_body, request)
         await self._access.admit(request)
-        response = await self._gateway.current.create_message(
-            body, request.caller, request.observation
-        )
-        headers = {**_STREAM_HEADERS, **response.headers}
-        if isinstance(response.content, list):
-            return Response(
-                response.status, headers, self._encode_events(request.id, response.content)
-            )
-        if isinstance(response.content, _Stream):
-            return Response(
-                response.status, headers, response.content, partial(self._encode_events, request.id)
-            )
-        return self._to_json_response(response.content, response, request)
+        gateway = self._gateway.current
+        if not body.request.get("stream"):
+            message = await gateway.create_message(body, request.caller, request.observation)
+            return self._to_json_response(message, request)
+        stream = await gateway.open_stream(body, request.caller, request.observation)
+        headers = {**_STREAM_HEADERS, **stream.headers}
+        encode = partial(self._encode_events, request.id)
+        return Response(stream.status, headers, stream.content, encode)
 
     async def count_tokens(self, request: Request) -> Response:
         """Count a conversation's tokens. Raises ApiError and InvalidRequestError."""
@@ -82,9 +71,7 @@ class MessagesEndpoints:
         response = await self._gateway.current.count_tokens(
             body, request.caller, request.observation
         )
-        return self._to_json_response(
-            cast("JsonObject | bytes", response.content), response, request
-        )
+        return self._to_json_response(response, request)
 
     def _parse_request(
         self, operation: str, parse: Callable[[bytes, str], RequestBody], request: Request
@@ -112,11 +99,7 @@ class MessagesEndpoints:
         self._log.log_body("events sent", request_id, data)
         return data
 
-    def _to_json_response(
-        self, content: JsonObject | bytes, response: GatewayResponse, request: Request
-    ) -> Response:
-        body = content if isinstance(content, bytes) else dumps(content)
-        self._log.log_body("response sent", request.id, body)
-        return Response(
-            response.status, {"content-type": "application/json", **response.headers}, body
-        )
+    def _to_json_response(self, response: GatewayResponse[bytes], request: Request) -> Response:
+        self._log.log_body("response sent", request.id, response.content)
+        headers = {"content-type": "application/json", **response.headers}
+        return Response(response.status, headers, response.content)

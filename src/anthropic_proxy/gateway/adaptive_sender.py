@@ -1,43 +1,27 @@
 """Send requests, and change and resend those that an upstream refuses.
 
-The changes are remembered for each upstream model, in the process and bounded: the next request is right at once.
+The changes are remembered for each upstream model, in the process and bounded: the next request is
+accepted at once.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
+from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.translate import rate_limit_headers, upstream_errors
-from anthropic_proxy.translate.apis import Api
-from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
-from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError
+from anthropic_proxy.upstream.client import UpstreamClient
+from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _MAX_MODELS = 256
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class OutgoingRequest:
-    """A Chat Completions request that an API sends."""
-
-    client: UpstreamClient
-    api: Api
-    body: JsonObject
-    request_id: str
-    # The estimate for the prompt.
-    prompt_tokens: int
-
-    def adapt(self, memory: ModelMemory) -> RequestAdapter:
-        """Return the request with the changes that its model is known to need."""
-        return RequestAdapter(memory, self.api, self.body, self.prompt_tokens, time.monotonic())
 
 
 class AdaptiveSender:
@@ -58,30 +42,39 @@ class AdaptiveSender:
 
     async def send(
         self,
-        outgoing: OutgoingRequest,
+        prepared: PreparedRequest,
+        stream_fields: JsonObject,
+        request_id: str,
         read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
     ) -> _Result:
-        """Send a request, and return what `read` makes of the successful response and of the request that was sent.
+        """Send a request, and return the result of `read` for the successful response.
 
-        Some upstreams refuse within a response that began well, so refusals that `read` raises are handled, too.
-        Raises ApiError.
+        Some upstreams refuse within a response that began well, so refusals that `read` raises
+        are handled, too. Raises ApiError.
+
+        stream_fields: fields of the body that request a stream, or none. read: receives the
+        response and the body that was sent.
         """
-        request = outgoing.adapt(self.get_memory(outgoing.body["model"]))
+        memory = self.get_memory(prepared.model)
+        tokens = prepared.spec.input_estimate
+        body = prepared.body | stream_fields
+        request = RequestAdapter(memory, prepared.api, body, tokens, time.monotonic())
+        client = prepared.client
         while True:
             try:
-                result = await self._send_once(outgoing, request.body, read)
+                result = await self._send_once(prepared, request.body, request_id, read)
             except upstream_errors.UpstreamFailureError as error:
                 change = request.adapt_to(error.failure, time.monotonic())
-                if change is None:
+                has_requests_left = client.retry_plan is None or client.retry_plan.allows_request
+                if change is None or not has_requests_left:
                     raise
-                reason, request_id = error.failure.redacted_text, outgoing.request_id
-                self.metrics.count_request_change(outgoing.client.upstream.name, change.change)
+                self.metrics.count_request_change(client.upstream.name, change.change)
                 self.log.info(
                     "request changed",
                     request_id=request_id,
                     change=change.change,
                     field=change.field,
-                    reason=reason,
+                    reason=error.failure.redacted_text,
                 )
             else:
                 request.record_success(time.monotonic())
@@ -89,11 +82,12 @@ class AdaptiveSender:
 
     async def _send_once(
         self,
-        outgoing: OutgoingRequest,
+        prepared: PreparedRequest,
         body: JsonObject,
+        request_id: str,
         read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
     ) -> _Result:
-        client, api, request_id = outgoing.client, outgoing.api, outgoing.request_id
+        client, api = prepared.client, prepared.api
         payload = dumps({**api.to_body(body), **client.upstream.extra_body})
         self.log.log_body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.build_url(api.path), payload)
@@ -107,14 +101,14 @@ class AdaptiveSender:
             raise
 
     async def read_ok(
-        self, client: UpstreamClient, response: UpstreamResponse | RawResponse, request_id: str
+        self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
         """Return the body of a successful response. Raises ApiError for any other."""
         if response.status < 300:
             return await self.read_body(response, request_id)
         raise to_caller_error(await self._read_failure(client, response, request_id))
 
-    async def read_body(self, response: UpstreamResponse | RawResponse, request_id: str) -> bytes:
+    async def read_body(self, response: UpstreamResponse, request_id: str) -> bytes:
         """Return the body of a response, and close it. Raises ApiError."""
         try:
             body = await response.read()
@@ -126,7 +120,7 @@ class AdaptiveSender:
     async def _read_failure(
         self,
         client: UpstreamClient,
-        response: UpstreamResponse | RawResponse,
+        response: UpstreamResponse,
         request_id: str,
         path: str = "",
     ) -> upstream_errors.UpstreamFailure:
@@ -140,7 +134,7 @@ class AdaptiveSender:
 
 
 def raise_for_web_page(
-    client: UpstreamClient, response: UpstreamResponse | RawResponse, error: BaseException
+    client: UpstreamClient, response: UpstreamResponse, error: BaseException
 ) -> None:
     """Raise ApiError where a successful response could not be read because it is a web page.
 

@@ -1,34 +1,33 @@
-"""What the gateway needs of a backend: the requests to one upstream, translated or passed through."""
+"""The interface of a backend, which serves requests by one upstream."""
 
 from typing import Protocol
 
 from anthropic_proxy.gateway.request_context import RequestContext
-from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import TranslatedStream
+from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.upstream.client import UpstreamClient
-from anthropic_proxy.upstream.http_client import RawResponse
+from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject
-
-# A Message, as JSON or as bytes that are passed through; or its events, as a stream or all at once.
-ResponseContent = JsonObject | bytes | TranslatedStream | PassthroughStream | list[JsonObject]
 
 
 class Backend(Protocol):
-    """Serves requests by one upstream."""
+    """Serves requests by one upstream. All methods that send requests raise ApiError."""
 
     @property
     def client(self) -> UpstreamClient:
         """The client of the upstream."""
 
-    async def create_message(self, context: RequestContext, route: Route) -> ResponseContent:
-        """Send the request, and return the response to `POST /v1/messages`. Raises ApiError."""
+    async def create_message(self, context: RequestContext, route: Route) -> bytes:
+        """Send a request, and return the Message as JSON."""
 
-    async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
-        """Return the response to `POST /v1/messages/count_tokens`. Raises ApiError."""
+    async def open_stream(self, context: RequestContext, route: Route) -> MessageStream:
+        """Send a request, and return the events of its Message when the first content has come."""
+
+    async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
+        """Return the response to `POST /v1/messages/count_tokens` as JSON."""
 
     async def read_ok(
-        self, client: UpstreamClient, response: RawResponse, request_id: str
+        self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
         """Return the body of a successful response. Raises ApiError for any other."""
 

@@ -4,29 +4,33 @@ request -> routes -> the first backend that responds. Every failure is an ApiErr
 """
 
 import random
-from collections.abc import Callable, Coroutine
+import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Generic, Protocol, TypeVar
 
 from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.backend import Backend, ResponseContent
+from anthropic_proxy.gateway.backend import Backend
 from anthropic_proxy.gateway.failover import Failover
 from anthropic_proxy.gateway.model_list import ModelList
-from anthropic_proxy.gateway.request_context import RequestContext, ResponseState
+from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
-from anthropic_proxy.gateway.streams.deferred import DeferredStream, StreamResult
+from anthropic_proxy.gateway.streams.deferred import DeferredStream
+from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream import retry
+from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
-from anthropic_proxy.wire.json_codec import JsonObject
 
 # Of a request that nobody here understands; rather too many tokens.
 _BYTES_PER_TOKEN = 4
+
+
+_Content = TypeVar("_Content", bytes, MessageStream)
 
 
 class BackendFactory(Protocol):
@@ -44,33 +48,39 @@ class BackendFactory(Protocol):
 
 
 @dataclass(frozen=True)
-class GatewayResponse:
-    """A response for the client."""
+class GatewayResponse(Generic[_Content]):
+    """A response for the client: a JSON document, or the events of a Message."""
 
-    # A Message (bytes are passed through), or its events: as a stream, or all at once.
-    content: ResponseContent | DeferredStream
+    status: int
     headers: dict[str, str]
-    status: int = 200
+    content: _Content
 
 
 class Gateway:
     """Serves checked requests by one configuration. `model_list` lists the models."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a configuration consists of
         self,
         resources: GatewayResources,
         routing: Routing,
         process: ProcessResources,
         create_backend: BackendFactory,
         previous: "Gateway | None" = None,
+        *,
+        max_upstream_requests: int = DEFAULT_MAX_REQUESTS,
     ) -> None:
-        """previous: the gateway of the configuration before, whose backends are kept for unchanged upstreams: their leases,
-        circuit breakers, keys and model memories.
+        """Create the backends of a configuration.
+
+        previous: the gateway of the configuration before, whose backends are kept for unchanged
+        upstreams: their leases, circuit breakers, keys and model memories.
+        max_upstream_requests: that one client request may cause.
         """
         self._resources = resources
         self._process = process
         self._log = process.log
         self._failover = Failover(process.log, process.metrics)
+        self._retry_budget = retry.RetryBudget(time.monotonic)
+        self._max_upstream_requests = max_upstream_requests
         self._routing = routing
         reusable = previous._reusable_backends(resources, routing) if previous else {}  # noqa: SLF001 - another of the same
         is_only = len(routing.upstreams) == 1
@@ -94,35 +104,67 @@ class Gateway:
 
     async def create_message(
         self, body: RequestBody, caller: Caller, observation: Observation
-    ) -> GatewayResponse:
-        """Answer `POST /v1/messages`. Raises ApiError."""
-        context = _create_context(body, caller, observation)
+    ) -> GatewayResponse[bytes]:
+        """Return the Message that a request asks for. Raises ApiError."""
+        context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
-        run = self._failover.run(routes, partial(self._send_to_backend, context), context.state)
-        if not context.request.get("stream"):
-            return GatewayResponse(await run, context.state.headers, context.state.status)
-        stream_run = cast(
-            "Coroutine[Any, Any, StreamResult]", run
-        )  # no message is made where a stream is wanted
-        # A stream that is passed through has its own beginning.
-        opening: Callable[[], list[JsonObject]] = (
-            list if any(map(_is_native, routes)) else context.opening_events
-        )
-        on_error = partial(self._log_broken_stream, observation)
+        self._retry_budget.record_request()
+        message = await self._failover.run(context, routes, self._create_message)
+        return GatewayResponse(context.response_status, context.response_headers, message)
+
+    async def open_stream(
+        self, body: RequestBody, caller: Caller, observation: Observation
+    ) -> GatewayResponse[MessageStream]:
+        """Return the events of the Message that a request asks for.
+
+        The upstream may not have responded yet; its failure is then an event. Raises ApiError.
+        """
+        context = self._create_context(body, caller, observation)
+        routes = self._select_routes(context)
+        self._retry_budget.record_request()
+        # A stream that is passed through has opening events of its own.
+        has_opening_events = not any(_is_native(route) for route in routes)
         stream = DeferredStream(
-            stream_run, opening, context.request_id, on_error, context.state.accepted
+            self._failover.run(context, routes, self._open_backend_stream),
+            context.opening_events if has_opening_events else list,
+            context.request_id,
+            partial(self._log_broken_stream, observation),
+            context.accepted,
         )
         await stream.start()
-        return GatewayResponse(stream.unwrap(), context.state.headers, context.state.status)
+        return GatewayResponse(context.response_status, context.response_headers, stream.unwrap())
 
     async def count_tokens(
         self, body: RequestBody, caller: Caller, observation: Observation
-    ) -> GatewayResponse:
-        """Answer `POST /v1/messages/count_tokens`; the model is not run. Raises ApiError."""
-        context = _create_context(body, caller, observation)
+    ) -> GatewayResponse[bytes]:
+        """Return the number of input tokens of a request; the model is not run. Raises ApiError."""
+        context = self._create_context(body, caller, observation)
         route = self._select_routes(context)[0]
-        content = await self._backends[route.upstream.name].count_tokens(context, route)
-        return GatewayResponse(content, context.state.headers, context.state.status)
+        content = await self._get_backend(route).count_tokens(context, route)
+        return GatewayResponse(context.response_status, context.response_headers, content)
+
+    def _create_context(
+        self, body: RequestBody, caller: Caller, observation: Observation
+    ) -> RequestContext:
+        observation.model = body.request["model"]
+        observation.is_stream = bool(body.request.get("stream"))
+        return RequestContext(
+            request=body.request,
+            observation=observation,
+            caller=caller,
+            raw_body=body.raw,
+            refusal=_translation_refusal(body),
+            retry_plan=RetryPlan(self._max_upstream_requests, budget=self._retry_budget),
+        )
+
+    def _get_backend(self, route: Route) -> Backend:
+        return self._backends[route.upstream.name]
+
+    async def _create_message(self, context: RequestContext, route: Route) -> bytes:
+        return await self._get_backend(route).create_message(context, route)
+
+    async def _open_backend_stream(self, context: RequestContext, route: Route) -> MessageStream:
+        return await self._get_backend(route).open_stream(context, route)
 
     def _log_broken_stream(self, observation: Observation, error: Exception) -> None:
         self._log.log_stream_failure(observation.request_id, error)
@@ -150,7 +192,7 @@ class Gateway:
         if context.refusal is not None:
             if not _is_native(routes[0]):
                 raise context.refusal
-            routes = list(filter(_is_native, routes))
+            routes = [route for route in routes if _is_native(route)]
         # Those that fail are kept for the case that all do.
         return sorted(
             routes, key=lambda route: self._backends[route.upstream.name].client.is_circuit_open
@@ -164,19 +206,6 @@ class Gateway:
         return self._backends[first.name].estimate_tokens(
             context.request, Route(first, context.request["model"])
         )
-
-    async def _send_to_backend(self, context: RequestContext, route: Route) -> ResponseContent:
-        return await self._backends[route.upstream.name].create_message(context, route)
-
-
-def _create_context(body: RequestBody, caller: Caller, observation: Observation) -> RequestContext:
-    observation.model, observation.is_stream = (
-        body.request["model"],
-        bool(body.request.get("stream")),
-    )
-    return RequestContext(
-        body.request, ResponseState(observation), caller, body.raw, _translation_refusal(body)
-    )
 
 
 def _is_native(route: Route) -> bool:

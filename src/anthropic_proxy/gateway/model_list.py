@@ -15,7 +15,6 @@ from anthropic_proxy.translate.model_list import (
     to_model_infos,
 )
 from anthropic_proxy.translate.upstream_errors import html_page_error, is_html_page
-from anthropic_proxy.upstream.retry import RetryAllowance
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 from anthropic_proxy.wire.quoting import shorten
 
@@ -119,7 +118,7 @@ class ModelList:
         caller: Caller,
         observation: Observation,
     ) -> list[JsonObject]:
-        client = backend.client.for_caller(caller, observation, RetryAllowance())
+        client = backend.client.for_request(caller, observation, None)
         upstream = client.upstream
         is_native = upstream.api == "messages"
         response = await client.get(upstream.build_url("/models", _ALL_QUERY if is_native else ""))

@@ -1,7 +1,7 @@
-"""The backend that passes requests through to an upstream with the Messages API: the caller's bytes there, its bytes back.
+"""The backend that passes requests and responses through: for an upstream with the Messages API.
 
-It has the interface of TranslatingBackend. A response that is not in the API's form, such as an error page of a gateway,
-becomes an error as with any upstream, and so does the refusal of a key of the proxy.
+A response that is not in the API's form, such as an error page of a gateway, becomes an error as
+with any upstream, and so does the refusal of a key of the proxy.
 """
 
 import asyncio
@@ -18,84 +18,59 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import passthrough, upstream_errors
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
-from anthropic_proxy.upstream.client import UpstreamClient, UpstreamResponse
-from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError
-from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.upstream.client import UpstreamClient
+from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 # Seconds. Clients wait for a count before they ask.
 _COUNT_TIMEOUT_SECONDS = 10
 
 
 class PassthroughBackend:
-    """Passes requests through to one upstream, to which `client` sends."""
+    """Passes requests through to one upstream, to which `client` sends. See `Backend`."""
 
     def __init__(self, client: UpstreamClient, log: Log) -> None:
         self.client = client
         self._log = log
 
-    async def create_message(
-        self, context: RequestContext, route: Route
-    ) -> bytes | PassthroughStream:
-        """Return the response of the route's model. Raises ApiError."""
-        client, upstream = (
-            self.client.for_caller(
-                context.caller, context.state.observation, context.state.retry_allowance
-            ),
-            route.upstream,
-        )
-        payload = passthrough.build_request_body(
-            context.raw_body, context.request, route.model, upstream.extra_body
-        )
-        self._log.debug(
-            "request routed",
-            request_id=context.request_id,
-            upstream=upstream.name,
-            upstream_model=route.model,
-        )
-        self._log.log_body("upstream request sent", context.request_id, payload)
-        context.state.begin_route(route)
-        response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
-        if response.status >= 300:
-            raise self._to_caller_error(
-                client, response, await self._read_body(response, context.request_id), "/messages"
-            )
-        context.state.status = response.status
-        context.state.headers |= passthrough.filter_response_headers(
-            _headers_without_secrets(client, response)
-        )
-        if context.request.get("stream"):
-            try:
-                stream = self._create_stream(context.state.observation, client, response)
-                await stream.start()
-            except ApiError as error:
-                raise_for_web_page(client, response, error)
-                raise
-            if not passthrough.has_input_tokens(
-                passthrough.parse_stream_usage(stream.usage_events)[0]
-            ):
-                stream.input_estimate = self._input_estimate(context, route)
-            context.state.observation.mark_first_token()
-            return stream
+    async def create_message(self, context: RequestContext, route: Route) -> bytes:
+        """Send a request, and return the upstream's Message. Raises ApiError."""
+        client = self._client_for(context)
+        response = await self._send(context, route, client)
         body = await self._read_body(response, context.request_id)
         if not body.lstrip().startswith(b"{"):
-            text = f"The upstream {upstream.name} answered {response.status} with something that is no message"
-            invalid_response = ApiError(500, text)
+            invalid_response = ApiError(
+                500,
+                f"The upstream {route.upstream.name} answered {response.status} with something "
+                "that is no message",
+            )
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
         _raise_for_secrets(client, response, body)
-        context.state.observation.record_response(*passthrough.parse_message_usage(body))
+        context.observation.record_response(*passthrough.parse_message_usage(body))
         return body
 
-    async def count_tokens(self, context: RequestContext, route: Route) -> bytes | JsonObject:
+    async def open_stream(self, context: RequestContext, route: Route) -> PassthroughStream:
+        """Send a request, and return the upstream's events when the first content has come. Raises ApiError."""
+        client = self._client_for(context)
+        response = await self._send(context, route, client)
+        stream = self._create_stream(context.observation, client, response)
+        try:
+            await stream.start()
+        except ApiError as error:
+            raise_for_web_page(client, response, error)
+            raise
+        usage, _ = passthrough.parse_stream_usage(stream.usage_events)
+        if not passthrough.has_input_tokens(usage):
+            stream.input_estimate = self._input_estimate(context, route)
+        context.observation.mark_first_token()
+        return stream
+
+    async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the upstream's count, or an estimate where it cannot count. Raises ApiError."""
-        client, upstream = (
-            self.client.for_caller(
-                context.caller, context.state.observation, context.state.retry_allowance
-            ),
-            route.upstream,
-        )
+        client, upstream = self._client_for(context), route.upstream
         payload = passthrough.build_request_body(context.raw_body, context.request, route.model, {})
-        context.state.begin_route(route)
+        context.begin_route(route)
         try:
             async with asyncio.timeout(_COUNT_TIMEOUT_SECONDS):
                 response = await client.query(
@@ -107,13 +82,44 @@ class PassthroughBackend:
             await response.aclose()
             return self._estimate_response(context, route)
         body = await self.read_ok(client, response, context.request_id)
-        context.state.headers |= passthrough.filter_response_headers(
-            _headers_without_secrets(client, response)
-        )
+        self._forward_headers(context, client, response)
         return body
 
+    def _client_for(self, context: RequestContext) -> UpstreamClient:
+        return self.client.for_request(context.caller, context.observation, context.retry_plan)
+
+    async def _send(
+        self, context: RequestContext, route: Route, client: UpstreamClient
+    ) -> UpstreamResponse:
+        """Return the successful response, its body still to be read. Raises ApiError for any other."""
+        upstream = route.upstream
+        payload = passthrough.build_request_body(
+            context.raw_body, context.request, route.model, upstream.extra_body
+        )
+        self._log.debug(
+            "request routed",
+            request_id=context.request_id,
+            upstream=upstream.name,
+            upstream_model=route.model,
+        )
+        self._log.log_body("upstream request sent", context.request_id, payload)
+        context.begin_route(route)
+        response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
+        if response.status >= 300:
+            body = await self._read_body(response, context.request_id)
+            raise self._to_caller_error(client, response, body, "/messages")
+        context.response_status = response.status
+        self._forward_headers(context, client, response)
+        return response
+
+    def _forward_headers(
+        self, context: RequestContext, client: UpstreamClient, response: UpstreamResponse
+    ) -> None:
+        headers = _headers_without_secrets(client, response)
+        context.response_headers.update(passthrough.filter_response_headers(headers))
+
     async def read_ok(
-        self, client: UpstreamClient, response: RawResponse, request_id: str
+        self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
         """Return the body of a successful response. Raises ApiError for any other."""
         body = await self._read_body(response, request_id)
@@ -122,18 +128,18 @@ class PassthroughBackend:
         _raise_for_secrets(client, response, body)
         return body
 
-    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as in TranslatingBackend
+    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as in Backend
         """Input tokens of a checked request, without asking the upstream."""
         return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
-    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as in TranslatingBackend
+    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as in Backend
         """Nothing: a request that is passed through is not changed."""
         return {}
 
-    def _estimate_response(self, context: RequestContext, route: Route) -> JsonObject:
+    def _estimate_response(self, context: RequestContext, route: Route) -> bytes:
         if context.refusal is not None:
             raise context.refusal
-        return {"input_tokens": self.estimate_tokens(context.request, route)}
+        return dumps({"input_tokens": self.estimate_tokens(context.request, route)})
 
     def _create_stream(
         self, observation: Observation, client: UpstreamClient, response: UpstreamResponse
@@ -163,7 +169,7 @@ class PassthroughBackend:
         # What the upstream takes and our checks don't has a form of which nothing is known.
         return 0 if context.refusal is not None else self.estimate_tokens(context.request, route)
 
-    async def _read_body(self, response: UpstreamResponse | RawResponse, request_id: str) -> bytes:
+    async def _read_body(self, response: UpstreamResponse, request_id: str) -> bytes:
         try:
             body = await response.read()
         finally:
@@ -174,7 +180,7 @@ class PassthroughBackend:
     def _to_caller_error(
         self,
         client: UpstreamClient,
-        response: UpstreamResponse | RawResponse,
+        response: UpstreamResponse,
         body: bytes,
         path: str = "",
     ) -> ApiError:
@@ -195,7 +201,7 @@ class PassthroughBackend:
 
 
 def _headers_without_secrets(
-    client: UpstreamClient, response: UpstreamResponse | RawResponse
+    client: UpstreamClient, response: UpstreamResponse
 ) -> Mapping[str, str]:
     """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
     identity = client.identity
@@ -204,9 +210,7 @@ def _headers_without_secrets(
     }
 
 
-def _raise_for_secrets(
-    client: UpstreamClient, response: UpstreamResponse | RawResponse, body: bytes
-) -> None:
+def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
     """Raise ApiError for an error with a good status that repeats a secret."""
     if passthrough.is_error_body(body) and _repeats_secret(client, body):
         raise to_caller_error(

@@ -28,7 +28,13 @@ class ReloadableGateway:
         )
         self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
         self._resources = [GatewayResources.create(settings, self._process)]
-        self.current = Gateway(self._resources[-1], routing, self._process, create_backend)
+        self.current = Gateway(
+            self._resources[-1],
+            routing,
+            self._process,
+            create_backend,
+            max_upstream_requests=settings.max_upstream_requests,
+        )
 
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""
@@ -44,7 +50,12 @@ class ReloadableGateway:
             self._resources.append(GatewayResources.create(settings, self._process))
         self._process.http_client.max_bytes = settings.max_upstream_bytes
         self.current = Gateway(
-            self._resources[-1], routing, self._process, create_backend, self.current
+            self._resources[-1],
+            routing,
+            self._process,
+            create_backend,
+            self.current,
+            max_upstream_requests=settings.max_upstream_requests,
         )
 
     async def aclose(self) -> None:

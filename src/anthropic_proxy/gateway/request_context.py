@@ -1,4 +1,4 @@
-"""A request, and the state of its response, before and after a route is selected."""
+"""One request of a client, and the head of its response as far as it is known."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.notes import to_header_text
 from anthropic_proxy.translate.response.spec import build_diagnostics
 from anthropic_proxy.translate.response.usage import to_usage
-from anthropic_proxy.upstream.retry import RetryAllowance
+from anthropic_proxy.upstream.retry_plan import RetryPlan
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -21,62 +21,50 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 
 @dataclass
-class ResponseState:
-    """The state of a response.
+class RequestContext:
+    """A checked request and its caller. Streams must not hold it: the request may have megabytes."""
 
-    Attributes:
-        observation: of the request.
-        status: of the response.
-        headers: of the response.
-        accepted: set when an upstream has accepted the request, so that what follows is its response.
-        input_estimate: tokens of the request as it was sent last.
-        retry_allowance: limits how often the request is sent to each upstream.
-    """
-
+    request: JsonObject
     observation: Observation
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    caller: Caller = ANONYMOUS
+    # The body of the request as it was received.
+    raw_body: bytes = b""
+    # The error of every upstream that does not have the Messages API itself. If it is set, only
+    # what routing needs is sure to be valid in the request.
+    refusal: ApiError | None = None
+    retry_plan: RetryPlan = field(default_factory=RetryPlan)
+    # Of the response, whichever upstream sends it.
+    message_id: str = field(default_factory=partial(new_id, "msg"))
+    # Tokens of the request as it was sent last.
     input_estimate: int = 0
-    retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
+    # Set when an upstream has accepted the request, so that what follows is its response.
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    response_status: int = 200
+    response_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def request_id(self) -> str:
+        """Return the id in logs, errors and the response header."""
+        return self.observation.request_id
+
+    @property
+    def is_stream(self) -> bool:
+        """Return whether the client requests a stream."""
+        return bool(self.request.get("stream"))
 
     def begin_route(self, route: Route) -> None:
         """Begin a route, and reset what an earlier one left."""
         self.observation.set_route(route.upstream.name, route.model)
-        self.status = 200
         self.accepted.clear()
-        self.headers.clear()
-        names = {UPSTREAM_HEADER: route.upstream.name, MODEL_HEADER: route.model}
-        self.headers.update({header: to_header_text(name) for header, name in names.items()})
-
-
-@dataclass(frozen=True)
-class RequestContext:
-    """A checked request and its caller.
-
-    Attributes:
-        message_id: of the response, whichever upstream sends it.
-        raw_body: the body of the request as it came.
-        refusal: the error of every upstream that does not have the Messages API itself. If it is set, only what
-            routing needs is sure to be valid in the request.
-    """
-
-    request: JsonObject
-    state: ResponseState
-    caller: Caller = ANONYMOUS
-    raw_body: bytes = b""
-    refusal: ApiError | None = None
-    message_id: str = field(default_factory=partial(new_id, "msg"))
-
-    @property
-    def request_id(self) -> str:
-        """The id in logs, errors and the response header."""
-        return self.state.observation.request_id
+        self.response_status = 200
+        # The dictionary is shared with the response of a stream, which has begun already.
+        self.response_headers.clear()
+        self.response_headers[UPSTREAM_HEADER] = to_header_text(route.upstream.name)
+        self.response_headers[MODEL_HEADER] = to_header_text(route.model)
 
     def opening_events(self) -> list[JsonObject]:
         """Return the events with which every stream begins, for a response that is yet to come."""
-        usage = to_usage(None, input_estimate=self.state.input_estimate, output_estimate=0)
-        message = events.message(self.message_id, self.request["model"], usage) | build_diagnostics(
-            self.request
-        )
+        usage = to_usage(None, input_estimate=self.input_estimate, output_estimate=0)
+        message = events.message(self.message_id, self.request["model"], usage)
+        message |= build_diagnostics(self.request)
         return [events.message_start(message), events.ping()]

@@ -1,40 +1,61 @@
-"""The backend that translates: requests to Chat Completions or Responses, and responses back.
-
-request -> translate -> send -> translate back. Every failure is an ApiError.
-"""
+"""The backend that translates: requests to Chat Completions or Responses, and responses back."""
 
 import time
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Generic, TypeVar
 
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
-from anthropic_proxy.gateway.compacted_exchange import run_compacted
-from anthropic_proxy.gateway.exchange import ExchangeRunner, TranslatedContent
-from anthropic_proxy.gateway.exchange_preparation import ExchangePreparer
-from anthropic_proxy.gateway.model_memory import ModelMemory
+from anthropic_proxy.gateway.exchange import Exchange
+from anthropic_proxy.gateway.ids import new_id
+from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.streams.message_stream import EventListStream, MessageStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
+from anthropic_proxy.translate.notes import build_unavailable_header
 from anthropic_proxy.translate.reasoning.signatures import Signer
+from anthropic_proxy.translate.request.chat_request import TranslatedRequest
+from anthropic_proxy.translate.request.parameters import get_output_format
+from anthropic_proxy.translate.request.thinking import disables_thinking
+from anthropic_proxy.translate.request.tools import disables_parallel_calls, map_tool_names
+from anthropic_proxy.translate.response.collect import collect_message
+from anthropic_proxy.translate.response.spec import (
+    ReasoningDisplay,
+    ResponseSpec,
+    build_diagnostics,
+    build_fallback_credit,
+    get_reasoning_display,
+    get_tool_schemas,
+)
+from anthropic_proxy.translate.response.whole import build_empty_events
+from anthropic_proxy.translate.tokens.estimate import estimate_request
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.client import UpstreamClient
-from anthropic_proxy.upstream.http_client import RawResponse
-from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.upstream.http_client import UpstreamResponse
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# The Responses API, and back.
-_MAX_APIS = 2
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class _Delivery(Generic[_Result]):
+    """How a response is delivered: as one Message, or as a stream of events."""
+
+    # Sends a request, and returns its response.
+    send: Callable[[RequestContext, PreparedRequest], Awaitable[_Result]]
+    # Returns a response that needs no further upstream request.
+    from_events: Callable[[list[JsonObject]], _Result]
 
 
 class TranslatingBackend:
-    """Translates requests for one upstream, to which `client` sends.
-
-    calls_in_text: whether tool calls that the model writes as text become tool calls.
-    """
+    """Translates requests for one upstream, to which `client` sends. See `Backend`."""
 
     def __init__(
         self,
@@ -45,69 +66,34 @@ class TranslatingBackend:
         *,
         calls_in_text: bool,
     ) -> None:
+        """calls_in_text: whether tool calls that the model writes as text become tool calls."""
         self.client = client
         self.sender = sender
+        self._preparation = preparation
+        self._signer = signer
+        self._calls_in_text = calls_in_text
         self._log = sender.log
         self._counter = TokenCounter(preparation.prepare_for_counting)
-        self._preparer = ExchangePreparer(
-            client, preparation, signer, sender, self._counter, calls_in_text=calls_in_text
-        )
-        self._runner = ExchangeRunner(sender, self._counter, preparation.threads)
+        exchange = Exchange(sender, self._counter, preparation.threads)
+        self._exchange = exchange
+        self._as_message = _Delivery(exchange.fetch_message, collect_message)
+        self._as_stream = _Delivery[MessageStream](exchange.open_stream, EventListStream)
 
-    async def create_message(self, context: RequestContext, route: Route) -> TranslatedContent:
-        """Return the response of the route's model, requested by the API that it takes. Raises ApiError."""
-        memory = self.sender.get_memory(route.model)
-        for _ in range(_MAX_APIS):
-            try:
-                return await self._create_message_by(context, route, self._select_api(memory))
-            except UpstreamFailureError as error:
-                api = memory.other_api(error.failure)
-                if api is None or self.client.upstream.api != "chat_completions":
-                    raise
-                self._log.info(
-                    "upstream API changed",
-                    request_id=context.request_id,
-                    model=route.model,
-                    api=api,
-                    reason=error.message,
-                )
-                self.sender.metrics.count_request_change(self.client.upstream.name, f"api_{api}")
-                memory.set_api(api, time.monotonic())
-        return await self._create_message_by(context, route, self._select_api(memory))
+    async def create_message(self, context: RequestContext, route: Route) -> bytes:
+        """Send a request, and return the Message as JSON. Raises ApiError."""
+        return dumps(await self._respond(context, route, self._as_message))
 
-    def _select_api(self, memory: ModelMemory) -> Api:
-        return APIS[memory.api or self.client.upstream.api]
+    async def open_stream(self, context: RequestContext, route: Route) -> MessageStream:
+        """Send a request, and return the events of its Message. Raises ApiError."""
+        return await self._respond(context, route, self._as_stream)
 
-    async def _create_message_by(
-        self, context: RequestContext, route: Route, api: Api
-    ) -> TranslatedContent:
-        profile = api.to_profile(route.upstream.profile)
-        if profile is not route.upstream.profile:
-            route = replace(route, upstream=replace(route.upstream, profile=profile))
-        count = partial(self._counter.estimate, route)
-        request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
-        plan = compaction.plan_summary(request, count)
-        prepare = partial(self._preparer.prepare, context, route=route, api=api)
-        exchange = await prepare(request)
-        if request.get("context_management") is not None:
-            report = {"applied_edits": applied_edits}
-            exchange = replace(exchange, spec=replace(exchange.spec, context_management=report))
-        if plan is None or request["max_tokens"] == 0:
-            return await self._runner.run(request, exchange)
-        return await run_compacted(self._runner, prepare, request, exchange, plan)
-
-    async def count_tokens(self, context: RequestContext, route: Route) -> JsonObject:
-        """The answer to `POST /v1/messages/count_tokens`; the model is not run. Never fails."""
-        return await self._counter.count(
-            self.client.for_caller(
-                context.caller, context.state.observation, context.state.retry_allowance
-            ),
-            context.request,
-            route,
-        )
+    async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
+        """Return the number of input tokens as JSON; the model is not run. Never fails."""
+        client = self.client.for_request(context.caller, context.observation, context.retry_plan)
+        return dumps(await self._counter.count(client, context.request, route))
 
     async def read_ok(
-        self, client: UpstreamClient, response: RawResponse, request_id: str
+        self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
         """Return the body of a successful response. Raises ApiError for any other."""
         return await self.sender.read_ok(client, response, request_id)
@@ -119,3 +105,156 @@ class TranslatingBackend:
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
         """Return the input tokens of a checked request, without translating it or querying the upstream."""
         return self._counter.estimate(route, request)
+
+    async def _respond(
+        self, context: RequestContext, route: Route, delivery: _Delivery[_Result]
+    ) -> _Result:
+        """Respond by the API that the model is known to need, or by the one that the upstream requires."""
+        memory = self.sender.get_memory(route.model)
+        api = APIS[memory.api or self.client.upstream.api]
+        try:
+            return await self._respond_by(context, route, api, delivery)
+        except UpstreamFailureError as error:
+            if not self._change_api(context, route, error):
+                raise
+        return await self._respond(context, route, delivery)
+
+    def _change_api(
+        self, context: RequestContext, route: Route, error: UpstreamFailureError
+    ) -> bool:
+        """Remember the API that a refusal requires. Return False where it requires no other one."""
+        upstream = self.client.upstream
+        memory = self.sender.get_memory(route.model)
+        api = memory.other_api(error.failure)
+        if api is None or upstream.api != "chat_completions":
+            return False
+        if not context.retry_plan.try_change_api(upstream):
+            return False
+        self._log.info(
+            "upstream API changed",
+            request_id=context.request_id,
+            model=route.model,
+            api=api,
+            reason=error.message,
+        )
+        self.sender.metrics.count_request_change(upstream.name, f"api_{api}")
+        memory.set_api(api, time.monotonic())
+        return True
+
+    async def _respond_by(
+        self, context: RequestContext, route: Route, api: Api, delivery: _Delivery[_Result]
+    ) -> _Result:
+        profile = api.to_profile(route.upstream.profile)
+        if profile is not route.upstream.profile:
+            route = replace(route, upstream=replace(route.upstream, profile=profile))
+        count = partial(self._counter.estimate, route)
+        request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
+        plan = compaction.plan_summary(request, count)
+        prepare = partial(self._prepare, context, route=route, api=api)
+        prepared = await prepare(request)
+        if request.get("context_management") is not None:
+            report = {"applied_edits": applied_edits}
+            prepared = replace(prepared, spec=replace(prepared.spec, context_management=report))
+        if request["max_tokens"] == 0:
+            # A check whether the request can be served (`max_tokens: 0` of the API).
+            return delivery.from_events(build_empty_events(prepared.spec))
+        if plan is not None:
+            return await self._respond_compacted(
+                context, prepare, request, prepared=prepared, plan=plan, delivery=delivery
+            )
+        return await delivery.send(context, prepared)
+
+    async def _respond_compacted(  # noqa: PLR0913 - the state of `_respond_by`
+        self,
+        context: RequestContext,
+        prepare: Callable[[JsonObject], Awaitable[PreparedRequest]],
+        request: JsonObject,
+        *,
+        prepared: PreparedRequest,
+        plan: compaction.SummaryPlan,
+        delivery: _Delivery[_Result],
+    ) -> _Result:
+        """Fetch a summary of the conversation, and continue from it."""
+        summary_request = await prepare(compaction.build_summary_request(request, plan))
+        hidden_spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
+        message = await self._exchange.fetch_message(
+            context, replace(summary_request, spec=hidden_spec)
+        )
+        summary = compaction.parse_summary(message, request, plan)
+        if plan.ends_response(summary):
+            return delivery.from_events(
+                compaction.build_summary_events(prepared.spec, summary, plan)
+            )
+        continuation = await prepare(compaction.apply_summary(request, summary))
+        spec = replace(
+            prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
+        )
+        return await delivery.send(context, replace(continuation, spec=spec))
+
+    async def _prepare(
+        self, context: RequestContext, request: JsonObject, route: Route, api: Api
+    ) -> PreparedRequest:
+        """Translate a request, and begin its route. Raises ApiError."""
+        translation = await self._preparation.prepare(request, route, context.caller.api_key)
+        body = translation.body
+        self._log.log_ignored(translation.notes.ignored)
+        estimate = estimate_request(body)
+        context.input_estimate = self._counter.predict(route.model, estimate)
+        client = self.client.for_request(context.caller, context.observation, context.retry_plan)
+        forbids_thinking = disables_thinking(body)
+        self._log.debug(
+            "request routed",
+            request_id=context.request_id,
+            model=request["model"],
+            upstream=route.upstream.name,
+            upstream_model=body["model"],
+            messages=len(body["messages"]),
+            tools=len(body.get("tools", ())),
+            stream=context.is_stream,
+        )
+        context.begin_route(route)
+        context.response_headers.update(build_unavailable_header(translation.notes.unavailable))
+        return PreparedRequest(
+            client=client,
+            api=api,
+            body=body,
+            model=body["model"],
+            forbids_thinking=forbids_thinking,
+            estimate=estimate,
+            spec=self._create_spec(
+                context, request, translation, client, forbids_thinking=forbids_thinking
+            ),
+        )
+
+    def _create_spec(
+        self,
+        context: RequestContext,
+        request: JsonObject,
+        translation: TranslatedRequest,
+        client: UpstreamClient,
+        *,
+        forbids_thinking: bool,
+    ) -> ResponseSpec:
+        body = translation.body
+        memory = self.sender.get_memory(body["model"])
+        return ResponseSpec(
+            message_id=context.message_id,
+            model=request["model"],
+            input_estimate=context.input_estimate,
+            upstream=client.identity,
+            new_tool_id=partial(new_id, "toolu"),
+            tool_names=map_tool_names(request),
+            single_call=disables_parallel_calls(request),
+            signer=self._signer,
+            tools=get_tool_schemas(body),
+            calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
+            stop_sequences=request.get("stop_sequences") or [],
+            reasoning=get_reasoning_display(request),
+            context_window=memory.context_window,
+            is_structured=get_output_format(request) is not None,
+            starts_in_thinking=memory.opens_thinking.get(forbids_thinking, False),
+            prefill=translation.prefill,
+            message_fields=build_diagnostics(request),
+            usage_fields=build_fallback_credit(request),
+            wants_fast_mode=request.get("speed") == "fast",
+        )

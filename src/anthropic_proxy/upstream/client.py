@@ -8,13 +8,13 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
@@ -22,21 +22,21 @@ from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, 
 from anthropic_proxy.upstream.headers import build_headers, has_credential
 from anthropic_proxy.upstream.http_client import (
     LocalShortageError,
-    RawResponse,
     UpstreamError,
     UpstreamHTTPClient,
+    UpstreamResponse,
 )
 from anthropic_proxy.upstream.loop_detection import HOPS_HEADER, PROXY_ID, hops_value
 from anthropic_proxy.upstream.retry import (
     KeyRing,
-    RetryAllowance,
     UpstreamKey,
     cool_down_seconds,
     is_outage,
 )
+from anthropic_proxy.upstream.retry_plan import RetryPlan
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
-_Send = Callable[[Mapping[str, str]], Awaitable[RawResponse]]
+_Send = Callable[[Mapping[str, str]], Awaitable[UpstreamResponse]]
 
 _BEST_FIRST = ("closed", "half_open", "open")
 
@@ -49,54 +49,50 @@ class UpstreamSnapshot(TypedDict):
     breaker: str
 
 
-class UpstreamResponse:
-    """A response with its lease of the upstream and the permit of its circuit breaker. `aclose` releases both."""
+class _TraceObserver:
+    """Records the end of a response in the observation of its request."""
 
-    def __init__(self, response: RawResponse, lease: Lease, permit: Permit) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self._response = response
+    def __init__(self, upstream_request: UpstreamRequest) -> None:
+        self._upstream_request = upstream_request
+
+    def body_started(self) -> None:
+        """Do nothing: the observation knows the time of the first content."""
+
+    def body_completed(self) -> None:
+        """Do nothing: the response ends when it is closed."""
+
+    def body_failed(self, error: UpstreamError) -> None:
+        self._upstream_request.fail(error.phase)
+
+    def closed(self) -> None:
+        self._upstream_request.end()
+
+
+class _LeaseObserver:
+    """Reports to the circuit breaker, and releases the lease of the upstream when a response is closed."""
+
+    def __init__(self, lease: Lease, permit: Permit) -> None:
         self._lease = lease
         self._permit = permit
         self._has_started = False
 
-    async def read_available(self, until: float = math.inf) -> bytes | None:
-        """Read some bytes, as `RawResponse.read_available`."""
-        try:
-            data = await self._response.read_available(until)
-        except UpstreamError as error:
-            self._permit.record_failure(time.monotonic())
-            if self._response.upstream_request is not None:
-                self._response.upstream_request.fail(error.phase)
-            raise
-        if data is None:
-            self._permit.record_success()
-        elif data and not self._has_started:
-            self._has_started = True
-            self._permit.record_response_start()
-        return data
+    def body_started(self) -> None:
+        self._has_started = True
+        self._permit.record_response_start()
 
-    def limit_size(self) -> None:
-        """Limit the size of the rest, as `RawResponse.limit_size`."""
-        self._response.limit_size()
+    def body_completed(self) -> None:
+        self._permit.record_success()
 
-    async def read(self) -> bytes:
-        """Read the whole body. Raises UpstreamError."""
-        self.limit_size()
-        chunks = []
-        while (chunk := await self.read_available()) is not None:
-            chunks.append(chunk)
-        return b"".join(chunks)
+    def body_failed(self, _error: UpstreamError) -> None:
+        self._permit.record_failure(time.monotonic())
 
-    async def aclose(self) -> None:
-        """Release everything. May be called again."""
+    def closed(self) -> None:
         self._lease.release()
         if self._has_started:
-            # Left before its end: by the client, at a stop sequence, or after an end that the body does not mark.
+            # The client left, a stop sequence was found, or the body does not mark its end.
             self._permit.record_success()
         else:
             self._permit.abandon()
-        await self._response.aclose()
 
 
 class UpstreamState:
@@ -150,34 +146,31 @@ class UpstreamState:
 
 @dataclass(frozen=True)
 class UpstreamClient:
-    """Sends requests to `upstream`. `create_upstream_client` creates one.
-
-    Attributes:
-        caller: whose key or headers may have to be forwarded.
-        observation: of the caller's request; records what is sent for it.
-        retry_allowance: limits how often the request is sent again.
-    """
+    """Sends requests to `upstream`. `create_upstream_client` creates one."""
 
     upstream: Upstream
     http_client: UpstreamHTTPClient
     state: UpstreamState
     metrics: Metrics
+    # The caller whose key or headers may have to be forwarded.
     caller: Caller = ANONYMOUS
+    # The observation of the caller's request, which records the upstream requests.
     observation: Observation | None = None
-    retry_allowance: RetryAllowance = field(default_factory=RetryAllowance)
+    # Counts the upstream requests. None for the proxy's own queries, which are not sent again.
+    retry_plan: RetryPlan | None = None
     # The proxies that the request passed, this one included.
     hops: str = PROXY_ID
 
-    def for_caller(
-        self, caller: Caller, observation: Observation, retry_allowance: RetryAllowance
+    def for_request(
+        self, caller: Caller, observation: Observation, retry_plan: RetryPlan | None
     ) -> "UpstreamClient":
-        """Return a client for the request of one caller."""
+        """Return a client for one request of a caller."""
         needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
             self,
             caller=caller if needs_caller else ANONYMOUS,
             observation=observation,
-            retry_allowance=retry_allowance,
+            retry_plan=retry_plan,
             hops=hops_value(caller.headers),
         )
 
@@ -200,45 +193,57 @@ class UpstreamClient:
     async def post(self, url: str, payload: bytes) -> UpstreamResponse:
         """Post a request as JSON to a URL of the upstream. The caller closes the response. Raises ApiError."""
 
-        def send(headers: Mapping[str, str]) -> Awaitable[RawResponse]:
+        def send(headers: Mapping[str, str]) -> Awaitable[UpstreamResponse]:
             return self._post(url, payload, headers)
 
         lease = await self._acquire_lease()
         try:
-            for remaining_keys in reversed(range(len(self.state.breakers))):
-                key, permit = self.state.acquire_key(self.upstream.name)
-                response = await self._send_measured(key, permit, send)
-                if not (self._cool_refused_key(key, response) and remaining_keys):
-                    break
-                permit.record_success()
-                await response.aclose()
-            return UpstreamResponse(response, lease, permit)
+            response, permit = await self._send_with_keys(send)
         except BaseException:
             lease.release()
             raise
+        response.observers.append(_LeaseObserver(lease, permit))
+        return response
 
-    async def query(self, url: str, payload: bytes) -> RawResponse:
+    async def _send_with_keys(self, send: _Send) -> tuple[UpstreamResponse, Permit]:
+        """Send with the next key, and with another one where the upstream refuses or limits it."""
+        unused_keys = len(self.state.breakers)
+        while True:
+            key, permit = self.state.acquire_key(self.upstream.name)
+            response = await self._send_measured(key, permit, send)
+            unused_keys -= 1
+            has_another_key = self._cool_refused_key(key, response) and unused_keys > 0
+            if not has_another_key or not self._allows_request:
+                return response, permit
+            permit.record_success()
+            await response.aclose()
+
+    async def query(self, url: str, payload: bytes) -> UpstreamResponse:
         """Post a query as JSON. It needs no lease, and its failure does not count against the upstream."""
         return await self._send_traced(
             self._any_key(), lambda headers: self._post(url, payload, headers)
         )
 
-    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> RawResponse:
+    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> UpstreamResponse:
         upstream = self.upstream
         return await self.http_client.post(
             url, payload, headers, upstream.timeouts, upstream.name, allow_resend=self._allow_resend
         )
 
+    @property
+    def _allows_request(self) -> bool:
+        return self.retry_plan is None or self.retry_plan.allows_request
+
     def _allow_resend(self) -> bool:
         """Return whether a request whose reused connection was closed may be sent again; if so, it counts as sent."""
-        if not self.retry_allowance.try_spend(self.upstream.name, self.upstream.retries):
+        if self.retry_plan is None or not self.retry_plan.try_resend(self.upstream):
             return False
         self.metrics.count_retry(self.upstream.name)
         if self.observation is not None:
             self.observation.retries += 1
         return True
 
-    async def get(self, url: str) -> RawResponse:
+    async def get(self, url: str) -> UpstreamResponse:
         """Send a query as `query` does, without a body."""
         upstream = self.upstream
         return await self._send_traced(
@@ -283,9 +288,13 @@ class UpstreamClient:
             "breaker": breaker,
         }
 
-    async def _send_measured(self, key: UpstreamKey, permit: Permit, send: _Send) -> RawResponse:
+    async def _send_measured(
+        self, key: UpstreamKey, permit: Permit, send: _Send
+    ) -> UpstreamResponse:
         started_at = time.monotonic()
         try:
+            if self.retry_plan is not None:
+                self.retry_plan.record_request()
             response = await self._send_traced(key.value, send)
         except LocalShortageError:
             permit.abandon()
@@ -304,7 +313,9 @@ class UpstreamClient:
             self._record_failure(permit, f"it answered {response.status}")
         return response
 
-    async def _send_traced(self, key: str | None, send: _Send, method: str = "POST") -> RawResponse:
+    async def _send_traced(
+        self, key: str | None, send: _Send, method: str = "POST"
+    ) -> UpstreamResponse:
         """Send with all headers, and record the request in the observation."""
         headers = build_headers(self.upstream, key, self.caller) | {HOPS_HEADER: self.hops}
         if self.observation is None:
@@ -319,14 +330,14 @@ class UpstreamClient:
             upstream_request.end()
             raise
         upstream_request.status = response.status
-        response.upstream_request = upstream_request
+        response.observers.append(_TraceObserver(upstream_request))
         return response
 
     def _record_failure(self, permit: Permit, reason: str) -> None:
         self.state.failure_reason = reason
         permit.record_failure(time.monotonic())
 
-    def _cool_refused_key(self, key: UpstreamKey, response: RawResponse) -> bool:
+    def _cool_refused_key(self, key: UpstreamKey, response: UpstreamResponse) -> bool:
         """Stop using a key that the upstream refused or limited; return whether it did and there is another one."""
         if len(self.state.breakers) < 2:
             return False

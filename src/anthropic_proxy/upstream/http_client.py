@@ -16,7 +16,6 @@ import aiohttp
 import httpx
 
 from anthropic_proxy.errors import ApiError, resource_exhausted_error
-from anthropic_proxy.observability.observation import UpstreamRequest
 from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.interruption import ReadDeadline
@@ -58,10 +57,26 @@ class LocalShortageError(UpstreamError):
         self.headers.update(error.headers)
 
 
-class RawResponse:
-    """A response whose head has come: `status`, `headers` (lower-case names), and the body still to be read.
+class ResponseObserver(Protocol):
+    """Is notified of what becomes of the body of a response."""
 
-    `upstream_request` records its end.
+    def body_started(self) -> None:
+        """Handle the first bytes of the body."""
+
+    def body_completed(self) -> None:
+        """Handle the end of a complete body."""
+
+    def body_failed(self, error: UpstreamError) -> None:
+        """Handle a failure while the body is read."""
+
+    def closed(self) -> None:
+        """Handle the end of the response. May be called several times."""
+
+
+class UpstreamResponse:
+    """A response whose head has been received: `status`, `headers` (lower-case names), and the body still to be read.
+
+    The `observers` are notified of the progress of the body. `aclose` after use.
     """
 
     def __init__(
@@ -74,13 +89,13 @@ class RawResponse:
     ) -> None:
         """Read the body of `response`.
 
-        name: of the upstream, for errors. deadline: time of the event loop by which the body must be complete.
-        max_bytes: of a bounded body.
+        name: of the upstream, for errors. deadline: time of the event loop by which the body
+        must be complete. max_bytes: of a bounded body.
         """
         self.status = response.status_code
-        # A plain mapping: httpx's looks through all of its headers for each that is asked for.
+        # A plain mapping: httpx's own searches all of its headers for each that is requested.
         self.headers: Mapping[str, str] = dict(response.headers.items())
-        self.upstream_request: UpstreamRequest | None = None
+        self.observers: list[ResponseObserver] = []
         self._name = name
         self._timeouts = timeouts
         self._deadline = deadline
@@ -88,6 +103,7 @@ class RawResponse:
         self._bytes_left = math.inf
         self._idle_deadline: float | None = None
         self._bytes_in_turn = 0
+        self._has_started = False
         self._read_deadline = ReadDeadline()
         self._loop = asyncio.get_running_loop()
         body: _ReadableBody = response.extensions.get("body") or _IteratedBody(response)
@@ -97,17 +113,17 @@ class RawResponse:
     async def read_available(self, until: float = math.inf) -> bytes | None:
         """Return the next bytes of the body, as the socket delivers them; None at its end.
 
-        Returns b"" when none arrive before `until` (time of the event loop); the call can then be repeated. Raises
-        UpstreamError.
+        Return b"" when none arrive before `until`, in seconds of the event loop's clock; the call
+        can then be repeated. Raises UpstreamError.
         """
         now = self._loop.time()
         if self._bytes_in_turn >= _TURN_BYTES:
             self._bytes_in_turn = 0
             await asyncio.sleep(0)
-        deadline = min(
-            now + self._timeouts.idle if self._idle_deadline is None else self._idle_deadline,
-            self._deadline,
-        )
+        idle_deadline = self._idle_deadline
+        if idle_deadline is None:
+            idle_deadline = now + self._timeouts.idle
+        deadline = min(idle_deadline, self._deadline)
         while now < deadline:
             try:
                 data = await self._read_deadline.wait(
@@ -119,28 +135,19 @@ class RawResponse:
                     self._idle_deadline = deadline
                     return b""
             except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
-                # RuntimeError: what aiohttp says of a connection that it has closed on a malformed body.
-                raise _to_upstream_error(error, self._name, "body") from error
+                # aiohttp raises RuntimeError for a connection that it closed on a malformed body.
+                raise self._fail(_to_upstream_error(error, self._name, "body")) from error
             else:
-                self._idle_deadline = None
-                self._bytes_in_turn += len(data)
-                self._bytes_left -= len(data)
-                if self._bytes_left < 0:
-                    raise _create_error(
-                        500,
-                        self._name,
-                        f"sent an answer of more than {self._max_bytes} bytes",
-                        "body",
-                    )
-                return data or None
-        raise _timeout_error(self._name, "body", self._timeouts, is_total=now >= self._deadline)
+                return self._accept(data)
+        is_total = now >= self._deadline
+        raise self._fail(_timeout_error(self._name, "body", self._timeouts, is_total=is_total))
 
     def limit_size(self) -> None:
-        """Let the rest of the body be as large as an answer that is kept may be, and no larger."""
+        """Limit the rest of the body to the size of a response that is read whole."""
         self._bytes_left = self._max_bytes
 
     async def read(self) -> bytes:
-        """The whole body. Raises UpstreamError."""
+        """Return the whole body. Raises UpstreamError."""
         self.limit_size()
         chunks = []
         while (chunk := await self.read_available()) is not None:
@@ -148,14 +155,38 @@ class RawResponse:
         return b"".join(chunks)
 
     async def aclose(self) -> None:
-        """Give the connection back, or cut it when the body was not read to its end. May be called again."""
-        # aiohttp raises one exception, the same for all, from a body that is closed: it would collect the frames, and so
-        # the answers, of all who ever read on.
+        """Release the connection, or close it when the body was not read to its end. May be called again."""
+        # aiohttp raises the same exception object from every read of a closed body. Its traceback
+        # would collect the frames, and so the responses, of all later reads.
         self._read = _read_after_close
         self._read_deadline.cancel()
-        if self.upstream_request is not None:
-            self.upstream_request.end()
+        for observer in self.observers:
+            observer.closed()
         await self._close()
+
+    def _accept(self, data: bytes) -> bytes | None:
+        """Return the bytes of a read, None for the end. Raises UpstreamError beyond the maximum size."""
+        self._idle_deadline = None
+        self._bytes_in_turn += len(data)
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            text = f"sent an answer of more than {self._max_bytes} bytes"
+            raise self._fail(_create_error(500, self._name, text, "body"))
+        if not data:
+            for observer in self.observers:
+                observer.body_completed()
+            return None
+        if not self._has_started:
+            self._has_started = True
+            for observer in self.observers:
+                observer.body_started()
+        return data
+
+    def _fail(self, failure: UpstreamError) -> UpstreamError:
+        """Notify the observers of a failure, and return it to be raised."""
+        for observer in self.observers:
+            observer.body_failed(failure)
+        return failure
 
 
 async def _read_after_close() -> bytes:
@@ -191,7 +222,7 @@ class UpstreamHTTPClient:
         name: str,
         *,
         allow_resend: Callable[[], bool] = lambda: True,
-    ) -> RawResponse:
+    ) -> UpstreamResponse:
         """Post JSON, and return when the head of the response has been received. Raises UpstreamError.
 
         The caller closes the response.
@@ -206,7 +237,7 @@ class UpstreamHTTPClient:
 
     async def get(
         self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str
-    ) -> RawResponse:
+    ) -> UpstreamResponse:
         """As `post`, without a body. aiohttp itself sends it once more when its connection breaks."""
         request = httpx.Request("GET", _parse_url(url), headers={**_HEADERS, **headers})
         return await self._send(request, timeouts, name, allow_resend=lambda: False)
@@ -220,7 +251,7 @@ class UpstreamHTTPClient:
         timeouts: Timeouts,
         name: str,
         allow_resend: Callable[[], bool],
-    ) -> RawResponse:
+    ) -> UpstreamResponse:
         deadline = asyncio.get_running_loop().time() + (
             math.inf if timeouts.total is None else timeouts.total
         )
@@ -235,7 +266,7 @@ class UpstreamHTTPClient:
             response = await _SendAttempt(timeouts, name, deadline, self._on_shortage).send(
                 self._transport, request
             )
-        return RawResponse(response, name, timeouts, deadline, self.max_bytes)
+        return UpstreamResponse(response, name, timeouts, deadline, self.max_bytes)
 
 
 @lru_cache

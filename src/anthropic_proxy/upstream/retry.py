@@ -8,7 +8,7 @@ Each state has one owner: a CircuitBreaker for one upstream and key, a KeyRing f
 process.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import log
@@ -133,24 +133,6 @@ def effective_retries(retries: int) -> int:
     retries: the configured number.
     """
     return max(retries, 1)
-
-
-class RetryAllowance:
-    """How often one client request was sent to each upstream again because it failed there.
-
-    One count for all reasons: a reused connection that the upstream had closed, a connection that could not be made or
-    broke before its answer, and a status that may pass. Counted apart they would add up, and each one may cost money.
-    """
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def try_spend(self, upstream: str, retries: int) -> bool:
-        """Whether the request may be sent to the upstream once more; if so, it counts as sent."""
-        is_allowed = self._counts[upstream] < effective_retries(retries)
-        if is_allowed:
-            self._counts[upstream] += 1
-        return is_allowed
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,24 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 
-from anthropic_proxy.gateway import failover
-from anthropic_proxy.upstream.retry import RetryAllowance, RetryPolicy, effective_retries
+from anthropic_proxy.upstream import retry_plan
+from anthropic_proxy.upstream.retry import RetryPolicy, effective_retries
 from tests.support.running_command import REQUEST
 from tests.support.running_proxy import running_proxy
-from tests.support.scripted_upstream import DEADLINE, completion, text_chunks
+from tests.support.scripted_upstream import (
+    DEADLINE,
+    Script,
+    ScriptedUpstream,
+    completion,
+    text_chunks,
+)
 from tests.support.scripted_upstream import answers as answered
 
 STREAM = REQUEST | {"stream": True}
@@ -23,7 +30,7 @@ CONTENT = answered(text_chunks("Hel")[0]).steps[0]
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failover, "_RECONNECT_POLICY", RetryPolicy(base_delay=0, max_delay=0))
+    monkeypatch.setattr(retry_plan, "_RECONNECT_POLICY", RetryPolicy(base_delay=0, max_delay=0))
 
 
 class Upstream(ThreadingHTTPServer):
@@ -198,12 +205,40 @@ def test_each_key_is_tried_once_and_one_connection_more(flaky: Upstream) -> None
         assert flaky.posts == 3
 
 
-def test_each_upstream_has_a_repetition_of_its_own() -> None:
-    repeats = RetryAllowance()
-    assert [repeats.try_spend(name, 0) for name in ("a", "a", "b", "b")] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert [repeats.try_spend("c", 2) for _ in range(3)] == [True, True, False]
+def _refusal(field: str) -> Script:
+    error = {"message": f"Unsupported parameter: '{field}'", "param": field, "type": "invalid"}
+    return answered({"error": error}, 400)
+
+
+class _EveryReasonUpstream(ScriptedUpstream):
+    """Fails differently each time, so that every reason to send a request again occurs."""
+
+    def respond_with_failures(self, count: int) -> None:
+        failures = [
+            answered({"error": {"message": "limited"}}, 429, {"retry-after": "0"}),
+            _refusal("temperature"),
+            answered({"error": {"message": "down"}}, 503, {"retry-after": "0"}),
+            _refusal("top_p"),
+        ]
+        for number in range(count):
+            self.then(failures[number % len(failures)])
+
+
+@pytest.mark.parametrize("body", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize(("limit", "requests"), [(None, 16), (1, 1), (2, 2), (7, 7), (20, 20)])
+def test_all_reasons_together_are_limited(
+    body: dict[str, Any], limit: int | None, requests: int
+) -> None:
+    """Three upstreams with three keys each, which may each be tried again up to nine times."""
+    variables: dict[str, Any] = {"UPSTREAM_RETRIES": 9, "UPSTREAM_API_KEY": "a;b;c"}
+    if limit is not None:
+        variables["MAX_UPSTREAM_REQUESTS"] = limit
+    sent = body | {"temperature": 0.5, "top_p": 0.5}
+    with ExitStack() as stack:
+        upstreams = [stack.enter_context(_EveryReasonUpstream()) for _ in range(3)]
+        for upstream in upstreams:
+            upstream.respond_with_failures(40)
+        urls = ";".join(upstream.url for upstream in upstreams)
+        proxy = stack.enter_context(running_proxy(urls, **variables))
+        assert _has_failed(_post(proxy, sent))
+        assert sum(len(upstream.requests) for upstream in upstreams) == requests

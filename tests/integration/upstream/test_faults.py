@@ -10,7 +10,7 @@ import pytest
 
 from anthropic_proxy.gateway.streams import base, deferred
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError, UpstreamHTTPClient
+from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamHTTPClient, UpstreamResponse
 from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
 from tests.support.running_proxy import running_proxy
@@ -55,7 +55,7 @@ async def exchange(
         await reply.aclose()
 
 
-async def reads_of(reply: RawResponse, server: RawServer) -> list[bytes]:
+async def reads_of(reply: UpstreamResponse, server: RawServer) -> list[bytes]:
     loop, reads = asyncio.get_running_loop(), []
     while (received := await reply.read_available(loop.time() + SILENCE)) is not None:
         reads.append(received)

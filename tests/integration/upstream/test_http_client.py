@@ -13,7 +13,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing.upstream import Timeouts
-from anthropic_proxy.upstream.http_client import RawResponse, UpstreamError, UpstreamHTTPClient
+from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamHTTPClient, UpstreamResponse
 from tests.support.scripted_upstream import (
     RESET,
     Pause,
@@ -43,7 +43,7 @@ def run(
     return asyncio.run(main())
 
 
-async def to_the_end(reply: RawResponse, silence: float = 0.01) -> list[bytes]:
+async def to_the_end(reply: UpstreamResponse, silence: float = 0.01) -> list[bytes]:
     """What comes, b"" for each time in which nothing does."""
     loop, reads = asyncio.get_running_loop(), []
     while (received := await reply.read_available(loop.time() + silence)) is not None:
@@ -54,7 +54,7 @@ async def to_the_end(reply: RawResponse, silence: float = 0.01) -> list[bytes]:
 def test_a_reply(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"a": 1}, 418, {"X-Thing": "y"}))
 
-    async def work(client: UpstreamHTTPClient) -> tuple[RawResponse, bytes]:
+    async def work(client: UpstreamHTTPClient) -> tuple[UpstreamResponse, bytes]:
         reply = await client.post(upstream.url + "/path", b'{"q":1}', HEADERS, Timeouts(), "up:1")
         raw = await reply.read()
         await reply.aclose()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.upstream.client import UpstreamResponse
+from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds to the first content after the first sign of a response: some upstreams report only within

@@ -8,26 +8,23 @@ after START_TIMEOUT. From then on pings keep the connection open, and a failure 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, SILENCE_SECONDS
-from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.gateway.streams.translated import TranslatedStream
+from anthropic_proxy.gateway.streams.message_stream import (
+    EventBatch,
+    EventListStream,
+    MessageStream,
+)
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds without a status from any upstream. Reverse proxies close a connection without response
 # headers after 60 s (the default of nginx and of load balancers); Claude Code waits for 600 s.
 START_TIMEOUT = 45
-
-StreamResult = TranslatedStream | PassthroughStream | list[JsonObject]
-# Events, or the bytes of events that are passed through.
-EventBatch = list[JsonObject] | bytes
-
-_Stream = TranslatedStream | PassthroughStream | AsyncGenerator[list[JsonObject], None]
 
 
 # The states of a DeferredStream, each with what it needs. A stream may be open for minutes, and
@@ -52,18 +49,18 @@ class _Waiting:
 class _Resolved:
     """The client receives the events of the result."""
 
-    stream: _Stream
+    stream: MessageStream
 
 
 class DeferredStream:
-    """An async iterator over the events of the result of `work`: a stream, or all events at once.
+    """The events of the stream that `work` results in.
 
     Call `start` before the first event, and `aclose` after use.
     """
 
     def __init__(
         self,
-        work: Coroutine[Any, Any, StreamResult],
+        work: Coroutine[Any, Any, MessageStream],
         opening_events: Callable[[], list[JsonObject]],
         request_id: str,
         on_error: Callable[[Exception], None],
@@ -111,13 +108,11 @@ class DeferredStream:
             if self._accepted.is_set():
                 return
 
-    def unwrap(self) -> "DeferredStream | TranslatedStream | PassthroughStream":
+    def unwrap(self) -> MessageStream:
         """Return the stream of the result if there is one already, else this stream."""
-        match self._state:
-            case _Resolved(stream=TranslatedStream() | PassthroughStream() as stream):
-                return stream
-            case _:
-                return self
+        if isinstance(self._state, _Resolved):
+            return self._state.stream
+        return self
 
     def __aiter__(self) -> AsyncIterator[EventBatch]:
         return self
@@ -153,11 +148,10 @@ class DeferredStream:
 
     def _fail(self, error: Exception, api_error: ApiError) -> list[JsonObject]:
         self._on_error(error)
-        self._resolve([])
+        self._resolve(EventListStream([]))
         return [api_error.body(self._request_id)]
 
-    def _resolve(self, result: StreamResult) -> _Stream:
-        stream = _yield_once(result) if isinstance(result, list) else result
+    def _resolve(self, stream: MessageStream) -> MessageStream:
         self._state = _Resolved(stream)
         return stream
 
@@ -169,8 +163,3 @@ class DeferredStream:
             await self._state.stream.aclose()
         elif not self._task.cancelled() and self._task.exception() is None:
             await self._resolve(self._task.result()).aclose()
-
-
-async def _yield_once(result: list[JsonObject]) -> AsyncGenerator[list[JsonObject], None]:
-    if result:
-        yield result

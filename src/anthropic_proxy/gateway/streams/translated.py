@@ -10,7 +10,7 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_events
-from anthropic_proxy.upstream.client import UpstreamResponse
+from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.chunk_template import ChunkTemplate
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object

@@ -9,6 +9,7 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams import deferred
 from anthropic_proxy.gateway.streams.deferred import DeferredStream
+from anthropic_proxy.gateway.streams.message_stream import EventListStream
 
 OPENING: list[dict[str, Any]] = [{"type": "message_start"}, {"type": "ping"}]
 REST: list[dict[str, Any]] = [{"type": "message_stop"}]
@@ -63,8 +64,8 @@ async def kinds(stream: DeferredStream) -> list[str]:
 
 @pytest.mark.parametrize("accepts", [False, True])
 def test_quick_work_is_told_as_it_is(accepts: bool) -> None:
-    async def work(*_: asyncio.Event) -> list[dict[str, Any]]:
-        return [*OPENING, *REST]
+    async def work(*_: asyncio.Event) -> EventListStream:
+        return EventListStream([*OPENING, *REST])
 
     async def use(stream: DeferredStream, _: asyncio.Event) -> list[str]:
         await stream.start()
@@ -90,11 +91,11 @@ def test_quick_failures_are_raised(accepts: bool) -> None:
 def test_slow_work_is_waited_for_until_it_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0)
 
-    async def work(go: asyncio.Event, accepted: asyncio.Event) -> list[dict[str, Any]]:
+    async def work(go: asyncio.Event, accepted: asyncio.Event) -> EventListStream:
         await asyncio.sleep(0)
         accepted.set()
         await go.wait()
-        return [*OPENING, *REST]
+        return EventListStream([*OPENING, *REST])
 
     async def use(stream: DeferredStream, go: asyncio.Event) -> list[str]:
         await stream.start()
@@ -169,9 +170,9 @@ def test_who_leaves_at_once_ends_the_work(accepts: bool) -> None:
 
 
 def test_who_leaves_before_the_result_is_read_leaves_the_result_too() -> None:
-    async def work(go: asyncio.Event, _: asyncio.Event) -> list[dict[str, Any]]:
+    async def work(go: asyncio.Event, _: asyncio.Event) -> EventListStream:
         go.set()
-        return REST
+        return EventListStream(REST)
 
     async def use(stream: DeferredStream, go: asyncio.Event) -> list[str]:
         await go.wait()

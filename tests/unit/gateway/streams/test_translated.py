@@ -12,7 +12,7 @@ from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.upstream.client import UpstreamResponse
+from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases

@@ -1,0 +1,153 @@
+"""When one client request is sent to upstreams again, and how often at most.
+
+There are six reasons to send it again. Each has a limit of its own, and all together have one,
+`MAX_UPSTREAM_REQUESTS`:
+
+- **retry**: the same upstream may succeed in a moment. Up to the upstream's `retries`, within
+  the budget of the process (`RetryBudget`).
+- **connection**: the only upstream refused or broke the connection before its response began, or
+  a reused connection turned out to be closed. Counted together with the retries, since each may
+  cost money; one is allowed even where `retries` is 0.
+- **failover**: another route may succeed. Each route is tried once.
+- **key**: the upstream refused or limited a key. Each key is tried once for each retry.
+- **change**: the upstream refused a part of the request, which is changed
+  (`gateway.model_memory`). Eight changes of a request at most.
+- **API**: the upstream requires its other API. Once in each direction.
+
+A compaction sends two requests, one for the summary and one that continues from it. Both count.
+Queries that run no model (token counts, model lists) do not count.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.upstream.http_client import LocalShortageError, UpstreamError
+from anthropic_proxy.upstream.retry import (
+    RetryBudget,
+    RetryPolicy,
+    effective_retries,
+    is_transient,
+    should_fail_over,
+)
+from anthropic_proxy.wire.retry_after import parse_retry_after
+
+DEFAULT_MAX_REQUESTS = 16
+
+# A restarting server is available again after that time.
+_RECONNECT_POLICY = RetryPolicy(base_delay=0.5, max_delay=0.5)
+
+# To the other API, and back where the upstream names one that it does not have.
+_MAX_API_CHANGES = 2
+
+
+class RetryPlan:
+    """Counts and limits the upstream requests of one client request."""
+
+    def __init__(
+        self,
+        max_requests: int = DEFAULT_MAX_REQUESTS,
+        *,
+        budget: RetryBudget | None = None,
+        policy: RetryPolicy | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """budget: limits the retries of the process. draw: returns a random number from 0 up to 1."""
+        self.max_requests = max_requests
+        self.request_count = 0
+        self._budget = budget
+        self._policy = policy or RetryPolicy()
+        self._draw = draw
+        self._resends: Counter[str] = Counter()
+        self._api_changes: Counter[str] = Counter()
+
+    @property
+    def allows_request(self) -> bool:
+        """Return whether another upstream request is within the limit."""
+        return self.request_count < self.max_requests
+
+    def record_request(self) -> None:
+        """Count an upstream request that is about to be sent. Raises ApiError (500) beyond the limit."""
+        if not self.allows_request:
+            text = (
+                f"The proxy has sent {self.request_count} upstream requests for this request, the "
+                "limit of this server (MAX_UPSTREAM_REQUESTS)"
+            )
+            raise ApiError(500, text)
+        self.request_count += 1
+
+    def try_resend(self, upstream: Upstream) -> bool:
+        """Return whether a request may be sent again because its reused connection was closed.
+
+        If so, it counts as sent.
+        """
+        if not (self.allows_request and self._try_spend_resend(upstream)):
+            return False
+        self.request_count += 1
+        return True
+
+    def try_change_api(self, upstream: Upstream) -> bool:
+        """Return whether the request may be sent to the upstream's other API."""
+        if not self.allows_request or self._api_changes[upstream.name] >= _MAX_API_CHANGES:
+            return False
+        self._api_changes[upstream.name] += 1
+        return True
+
+    def retry_delay(
+        self, error: ApiError, upstream: Upstream, retry_count: int, *, is_only_route: bool
+    ) -> float | None:
+        """Return the seconds after which a failed request is sent to the same upstream again.
+
+        Return None when it is not. retry_count: its retries so far.
+        """
+        if not self.allows_request or _is_about_request(error):
+            return None
+        has_retries = retry_count < upstream.retries
+        should_retry = has_retries and is_transient(error.upstream_status or error.status)
+        should_reconnect = is_only_route and _is_connection_failure(error)
+        if not (should_retry or should_reconnect):
+            return None
+        policy = self._policy if has_retries else _RECONNECT_POLICY
+        delay = policy.delay(retry_count, parse_retry_after(error.headers), self._draw)
+        if delay is None or not self._try_spend_resend(upstream):
+            return None
+        if self._budget is not None and not self._budget.try_spend():
+            return None
+        return delay
+
+    def _try_spend_resend(self, upstream: Upstream) -> bool:
+        if self._resends[upstream.name] >= effective_retries(upstream.retries):
+            return False
+        self._resends[upstream.name] += 1
+        return True
+
+
+def can_fail_over(error: ApiError) -> bool:
+    """Return whether another upstream may succeed where one failed with this error."""
+    if _is_about_request(error):
+        return False
+    if error.upstream_status:
+        return should_fail_over(error.upstream_status)
+    # The proxy's own refusals are about the request.
+    return error.status >= 500
+
+
+def _is_about_request(error: ApiError) -> bool:
+    """Return whether the request itself is wrong, although the upstream blames itself.
+
+    Some servers return 500 for a prompt that is too long, or for an image that they can't handle.
+    """
+    return error.status in (400, 413) and (error.upstream_status or 0) >= 500
+
+
+def _is_connection_failure(error: ApiError) -> bool:
+    """Return whether a connection was refused or reset before a response.
+
+    One that timed out has taken its time already, and what this server has run out of will not
+    be available in half a second.
+    """
+    if not isinstance(error, UpstreamError) or isinstance(error, LocalShortageError):
+        return False
+    return error.phase != "body" and error.status != 504

@@ -1,0 +1,124 @@
+"""How often one client request is sent to upstreams again, and for which errors."""
+
+import dataclasses
+
+import pytest
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.providers.profiles import GENERIC
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.upstream.http_client import LocalShortageError, UpstreamError
+from anthropic_proxy.upstream.retry import RetryBudget, RetryBudgetConfig
+from anthropic_proxy.upstream.retry_plan import RetryPlan, can_fail_over
+
+UPSTREAM = Upstream("a", "http://127.0.0.1:1/v1", GENERIC)
+
+
+def with_retries(retries: int, name: str = "a") -> Upstream:
+    return dataclasses.replace(UPSTREAM, name=name, retries=retries)
+
+
+def refusal(upstream_status: int, status: int | None = None, **headers: str) -> ApiError:
+    error = ApiError(status or upstream_status, "failed", {**headers})
+    error.upstream_status = upstream_status
+    return error
+
+
+ERRORS: dict[str, ApiError] = {
+    "rate limit": refusal(429),
+    "outage": refusal(503),
+    "a long wait": refusal(429, None, **{"retry-after": "3600"}),
+    "a refused key": refusal(401),
+    "a missing model": refusal(404),
+    "a bad request": refusal(400),
+    "a long prompt that the upstream calls its own error": refusal(500, 400),
+    "a large prompt that the upstream calls its own error": refusal(500, 413),
+    "the proxy's own refusal": ApiError(400, "wrong"),
+    "the proxy's own failure": ApiError(500, "failed"),
+    "no connection": UpstreamError(500, "refused", "connect"),
+    "a broken connection": UpstreamError(500, "broken", "head"),
+    "a broken response": UpstreamError(500, "broken", "body"),
+    "a timeout": UpstreamError(504, "late", "head"),
+    "no file descriptors": LocalShortageError("a", "file descriptors"),
+}
+
+# Sent again: without retries by the only route, with one retry by one of several routes.
+OUTCOMES = {
+    "rate limit": (False, True, True),
+    "outage": (False, True, True),
+    "a long wait": (False, False, True),
+    "a refused key": (False, False, True),
+    "a missing model": (False, False, True),
+    "a bad request": (False, False, False),
+    "a long prompt that the upstream calls its own error": (False, False, False),
+    "a large prompt that the upstream calls its own error": (False, False, False),
+    "the proxy's own refusal": (False, False, False),
+    "the proxy's own failure": (False, True, True),
+    "no connection": (True, True, True),
+    "a broken connection": (True, True, True),
+    "a broken response": (False, True, True),
+    "a timeout": (False, True, True),
+    "no file descriptors": (False, True, True),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name: str) -> None:
+    error = ERRORS[name]
+    reconnect = RetryPlan().retry_delay(error, with_retries(0), 0, is_only_route=True)
+    retry = RetryPlan().retry_delay(error, with_retries(1), 0, is_only_route=False)
+    outcome = (reconnect is not None, retry is not None, can_fail_over(error))
+    assert outcome == OUTCOMES[name]
+
+
+@pytest.mark.parametrize(("retries", "resends"), [(0, 1), (1, 1), (2, 2)])
+def test_retries_and_reused_connections_are_counted_together(retries: int, resends: int) -> None:
+    upstream, plan = with_retries(retries), RetryPlan()
+    outcomes = [plan.try_resend(upstream) for _ in range(3)]
+    assert outcomes == [True] * resends + [False] * (3 - resends)
+    assert plan.retry_delay(ERRORS["outage"], upstream, 0, is_only_route=True) is None
+    assert plan.request_count == resends
+
+
+def test_each_upstream_has_its_own_count() -> None:
+    plan = RetryPlan()
+    assert [plan.try_resend(with_retries(0, name)) for name in "aabb"] == [True, False, True, False]
+
+
+def test_the_api_changes_twice_for_each_upstream() -> None:
+    plan = RetryPlan()
+    outcomes = [plan.try_change_api(with_retries(0, name)) for name in "aaab"]
+    assert outcomes == [True, True, False, True]
+
+
+def test_no_more_requests_than_the_limit() -> None:
+    upstream, plan = with_retries(9), RetryPlan(2)
+    plan.record_request()
+    assert plan.try_resend(upstream)
+    assert not plan.allows_request
+    assert not plan.try_resend(upstream)
+    assert not plan.try_change_api(upstream)
+    assert plan.retry_delay(ERRORS["outage"], upstream, 0, is_only_route=True) is None
+    with pytest.raises(ApiError, match=r"2 upstream requests .*MAX_UPSTREAM_REQUESTS") as raised:
+        plan.record_request()
+    assert raised.value.status == 500
+    assert plan.request_count == 2
+
+
+def test_no_more_retries_than_the_budget() -> None:
+    budget = RetryBudget(lambda: 0, RetryBudgetConfig(floor=1))
+    plans = [RetryPlan(budget=budget) for _ in range(2)]
+    delays = [
+        plan.retry_delay(ERRORS["outage"], with_retries(1), 0, is_only_route=True) for plan in plans
+    ]
+    assert [delay is not None for delay in delays] == [True, False]
+
+
+def test_the_delay_is_random_up_to_a_bound_that_doubles() -> None:
+    plan = RetryPlan(draw=lambda: 1.0)
+    upstream = with_retries(3)
+    delays = [
+        plan.retry_delay(ERRORS["outage"], upstream, count, is_only_route=True)
+        for count in range(3)
+    ]
+    assert delays == [0.5, 1, 2]
