@@ -5,11 +5,7 @@ from typing import Any
 
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request.parameters import get_output_format
-from anthropic_proxy.translate.request.tools import (
-    disables_parallel_calls,
-    map_tool_names,
-    to_tool_fields,
-)
+from anthropic_proxy.translate.request.tools import resolve_tools
 from anthropic_proxy.translate.response.spec import (
     ResponseSpec,
     get_reasoning_display,
@@ -21,6 +17,7 @@ from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> ResponseSpec:
     """As the gateway makes it for `request`; tool ids are toolu_1, toolu_2, ..., and the input estimate is 7 tokens."""
     given = request or {}
+    tools = resolve_tools({"messages": [], **given}, TranslationNotes())
     numbers = itertools.count(1)
     return ResponseSpec(
         message_id="msg_1",
@@ -28,9 +25,9 @@ def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> Respons
         input_estimate=7,
         upstream=UpstreamIdentity("up:1"),
         new_tool_id=lambda: f"toolu_{next(numbers)}",
-        tool_names=map_tool_names({"messages": [], **given}),
-        single_call=disables_parallel_calls(given),
-        tools=get_tool_schemas(to_tool_fields({"messages": [], **given}, TranslationNotes())),
+        tool_names=tools.names,
+        single_call=tools.single_call,
+        tools=get_tool_schemas(tools.fields),
         calls_in_text=True,
         stop_sequences=given.get("stop_sequences") or [],
         is_structured=get_output_format(given) is not None,

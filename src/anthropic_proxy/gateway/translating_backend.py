@@ -22,9 +22,7 @@ from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.notes import build_unavailable_header
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.request.chat_request import TranslatedRequest
-from anthropic_proxy.translate.request.parameters import get_output_format
 from anthropic_proxy.translate.request.thinking import disables_thinking
-from anthropic_proxy.translate.request.tools import disables_parallel_calls, map_tool_names
 from anthropic_proxy.translate.response.collect import collect_message
 from anthropic_proxy.translate.response.spec import (
     ReasoningDisplay,
@@ -243,15 +241,15 @@ class TranslatingBackend:
             input_estimate=context.input_estimate,
             upstream=client.identity,
             new_tool_id=partial(new_id, "toolu"),
-            tool_names=map_tool_names(request),
-            single_call=disables_parallel_calls(request),
+            tool_names=translation.tool_names,
+            single_call=translation.single_call,
             signer=self._signer,
             tools=get_tool_schemas(body),
             calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
             stop_sequences=request.get("stop_sequences") or [],
             reasoning=get_reasoning_display(request),
             context_window=memory.context_window,
-            is_structured=get_output_format(request) is not None,
+            is_structured=translation.is_structured,
             starts_in_thinking=memory.opens_thinking.get(forbids_thinking, False),
             prefill=translation.prefill,
             message_fields=build_diagnostics(request),

@@ -33,12 +33,6 @@ def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
     return _make_legal(f"{toolset_name}__{name}")
 
 
-def map_caller_names(tools: Iterable[ToolName]) -> Mapping[str, ToolName]:
-    """Map the upstream's names to the caller's, for the tools whose names differ."""
-    names = ((to_upstream_name(tool.name, tool.toolset_name), tool) for tool in tools)
-    return {upstream: tool for upstream, tool in names if upstream != tool.name}
-
-
 def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
     """Return the caller's name of an upstream name. An unknown name stays: the caller reports it to the model."""
     return names.get(name) or ToolName(name)

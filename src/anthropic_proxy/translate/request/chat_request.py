@@ -4,7 +4,8 @@ Each top-level field has its function. The order of the resulting body is fixed:
 conversation gives the same bytes, so upstream prefix caches hold.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Route
@@ -16,12 +17,13 @@ from anthropic_proxy.translate.request.context import PdfPageReader, Translation
 from anthropic_proxy.translate.request.field_table import list_ignored_fields
 from anthropic_proxy.translate.request.identity import to_identity_fields
 from anthropic_proxy.translate.request.messages import to_chat_messages
-from anthropic_proxy.translate.request.parameters import to_parameters
+from anthropic_proxy.translate.request.parameters import get_output_format, to_parameters
 from anthropic_proxy.translate.request.pdf import read_pages
 from anthropic_proxy.translate.request.response_format import RESPONSE_FORMAT_CONVERTERS
 from anthropic_proxy.translate.request.thinking import to_reasoning_fields
 from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICE_CONVERTERS
-from anthropic_proxy.translate.request.tools import to_tool_fields
+from anthropic_proxy.translate.request.tools import resolve_tools
+from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
@@ -33,7 +35,13 @@ class TranslatedRequest:
     body: JsonObject
     # what could not be translated
     notes: TranslationNotes
-    # the beginning of the response, where the caller wrote it
+    # the client's names of the tools that have other names upstream
+    tool_names: Mapping[str, ToolName] = field(default_factory=dict)
+    # whether the client accepts at most one tool call
+    single_call: bool = False
+    # whether the request has an output format: the response text must be one JSON document
+    is_structured: bool = False
+    # the beginning of the response, where the client wrote it
     prefill: str = ""
 
 
@@ -51,7 +59,8 @@ def to_chat_request(
     """
     notes = TranslationNotes({*list_ignored_fields(request), *describe_ignored_edits(request)})
     request = expand_compaction_blocks(request)
-    tools = to_tool_fields(request, notes)
+    tools = resolve_tools(request, notes)
+    output_format = get_output_format(request)
     chat_messages = to_chat_messages(
         request, TranslationContext(route.profile, notes, signer, pdf_pages)
     )
@@ -59,12 +68,19 @@ def to_chat_request(
         "model": route.model,
         "messages": chat_messages.messages,
         **chat_messages.fields,
-        **tools,
-        **to_parameters(request, route.profile),
+        **tools.fields,
+        **to_parameters(request, output_format, route.profile),
         **to_reasoning_fields(request, route.profile),
         **to_identity_fields(request, route.profile),
     }
-    return TranslatedRequest(_apply_profile(body, route.profile), notes, chat_messages.prefill)
+    return TranslatedRequest(
+        _apply_profile(body, route.profile),
+        notes,
+        tools.names,
+        single_call=tools.single_call,
+        is_structured=output_format is not None,
+        prefill=chat_messages.prefill,
+    )
 
 
 def _apply_profile(body: JsonObject, profile: ProviderProfile) -> JsonObject:

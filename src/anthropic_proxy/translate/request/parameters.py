@@ -8,14 +8,19 @@ from anthropic_proxy.wire.json_codec import JsonObject
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 
 
-def to_parameters(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """Return limits, sampling and format, without `stop_sequences`, which the proxy applies itself."""
+def to_parameters(
+    request: JsonObject, output_format: JsonObject | None, profile: ProviderProfile
+) -> JsonObject:
+    """Return limits, sampling and format.
+
+    Without `stop_sequences`, which the proxy applies itself.
+    """
     parameters = {
         profile.max_tokens_field: request.get("max_tokens"),
         "temperature": request.get("temperature"),
         "top_p": request.get("top_p"),
         "top_k": request.get("top_k") if profile.sampling_top_k else None,
-        "response_format": _build_response_format(request),
+        "response_format": _build_response_format(output_format),
         "service_tier": _choose_service_tier(request) if profile.service_tiers else None,
     }
     return {name: value for name, value in parameters.items() if value is not None}
@@ -23,10 +28,8 @@ def to_parameters(request: JsonObject, profile: ProviderProfile) -> JsonObject:
 
 def get_output_format(request: JsonObject) -> JsonObject | None:
     """Return the required format: `output_config.format`, or `output_format` of older clients."""
-    format_spec: JsonObject | None = (request.get("output_config") or {}).get(
-        "format"
-    ) or request.get("output_format")
-    return format_spec
+    output_config = request.get("output_config") or {}
+    return output_config.get("format") or request.get("output_format")
 
 
 def _choose_service_tier(request: JsonObject) -> str | None:
@@ -38,9 +41,8 @@ def _choose_service_tier(request: JsonObject) -> str | None:
     return _SERVICE_TIERS.get(request.get("service_tier") or "")
 
 
-def _build_response_format(request: JsonObject) -> JsonObject | None:
-    format_spec = get_output_format(request)
-    if format_spec is None:
+def _build_response_format(output_format: JsonObject | None) -> JsonObject | None:
+    if output_format is None:
         return None
-    schema = format_spec["schema"]
+    schema = output_format["schema"]
     return openai.json_schema_format(schema, strict=is_strict_compatible(schema))

@@ -2,98 +2,167 @@
 
 A tool that the client runs becomes a function: tools with a schema as they are; dated types of
 Anthropic with the schema of the type (builtin_tools); toolsets as one function per member
-(toolsets). Tools that only Anthropic can run are left out, with a note (server_tools).
+(toolsets).
+
+Tools that only Anthropic can run are never dropped silently. Beside other tools they are left out:
+the model reads that they are missing, and the client finds them in a response header. A request
+with such tools alone is refused, as the model would invent results. Only the tool search is dropped
+without a note to the client, as all the tools that it could find are offered from the start.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from anthropic_proxy.errors import ApiError, invalid_request
 from anthropic_proxy.translate.notes import TranslationNotes
-from anthropic_proxy.translate.request import builtin_tools, server_tools, toolsets
+from anthropic_proxy.translate.request import builtin_tools, toolsets
 from anthropic_proxy.translate.request.schemas import is_strict_compatible, to_function_parameters
-from anthropic_proxy.translate.request.tool_changes import apply_tool_changes
-from anthropic_proxy.translate.tool_names import ToolName, map_caller_names, to_upstream_name
+from anthropic_proxy.translate.tool_names import ToolName, to_upstream_name
 from anthropic_proxy.wire import openai
+from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
 # Claude Code's stand-in while real tools are deferred; its description is "never call this tool".
 _PLACEHOLDER = "DeferredToolPlaceholder"
 
+_TOOL_SEARCH_TYPES = ("tool_search_tool_regex", "tool_search_tool_bm25")
+
+# Anthropic runs these even when the request holds a schema for them.
+_SERVER_TOOL_TYPES = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
+
 # The API has one tool of each dated type.
 _MAX_TOOLS_OF_A_TYPE = 20
+
+# Characters of an error's text.
+_MAX_REASONS_LENGTH = 2000
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def to_tool_fields(request: JsonObject, notes: TranslationNotes) -> JsonObject:
-    """Return `tools`, `tool_choice` and `parallel_tool_calls`, each only where needed.
+@dataclass(frozen=True)
+class ResolvedTools:
+    """The tools of a request, as the upstream's request and the response translation need them."""
 
-    OpenAI refuses `tools: []`, and the other two without tools. Raises ApiError (400) for tools or
-    a tool_choice that can't be translated.
+    # `tools`, `tool_choice` and `parallel_tool_calls`, each only where needed: OpenAI refuses
+    # `tools: []`, and the other two without tools
+    fields: JsonObject
+    # the client's names of the functions that have another name upstream
+    names: Mapping[str, ToolName]
+    # whether the client accepts at most one tool call
+    single_call: bool
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A tool that the client runs."""
+
+    # its description and schema
+    definition: JsonObject
+    caller_name: ToolName
+    upstream_name: str
+
+
+@dataclass(frozen=True)
+class _UnavailableTool:
+    """A tool that can't be used here."""
+
+    # as the model and the client know it
+    name: str
+    # a clause that begins with the name
+    reason: str
+
+
+def resolve_tools(request: JsonObject, notes: TranslationNotes) -> ResolvedTools:
+    """Resolve the tools and the tool choice of a validated request.
+
+    Raises ApiError (400) for tools or a tool choice that can't be translated.
     """
-    server_tools.reject_skills(request)
-    tools = apply_tool_changes(request)
+    _reject_skills(request)
+    definitions = _apply_tool_changes(request)
+    _reject_duplicate_names(definitions)
+    _reject_many_of_a_type(definitions)
+    functions, unavailable = _sort_tools(definitions, notes)
+    for server in request.get("mcp_servers") or ():
+        unavailable.append(_unavailable_mcp_server(server["name"]))
+    unavailable = list({tool.name: tool for tool in unavailable}.values())
     choice = request.get("tool_choice") or {}
-    _reject_duplicate_names(tools)
-    _reject_many_of_a_type(tools)
-    usable = _expand_usable_tools(tools)
-    unavailable = server_tools.find_unavailable_tools(request, tools)
-    server_tools.require_usable_tools(unavailable, choice, has_functions=bool(usable))
-    notes.unavailable += [each.name for each in unavailable]
-    notes.ignored |= _ignored_notes(tools)
-    if not usable:
-        return _reject_required_call(choice)
-    fields: JsonObject = {"tools": [_function_tool(tool) for tool in usable]}
+    single_call = bool(choice.get("disable_parallel_tool_use"))
+    _require_usable_tools(functions, unavailable, choice)
+    notes.unavailable += [tool.name for tool in unavailable]
+    if not functions:
+        return ResolvedTools({}, {}, single_call)
+    fields: JsonObject = {"tools": [_to_function_tool(function) for function in functions]}
     if choice:
-        fields["tool_choice"] = _convert_choice(choice, usable)
-    if disables_parallel_calls(request):
+        fields["tool_choice"] = _convert_choice(choice, functions)
+    if single_call:
         fields["parallel_tool_calls"] = False
-    return fields
+    names = {
+        function.upstream_name: function.caller_name
+        for function in functions
+        if function.upstream_name != function.caller_name.name
+    }
+    return ResolvedTools(fields, names, single_call)
 
 
-def map_tool_names(request: JsonObject) -> dict[str, ToolName]:
-    """Return the caller's names of functions that have another name upstream."""
-    usable = _expand_usable_tools(apply_tool_changes(request))
-    return dict(
-        map_caller_names(ToolName(tool["name"], tool.get("toolset_name")) for tool in usable)
-    )
+def _apply_tool_changes(request: JsonObject) -> list[JsonObject]:
+    """Return the tool definitions after the last message, in order of appearance.
 
-
-def disables_parallel_calls(request: JsonObject) -> bool:
-    """Return whether the caller accepts at most one tool call."""
-    return bool((request.get("tool_choice") or {}).get("disable_parallel_tool_use"))
-
-
-def _expand_usable_tools(tools: list[JsonObject]) -> list[JsonObject]:
-    """Return the tools for the model, with name and schema; toolset members have `toolset_name`.
-
-    Raises ApiError (400) at the first duplicate name: one entry of the list may expand to many
-    tools.
+    System messages add and remove tools: the API's types `tool_addition` and `tool_removal` (beta
+    mid-conversation-tool-changes-2026-07-01). References to tools of MCP servers have no effect, as
+    those tools are not available here.
     """
-    usable: list[JsonObject] = []
-    names: set[str] = set()
-    for tool in filter(_is_offered, tools):
-        for each in _expand_tool(tool):
-            name = _function_name(each)
-            if name in names:
-                raise _duplicate_names_error()
-            names.add(name)
-            usable.append(each)
-    return usable
+    tools: list[JsonObject] = list(request.get("tools") or ())
+    index_by_name = {_get_name(tool): index for index, tool in enumerate(tools)}
+    removed: set[str] = set()
+    for change in _iterate_tool_changes(request["messages"]):
+        subject = change["tool"]
+        if subject["type"] == "tool_definition":
+            _define_tool(subject["definition"], tools, index_by_name)
+            removed.discard(_get_name(subject["definition"]))
+        elif subject["type"] != "tool_reference":
+            continue
+        elif change["type"] == "tool_removal":
+            removed.add(subject["name"])
+        else:
+            # A deferred tool is offered from the beginning: its addition only reverts a removal.
+            removed.discard(subject["name"])
+    return [tool for tool in tools if _get_name(tool) not in removed]
 
 
-def _is_offered(tool: JsonObject) -> bool:
-    if tool.get("name") == _PLACEHOLDER and tool.get("defer_loading"):
-        return False
-    return (
-        not server_tools.is_tool_search(tool) and server_tools.explain_unavailability(tool) is None
-    )
+def _iterate_tool_changes(messages: list[JsonObject]) -> Iterator[JsonObject]:
+    for message in messages:
+        content = message.get("content")
+        if message["role"] != "system" or not isinstance(content, list):
+            continue
+        for block in content:
+            if block["type"] in TOOL_CHANGE_TYPES:
+                yield block
 
 
-def _expand_tool(tool: JsonObject) -> list[JsonObject]:
-    members = toolsets.expand_members(tool)
-    return [builtin_tools.add_builtin_schema(tool)] if members is None else members
+def _define_tool(tool: JsonObject, tools: list[JsonObject], index_by_name: dict[str, int]) -> None:
+    """Add a tool, or replace the one with its name. Toolsets have no name."""
+    name = _get_name(tool)
+    if name and name in index_by_name:
+        tools[index_by_name[name]] = tool
+        return
+    index_by_name[name] = len(tools)
+    tools.append(tool)
+
+
+def _get_name(tool: JsonObject) -> str:
+    return tool.get("name") or ""
+
+
+def _reject_skills(request: JsonObject) -> None:
+    """Raise ApiError (400) for skills. A container without skills is harmless."""
+    container = request.get("container")
+    if isinstance(container, dict) and container.get("skills"):
+        raise invalid_request(
+            "container.skills: skills run in containers on Anthropic's servers, "
+            "and this upstream has none; leave them out"
+        )
 
 
 def _reject_duplicate_names(tools: list[JsonObject]) -> None:
@@ -108,13 +177,12 @@ def _duplicate_names_error() -> ApiError:
 
 
 def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
-    """Raise ApiError (400) for too many tools of one dated type: each adds kilobytes of
-    description.
-    """
-    kinds = (tool.get("type") or "" for tool in tools)
-    families = Counter(
-        kind.rpartition("_")[0] for kind in kinds if builtin_tools.is_builtin_type(kind)
-    )
+    """Raise ApiError (400) for many tools of one dated type: each adds kilobytes of description."""
+    families: Counter[str] = Counter()
+    for tool in tools:
+        kind = tool.get("type") or "custom"
+        if kind != "custom" and builtin_tools.is_builtin_type(kind):
+            families[kind.rpartition("_")[0]] += 1
     for family, count in families.items():
         if count > _MAX_TOOLS_OF_A_TYPE:
             raise invalid_request(
@@ -122,52 +190,137 @@ def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
             )
 
 
-def _ignored_notes(tools: list[JsonObject]) -> set[str]:
-    searches = {f"tool {tool['type']}" for tool in tools if server_tools.is_tool_search(tool)}
-    return searches.union(*map(toolsets.list_unknown_members, tools))
+def _sort_tools(
+    definitions: list[JsonObject], notes: TranslationNotes
+) -> tuple[list[_Function], list[_UnavailableTool]]:
+    """Return the functions for the model, and the tools that can't be used here.
+
+    Raises ApiError (400) at the first duplicate name: one definition may expand to many functions.
+    """
+    functions: dict[str, _Function] = {}
+    unavailable: list[_UnavailableTool] = []
+    for definition in definitions:
+        kind = definition.get("type") or "custom"
+        if kind.startswith(_TOOL_SEARCH_TYPES):
+            notes.ignored.add(f"tool {kind}")
+            continue
+        expanded = _expand_definition(definition, kind, notes)
+        callers = definition.get("allowed_callers")
+        if expanded is None:
+            unavailable.append(_unavailable_server_tool(definition, kind))
+        elif callers and "direct" not in callers:
+            unavailable.append(_unavailable_code_tool(definition.get("name") or kind))
+        elif definition.get("name") != _PLACEHOLDER or not definition.get("defer_loading"):
+            for tool in expanded:
+                function = _to_function(tool)
+                if function.upstream_name in functions:
+                    raise _duplicate_names_error()
+                functions[function.upstream_name] = function
+    return list(functions.values()), unavailable
 
 
-def _function_tool(tool: JsonObject) -> JsonObject:
-    schema = tool["input_schema"]
-    parameters, note = to_function_parameters(schema)
-    examples = tool.get("input_examples")
-    texts = (
-        tool.get("description"),
-        note,
-        examples and f"Examples of arguments: {dumps(examples).decode()}",
+def _expand_definition(
+    definition: JsonObject, kind: str, notes: TranslationNotes
+) -> list[JsonObject] | None:
+    """Return the tools of a definition, with name and schema; None for a tool that Anthropic runs.
+
+    Toolset members have `toolset_name`.
+    """
+    if kind == "custom":
+        return [definition]
+    members = toolsets.expand_members(definition)
+    if members is not None:
+        notes.ignored |= toolsets.list_unknown_members(definition)
+        return members
+    if builtin_tools.is_builtin_type(kind):
+        return [builtin_tools.add_builtin_schema(definition)]
+    has_schema = definition.get("name") and isinstance(definition.get("input_schema"), dict)
+    if has_schema and not kind.startswith(_SERVER_TOOL_TYPES):
+        # A tool of an unknown type with a schema can be offered like any other function.
+        return [definition]
+    return None
+
+
+def _to_function(tool: JsonObject) -> _Function:
+    name = ToolName(tool["name"], tool.get("toolset_name"))
+    return _Function(tool, name, to_upstream_name(name.name, name.toolset_name))
+
+
+def _unavailable_server_tool(definition: JsonObject, kind: str) -> _UnavailableTool:
+    if definition.get("mcp_server_name"):
+        return _unavailable_mcp_server(definition["mcp_server_name"])
+    name = definition.get("name")
+    label = f"{name} ({kind})" if name else kind
+    return _UnavailableTool(name or kind, f"{shorten(label)} runs on Anthropic's servers")
+
+
+def _unavailable_code_tool(name: str) -> _UnavailableTool:
+    reason = "can only be called from code execution, which runs on Anthropic's servers"
+    return _UnavailableTool(name, f"{shorten(name)} {reason}")
+
+
+def _unavailable_mcp_server(name: str) -> _UnavailableTool:
+    return _UnavailableTool(
+        f"MCP server {name}",
+        f"MCP server {shorten(name)} is connected to from Anthropic's servers",
     )
-    strict = bool(tool.get("strict")) and is_strict_compatible(schema)
-    return openai.function_tool(
-        _function_name(tool), "\n\n".join(filter(None, texts)), parameters, strict=strict
-    )
 
 
-def _function_name(tool: JsonObject) -> str:
-    return to_upstream_name(tool["name"], tool.get("toolset_name"))
-
-
-def _reject_required_call(choice: JsonObject) -> JsonObject:
-    if choice.get("type") in ("any", "tool"):
+def _require_usable_tools(
+    functions: list[_Function], unavailable: list[_UnavailableTool], choice: JsonObject
+) -> None:
+    """Raise ApiError (400) when only unavailable tools could serve the request."""
+    kind = choice.get("type")
+    if kind == "tool":
+        forced = [tool for tool in unavailable if tool.name == choice.get("name")]
+        if forced:
+            raise _unavailable_error("tool_choice.name", forced)
+    if functions:
+        return
+    if unavailable and kind != "none":
+        raise _unavailable_error("tools", unavailable)
+    if kind in ("any", "tool"):
         raise invalid_request(
             "tool_choice: a tool call is required, but no tool of the request is available here"
         )
-    return {}
 
 
-def _convert_choice(choice: JsonObject, usable: list[JsonObject]) -> str | JsonObject:
+def _unavailable_error(path: str, unavailable: list[_UnavailableTool]) -> ApiError:
+    reasons = shorten("; ".join(tool.reason for tool in unavailable), _MAX_REASONS_LENGTH)
+    pronoun = "it" if len(unavailable) == 1 else "them"
+    return invalid_request(
+        f"{path}: {reasons}. This upstream has none: leave {pronoun} out, "
+        "or offer a tool that the client runs itself"
+    )
+
+
+def _to_function_tool(function: _Function) -> JsonObject:
+    tool = function.definition
+    schema = tool["input_schema"]
+    parameters, note = to_function_parameters(schema)
+    texts = [tool.get("description"), note]
+    if tool.get("input_examples"):
+        texts.append(f"Examples of arguments: {dumps(tool['input_examples']).decode()}")
+    description = "\n\n".join(text for text in texts if text)
+    strict = bool(tool.get("strict")) and is_strict_compatible(schema)
+    return openai.function_tool(function.upstream_name, description, parameters, strict=strict)
+
+
+def _convert_choice(choice: JsonObject, functions: list[_Function]) -> str | JsonObject:
     if choice["type"] != "tool":
         return _CHOICES[choice["type"]]
     name = choice.get("name") or ""
-    candidates = [tool for tool in usable if tool["name"] == name]
+    candidates = [function for function in functions if function.caller_name.name == name]
     # A plain tool precedes a toolset member of the same name.
-    chosen = [tool for tool in candidates if not tool.get("toolset_name")] or candidates
+    plain_tools = [function for function in candidates if not function.caller_name.toolset_name]
+    chosen = plain_tools or candidates
     if not chosen:
         raise invalid_request(
             f"tool_choice.name: no tool of that name is available: {shorten(name)}"
         )
     if len(chosen) > 1:
-        toolset_names = ", ".join(tool["toolset_name"] for tool in chosen)
+        toolset_names = ", ".join(str(function.caller_name.toolset_name) for function in chosen)
         raise invalid_request(
             f"tool_choice.name: more than one toolset has {shorten(name)}: {toolset_names}"
         )
-    return {"type": "function", "function": {"name": _function_name(chosen[0])}}
+    return {"type": "function", "function": {"name": chosen[0].upstream_name}}

@@ -4,19 +4,24 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.request.tools import disables_parallel_calls, map_tool_names
+from anthropic_proxy.translate.notes import TranslationNotes
+from anthropic_proxy.translate.request.tools import ResolvedTools, resolve_tools
 from anthropic_proxy.translate.tool_names import ToolName
 
 LONG = "mcp__server__a_tool_with_a_name_that_is_longer_than_sixty_four_characters"
 
 
+def resolved(request: dict[str, Any]) -> ResolvedTools:
+    return resolve_tools({"messages": [], **request}, TranslationNotes())
+
+
 def test_names_that_are_the_same_upstream_are_not_listed() -> None:
     tools = [
-        {"name": "a"},
+        {"name": "a", "input_schema": {}},
         {"type": "bash_20250124"},
         {"type": "web_search_20250305", "name": "web.search"},
     ]
-    assert map_tool_names({"messages": [], "tools": tools}) == {}
+    assert resolved({"tools": tools}).names == {}
 
 
 def test_names_come_from_the_tools_that_are_there_in_the_end() -> None:
@@ -27,13 +32,13 @@ def test_names_come_from_the_tools_that_are_there_in_the_end() -> None:
     ]
     request = {
         "messages": [{"role": "system", "content": changes}],
-        "tools": [{"name": "a.b"}, {"name": "c.d"}],
+        "tools": [{"name": name, "input_schema": {}} for name in ("a.b", "c.d")],
     }
-    assert list(map_tool_names(request).values()) == [ToolName("c.d"), ToolName(LONG)]
+    assert list(resolved(request).names.values()) == [ToolName("c.d"), ToolName(LONG)]
 
 
 def test_members_have_their_toolset() -> None:
-    names = map_tool_names({"messages": [], "tools": [{"type": "computer_toolset_20260801"}]})
+    names = resolved({"tools": [{"type": "computer_toolset_20260801"}]}).names
     assert names["computer__scroll"] == ToolName("scroll", "computer")
     assert len(names) == 17
 
@@ -48,4 +53,5 @@ def test_members_have_their_toolset() -> None:
     ],
 )
 def test_takes_one_call(choice: Any, *, expected: bool) -> None:
-    assert disables_parallel_calls({"tool_choice": choice}) is expected
+    tools = [{"name": "a", "input_schema": {}}]
+    assert resolved({"tool_choice": choice, "tools": tools}).single_call is expected
