@@ -82,6 +82,7 @@ class TokenCounter:
 
     async def count(self, client: UpstreamClient, request: JsonObject, route: Route) -> JsonObject:
         """The answer to `POST /v1/messages/count_tokens` for a checked request. Never fails."""
+        request = expand_compaction_blocks(request)
         edited_request, applied_edits = apply_edits(request, partial(self.estimate, route))
         tokens = await self._count_tokens(client, edited_request, route)
         if request.get("context_management") is None:
@@ -95,8 +96,8 @@ class TokenCounter:
         }
 
     def estimate(self, route: Route, request: JsonObject) -> int:
-        """Input tokens of a checked request, without translating it or asking the upstream."""
-        return self.predict(route.model, estimate_untranslated(expand_compaction_blocks(request)))
+        """Input tokens of a checked request without compaction blocks, without translating it or asking the upstream."""
+        return self.predict(route.model, estimate_untranslated(request))
 
     async def _count_tokens(self, client: UpstreamClient, request: JsonObject, route: Route) -> int:
         try:

@@ -102,7 +102,7 @@ class TranslatingBackend:
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
         """Return the input tokens of a checked request, without translating it or querying the upstream."""
-        return self._counter.estimate(route, request)
+        return self._counter.estimate(route, expand_compaction_blocks(request))
 
     async def _respond(
         self, context: RequestContext, route: Route, delivery: _Delivery[_Result]

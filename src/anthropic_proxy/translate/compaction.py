@@ -95,7 +95,7 @@ def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
     }
     return {
         **{name: value for name, value in request.items() if name not in _REPLY_FIELDS},
-        "messages": [*expand_compaction_blocks(request)["messages"], prompt],
+        "messages": [*request["messages"], prompt],
         "max_tokens": limit if plan.on_demand else max(limit, _MIN_SUMMARY_TOKENS),
         "output_config": output or None,
         **({"tool_choice": {"type": "none"}} if request.get("tools") else {}),
@@ -199,7 +199,7 @@ def _collect_tool_changes(request: JsonObject) -> list[JsonObject]:
     """Return the tool changes within the conversation, which stay valid after it."""
     return [
         block
-        for message in expand_compaction_blocks(request)["messages"]
+        for message in request["messages"]
         if message["role"] == "system"
         for block in _get_blocks(message)
         if block["type"] in TOOL_CHANGE_TYPES

@@ -3,6 +3,9 @@
 The last block that holds a summary wins: its text opens the conversation as the user's, and what it replaces is left out.
 A block without content is a compaction that failed; it means nothing. What the block says of tools that came and went
 within the range becomes a system message of those changes, the form in which a conversation has them.
+
+The gateway expands the blocks once, before anything else reads the conversation: context edits, compaction, estimates and
+the translation expect requests without them.
 """
 
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES

@@ -10,7 +10,6 @@ something away, and is empty, not absent, when there were none.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Estimates the input tokens of a request.
@@ -29,14 +28,14 @@ _THINKING = ("thinking", "redacted_thinking")
 def apply_edits(
     request: JsonObject, count_tokens: CountTokens
 ) -> tuple[JsonObject, list[JsonObject]]:
-    """Apply the edits of a checked request; return the edited request and the value of `applied_edits`.
+    """Apply the edits of a checked request without compaction blocks.
 
-    Compaction is separate: see translate/compaction.py. Tokens are counted only where an edit depends on them or removed
+    Return the edited request and the value of `applied_edits`. Compaction is separate: see
+    translate/compaction.py. Tokens are counted only where an edit depends on them or removed
     something.
     """
     if not get_edits(request):
         return request, []
-    request = expand_compaction_blocks(request)
     count_tokens = _cache_counts(count_tokens)
     applied_edits = []
     for edit in get_edits(request):

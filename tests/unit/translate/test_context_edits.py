@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits, describe_ignored_edits
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
@@ -22,7 +23,7 @@ def count(request: Json) -> int:
 
 @pytest.mark.parametrize("case", cases("context"))
 def test_case(case: Json) -> None:
-    request = parse_messages_request(dumps(case["request"]))
+    request = expand_compaction_blocks(parse_messages_request(dumps(case["request"])))
     given_request = copy.deepcopy(request)
     edited, applied = apply_edits(request, count)
     assert edited["messages"] == case["messages"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import describe_ignored_edits
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
@@ -51,14 +50,13 @@ def to_chat_request(
     signer: Signer = UNSIGNED,
     pdf_pages: PdfPageReader = read_pages,
 ) -> TranslatedRequest:
-    """Translate a validated request, after its context edits.
+    """Translate a validated request without compaction blocks, after its context edits.
 
     `signer` reads the signatures of thinking blocks. `pdf_pages` extracts text from PDFs for
     upstreams that accept none, which may take seconds. Raises ApiError for a request that can't be
     served.
     """
     notes = TranslationNotes({*list_ignored_fields(request), *describe_ignored_edits(request)})
-    request = expand_compaction_blocks(request)
     tools = resolve_tools(request, notes)
     output_format = get_output_format(request)
     chat_messages = to_chat_messages(

@@ -8,6 +8,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.providers.profiles import find_profile_by_name
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
@@ -24,9 +25,14 @@ def route(case: Json) -> Route:
     )
 
 
+def parsed(case: Json) -> Json:
+    """The request as the gateway hands it to the translation."""
+    return expand_compaction_blocks(parse_messages_request(dumps(case["request"])))
+
+
 @pytest.mark.parametrize("case", cases("requests"))
 def test_case(case: Json) -> None:
-    request = parse_messages_request(dumps(case["request"]))
+    request = parsed(case)
     if "error" in case:
         with pytest.raises(ApiError) as caught:
             to_chat_request(request, route(case))
@@ -42,7 +48,7 @@ def test_case(case: Json) -> None:
     "case", [case for case in cases("requests") if "upstream" in case.values[0]]
 )
 def test_openai_would_take_it(case: Json) -> None:
-    body = to_chat_request(parse_messages_request(dumps(case["request"])), route(case)).body
+    body = to_chat_request(parsed(case), route(case)).body
     openai_shapes.check(openai_shapes.plain(body))
 
 
@@ -50,8 +56,5 @@ def test_openai_would_take_it(case: Json) -> None:
     "case", [case for case in cases("requests") if "upstream" in case.values[0]]
 )
 def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
-    first, second = (
-        dumps(to_chat_request(parse_messages_request(dumps(case["request"])), route(case)).body)
-        for _ in range(2)
-    )
+    first, second = (dumps(to_chat_request(parsed(case), route(case)).body) for _ in range(2))
     assert first == second

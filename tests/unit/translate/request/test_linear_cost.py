@@ -16,6 +16,7 @@ from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfil
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate import compaction, passthrough
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import to_chat_request
 from anthropic_proxy.translate.request.system_prompt import merge_system_into_user
@@ -319,7 +320,7 @@ REQUESTS: dict[str, tuple[Callable[[int], Json], ProviderProfile]] = {
 def translated(raw: bytes, dialect: ProviderProfile) -> bytes:
     """The upstream's body for a request; nothing for one that is refused."""
     with suppress(ApiError, InvalidRequestError):
-        request, _ = apply_edits(parse_messages_request(raw), _count)
+        request, _ = apply_edits(expand_compaction_blocks(parse_messages_request(raw)), _count)
         compaction.plan_summary(request, _count)
         body = to_chat_request(request, Route(Upstream("up", "http://up/v1", dialect), "m")).body
         estimate_request(body)
