@@ -22,7 +22,7 @@ MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 _TEXT_LIMIT = 2000
 _CODE_LIMIT = 200
-_COUNT_DIGITS = 15
+_MAX_COUNT_DIGITS = 15
 
 # Retrying can't help: without this Claude Code retries a dead credential for three minutes.
 _NO_RETRY_HEADERS = {"x-should-retry": "false"}
@@ -226,7 +226,7 @@ def _default_error(failure: UpstreamFailure) -> ApiError:
     )
 
 
-_OVERFLOW = re.compile(
+CONTEXT_OVERFLOW = re.compile(
     r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length|max context length"
     r"|exceeds the (available )?context|prompt (is )?too long|total length of all messages is too long"
     r"|reduce the length of the messages|input is too long|input token count .{0,200} exceeds"
@@ -250,7 +250,7 @@ _PROMPT_LENGTH = re.compile(
 _COMPLETION_LENGTH = re.compile(
     r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`"
 )
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 
 @dataclass(frozen=True)
@@ -264,9 +264,11 @@ class ContextSizes:
 
 def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
     """Parse the sizes in a context overflow; all 0 for any other failure."""
-    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searchable_text):
+    if failure.status not in (400, 413, 422, 500) or not CONTEXT_OVERFLOW.search(
+        failure.searchable_text
+    ):
         return ContextSizes()
-    text = _THOUSANDS.sub("", failure.text)
+    text = drop_thousands_separators(failure.text)
     prompt = _int_or_zero(failure.error.get("n_prompt_tokens")) or _search_count(
         _PROMPT_LENGTH, text
     )
@@ -276,9 +278,11 @@ def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
 
 def _context_overflow(failure: UpstreamFailure) -> ApiError | None:
     """In the real API's words, on which Claude Code compacts or, when only the answer is too long, asks for less."""
-    if failure.status not in (400, 413, 422, 500) or not _OVERFLOW.search(failure.searchable_text):
+    if failure.status not in (400, 413, 422, 500) or not CONTEXT_OVERFLOW.search(
+        failure.searchable_text
+    ):
         return None
-    match = _API_WORDING.search(_THOUSANDS.sub("", failure.text))
+    match = _API_WORDING.search(drop_thousands_separators(failure.text))
     if match:
         return ApiError(400, match[0])
     sizes = parse_context_sizes(failure)
@@ -319,12 +323,25 @@ def _int_or_zero(value: Any) -> int:
 
 def _search_count(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
-    return parse_count(next(group for group in match.groups() if group)) if match else 0
+    if match is None:
+        return 0
+    return parse_count(match)
 
 
-def parse_count(digits: str) -> int:
-    """Return a number of tokens or the like; 0 for more digits than any has, which `int` may refuse to read."""
-    return int(digits) if len(digits) <= _COUNT_DIGITS else 0
+def parse_count(match: re.Match[str]) -> int:
+    """Return the number in the first group that matched.
+
+    0 for more digits than any count has: `int` refuses thousands of them.
+    """
+    digits: str = next(group for group in match.groups() if group)
+    if len(digits) > _MAX_COUNT_DIGITS:
+        return 0
+    return int(digits)
+
+
+def drop_thousands_separators(text: str) -> str:
+    """Return the text with numbers such as 128,000 and 128_000 in digits alone."""
+    return _THOUSANDS_SEPARATOR.sub("", text)
 
 
 def _failed_generation(failure: UpstreamFailure) -> ApiError | None:

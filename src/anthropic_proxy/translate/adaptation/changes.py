@@ -20,18 +20,17 @@ from anthropic_proxy.translate.request.tool_choice import require_chosen_tool
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# The two names for the token limit.
-TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
-
 # Ascending; Groq's "default" leaves the effort to the model.
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
+
+_TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True)
 class RequestChange:
     """A change of a Chat Completions request."""
 
-    # name of the change, a key of `_CHANGES`
+    # name of the change, a key of `_CHANGES` or `_MESSAGE_CHANGES`
     change: str
     # the request field that changes
     field: str
@@ -43,37 +42,38 @@ class RequestChange:
     conditions: tuple[Condition, ...] = ()
 
     def apply(self, body: JsonObject) -> JsonObject:
-        """Return the request with the change; the same object when it does not concern the request."""
+        """Return the request with the change; the same object where a condition is not fulfilled."""
         if not all(is_fulfilled(condition, body) for condition in self.conditions):
             return body
-        return _CHANGES[self.change](body, self.field, self.value)
+        if self.change in _CHANGES:
+            return _CHANGES[self.change](body, self.field, self.value)
+        change = _MESSAGE_CHANGES[self.change]
+        messages = [change(message, self.field, self.value) for message in body["messages"]]
+        return {**body, "messages": messages}
 
 
-def _drop_field(body: JsonObject, field: str, _: Any) -> JsonObject:
-    return {name: value for name, value in body.items() if name != field}
+def _drop_field(record: JsonObject, field: str) -> JsonObject:
+    return {name: value for name, value in record.items() if name != field}
 
 
-def _rename_field(body: JsonObject, field: str, name: str) -> JsonObject:
-    return {name if key == field else key: value for key, value in body.items()}
-
-
-def _set_field(body: JsonObject, field: str, value: Any) -> JsonObject:
-    return {**body, field: value}
+def _rename_field(body: JsonObject, field: str, new_name: str) -> JsonObject:
+    return {new_name if name == field else name: value for name, value in body.items()}
 
 
 def _disable_thinking(body: JsonObject, field: str, value: Any) -> JsonObject:
-    """Remove all thinking fields, and set the field that turns thinking off where the server needs
-    it.
-    """
-    other_fields = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
-    return other_fields if value is None else {**other_fields, field: value}
+    """Remove all thinking fields, and set `field` where the server needs it to turn thinking off."""
+    body = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
+    if value is not None:
+        body[field] = value
+    return body
 
 
-def _cap_token_limit(body: JsonObject, _: str, limit: int) -> JsonObject:
-    return {
-        name: min(value, limit) if name in TOKEN_LIMIT_FIELDS else value
-        for name, value in body.items()
-    }
+def _cap_output(body: JsonObject, limit: int) -> JsonObject:
+    body = dict(body)
+    for name in _TOKEN_LIMIT_FIELDS:
+        if name in body:
+            body[name] = min(body[name], limit)
+    return body
 
 
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
@@ -85,99 +85,36 @@ def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]
     if requested not in EFFORT_LEVELS or requested in allowed:
         return body
     levels = [level for level in EFFORT_LEVELS[1:] if level in allowed] or [*allowed]
-    lower_levels = [
-        level for level in levels if level in EFFORT_LEVELS[: EFFORT_LEVELS.index(requested)]
-    ]
-    return {**body, field: lower_levels[-1] if lower_levels else levels[0]}
+    nearest = levels[0]
+    for level in levels:
+        if EFFORT_LEVELS.index(level) < EFFORT_LEVELS.index(requested):
+            nearest = level
+    return {**body, field: nearest}
 
 
-def _request_json_object(body: JsonObject, _: str, __: Any) -> JsonObject:
-    return to_json_object_format(body)
-
-
-def _drop_format(body: JsonObject, _: str, __: Any) -> JsonObject:
-    return to_prompted_format(body)
-
-
-def _drop_strict(body: JsonObject, field: str, _: Any) -> JsonObject:
+def _drop_strict_schemas(body: JsonObject) -> JsonObject:
+    if "tools" not in body:
+        return body
     tools = [
-        {**tool, "function": _drop_field(tool["function"], "strict", None)}
-        for tool in body.get(field, ())
+        {**tool, "function": _drop_field(tool["function"], "strict")} for tool in body["tools"]
     ]
-    return {**body, field: tools} if tools else body
+    return {**body, "tools": tools}
 
 
-def _offer_only_chosen_tool(body: JsonObject, _: str, __: Any) -> JsonObject:
-    return require_chosen_tool(body)
-
-
-def _choose_only_tool(body: JsonObject, field: str, _: Any) -> JsonObject:
+def _choose_only_tool(body: JsonObject) -> JsonObject:
     """Replace "required" by the tool's name where the request has one tool."""
     tools = body.get("tools", ())
-    if body.get(field) != "required" or len(tools) != 1:
+    if body.get("tool_choice") != "required" or len(tools) != 1:
         return body
-    return {**body, field: {"type": "function", "function": {"name": tools[0]["function"]["name"]}}}
+    choice = {"type": "function", "function": {"name": tools[0]["function"]["name"]}}
+    return {**body, "tool_choice": choice}
 
 
-def _limit_tools(body: JsonObject, _: str, limit: int) -> JsonObject:
-    return limit_tools(body, limit)
-
-
-def _shorten_descriptions(body: JsonObject, _: str, limit: int) -> JsonObject:
-    return shorten_descriptions(body, limit)
-
-
-def _merge_system_into_user(body: JsonObject, _: str, __: Any) -> JsonObject:
+def _merge_system_messages(body: JsonObject) -> JsonObject:
     return {**body, "messages": merge_system_into_user(body["messages"])}
 
 
-def _drop_message_field(body: JsonObject, field: str, _: Any) -> JsonObject:
-    messages = [
-        _drop_field(message, field, None) if message["role"] == "assistant" else message
-        for message in body["messages"]
-    ]
-    return {**body, "messages": messages}
-
-
-def _drop_parts(body: JsonObject, _: str, kind: str) -> JsonObject:
-    """Remove the parts of one kind from assistant messages; the rest becomes plain text."""
-    return {**body, "messages": [_remove_parts(message, kind) for message in body["messages"]]}
-
-
-def _remove_parts(message: JsonObject, kind: str) -> JsonObject:
-    if message["role"] != "assistant" or not has_part(message, kind):
-        return message
-    return {
-        **message,
-        "content": openai.get_content_text(
-            [part for part in message["content"] if part["type"] != kind]
-        ),
-    }
-
-
-def has_part(message: JsonObject, kind: str) -> bool:
-    """Return whether the content of a message has a part of this kind."""
-    content = message.get("content")
-    return isinstance(content, list) and any(part["type"] == kind for part in content)
-
-
-def _drop_part_field(body: JsonObject, _: str, part_field: str) -> JsonObject:
-    return {
-        **body,
-        "messages": [_remove_part_field(message, part_field) for message in body["messages"]],
-    }
-
-
-def _remove_part_field(message: JsonObject, part_field: str) -> JsonObject:
-    content = message.get("content")
-    return (
-        {**message, "content": [_drop_field(part, part_field, None) for part in content]}
-        if isinstance(content, list)
-        else message
-    )
-
-
-def _insert_assistant_messages(body: JsonObject, _: str, text: str) -> JsonObject:
+def _separate_tool_results(body: JsonObject, text: str) -> JsonObject:
     """Insert an assistant message between tool results and a user message."""
     messages: list[JsonObject] = []
     for message in body["messages"]:
@@ -187,50 +124,76 @@ def _insert_assistant_messages(body: JsonObject, _: str, text: str) -> JsonObjec
     return {**body, "messages": messages}
 
 
-def _add_tool_names(body: JsonObject, _: str, __: Any) -> JsonObject:
+def _add_tool_names(body: JsonObject) -> JsonObject:
     """Add the name of the tool to each tool message."""
     names: dict[str, str] = {}
     messages: list[JsonObject] = []
     for message in body["messages"]:
-        names |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls") or ()}
+        for call in message.get("tool_calls") or ():
+            names[call["id"]] = call["function"]["name"]
         name = names.get(message["tool_call_id"]) if message["role"] == "tool" else None
         messages.append({**message, "name": name} if name else message)
     return {**body, "messages": messages}
 
 
-def _drop_signatures(body: JsonObject, _: str, __: Any) -> JsonObject:
-    return {**body, "messages": list(map(reset_call_signatures, body["messages"]))}
+def _drop_from_assistant(message: JsonObject, field: str) -> JsonObject:
+    if message["role"] != "assistant":
+        return message
+    return _drop_field(message, field)
 
 
-def _set_message_default(body: JsonObject, field: str, value: str) -> JsonObject:
-    messages = [
-        {field: value, **message} if message["role"] == "assistant" else message
-        for message in body["messages"]
-    ]
-    return {**body, "messages": messages}
+def _add_to_assistant(message: JsonObject, field: str, default: str) -> JsonObject:
+    if message["role"] != "assistant":
+        return message
+    return {field: default, **message}
 
 
-_CHANGES: dict[str, Callable[[JsonObject, str, Any], JsonObject]] = {
-    "drop": _drop_field,
+def _drop_parts_from_assistant(message: JsonObject, kind: str) -> JsonObject:
+    """Remove the parts of one kind; the others become plain text."""
+    parts = message.get("content")
+    if message["role"] != "assistant" or not isinstance(parts, list):
+        return message
+    others = [part for part in parts if part["type"] != kind]
+    if others == parts:
+        return message
+    return {**message, "content": openai.get_content_text(others)}
+
+
+def _drop_from_parts(message: JsonObject, field: str) -> JsonObject:
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    return {**message, "content": [_drop_field(part, field) for part in parts]}
+
+
+_Change = Callable[[JsonObject, str, Any], JsonObject]
+
+# Each row takes the request, and the field and the value of the `RequestChange`.
+_CHANGES: dict[str, _Change] = {
+    "drop": lambda body, field, _: _drop_field(body, field),
     "rename": _rename_field,
-    "set": _set_field,
+    "set": lambda body, field, value: {**body, field: value},
     "not_thinking": _disable_thinking,
-    "at_most": _cap_token_limit,
-    "room": _cap_token_limit,
+    "at_most": lambda body, _, limit: _cap_output(body, limit),
+    "room": lambda body, _, limit: _cap_output(body, limit),
     "nearest": _choose_nearest_level,
-    "as_json_object": _request_json_object,
-    "no_format": _drop_format,
-    "not_strict": _drop_strict,
-    "any_of_one": _offer_only_chosen_tool,
-    "name_the_one": _choose_only_tool,
-    "fewer_tools": _limit_tools,
-    "shorter_descriptions": _shorten_descriptions,
-    "as_user": _merge_system_into_user,
-    "forget": _drop_message_field,
-    "forget_parts": _drop_parts,
-    "unmark": _drop_part_field,
-    "give": _set_message_default,
-    "answer_between": _insert_assistant_messages,
-    "name_results": _add_tool_names,
-    "without_signatures": _drop_signatures,
+    "as_json_object": lambda body, _, __: to_json_object_format(body),
+    "no_format": lambda body, _, __: to_prompted_format(body),
+    "not_strict": lambda body, _, __: _drop_strict_schemas(body),
+    "any_of_one": lambda body, _, __: require_chosen_tool(body),
+    "name_the_one": lambda body, _, __: _choose_only_tool(body),
+    "fewer_tools": lambda body, _, limit: limit_tools(body, limit),
+    "shorter_descriptions": lambda body, _, limit: shorten_descriptions(body, limit),
+    "as_user": lambda body, _, __: _merge_system_messages(body),
+    "answer_between": lambda body, _, text: _separate_tool_results(body, text),
+    "name_results": lambda body, _, __: _add_tool_names(body),
+}
+
+# Each row takes one message of the request instead; it is applied to all of them.
+_MESSAGE_CHANGES: dict[str, _Change] = {
+    "forget": lambda message, field, _: _drop_from_assistant(message, field),
+    "forget_parts": lambda message, _, kind: _drop_parts_from_assistant(message, kind),
+    "give": _add_to_assistant,
+    "unmark": lambda message, _, field: _drop_from_parts(message, field),
+    "without_signatures": lambda message, _, __: reset_call_signatures(message),
 }

@@ -8,6 +8,7 @@ applied to requests that share them.
 from collections.abc import Callable
 from typing import Any, Literal
 
+from anthropic_proxy.translate.reasoning.tool_call_signatures import has_call_signature
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Name and value of a property of the refused request.
@@ -26,8 +27,9 @@ _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
 
 def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
-    """Return what a Chat Completions request says about thinking; without a field, models use their
-    own default.
+    """Return the thinking mode that a Chat Completions request sets.
+
+    "unsaid" without a field: models then use their own default.
     """
     values = [body[name] for name in THINKING_FIELDS if name in body]
     if any(map(_disables_thinking, values)):
@@ -53,6 +55,7 @@ _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
     "forced_call": forces_tool_call,
     "stream": lambda body: bool(body.get("stream")),
     "temperature": lambda body: "temperature" in body,
+    "signatures": lambda body: any(map(has_call_signature, body["messages"])),
 }
 
 

@@ -1,41 +1,35 @@
-"""Rules that map a refusal to the change that makes the upstream accept the request.
+"""The rules for refusals of Chat Completions requests.
 
 Servers differ by model and version in ways that no table can hold: the name of the token limit, the
 largest response, the effort levels, fields that only reasoning models refuse. Their refusals (400,
 422 and similar) say so. The change is applied at once, and remembered for the model when it helped,
 so that only the first request pays for it.
 
-The rules run in order; the first that returns an effective change decides. Only optional fields are
+The rules run in their order; the first whose change has an effect decides. Only optional fields are
 dropped; any other refusal stays an error for the caller. A refusal of some kind of requests only
 (with thinking, with tools) is remembered for that kind.
 
-Sources of the wordings: recorded transcripts and issue trackers of clients and servers; each has a
-case in the tests.
+Another refusal is a row here, and the refusal as a case in tests/cases/refusals. The wordings come
+from recorded transcripts and from issue trackers of clients and servers.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any
 
-from anthropic_proxy.translate.adaptation.changes import (
-    EFFORT_LEVELS,
-    TOKEN_LIMIT_FIELDS,
-    RequestChange,
-)
-from anthropic_proxy.translate.adaptation.conditions import (
-    THINKING_FIELDS,
-    Condition,
-    build_condition,
-    forces_tool_call,
-)
-from anthropic_proxy.translate.adaptation.refusal_words import (
-    REFUSAL_PATTERN,
+from anthropic_proxy.translate.adaptation.changes import EFFORT_LEVELS, RequestChange
+from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS
+from anthropic_proxy.translate.adaptation.refusal_rule import (
+    ANY_WORDING,
+    RefusalRule,
+    find_rule_change,
+    is_param,
     mentions_field,
     names_field,
-    refused_param,
+    read_limit,
+    wordings,
 )
-from anthropic_proxy.translate.adaptation.refused_messages import find_message_change
+from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.upstream_errors import (
+    CONTEXT_OVERFLOW,
     UpstreamFailure,
     parse_context_sizes,
     parse_count,
@@ -44,21 +38,6 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
 
-# Many models accept these only while they don't think. Few refusals say so.
-_SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
-
-# Fields that a request can lose and still get a useful response.
-_OPTIONAL_FIELDS = (
-    *_SAMPLING_FIELDS,
-    *THINKING_FIELDS,
-    "reasoning_split",
-    "parallel_tool_calls",
-    "stream_options",
-    "user",
-    "safety_identifier",
-    "prompt_cache_key",
-    "service_tier",
-)
 # Tokens. A shorter response is useless; an error about the long prompt serves the caller better.
 _MIN_OUTPUT_TOKENS = 256
 
@@ -67,270 +46,278 @@ def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | N
     """Return the change for `failure`, the refusal of `body`; None when no rule applies."""
     if failure.status not in _REFUSAL_STATUSES:
         return None
-    for rule in _RULES:
-        change = rule(failure, body)
-        if change is not None and change.apply(body) != body:
-            return change
-    return None
+    return find_rule_change(RULES, failure, body)
 
 
-_SUPPORTED_LEVELS = re.compile(
-    r"(?:supported values are|should be|must be one of|one of|expected one of)(.*)",
-    re.IGNORECASE | re.DOTALL,
-)
-_OUTPUT_LIMIT = re.compile(
-    r"at most (\d+) (?:completion |output )?tokens|cannot be greater than max_model_len=(\d+)"
-    r"|tokens`? must be (?:less than or equal to|<=|at most) `?(\d+)"
-    r"|range of max_\w*tokens (?:should be|is) \[\d+, ?(\d+)\]"
-    r"|(?:supported )?range is from 1 \(inclusive\) to (\d+) \((?:in|ex)clusive\)"
-    r"|max_\w*tokens: \d+ > (\d+)"
-    r"|model(?:'s)? (?:output )?limit (?:of|is) (\d+)"
-    r"|maximum (?:number of )?(?:output|completion) tokens(?: for this model)?(?: is|:| of) (\d+)",
-    re.IGNORECASE,
-)
-_STRICT_REFUSED = re.compile(r"invalid schema for function|\bstrict\b", re.IGNORECASE)
-# About one schema: the model takes others.
-_SCHEMA_REFUSED = re.compile(
-    r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema|(parse|compile) (the )?grammar",
-    re.IGNORECASE,
-)
-_FORMAT_REFUSED = re.compile(
-    r"response_format|json_schema|json_object|structured|json mode|response mime type"
-)
-_FORMAT_BESIDE_TOOLS_REFUSED = re.compile(
-    r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)", re.IGNORECASE
-)
-_TOOL_LIMIT = re.compile(
-    r"'tools\\*': array too long\. expected an array with maximum length (\d+)|tools' ?: maximum number of items is (\d+)"
-    r"|tools have been provided but the maximum is (\d+)|at most (\d+) function declarations|more than (\d+) tools"
-    r"|number of tools exceeds (\d+)|\"tools\"\],\"msg\":\"list should have at most (\d+) item",
-    re.IGNORECASE,
-)
-_DESCRIPTION_LIMIT = re.compile(
-    r"tools\[\d+\]\.function\.description\\*': string too long\. expected a string with maximum length (\d+)"
-    r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character",
-    re.IGNORECASE,
-)
-# Wording of the refusal, the condition under which it holds, and the field and value that turn thinking off.
-_THINKING_EXCLUSIONS: tuple[tuple[re.Pattern[str], str, str, Any], ...] = tuple(
-    (re.compile(words, re.IGNORECASE | re.DOTALL), condition, field, value)
-    for words, condition, field, value in (
-        (
-            "tool_choice.{0,60}required or object in thinking mode",
-            "forced_call",
-            "enable_thinking",
-            False,
-        ),
-        (
-            "tool_choice.{0,60}incompatible with thinking",
-            "forced_call",
-            "thinking",
-            {"type": "disabled"},
-        ),
-        (
-            "thinking mode does not support this tool_choice",
-            "forced_call",
-            "thinking",
-            {"type": "disabled"},
-        ),
-        (
-            "thinking may not be enabled when tool_choice forces",
-            "forced_call",
-            "reasoning_effort",
-            None,
-        ),
-        (
-            "enable[_ ]thinking.{0,60}(non-streaming|stream=false)",
-            "stream",
-            "enable_thinking",
-            False,
-        ),
-    )
-)
-_THOUSANDS = re.compile(r"(?<=\d)[,_](?=\d{3})")
+def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
+    """Return the model's limit on the response in tokens, 0 without one.
+
+    Limits on prompt plus response are another case.
+    """
+    limit = parse_count(match)
+    if limit <= 1 or parse_context_sizes(failure).limit:
+        return 0
+    if "exclusive" in failure.text:
+        return limit - 1
+    return limit
 
 
-def _disable_reasoning_beside_tools(
-    failure: UpstreamFailure, _: JsonObject
-) -> RequestChange | None:
-    """Set the effort to none beside tools: OpenAI's GPT-5.4 and later, on Chat Completions."""
-    is_refused = (
-        "reasoning_effort" in failure.text
-        and "tools" in failure.text.lower()
-        and "'none'" in failure.text
-    )
-    return (
-        RequestChange("set", "reasoning_effort", "none", conditions=(("tools", True),))
-        if is_refused
-        else None
-    )
-
-
-def _disable_thinking(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Turn thinking off where the model can't combine it with the request, such as a forced call."""
-    rule = next(
-        (candidate for candidate in _THINKING_EXCLUSIONS if candidate[0].search(failure.text)), None
-    )
-    return (
-        RequestChange(
-            "not_thinking", rule[2], rule[3], conditions=(build_condition(rule[1], body),)
-        )
-        if rule
-        else None
-    )
-
-
-def _excludes_thinking(failure: UpstreamFailure) -> bool:
-    """Return whether the refusal is one that only `_disable_thinking` can resolve."""
-    return any(rule[0].search(failure.text) for rule in _THINKING_EXCLUSIONS)
-
-
-def _choose_supported_level(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    requested = body.get("reasoning_effort")
-    match = (
-        _SUPPORTED_LEVELS.search(failure.searchable_text)
-        if requested and mentions_field(failure, "reasoning_effort")
-        else None
-    )
-    names = re.findall(r"['\"`](\w+)['\"`]", match[1]) if match else []
-    allowed = tuple(level for level in EFFORT_LEVELS if level in names and level != requested)
-    return RequestChange("nearest", "reasoning_effort", allowed) if allowed else None
-
-
-def _rename_token_limit(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Use the other name of the token limit."""
-    field = next((name for name in TOKEN_LIMIT_FIELDS if name in body), None)
-    if (
-        field is None
-        or not REFUSAL_PATTERN.search(failure.searchable_text)
-        or not mentions_field(failure, field)
-    ):
-        return None
-    return RequestChange("rename", field, TOKEN_LIMIT_FIELDS[1 - TOKEN_LIMIT_FIELDS.index(field)])
-
-
-def _cap_output_tokens(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Cap the response at the model's maximum. Limits on prompt plus response are another case."""
-    if parse_context_sizes(failure).limit:
-        return None
-    max_tokens = _parse_limit(_OUTPUT_LIMIT, failure.text) if "token" in failure.text.lower() else 0
-    return (
-        RequestChange("at_most", "max_tokens", max_tokens - ("exclusive" in failure.text))
-        if max_tokens > 1
-        else None
-    )
-
-
-def _fit_output_into_context(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Cap the response at what the prompt leaves of the context."""
+def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
+    """Return the tokens that the prompt leaves of the context; 0 when they are unknown or few."""
     sizes = parse_context_sizes(failure)
     room = sizes.limit - sizes.prompt
-    return (
-        RequestChange("room", "max_tokens", room, is_lasting=False)
-        if sizes.prompt and room >= _MIN_OUTPUT_TOKENS
-        else None
-    )
+    if not sizes.prompt or room < _MIN_OUTPUT_TOKENS:
+        return 0
+    return room
 
 
-def _change_response_format(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    response_format = body.get("response_format")
-    if not response_format or not _FORMAT_REFUSED.search(failure.searchable_text):
-        return None
-    if "tools" in body and _FORMAT_BESIDE_TOOLS_REFUSED.search(failure.text):
-        return RequestChange("no_format", "response_format", conditions=(("tools", True),))
-    change = "as_json_object" if response_format["type"] == "json_schema" else "no_format"
-    return RequestChange(
-        change, "response_format", is_lasting=not _SCHEMA_REFUSED.search(failure.text)
-    )
+def _read_other_levels(
+    match: re.Match[str], _failure: UpstreamFailure, body: JsonObject
+) -> tuple[str, ...]:
+    """Return the effort levels that the refusal lists, without the refused one."""
+    listed = re.findall(r"['\"`](\w+)['\"`]", match[1])
+    refused = body.get("reasoning_effort")
+    return tuple(level for level in EFFORT_LEVELS if level in listed and level != refused)
 
 
-def _drop_strict(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    is_refused = _STRICT_REFUSED.search(failure.text)
-    return (
-        RequestChange("not_strict", "tools", is_lasting=not _SCHEMA_REFUSED.search(failure.text))
-        if is_refused
-        else None
-    )
+# A field, a value or a combination of them is refused.
+_REFUSED = wordings(
+    r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)"
+    r"|extra_forbidden|not permitted|(does|do) not support|do(es)?n't support|not allowed"
+    r"|no endpoints found that (support|can handle)|isn't supported|may only be set|must be unset"
+    r"|only [\w.=]+ is allowed|is deprecated|cannot be disabled|only works in|is restricted to"
+    r"|requires adaptive thinking|must be a positive integer and not greater than|not enabled for"
+)
+_SCHEMA_REFUSED = wordings(
+    r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema"
+    r"|(parse|compile) (the )?grammar"
+)
+_STRICT_REFUSED = wordings(r"invalid schema for function|\bstrict\b")
+_FORMAT_REFUSED = wordings(
+    r"(?-i:response_format|json_schema|json_object|structured|json mode|response mime type)"
+)
+_SIGNATURE_REFUSED = wordings(
+    r"missing (a )?`?thought_?signature|(corrupted|invalid) thought.?signature"
+    r"|thought.?signature is (not valid|invalid)"
+)
+
+# Many models accept these only while they don't think. Few refusals say so.
+_SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
+
+# Other fields that a request can lose and still get a useful response.
+_OTHER_OPTIONAL_FIELDS = (
+    "reasoning_split",
+    "parallel_tool_calls",
+    "stream_options",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "service_tier",
+)
 
 
-def _change_tool_choice(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Replace a named tool by "required", or "required" by the only tool's name.
+def _build_drop_rules() -> list[RefusalRule]:
+    """Return the rules that drop a refused field, in their order.
 
-    Some servers reject the object form, others the word.
+    The refused field is the one in `param`, whatever the wording, else one that the text names,
+    else one whose alias it mentions.
     """
-    if (
-        "tool_choice" not in failure.text
-        or not forces_tool_call(body)
-        or _excludes_thinking(failure)
+    rules = []
+    for named_by, patterns in (
+        (is_param, ANY_WORDING),
+        (names_field, _REFUSED),
+        (mentions_field, _REFUSED),
     ):
-        return None
-    return RequestChange(
-        "any_of_one" if isinstance(body["tool_choice"], dict) else "name_the_one", "tool_choice"
-    )
+        for field in (*_SAMPLING_FIELDS, *THINKING_FIELDS):
+            rule = RefusalRule(patterns, "drop", field, named_by=named_by, shared="thinking")
+            rules.append(rule)
+        for field in _OTHER_OPTIONAL_FIELDS:
+            rules.append(RefusalRule(patterns, "drop", field, named_by=named_by))
+    return rules
 
 
-def _limit_tools(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    limit = _parse_limit(_TOOL_LIMIT, failure.text)
-    return RequestChange("fewer_tools", "tools", limit) if limit else None
-
-
-def _shorten_descriptions(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    limit = _parse_limit(_DESCRIPTION_LIMIT, failure.text)
-    return RequestChange("shorter_descriptions", "tools", limit) if limit else None
-
-
-def _drop_top_p(failure: UpstreamFailure, _: JsonObject) -> RequestChange | None:
-    """Drop `top_p` beside `temperature`: Claude's newer models accept one of them."""
-    is_refused = re.search("`temperature` and `top_p` cannot both be", failure.text)
-    return (
-        RequestChange("drop", "top_p", conditions=(("temperature", True),)) if is_refused else None
-    )
-
-
-def _drop_refused_field(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    is_field_refused = REFUSAL_PATTERN.search(failure.searchable_text) and not _excludes_thinking(
-        failure
-    )
-    present_fields = [name for name in _OPTIONAL_FIELDS if name in body]
-    refused_field = next((name for name in present_fields if refused_param(failure) == name), None)
-    for is_named in (names_field, mentions_field) if is_field_refused and not refused_field else ():
-        refused_field = refused_field or next(
-            (name for name in present_fields if is_named(failure, name)), None
+# In the order in which they run.
+RULES: tuple[RefusalRule, ...] = (
+    # Mistral's models, wherever they run. Claude Code adds text after most tool results.
+    RefusalRule(
+        wordings(r"unexpected role '?user'? after role '?tool|roles must alternate"),
+        "answer_between",
+        "messages",
+        "OK.",
+    ),
+    # DeepSeek and Moonshot require the reasoning of earlier turns. It is missing when another
+    # server wrote the turn or when the caller cleared it. Not all of them accept an empty text.
+    RefusalRule(
+        wordings(
+            r"reasoning_content.{0,60}(must be passed back|(is|are) missing)"
+            r"|(missing|requires) .{0,20}reasoning_content"
+        ),
+        "give",
+        "reasoning_content",
+        " ",
+    ),
+    # Reasoning of earlier turns in a field of another server (Cerebras, Groq).
+    *(
+        RefusalRule(
+            _REFUSED + wordings("messages|assistant"), "forget", field, named_by=mentions_field
         )
-    return (
-        RequestChange("drop", refused_field, conditions=_conditions_for_field(body, refused_field))
-        if refused_field
-        else None
-    )
-
-
-def _conditions_for_field(body: JsonObject, field: str) -> tuple[Condition, ...]:
-    """Return the conditions under which a refusal of the field holds."""
-    return (
-        (build_condition("thinking", body),)
-        if field in (*_SAMPLING_FIELDS, *THINKING_FIELDS)
-        else ()
-    )
-
-
-def _parse_limit(pattern: re.Pattern[str], text: str) -> int:
-    match = pattern.search(_THOUSANDS.sub("", text))
-    return parse_count(next(group for group in match.groups() if group)) if match else 0
-
-
-_RULES: tuple[Callable[[UpstreamFailure, JsonObject], RequestChange | None], ...] = (
-    find_message_change,
-    _limit_tools,
-    _shorten_descriptions,
-    _disable_reasoning_beside_tools,
-    _disable_thinking,
-    _choose_supported_level,
-    _cap_output_tokens,
-    _fit_output_into_context,
-    _rename_token_limit,
-    _change_response_format,
-    _change_tool_choice,
-    _drop_strict,
-    _drop_top_p,
-    _drop_refused_field,
+        for field in REASONING_FIELDS
+    ),
+    # Reasoning of earlier turns in the form of Mistral, which no other server accepts.
+    RefusalRule(wordings("(?-i:content|thinking)"), "forget_parts", "content", "thinking"),
+    # Models whose chat template has no system role.
+    RefusalRule(
+        wordings(
+            r"role.{0,40}(does not support|not supported).{0,40}system"
+            r"|system role (is )?not supported|unknown variant `system`"
+            r"|developer instruction is not enabled"
+        ),
+        "as_user",
+        "messages",
+    ),
+    # Gateways in front of Gemini.
+    RefusalRule(
+        wordings(
+            r"function_response\.name: name cannot be empty"
+            r"|tool message must have a 'name' field"
+        ),
+        "name_results",
+        "messages",
+    ),
+    # Gemini, wherever it runs: a signature is missing, or is another project's or model's. The
+    # server may accept those of the next conversation, unless the request had none.
+    RefusalRule(
+        _SIGNATURE_REFUSED,
+        "without_signatures",
+        "messages",
+        requires="signatures",
+        is_lasting=False,
+    ),
+    RefusalRule(_SIGNATURE_REFUSED, "without_signatures", "messages"),
+    # The upstream then caches as it likes.
+    RefusalRule(_REFUSED + wordings("cache_control"), "unmark", "messages", "cache_control"),
+    RefusalRule(
+        wordings(
+            r"'tools\\*': array too long\. expected an array with maximum length (\d+)"
+            r"|tools' ?: maximum number of items is (\d+)"
+            r"|tools have been provided but the maximum is (\d+)"
+            r"|at most (\d+) function declarations|more than (\d+) tools"
+            r"|number of tools exceeds (\d+)"
+            r"|\"tools\"\],\"msg\":\"list should have at most (\d+) item"
+        ),
+        "fewer_tools",
+        "tools",
+        read_value=read_limit,
+    ),
+    RefusalRule(
+        wordings(
+            r"tools\[\d+\]\.function\.description\\*': string too long\."
+            r" expected a string with maximum length (\d+)"
+            r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character"
+        ),
+        "shorter_descriptions",
+        "tools",
+        read_value=read_limit,
+    ),
+    # OpenAI's GPT-5.4 and later, on Chat Completions.
+    RefusalRule(
+        wordings("reasoning_effort", "tools", "'none'"),
+        "set",
+        "reasoning_effort",
+        "none",
+        requires="tools",
+    ),
+    # Models that cannot combine thinking with a forced call or a whole response. Final: without
+    # the forced call, the response would be useless.
+    RefusalRule(
+        wordings("tool_choice.{0,60}required or object in thinking mode"),
+        "not_thinking",
+        "enable_thinking",
+        value=False,
+        shared="forced_call",
+        is_final=True,
+    ),
+    RefusalRule(
+        wordings(
+            "tool_choice.{0,60}incompatible with thinking"
+            "|thinking mode does not support this tool_choice"
+        ),
+        "not_thinking",
+        "thinking",
+        {"type": "disabled"},
+        shared="forced_call",
+        is_final=True,
+    ),
+    RefusalRule(
+        wordings("thinking may not be enabled when tool_choice forces"),
+        "not_thinking",
+        "reasoning_effort",
+        shared="forced_call",
+        is_final=True,
+    ),
+    RefusalRule(
+        wordings("enable[_ ]thinking.{0,60}(non-streaming|stream=false)"),
+        "not_thinking",
+        "enable_thinking",
+        value=False,
+        shared="stream",
+        is_final=True,
+    ),
+    RefusalRule(
+        wordings(r"(?:supported values are|should be|one of)(.*)"),
+        "nearest",
+        "reasoning_effort",
+        read_value=_read_other_levels,
+        named_by=mentions_field,
+    ),
+    RefusalRule(
+        wordings(
+            r"at most (\d+) (?:completion |output )?tokens"
+            r"|cannot be greater than max_model_len=(\d+)"
+            r"|tokens`? must be (?:less than or equal to|<=|at most) `?(\d+)"
+            r"|range of max_\w*tokens (?:should be|is) \[\d+, ?(\d+)\]"
+            r"|(?:supported )?range is from 1 \(inclusive\) to (\d+) \((?:in|ex)clusive\)"
+            r"|max_\w*tokens: \d+ > (\d+)|model(?:'s)? (?:output )?limit (?:of|is) (\d+)"
+            r"|maximum (?:number of )?(?:output|completion) tokens(?: for this model)?"
+            r"(?: is|:| of) (\d+)",
+            "token",
+        ),
+        "at_most",
+        "max_tokens",
+        read_value=_read_output_limit,
+    ),
+    RefusalRule((CONTEXT_OVERFLOW,), "room", "max_tokens", read_value=_read_room, is_lasting=False),
+    # The other name of the token limit.
+    RefusalRule(_REFUSED, "rename", "max_tokens", "max_completion_tokens", named_by=mentions_field),
+    RefusalRule(_REFUSED, "rename", "max_completion_tokens", "max_tokens", named_by=mentions_field),
+    # Response formats: as any JSON object where schemas are refused, else in the prompt. Where one
+    # schema is refused, the model may accept others.
+    RefusalRule(
+        _FORMAT_REFUSED
+        + wordings(r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)"),
+        "no_format",
+        "response_format",
+        requires="tools",
+    ),
+    RefusalRule(
+        _FORMAT_REFUSED + _SCHEMA_REFUSED, "as_json_object", "response_format", is_lasting=False
+    ),
+    RefusalRule(_FORMAT_REFUSED, "as_json_object", "response_format"),
+    RefusalRule(
+        _FORMAT_REFUSED + _SCHEMA_REFUSED, "no_format", "response_format", is_lasting=False
+    ),
+    RefusalRule(_FORMAT_REFUSED, "no_format", "response_format"),
+    # Some servers reject a tool by its name, others the word "required".
+    RefusalRule(wordings("tool_choice"), "any_of_one", "tool_choice"),
+    RefusalRule(wordings("tool_choice"), "name_the_one", "tool_choice"),
+    RefusalRule(_STRICT_REFUSED + _SCHEMA_REFUSED, "not_strict", "tools", is_lasting=False),
+    RefusalRule(_STRICT_REFUSED, "not_strict", "tools"),
+    # Claude's newer models accept one of the two.
+    RefusalRule(
+        wordings("`temperature` and `top_p` cannot both be"),
+        "drop",
+        "top_p",
+        requires="temperature",
+    ),
+    *_build_drop_rules(),
 )

@@ -6,12 +6,19 @@ there have rules here.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 from anthropic_proxy.translate.adaptation.changes import RequestChange
+from anthropic_proxy.translate.adaptation.refusal_rule import (
+    ANY_WORDING,
+    RefusalRule,
+    find_rule_change,
+    is_param,
+    read_limit,
+    wordings,
+)
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_count
+from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -52,51 +59,36 @@ def find_responses_change(failure: UpstreamFailure, body: JsonObject) -> Request
     """Return the change of `body`, the Chat Completions request, for a refusal that only the
     Responses API has.
     """
-    changes = (rule(failure) for rule in _RULES)
-    return next(
-        (change for change in changes if change is not None and change.apply(body) != body), None
-    )
+    return find_rule_change(_RULES, failure, body)
 
 
-_SUMMARY = re.compile(r"reasoning summaries|reasoning\.summary", re.IGNORECASE)
-_NO_ENCRYPTION = re.compile(r"encrypted content is not supported", re.IGNORECASE)
-_OLD_REASONING = re.compile(
-    r"invalid_encrypted_content|encrypted content (.{0,200}could not be (verified|decrypted)|is not supported)"
-    r"|items are not persisted when `?store|'reasoning' was provided without its required following",
-    re.IGNORECASE | re.DOTALL,
-)
-_OUTPUT_LIMIT = re.compile(r"max_output_tokens.{0,60}value <= (\d+)", re.DOTALL)
+def _is_about_summary(failure: UpstreamFailure, _field: str) -> bool:
+    return is_param(failure, "reasoning.summary")
 
 
-def _drop_summary(failure: UpstreamFailure) -> RequestChange | None:
-    """Drop the summary: unverified organizations get none, and not all models write one."""
-    is_refused = failure.error.get("param") == "reasoning.summary" or _SUMMARY.search(failure.text)
-    return RequestChange("drop", "reasoning") if is_refused else None
-
-
-def _drop_encryption(failure: UpstreamFailure) -> RequestChange | None:
-    """Drop the request for encrypted reasoning, for models that don't reason."""
-    return RequestChange("drop", "include") if _NO_ENCRYPTION.search(failure.text) else None
-
-
-def _forget_reasoning(failure: UpstreamFailure) -> RequestChange | None:
-    """Drop reasoning of another organization or server. The next conversation may hold none."""
-    return (
-        RequestChange("forget", DETAILS, is_lasting=False)
-        if _OLD_REASONING.search(failure.searchable_text)
-        else None
-    )
-
-
-def _cap_output_tokens(failure: UpstreamFailure) -> RequestChange | None:
-    match = _OUTPUT_LIMIT.search(failure.text)
-    limit = parse_count(match[1]) if match else 0
-    return RequestChange("at_most", "max_tokens", limit) if limit else None
-
-
-_RULES: tuple[Callable[[UpstreamFailure], RequestChange | None], ...] = (
-    _drop_summary,
-    _drop_encryption,
-    _forget_reasoning,
-    _cap_output_tokens,
+# In the order in which they run.
+_RULES = (
+    # Unverified organizations get no summary, and not all models write one.
+    RefusalRule(wordings(r"reasoning summaries|reasoning\.summary"), "drop", "reasoning"),
+    RefusalRule(ANY_WORDING, "drop", "reasoning", named_by=_is_about_summary),
+    # Models that don't reason.
+    RefusalRule(wordings("encrypted content is not supported"), "drop", "include"),
+    # Reasoning of another organization or server. The next conversation may hold none.
+    RefusalRule(
+        wordings(
+            r"invalid_encrypted_content"
+            r"|encrypted content (.{0,200}could not be (verified|decrypted)|is not supported)"
+            r"|items are not persisted when `?store"
+            r"|'reasoning' was provided without its required following"
+        ),
+        "forget",
+        DETAILS,
+        is_lasting=False,
+    ),
+    RefusalRule(
+        wordings(r"max_output_tokens.{0,60}value <= (\d+)"),
+        "at_most",
+        "max_tokens",
+        read_value=read_limit,
+    ),
 )

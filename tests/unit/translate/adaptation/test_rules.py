@@ -1,12 +1,18 @@
-"""Refusals: what is changed of a request, and that a change that is remembered does no harm elsewhere."""
+"""Refusals: how the request changes, and that a remembered change does no harm elsewhere."""
 
 from typing import Any
 
 import pytest
 
 from anthropic_proxy.translate.adaptation.changes import RequestChange
-from anthropic_proxy.translate.adaptation.rules import find_change
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_failure
+from anthropic_proxy.translate.adaptation.conditions import build_condition
+from anthropic_proxy.translate.adaptation.refusal_rule import RefusalRule, find_rule_change
+from anthropic_proxy.translate.adaptation.rules import RULES, find_change
+from anthropic_proxy.translate.upstream_errors import (
+    UpstreamFailure,
+    UpstreamIdentity,
+    parse_failure,
+)
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
 from tests.support.cases import cases
@@ -17,11 +23,12 @@ Json = dict[str, Any]
 ELSEWHERE = "'default'"
 
 
+def refusal(case: Json) -> UpstreamFailure:
+    return parse_failure(case["status"], {}, dumps(case["answer"]), UpstreamIdentity("up:1"))
+
+
 def found(case: Json) -> RequestChange | None:
-    return find_change(
-        parse_failure(case["status"], {}, dumps(case["answer"]), UpstreamIdentity("up:1")),
-        case["request"],
-    )
+    return find_change(refusal(case), case["request"])
 
 
 @pytest.mark.parametrize("case", cases("refusals"))
@@ -47,3 +54,23 @@ def test_a_request_that_it_does_not_concern_stays(case: Json) -> None:
     plain = {"model": "m", "messages": [{"role": "user", "content": "a"}], "stream": True}
     assert change is not None
     assert change.apply(plain) == plain
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.change} {rule.field}")
+def test_every_row_names_a_change_and_properties_that_exist(rule: RefusalRule) -> None:
+    body: Json = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    RequestChange(rule.change, rule.field, rule.value or 1).apply(body)
+    for name in filter(None, (rule.requires, rule.shared)):
+        build_condition(name, body)
+
+
+WRITTEN_ROWS = [rule for rule in RULES if rule.change != "drop"]
+
+
+@pytest.mark.parametrize("rule", WRITTEN_ROWS, ids=lambda rule: f"{rule.change} {rule.field}")
+def test_every_row_has_a_case(rule: RefusalRule) -> None:
+    """Rows that drop a field are made for each field and way to name it."""
+    assert any(
+        find_rule_change([rule], refusal(case.values[0]), case.values[0]["request"])
+        for case in cases("refusals")
+    )

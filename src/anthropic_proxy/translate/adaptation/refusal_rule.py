@@ -1,0 +1,141 @@
+"""The row type of rules for refusals, and the interpreter of such rows.
+
+A rule recognizes a refusal by its wording and gives the change that makes the upstream accept the
+request. The rules of Chat Completions are in `rules.py`, those of the Responses API in
+`responses_api/refusals.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from anthropic_proxy.translate.adaptation.changes import RequestChange
+from anthropic_proxy.translate.adaptation.conditions import Condition, build_condition
+from anthropic_proxy.translate.upstream_errors import (
+    UpstreamFailure,
+    drop_thousands_separators,
+    parse_count,
+)
+from anthropic_proxy.wire.json_codec import JsonObject
+
+
+@dataclass(frozen=True)
+class RefusalRule:
+    """A row: the refusals that it recognizes, and the change of the request."""
+
+    # wordings, each of which occurs in the refusal
+    patterns: tuple[re.Pattern[str], ...]
+    # the change, a key of the table in `changes.py`
+    change: str
+    # the field that changes
+    field: str
+    # argument of the change
+    value: Any = None
+    # reads the argument from the match of the first pattern; the rule is skipped without one
+    read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
+    # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
+    named_by: Callable[[UpstreamFailure, str], bool] | None = None
+    # property (see `conditions.py`) that the refused request has; the change concerns no others
+    requires: str = ""
+    # property by which the change concerns only requests that are like the refused one
+    shared: str = ""
+    # whether the change holds for the model, not only for this request
+    is_lasting: bool = True
+    # whether the search ends here, also when the change has no effect on the request
+    is_final: bool = False
+
+
+def wordings(*patterns: str) -> tuple[re.Pattern[str], ...]:
+    """Compile patterns that ignore letter case and line ends."""
+    return tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in patterns)
+
+
+# For rules that recognize a refusal by the field that it names.
+ANY_WORDING = wordings("")
+
+
+def read_limit(match: re.Match[str], _failure: UpstreamFailure, _body: JsonObject) -> int:
+    """Return the limit that the refusal states, 0 without one."""
+    return parse_count(match)
+
+
+def find_rule_change(
+    rules: Iterable[RefusalRule], failure: UpstreamFailure, body: JsonObject
+) -> RequestChange | None:
+    """Return the change of the first rule that recognizes `failure`, the refusal of `body`.
+
+    A rule whose change has no effect on `body` is skipped. None when no rule applies.
+    """
+    text = drop_thousands_separators(failure.searchable_text)
+
+    @cache  # many rules share a pattern
+    def search(pattern: re.Pattern[str]) -> re.Match[str] | None:
+        return pattern.search(text)
+
+    for rule in rules:
+        match = search(rule.patterns[0])
+        if match is None or not all(map(search, rule.patterns[1:])):
+            continue
+        if rule.named_by is not None and not rule.named_by(failure, rule.field):
+            continue
+        change = _build_change(rule, match, failure, body)
+        if change is not None and change.apply(body) != body:
+            return change
+        if rule.is_final:
+            return None
+    return None
+
+
+def _build_change(
+    rule: RefusalRule, match: re.Match[str], failure: UpstreamFailure, body: JsonObject
+) -> RequestChange | None:
+    value = rule.value
+    if rule.read_value is not None:
+        value = rule.read_value(match, failure, body)
+        if not value:
+            return None
+    conditions: list[Condition] = []
+    if rule.requires:
+        conditions.append((rule.requires, True))
+    if rule.shared:
+        conditions.append(build_condition(rule.shared, body))
+    return RequestChange(rule.change, rule.field, value, rule.is_lasting, tuple(conditions))
+
+
+# Other names of fields in refusals.
+_ALIASES = {
+    "reasoning_effort": ("think", "thinking", "reasoning", "reasoningEffort"),
+    "chat_template_kwargs": ("enable_thinking",),
+}
+# Many refusals mention users and their messages; few mean the field.
+_USER_FIELD = re.compile(
+    r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE
+)
+
+
+def is_param(failure: UpstreamFailure, field: str) -> bool:
+    """Return whether the `param` of an OpenAI-shaped error is `field`."""
+    return failure.error.get("param") == field
+
+
+def names_field(failure: UpstreamFailure, field: str) -> bool:
+    """Return whether the refusal names `field`, in `param` or in its text."""
+    if is_param(failure, field):
+        return True
+    if field == "user":
+        return bool(_USER_FIELD.search(failure.searchable_text))
+    return _contains_word(failure, field)
+
+
+def mentions_field(failure: UpstreamFailure, field: str) -> bool:
+    """Return whether the refusal names `field` or one of its aliases."""
+    if names_field(failure, field):
+        return True
+    return any(_contains_word(failure, alias) for alias in _ALIASES.get(field, ()))
+
+
+def _contains_word(failure: UpstreamFailure, word: str) -> bool:
+    pattern = rf"(?<![\w-]){word}(?![\w-])"
+    return bool(re.search(pattern, failure.searchable_text, re.IGNORECASE))
