@@ -1,5 +1,6 @@
-"""What is remembered of a model's refusals: for which requests, for how long, and how it is told."""
+"""The memory of a model's refusals: for which requests, for how long, and its description."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,3 +185,34 @@ def test_the_api_is_forgotten_too() -> None:
     assert known.api == "responses"
     known.apply_to(BODY, 10, 3610)
     assert known.api is None
+
+
+NEEDS_RESPONSES = refusal(
+    "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. "
+    "To use function tools, use /v1/responses or set reasoning_effort to 'none'."
+)
+
+
+def test_a_refusal_that_another_api_avoids_changes_nothing() -> None:
+    body = {**THINKING, "tools": []}
+    known = ModelMemory()
+    attempt = RequestAdapter(known, CHAT, body, 10, 0)
+    assert attempt.needs_other_api(NEEDS_RESPONSES)
+    assert attempt.adapt_to(NEEDS_RESPONSES, 0) is None
+    assert attempt.body == body
+    assert known.other_api(NEEDS_RESPONSES) == "responses"
+    assert not attempt.needs_other_api(NO_TEMPERATURE)
+    assert known.other_api(NO_TEMPERATURE) is None
+
+
+def test_a_request_is_adapted_where_the_other_api_is_missing() -> None:
+    known = ModelMemory()
+    known.set_api("responses", 0)
+    missing = replace(NEEDS_RESPONSES, status=404)
+    assert known.other_api(missing) == "chat_completions"
+    known.set_api("chat_completions", 0)
+    assert known.other_api(missing) is None
+    attempt = RequestAdapter(known, CHAT, {**THINKING, "tools": []}, 10, 0)
+    assert not attempt.needs_other_api(NEEDS_RESPONSES)
+    assert attempt.adapt_to(NEEDS_RESPONSES, 0) is not None
+    assert attempt.body["reasoning_effort"] == "none"

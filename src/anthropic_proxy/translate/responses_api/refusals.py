@@ -1,8 +1,8 @@
 """Read refusals about the choice of the API, and refusals by the Responses API.
 
-The Responses API names fields that Chat Completions calls otherwise; with Chat Completions' names,
-the rules of translate/adaptation apply to its refusals as well. Refusals without a counterpart
-there have rules here.
+Some fields have another name in the Responses API. Under Chat Completions' names, the rules of
+`translate/adaptation` apply to its refusals as well. Refusals without a counterpart there have
+rules here.
 """
 
 import re
@@ -22,23 +22,16 @@ from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# OpenAI's GPT-5.4 and later with tools, its models that know no Chat Completions at all (in two wordings, of which the
-# second names another API, for completion models of old), Azure's and GitHub Copilot's.
+# OpenAI's GPT-5.4 and later with tools; OpenAI's models without Chat Completions (two wordings, of
+# which the second recommends the API of completion models); Azure; GitHub Copilot (two wordings).
 _RESPONSES_API_REQUIRED = re.compile(
-    r"\buse (the )?/?v1/responses|only supported in /?v1/responses"
+    r"\buse (the )?/?v1/responses"
+    r"|only supported in /?v1/responses"
     r"|not a chat model and thus not supported in the /?v1/chat/completions"
     r"|chatCompletion operation does not work with the specified model"
     r"|not accessible via the /chat/completions endpoint|unsupported_api_for_model",
     re.IGNORECASE,
 )
-
-
-def requires_responses_api(failure: UpstreamFailure) -> bool:
-    """Return whether a refusal by Chat Completions says that the model needs the Responses API."""
-    return failure.status in (400, 404) and bool(
-        _RESPONSES_API_REQUIRED.search(failure.searchable_text)
-    )
-
 
 # The names of this API's fields in Chat Completions.
 _CHAT_FIELDS = {
@@ -49,15 +42,25 @@ _CHAT_FIELDS = {
 }
 
 
+def requires_responses_api(failure: UpstreamFailure) -> bool:
+    """Return whether a refusal by Chat Completions says that the model needs the Responses API."""
+    if failure.status not in (400, 404):
+        return False
+    return _RESPONSES_API_REQUIRED.search(failure.searchable_text) is not None
+
+
 def to_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
     """Return the refusal with its field under the name that Chat Completions uses."""
     param = _CHAT_FIELDS.get(string_or_empty(failure.error.get("param")))
-    return replace(failure, error={**failure.error, "param": param}) if param else failure
+    if param is None:
+        return failure
+    return replace(failure, error={**failure.error, "param": param})
 
 
 def find_responses_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Return the change of `body`, the Chat Completions request, for a refusal that only the
-    Responses API has.
+    """Return the change for a refusal that only the Responses API has; None when no rule applies.
+
+    `body` is the Chat Completions request from which the refused request was built.
     """
     return find_rule_change(_RULES, failure, body)
 
