@@ -1,13 +1,14 @@
-"""Map an upstream's error to the error for the caller: right status, the upstream's words, no key.
+"""Parse an upstream's error, and map it to the error for the caller.
 
-Clients act on status and words: Claude Code compacts the conversation when it reads "prompt is too long", asks for a new
-login on 401 and hides the text of a 404. So the rules below run in order, and the first that fits decides; what none
-fits keeps its status.
+The caller gets the right status and the upstream's words without secrets.
+Clients act on status and words: on "prompt is too long" Claude Code compacts the conversation, on
+401 it starts a new login, and of a 404 it hides the text. The rules at the end run in their order,
+and the first that matches decides. A failure that no rule matches keeps its status.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +19,16 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
-MAX_RETRY_AFTER = 60
+_MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
-_TEXT_LIMIT = 2000
-_CODE_LIMIT = 200
+_MAX_REDACTED_LENGTH = 2000
+# One character more than is searched shows that the text was cut.
+_MAX_TEXT_LENGTH = MAX_SEARCHED + 1
+_MAX_CODE_LENGTH = 200
+_MAX_PAGE_SEARCHED = 4096
 _MAX_COUNT_DIGITS = 15
 
-# Retrying can't help: without this Claude Code retries a dead credential for three minutes.
+# For failures that a retry cannot avoid: Claude Code retries a dead credential for three minutes.
 _NO_RETRY_HEADERS = {"x-should-retry": "false"}
 
 
@@ -32,14 +36,14 @@ _NO_RETRY_HEADERS = {"x-should-retry": "false"}
 class UpstreamIdentity:
     """The upstream that sent a response."""
 
-    # As callers know it.
+    # the name that callers know
     name: str
     redactor: Redactor = NO_SECRETS
-    # The caller's own key, where it was sent to the upstream in place of the proxy's.
+    # the caller's own key, if the upstream was sent this key in place of the proxy's
     caller_key: str | None = None
-    # Whether the upstream is sent a key or another credential.
+    # whether the upstream is sent a key or another credential
     has_key: bool = True
-    # The base URL of its API; empty where callers must not see it.
+    # base URL of its API; empty where callers must not see it
     base_url: str = ""
 
     def redact_beginning(self, text: str) -> str:
@@ -49,7 +53,7 @@ class UpstreamIdentity:
         return self.redactor.redact_beginning(text)
 
     def redact(self, text: str) -> str:
-        """Return the whole text, without secrets and private addresses."""
+        """Return the text without secrets and private addresses."""
         if self.caller_key:
             text = Redactor([Secret(self.caller_key)]).redact(text)
         return self.redactor.redact(text)
@@ -57,39 +61,45 @@ class UpstreamIdentity:
 
 @dataclass(frozen=True)
 class UpstreamFailure:
-    """An error that an upstream reported. Rules read `text`; callers, logs and spans get `redacted_text`."""
+    """An error that an upstream reported.
+
+    Rules read `text`; callers, logs and spans get `redacted_text`.
+    """
 
     status: int
-    # As the upstream wrote it, with the secrets that it may repeat: its beginning, as `_build_failure` cuts it.
+    # as the upstream wrote it, with the secrets that it may repeat; its beginning, if it is long
     text: str
-    # The machine-readable error object.
+    # the machine-readable error object
     error: JsonObject
     headers: Mapping[str, str]
     upstream: UpstreamIdentity
-    # To which a conversation was sent, below the base URL; empty for other requests.
+    # path below the base URL to which a conversation was sent; empty for other requests
     path: str = ""
-    # Whether the upstream said anything.
+    # whether the response had a text
     has_reason: bool = True
 
     @property
     def upstream_name(self) -> str:
-        """Its name."""
+        """The name of the upstream."""
         return self.upstream.name
 
     @cached_property
     def redacted_text(self) -> str:
-        """The text without secrets, at most _TEXT_LIMIT characters."""
-        return self.upstream.redact_beginning(self.text)[:_TEXT_LIMIT]
+        """The beginning of the text, without secrets."""
+        return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
 
     @property
     def searchable_text(self) -> str:
-        """Words and codes in one string, to be searched. It is cut, as some patterns are slow on long texts."""
-        codes = (str(self.error.get(name) or "")[:_CODE_LIMIT] for name in ("code", "type"))
-        return " ".join((self.text, *codes))
+        """The text and the error's codes; the codes are cut, as some patterns are slow."""
+        codes = [str(self.error.get(name) or "")[:_MAX_CODE_LENGTH] for name in ("code", "type")]
+        return " ".join([self.text, *codes])
 
 
 class UpstreamFailureError(ApiError):
-    """The caller's error for an upstream failure, which it holds: a changed request may avoid it (see adaptation)."""
+    """The caller's error for an upstream failure.
+
+    It holds the failure, which a changed request may avoid (see `translate/adaptation`).
+    """
 
     def __init__(self, error: ApiError, failure: UpstreamFailure) -> None:
         super().__init__(error.status, error.message, error.headers, error.details)
@@ -107,72 +117,41 @@ def parse_api_error(
 def parse_failure(
     status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
 ) -> UpstreamFailure:
-    """Parse an HTTP response of `status` >= 300. `path`: as in UpstreamFailure."""
+    """Parse an HTTP response of `status` >= 300. `path` is as in `UpstreamFailure`."""
     try:
         text, error = _parse_message(loads_received(body))
     except ValueError:
         text, error = _parse_plain_text(body), {}
-    message = text or f"The upstream {upstream.name} answered {status} without a reason"
-    return replace(
-        _build_failure(status, message, error, headers, upstream), path=path, has_reason=bool(text)
-    )
-
-
-def is_html_page(headers: Mapping[str, str]) -> bool:
-    """Return whether a response is an HTML page, which no API sends."""
-    return bool(
-        re.match(
-            r"\s*(?:text/html|application/xhtml\+xml)\b",
-            headers.get("content-type", ""),
-            re.IGNORECASE,
-        )
-    )
-
-
-def wants_tls(body: bytes) -> bool:
-    """Return whether a response of status 400 says that the port takes TLS only."""
-    return bool(_TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")))
-
-
-def html_page_error(upstream: UpstreamIdentity) -> ApiError:
-    """Return the error for a response of status 200 that is an HTML page."""
-    text = f"The upstream {upstream.name} answered text/html: that is no OpenAI-compatible API. Check UPSTREAM_BASE_URL"
-    return ApiError(500, text, _NO_RETRY_HEADERS)
-
-
-def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
-    """Return the error for a response of status 200 that is no completion."""
-    return ApiError(
-        500, f"The upstream {upstream.name} answered 200 with something that is no chat completion"
+    has_reason = bool(text)
+    if not has_reason:
+        text = f"The upstream {upstream.name} answered {status} without a reason"
+    return UpstreamFailure(
+        status, text[:_MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
     )
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error of a stream chunk (`{"error": ...}`, with or without choices), None without one."""
+    """Return the error of a stream chunk, None without one.
+
+    The chunk is `{"error": ...}`, with or without choices.
+    """
     if not chunk.get("error"):
         return None
     text, error = _parse_message(chunk)
+    if not text:
+        text = f"The upstream {upstream.name} broke off the answer without a reason"
+    status = _parse_chunk_status(error)
+    return to_api_error(UpstreamFailure(status, text[:_MAX_TEXT_LENGTH], error, {}, upstream))
+
+
+def _parse_chunk_status(error: JsonObject) -> int:
     code = str(error.get("code"))
-    status = (
-        int(code)
-        if re.fullmatch(r"[45]\d\d", code)
-        else 400
-        if error.get("type") in _BAD_REQUEST
-        else 500
-    )
-    message = text or f"The upstream {upstream.name} broke off the answer without a reason"
-    return to_api_error(_build_failure(status, message, error, {}, upstream))
-
-
-def _build_failure(
-    status: int,
-    text: str,
-    error: JsonObject,
-    headers: Mapping[str, str],
-    upstream: UpstreamIdentity,
-) -> UpstreamFailure:
-    # A character more than is searched shows that the text was cut.
-    return UpstreamFailure(status, text[: MAX_SEARCHED + 1], error, headers, upstream)
+    if re.fullmatch(r"[45]\d\d", code):
+        return int(code)
+    # OpenAI's and vLLM's types.
+    if error.get("type") in ("invalid_request_error", "BadRequestError"):
+        return 400
+    return 500
 
 
 def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
@@ -183,25 +162,31 @@ def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
     if not isinstance(parsed, dict):
         return _to_text(parsed), {}
     error = parsed.get("error")
-    if isinstance(error, dict):
-        metadata = error.get("metadata")
-        raw = metadata.get("raw") if isinstance(metadata, dict) else None
-        return ": ".join(_to_text(each) for each in (error.get("message"), raw) if each), error
-    return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
+    if not isinstance(error, dict):
+        return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
+    texts = [error.get("message")]
+    # OpenRouter's, with the text of the provider.
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict):
+        texts.append(metadata.get("raw"))
+    return ": ".join(_to_text(text) for text in texts if text), error
 
 
 def _to_text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else dumps(value).decode()
+    if isinstance(value, str):
+        return value
+    return dumps(value).decode()
 
 
 # The words of nginx, Go and Apache, in this order, for a request without TLS on a port for TLS.
 _TLS_PORT = re.compile(
-    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)|plain HTTP to an SSL-enabled server port",
+    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)"
+    r"|plain HTTP to an SSL-enabled server port",
     re.IGNORECASE,
 )
-_MAX_PAGE_SEARCHED = 4096
+_HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
 
 
 def _parse_plain_text(body: bytes) -> str:
@@ -210,41 +195,55 @@ def _parse_plain_text(body: bytes) -> str:
     if not text.startswith("<"):
         return text
     tls_match = _TLS_PORT.search(text[:_MAX_PAGE_SEARCHED])
-    return tls_match[0] if tls_match else ""
+    if tls_match is None:
+        return ""
+    return tls_match[0]
 
 
-def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
-    """Map an upstream failure to the error for the caller."""
-    error = next(filter(None, (rule(failure) for rule in _RULES)), None) or _default_error(failure)
-    return UpstreamFailureError(error, failure)
+def is_html_page(headers: Mapping[str, str]) -> bool:
+    """Return whether a response is an HTML page, which no API sends."""
+    return _HTML_TYPE.match(headers.get("content-type", "")) is not None
 
 
-def _default_error(failure: UpstreamFailure) -> ApiError:
-    return ApiError(
-        _STATUS_BY_UPSTREAM_STATUS.get(failure.status, 400 if 400 <= failure.status < 500 else 500),
-        failure.redacted_text,
+def wants_tls(body: bytes) -> bool:
+    """Return whether a response of status 400 says that the port takes TLS only."""
+    return _TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
+
+
+def html_page_error(upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a response of status 200 that is an HTML page."""
+    text = (
+        f"The upstream {upstream.name} answered text/html: that is no OpenAI-compatible API. "
+        "Check UPSTREAM_BASE_URL"
     )
+    return ApiError(500, text, _NO_RETRY_HEADERS)
+
+
+def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a response of status 200 that is not a completion."""
+    text = f"The upstream {upstream.name} answered 200 with something that is no chat completion"
+    return ApiError(500, text)
 
 
 CONTEXT_OVERFLOW = re.compile(
-    r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length|max context length"
-    r"|exceeds the (available )?context|prompt (is )?too long|total length of all messages is too long"
-    r"|reduce the length of the messages|input is too long|input token count .{0,200} exceeds"
-    r"|greater than the context length|context length of only"
-    r"|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
+    r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length"
+    r"|max context length|exceeds the (available )?context|prompt (is )?too long"
+    r"|total length of all messages is too long|reduce the length of the messages"
+    r"|input is too long|input token count .{0,200} exceeds|greater than the context length"
+    r"|context length of only|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
     re.IGNORECASE,
 )
-_API_WORDING = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 _CONTEXT_LIMIT = re.compile(
-    r"context (?:length|window) (?:is|of)(?: only)? (\d+)|context size \((\d+)|model with (\d+) maximum context"
-    r"|`max_new_tokens` must be <= (\d+)",
+    r"context (?:length|window) (?:is|of)(?: only)? (\d+)|context size \((\d+)"
+    r"|model with (\d+) maximum context|`max_new_tokens` must be <= (\d+)",
     re.IGNORECASE,
 )
 _PROMPT_LENGTH = re.compile(
     r"request has (\d+) input tokens"
-    r"|requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)|resulted in (\d+) tokens"
-    r"|contains at least (\d+)|request \((\d+) tokens|total of \d+ tokens: (\d+)|prompt contains (\d+) tokens"
-    r"|keep the first (\d+) tokens|given: (\d+)|requested (?:about )?(\d+) tokens",
+    r"|requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)"
+    r"|resulted in (\d+) tokens|contains at least (\d+)|request \((\d+) tokens"
+    r"|total of \d+ tokens: (\d+)|prompt contains (\d+) tokens|keep the first (\d+) tokens"
+    r"|given: (\d+)|requested (?:about )?(\d+) tokens",
     re.IGNORECASE,
 )
 _COMPLETION_LENGTH = re.compile(
@@ -255,73 +254,42 @@ _THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 @dataclass(frozen=True)
 class ContextSizes:
-    """What a context overflow says, in tokens: prompt, limit of the context, asked completion; 0 where it says nothing."""
+    """The sizes that a context overflow states, in tokens; 0 for those that it does not state."""
 
     prompt: int = 0
+    # limit of the context
     limit: int = 0
+    # requested completion
     completion: int = 0
 
 
 def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
     """Parse the sizes in a context overflow; all 0 for any other failure."""
-    if failure.status not in (400, 413, 422, 500) or not CONTEXT_OVERFLOW.search(
-        failure.searchable_text
-    ):
+    if not _is_context_overflow(failure):
         return ContextSizes()
     text = drop_thousands_separators(failure.text)
-    prompt = _int_or_zero(failure.error.get("n_prompt_tokens")) or _search_count(
-        _PROMPT_LENGTH, text
+    return ContextSizes(
+        # llama.cpp's fields.
+        prompt=_parse_count_field(failure, "n_prompt_tokens") or _find_count(_PROMPT_LENGTH, text),
+        limit=_parse_count_field(failure, "n_ctx") or _find_count(_CONTEXT_LIMIT, text),
+        completion=_find_count(_COMPLETION_LENGTH, text),
     )
-    limit = _int_or_zero(failure.error.get("n_ctx")) or _search_count(_CONTEXT_LIMIT, text)
-    return ContextSizes(prompt, limit, _search_count(_COMPLETION_LENGTH, text))
 
 
-def _context_overflow(failure: UpstreamFailure) -> ApiError | None:
-    """In the real API's words, on which Claude Code compacts or, when only the answer is too long, asks for less."""
-    if failure.status not in (400, 413, 422, 500) or not CONTEXT_OVERFLOW.search(
-        failure.searchable_text
-    ):
-        return None
-    match = _API_WORDING.search(drop_thousands_separators(failure.text))
-    if match:
-        return ApiError(400, match[0])
-    sizes = parse_context_sizes(failure)
-    if not sizes.prompt or not sizes.limit:
-        return ApiError(400, f"prompt is too long: {failure.redacted_text}")
-    if sizes.completion and sizes.prompt <= sizes.limit:
-        comparison = f"{sizes.prompt} + {sizes.completion} > {sizes.limit}"
-        return ApiError(
-            400,
-            f"input length and `max_tokens` exceed context limit: {comparison}, "
-            "decrease input length or `max_tokens` and try again",
-        )
-    return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+def _is_context_overflow(failure: UpstreamFailure) -> bool:
+    if failure.status not in (400, 413, 422, 500):
+        return False
+    return CONTEXT_OVERFLOW.search(failure.searchable_text) is not None
 
 
-_IMAGE = re.compile(
-    r"image input is not supported|not a multimodal model|support (image|vision)|invalid[ _]image"
-    r"|image_url.{0,60}(not|only) supported"
-    r"|unknown variant `image_url`|image.{0,40}(could not|cannot|can't|unable to|failed to) be? ?(process|decode|load|read)"
-    r"|(could not|cannot|can't|unable to|failed to) (process|decode|load|read|parse|download).{0,20}image"
-    r"|mmproj|does not support vision",
-    re.IGNORECASE,
-)
+def _parse_count_field(failure: UpstreamFailure, name: str) -> int:
+    value = failure.error.get(name)
+    if not isinstance(value, int):
+        return 0
+    return value
 
 
-def _bad_image(failure: UpstreamFailure) -> ApiError | None:
-    """In the words on which Claude Code takes the image out of the conversation; others would fail every later turn."""
-    if failure.status not in (400, 404, 415, 422, 500) or not _IMAGE.search(
-        failure.searchable_text
-    ):
-        return None
-    return ApiError(400, f"Could not process image: {failure.redacted_text}")
-
-
-def _int_or_zero(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _search_count(pattern: re.Pattern[str], text: str) -> int:
+def _find_count(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
     if match is None:
         return 0
@@ -344,128 +312,201 @@ def drop_thousands_separators(text: str) -> str:
     return _THOUSANDS_SEPARATOR.sub("", text)
 
 
-def _failed_generation(failure: UpstreamFailure) -> ApiError | None:
-    """Groq's: the model made a call that is none. Not the request is at fault, and another try may go well."""
-    return (
-        ApiError(500, failure.redacted_text)
-        if failure.error.get("code") == "tool_use_failed"
-        else None
-    )
+def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
+    """Map an upstream failure to the error for the caller."""
+    for rule in _RULES:
+        error = rule(failure)
+        if error is not None:
+            return UpstreamFailureError(error, failure)
+    status = 400 if 400 <= failure.status < 500 else 500
+    status = _STATUS_BY_UPSTREAM_STATUS.get(failure.status, status)
+    return UpstreamFailureError(ApiError(status, failure.redacted_text), failure)
 
 
-_QUOTA = re.compile(
-    r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)", re.IGNORECASE
-)
+# Statuses of failures that no rule matches. Other 4xx become 400, other 5xx 500.
+_STATUS_BY_UPSTREAM_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}
 
 
-def _exhausted_quota(failure: UpstreamFailure) -> ApiError | None:
-    is_exhausted = failure.status == 402 or (
-        failure.status in (403, 429) and _QUOTA.search(failure.searchable_text)
-    )
-    return ApiError(402, failure.redacted_text, _NO_RETRY_HEADERS) if is_exhausted else None
+@dataclass(frozen=True)
+class _ErrorRule:
+    """A row: the failures that it matches, and the error for the caller."""
+
+    # statuses of the failure
+    statuses: Container[int]
+    # wording of the failure
+    pattern: re.Pattern[str]
+    # status of the error
+    status: int
+    # text of the error, with the fields of the failure
+    message: str = "{failure.redacted_text}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, failure: UpstreamFailure) -> ApiError | None:
+        """Return the error for the caller, None where the rule does not match."""
+        if failure.status not in self.statuses or not self.pattern.search(failure.searchable_text):
+            return None
+        return ApiError(self.status, self.message.format(failure=failure), self.headers)
+
+
+# The words of the Messages API itself.
+_API_OVERFLOW = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
+
+
+def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
+    """Map a context overflow to the Messages API's words.
+
+    On them Claude Code compacts the conversation or, when only the response is too long, lowers
+    `max_tokens`.
+    """
+    if not _is_context_overflow(failure):
+        return None
+    match = _API_OVERFLOW.search(drop_thousands_separators(failure.text))
+    if match:
+        return ApiError(400, match[0])
+    sizes = parse_context_sizes(failure)
+    if not sizes.prompt or not sizes.limit:
+        return ApiError(400, f"prompt is too long: {failure.redacted_text}")
+    if sizes.completion and sizes.prompt <= sizes.limit:
+        text = (
+            "input length and `max_tokens` exceed context limit: "
+            f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, "
+            "decrease input length or `max_tokens` and try again"
+        )
+        return ApiError(400, text)
+    return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+
+
+def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
+    """Map Groq's error for an invalid call by the model, which another try may avoid."""
+    if failure.error.get("code") != "tool_use_failed":
+        return None
+    return ApiError(500, failure.redacted_text)
 
 
 _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
-_MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
 
 
-def _rejected_key(failure: UpstreamFailure) -> ApiError | None:
-    """The proxy's own key: a 401 would send the client, whose key is fine, to log in again. The client's own: just that."""
-    if failure.status == 403 and _MODERATION.search(failure.searchable_text):
-        return ApiError(400, failure.redacted_text)
-    if failure.status in (401, 403) or (failure.status == 400 and _BAD_KEY.search(failure.text)):
-        if failure.upstream.caller_key is not None:
-            return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-        action = (
-            f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
-            if failure.upstream.has_key
-            else f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
-        )
-        text = f"The upstream {failure.upstream_name} {action}: {failure.redacted_text}"
-        return ApiError(500, text, _NO_RETRY_HEADERS)
-    return None
+def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
+    """Map a rejected key.
 
-
-def _redirect(failure: UpstreamFailure) -> ApiError | None:
-    if failure.status >= 400:
+    A 401 for the proxy's key would start a new login in the client, whose own key is fine.
+    """
+    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.text)
+    if failure.status not in (401, 403) and not is_bad_request:
         return None
-    text = f"The upstream {failure.upstream_name} redirects ({failure.status}): set UPSTREAM_BASE_URL to the final address"
+    if failure.upstream.caller_key is not None:
+        return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
+    if failure.upstream.has_key:
+        action = f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
+    else:
+        action = f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
+    text = f"The upstream {failure.upstream_name} {action}: {failure.redacted_text}"
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-def _plain_http(failure: UpstreamFailure) -> ApiError | None:
-    if failure.status != 400 or not _TLS_PORT.search(failure.text[:_MAX_PAGE_SEARCHED]):
-        return None
-    text = f"The upstream {failure.upstream_name} takes TLS only (400): UPSTREAM_BASE_URL has to begin with https://"
-    return ApiError(500, text, _NO_RETRY_HEADERS)
-
-
-# What servers and frameworks say of a path that they do not have: Go, FastAPI, Spring, llama.cpp, OpenAI. Of a model that
-# they do not have they say its name.
+# Texts for a path that a server does not have: Go, FastAPI, Spring, llama.cpp, OpenAI. Texts for a
+# missing model contain its name.
 _NO_SUCH_PATH = re.compile(
-    r"\s*(?:404\b[:\s]*)?(?:the )?(?:requested )?(?:(?:page|file|path|route|url|resource|endpoint) )?(?:was )?"
-    r"not found[.!]?\s*"
+    r"\s*(?:404\b[:\s]*)?(?:the )?(?:requested )?"
+    r"(?:(?:page|file|path|route|url|resource|endpoint) )?(?:was )?not found[.!]?\s*"
     r"|invalid url\b.{0,200}|cannot (?:post|get) /.{0,200}",
     re.IGNORECASE | re.DOTALL,
 )
 
 
-def _missing_path(failure: UpstreamFailure) -> ApiError | None:
-    """A wrong base URL. Clients take a 404 for a model that does not exist, and hide its text."""
-    # What an upstream lacks besides, such as a list of models, is no fault of the address.
-    if (
-        failure.status != 404
-        or not failure.path
-        or (failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text))
-    ):
+def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
+    """Map the 404 of a wrong base URL, which clients would show as a missing model.
+
+    Only for the paths of conversations: an upstream may lack others, such as the list of models.
+    """
+    if failure.status != 404 or not failure.path:
+        return None
+    if failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text):
         return None
     base = failure.upstream.base_url
     root = strip_version(base)
+    path = base.removeprefix(root) + failure.path
     location = f" under {root}" if root else ""
-    path = f"{base.removeprefix(root)}{failure.path}"
     reason = f": {failure.redacted_text}" if failure.has_reason else ""
-    text = f"The upstream {failure.upstream_name} has no {path}{location} (404{reason}): check UPSTREAM_BASE_URL"
+    text = (
+        f"The upstream {failure.upstream_name} has no {path}{location} (404{reason}): "
+        "check UPSTREAM_BASE_URL"
+    )
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-def _not_found(failure: UpstreamFailure) -> ApiError | None:
-    """OpenRouter's "No endpoints found that support tool use" is about the request; clients hide the text of a 404."""
-    if failure.status == 404 and failure.text.startswith("No endpoints found that support"):
-        return ApiError(400, failure.redacted_text)
-    return None
-
-
-def _busy(failure: UpstreamFailure) -> ApiError | None:
+def _map_busy(failure: UpstreamFailure) -> ApiError | None:
     if failure.status == 429:
-        return ApiError(429, failure.redacted_text, _build_retry_after(failure.headers, None))
+        return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
+    # 520 to 524 are Cloudflare's.
     if failure.status in (503, 529) or 520 <= failure.status <= 524:
-        return ApiError(
-            529, failure.redacted_text, _build_retry_after(failure.headers, _OVERLOADED_RETRY_AFTER)
-        )
+        headers = _build_retry_after(failure, _OVERLOADED_RETRY_AFTER)
+        return ApiError(529, failure.redacted_text, headers)
     return None
 
 
-def _build_retry_after(headers: Mapping[str, str], default: str | None) -> dict[str, str]:
-    seconds = parse_retry_after(headers)
-    value = default if seconds is None else f"{min(seconds, MAX_RETRY_AFTER):g}"
-    return {} if value is None else {"retry-after": value}
+def _build_retry_after(failure: UpstreamFailure, default: str | None) -> dict[str, str]:
+    seconds = parse_retry_after(failure.headers)
+    if seconds is not None:
+        return {"retry-after": f"{min(seconds, _MAX_RETRY_AFTER):g}"}
+    if default is not None:
+        return {"retry-after": default}
+    return {}
 
 
+_ANY_WORDING = re.compile("")
+
+# In the order in which they run.
 _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
-    _redirect,
-    _plain_http,
-    _context_overflow,
-    _bad_image,
-    _failed_generation,
-    _exhausted_quota,
-    _rejected_key,
-    _not_found,
-    _missing_path,
-    _busy,
+    _ErrorRule(
+        range(300, 400),
+        _ANY_WORDING,
+        500,
+        "The upstream {failure.upstream_name} redirects ({failure.status}): "
+        "set UPSTREAM_BASE_URL to the final address",
+        _NO_RETRY_HEADERS,
+    ),
+    _ErrorRule(
+        (400,),
+        _TLS_PORT,
+        500,
+        "The upstream {failure.upstream_name} takes TLS only (400): "
+        "UPSTREAM_BASE_URL has to begin with https://",
+        _NO_RETRY_HEADERS,
+    ),
+    _map_context_overflow,
+    # On these words Claude Code removes the image from the conversation. Other words would fail
+    # every later turn.
+    _ErrorRule(
+        (400, 404, 415, 422, 500),
+        re.compile(
+            r"image input is not supported|not a multimodal model|support (image|vision)"
+            r"|invalid[ _]image|image_url.{0,60}(not|only) supported|unknown variant `image_url`"
+            r"|image.{0,40}(could not|cannot|can't|unable to|failed to) be?"
+            r" ?(process|decode|load|read)"
+            r"|(could not|cannot|can't|unable to|failed to)"
+            r" (process|decode|load|read|parse|download).{0,20}image"
+            r"|mmproj|does not support vision",
+            re.IGNORECASE,
+        ),
+        400,
+        "Could not process image: {failure.redacted_text}",
+    ),
+    _map_failed_generation,
+    _ErrorRule((402,), _ANY_WORDING, 402, headers=_NO_RETRY_HEADERS),
+    _ErrorRule(
+        (403, 429),
+        re.compile(
+            r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)",
+            re.IGNORECASE,
+        ),
+        402,
+        headers=_NO_RETRY_HEADERS,
+    ),
+    _ErrorRule((403,), re.compile(r"moderation|flagged", re.IGNORECASE), 400),
+    _map_rejected_key,
+    # OpenRouter's "No endpoints found that support tool use" is about the request.
+    _ErrorRule((404,), re.compile(r"\ANo endpoints found that support"), 400),
+    _map_missing_path,
+    _map_busy,
 )
-
-# Errors within a stream often have no status (OpenAI's and vLLM's types).
-_BAD_REQUEST = ("invalid_request_error", "BadRequestError")
-
-# What is neither here nor in a rule: 400 for other 4xx, 500 for other 5xx.
-_STATUS_BY_UPSTREAM_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}

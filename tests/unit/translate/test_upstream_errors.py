@@ -95,7 +95,10 @@ def test_a_number_of_any_length_is_read(digits: int) -> None:
     )
 
 
-_HAS_NO_PATH = r"The upstream up:1 has no /v1/chat/completions under http://up:1 \(404(: .*)?\): check UPSTREAM_BASE_URL"
+_HAS_NO_PATH = (
+    r"The upstream up:1 has no /v1/chat/completions under http://up:1 \(404(: .*)?\): "
+    r"check UPSTREAM_BASE_URL"
+)
 _HAS_NO_PATH_EITHER = (
     r"The upstream private-1 has no /chat/completions \(404(: .*)?\): check UPSTREAM_BASE_URL"
 )

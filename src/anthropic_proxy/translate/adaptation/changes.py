@@ -42,7 +42,7 @@ class RequestChange:
     conditions: tuple[Condition, ...] = ()
 
     def apply(self, body: JsonObject) -> JsonObject:
-        """Return the request with the change; the same object where a condition is not fulfilled."""
+        """Return the request with the change, or `body` where a condition is not fulfilled."""
         if not all(is_fulfilled(condition, body) for condition in self.conditions):
             return body
         if self.change in _CHANGES:
@@ -61,7 +61,7 @@ def _rename_field(body: JsonObject, field: str, new_name: str) -> JsonObject:
 
 
 def _disable_thinking(body: JsonObject, field: str, value: Any) -> JsonObject:
-    """Remove all thinking fields, and set `field` where the server needs it to turn thinking off."""
+    """Remove all thinking fields; set `field` where the server needs it to turn thinking off."""
     body = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
     if value is not None:
         body[field] = value
