@@ -13,15 +13,14 @@ CHAT_COMPLETIONS = "/chat/completions"
 _API_PATHS = (CHAT_COMPLETIONS, "/responses", "/messages")
 # Azure's older addresses, each of one model.
 _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+$")
-# Not without a version: Azure's model inference has the base URL `.../models`.
+# With a version, as Azure's model inference has the base URL `.../models`.
 _MODEL_LIST = re.compile(r"/v\d+\w*/models$", re.IGNORECASE)
 _VERSION_SEGMENT = re.compile(r"/v\d+\w*$", re.IGNORECASE)
 
-
 _LOGIN_NOT_ALLOWED = "must not hold a user or password: put the key into UPSTREAM_API_KEY"
 _LOGIN_NOT_ENCODED = (
-    "can't be parsed as a URL: percent-encode special characters in its user name and password (/ as %2F, # as %23, "
-    "? as %3F, @ as %40, : as %3A, % as %25, a space as %20)"
+    "can't be parsed as a URL: percent-encode special characters in its user name and password "
+    "(/ as %2F, # as %23, ? as %3F, @ as %40, : as %3A, % as %25, a space as %20)"
 )
 
 
@@ -43,50 +42,47 @@ def parse_host(url: str) -> str:
 
 
 def resolve_api_address(url: str, api_path: str = "/v1") -> ApiAddress:
-    """Return the address of the API at `url`. Raises ValueError with the reason when it is not
-    usable.
+    """Return the address of the API at `url`.
 
     `api_path` is the path of the API on hosts of this kind, for a URL without a path. A URL with a
     path gets `/v1`, unless it ends in `api_path` or a version (`/v1`, `/v4`, `/v1beta`) or names a
-    deployment of Azure. A full URL is cut before `/chat/completions`.
+    deployment of Azure. A full URL is cut before `/chat/completions`. Raises ValueError with the
+    reason when the URL is not usable.
     """
     text = url.strip()
     parts = _split_url(text)
-    if "," in parts.netloc or re.search(r",\s*https?://", parts.path):
-        raise ValueError("must be one address: several are separated by ; and not by commas")
-    # Parsers drop tabs and line ends.
-    if re.search(r"\s", text):
-        raise ValueError("must not hold blanks")
-    _reject_unusable_url(parts)
+    _reject_unusable_url(text, parts)
     path = parts.path.rstrip("/")
-    suffix = next((each for each in _API_PATHS if path.endswith(each)), "")
     if _MODEL_LIST.search(path):
         raise ValueError("must be a base URL: leave out /models")
-    if not suffix and path.endswith(("/chat", "/completions")):
+    for full_path in _API_PATHS:
+        if path.endswith(full_path):
+            return _build_address(parts, path.removesuffix(full_path))
+    if path.endswith(("/chat", "/completions")):
         raise ValueError(
             "must be a base URL or a full .../chat/completions address, not a part of it"
         )
-    path = path.removesuffix(suffix)
     if not path:
-        path = "" if suffix else api_path
-    elif not (
-        suffix
-        or path.endswith(api_path)
-        or _VERSION_SEGMENT.search(path)
-        or _DEPLOYMENT.search(path)
-    ):
-        path += "/v1"
-    return ApiAddress(parts._replace(path=path, query="").geturl(), dict(parse_qsl(parts.query)))
+        return _build_address(parts, api_path)
+    if path.endswith(api_path) or _VERSION_SEGMENT.search(path) or _DEPLOYMENT.search(path):
+        return _build_address(parts, path)
+    return _build_address(parts, f"{path}/v1")
+
+
+def _build_address(parts: SplitResult, path: str) -> ApiAddress:
+    base_url = parts._replace(path=path, query="").geturl()
+    return ApiAddress(base_url, dict(parse_qsl(parts.query)))
 
 
 def check_login(url: str) -> None:
-    """Check that the login in a URL is where parsers find it. Raises ValueError, which shows no part of the URL.
+    """Check that the login in a URL is where parsers find it.
 
-    A `/`, `?`, `#` or `[` in a password ends the login for parsers, whose errors then show its first part as a port.
+    A `/`, `?`, `#` or `[` in a password ends the login for parsers, whose errors then show its
+    first part as a port. Raises ValueError, which shows no part of the URL.
     """
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises for what is no number
+        parts.port  # noqa: B018 - raises for an invalid port
     except ValueError:
         raise ValueError(_LOGIN_NOT_ENCODED) from None
     if parts.netloc and "@" not in parts.netloc and "@" in url:
@@ -104,28 +100,38 @@ def strip_version(base_url: str) -> str:
 
 
 def _split_url(url: str) -> SplitResult:
-    """Split a URL. Raises ValueError, which shows no part of it: urllib's own errors repeat the login."""
+    """Split a URL.
+
+    Raises ValueError, which shows no part of the URL; urllib's own errors repeat the login.
+    """
     try:
         return urlsplit(url)
     except ValueError as error:
         reason = str(error)
-        raise ValueError(
-            reason if reason == "Invalid IPv6 URL" else "can't be parsed as a URL"
-        ) from None
+        if reason != "Invalid IPv6 URL":
+            reason = "can't be parsed as a URL"
+        raise ValueError(reason) from None
 
 
-def _reject_unusable_url(url: SplitResult) -> None:
+def _reject_unusable_url(text: str, url: SplitResult) -> None:
+    if "," in url.netloc or re.search(r",\s*https?://", url.path):
+        raise ValueError("must be one address: several are separated by ; and not by commas")
+    # In the text, as parsers drop tabs and line ends.
+    if re.search(r"\s", text):
+        raise ValueError("must not hold blanks")
     if url.scheme not in ("http", "https"):
         raise ValueError("must start with http:// or https://")
     if not url.hostname or not _is_valid_host(url.hostname):
         raise ValueError("must name a host")
     try:
-        url.port  # noqa: B018 - the property raises when the port is no number from 0 to 65535
+        url.port  # noqa: B018 - raises for an invalid port
     except ValueError:
-        # What a parser takes for a port may be the beginning of a password with `/`, `?` or `#`.
-        raise ValueError(
-            _LOGIN_NOT_ALLOWED if "@" in url.geturl() else "must have a port from 0 to 65535"
-        ) from None
+        reason = "must have a port from 0 to 65535"
+        if "@" in url.geturl():
+            # The text that a parser reads as a port may be the beginning of a password with `/`,
+            # `?` or `#`.
+            reason = _LOGIN_NOT_ALLOWED
+        raise ValueError(reason) from None
     if url.fragment:
         raise ValueError("must not hold a fragment")
     if url.username or url.password:

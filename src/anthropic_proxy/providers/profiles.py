@@ -1,8 +1,8 @@
-"""The table of provider profiles: one row for each kind of upstream, with the document or recording
-that proves it.
+"""The table of provider profiles: one row for each kind of upstream.
 
-`GENERIC`, the subset that every recorded server accepts, is for servers that no row names. A new
-kind of upstream is a row here and a recorded case in the tests.
+A comment above each row cites the documents or recordings that prove it. `GENERIC`, the subset that
+every recorded server accepts, is for servers that no row names. A new kind of upstream is a row
+here and a case in tests/cases/requests.
 """
 
 from dataclasses import replace
@@ -20,9 +20,9 @@ __all__ = [
     "to_responses_profile",
 ]
 
-# Ollama 0.5 and transformers ignore max_completion_tokens and run on for ever (recorded), while every server takes
-# max_tokens. top_k: llama.cpp, vLLM, Ollama, LM Studio and SGLang take it. Of those none takes `file` parts, and llama.cpp
-# and Ollama fetch no images.
+# Recorded: Ollama 0.5 and transformers ignore max_completion_tokens and generate without end, while
+# every server accepts max_tokens. llama.cpp, vLLM, Ollama, LM Studio and SGLang accept top_k but no
+# `file` parts; llama.cpp and Ollama fetch no images.
 GENERIC = ProviderProfile(
     "generic",
     max_tokens_field="max_tokens",
@@ -40,7 +40,8 @@ GENERIC = ProviderProfile(
     service_tiers=False,
 )
 
-# A service: it fetches images, has no way to count, and what it refuses of the rest is learned.
+# A hosted service: it fetches images and has no endpoint that counts tokens. Other differences are
+# learned from its refusals.
 _SERVICE = replace(
     GENERIC,
     sampling_top_k=False,
@@ -50,16 +51,20 @@ _SERVICE = replace(
     prefill="refused",
 )
 
-# platform.openai.com/docs/guides/your-data: regions have hosts of their own, such as eu.api.openai.com.
+# platform.openai.com/docs/guides/your-data: regions have their own hosts, such as
+# eu.api.openai.com.
 _OPENAI = ProviderProfile("openai", hosts=("api.openai.com", ".api.openai.com"))
 
 PROFILES: tuple[ProviderProfile, ...] = (
-    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated, and refused by o-series and GPT-5.
+    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated; o-series and GPT-5
+    # refuse it.
     _OPENAI,
-    # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference (deployments with api-version);
-    # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure. Deployments of reasoning models
-    # refuse versions before 2024-12-01-preview. Files are refused by Chat Completions ("This model does not support file
-    # content types", for models that take them at OpenAI) and taken by Responses (.../how-to/responses).
+    # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference
+    # (deployments with api-version);
+    # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure.
+    # Deployments of reasoning models refuse versions before 2024-12-01-preview. Chat Completions
+    # refuses files ("This model does not support file content types", also for models that accept
+    # them at OpenAI); Responses accepts them (.../how-to/responses).
     replace(
         _OPENAI,
         name="azure",
@@ -75,8 +80,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="user",
         takes_files=False,
     ),
-    # openrouter.ai/docs/api-reference/parameters; it routes to models of every kind of template. Marks of caching
-    # (docs/guides/best-practices/prompt-caching) are passed to the providers that know them, and are nothing to the others.
+    # openrouter.ai/docs/api-reference/parameters: it routes to models with every kind of chat
+    # template. .../docs/guides/best-practices/prompt-caching: cache marks are forwarded to the
+    # providers that support them.
     ProviderProfile(
         "openrouter",
         hosts=("openrouter.ai",),
@@ -98,16 +104,18 @@ PROFILES: tuple[ProviderProfile, ...] = (
     # Self-hosted servers, detected by a probe (see upstream/detection.py) or selected by name.
     replace(GENERIC, name="ollama"),
     replace(GENERIC, name="llamacpp"),
-    # docs.vllm.ai and docs.sglang.ai, references of the chat API: images are fetched; after a last assistant message
-    # they begin a new response unless a field asks for its continuation (recorded).
+    # docs.vllm.ai and docs.sglang.ai, references of the chat API: they fetch images. Recorded:
+    # after a last assistant message they begin a new response, unless a field requests its
+    # continuation.
     replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
     replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
     # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
     replace(GENERIC, name="lmstudio", tool_choices="words"),
     # docs.litellm.ai: it translates requests for the provider behind it.
     replace(_SERVICE, name="litellm", takes_files=True, responses_files=True, sampling_top_k=True),
-    # api-docs.deepseek.com, and .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`; within a tool loop the
-    # reasoning must come back; prefix completion is beta; .../guides/json_mode: no schemas.
+    # api-docs.deepseek.com; .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`;
+    # within a tool loop, requests must return the reasoning; prefix completion is beta.
+    # .../guides/json_mode: no schemas.
     replace(
         _SERVICE,
         name="deepseek",
@@ -116,7 +124,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="json_object",
         user_field="",
     ),
-    # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a part of the content.
+    # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a
+    # part of the content.
     replace(
         _SERVICE,
         name="mistral",
@@ -126,7 +135,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="",
         prefill="prefix",
     ),
-    # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling. Its service tiers have other names.
+    # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling. Its service
+    # tiers have other names.
     replace(
         _SERVICE,
         name="groq",
@@ -151,7 +161,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         api_path="/inference/v1",
         sampling_top_k=True,
     ),
-    # inference-docs.cerebras.ai/api-reference/chat-completions: images as data alone.
+    # inference-docs.cerebras.ai/api-reference/chat-completions: images only as data.
     replace(
         _SERVICE,
         name="cerebras",
@@ -159,7 +169,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         max_tokens_field="max_completion_tokens",
         fetches_image_urls=False,
     ),
-    # docs.x.ai/docs/api-reference: max_tokens is deprecated. Recorded: errors {"code", "error"}, a bad key is a 400.
+    # docs.x.ai/docs/api-reference: max_tokens is deprecated. Recorded: errors are
+    # {"code", "error"}, a bad key is a 400.
     replace(
         _SERVICE,
         name="xai",
@@ -168,8 +179,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         system_anywhere=True,
         replays_reasoning=False,
     ),
-    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures: calls come with a signature (recorded),
-    # and results, in its examples, with the name of the tool: some of its models refuse them without.
+    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures. Recorded: calls have a
+    # signature. In Google's examples, results have the name of the tool; some models refuse results
+    # without it.
     replace(
         _SERVICE,
         name="gemini",
@@ -180,8 +192,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="",
         fetches_image_urls=False,
     ),
-    # platform.moonshot.ai/docs/api/chat: images as data alone; the reasoning of a tool loop must come back. K2 models have
-    # the switch, K3 the effort; what a model doesn't know is ignored. .../docs/api/partial.
+    # platform.moonshot.ai/docs/api/chat: images only as data; requests must return the reasoning of
+    # a tool loop. K2 models have the switch, K3 the effort; models ignore the other field.
+    # .../docs/api/partial: prefill.
     replace(
         _SERVICE,
         name="moonshot",
@@ -192,8 +205,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         fetches_image_urls=False,
         prefill="partial",
     ),
-    # docs.z.ai/api-reference/llm/chat-completion: `auto` is the only choice of tools, and JSON has no schema; the effort is
-    # known from GLM-5.2 on, and ignored before.
+    # docs.z.ai/api-reference/llm/chat-completion: `auto` is the only tool choice, JSON has no
+    # schema; models before GLM-5.2 ignore the effort.
     replace(
         _SERVICE,
         name="glm",
@@ -204,8 +217,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="json_object",
         user_field="",
     ),
-    # platform.minimax.io/docs/api-reference/text-openai-api: the text holds the reasoning unless the request splits it
-    # off. M3 has a switch for it, which M2 ignores. .../text-chat-openai: no response formats, and no forced calls.
+    # platform.minimax.io/docs/api-reference/text-openai-api: the text holds the reasoning unless
+    # the request splits it off. M3 has a switch for thinking, which M2 ignores.
+    # .../text-chat-openai: no response formats, no forced calls.
     replace(
         _SERVICE,
         name="minimax",
@@ -215,7 +229,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="words",
         user_field="",
     ),
-    # alibabacloud.com/help/en/model-studio/qwen-api-reference, .../deep-thinking, .../partial-mode and .../base-url
+    # alibabacloud.com/help/en/model-studio/qwen-api-reference, .../deep-thinking,
+    # .../partial-mode and .../base-url
     replace(
         _SERVICE,
         name="qwen",
@@ -232,7 +247,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="",
         prefill="partial",
     ),
-    # docs.api.nvidia.com/nim/reference: vLLM and others behind it. Recorded: "auto" needs a server's switch.
+    # docs.api.nvidia.com/nim/reference: vLLM and other servers. Recorded: the tool choice "auto"
+    # depends on a switch of the server.
     replace(
         _SERVICE,
         name="nvidia",
@@ -267,16 +283,14 @@ PROFILE_NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*PROFILES, 
 def find_profile_by_host(host: str) -> ProviderProfile:
     """Return the row that lists `host`, else `GENERIC`."""
     for profile in PROFILES:
-        if any(
-            host == pattern or (pattern.startswith(".") and host.endswith(pattern))
-            for pattern in profile.hosts
-        ):
-            return profile
+        for pattern in profile.hosts:
+            if host == pattern or (pattern.startswith(".") and host.endswith(pattern)):
+                return profile
     return GENERIC
 
 
 def find_profile_by_name(name: str) -> ProviderProfile:
-    """Return the row of that name. Raises ValueError with all names."""
+    """Return the row of that name. Raises ValueError that lists all names."""
     for profile in (*PROFILES, GENERIC):
         if profile.name == name.lower():
             return profile
@@ -286,9 +300,9 @@ def find_profile_by_name(name: str) -> ProviderProfile:
 def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
     """Return the profile of the same upstream in OpenAI's Responses API.
 
-    Reasoning has its own form there and can be sent back. The API has no prefill, no `top_k` and no
-    cache marks. Where files are accepted, tool results hold them too; local servers know tool
-    results as text.
+    Reasoning has its own form there, and requests can return it. The API has no prefill, no `top_k`
+    and no cache marks. Where files are accepted, tool results hold them too; local servers accept
+    tool results as text only.
     """
     return replace(
         profile,
