@@ -1,3 +1,1 @@
-"""Adapt a request that an upstream refused: rules that read the refusal, and changes of the
-request.
-"""
+"""Adapt a request that an upstream refused: rules for refusals, and changes of the request."""

@@ -1,6 +1,6 @@
 """Named changes of a Chat Completions request that an upstream refused.
 
-The rules choose the change. A change returns a request unchanged that it does not concern, so a
+The rules choose the change. A change has no effect on requests that it does not concern, so a
 change that is remembered for a model can be applied to all its requests.
 """
 
@@ -95,9 +95,9 @@ def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]
 def _drop_strict_schemas(body: JsonObject) -> JsonObject:
     if "tools" not in body:
         return body
-    tools = [
-        {**tool, "function": _drop_field(tool["function"], "strict")} for tool in body["tools"]
-    ]
+    tools = []
+    for tool in body["tools"]:
+        tools.append({**tool, "function": _drop_field(tool["function"], "strict")})
     return {**body, "tools": tools}
 
 
@@ -131,8 +131,10 @@ def _add_tool_names(body: JsonObject) -> JsonObject:
     for message in body["messages"]:
         for call in message.get("tool_calls") or ():
             names[call["id"]] = call["function"]["name"]
-        name = names.get(message["tool_call_id"]) if message["role"] == "tool" else None
-        messages.append({**message, "name": name} if name else message)
+        if message["role"] == "tool" and names.get(message["tool_call_id"]):
+            messages.append({**message, "name": names[message["tool_call_id"]]})
+        else:
+            messages.append(message)
     return {**body, "messages": messages}
 
 

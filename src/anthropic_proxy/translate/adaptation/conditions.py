@@ -32,9 +32,11 @@ def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
     "unsaid" without a field: models then use their own default.
     """
     values = [body[name] for name in THINKING_FIELDS if name in body]
+    if not values:
+        return "unsaid"
     if any(map(_disables_thinking, values)):
         return "off"
-    return "on" if values else "unsaid"
+    return "on"
 
 
 def _disables_thinking(value: Any) -> bool:

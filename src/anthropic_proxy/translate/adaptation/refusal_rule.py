@@ -25,25 +25,27 @@ from anthropic_proxy.wire.json_codec import JsonObject
 class RefusalRule:
     """A row: the refusals that it recognizes, and the change of the request."""
 
-    # wordings, each of which occurs in the refusal
+    # wordings (see `wordings`), each of which occurs in the refusal
     patterns: tuple[re.Pattern[str], ...]
-    # the change, a key of the table in `changes.py`
+    # the change, a key of a table in `changes.py`
     change: str
     # the field that changes
     field: str
     # argument of the change
     value: Any = None
-    # reads the argument from the match of the first pattern; the rule is skipped without one
+    # reads the argument from the match of the first pattern, the refusal and the request; where it
+    # finds none, the rule is skipped
     read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
     # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
     named_by: Callable[[UpstreamFailure, str], bool] | None = None
-    # property (see `conditions.py`) that the refused request has; the change concerns no others
+    # property (see `conditions.py`) of the refused request, without which the rule is skipped; the
+    # change concerns only requests with it
     requires: str = ""
-    # property by which the change concerns only requests that are like the refused one
+    # property of the refused request; the change concerns only requests with the same value
     shared: str = ""
     # whether the change holds for the model, not only for this request
     is_lasting: bool = True
-    # whether the search ends here, also when the change has no effect on the request
+    # whether no later rule applies, also when the change has no effect on the request
     is_final: bool = False
 
 
@@ -66,7 +68,7 @@ def find_rule_change(
 ) -> RequestChange | None:
     """Return the change of the first rule that recognizes `failure`, the refusal of `body`.
 
-    A rule whose change has no effect on `body` is skipped. None when no rule applies.
+    A rule whose change has no effect on `body` is skipped. Return None when no rule applies.
     """
     text = drop_thousands_separators(failure.searchable_text)
 
@@ -78,13 +80,14 @@ def find_rule_change(
         match = search(rule.patterns[0])
         if match is None or not all(map(search, rule.patterns[1:])):
             continue
-        if rule.named_by is not None and not rule.named_by(failure, rule.field):
-            continue
         change = _build_change(rule, match, failure, body)
-        if change is not None and change.apply(body) != body:
+        if change is None or change.apply(body) == body:
+            if rule.is_final:
+                return None
+            continue
+        # Last, as it is the slowest check and most fields are absent from the request.
+        if rule.named_by is None or rule.named_by(failure, rule.field):
             return change
-        if rule.is_final:
-            return None
     return None
 
 

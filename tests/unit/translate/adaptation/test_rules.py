@@ -1,5 +1,6 @@
 """Refusals: how the request changes, and that a remembered change does no harm elsewhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from anthropic_proxy.translate.upstream_errors import (
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
 from tests.support.cases import cases
+from tests.support.scaling import assert_linear_cpu
 
 Json = dict[str, Any]
 
@@ -74,3 +76,25 @@ def test_every_row_has_a_case(rule: RefusalRule) -> None:
         find_rule_change([rule], refusal(case.values[0]), case.values[0]["request"])
         for case in cases("refusals")
     )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "unknown ",
+        "role ",
+        "one of '",
+        "1,234",
+        "max_tokens: ",
+        "tool_choice ",
+        "reasoning_content ",
+    ],
+)
+def test_a_hostile_refusal_costs_no_more_than_its_length(piece: str) -> None:
+    body = {"model": "m", "messages": [], "reasoning_effort": "low", "max_tokens": 9}
+
+    def prepare(size: int) -> Callable[[], object]:
+        failure = refusal({"status": 400, "answer": piece * (size // len(piece))})
+        return lambda: find_change(failure, body)
+
+    assert_linear_cpu(prepare, 4000)
