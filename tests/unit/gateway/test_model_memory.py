@@ -216,3 +216,19 @@ def test_a_request_is_adapted_where_the_other_api_is_missing() -> None:
     assert not attempt.needs_other_api(NEEDS_RESPONSES)
     assert attempt.adapt_to(NEEDS_RESPONSES, 0) is not None
     assert attempt.body["reasoning_effort"] == "none"
+
+
+def test_a_prompt_that_fills_the_window_shows_that_it_has_grown() -> None:
+    known = ModelMemory()
+    known.record_refusal(OVERFLOW, 0)
+    known.record_prompt(8191)
+    assert known.context_window == 8192
+    known.record_prompt(8192)
+    assert known.context_window == 0
+
+
+def test_rules_of_the_responses_api_run_first() -> None:
+    no_summary = refusal("Your organization must be verified to generate reasoning summaries")
+    body = {**BODY, "reasoning": {"summary": "auto"}, "reasoning_effort": "low"}
+    attempt = RequestAdapter(ModelMemory(), APIS["responses"], body, 10, 0)
+    assert attempt.adapt_to(no_summary, 0) == RequestChange("drop", "reasoning")

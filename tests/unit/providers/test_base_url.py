@@ -110,6 +110,7 @@ _PART = "must be a base URL or a full .../chat/completions address, not a part o
     [
         ("localhost:8000", _MUST_START),
         ("ftp://a.example", _MUST_START),
+        ("http://a\u2100", "can't be parsed as a URL"),
         ("", _MUST_START),
         ("http://", "must name a host"),
         ("http://a\\b.example", "must name a host"),

@@ -1,4 +1,4 @@
-"""Upstream errors, as recorded or documented, and what the client is told."""
+"""Upstream errors, as recorded or documented, and the errors for the client."""
 
 import re
 from collections.abc import Callable
@@ -37,6 +37,23 @@ def test_case(case: Json) -> None:
 
 def test_a_chunk_without_an_error_is_none() -> None:
     assert parse_chunk_error({"choices": [], "error": None}, SOURCE) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        ({"message": "a", "code": 429}, 429, "a"),
+        ({"message": "a", "code": "503"}, 529, "a"),
+        ({"message": "a", "code": 200, "type": "BadRequestError"}, 400, "a"),
+        ({"message": "a", "type": "invalid_request_error"}, 400, "a"),
+        ({"message": "a"}, 500, "a"),
+        ({"code": 1}, 500, "The upstream up:1 broke off the answer without a reason"),
+    ],
+)
+def test_an_error_in_a_stream(error: Json, status: int, message: str) -> None:
+    parsed = parse_chunk_error({"error": error}, SOURCE)
+    assert parsed is not None
+    assert (parsed.status, parsed.message) == (status, message)
 
 
 KEY = "sk-secret-0123456789"

@@ -1,4 +1,4 @@
-"""Changes of requests, one by one; which refusal leads to which is in tests/cases."""
+"""Changes of requests; the refusals that lead to them are in tests/cases."""
 
 import pytest
 
@@ -22,3 +22,19 @@ def test_a_schema_without_a_system_prompt() -> None:
     changed = RequestChange("as_json_object", "response_format").apply(body)
     assert [message["role"] for message in changed["messages"]] == ["system", "user"]
     assert changed["response_format"] == {"type": "json_object"}
+
+
+def test_parts_of_other_kinds_stay_parts() -> None:
+    parts = [{"type": "text", "text": "a"}]
+    thinking = {"type": "thinking", "thinking": []}
+    messages = [
+        {"role": "assistant", "content": parts},
+        {"role": "assistant", "content": [thinking, *parts]},
+        {"role": "user", "content": [thinking]},
+    ]
+    changed = RequestChange("forget_parts", "content", "thinking").apply({"messages": messages})
+    assert changed["messages"] == [
+        {"role": "assistant", "content": parts},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": [thinking]},
+    ]
