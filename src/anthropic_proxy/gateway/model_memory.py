@@ -8,8 +8,7 @@ one refused request. The caller passes the time, in seconds of any clock.
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES
-from anthropic_proxy.translate.adaptation.changes import RequestChange
-from anthropic_proxy.translate.adaptation.conditions import Condition
+from anthropic_proxy.translate.adaptation.changes import Condition, RequestChange
 from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.responses_api.refusals import requires_responses_api

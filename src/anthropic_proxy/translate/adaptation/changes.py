@@ -1,16 +1,18 @@
 """Named changes of a Chat Completions request that an upstream refused.
 
-The rules choose the change. A change has no effect on requests that it does not concern, so a
-change that is remembered for a model can be applied to all its requests.
+The rules choose the change and its conditions. A change has no effect on requests that it does not
+concern, so a change that is remembered for a model can be applied to all its requests.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS, Condition, is_fulfilled
 from anthropic_proxy.translate.adaptation.tool_limits import limit_tools, shorten_descriptions
-from anthropic_proxy.translate.reasoning.tool_call_signatures import reset_call_signatures
+from anthropic_proxy.translate.reasoning.tool_call_signatures import (
+    has_call_signature,
+    reset_call_signatures,
+)
 from anthropic_proxy.translate.request.response_format import (
     to_json_object_format,
     to_prompted_format,
@@ -24,6 +26,62 @@ from anthropic_proxy.wire.json_codec import JsonObject
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
 _TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+
+# Some refusals hold for part of a model's requests only: a temperature while the model thinks, an
+# effort beside tools. A condition is the name and the value of a property that a request must have
+# for the change to concern it.
+Condition = tuple[str, Any]
+
+# Every field that controls thinking, in any upstream's form.
+THINKING_FIELDS = (
+    "reasoning_effort",
+    "reasoning",
+    "chat_template_kwargs",
+    "thinking",
+    "enable_thinking",
+    "thinking_budget",
+)
+_SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
+
+
+def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
+    """Return the thinking mode that a Chat Completions request sets.
+
+    "unsaid" without a field: models then use their own default.
+    """
+    values = [body[name] for name in THINKING_FIELDS if name in body]
+    if not values:
+        return "unsaid"
+    if any(map(_disables_thinking, values)):
+        return "off"
+    return "on"
+
+
+def _disables_thinking(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_disables_thinking(value[name]) for name in _SWITCHES if name in value)
+    return value is False or value in ("none", "disabled")
+
+
+def _forces_tool_call(body: JsonObject) -> bool:
+    choice = body.get("tool_choice")
+    return choice == "required" or isinstance(choice, dict)
+
+
+# Properties of a request.
+_PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
+    "thinking": parse_thinking_mode,
+    "tools": lambda body: "tools" in body,
+    "forced_call": _forces_tool_call,
+    "stream": lambda body: bool(body.get("stream")),
+    "temperature": lambda body: "temperature" in body,
+    "signatures": lambda body: any(map(has_call_signature, body["messages"])),
+}
+
+
+def build_condition(name: str, body: JsonObject) -> Condition:
+    """Return the condition that requests with the same property as `body` fulfil."""
+    return name, _PROPERTIES[name](body)
 
 
 @dataclass(frozen=True)
@@ -43,8 +101,9 @@ class RequestChange:
 
     def apply(self, body: JsonObject) -> JsonObject:
         """Return the request with the change, or `body` where a condition is not fulfilled."""
-        if not all(is_fulfilled(condition, body) for condition in self.conditions):
-            return body
+        for name, value in self.conditions:
+            if build_condition(name, body) != (name, value):
+                return body
         if self.change in _CHANGES:
             return _CHANGES[self.change](body, self.field, self.value)
         change = _MESSAGE_CHANGES[self.change]

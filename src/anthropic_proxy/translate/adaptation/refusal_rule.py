@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from anthropic_proxy.translate.adaptation.changes import RequestChange
-from anthropic_proxy.translate.adaptation.conditions import Condition, build_condition
+from anthropic_proxy.translate.adaptation.changes import Condition, RequestChange, build_condition
 from anthropic_proxy.translate.upstream_errors import (
     UpstreamFailure,
     drop_thousands_separators,
@@ -38,7 +37,7 @@ class RefusalRule:
     read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
     # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
     named_by: Callable[[UpstreamFailure, str], bool] | None = None
-    # property (see `conditions.py`) of the refused request, without which the rule is skipped; the
+    # property (see `changes.py`) of the refused request, without which the rule is skipped; the
     # change concerns only requests with it
     requires: str = ""
     # property of the refused request; the change concerns only requests with the same value

@@ -15,8 +15,11 @@ from recorded transcripts and from issue trackers of clients and servers.
 
 import re
 
-from anthropic_proxy.translate.adaptation.changes import EFFORT_LEVELS, RequestChange
-from anthropic_proxy.translate.adaptation.conditions import THINKING_FIELDS
+from anthropic_proxy.translate.adaptation.changes import (
+    EFFORT_LEVELS,
+    THINKING_FIELDS,
+    RequestChange,
+)
 from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
     RefusalRule,

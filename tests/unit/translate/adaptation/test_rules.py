@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.adaptation.changes import RequestChange
-from anthropic_proxy.translate.adaptation.conditions import build_condition
+from anthropic_proxy.translate.adaptation.changes import RequestChange, build_condition
 from anthropic_proxy.translate.adaptation.refusal_rule import RefusalRule, find_rule_change
 from anthropic_proxy.translate.adaptation.rules import RULES, find_change
 from anthropic_proxy.translate.upstream_errors import (
