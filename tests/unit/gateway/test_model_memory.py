@@ -34,7 +34,7 @@ OVERFLOW = refusal(
 
 
 def taught(known: ModelMemory, body: Json, *failures: UpstreamFailure, now: float = 0) -> Json:
-    """What is sent for `body` in the end."""
+    """Return the request that is sent for `body` after these failures."""
     attempt = RequestAdapter(known, CHAT, body, 10, now)
     for failure in failures:
         assert attempt.adapt_to(failure, now) is not None

@@ -1,4 +1,4 @@
-"""What users write for the address of an upstream, and the address that is meant."""
+"""Base URLs as operators write them, and the addresses that they resolve to."""
 
 import re
 

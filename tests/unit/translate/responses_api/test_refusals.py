@@ -1,4 +1,4 @@
-"""Refusals: which ask for the Responses API, and what is changed of a request that it refuses."""
+"""Refusals that require the Responses API, and changes of requests that this API refuses."""
 
 from typing import Any
 
