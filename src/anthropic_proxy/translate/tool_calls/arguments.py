@@ -1,10 +1,13 @@
-"""The arguments of one tool call: an upstream's text comes in by pieces, and pieces go out that add up to a JSON object.
+"""Assemble the arguments of one tool call from pieces of text, and stream them to the client.
 
-The client's accumulator fails on anything else, and kills the whole stream. So only the beginning of the text that is
-valid, and that could be closed without making anything up, goes out while it comes. The rest waits for the end of the
-call. There it is repaired where the repair is certain, and else the raw text is put into the object as `INVALID_JSON`: the
-tool then refuses its input, and the model sees what it wrote. Only where the answer was cut the object stays open, as the
-real API leaves it: closed, it would look whole, and Claude Code writes half a file.
+The pieces sent add up to a JSON object, as clients fail on anything else and abort the whole
+stream. So only the valid beginning of the text is sent while it arrives, up to where it could be
+closed without inventing anything (see json_scanner). At the end of the call the rest is repaired
+where the repair is certain. Otherwise the raw text becomes a member `INVALID_JSON` of the object:
+the tool then rejects its input, and the model sees what it wrote.
+
+If the token limit truncates the response, the object stays open, as the real API leaves it. A
+closed object would look complete, and Claude Code would write half a file.
 """
 
 import re
@@ -22,7 +25,7 @@ from anthropic_proxy.wire.json_codec import (
 
 INVALID_KEY = "INVALID_JSON"
 
-# What models leave behind a whole document and means nothing.
+# Text that models leave behind a complete document and that means nothing.
 _HARMLESS_TRAILER = re.compile(r"(```|</\w+>)?")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSERS_AND_SPACE = " \t\r\n}]"
@@ -30,61 +33,82 @@ _MAX_TAG_LENGTH = 100
 
 
 def parse_arguments(raw: str) -> JsonObject | None:
-    """Return the object of an argument string, repaired where that is certain; None when there is none.
+    """Return the object of an argument string, repaired where that is certain; None without one.
 
-    Nothing is the empty object. A JSON document in a string in a string (seen from small models) is unpacked.
+    An empty string is the empty object. Small models write the document as a JSON string: it is
+    unpacked.
     """
     if not raw.strip():
         return {}
     value = _parse_or_repair(raw)
     if isinstance(value, str):
         value = _parse_or_repair(value)
-    return value if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        return value
+    return None
 
 
 def _parse_or_repair(text: str) -> Any:
     try:
-        return loads(
-            repair_json_surrogates(text) if _SURROGATE_ESCAPE.search(text) else text,
-            allow_nan=False,
-        )
+        if _SURROGATE_ESCAPE.search(text):
+            return loads(repair_json_surrogates(text), allow_nan=False)
+        return loads(text, allow_nan=False)
     except ValueError:
         return repair_json(text)
 
 
 class ToolArguments:
-    """The arguments of one call: `add` what the upstream sends, `take` what can be sent, `finish` at the end."""
+    """The arguments of one call.
+
+    `add` each piece of the upstream, `take` the text that can be sent after it, and `finish` at the
+    end of the call.
+    """
 
     def __init__(self) -> None:
         self._scanner = JsonScanner()
+        # All text of the document, without the white space in front of it.
         self._pieces: list[str] = []
         self._length = 0
+        # Valid text that was not sent yet.
         self._unsent: list[str] = []
         self._sent_length = 0
+        # Text behind a complete document, without white space and closing brackets around it.
         self._trailing = ""
+        # Characters that the upstream sent.
         self.character_count = 0
-        # How the object was repaired, when it is not what the upstream sent.
+        # How the object was repaired, if it is not what the upstream sent.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
 
     @property
     def has_started(self) -> bool:
-        """Whether the upstream has sent anything but white space."""
+        """True once the upstream has sent anything but white space."""
         return bool(self._pieces)
 
     @property
     def is_complete(self) -> bool:
-        """Whether a complete document has arrived, and nothing of significance behind it."""
+        """True if the text is a complete document, with nothing of significance behind it."""
         is_document = self._scanner.is_complete and self._first_character in '{["'
         return is_document and self._has_harmless_trailer
 
     @property
     def is_overrun(self) -> bool:
-        """Whether text followed after the complete document was sent."""
+        """True if text followed after the complete document was sent."""
         return not self._has_harmless_trailer and self._sent_length == self._scanner.safe_length
 
+    @property
+    def is_placeholder(self) -> bool:
+        """True if the text so far is an empty object, which may precede the actual arguments."""
+        return (
+            not self._sent_length
+            and self._is_object
+            and self._scanner.is_complete
+            and self._scanner.is_valid
+            and self._scanner.safe_length == 2
+        )
+
     def add(self, piece: str) -> None:
+        """Add a piece of the upstream's text."""
         if self.is_placeholder and piece.lstrip().startswith("{"):
-            # An empty object first, and then the real one.
             self._restart()
         self.character_count += len(piece)
         if not self._pieces:
@@ -92,15 +116,7 @@ class ToolArguments:
         if not piece:
             return
         if self._scanner.is_valid:
-            valid_end = self._scanner.feed(piece)
-            if not self._scanner.is_valid and self.is_repeated_by(piece):
-                # The arguments as known so far, in each fragment: what has gone out is the beginning of this one.
-                self._restart()
-                valid_end = self._scanner.feed(piece)
-                self._unsent.append(piece[self._sent_length : valid_end])
-            else:
-                self._unsent.append(piece[:valid_end])
-            self._add_trailing(piece[valid_end:])
+            self._scan(piece)
         else:
             self._add_trailing(piece)
         self._pieces.append(piece)
@@ -117,17 +133,11 @@ class ToolArguments:
         """Return whether `piece` begins with all earlier pieces."""
         return 0 < self._length <= len(piece) and piece.startswith("".join(self._pieces))
 
-    def _restart(self) -> None:
-        self._scanner, self._pieces, self._unsent, self._trailing = JsonScanner(), [], [], ""
-        self._length = 0
-
-    def _add_trailing(self, piece: str) -> None:
-        """Collect text behind a complete document. Long text is never harmless, so it is not joined."""
-        if self._scanner.is_complete and len(self._trailing) < _MAX_TAG_LENGTH:
-            self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
-
     def take(self) -> str:
-        """Return what can be sent now. An empty object is not sent, as a call's input begins as one."""
+        """Return the text that can be sent now.
+
+        An empty object is not sent: the input of a call begins as one.
+        """
         if not self._is_object or self.is_placeholder or not self._has_harmless_trailer:
             return ""
         ready = self._scanner.safe_length - self._sent_length
@@ -144,22 +154,41 @@ class ToolArguments:
         `truncated`: a token limit ended the response, so that an incomplete object stays open.
         """
         text = self.take()
-        if (
-            not self._pieces
-            or self.is_placeholder
-            or self.is_overrun
-            or (self._is_object and self.is_complete)
-        ):
+        if not self._pieces or self.is_placeholder or self.is_overrun:
+            return text
+        if self._is_object and (self.is_complete or (truncated and self._scanner.is_valid)):
             return text
         raw = repair_surrogates("".join(self._pieces).rstrip())
-        if truncated and self._is_object and self._scanner.is_valid:
-            return text
-        target = None if truncated else parse_arguments(raw)
-        self.repair = "invalid_arguments" if target is None else "arguments"
-        if not self._sent_length:
-            return dumps({INVALID_KEY: raw} if target is None else target).decode()
         sent = raw[: self._sent_length]
-        return text + (_complete_object(sent, target) or _close_with_raw_text(sent, raw))
+        value = None if truncated else parse_arguments(raw)
+        rest = None if value is None else _complete_object(sent, value)
+        if rest is None:
+            self.repair = "invalid_arguments"
+            return text + _close_with_raw_text(sent, raw)
+        self.repair = "arguments"
+        return text + rest
+
+    def _restart(self) -> None:
+        """Forget the text so far, but not how much of it was sent."""
+        self._scanner = JsonScanner()
+        self._pieces, self._unsent = [], []
+        self._length = 0
+        self._trailing = ""
+
+    def _scan(self, piece: str) -> None:
+        start, end = 0, self._scanner.feed(piece)
+        if not self._scanner.is_valid and self.is_repeated_by(piece):
+            # Each fragment has all arguments so far: the sent text begins this one, too.
+            self._restart()
+            start, end = self._sent_length, self._scanner.feed(piece)
+        self._unsent.append(piece[start:end])
+        if end < len(piece):
+            self._add_trailing(piece[end:])
+
+    def _add_trailing(self, piece: str) -> None:
+        """Collect text behind a complete document. Long text is never harmless: do not join it."""
+        if self._scanner.is_complete and len(self._trailing) < _MAX_TAG_LENGTH:
+            self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
 
     @property
     def _first_character(self) -> str:
@@ -167,19 +196,8 @@ class ToolArguments:
 
     @property
     def _is_object(self) -> bool:
-        """Whether the text begins an object, not a string that holds a document, a code fence or nonsense."""
+        """True if the text begins an object, not a string, a code fence or nonsense."""
         return self._first_character == "{"
-
-    @property
-    def is_placeholder(self) -> bool:
-        """Whether the text so far is an empty object, which may precede the real arguments."""
-        return (
-            not self._sent_length
-            and self._is_object
-            and self._scanner.is_complete
-            and self._scanner.is_valid
-            and self._scanner.safe_length == 2
-        )
 
     @property
     def _has_harmless_trailer(self) -> bool:
@@ -189,74 +207,36 @@ class ToolArguments:
         )
 
 
-def _complete_object(sent: str, target: JsonObject | None) -> str | None:
-    """Return the text that completes `sent` to `target`; None when none does."""
-    if target is None:
+def _complete_object(sent: str, value: JsonObject) -> str | None:
+    """Return the text that completes `sent` to `value`, None if there is none."""
+    document = dumps(value).decode()
+    if not sent:
+        return document
+    # In compact form, without its closing text, the sent part is the beginning of the document.
+    closing_text = _get_closing_text(sent)
+    sent_object = loads(sent + closing_text)
+    sent_document = dumps(sent_object).decode().removesuffix(closing_text)
+    if not document.startswith(sent_document):
         return None
-    scanner = JsonScanner()
-    scanner.feed(sent)
-    rest = _complete_value(
-        loads(sent + scanner.closing_text),
-        target,
-        scanner.depth,
-        in_string=scanner.is_safe_in_string,
-    )
-    return rest if rest is not None and loads(sent + rest) == target else None
+    rest = document.removeprefix(sent_document)
+    try:
+        is_completed = loads(sent + rest) == value
+    except ValueError:
+        # With repeated keys, the order of the members is not that of the text.
+        return None
+    return rest if is_completed else None
 
 
 def _close_with_raw_text(sent: str, raw: str) -> str:
     """Return the text that closes the sent object, with the raw text as its last member."""
+    member = dumps({INVALID_KEY: raw}).decode()
+    if not sent:
+        return member
+    separator = "" if sent == "{" else ","
+    return _get_closing_text(sent).removesuffix("}") + separator + member.removeprefix("{")
+
+
+def _get_closing_text(sent: str) -> str:
     scanner = JsonScanner()
     scanner.feed(sent)
-    comma = "" if sent == "{" else ","
-    return scanner.closing_text[:-1] + comma + dumps({INVALID_KEY: raw}).decode()[1:]
-
-
-def _complete_value(partial: Any, target: Any, depth: int, *, in_string: bool) -> str | None:
-    """Return the text that completes `partial`, whose last member is open for `depth` levels, to `target`."""
-    if depth == 0:
-        return _complete_string(partial, target)
-    if type(partial) is not type(target):
-        return None
-    partial_members, target_members = _list_members(partial), _list_members(target)
-    last = len(partial_members) - (depth > 1 or in_string)
-    if (
-        last < 0
-        or len(target_members) < len(partial_members)
-        or partial_members[:last] != target_members[:last]
-    ):
-        return None
-    rest: str | None = ""
-    if last < len(partial_members):
-        is_same_key = partial_members[last][0] == target_members[last][0]
-        rest = (
-            _complete_value(
-                partial_members[last][1], target_members[last][1], depth - 1, in_string=in_string
-            )
-            if is_same_key
-            else None
-        )
-    if rest is None:
-        return None
-    new_members = [
-        _write_member(member, partial) for member in target_members[len(partial_members) :]
-    ]
-    comma = "," if partial_members and new_members else ""
-    return rest + comma + ",".join(new_members) + ("}" if isinstance(partial, dict) else "]")
-
-
-def _list_members(value: Any) -> list[tuple[Any, Any]]:
-    return list(value.items() if isinstance(value, dict) else enumerate(value))
-
-
-def _write_member(member: tuple[Any, Any], container: Any) -> str:
-    key, value = member
-    return (
-        dumps({key: value}).decode()[1:-1] if isinstance(container, dict) else dumps(value).decode()
-    )
-
-
-def _complete_string(partial: Any, target: Any) -> str | None:
-    if not isinstance(target, str) or not target.startswith(partial):
-        return None
-    return dumps(target[len(partial) :]).decode()[1:]
+    return scanner.closing_text

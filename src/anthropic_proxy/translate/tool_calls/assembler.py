@@ -1,10 +1,8 @@
-"""Tool calls of upstreams: how the fragments of a stream make up calls.
+"""Assemble tool calls from the fragments of a stream.
 
-A fragment belongs to a call by `index`; where that is missing, repeated or reused, by id, name and order. Recorded
-oddities that the rules below come from: no index at all (Mistral, Gemini), an index that starts at 1 (Anthropic's
-compatible endpoint), one index for two calls (gateways over Gemini), ids repeated in every fragment or empty, names
-repeated or null in later ones, names in pieces, arguments as an object or all of them in each fragment, calls whose
-fragments interleave.
+A fragment continues the call that has its `index`. Without an index, it continues the call that has
+its id; without either, the last call. Servers leave out, repeat and reuse all three; a comment at
+each branch names the recorded oddity that it serves.
 """
 
 from collections import Counter
@@ -21,10 +19,12 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass(eq=False)
 class ToolCall:
-    """One call as assembled so far, by the upstream's name."""
+    """A call as assembled so far."""
 
     id: str
+    # Empty where the upstream sent none.
     upstream_id: str
+    # The upstream's name of the tool.
     name: str = ""
     arguments: ToolArguments = field(default_factory=ToolArguments)
     # Whether its block has been opened.
@@ -34,10 +34,15 @@ class ToolCall:
 
 
 class ToolCallAssembler:
-    """Assembles the fragments of a stream's tool calls; `calls` holds all calls in the order of their first fragments."""
+    """Assembles the tool calls of one response."""
 
     def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
-        """`tool_names` are the upstream's names of the request's tools. `single`: only the first call counts."""
+        """Create an assembler for one response.
+
+        `tool_names` are the upstream's names of the request's tools. With `single`, the caller
+        receives only the first call.
+        """
+        # All calls, in the order of their first fragments.
         self.calls: list[ToolCall] = []
         self._single = single
         self._tool_names = tool_names
@@ -47,17 +52,19 @@ class ToolCallAssembler:
 
     @property
     def repair_counts(self) -> dict[str, int]:
-        """The number of repaired calls by kind: repaired arguments, or a call written as text."""
-        kinds = [call.arguments.repair for call in self.accepted_calls if call.arguments.repair]
-        return {
-            **Counter[str](kinds),
-            **({"call_in_text": self._text_call_count} if self._text_call_count else {}),
-        }
+        """Number of repaired calls by kind: kinds of repaired arguments, and calls in text."""
+        repairs = (call.arguments.repair for call in self.accepted_calls)
+        counts = Counter[str](repair for repair in repairs if repair)
+        if self._text_call_count:
+            counts["call_in_text"] = self._text_call_count
+        return dict(counts)
 
     @property
     def accepted_calls(self) -> list[ToolCall]:
-        """The calls that the caller receives."""
-        return self.calls[:1] if self._single else self.calls
+        """Calls that the caller receives."""
+        if self._single:
+            return self.calls[:1]
+        return self.calls
 
     @cached_property
     def _prefixes(self) -> NamePrefixes:
@@ -68,9 +75,10 @@ class ToolCallAssembler:
         return not self._single or call is self.calls[0]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
-        """Add a fragment to its call, which is returned. `new_id` returns the id of a new call."""
+        """Add a fragment to its call and return the call. `new_id` returns the id of a new call."""
         function = fragment.get("function")
-        function = function if isinstance(function, dict) else {}
+        if not isinstance(function, dict):
+            function = {}
         name = string_or_empty(function.get("name"))
         piece = _to_argument_text(function.get("arguments"))
         call = self._find_call(fragment, name, piece) or self._start_call(fragment, new_id())
@@ -90,23 +98,29 @@ class ToolCallAssembler:
         self.calls.append(call)
 
     def is_name_complete(self, call: ToolCall) -> bool:
-        """Return whether the name of `call` is complete. A prefix of a tool name may grow until arguments arrive."""
-        if not call.name or call.arguments.has_started:
-            return bool(call.name)
-        return not self._prefixes.any_extends(call.name)
+        """Return whether the name of `call` is complete.
+
+        A name that begins the name of another tool may grow until arguments arrive.
+        """
+        if not call.name:
+            return False
+        return call.arguments.has_started or not self._prefixes.any_extends(call.name)
 
     def _find_call(self, fragment: JsonObject, name: str, piece: str) -> ToolCall | None:
+        """Return the call that the fragment continues, None if it begins a new one."""
         upstream_id = string_or_empty(fragment.get("id"))
         index = fragment.get("index")
         if isinstance(index, int):
+            # Only a key: the first index may be 1 (Anthropic's compatible endpoint).
             call = self._by_index.get(index)
         elif upstream_id:
+            # No index at all (Mistral, Gemini). Fragments of several calls may interleave.
             call = self._by_upstream_id.get(upstream_id)
         else:
             call = self.calls[-1] if self.calls else None
-        return (
-            None if call is None or self._starts_another(call, upstream_id, name, piece) else call
-        )
+        if call is None or self._starts_another(call, upstream_id, name, piece):
+            return None
+        return call
 
     def _start_call(self, fragment: JsonObject, new_id: str) -> ToolCall:
         call = ToolCall(new_id, string_or_empty(fragment.get("id")))
@@ -120,31 +134,42 @@ class ToolCallAssembler:
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
         """Return whether a fragment with the index or id of `call` begins another call."""
         if upstream_id and call.upstream_id and upstream_id != call.upstream_id:
+            # One index for several calls (gateways over Gemini).
             return True
         if not name or not call.name:
+            # Later fragments mostly have no name, or null. Their id is missing, empty or repeated.
             return False
-        if name != call.name and not call.arguments.has_started:
+        is_same_name = name == call.name
+        if not is_same_name and not call.arguments.has_started:
+            # The name may arrive in pieces.
             return self._extend_name(call.name, name) is None
-        # A finished document can't go on: another name, or the beginning of a second document, is a second call.
-        starts = piece.lstrip().startswith("{") or name != call.name
-        if not starts or not call.arguments.is_complete:
+        begins_call = not is_same_name or piece.lstrip().startswith("{")
+        if not begins_call or not call.arguments.is_complete:
+            # The name is repeated in later fragments.
             return False
-        is_repeated = call.arguments.is_placeholder or call.arguments.is_repeated_by(piece)
-        return not (upstream_id and name == call.name and is_repeated)
+        # The arguments are a complete document, which nothing continues.
+        if is_same_name and upstream_id:
+            # By id the same call: an empty object precedes the arguments, or each fragment has
+            # all of them.
+            return not (call.arguments.is_placeholder or call.arguments.is_repeated_by(piece))
+        # One index for several calls, which have no ids or different names.
+        return True
 
     def _extend_name(self, current: str, name: str) -> str | None:
-        """Return `current` extended by `name`, or `name` if it repeats and extends it; None when it does neither."""
-        if name in ("", current) or (current in self._tool_names and name in self._tool_names):
+        """Return the longer name that `current` and the next piece `name` make up.
+
+        Return None where they do not begin the name of a tool.
+        """
+        if not name or name == current:
             return None
-        longer = [name] if name.startswith(current) else []
-        return next(
-            (
-                candidate
-                for candidate in (*longer, current + name)
-                if self._prefixes.any_starts_with(candidate)
-            ),
-            None,
-        )
+        if current in self._tool_names and name in self._tool_names:
+            return None
+        if name.startswith(current) and self._prefixes.any_starts_with(name):
+            # Each piece repeats the name so far.
+            return name
+        if self._prefixes.any_starts_with(current + name):
+            return current + name
+        return None
 
 
 def get_fragments(delta: JsonObject) -> list[JsonObject]:
@@ -153,11 +178,15 @@ def get_fragments(delta: JsonObject) -> list[JsonObject]:
     if isinstance(fragments, list):
         return [fragment for fragment in fragments if isinstance(fragment, dict)]
     legacy = delta.get("function_call")
-    return [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []
+    if isinstance(legacy, dict):
+        return [{"index": 0, "function": legacy}]
+    return []
 
 
 def _to_argument_text(arguments: Any) -> str:
-    """Return arguments as text; some servers send the object itself."""
-    if arguments is None or isinstance(arguments, str):
-        return arguments or ""
+    if arguments is None:
+        return ""
+    if isinstance(arguments, str):
+        return arguments
+    # Some servers send the object itself.
     return dumps(arguments).decode()

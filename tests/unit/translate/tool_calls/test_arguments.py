@@ -80,10 +80,23 @@ def told(pieces: list[str], *, is_cut: bool = False) -> list[str]:
         (['{"a": "x\ud83d', '\ude00"}'], ['{"a": "x', "", '\U0001f600"}']),
         (["\ud83d"], ["", '{"INVALID_JSON":"\ufffd"}']),
         (['{"a": "half'], ['{"a": "half', '","INVALID_JSON":"{\\"a\\": \\"half"}']),
+        (
+            ['{"a": [], "b": "", "a": {"c": 1,}}'],
+            [
+                '{"a": [], "b": "", "a": {"c": 1',
+                '},"INVALID_JSON":"{\\"a\\": [], \\"b\\": \\"\\", \\"a\\": {\\"c\\": 1,}}"}',
+            ],
+        ),
     ],
 )
 def test_what_goes_out(pieces: list[str], out: list[str]) -> None:
     assert told(pieces) == out
+
+
+def test_repeated_keys_in_another_order_are_not_repaired() -> None:
+    """The repaired object has its members in an order in which nothing completes the sent part."""
+    text = """{"a": 0, "b": {}, "a": {"c": "d", 'c': "d"}, "b": {"e": 1}}"""
+    assert json.loads("".join(told([text])))["INVALID_JSON"] == text
 
 
 @pytest.mark.parametrize(
