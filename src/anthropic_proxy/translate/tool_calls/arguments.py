@@ -222,7 +222,7 @@ def _complete_object(sent: str, value: JsonObject) -> str | None:
     try:
         is_completed = loads(sent + rest) == value
     except ValueError:
-        # With repeated keys, the order of the members is not that of the text.
+        # The value of a repeated key is in the place of its first value, not at the end.
         return None
     return rest if is_completed else None
 

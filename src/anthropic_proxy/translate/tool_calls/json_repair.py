@@ -1,14 +1,17 @@
 """Repair JSON that a model wrote, where only one meaning is possible.
 
-The text is read as tokens of a wider language than JSON, and these are written again as JSON: single quotes, Python's
-literals, keys without quotes, raw control characters in strings, comments, trailing commas, a code fence around it all, and
-brackets missing at the very end. What comes out is then held to JSON's own grammar. So nothing is guessed, left out or made
-up: a repair is either plain or refused. A text that ends within a string, in a number or with a comma may have been going
-on: servers say `tool_calls` of an answer that was cut, too. Libraries for this (json-repair, json5) go further and guess,
-and what they drop runs as a tool's input.
+The text is read as tokens of a language wider than JSON, and each token is written as JSON. The
+wider language has single quotes, Python's literals, keys without quotes, raw control characters in
+strings, comments, trailing commas, a code fence around the document, and it may lack brackets at
+its very end. The result must then match JSON's own grammar. So nothing is guessed, omitted or
+invented: a repair is certain or refused. A text that ends within a string, in a number or with a
+comma is refused, as it may be truncated: servers report `tool_calls` for truncated responses, too.
 
-The text is read token by token, so a long text of short tokens would block the server: one of more than `_MAX_TOKENS` is
-refused. A long string is one token.
+Libraries for this (json-repair, json5) go further and guess, and a tool would run with what they
+drop. `ast.literal_eval` reads neither comments nor a mix of JSON and Python.
+
+Long texts of short tokens would block the server, as each token is matched on its own: a text of
+more than `_MAX_TOKENS` tokens is refused. A long string is one token.
 """
 
 import re
@@ -29,6 +32,7 @@ _TOKEN = re.compile(
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _CLOSERS = {"{": "}", "[": "]"}
 _MAX_TOKENS = 20_000
+# Parts of a string that JSON may write in another way.
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
@@ -37,22 +41,29 @@ class _AmbiguousError(Exception):
 
 
 def repair_json(text: str) -> JsonObject | None:
-    """Return the object that `text` stands for; None when that is not certain."""
+    """Return the object that `text` stands for, None if that is not certain."""
+    tokens = _drop_trailing_commas(_tokenize(_strip_fence(text)))
     try:
         # Spaces keep tokens apart: 1 2 is not 12.
-        document = " ".join(_close_brackets(_drop_trailing_commas(_tokenize(_strip_fence(text)))))
+        document = " ".join(_close_brackets(tokens))
     except _AmbiguousError:
         return None
     scanner = JsonScanner()
     scanner.feed(document)
-    value = loads(document, allow_nan=False) if scanner.is_valid and scanner.is_complete else None
-    return value if isinstance(value, dict) else None
+    if not scanner.is_valid or not scanner.is_complete:
+        return None
+    value = loads(document, allow_nan=False)
+    if isinstance(value, dict):
+        return value
+    return None
 
 
 def _strip_fence(text: str) -> str:
     text = text.strip()
     fence = _FENCE.match(text)
-    return text[fence.end() :].removesuffix("```") if fence else text
+    if fence is None:
+        return text
+    return text[fence.end() :].removesuffix("```")
 
 
 def _tokenize(text: str) -> Iterator[str]:
@@ -67,7 +78,8 @@ def _tokenize(text: str) -> Iterator[str]:
         token = match[0]
         match match.lastgroup:
             case "string":
-                yield _quote(token[1:-1])
+                escaped = _IN_STRING.sub(_escape, token[1:-1])
+                yield f'"{escaped}"'
             case "key":
                 yield f'"{token}"'
             case "word":
@@ -76,18 +88,18 @@ def _tokenize(text: str) -> Iterator[str]:
                 yield token
 
 
-def _quote(text: str) -> str:
-    return f'"{_IN_STRING.sub(_escape, text)}"'
-
-
 def _escape(match: re.Match[str]) -> str:
-    if match[0] == "\\'":
+    characters = match[0]
+    if characters == "\\'":
         return "'"
-    # Other escapes stay as they are: the grammar refuses those that JSON doesn't have.
-    return match[0] if match[0][0] == "\\" else dumps(match[0]).decode()[1:-1]
+    if characters.startswith("\\"):
+        # JSON's grammar refuses the escape sequences that it does not have.
+        return characters
+    return dumps(characters).decode()[1:-1]
 
 
 def _drop_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
+    """Yield the tokens without the commas in front of closing brackets."""
     after_comma = False
     for part in tokens:
         if after_comma and part not in ("}", "]"):
@@ -110,5 +122,6 @@ def _close_brackets(tokens: Iterator[str]) -> Iterator[str]:
             closers.pop()
         yield token
     if closers and token[-1:].isdigit():
+        # The number may be truncated.
         raise _AmbiguousError
     yield from reversed(closers)

@@ -1,15 +1,27 @@
-"""JSON that comes in pieces: how much of it is the beginning of a document, and how that beginning can be closed.
+"""Scan JSON that arrives in pieces: which part is valid, and how to close it to a document.
 
-One pass, character by character where the grammar (RFC 8259) needs it and by runs of plain characters and white space
-where it doesn't: linear in the length of the text, however it is cut. Strict: NaN, comments, single quotes and raw control
-characters are invalid, and so is half a surrogate pair, escaped or not, at which the Python SDK's parser fails.
+A state machine with one method for each state, after the grammar of RFC 8259. Each method reads
+from a position on and returns where it stopped:
+
+    value          before a value
+    first_member   behind an opening bracket
+    member         before the key or the value of a member
+    string         in a key or a string value; escape, code_point: in an escape sequence of it
+    colon          behind a key
+    number         in a number
+    literal        in true, false or null
+    after_value    behind a value, or behind the document
+
+Plain characters and white space are read in runs, so the cost is linear in the length of the text,
+however it is cut. The scanner is strict: NaN, comments, single quotes and raw control characters
+are invalid. So is half a surrogate pair, escaped or not, at which the Python SDK's parser fails.
 """
 
 import re
 from collections.abc import Callable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Characters of a string, with the escapes that stand for whole ones.
+# Characters of a string, with escape sequences but for those of surrogates.
 _PLAIN = re.compile(
     r"""[^"\\\x00-\x1f\ud800-\udfff]*+
     (?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f\ud800-\udfff]*+)*+""",
@@ -21,9 +33,10 @@ _ESCAPED = frozenset('"\\/bfnrt')
 _LITERALS = {"t": "rue", "f": "alse", "n": "ull"}
 _CLOSERS = {"{": "}", "[": "]"}
 
-# Parsers stop at some depth (the Python SDK's at 200): a document that no client can read counts as invalid.
+# Parsers limit the depth (the Python SDK's to 200). A document that no client can read is invalid.
 _MAX_DEPTH = 100
 
+# Numbers have a state machine of their own: state -> class of the next character -> next state.
 _CHARACTER_CLASSES = {
     **dict.fromkeys("123456789", "1"),
     "0": "0",
@@ -44,58 +57,61 @@ _NUMBER_STATES = {
     "sign": {"0": "power", "1": "power"},
     "power": {"0": "power", "1": "power"},
 }
+# States in which the number may end.
 _NUMBER_ENDS = frozenset({"zero", "integer", "fraction", "power"})
-# States that more digits leave as they are.
+# States that further digits do not change.
 _DIGIT_RUNS = frozenset({"integer", "fraction", "power"})
 
 
 class JsonScanner:
-    """Reads one document, piece by piece.
-
-    is_valid: the text so far begins a document, or is one. length: the number of valid characters. safe_length: how many of
-    them form a document with `closing_text` behind them, in which nothing is invented. A key without its value, a number
-    that may continue, half a literal and half an escape lie behind it; a string value may be cut. depth: open objects and
-    arrays. is_safe_in_string: whether `safe_length` lies within a string.
-    """
+    """Reads one document, piece by piece."""
 
     def __init__(self) -> None:
+        # False once the text is no longer the beginning of a document.
         self.is_valid = True
+        # Number of valid characters.
         self.length = 0
+        # Number of characters that are a document with `closing_text` behind them, in which nothing
+        # is invented. They may end within a string value. They exclude a key without its value, a
+        # number that may continue, a part of a literal and a part of an escape sequence.
         self.safe_length = 0
-        self.is_safe_in_string = False
+        # True if `safe_length` ends within a string.
+        self._is_safe_in_string = False
+        # Length of all earlier pieces.
         self._offset = 0
+        # The brackets that close the open objects and arrays.
         self._closers: list[str] = []
+        # True if the string is a key.
         self._is_key = False
+        # Rest of a literal, state of a number, or digits of a code point.
         self._token = ""
         self._has_high_surrogate = False
         self._state: Callable[[str, int], int] = self._read_value
 
     @property
     def is_complete(self) -> bool:
-        """Whether the valid characters are a complete document."""
+        """True if the valid characters are a complete document."""
         if self._closers:
             return False
-        return self._state == self._read_after_value or (
-            self._state == self._read_number and self._token in _NUMBER_ENDS
-        )
+        if self._state == self._read_number:
+            return self._token in _NUMBER_ENDS
+        return self._state == self._read_after_value
 
     @property
     def is_in_string(self) -> bool:
-        """Whether the next character would be part of a string."""
+        """True if the next character is part of a string."""
         return self._state in (self._read_string, self._read_escape, self._read_code_point)
 
     @property
     def closing_text(self) -> str:
-        """The quote and brackets that complete the first `safe_length` characters to a document."""
-        return '"' * self.is_safe_in_string + "".join(reversed(self._closers))
+        """Quote and brackets that complete the first `safe_length` characters to a document."""
+        quote = '"' if self._is_safe_in_string else ""
+        return quote + "".join(reversed(self._closers))
 
-    @property
-    def depth(self) -> int:
-        return len(self._closers)
-
-    def feed(self, piece: str, start: int = 0) -> int:
-        """Read piece[start:]; return the position of the first invalid character, or the end. Do not feed after that."""
-        pos, self._offset = start, self.length - start
+    def feed(self, piece: str) -> int:
+        """Read the next piece and return the length of its valid part. Feed nothing behind it."""
+        pos = 0
+        self._offset = self.length
         while self.is_valid and pos < len(piece):
             pos = self._state(piece, pos)
         self.length = self._offset + pos
@@ -140,7 +156,7 @@ class JsonScanner:
         return pos + 1
 
     def _read_first_member(self, piece: str, pos: int) -> int:
-        """After an opening bracket: it may be closed at once."""
+        """Read the closing bracket of an empty container, or leave the state."""
         pos = _skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
@@ -150,7 +166,7 @@ class JsonScanner:
         return pos
 
     def _read_member(self, piece: str, pos: int) -> int:
-        """A key, or an array's value."""
+        """Read the opening quote of a key; a member of an array is a value."""
         if self._closers[-1] == "]":
             self._state = self._read_value
             return pos
@@ -168,11 +184,11 @@ class JsonScanner:
         return pos + 1
 
     def _end_value(self, pos: int) -> None:
-        self._state, self.is_safe_in_string = self._read_after_value, False
+        self._state, self._is_safe_in_string = self._read_after_value, False
         self._mark_safe(pos)
 
     def _read_after_value(self, piece: str, pos: int) -> int:
-        """After a value: a comma, a closing bracket, or the end of the document."""
+        """Read a comma or a closing bracket; nothing may follow the document."""
         pos = _skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
@@ -202,7 +218,7 @@ class JsonScanner:
         return end + 1
 
     def _read_low_surrogate(self, piece: str, pos: int) -> int:
-        """After the escaped first half of a surrogate pair: only the escape of the second one may follow."""
+        """Read the backslash that must follow the escaped first half of a surrogate pair."""
         if piece[pos] != "\\":
             return self._fail(pos)
         self._state = self._read_escape
@@ -210,7 +226,7 @@ class JsonScanner:
 
     def _mark_in_string(self, pos: int) -> None:
         if not self._is_key:
-            self.is_safe_in_string = True
+            self._is_safe_in_string = True
             self._mark_safe(pos)
 
     def _read_escape(self, piece: str, pos: int) -> int:
@@ -227,10 +243,12 @@ class JsonScanner:
         if piece[pos] not in _HEX_DIGITS:
             return self._fail(pos)
         self._token += piece[pos]
-        return self._end_code_point(pos) if len(self._token) == 4 else pos + 1
+        if len(self._token) == 4:
+            return self._end_code_point(pos)
+        return pos + 1
 
     def _end_code_point(self, pos: int) -> int:
-        """At the end of an escaped character. Cut behind the first half of a pair, the text would end in half of one."""
+        """End an escaped character; behind the first half of a surrogate pair is no safe end."""
         code = int(self._token, 16)
         if (0xDC00 <= code < 0xE000) != self._has_high_surrogate:
             return self._fail(pos)
@@ -250,13 +268,15 @@ class JsonScanner:
 
     def _read_number(self, piece: str, pos: int) -> int:
         step = _NUMBER_STATES[self._token].get(_CHARACTER_CLASSES.get(piece[pos], ""))
-        if step:
-            self._token = step
-            return _skip(_DIGITS, piece, pos + 1) if step in _DIGIT_RUNS else pos + 1
-        if self._token not in _NUMBER_ENDS:
-            return self._fail(pos)
-        self._end_value(pos)
-        return pos
+        if step is None:
+            if self._token not in _NUMBER_ENDS:
+                return self._fail(pos)
+            self._end_value(pos)
+            return pos
+        self._token = step
+        if step in _DIGIT_RUNS:
+            return _skip(_DIGITS, piece, pos + 1)
+        return pos + 1
 
     def _read_literal(self, piece: str, pos: int) -> int:
         if piece[pos] != self._token[0]:

@@ -93,9 +93,15 @@ def test_what_goes_out(pieces: list[str], out: list[str]) -> None:
     assert told(pieces) == out
 
 
-def test_repeated_keys_in_another_order_are_not_repaired() -> None:
-    """The repaired object has its members in an order in which nothing completes the sent part."""
-    text = """{"a": 0, "b": {}, "a": {"c": "d", 'c': "d"}, "b": {"e": 1}}"""
+@pytest.mark.parametrize(
+    "text",
+    [
+        """{"a": 0, "b": {}, "a": {"c": "d", 'c': "d"}, "b": {"e": 1}}""",
+        """{"a": 0, "b": 1, 'a': 2}""",
+    ],
+)
+def test_repeated_keys_are_not_repaired(text: str) -> None:
+    """A later value takes the place of the first one, which was sent."""
     assert json.loads("".join(told([text])))["INVALID_JSON"] == text
 
 
