@@ -1,10 +1,11 @@
-"""The formats in which models write tool calls as text, as rows of a table: markers, and how to read what they enclose.
+"""Formats in which models write tool calls as text: one row for each, with its markers and reader.
 
-Each row cites the chat template that it comes from, by its repository on Hugging Face or the vendor's documentation. A
-server that has the parser for its model reads such calls itself; one that does not passes them on. A text is a call only
-when its name is one of the offered tools; several calls within one pair of markers are all calls, or all text.
+Each row cites the chat template that it comes from, by its repository on Hugging Face or the
+vendor's documentation. A server that has the parser for its model reads such calls itself; a server
+without it passes them on as text. A text is a call only if its name is that of an offered tool.
+Several calls within one pair of markers are all calls, or all text.
 
-All patterns fail or match in linear time: neighbouring repetitions exclude one another's characters.
+All patterns match or fail in linear time: neighbouring repetitions exclude each other's characters.
 """
 
 import re
@@ -16,12 +17,12 @@ from typing import Any
 from anthropic_proxy.translate.tool_calls.arguments import parse_arguments
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_names import NamePrefixes
-from anthropic_proxy.wire.json_codec import JsonObject, loads, loads_first
+from anthropic_proxy.wire.json_codec import JsonObject, loads, loads_first, repair_surrogates
 
-# The offered tools by the names that the upstream knows, with the schemas of their parameters.
+# The upstream's names of the offered tools, and the schemas of their parameters.
 ToolSchemas = Mapping[str, JsonObject]
 
-# In a row: the name of an offered tool. A character that no name has follows it.
+# Stands for the name of an offered tool in a row. A character that no name has follows it.
 _NAME = "NAME"
 
 
@@ -35,7 +36,7 @@ TextCalls = list[TextCall]
 
 
 class OfferedTools:
-    """The tools that a call can be for, prepared once for all calls in the text of a response."""
+    """The tools that can be called, prepared once for all calls in the text of a response."""
 
     def __init__(self, tools: ToolSchemas) -> None:
         self._tools = tools
@@ -52,7 +53,7 @@ class OfferedTools:
         return NamePrefixes(self._tools)
 
     def get_types(self, name: str, parameter: str) -> frozenset[str]:
-        """Return the JSON types that the tool's schema allows for a parameter; none where it does not say."""
+        """Return the JSON types that the tool's schema names for a parameter."""
         key = name, parameter
         if key not in self._types:
             properties = self._tools.get(name, {}).get("properties")
@@ -61,60 +62,78 @@ class OfferedTools:
         return self._types[key]
 
 
+def _collect_types(schema: Any) -> set[str]:
+    if not isinstance(schema, dict):
+        return set()
+    declared = schema.get("type")
+    if not isinstance(declared, list):
+        declared = [declared]
+    types = {each for each in declared if isinstance(each, str)}
+    for keyword in ("anyOf", "oneOf"):
+        alternatives = schema.get(keyword)
+        if isinstance(alternatives, list):
+            for alternative in alternatives:
+                types |= _collect_types(alternative)
+    return types
+
+
 @dataclass(frozen=True)
 class TextCallFormat:
-    """One format."""
+    """A format of calls."""
 
-    # The marker that begins it.
+    # Marker in front of the calls.
     opener: str
-    # The marker that ends it; None when it extends to the end of the response.
+    # Marker behind the calls; None if they extend to the end of the response.
     end: str | None
-    # What may follow the opener, without white space, up to where a call of the tool NAME is certain enough to hold the
-    # text back.
+    # Texts that may follow the opener, without white space. Each one extends to where a call of the
+    # tool NAME is likely enough to hold the text back.
     openings: tuple[str, ...]
-    # Returns the calls between the markers, none when they are not calls of offered tools. Raises ValueError for any other
-    # text.
+    # Returns the calls between the markers. Raises ValueError if they are not all calls of offered
+    # tools.
     read: Callable[[str, OfferedTools], TextCalls]
-    # Whether it counts only at the end of the response.
+    # True if such calls count only at the end of the response.
     must_be_last: bool = False
 
     @cached_property
     def split_openings(self) -> tuple[tuple[str, str], ...]:
-        """What precedes and what follows NAME in each opening; nothing follows where there is no NAME."""
+        """Texts before and after NAME for each opening; without NAME, nothing is after it."""
         parts = (opening.partition(_NAME) for opening in self.openings)
         return tuple((before, after) for before, _, after in parts)
 
 
 def starts_call(call_format: TextCallFormat, text: str, tools: OfferedTools) -> bool | None:
-    """Return whether `text`, white space left out, starts a call behind the opener; None while it may still become one."""
+    """Return whether `text` begins a call, None if more text decides that.
+
+    `text` is the text behind the opener, without white space.
+    """
     is_undecided = False
     for before, after in call_format.split_openings:
-        if text[: len(before)] != before[: len(text)]:
-            continue
-        starts = _starts_like(before, after, text, tools)
-        if starts:
-            return True
-        is_undecided |= starts is None
+        if text.startswith(before):
+            is_call = not after or _starts_with_tool(text[len(before) :], after, tools)
+            if is_call:
+                return True
+            if is_call is None:
+                is_undecided = True
+        elif before.startswith(text):
+            is_undecided = True
     return None if is_undecided else False
 
 
-def _starts_like(before: str, after: str, text: str, tools: OfferedTools) -> bool | None:
-    """As above, for one opening; `text` and `before` agree as far as both go."""
-    if len(text) < len(before):
-        return None
-    if not after:
-        return True
-    name, terminator, _ = text[len(before) :].partition(after[0])
-    if not terminator:
+def _starts_with_tool(text: str, after: str, tools: OfferedTools) -> bool | None:
+    """Return whether `text` begins with the name of a tool and `after`, None if more text decides."""
+    name, separator, _ = text.partition(after[0])
+    if not separator:
         return None if tools.prefixes.any_starts_with(name) else False
-    rest = text[len(before) + len(name) :]
-    if name not in tools or rest[: len(after)] != after[: len(rest)]:
+    if name not in tools:
         return False
-    return True if len(rest) >= len(after) else None
+    rest = text[len(name) :]
+    if len(rest) < len(after) and after.startswith(rest):
+        return None
+    return rest.startswith(after)
 
 
 class _NotACallError(ValueError):
-    """It is text after all."""
+    """The text is not a call of an offered tool."""
 
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -134,9 +153,20 @@ _DEEPSEEK = re.compile(
     re.DOTALL,
 )
 _KIMI = re.compile(
-    r"\s*<\|tool_call_begin\|>\s*(?:functions\.)?([^\s<:]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    r"\s*<\|tool_call_begin\|>\s*(?:functions\.)?([^\s<:]+)(?::\d+)?\s*"
+    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
     re.DOTALL,
 )
+
+_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
+_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
 
 
 def _build_call(name: str, arguments: Any, tools: OfferedTools) -> TextCall:
@@ -151,19 +181,22 @@ def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> Text
     """Return the call of an object with name and arguments; `strict` allows no other members."""
     if not isinstance(value, dict):
         raise _NotACallError
-    value = value["function"] if isinstance(value.get("function"), dict) and not strict else value
-    key = next((argument_key for argument_key in _ARGUMENT_KEYS if argument_key in value), None)
-    if not isinstance(value.get("name"), str) or (strict and (key is None or len(value) != 2)):
+    if not strict and isinstance(value.get("function"), dict):
+        # The form of Chat Completions: {"type": "function", "function": {...}}.
+        value = value["function"]
+    key = next((key for key in _ARGUMENT_KEYS if key in value), None)
+    if strict and (key is None or len(value) != 2):
         raise _NotACallError
-    return _build_call(value["name"], value[key] if key else {}, tools)
+    name = value.get("name")
+    if not isinstance(name, str):
+        raise _NotACallError
+    return _build_call(name, value[key] if key else {}, tools)
 
 
 def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> TextCalls:
-    """The calls of an object, or of a list of them."""
-    return [
-        _parse_object_call(entry, tools, strict=strict)
-        for entry in (value if isinstance(value, list) else [value])
-    ]
+    """Return the calls of an object, or of a list of objects."""
+    entries = value if isinstance(value, list) else [value]
+    return [_parse_object_call(entry, tools, strict=strict) for entry in entries]
 
 
 def _parse_documents(
@@ -184,7 +217,10 @@ def _skip(gap: re.Pattern[str], text: str, pos: int) -> int:
 
 
 def _iter_matches(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterator[re.Match[str]]:
-    """The matches of `pattern`, one behind the other to the end of the text; anything else is no call."""
+    """Yield the matches of `pattern`, which make up all of the text.
+
+    Raises _NotACallError for other text.
+    """
     pos = start
     while not _BLANK.match(text, pos):
         match = pattern.match(text, pos)
@@ -195,14 +231,14 @@ def _iter_matches(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterat
 
 
 def _read_tagged(body: str, tools: OfferedTools) -> TextCalls:
-    """Hermes and Qwen: JSON. Qwen3-Coder: function and parameter tags. GLM: the name, and keys and values in tags."""
     inner = body.strip()
     if inner.startswith(("{", "[")):
+        # Hermes and Qwen.
         return _read_json(inner, tools)
     if inner.startswith("<function="):
-        return [
-            _parse_function(match[1], match[2], tools) for match in _iter_matches(_FUNCTION, inner)
-        ]
+        # Qwen3-Coder.
+        matches = _iter_matches(_FUNCTION, inner)
+        return [_parse_function(match[1], match[2], tools) for match in matches]
     return _read_glm(inner, tools)
 
 
@@ -230,65 +266,35 @@ def _read_glm(body: str, tools: OfferedTools) -> TextCalls:
     name_match = _GLM_NAME.match(body)
     if name_match is None:
         raise _NotACallError
-    pairs = [
-        (match[1].strip(), match[2])
-        for match in _iter_matches(_GLM_ARGUMENT, body, name_match.end())
-    ]
-    return [_build_call(name_match[1], _convert_arguments(name_match[1], pairs, tools), tools)]
+    name = name_match[1]
+    matches = _iter_matches(_GLM_ARGUMENT, body, name_match.end())
+    pairs = [(match[1].strip(), match[2]) for match in matches]
+    return [_build_call(name, _convert_arguments(name, pairs, tools), tools)]
 
 
 def _convert_arguments(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> JsonObject:
-    """Values that stand as plain text, in the types that the tool's schema allows; strings where it does not say."""
-    return {
-        parameter: _convert_value(text, tools.get_types(name, parameter))
-        for parameter, text in pairs
-    }
+    """Convert plain text to the types of the tool's schema, or to strings where it has none."""
+    return {key: _convert_value(text, tools.get_types(name, key)) for key, text in pairs}
 
 
 def _convert_value(text: str, types: frozenset[str]) -> Any:
     if not types or "string" in types:
         return text
     value = _parse_value(text)
-    return (
-        value if any(_TYPE_CHECKS[each](value) for each in types if each in _TYPE_CHECKS) else text
-    )
+    for each in types:
+        if each in _TYPE_CHECKS and _TYPE_CHECKS[each](value):
+            return value
+    return text
 
 
 def _parse_value(text: str) -> Any:
+    literal = text.strip()
+    if literal in _PYTHON_LITERALS:
+        return _PYTHON_LITERALS[literal]
     try:
         return loads(text, allow_nan=False)
     except ValueError:
-        return (
-            _PYTHON_LITERALS[text.strip()]
-            if text.strip() in _PYTHON_LITERALS
-            else repair_json(text)
-        )
-
-
-def _collect_types(schema: Any) -> set[str]:
-    if not isinstance(schema, dict):
-        return set()
-    declared_type = schema.get("type")
-    types = {
-        each
-        for each in (declared_type if isinstance(declared_type, list) else [declared_type])
-        if isinstance(each, str)
-    }
-    for alternatives in (schema.get("anyOf"), schema.get("oneOf")):
-        for each in alternatives if isinstance(alternatives, list) else ():
-            types |= _collect_types(each)
-    return types
-
-
-_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
-_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
+        return repair_json(text)
 
 
 def _read_llama(body: str, tools: OfferedTools) -> TextCalls:
@@ -300,21 +306,22 @@ def _read_mistral(body: str, tools: OfferedTools) -> TextCalls:
     pos = _skip(_MISTRAL_GAP, body, 0)
     while pos < len(body):
         name_match = _MISTRAL_NAME.match(body, pos)
-        value, pos = loads_first(body, name_match.end() if name_match else pos)
-        calls += (
-            [_build_call(name_match[1], value, tools)]
-            if name_match
-            else _parse_object_calls(value, tools, strict=False)
-        )
+        if name_match is None:
+            value, pos = loads_first(body, pos)
+            calls += _parse_object_calls(value, tools, strict=False)
+        else:
+            value, pos = loads_first(body, name_match.end())
+            calls.append(_build_call(name_match[1], value, tools))
         pos = _skip(_MISTRAL_GAP, body, pos)
     return calls
 
 
 def _read_deepseek(body: str, tools: OfferedTools) -> TextCalls:
-    return [
-        _build_call(match[1], match[2].rstrip().removesuffix("```"), tools)
-        for match in _iter_matches(_DEEPSEEK, body)
-    ]
+    calls: TextCalls = []
+    for match in _iter_matches(_DEEPSEEK, body):
+        arguments = match[2].rstrip().removesuffix("```")
+        calls.append(_build_call(match[1], arguments, tools))
+    return calls
 
 
 def _read_kimi(body: str, tools: OfferedTools) -> TextCalls:
@@ -325,33 +332,43 @@ def _read_bare(body: str, tools: OfferedTools) -> TextCalls:
     return _parse_documents(body, _LLAMA_GAP, tools, strict=True)
 
 
-# With a name, up to the arguments: many a JSON document begins with a name.
-_ARGUMENT_MEMBERS = tuple(
-    f'"{key}":{value}' for key in _ARGUMENT_KEYS for value in ("{", '"', "null")
+_ARGUMENT_MEMBERS = (
+    '"arguments":{',
+    '"arguments":"',
+    '"arguments":null',
+    '"parameters":{',
+    '"parameters":"',
+    '"parameters":null',
 )
-_CALL_MEMBERS = (*_ARGUMENT_MEMBERS, *(f'"name":"{_NAME}",{each}' for each in _ARGUMENT_MEMBERS))
+# With a name, up to the arguments: many JSON documents begin with a name.
+_CALL_MEMBERS = (
+    *_ARGUMENT_MEMBERS,
+    *(f'"name":"{_NAME}",{member}' for member in _ARGUMENT_MEMBERS),
+)
 _JSON_OPENINGS = (
-    *(f"{{{each}" for each in _CALL_MEMBERS),
-    *(f"[{{{each}" for each in _CALL_MEMBERS),
+    *(f"{{{member}" for member in _CALL_MEMBERS),
+    *(f"[{{{member}" for member in _CALL_MEMBERS),
 )
 
-# Llama 3.1 and 3.2 without the python tag, and models that have no format of their own and copy the API's.
+# Llama 3.1 and 3.2 without the python tag, and models without a format that copy the API's.
 # meta-llama/Llama-3.2-3B-Instruct
 BARE_FORMAT = TextCallFormat("", None, _JSON_OPENINGS, _read_bare)
 
-# Models that have no format of their own, and write for a human reader.
+# Models without a format that write for a human reader.
 FENCE_FORMAT = TextCallFormat("```json", "```", _JSON_OPENINGS, _read_bare, must_be_last=True)
 
 FORMATS = (
-    # Hermes 2 Pro and Qwen 2.5 (JSON), Qwen3-Coder (function tags), GLM 4.5 (name, then keys and values).
-    # NousResearch/Hermes-2-Pro-Llama-3-8B, Qwen/Qwen2.5-7B-Instruct, Qwen/Qwen3-Coder-480B-A35B-Instruct, zai-org/GLM-4.5
+    # Hermes 2 Pro and Qwen 2.5 (JSON), Qwen3-Coder (tags of functions and parameters), GLM 4.5
+    # (name, then keys and values in tags).
+    # NousResearch/Hermes-2-Pro-Llama-3-8B, Qwen/Qwen2.5-7B-Instruct,
+    # Qwen/Qwen3-Coder-480B-A35B-Instruct, zai-org/GLM-4.5
     TextCallFormat(
         "<tool_call>",
         "</tool_call>",
         ("{", "[{", "<function=NAME>", "NAME<arg_key>", "NAME</tool_call>"),
         _read_tagged,
     ),
-    # Qwen3-Coder without the outer tag, and the custom tools of Llama 3.1: `<function=name>{...}</function>`.
+    # Qwen3-Coder without the outer tag, and the custom tools of Llama 3.1, with JSON in the tag.
     # Qwen/Qwen3-Coder-480B-A35B-Instruct, Meta's prompt format page of Llama 3.1
     TextCallFormat(
         "<function=",
@@ -395,8 +412,8 @@ FORMATS = (
 
 
 def read_calls(call_format: TextCallFormat, body: str, tools: OfferedTools) -> TextCalls:
-    """Return the calls that `body` holds; none when it is text after all."""
+    """Return the calls in `body`; none if it is text after all."""
     try:
-        return call_format.read(body, tools)
+        return call_format.read(repair_surrogates(body), tools)
     except ValueError:
         return []

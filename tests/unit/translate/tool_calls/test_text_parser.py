@@ -55,7 +55,10 @@ DEEPSEEK = (
     "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{}\n```<｜tool▁call▁end｜>"
 )
 DEEPSEEK_31 = '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>'
-KIMI = '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}<|tool_call_end|>'
+KIMI = (
+    "<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"
+    '{"city":"Paris"}<|tool_call_end|>'
+)
 
 
 def deepseek(*arguments: str) -> str:
@@ -217,6 +220,13 @@ TEXTS = {
 def test_texts(text: str) -> None:
     for pieces in ([text], list(text), *(random_pieces(text, seed) for seed in range(20))):
         assert "".join(split(pieces)) == text
+
+
+@pytest.mark.parametrize("body", [JSON, CODER, ROME_JSON.replace("Rome", "Paris")])
+def test_half_a_surrogate_pair_in_a_call_is_replaced(body: str) -> None:
+    text = f"<tool_call>{body}</tool_call>".replace("Paris", "\ud83d Paris \ud83d\ude00")
+    expected = [("get_weather", {"city": "\ufffd Paris \U0001f600"})]
+    assert split([text]) == split(list(text)) == expected
 
 
 def test_a_block_with_a_call_behind_it() -> None:
