@@ -45,9 +45,6 @@ class OfferedTools:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def __bool__(self) -> bool:
-        return bool(self._tools)
-
     @cached_property
     def prefixes(self) -> NamePrefixes:
         return NamePrefixes(self._tools)
