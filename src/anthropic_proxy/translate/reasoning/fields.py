@@ -1,8 +1,9 @@
 """Read the reasoning of upstreams, which becomes thinking blocks.
 
-Providers have many forms for the model's reasoning: two names for its text, a list of details with signatures and encrypted
-parts (OpenRouter), parts of the content (Mistral), tags within the text (see think_tags). Some require it in the next
-request, in the same form; the block's `signature` carries the data for that (see signatures).
+Upstreams have many forms for the model's reasoning: two names for its text, a list of details with
+signatures and encrypted parts (OpenRouter), parts of the content (Mistral), tags within the text
+(see think_tags). Some require it in the next request, in the same form; the block's `signature`
+carries the data for that (see signatures).
 """
 
 from dataclasses import dataclass, field
@@ -11,58 +12,60 @@ from typing import Any
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# In order of precedence; a server that fills several of them says the same in each.
+# In order of precedence; a server that fills both has the same text in them.
 _TEXT_FIELDS = ("reasoning", "reasoning_content")
 DETAILS = "reasoning_details"
 
-# Mistral: a part of the content, `{"type": "thinking", "thinking": [{"type": "text", "text": ...}]}`.
+# Origin of reasoning in parts of the content (Mistral):
+# `{"type": "thinking", "thinking": [{"type": "text", "text": ...}]}`.
 CONTENT_PARTS = "content_parts"
 
 # The fields of a message that hold reasoning.
 REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
 _FIELDS = frozenset(REASONING_FIELDS)
 
-# Where reasoning came within the text. It does not go back: the templates of such models leave it out of the history.
+# Origin of reasoning within the text. It is not sent back: the chat templates of such models leave
+# it out of the history.
 IN_TEXT = "content"
 
-# What the pieces of one detail have in common. A summary of OpenAI's Responses API has several parts.
+# Keys whose values are equal in all pieces of one detail. A summary of OpenAI's Responses API has
+# several parts.
 _IDENTITY_KEYS = ("type", "index", "summary_index")
 
-# What a detail's text is called, by the detail's type.
+# Keys of a detail's text: which one depends on the detail's type.
 DETAIL_TEXT_KEYS = ("text", "summary")
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """Reasoning in one delta or message: where it came from, its text, and its details where it has any."""
+    """Reasoning in one delta or message."""
 
+    # The field that it came from, CONTENT_PARTS or IN_TEXT.
     origin: str
     text: str
     details: tuple[JsonObject, ...] = ()
 
 
 def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
-    """Return the reasoning of a delta or message, None without one."""
+    """Return the reasoning of a delta or message, None if it has none."""
     if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
         return None
     name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
     text = delta[name] if name else ""
-    details = delta.get(DETAILS)
-    details = (
-        tuple(detail for detail in details if isinstance(detail, dict))
-        if isinstance(details, list)
-        else ()
-    )
+    details = _get_objects(delta.get(DETAILS))
     if details:
-        return ReasoningDelta(DETAILS, text or "".join(map(get_detail_text, details)), details)
+        text = text or "".join(map(get_detail_text, details))
+        return ReasoningDelta(DETAILS, text, tuple(details))
     if name:
         return ReasoningDelta(name, text)
     text = _join_thinking_parts(delta.get("content"))
-    return ReasoningDelta(CONTENT_PARTS, text) if text else None
+    if text:
+        return ReasoningDelta(CONTENT_PARTS, text)
+    return None
 
 
 def get_detail_text(detail: JsonObject) -> str:
-    """Return the readable text of one of OpenRouter's details; encrypted ones have none."""
+    """Return the text of a detail; that of encrypted details is empty."""
     name = find_text_key(detail)
     return detail[name] if name else ""
 
@@ -78,34 +81,37 @@ def thinking_part(text: str) -> JsonObject:
 
 
 def _continues(last: JsonObject, detail: JsonObject) -> bool:
-    if detail.get("data") or any(last.get(name) != detail.get(name) for name in _IDENTITY_KEYS):
+    """Return whether `detail` is the next piece of the last detail."""
+    if any(last.get(key) != detail.get(key) for key in _IDENTITY_KEYS):
         return False
+    if detail.get("data"):
+        return False
+    # A signature ends the text that it signs.
     return not (last.get("signature") and get_detail_text(detail))
 
 
 def _join_thinking_parts(content: Any) -> str:
-    parts = content if isinstance(content, list) else ()
-    thinking = [
-        part.get("thinking")
-        for part in parts
-        if isinstance(part, dict) and part.get("type") == "thinking"
-    ]
-    nested_parts = [
-        each
-        for parts in thinking
-        if isinstance(parts, list)
-        for each in parts
-        if isinstance(each, dict)
-    ]
-    return "".join(string_or_empty(each.get("text")) for each in nested_parts) + "".join(
-        map(string_or_empty, thinking)
-    )
+    texts: list[str] = []
+    for part in _get_objects(content):
+        if part.get("type") == "thinking":
+            thinking = part.get("thinking")
+            texts.append(string_or_empty(thinking))
+            texts += [string_or_empty(nested.get("text")) for nested in _get_objects(thinking)]
+    return "".join(texts)
+
+
+def _get_objects(value: Any) -> list[JsonObject]:
+    """Return the objects in a list; none if it is not a list."""
+    if not isinstance(value, list):
+        return []
+    return [each for each in value if isinstance(each, dict)]
 
 
 @dataclass
 class ReasoningBlock:
     """The reasoning of one thinking block, as the upstream has sent it so far."""
 
+    # The origin of its deltas; see `add`.
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
     _details: list[JsonObject] = field(default_factory=list)
@@ -115,7 +121,7 @@ class ReasoningBlock:
     )
 
     def add(self, delta: ReasoningDelta) -> None:
-        """Add reasoning. Details are the most specific origin of a block, and text between tags is the least."""
+        """Add reasoning. Of several origins, details take precedence, and IN_TEXT yields."""
         if delta.origin == DETAILS or self.origin == IN_TEXT:
             self.origin = delta.origin
         if delta.text:
@@ -133,10 +139,10 @@ class ReasoningBlock:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it has data for the upstream, but no text."""
-        return not any(self.texts) and any(
-            detail.get("data") or detail.get("signature") for detail in self.details
-        )
+        """True if it has data for the upstream, but no text."""
+        if any(self.texts):
+            return False
+        return any(detail.get("data") or detail.get("signature") for detail in self.details)
 
     @property
     def text(self) -> str:
@@ -144,18 +150,19 @@ class ReasoningBlock:
         return "".join(self.texts)
 
     def _merge_detail(self, detail: JsonObject) -> None:
-        """Add a detail, or extend the last one of the same `index` and type (OpenRouter's documentation)."""
+        """Add a detail, or extend the last one if it has the same `index` and type.
+
+        Source: OpenRouter's documentation of reasoning details.
+        """
         last = self._details[-1] if self._details else None
         if last is None or not _continues(last, detail):
-            self.details.append(
-                {name: value for name, value in detail.items() if value is not None}
-            )
+            self.details.append({key: each for key, each in detail.items() if each is not None})
             return
         for name, value in detail.items():
             if name in DETAIL_TEXT_KEYS and isinstance(value, str):
-                self._unjoined_texts.setdefault(name, [string_or_empty(last.get(name))]).append(
-                    value
-                )
+                first_text = string_or_empty(last.get(name))
+                self._unjoined_texts.setdefault(name, [first_text]).append(value)
+                # The key has its place from its first piece on.
                 last.setdefault(name, "")
             elif value:
                 last[name] = value

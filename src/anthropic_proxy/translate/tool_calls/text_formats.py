@@ -117,7 +117,7 @@ def starts_call(call_format: TextCallFormat, text: str, tools: OfferedTools) -> 
 
 
 def _starts_with_tool(text: str, after: str, tools: OfferedTools) -> bool | None:
-    """Return whether `text` begins with the name of a tool and `after`, None if more text decides."""
+    """Return whether `text` begins with a tool's name and `after`, None if more text decides."""
     name, separator, _ = text.partition(after[0])
     if not separator:
         return None if tools.prefixes.any_starts_with(name) else False

@@ -221,7 +221,7 @@ class TextCallParser:
     # Transitions.
 
     def _start_candidate(self, call_format: TextCallFormat, lead: int, body: int) -> None:
-        """Begin a candidate whose opener, with the white space in front of it, is text[lead:body]."""
+        """Begin a candidate: text[lead:body] is its opener and the white space in front of it."""
         self._candidate = _Candidate(call_format, self._text[lead:body], self._tools)
         self._state = _State.CALL
         self._pos = body
@@ -439,7 +439,7 @@ class _MarkedBody:
         return self._document.is_partial
 
     def read(self, text: str, pos: int) -> tuple[int, bool]:
-        """Read text[pos:] up to an end marker; return where it ends and whether it ends the body."""
+        """Read text[pos:] up to an end marker. Return where that ends, and whether the body ends."""
         end = _find_marker_end(self._end_marker, self._held, text, pos)
         if end is None:
             self._add(text[pos:], len(self._end_marker) - 1)

@@ -1,4 +1,4 @@
-"""Signatures of tool calls: each goes back to the call that it came with, and no server but Gemini's is told of them."""
+"""Signatures of tool calls: each returns with its call, and only Gemini's servers receive them."""
 
 from dataclasses import replace
 from typing import Any

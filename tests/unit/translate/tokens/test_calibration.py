@@ -14,8 +14,10 @@ LEARNED = 5  # requests
 def conversation(
     text_ratio: float, tools_ratio: float, fixed: int, chance: random.Random
 ) -> Iterator[tuple[TokenEstimate, int]]:
-    """Estimates and true tokens of an agent's requests: a system prompt and tools, then turns of any size, each with a
-    vocabulary of its own (source code, prose, logs) within 10 % of the model's.
+    """Yield estimates and true tokens of an agent's requests.
+
+    A system prompt and tools, then turns of any size, each with a vocabulary of its own (source
+    code, prose, logs) within 10 % of the model's.
     """
     text = chance.choice([1500, 4000, 8000])
     tools = chance.choice([0, 2000, 15_000])
@@ -50,7 +52,7 @@ def test_a_growing_conversation(
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("text_ratio", [0.6, 0.85, 1.2, 2.0])
 def test_conversations_between_each_other(text_ratio: float, seed: int) -> None:
-    """Two agents with tools of their own, by turns: nearly all predictions hold, and all are close."""
+    """Two agents with tools of their own, by turns: most predictions are exact, all are close."""
     chance, ratios = dice(seed), TokenCalibration()
     errors = []
     both = [conversation(text_ratio, 0.9, 50, chance), conversation(text_ratio, 1.1, 50, chance)]

@@ -81,7 +81,10 @@ def test_fragments(fragments: list[dict[str, Any]], calls: list[tuple[str, str]]
 
 
 def named(offered: set[str], *pieces: str, last: dict[str, Any] | None = None) -> list[str]:
-    """Names of the calls that pieces of names at one index make; a question mark where one may still go on."""
+    """Return the names of the calls that pieces of names at one index make up.
+
+    A question mark follows a name that may still grow.
+    """
     assembler = ToolCallAssembler(offered)
     for piece in pieces:
         assembler.feed(fragment(index=0, name=piece), lambda: "")

@@ -102,7 +102,8 @@ CALLS = {
     "coder, two": (f"{CODER}\n{CODER}", [PARIS, PARIS]),
     "coder, types": (
         (
-            "<function=get_weather><parameter=city>\n 5\nlines \n</parameter><parameter=days>3</parameter>"
+            "<function=get_weather><parameter=city>\n 5\nlines \n</parameter>"
+            "<parameter=days>3</parameter>"
             "<parameter=raw>{'a': True}</parameter><parameter=other>1</parameter></function>"
         ),
         [("get_weather", {"city": " 5\nlines ", "days": 3, "raw": {"a": True}, "other": "1"})],
@@ -113,11 +114,14 @@ CALLS = {
     ),
     "coder, nothing": ("<function=now></function>", [NOW]),
     "hermes, two with members around the function": (
-        f'<tool_call>{{"type": "function", "function": {JSON}}}; {{"function": {ROME_JSON}}}</tool_call>',
+        (
+            f'<tool_call>{{"type": "function", "function": {JSON}}}; '
+            f'{{"function": {ROME_JSON}}}</tool_call>'
+        ),
         [PARIS, ROME],
     ),
     "hermes, repaired, with members around the function": (
-        '<tool_call>{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
+        f'<tool_call>{{"type": "function", "function": {JSON}</tool_call>',
         [PARIS],
     ),
     "llama": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
@@ -176,7 +180,8 @@ TEXTS = {
         f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{{{' ' * 9999}<｜tool▁calls▁end｜>"
     ),
     "glm, a key without a value": (
-        "<tool_call>now<arg_key>a</arg_key> or <arg_key>b</arg_key><arg_value>c</arg_value></tool_call>"
+        "<tool_call>now<arg_key>a</arg_key> or <arg_key>b</arg_key><arg_value>c</arg_value>"
+        "</tool_call>"
     ),
     "nothing": "",
     "prose": "1 < 2, `a[0]` and [x] \n",
@@ -197,7 +202,9 @@ TEXTS = {
     "half of a name": "<tool_call>get_weather",
     "half of a marker": "a <tool_ca",
     "a broken call": f"<tool_call>{JSON[:-1]} nonsense</tool_call> and on",
-    "a broken call, the tag in a string": '<tool_call>{"name": "now", "arguments": {"a": "\n</tool_call>"}}',
+    "a broken call, the tag in a string": (
+        '<tool_call>{"name": "now", "arguments": {"a": "\n</tool_call>"}}'
+    ),
     "the tag alone": "The model writes <tool_call> and </tool_call> around it.",
     "bare, in prose": f"Like so: {JSON}",
     "bare, and prose": f"{JSON} is a call",
@@ -294,7 +301,8 @@ def test_plain_text_is_not_held_back() -> None:
 
 
 markers = (
-    "<tool_call> </tool_call> ```json\n ``` <function= </function> <arg_key> [TOOL_CALLS] <|python_tag|>"
+    "<tool_call> </tool_call> ```json\n ``` <function= </function> <arg_key> [TOOL_CALLS]"
+    " <|python_tag|>"
     ' <｜tool▁calls▁begin｜> now other > { } "name" : , " [ ] \n < a'
 )
 pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
