@@ -1,101 +1,130 @@
-"""How far the estimates of a model's tokens are off, learned from what its answers report.
+"""Learn from reported usage how far the token estimates are off, for each model.
 
-Vocabularies and chat templates differ, so an estimate may be off by tens of percent, always in the same way for the same
-model. For each model four numbers are followed: how many tokens one estimated token of text, of tools and of images
-and files really is, and what every request costs on top. They come from a Kalman filter over the observed requests: a
-handful of them is enough to tell the four apart as far as they matter, and what is no longer seen becomes uncertain
-again, so that new observations soon outweigh it.
+Vocabularies and chat templates differ, so an estimate may be off by tens of percent, but always in
+the same way for the same model. A request with the estimated tokens `text`, `tools` and `media`
+(see TokenEstimate) is assumed to have
+
+    text_ratio * text + tools_ratio * tools + media_ratio * media + fixed
+
+tokens: each model has three ratios, and a fixed cost of its chat template. Divided by the estimated
+total, which makes errors relative, each response measures these four parameters linearly:
+
+    reported / total = parameters . shares + noise
+
+A Kalman filter estimates them: it keeps their means and their covariance, which says how certain
+each combination of them is. A few requests are enough for the combinations that occur. Others
+become uncertain again with time, so that new observations of them soon outweigh old ones.
+
+The names in brackets in the code are those of G. Welch and G. Bishop, "An Introduction to the
+Kalman Filter" (UNC-Chapel Hill, TR 95-041), after R. E. Kalman, "A New Approach to Linear Filtering
+and Prediction Problems" (1960).
 """
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 
-# No vocabulary is further off than this; a report that is counts something else (Ollama has left cached tokens out).
+# No vocabulary is further off. A report beyond these ratios counts something else (Ollama omitted
+# cached tokens).
 _MIN_RATIO, _MAX_RATIO = 0.3, 3.0
 # Tokens. In shorter requests the fixed cost hides everything else.
 _MIN_TOKENS = 50
 _MAX_MODELS = 256
 
-# A request's fixed cost is followed in this unit (tokens), which makes it comparable to the ratios.
+# Tokens. The unit of the fixed cost, which makes it comparable to the ratios.
 _FIXED_UNIT = 100
-_INITIAL_MEANS = (1.0, 1.0, 1.0, 0.0)
-# Variances before anything was seen: a ratio may be off by a factor of two, the fixed cost by some hundred tokens.
+# Ratios of text, tools and media, and the fixed cost.
+_INITIAL_PARAMETERS = (1.0, 1.0, 1.0, 0.0)
+# Variances before the first observation: a ratio may be off by a factor of two, the fixed cost by
+# some hundred tokens.
 _INITIAL_VARIANCES = (1.0, 1.0, 1.0, 9.0)
-# Variance of one observation: texts of the same size differ by some percent.
+# Variance of one measurement [R]: texts of the same size differ by some percent.
 _NOISE = 0.02**2
-# How much of the unknown returns with each observation.
+# Share of the initial variances that returns with each observation.
 _FORGETTING_RATE = 0.001
-# Standard deviations; what is further off than that moves the numbers no further.
+# Standard deviations. A measurement further off moves the parameters no further than that.
 _MAX_DEVIATIONS = 3
 
 
-@dataclass
-class _ModelRatios:
-    means: list[float] = field(default_factory=lambda: list(_INITIAL_MEANS))
-    covariance: list[list[float]] = field(default_factory=lambda: _diagonal(_INITIAL_VARIANCES))
-
-
 class TokenCalibration:
-    """The ratios of the 256 models that were used last. They depend on the observations only."""
+    """Predicts the tokens of requests for the 256 models that were observed last.
+
+    The predictions depend only on the observations.
+    """
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, _ModelRatios] = OrderedDict()
+        self._filters: OrderedDict[str, _ParameterFilter] = OrderedDict()
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
-        """Predict the input tokens that `model` reports for a request of that estimate; for a new model, the estimate."""
-        ratios = self._models.get(model)
-        means = ratios.means if ratios else _INITIAL_MEANS
-        tokens = sum(
-            _clamp(mean) * part for mean, part in zip(means[:3], estimate.parts, strict=True)
-        )
-        tokens += means[3] * _FIXED_UNIT
-        return round(min(max(tokens, _MIN_RATIO * estimate.total), _MAX_RATIO * estimate.total))
+        """Predict the input tokens that `model` reports; for a new model, return the estimate."""
+        model_filter = self._filters.get(model)
+        *ratios, fixed = model_filter.parameters if model_filter else _INITIAL_PARAMETERS
+        tokens = 0.0
+        for ratio, part in zip(ratios, estimate.parts, strict=True):
+            tokens += _clamp(ratio, _MIN_RATIO, _MAX_RATIO) * part
+        tokens += fixed * _FIXED_UNIT
+        return round(_clamp(tokens, _MIN_RATIO * estimate.total, _MAX_RATIO * estimate.total))
 
     def observe(self, model: str, estimate: TokenEstimate, reported: int) -> None:
-        """Learn from one response: `reported` input tokens, cached ones included, for a request of that estimate."""
-        if (
-            estimate.total < _MIN_TOKENS
-            or not _MIN_RATIO <= reported / estimate.total <= _MAX_RATIO
-        ):
+        """Learn from a response that reported `reported` input tokens, including cached ones."""
+        if estimate.total < _MIN_TOKENS:
             return
-        ratios = self._models.setdefault(model, _ModelRatios())
-        self._models.move_to_end(model)
-        if len(self._models) > _MAX_MODELS:
-            self._models.popitem(last=False)
-        # Divided by the size, as what counts is the error in percent.
+        ratio = reported / estimate.total
+        if not _MIN_RATIO <= ratio <= _MAX_RATIO:
+            return
+        model_filter = self._filters.setdefault(model, _ParameterFilter())
+        self._filters.move_to_end(model)
+        if len(self._filters) > _MAX_MODELS:
+            self._filters.popitem(last=False)
         shares = [part / estimate.total for part in (*estimate.parts, _FIXED_UNIT)]
-        _update(ratios, shares, reported / estimate.total)
+        model_filter.update(shares, ratio)
 
 
-def _diagonal(values: tuple[float, ...]) -> list[list[float]]:
-    return [
-        [value if row == column else 0.0 for column in range(len(values))]
-        for row, value in enumerate(values)
-    ]
+class _ParameterFilter:
+    """Kalman filter of the parameters of one model.
+
+    It has no model of how parameters change. Instead it forgets a small share of what it learned
+    with each update, and it limits how much a single measurement changes them.
+    """
+
+    def __init__(self) -> None:
+        # Means of the parameters [x].
+        self.parameters = list(_INITIAL_PARAMETERS)
+        # Covariance of the parameters [P].
+        self._covariance = _diagonal_matrix(_INITIAL_VARIANCES)
+
+    def update(self, shares: list[float], measured_ratio: float) -> None:
+        """Learn from one measurement of `parameters . shares` [z, H]."""
+        # Covariance of each parameter with the expected measurement [P H^T], and the variance of
+        # the measurement [H P H^T + R].
+        cross_covariance = [_dot(row, shares) for row in self._covariance]
+        variance = _dot(shares, cross_covariance) + _NOISE
+        gain = [covariance / variance for covariance in cross_covariance]  # [K]
+
+        limit = _MAX_DEVIATIONS * math.sqrt(variance)
+        deviation = _clamp(measured_ratio - _dot(shares, self.parameters), -limit, limit)
+        for index, parameter_gain in enumerate(gain):
+            self.parameters[index] += parameter_gain * deviation
+
+        # The measurement makes the parameters more certain [(I - K H) P], and forgetting less.
+        for index, row in enumerate(self._covariance):
+            for column, covariance in enumerate(row):
+                explained = cross_covariance[index] * cross_covariance[column] / variance
+                row[column] = (1 - _FORGETTING_RATE) * (covariance - explained)
+            row[index] += _FORGETTING_RATE * _INITIAL_VARIANCES[index]
 
 
-def _clamp(ratio: float) -> float:
-    return min(max(ratio, _MIN_RATIO), _MAX_RATIO)
-
-
-def _update(ratios: _ModelRatios, shares: list[float], ratio: float) -> None:
-    """One step of the filter: `ratio` was seen where `shares` x means was expected."""
-    spread = [_dot(row, shares) for row in ratios.covariance]
-    variance = _dot(shares, spread) + _NOISE
-    limit = _MAX_DEVIATIONS * variance**0.5
-    surprise = min(max(ratio - _dot(shares, ratios.means), -limit), limit)
-    ratios.means = [
-        mean + each / variance * surprise for mean, each in zip(ratios.means, spread, strict=True)
-    ]
-    for row, values in enumerate(ratios.covariance):
-        for column, value in enumerate(values):
-            left = value - spread[row] * spread[column] / variance
-            values[column] = (1 - _FORGETTING_RATE) * left + (
-                _FORGETTING_RATE * _INITIAL_VARIANCES[row] if row == column else 0.0
-            )
+def _diagonal_matrix(diagonal: tuple[float, ...]) -> list[list[float]]:
+    matrix = [[0.0] * len(diagonal) for _ in diagonal]
+    for index, value in enumerate(diagonal):
+        matrix[index][index] = value
+    return matrix
 
 
 def _dot(left: list[float], right: list[float]) -> float:
     return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def _clamp(value: float, lowest: float, highest: float) -> float:
+    return min(max(value, lowest), highest)

@@ -1,8 +1,8 @@
-"""Estimates of input tokens, for what must be said before the upstream has counted.
+"""Estimate input tokens where a number is required before the upstream has counted.
 
-Vocabularies differ, so this is a rule of thumb for the current large ones: a token is about 3.7 ASCII characters (a
-little more in prose, less in source code and JSON), or 4.5 bytes of other scripts. It costs two passes of C code. What a
-model makes of it in truth is learned; see calibration.py.
+Vocabularies differ, so this is a rule of thumb for the current large ones: a token is about 3.7
+ASCII characters (a little more in prose, less in source code and JSON), or 4.5 bytes of other
+scripts. It costs two passes of C code. The actual ratios of a model are learned; see calibration.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,24 @@ _ASCII_CHARACTERS_PER_TOKEN = 3.7
 _OTHER_BYTES_PER_TOKEN = 4.5
 _TOKENS_PER_MESSAGE = 4
 
+# Fields of content blocks whose values no model reads.
+_IGNORED_KEYS = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))
+
 
 @dataclass(frozen=True)
 class TokenEstimate:
-    """Tokens of a request by what they are for, as each kind is off in its own way: text of the messages and the system
-    prompt, tools with the answer's format, and media (images and files).
-    """
+    """Estimated tokens of a request by kind: the estimate of each kind is off in its own way."""
 
+    # Messages and the system prompt.
     text: int
+    # Tools and the format of the response.
     tools: int = 0
+    # Images and files.
     media: int = 0
 
     @property
     def parts(self) -> tuple[int, int, int]:
+        """Tokens of text, tools and media."""
         return self.text, self.tools, self.media
 
     @property
@@ -39,43 +44,53 @@ def estimate_text(text: str) -> int:
     """Estimate the tokens of a text; 0 only for an empty one."""
     if not text:
         return 0
-    ascii_length = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-    other_bytes = (
-        0 if ascii_length == len(text) else len(text.encode("utf-8", "replace")) - ascii_length
-    )
-    return max(
-        1, round(ascii_length / _ASCII_CHARACTERS_PER_TOKEN + other_bytes / _OTHER_BYTES_PER_TOKEN)
-    )
+    if text.isascii():
+        ascii_length, other_bytes = len(text), 0
+    else:
+        ascii_length = len(text.encode("ascii", "ignore"))
+        other_bytes = len(text.encode("utf-8", "replace")) - ascii_length
+    tokens = ascii_length / _ASCII_CHARACTERS_PER_TOKEN + other_bytes / _OTHER_BYTES_PER_TOKEN
+    return max(1, round(tokens))
 
 
 def estimate_request(body: JsonObject) -> TokenEstimate:
     """Estimate the input tokens of a Chat Completions request."""
-    text = media = 0
+    text = tools = media = 0
     for message in body["messages"]:
-        content = message.get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
-        text += _TOKENS_PER_MESSAGE + sum(
-            estimate_text(part["text"]) for part in parts if part["type"] == "text"
-        )
-        media += sum(_MEDIA[part["type"]](part) for part in parts if part["type"] in _MEDIA)
-        rest = {key: value for key, value in message.items() if key not in ("role", "content")}
-        text += _estimate_json(rest) if rest else 0
-    return TokenEstimate(
-        text,
-        sum(_estimate_json(body[name]) for name in ("tools", "response_format") if name in body),
-        media,
-    )
+        content_text, content_media = _estimate_content(message.get("content"))
+        text += _TOKENS_PER_MESSAGE + content_text
+        media += content_media
+        fields = {key: value for key, value in message.items() if key not in ("role", "content")}
+        if fields:
+            text += _estimate_json(fields)
+    for name in ("tools", "response_format"):
+        if name in body:
+            tools += _estimate_json(body[name])
+    return TokenEstimate(text, tools, media)
+
+
+def _estimate_content(content: str | list[JsonObject] | None) -> tuple[int, int]:
+    """Return the tokens of the texts in a message's content, and of its media."""
+    if isinstance(content, str):
+        return estimate_text(content), 0
+    text = media = 0
+    for part in content or ():
+        match part["type"]:
+            case "text":
+                text += estimate_text(part["text"])
+            case "image_url":
+                media += estimate_image(part["image_url"]["url"])
+            case "file":
+                media += estimate_pdf(part["file"]["file_data"])
+    return text, media
 
 
 def estimate_untranslated(request: JsonObject) -> TokenEstimate:
     """Estimate the input tokens of a checked Messages request that has no translation."""
-    texts, media = _estimate_values([request.get("system"), request["messages"]])
-    tools = request.get("tools")
-    return TokenEstimate(
-        _TOKENS_PER_MESSAGE * len(request["messages"]) + texts,
-        _estimate_json(tools) if tools else 0,
-        media,
-    )
+    text, media = _estimate_values([request.get("system"), request["messages"]])
+    text += _TOKENS_PER_MESSAGE * len(request["messages"])
+    tools = _estimate_json(request["tools"]) if request.get("tools") else 0
+    return TokenEstimate(text, tools, media)
 
 
 def _estimate_values(value: Any) -> tuple[int, int]:
@@ -88,38 +103,34 @@ def _estimate_values(value: Any) -> tuple[int, int]:
             text += estimate_text(value)
         elif isinstance(value, list):
             stack += value
+        elif isinstance(value, dict) and _is_source(value):
+            media += _estimate_source(value)
         elif isinstance(value, dict):
-            if _is_source(value):
-                media += _estimate_source(value)
-            else:
-                stack += [each for key, each in value.items() if key not in _IGNORED_KEYS]
+            stack += [each for key, each in value.items() if key not in _IGNORED_KEYS]
     return text, media
 
 
 def _is_source(value: JsonObject) -> bool:
-    kind = value.get("type")
-    name = _SOURCE_FIELDS.get(kind) if isinstance(kind, str) else None
-    return name is not None and isinstance(value.get(name), str)
+    """Return whether an object is the source of an image or file.
+
+    The arguments of a tool may look alike, so that the field of its type is checked, too.
+    """
+    match value.get("type"):
+        case "base64":
+            return isinstance(value.get("data"), str)
+        case "url":
+            return isinstance(value.get("url"), str)
+    return False
 
 
 def _estimate_source(source: JsonObject) -> int:
     if source["type"] == "url":
         return estimate_image(source["url"])
-    estimate_media = (
-        estimate_pdf if source.get("media_type") == "application/pdf" else estimate_image
-    )
-    return estimate_media(f"data:;base64,{source['data']}")
+    data_url = f"data:;base64,{source['data']}"
+    if source.get("media_type") == "application/pdf":
+        return estimate_pdf(data_url)
+    return estimate_image(data_url)
 
 
 def _estimate_json(value: Any) -> int:
     return estimate_text(dumps(value).decode())
-
-
-_MEDIA = {
-    "image_url": lambda part: estimate_image(part["image_url"]["url"]),
-    "file": lambda part: estimate_pdf(part["file"]["file_data"]),
-}
-# Types of sources, with the field that holds each. The arguments of a tool may look alike, so that is checked.
-_SOURCE_FIELDS = {"base64": "data", "url": "url"}
-# Values that no model reads.
-_IGNORED_KEYS = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))

@@ -1,7 +1,7 @@
-"""Estimates of what images and PDF files cost, from their first bytes or their page objects; nothing is decoded.
+"""Estimate the tokens of images and PDF files, from their first bytes or page objects.
 
-Source: the API's pages on vision (width x height / 750 after scaling down to 1,568 pixels a side and 1.15 megapixels) and
-on PDF support (1,500 to 3,000 tokens a page).
+No image or page is decoded. Source: the API's pages on vision (width x height / 750 after scaling
+down to 1,568 pixels a side and 1.15 megapixels) and on PDF support (1,500 to 3,000 tokens a page).
 """
 
 import base64
@@ -15,24 +15,26 @@ import imagesize
 _PIXELS_PER_TOKEN = 750
 _MAX_SIDE = 1568
 _MAX_PIXELS = 1_150_000
-# An image whose size can't be seen (behind a URL, broken, of another format) counts as one at the limits.
+# An image of unknown size (behind a URL, broken, of another format) counts as one at the limits.
 _UNKNOWN_IMAGE_TOKENS = 1600
 
-# The library knows more formats, among them some that it parses at length; upstreams take these.
+# The formats that upstreams accept. The library reads more, and parses some of them at length.
 _FORMATS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF")
-# Characters of base64. A JPEG's size stands after its metadata, which seldom has more than 64 kB.
+# Characters of base64. A JPEG's size follows its metadata, which seldom exceeds 64 kB.
 _HEAD_CHARACTERS = 4 * 40_000
 
 _TOKENS_PER_PAGE = 2000
 _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
-# Where the page objects are compressed, their number is guessed: a page for each so many bytes is typical.
+# A typical page, to estimate the number of pages where the page objects are compressed.
 _BYTES_PER_PAGE = 37_500
 
 
 def estimate_image(url: str) -> int:
     """Estimate the tokens of an image by its URL, which may be a data URL."""
     head, _, data = url[: _HEAD_CHARACTERS + 100].partition(";base64,")
-    width, height = _read_size(data[:_HEAD_CHARACTERS]) if head.startswith("data:") else (0, 0)
+    if not head.startswith("data:"):
+        return _UNKNOWN_IMAGE_TOKENS
+    width, height = _read_size(data[:_HEAD_CHARACTERS])
     if width <= 0 or height <= 0:
         return _UNKNOWN_IMAGE_TOKENS
     scale = min(1.0, _MAX_SIDE / max(width, height), math.sqrt(_MAX_PIXELS / (width * height)))
@@ -47,11 +49,11 @@ def estimate_pdf(url: str) -> int:
 
 
 def _read_size(data: str) -> tuple[int, int]:
-    """Return width and height in pixels; neither is positive when the size is unknown."""
+    """Return width and height in pixels; neither is positive if the size is unknown."""
     head = _decode(data)
     if not head.startswith(_FORMATS):
         return 0, 0
-    # (-1, -1) for a broken or cut image.
+    # (-1, -1) for a broken or truncated image.
     width, height = imagesize.get(BytesIO(head), exif_rotation=False)
     return int(width), int(height)
 

@@ -439,7 +439,7 @@ class _MarkedBody:
         return self._document.is_partial
 
     def read(self, text: str, pos: int) -> tuple[int, bool]:
-        """Read text[pos:] up to an end marker. Return where that ends, and whether the body ends."""
+        """Read text[pos:] up to an end marker. Return its end and whether it ends the body."""
         end = _find_marker_end(self._end_marker, self._held, text, pos)
         if end is None:
             self._add(text[pos:], len(self._end_marker) - 1)

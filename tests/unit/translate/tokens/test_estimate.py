@@ -70,6 +70,13 @@ def test_images_and_files_do_not_count_by_their_base64() -> None:
     assert estimate.media == 2 * 1600 + 5 * 2000
 
 
+def test_other_parts_do_not_count() -> None:
+    """Parts that have no estimate, like the thinking part of Mistral's assistant messages."""
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hello there"}]
+    message = {"role": "assistant", "content": parts}
+    assert estimate_request({"messages": [message]}) == estimate_request({"messages": [USER]})
+
+
 def source(kind: str, media_type: str = "image/png", **fields: Any) -> dict[str, Any]:
     return {"type": kind, "media_type": media_type, **fields}
 
