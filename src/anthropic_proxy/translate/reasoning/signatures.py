@@ -2,11 +2,15 @@
 
     anthropic-proxy.1.ORIGIN[.PAYLOAD[.MAC]]
 
-ORIGIN is the field that the reasoning came from. PAYLOAD, base64 of JSON (compressed if it is
-long), holds the data that the block does not show: its text where the text was not to be displayed,
-and the details (signatures, encrypted parts) that the provider requires back. MAC is present if a
-secret is configured: a block that was changed is then dropped. A foreign signature, of a session
-that began on another server, means nothing here. Its block is dropped, and never becomes text.
+ORIGIN is the field that the reasoning came from. PAYLOAD is base64 of JSON, compressed if it is
+long, and holds the data that the block does not show:
+
+    text     the text of the reasoning, where the block does not display it
+    details  objects (signatures, encrypted parts) that the provider requires back
+
+MAC is present if a secret is configured: a block that was changed is then dropped. A foreign
+signature, of a session that began on another server, means nothing here. Its block is dropped, and
+never becomes text.
 """
 
 import base64

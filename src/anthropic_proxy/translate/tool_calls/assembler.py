@@ -27,9 +27,9 @@ class ToolCall:
     # The upstream's name of the tool.
     name: str = ""
     arguments: ToolArguments = field(default_factory=ToolArguments)
-    # Whether its block has been opened.
+    # True once the response has a block for it.
     has_block: bool = False
-    # Whether its signature has arrived.
+    # True once its signature has arrived.
     is_signed: bool = False
 
 

@@ -41,7 +41,7 @@ class _AmbiguousError(Exception):
 
 
 def repair_json(text: str) -> JsonObject | None:
-    """Return the object that `text` stands for, None if that is not certain."""
+    """Return the object that `text` means, None if that is not certain."""
     tokens = _drop_trailing_commas(_tokenize(_strip_fence(text)))
     try:
         # Spaces keep tokens apart: 1 2 is not 12.

@@ -532,7 +532,7 @@ def _measure_opener_beginning(text: str, start: int) -> int:
 def _measure_run(text: str, start: int, end: int, characters: str | None) -> int:
     """Return the length of the run of `characters` that ends text[start:end], up to the limit.
 
-    None stands for white space.
+    None means white space.
     """
     run = text[max(start, end - _MAX_RUN) : end]
     return len(run) - len(run.rstrip(characters))

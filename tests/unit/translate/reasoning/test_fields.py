@@ -1,4 +1,4 @@
-"""Where reasoning comes from, and how the pieces of a stream become one thought."""
+"""Fields of reasoning, and the pieces of a stream that become one block."""
 
 from typing import Any
 
@@ -48,15 +48,15 @@ A, B = {"text": "a"}, {"summary": "b"}
         ({"content": [{"type": "text", "text": "b"}, "junk"]}, None),
     ],
 )
-def test_reasoning_of(delta: dict[str, Any], expected: ReasoningDelta | None) -> None:
+def test_parse_reasoning(delta: dict[str, Any], expected: ReasoningDelta | None) -> None:
     assert parse_reasoning(delta) == expected
 
 
-def thought(*pieces: ReasoningDelta) -> ReasoningBlock:
-    made = ReasoningBlock()
+def build_block(*pieces: ReasoningDelta) -> ReasoningBlock:
+    block = ReasoningBlock()
     for piece in pieces:
-        made.add(piece)
-    return made
+        block.add(piece)
+    return block
 
 
 def detail(text: str = "", **rest: Any) -> ReasoningDelta:
@@ -64,14 +64,14 @@ def detail(text: str = "", **rest: Any) -> ReasoningDelta:
 
 
 def test_details_in_pieces_become_one() -> None:
-    made = thought(
+    block = build_block(
         detail(index=0, signature=""),
         detail("a", index=0),
         detail("b", index=0),
         detail(index=0, signature="s"),
     )
-    assert made.details == [{"type": "reasoning.text", "text": "ab", "index": 0, "signature": "s"}]
-    assert made.text == "ab"
+    assert block.details == [{"type": "reasoning.text", "text": "ab", "index": 0, "signature": "s"}]
+    assert block.text == "ab"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_details_in_pieces_become_one() -> None:
     ],
 )
 def test_other_details_stay_apart(first: ReasoningDelta, second: ReasoningDelta) -> None:
-    assert len(thought(first, second).details) == 2
+    assert len(build_block(first, second).details) == 2
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_other_details_stay_apart(first: ReasoningDelta, second: ReasoningDelta)
         ([IN_TEXT, "reasoning"], "reasoning"),
     ],
 )
-def test_what_says_most_decides_the_origin(origins: list[str], expected: str) -> None:
-    assert thought(*(ReasoningDelta(origin, "a") for origin in origins)).origin == expected
+def test_the_most_specific_field_is_the_origin(origins: list[str], expected: str) -> None:
+    assert build_block(*(ReasoningDelta(origin, "a") for origin in origins)).origin == expected
 
 
-def test_only_what_can_be_given_back_is_encrypted() -> None:
-    assert thought(
+def test_only_data_for_the_upstream_is_encrypted() -> None:
+    assert build_block(
         ReasoningDelta(DETAILS, "", ({"type": "reasoning.encrypted", "data": "x"},))
     ).is_encrypted
-    assert not thought(detail(signature="")).is_encrypted
-    assert not thought(detail("a", signature="s")).is_encrypted
+    assert not build_block(detail(signature="")).is_encrypted
+    assert not build_block(detail("a", signature="s")).is_encrypted

@@ -1,4 +1,4 @@
-"""Signatures: what goes in comes out, and what is not ours, or was changed, does not."""
+"""Signatures restore the signed reasoning; foreign and changed ones do not."""
 
 import base64
 import json
@@ -35,18 +35,18 @@ SIGNERS = st.sampled_from([Signer(), Signer("a secret")])
 @given(
     signer=SIGNERS,
     details=st.lists(DETAIL, max_size=4),
-    shows=st.booleans(),
-    says_more=st.booleans(),
+    is_visible=st.booleans(),
+    has_more_text=st.booleans(),
 )
-def test_details_go_round(
-    signer: Signer, details: list[dict[str, Any]], *, shows: bool, says_more: bool
+def test_details_are_restored(
+    signer: Signer, details: list[dict[str, Any]], *, is_visible: bool, has_more_text: bool
 ) -> None:
     text = "".join(each.get("text") or each.get("summary") or "" for each in details) + (
-        "x" if says_more else ""
+        "x" if has_more_text else ""
     )
-    shown = text if shows else ""
+    visible_text = text if is_visible else ""
     read = signer.parse_signature(
-        signer.sign(ReasoningBlock(DETAILS, [text], details), shown), shown
+        signer.sign(ReasoningBlock(DETAILS, [text], details), visible_text), visible_text
     )
     assert read is not None
     assert read.details == details
@@ -56,13 +56,13 @@ def test_details_go_round(
     signer=SIGNERS,
     origin=st.sampled_from(["reasoning", "reasoning_content", CONTENT_PARTS]),
     text=st.text(max_size=1000),
-    shows=st.booleans(),
+    is_visible=st.booleans(),
 )
-def test_texts_go_round(signer: Signer, origin: str, text: str, *, shows: bool) -> None:
+def test_texts_are_restored(signer: Signer, origin: str, text: str, *, is_visible: bool) -> None:
     text = text.encode("utf-8", "replace").decode()
-    shown = text if shows else ""
+    visible_text = text if is_visible else ""
     assert signer.parse_signature(
-        signer.sign(ReasoningBlock(origin, [text]), shown), shown
+        signer.sign(ReasoningBlock(origin, [text]), visible_text), visible_text
     ) == ReasoningBlock(origin, [text])
 
 
@@ -100,15 +100,15 @@ def test_foreign_signatures_mean_nothing(signature: Any) -> None:
 
 
 def test_with_a_secret_nothing_can_be_changed() -> None:
-    signer, thought = Signer("a secret"), ReasoningBlock("reasoning", ["a"])
-    signature = signer.sign(thought, "a")
-    assert signer.parse_signature(signature, "a") == thought
+    signer, reasoning = Signer("a secret"), ReasoningBlock("reasoning", ["a"])
+    signature = signer.sign(reasoning, "a")
+    assert signer.parse_signature(signature, "a") == reasoning
     assert signer.parse_signature(signature, "b") is None
     assert signer.parse_signature(signature[:-1], "a") is None
     assert signer.parse_signature(signature.replace("reasoning", "reasoning_content"), "a") is None
-    assert signer.parse_signature(Signer().sign(thought, "a"), "a") is None
+    assert signer.parse_signature(Signer().sign(reasoning, "a"), "a") is None
     assert Signer("another secret").parse_signature(signature, "a") is None
-    assert Signer().parse_signature(signature, "a") == thought
+    assert Signer().parse_signature(signature, "a") == reasoning
 
 
 def test_blocks_of_one_message_are_joined() -> None:
@@ -121,22 +121,24 @@ def test_blocks_of_one_message_are_joined() -> None:
 
 
 @pytest.mark.parametrize("origin", ["reasoning", IN_TEXT, CONTENT_PARTS, DETAILS])
-def test_a_block_without_text_gives_nothing_back(origin: str) -> None:
+def test_a_block_without_text_is_not_replayed(origin: str) -> None:
     block = {"thinking": "", "signature": Signer().sign(ReasoningBlock(origin), "")}
     assert not Signer().can_replay(block)
 
 
-def test_reasoning_in_the_text_is_not_given_back() -> None:
+def test_reasoning_in_the_text_is_not_replayed() -> None:
     block = {"thinking": "a", "signature": Signer().sign(ReasoningBlock(IN_TEXT, ["a"]), "a")}
     assert not Signer().can_replay(block)
 
 
-def test_repetitive_texts_go_round_and_short_signatures_unpack_to_little() -> None:
-    shown = "The same thing again. " * 10_000
-    thought = ReasoningBlock(DETAILS, [""], [{"type": "reasoning.encrypted", "data": shown}])
-    signature = UNSIGNED.sign(thought, "")
-    assert UNSIGNED.parse_signature(signature, "") == thought
-    assert len(signature) > len(shown), "it is not compressed"
+def test_repetitive_texts_are_restored_without_compression() -> None:
+    visible_text = "The same thing again. " * 10_000
+    reasoning = ReasoningBlock(
+        DETAILS, [""], [{"type": "reasoning.encrypted", "data": visible_text}]
+    )
+    signature = UNSIGNED.sign(reasoning, "")
+    assert UNSIGNED.parse_signature(signature, "") == reasoning
+    assert len(signature) > len(visible_text), "it is not compressed"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_repetitive_texts_go_round_and_short_signatures_unpack_to_little() -> No
     ],
     ids=["a long text", "many values"],
 )
-def test_what_expands_too_much_is_not_ours(packed: Any) -> None:
+def test_a_payload_that_expands_too_much_is_refused(packed: Any) -> None:
     payload = base64.urlsafe_b64encode(
         zlib.compress(json.dumps(packed, separators=(",", ":")).encode())
     ).decode()

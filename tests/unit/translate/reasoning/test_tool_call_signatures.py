@@ -24,8 +24,8 @@ FIRST = {"signature_hidden": STAND_IN, "signature_odd": STAND_IN}
 OTHERS = {"signature_each": ["c2lo"]}
 
 
-def answered(case: Json, signer: Signer) -> list[Json]:
-    """The blocks that the client gets."""
+def translate(case: Json, signer: Signer) -> list[Json]:
+    """Return the blocks that the client receives."""
     translator = StreamTranslator(replace(answer_spec(case["request"]), signer=signer))
     events = translator.start()
     for chunk in case["chunks"]:
@@ -34,8 +34,11 @@ def answered(case: Json, signer: Signer) -> list[Json]:
     return blocks
 
 
-def sent_back(case: Json, blocks: list[Json], signer: Signer, dialect: str = "gemini") -> Json:
-    """The assistant message of the next request; its blocks may come in several messages."""
+def replay(case: Json, blocks: list[Json], signer: Signer, profile_name: str = "gemini") -> Json:
+    """Return the assistant message of the next request.
+
+    The client sends each block in a message of its own.
+    """
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "r"}
         for block in blocks
@@ -48,7 +51,9 @@ def sent_back(case: Json, blocks: list[Json], signer: Signer, dialect: str = "ge
     ]
     request = {"model": "m", "max_tokens": 9, **case["request"], "messages": messages}
     body = to_chat_request(
-        request, Route(Upstream("up", "http://up/v1", find_profile_by_name(dialect)), "m"), signer
+        request,
+        Route(Upstream("up", "http://up/v1", find_profile_by_name(profile_name)), "m"),
+        signer,
     ).body
     message: Json = body["messages"][1]
     return message
@@ -63,9 +68,9 @@ def signatures(message: Json) -> list[str | None]:
 
 @pytest.mark.parametrize("signer", [UNSIGNED, Signer("a secret")], ids=["plain", "secret"])
 @pytest.mark.parametrize("case", STREAMS)
-def test_there_and_back(case: Json, signer: Signer) -> None:
+def test_signatures_are_replayed(case: Json, signer: Signer) -> None:
     name = next(each.id for each in STREAMS if each.values[0] is case)
-    message = sent_back(case, answered(case, signer), signer)
+    message = replay(case, translate(case, signer), signer)
     first, *others = signatures(message)
     assert first == FIRST.get(name, "c2ln")
     assert others == OTHERS.get(name, [None] * len(others))
@@ -75,29 +80,29 @@ def test_there_and_back(case: Json, signer: Signer) -> None:
 @pytest.mark.parametrize("case", STREAMS)
 def test_history_without_thinking(case: Json) -> None:
     """The client, or an edit of the context, has removed it."""
-    blocks = [block for block in answered(case, UNSIGNED) if block["type"] in ("text", "tool_use")]
-    first, *others = signatures(sent_back(case, blocks, UNSIGNED))
+    blocks = [block for block in translate(case, UNSIGNED) if block["type"] in ("text", "tool_use")]
+    first, *others = signatures(replay(case, blocks, UNSIGNED))
     assert (first, others) == (STAND_IN, [None] * len(others))
 
 
 @pytest.mark.parametrize("case", STREAMS)
 def test_a_changed_block_is_dropped(case: Json) -> None:
-    first = signatures(sent_back(case, answered(case, Signer("a secret")), Signer("another")))[0]
+    first = signatures(replay(case, translate(case, Signer("a secret")), Signer("another")))[0]
     assert first == STAND_IN
 
 
-@pytest.mark.parametrize("dialect", ["generic", "openrouter", "mistral", "openai"])
+@pytest.mark.parametrize("profile_name", ["generic", "openrouter", "mistral", "openai"])
 @pytest.mark.parametrize("case", STREAMS)
-def test_elsewhere_there_are_none(case: Json, dialect: str) -> None:
-    message = sent_back(case, answered(case, UNSIGNED), UNSIGNED, dialect)
+def test_other_providers_receive_none(case: Json, profile_name: str) -> None:
+    message = replay(case, translate(case, UNSIGNED), UNSIGNED, profile_name)
     assert not any(word in str(message) for word in ("c2l", "tool_call.signature", "extra_content"))
 
 
 def test_a_first_call_without_one() -> None:
     """Its own is gone, and that of a later call is not."""
     case = next(each.values[0] for each in STREAMS if each.id == "signature_each")
-    blocks = answered(case, UNSIGNED)
-    assert signatures(sent_back(case, blocks[1:], UNSIGNED)) == [STAND_IN, "c2lo"]
+    blocks = translate(case, UNSIGNED)
+    assert signatures(replay(case, blocks[1:], UNSIGNED)) == [STAND_IN, "c2lo"]
 
 
 def test_without_signatures() -> None:

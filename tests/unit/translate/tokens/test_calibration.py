@@ -1,4 +1,4 @@
-"""Learning: within 5 % after a few requests, over what agents really send."""
+"""Calibration: within 5 % after a few requests of the sizes that agents send."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ import pytest
 from anthropic_proxy.translate.tokens.calibration import TokenCalibration
 from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 
-LEARNED = 5  # requests
+# Requests after which predictions must hold.
+LEARNED = 5
 
 
 def conversation(
@@ -29,7 +30,7 @@ def conversation(
         true_text += turn * text_ratio * chance.uniform(0.9, 1.1)
 
 
-def dice(seed: int) -> random.Random:
+def random_source(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - repeatable on purpose
 
 
@@ -40,85 +41,87 @@ def dice(seed: int) -> random.Random:
 def test_a_growing_conversation(
     text_ratio: float, tools_ratio: float, fixed: int, seed: int
 ) -> None:
-    ratios = TokenCalibration()
+    calibration = TokenCalibration()
     for number, (estimate, true) in enumerate(
-        conversation(text_ratio, tools_ratio, fixed, dice(seed))
+        conversation(text_ratio, tools_ratio, fixed, random_source(seed))
     ):
         if number >= LEARNED:
-            assert ratios.predict("m", estimate) == pytest.approx(true, rel=0.05)
-        ratios.observe("m", estimate, true)
+            assert calibration.predict("m", estimate) == pytest.approx(true, rel=0.05)
+        calibration.observe("m", estimate, true)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("text_ratio", [0.6, 0.85, 1.2, 2.0])
 def test_conversations_between_each_other(text_ratio: float, seed: int) -> None:
     """Two agents with tools of their own, by turns: most predictions are exact, all are close."""
-    chance, ratios = dice(seed), TokenCalibration()
+    chance, calibration = random_source(seed), TokenCalibration()
     errors = []
     both = [conversation(text_ratio, 0.9, 50, chance), conversation(text_ratio, 1.1, 50, chance)]
     for number in range(80):
         estimate, true = next(both[number % 2])
-        errors.append(abs(ratios.predict("m", estimate) - true) / true)
-        ratios.observe("m", estimate, true)
+        errors.append(abs(calibration.predict("m", estimate) - true) / true)
+        calibration.observe("m", estimate, true)
     learned = errors[2 * LEARNED :]
     assert sum(error < 0.05 for error in learned) > 0.9 * len(learned)
     assert max(learned) < 0.12
 
 
-def test_nothing_is_known_at_first() -> None:
+def test_a_new_model() -> None:
     assert TokenCalibration().predict("m", TokenEstimate(100, 20, 3)) == 123
     assert TokenCalibration().predict("m", TokenEstimate(0)) == 0
 
 
 def test_images_have_a_ratio_of_their_own() -> None:
-    ratios = TokenCalibration()
+    calibration = TokenCalibration()
     for size in (1000, 2000, 4000):
-        ratios.observe("m", TokenEstimate(size, 0, 0), size)
+        calibration.observe("m", TokenEstimate(size, 0, 0), size)
     for size in (1000, 3000):
-        ratios.observe("m", TokenEstimate(size, 0, 1500), size + 600)
-    assert ratios.predict("m", TokenEstimate(2000, 0, 3000)) == pytest.approx(2000 + 1200, rel=0.05)
-    assert ratios.predict("m", TokenEstimate(2000, 0, 0)) == pytest.approx(2000, rel=0.05)
+        calibration.observe("m", TokenEstimate(size, 0, 1500), size + 600)
+    assert calibration.predict("m", TokenEstimate(2000, 0, 3000)) == pytest.approx(
+        2000 + 1200, rel=0.05
+    )
+    assert calibration.predict("m", TokenEstimate(2000, 0, 0)) == pytest.approx(2000, rel=0.05)
 
 
-def test_what_can_not_be_true_teaches_nothing() -> None:
-    ratios = TokenCalibration()
+def test_implausible_reports_change_nothing() -> None:
+    calibration = TokenCalibration()
     for reported in (0, 299, 3001, 10**9):
-        ratios.observe("m", TokenEstimate(1000), reported)
-    ratios.observe("m", TokenEstimate(49), 98)
-    assert ratios.predict("m", TokenEstimate(1000)) == 1000
+        calibration.observe("m", TokenEstimate(1000), reported)
+    calibration.observe("m", TokenEstimate(49), 98)
+    assert calibration.predict("m", TokenEstimate(1000)) == 1000
 
 
 def test_an_outlier_moves_little() -> None:
-    ratios = TokenCalibration()
+    calibration = TokenCalibration()
     for size in range(1000, 9000, 1000):
-        ratios.observe("m", TokenEstimate(size), size)
-    ratios.observe("m", TokenEstimate(9000), 25_000)
-    assert ratios.predict("m", TokenEstimate(9000)) == pytest.approx(9000, rel=0.1)
+        calibration.observe("m", TokenEstimate(size), size)
+    calibration.observe("m", TokenEstimate(9000), 25_000)
+    assert calibration.predict("m", TokenEstimate(9000)) == pytest.approx(9000, rel=0.1)
 
 
 def test_a_change_is_followed() -> None:
     """Another model behind the name."""
-    ratios = TokenCalibration()
+    calibration = TokenCalibration()
     for size in range(1000, 60_000, 1000):
-        ratios.observe("m", TokenEstimate(size), size)
+        calibration.observe("m", TokenEstimate(size), size)
     for size in range(1000, 11_000, 1000):
-        ratios.observe("m", TokenEstimate(size), round(size * 1.3))
-    assert ratios.predict("m", TokenEstimate(8000)) == pytest.approx(8000 * 1.3, rel=0.05)
+        calibration.observe("m", TokenEstimate(size), round(size * 1.3))
+    assert calibration.predict("m", TokenEstimate(8000)) == pytest.approx(8000 * 1.3, rel=0.05)
 
 
 def test_predictions_are_bounded() -> None:
-    ratios = TokenCalibration()
+    calibration = TokenCalibration()
     for size in (100, 200, 300):
-        ratios.observe("m", TokenEstimate(size, size, size), 3 * 3 * size)
-    assert ratios.predict("m", TokenEstimate(1)) <= 3
-    assert ratios.predict("m", TokenEstimate(10_000)) <= 30_000
+        calibration.observe("m", TokenEstimate(size, size, size), 3 * 3 * size)
+    assert calibration.predict("m", TokenEstimate(1)) <= 3
+    assert calibration.predict("m", TokenEstimate(10_000)) <= 30_000
 
 
 def test_models_are_apart_and_bounded_in_number() -> None:
-    ratios = TokenCalibration()
-    ratios.observe("first", TokenEstimate(1000), 2000)
-    assert ratios.predict("other", TokenEstimate(1000)) == 1000
+    calibration = TokenCalibration()
+    calibration.observe("first", TokenEstimate(1000), 2000)
+    assert calibration.predict("other", TokenEstimate(1000)) == 1000
     for number in range(256):
-        assert ratios.predict("first", TokenEstimate(1000)) > 1900
-        ratios.observe(str(number), TokenEstimate(1000), 2000)
-    assert ratios.predict("first", TokenEstimate(1000)) == 1000
+        assert calibration.predict("first", TokenEstimate(1000)) > 1900
+        calibration.observe(str(number), TokenEstimate(1000), 2000)
+    assert calibration.predict("first", TokenEstimate(1000)) == 1000

@@ -1,4 +1,4 @@
-"""Estimates: no promise of exact numbers, but of sane ones."""
+"""Estimates: plausible numbers, not exact ones."""
 
 from typing import Any
 
@@ -54,11 +54,11 @@ def test_request() -> None:
     assert estimate_request({"messages": [USER, USER]}).text == 2 * bare.text
     for message in (CALL, THOUGHT):
         assert estimate_request({"messages": [USER, message]}).text > bare.text + 90
-    offered = estimate_request(
+    with_tools = estimate_request(
         {"messages": [USER], "tools": TOOLS, "response_format": {"type": "json_object"}}
     )
-    assert (offered.text, offered.tools > 100) == (bare.text, True)
-    assert offered.total == offered.text + offered.tools
+    assert (with_tools.text, with_tools.tools > 100) == (bare.text, True)
+    assert with_tools.total == with_tools.text + with_tools.tools
 
 
 def test_images_and_files_do_not_count_by_their_base64() -> None:
@@ -113,7 +113,7 @@ def source(kind: str, media_type: str = "image/png", **fields: Any) -> dict[str,
             4000,
         ),
         ({"type": "document", "source": {"type": "text", "data": "a" * 37}}, 10, 0),
-        ({"type": "of next year", "words": "a" * 37}, 10, 0),
+        ({"type": "unknown", "words": "a" * 37}, 10, 0),
         # Arguments that look like sources.
         ({"type": "tool_use", "name": "a" * 37, "input": {"type": "url", "url": 5}}, 10, 0),
         ({"type": "tool_use", "name": "a" * 37, "input": {"type": "base64", "url": None}}, 10, 0),

@@ -64,7 +64,7 @@ def test_a_size_after_much_metadata() -> None:
 
 
 @pytest.mark.parametrize(
-    "where",
+    "url_of_image",
     [
         "https://example.com/a.png",
         "data:image/png;base64,",
@@ -79,8 +79,8 @@ def test_a_size_after_much_metadata() -> None:
         url(b"BM" + b"\0" * 100),
     ],
 )
-def test_an_image_whose_size_can_not_be_seen(where: str) -> None:
-    assert estimate_image(where) == 1600
+def test_an_image_of_unknown_size(url_of_image: str) -> None:
+    assert estimate_image(url_of_image) == 1600
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Arguments: what an argument string stands for, and pieces that add up to it."""
+"""Argument strings: their objects, and the pieces that are sent of them."""
 
 import json
 from typing import Any
@@ -34,17 +34,17 @@ def test_parse_arguments(raw: str, expected: Any) -> None:
     assert parse_arguments(raw) == expected
 
 
-def told(pieces: list[str], *, is_cut: bool = False) -> list[str]:
+def send(pieces: list[str], *, truncated: bool = False) -> list[str]:
     arguments = ToolArguments()
-    out = []
+    output = []
     for piece in pieces:
         arguments.add(piece)
-        out.append(arguments.take())
-    return [*out, arguments.finish(truncated=is_cut)]
+        output.append(arguments.take())
+    return [*output, arguments.finish(truncated=truncated)]
 
 
 @pytest.mark.parametrize(
-    ("pieces", "out"),
+    ("pieces", "output"),
     [
         (['{"a"', ': "x', 'y"', "}"], ["{", '"a": "x', 'y"', "}", ""]),
         (["{", "}"], ["{", "}", ""]),
@@ -89,8 +89,8 @@ def told(pieces: list[str], *, is_cut: bool = False) -> list[str]:
         ),
     ],
 )
-def test_what_goes_out(pieces: list[str], out: list[str]) -> None:
-    assert told(pieces) == out
+def test_pieces_sent(pieces: list[str], output: list[str]) -> None:
+    assert send(pieces) == output
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_what_goes_out(pieces: list[str], out: list[str]) -> None:
 )
 def test_repeated_keys_are_not_repaired(text: str) -> None:
     """A later value takes the place of the first one, which was sent."""
-    assert json.loads("".join(told([text])))["INVALID_JSON"] == text
+    assert json.loads("".join(send([text])))["INVALID_JSON"] == text
 
 
 @pytest.mark.parametrize(
-    ("raw", "given"),
+    ("raw", "sent"),
     [
         ("", ""),
         ("{", "{"),
@@ -118,8 +118,8 @@ def test_repeated_keys_are_not_repaired(text: str) -> None:
         ("{'a': 'half of", '{"INVALID_JSON":"{\'a\': \'half of"}'),
     ],
 )
-def test_a_cut_answer_stays_open(raw: str, given: str) -> None:
-    assert "".join(told([raw], is_cut=True)) == given
+def test_a_truncated_object_stays_open(raw: str, sent: str) -> None:
+    assert "".join(send([raw], truncated=True)) == sent
 
 
 def test_more_after_the_end() -> None:
@@ -133,11 +133,9 @@ def test_more_after_the_end() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4), st.booleans(), st.integers(0, 99))
-def test_objects_come_out_as_they_are(
-    given_input: dict[str, Any], ascii_only: bool, seed: int
-) -> None:
-    text = json.dumps(given_input, ensure_ascii=ascii_only)
-    assert json.loads("".join(told(random_pieces(text, seed))) or "{}") == given_input
+def test_objects_come_out_as_they_are(value: dict[str, Any], ascii_only: bool, seed: int) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert json.loads("".join(send(random_pieces(text, seed))) or "{}") == value
 
 
 @given(
@@ -147,7 +145,10 @@ def test_objects_come_out_as_they_are(
     st.integers(0, 9),
 )
 def test_anything_adds_up_to_an_object_or_begins_one(
-    text: str, begun: bool, is_cut: bool, seed: int
+    text: str, in_object: bool, truncated: bool, seed: int
 ) -> None:
-    out = "".join(told(random_pieces('{"a": ' + text if begun else text, seed), is_cut=is_cut))
-    assert isinstance(loads_partial(out or "{}") if is_cut else json.loads(out or "{}"), dict)
+    if in_object:
+        text = '{"a": ' + text
+    output = "".join(send(random_pieces(text, seed), truncated=truncated)) or "{}"
+    value = loads_partial(output) if truncated else json.loads(output)
+    assert isinstance(value, dict)

@@ -8,7 +8,7 @@ import pytest
 from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
 
 
-def assembled(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
+def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
     numbers = itertools.count(1)
     assembler = ToolCallAssembler()
     for fragment in fragments:
@@ -77,10 +77,12 @@ def fragment(arguments: Any = None, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_fragments(fragments: list[dict[str, Any]], calls: list[tuple[str, str]]) -> None:
-    assert assembled(*fragments) == calls
+    assert assemble(*fragments) == calls
 
 
-def named(offered: set[str], *pieces: str, last: dict[str, Any] | None = None) -> list[str]:
+def assemble_names(
+    offered: set[str], *pieces: str, last: dict[str, Any] | None = None
+) -> list[str]:
     """Return the names of the calls that pieces of names at one index make up.
 
     A question mark follows a name that may still grow.
@@ -116,11 +118,11 @@ WEATHER = {"get_weather", "get_time"}
     ],
 )
 def test_names_in_pieces(offered: set[str], pieces: list[str], names: list[str]) -> None:
-    assert named(offered, *pieces) == names
+    assert assemble_names(offered, *pieces) == names
 
 
 def test_arguments_end_a_name() -> None:
-    assert named({"get", "get_weather"}, "get", last=fragment("{", index=0)) == ["get"]
+    assert assemble_names({"get", "get_weather"}, "get", last=fragment("{", index=0)) == ["get"]
 
 
 def test_a_single_call() -> None:

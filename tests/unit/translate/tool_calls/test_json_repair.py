@@ -1,4 +1,4 @@
-"""What is mended, and what is too uncertain to be."""
+"""Repairs that are certain, and texts that are refused."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "value"),
     [
         ("{'a': 'b'}", {"a": "b"}),
         ("{'a': 'say \"hi\"', 'b': 'it\\'s'}", {"a": 'say "hi"', "b": "it's"}),
@@ -32,8 +32,8 @@ from anthropic_proxy.translate.tool_calls.json_repair import repair_json
         ('{"a": 1}', {"a": 1}),
     ],
 )
-def test_certain(text: str, meant: dict[str, Any]) -> None:
-    assert repair_json(text) == meant
+def test_certain(text: str, value: dict[str, Any]) -> None:
+    assert repair_json(text) == value
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_uncertain(text: str) -> None:
     st.dictionaries(st.text(max_size=4), st.text(max_size=6) | st.integers(), max_size=3),
     st.integers(0, 40),
 )
-def test_nothing_is_made_up(meant: dict[str, Any], size: int) -> None:
-    """The beginning of a document is mended to a beginning of its members, or not at all."""
-    text = json.dumps(meant, ensure_ascii=False)
-    mended = repair_json(text[:size])
-    members = list(meant.items())
-    for place, (key, value) in enumerate((mended or {}).items()):
+def test_nothing_is_invented(document: dict[str, Any], size: int) -> None:
+    """The beginning of a document is repaired to some of its members, or not at all."""
+    text = json.dumps(document, ensure_ascii=False)
+    repaired = repair_json(text[:size])
+    members = list(document.items())
+    for place, (key, value) in enumerate((repaired or {}).items()):
         assert key == members[place][0]
         assert str(members[place][1]).startswith(str(value))
 

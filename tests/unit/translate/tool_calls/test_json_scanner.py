@@ -20,7 +20,7 @@ documents = st.builds(
 )
 
 
-def scanned(pieces: list[str]) -> JsonScanner:
+def scan(pieces: list[str]) -> JsonScanner:
     scanner = JsonScanner()
     for piece in pieces:
         if scanner.is_valid:
@@ -43,7 +43,7 @@ def _refuse(name: str) -> None:
 
 @given(documents, st.integers(0, 99))
 def test_documents_are_whole_however_they_are_cut(document: str, seed: int) -> None:
-    scanner = scanned(random_pieces(document, seed))
+    scanner = scan(random_pieces(document, seed))
     assert scanner.is_valid
     assert scanner.is_complete
     assert scanner.length == len(document)
@@ -51,9 +51,9 @@ def test_documents_are_whole_however_they_are_cut(document: str, seed: int) -> N
 
 @given(documents, st.data())
 def test_a_beginning_can_be_closed(document: str, data: st.DataObject) -> None:
-    """What is kept of it is part of the document: no key, number or literal is made up."""
+    """The safe part is part of the document: no key, number or literal is invented."""
     beginning = document[: data.draw(st.integers(1, len(document)))]
-    scanner = scanned(random_pieces(beginning, len(document)))
+    scanner = scan(random_pieces(beginning, len(document)))
     assert scanner.is_valid
     if scanner.closing_text:
         closed = json.loads(beginning[: scanner.safe_length] + scanner.closing_text)
@@ -71,18 +71,18 @@ def is_part(part: Any, whole: Any) -> bool:
 
 
 @given(documents, st.data())
-def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> None:
+def test_invalid_json_is_found(document: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(document)))
     strange = data.draw(
         st.text(st.sampled_from("{}[]:,'\"\\ue0-+.1tNaIn/#\n\x01 "), min_size=1, max_size=3)
     )
     mutated = document[:at] + strange + document[at + data.draw(st.integers(0, 2)) :]
-    scanner = scanned(random_pieces(mutated, at))
+    scanner = scan(random_pieces(mutated, at))
     assert (scanner.is_valid and scanner.is_complete) == is_json(mutated)
     # The valid characters are the beginning of a document, and one more is not.
-    again = scanned([mutated[: scanner.length]])
+    again = scan([mutated[: scanner.length]])
     assert again.is_valid
-    assert scanner.is_valid or not scanned([mutated[: scanner.length + 1]]).is_valid
+    assert scanner.is_valid or not scan([mutated[: scanner.length + 1]]).is_valid
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_what_is_no_json_is_found_out(document: str, data: st.DataObject) -> Non
     ],
 )
 def test_the_first_invalid_character(text: str, length: int) -> None:
-    scanner = scanned([text])
+    scanner = scan([text])
     assert (scanner.is_valid, scanner.length) == (False, length)
 
 
 @pytest.mark.parametrize(
-    ("text", "kept", "closing"),
+    ("text", "safe", "closing"),
     [
         ("{", "{", "}"),
         ('{"a', "{", "}"),
@@ -137,6 +137,6 @@ def test_the_first_invalid_character(text: str, length: int) -> None:
         ('{"a": 1, "b"', '{"a": 1', "}"),
     ],
 )
-def test_what_can_be_kept(text: str, kept: str, closing: str) -> None:
-    scanner = scanned([text])
-    assert (text[: scanner.safe_length], scanner.closing_text) == (kept, closing)
+def test_safe_part(text: str, safe: str, closing: str) -> None:
+    scanner = scan([text])
+    assert (text[: scanner.safe_length], scanner.closing_text) == (safe, closing)

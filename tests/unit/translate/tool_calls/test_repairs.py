@@ -1,4 +1,4 @@
-"""What is counted of mended tool calls."""
+"""Counts of repaired tool calls."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
         ("{}", None),
         ('{"a": 1}```', None),
         ('{"a": "b"', "arguments"),
-        ('{"a": 1', "invalid_arguments"),  # it may have been going on
+        ('{"a": 1', "invalid_arguments"),  # it may be truncated
         ('"{\\"a\\": 1}"', "arguments"),
         ("nonsense", "invalid_arguments"),
         ('{"a": nonsense}', "invalid_arguments"),
@@ -28,7 +28,7 @@ def test_arguments(text: str, kind: str | None) -> None:
     assert arguments.repair == kind
 
 
-def test_an_answer_that_was_cut_is_not_mended() -> None:
+def test_a_truncated_object_is_not_repaired() -> None:
     arguments = ToolArguments()
     arguments.add('{"a": 1')
     arguments.finish(truncated=True)

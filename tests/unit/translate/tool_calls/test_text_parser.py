@@ -1,4 +1,4 @@
-"""Calls written as text: every format, however it is cut, and texts that are none."""
+"""Calls in text: every format, however it is cut, and texts that are not calls."""
 
 import re
 from collections.abc import Callable
@@ -32,10 +32,13 @@ ROME = ("get_weather", {"city": "Rome"})
 NOW: tuple[str, dict[str, Any]] = ("now", {})
 
 
-def split(pieces: list[str], *, is_cut: bool = False) -> list[Any]:
-    """Texts, put together, and calls as (name, arguments)."""
+def split(pieces: list[str], *, truncated: bool = False) -> list[Any]:
+    """Return the parts: neighbouring texts joined, and calls as (name, arguments)."""
     calls = TextCallParser(TOOLS)
-    parts = [part for piece in pieces for part in calls.feed(piece)] + calls.close(truncated=is_cut)
+    parts: list[str | TextCall] = []
+    for piece in pieces:
+        parts += calls.feed(piece)
+    parts += calls.close(truncated=truncated)
     out: list[Any] = []
     for part in parts:
         assert part, "an empty text"
@@ -254,9 +257,9 @@ def test_calls_beyond_the_limit_are_text(pieces: Callable[[str], list[str]]) -> 
     assert split(pieces(together)) == [together]
 
 
-def test_a_cut_answer_takes_no_unfinished_call() -> None:
+def test_a_truncated_response_has_no_unfinished_call() -> None:
     text = f"<tool_call>{CODER}"
-    assert split([text], is_cut=True) == [text]
+    assert split([text], truncated=True) == [text]
 
 
 def test_without_tools_and_after_a_structured_call_text_passes() -> None:
@@ -311,9 +314,11 @@ pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
 @given(
     st.lists(pieces_of_markers | st.text(max_size=3), max_size=14), st.integers(0, 9), st.booleans()
 )
-def test_text_without_offered_names_is_unchanged(words: list[str], seed: int, is_cut: bool) -> None:
+def test_text_without_offered_names_is_unchanged(
+    words: list[str], seed: int, truncated: bool
+) -> None:
     text = "".join(words).replace("now", "then").replace("get_weather", "")
-    assert "".join(split(random_pieces(text, seed), is_cut=is_cut)) == text
+    assert "".join(split(random_pieces(text, seed), truncated=truncated)) == text
 
 
 OPENERS = [form.opener for form in FORMATS]
