@@ -135,35 +135,8 @@ class _NotACallError(ValueError):
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _BLANK = re.compile(r"\s*\Z")
-_PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_GLM_ARGUMENT = re.compile(
-    r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL
-)
-_GLM_NAME = re.compile(r"\s*([^\s<]+)")
-_FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
-_MISTRAL_NAME = re.compile(r"([^\[{\s]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
-_LLAMA_GAP = re.compile(r"(?:[\s;,]|<\|eom_id\|>|<\|eot_id\|>)*")
-_MISTRAL_GAP = re.compile(r"(?:[\s,]|\[TOOL_CALLS\]|</s>)*")
-_DEEPSEEK = re.compile(
-    r"\s*+<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s*+([^\s<]++)\s*+(?:<｜tool▁sep｜>)?\s*+"
-    r"(?:```(?:json)?\s*+)?(\{.*?)<｜tool▁call▁end｜>",
-    re.DOTALL,
-)
-_KIMI = re.compile(
-    r"\s*<\|tool_call_begin\|>\s*(?:functions\.)?([^\s<:]+)(?::\d+)?\s*"
-    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
-    re.DOTALL,
-)
-
-_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
-_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
+# Text between JSON documents and around them: separators, and Llama's end markers.
+_DOCUMENT_GAP = re.compile(r"(?:[\s;,]|<\|eom_id\|>|<\|eot_id\|>)*")
 
 
 def _build_call(name: str, arguments: Any, tools: OfferedTools) -> TextCall:
@@ -196,15 +169,14 @@ def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> Tex
     return [_parse_object_call(entry, tools, strict=strict) for entry in entries]
 
 
-def _parse_documents(
-    text: str, gap: re.Pattern[str], tools: OfferedTools, *, strict: bool
-) -> TextCalls:
+def _parse_documents(text: str, tools: OfferedTools, *, strict: bool) -> TextCalls:
+    """Return the calls of the JSON documents that make up the text."""
     calls: TextCalls = []
-    pos = _skip(gap, text, 0)
+    pos = _skip(_DOCUMENT_GAP, text, 0)
     while pos < len(text):
         value, pos = loads_first(text, pos)
         calls += _parse_object_calls(value, tools, strict=strict)
-        pos = _skip(gap, text, pos)
+        pos = _skip(_DOCUMENT_GAP, text, pos)
     return calls
 
 
@@ -227,6 +199,10 @@ def _iter_matches(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterat
         pos = match.end()
 
 
+_FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
+_PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+
+
 def _read_tagged(body: str, tools: OfferedTools) -> TextCalls:
     inner = body.strip()
     if inner.startswith(("{", "[")):
@@ -241,7 +217,7 @@ def _read_tagged(body: str, tools: OfferedTools) -> TextCalls:
 
 def _read_json(text: str, tools: OfferedTools) -> TextCalls:
     try:
-        return _parse_documents(text, _LLAMA_GAP, tools, strict=False)
+        return _parse_documents(text, tools, strict=False)
     except ValueError:
         return [_parse_object_call(repair_json(text), tools, strict=False)]
 
@@ -259,6 +235,12 @@ def _read_function(body: str, tools: OfferedTools) -> TextCalls:
     return [_parse_function(name, inner, tools)]
 
 
+_GLM_ARGUMENT = re.compile(
+    r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL
+)
+_GLM_NAME = re.compile(r"\s*([^\s<]+)")
+
+
 def _read_glm(body: str, tools: OfferedTools) -> TextCalls:
     name_match = _GLM_NAME.match(body)
     if name_match is None:
@@ -267,6 +249,17 @@ def _read_glm(body: str, tools: OfferedTools) -> TextCalls:
     matches = _iter_matches(_GLM_ARGUMENT, body, name_match.end())
     pairs = [(match[1].strip(), match[2]) for match in matches]
     return [_build_call(name, _convert_arguments(name, pairs, tools), tools)]
+
+
+_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
+_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
 
 
 def _convert_arguments(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> JsonObject:
@@ -295,7 +288,11 @@ def _parse_value(text: str) -> Any:
 
 
 def _read_llama(body: str, tools: OfferedTools) -> TextCalls:
-    return _parse_documents(body, _LLAMA_GAP, tools, strict=False)
+    return _parse_documents(body, tools, strict=False)
+
+
+_MISTRAL_NAME = re.compile(r"([^\[{\s]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
+_MISTRAL_GAP = re.compile(r"(?:[\s,]|\[TOOL_CALLS\]|</s>)*")
 
 
 def _read_mistral(body: str, tools: OfferedTools) -> TextCalls:
@@ -313,6 +310,13 @@ def _read_mistral(body: str, tools: OfferedTools) -> TextCalls:
     return calls
 
 
+_DEEPSEEK = re.compile(
+    r"\s*+<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s*+([^\s<]++)\s*+(?:<｜tool▁sep｜>)?\s*+"
+    r"(?:```(?:json)?\s*+)?(\{.*?)<｜tool▁call▁end｜>",
+    re.DOTALL,
+)
+
+
 def _read_deepseek(body: str, tools: OfferedTools) -> TextCalls:
     calls: TextCalls = []
     for match in _iter_matches(_DEEPSEEK, body):
@@ -321,12 +325,19 @@ def _read_deepseek(body: str, tools: OfferedTools) -> TextCalls:
     return calls
 
 
+_KIMI = re.compile(
+    r"\s*<\|tool_call_begin\|>\s*(?:functions\.)?([^\s<:]+)(?::\d+)?\s*"
+    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    re.DOTALL,
+)
+
+
 def _read_kimi(body: str, tools: OfferedTools) -> TextCalls:
     return [_build_call(match[1], match[2], tools) for match in _iter_matches(_KIMI, body)]
 
 
 def _read_bare(body: str, tools: OfferedTools) -> TextCalls:
-    return _parse_documents(body, _LLAMA_GAP, tools, strict=True)
+    return _parse_documents(body, tools, strict=True)
 
 
 _ARGUMENT_MEMBERS = (
