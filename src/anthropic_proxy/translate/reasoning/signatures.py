@@ -94,15 +94,12 @@ class Signer:
         # Details, or pieces of text, by their origin.
         pieces: dict[str, list[Any]] = {}
         for block in blocks:
-            signature = block.get("signature") or block.get("data")
-            reasoning = self.parse_signature(signature, block.get("thinking") or "")
-            if reasoning is None or reasoning.origin == IN_TEXT:
+            reasoning = self._parse_block(block)
+            if reasoning is None:
                 continue
-            if reasoning.origin == DETAILS:
-                if reasoning.details:
-                    pieces.setdefault(DETAILS, []).extend(reasoning.details)
-            elif reasoning.text:
-                pieces.setdefault(reasoning.origin, []).append(reasoning.text)
+            values = _get_replayable(reasoning)
+            if values:
+                pieces.setdefault(reasoning.origin, []).extend(values)
         replayed = dict(message)
         for origin, values in pieces.items():
             if origin == DETAILS:
@@ -117,8 +114,12 @@ class Signer:
 
     def can_replay(self, block: JsonObject) -> bool:
         """Return whether this thinking or redacted_thinking block can be sent to the upstream."""
-        empty_message = {"content": None}
-        return self.replay_reasoning([block], empty_message) != empty_message
+        reasoning = self._parse_block(block)
+        return reasoning is not None and bool(_get_replayable(reasoning))
+
+    def _parse_block(self, block: JsonObject) -> ReasoningBlock | None:
+        signature = block.get("signature") or block.get("data")
+        return self.parse_signature(signature, block.get("thinking") or "")
 
     def _compute_mac(self, origin: str, payload: str, visible_text: str) -> str:
         mac_input = f"{origin}.{payload}.{visible_text}".encode("utf-8", "surrogatepass")
@@ -127,6 +128,15 @@ class Signer:
 
 
 UNSIGNED = Signer()
+
+
+def _get_replayable(reasoning: ReasoningBlock) -> list[Any]:
+    """Return the details, or the text, that the upstream requires back."""
+    if reasoning.origin == DETAILS:
+        return reasoning.details
+    if reasoning.origin == IN_TEXT or not reasoning.text:
+        return []
+    return [reasoning.text]
 
 
 def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:

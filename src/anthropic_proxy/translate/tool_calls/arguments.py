@@ -160,8 +160,7 @@ class ToolArguments:
             return text
         raw = repair_surrogates("".join(self._pieces).rstrip())
         sent = raw[: self._sent_length]
-        value = None if truncated else parse_arguments(raw)
-        rest = None if value is None else _complete_object(sent, value)
+        rest = None if truncated else _repair_rest(sent, raw)
         if rest is None:
             self.repair = "invalid_arguments"
             return text + _close_with_raw_text(sent, raw)
@@ -207,8 +206,11 @@ class ToolArguments:
         )
 
 
-def _complete_object(sent: str, value: JsonObject) -> str | None:
-    """Return the text that completes `sent` to `value`, None if there is none."""
+def _repair_rest(sent: str, raw: str) -> str | None:
+    """Return the text that completes `sent` to the object of `raw`, None if there is none."""
+    value = parse_arguments(raw)
+    if value is None:
+        return None
     document = dumps(value).decode()
     if not sent:
         return document

@@ -118,7 +118,13 @@ class ToolCallAssembler:
             call = self._by_upstream_id.get(upstream_id)
         else:
             call = self.calls[-1] if self.calls else None
-        if call is None or self._starts_another(call, upstream_id, name, piece):
+        if call is None:
+            return None
+        if upstream_id and call.upstream_id not in ("", upstream_id):
+            # One index for several calls (gateways over Gemini).
+            return None
+        # Later fragments mostly have no name, or null. Their id is missing, empty or repeated.
+        if name and call.name and self._starts_another(call, upstream_id, name, piece):
             return None
         return call
 
@@ -132,27 +138,21 @@ class ToolCallAssembler:
         return call
 
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
-        """Return whether a fragment with the index or id of `call` begins another call."""
-        if upstream_id and call.upstream_id and upstream_id != call.upstream_id:
-            # One index for several calls (gateways over Gemini).
-            return True
-        if not name or not call.name:
-            # Later fragments mostly have no name, or null. Their id is missing, empty or repeated.
-            return False
-        is_same_name = name == call.name
-        if not is_same_name and not call.arguments.has_started:
-            # The name may arrive in pieces.
-            return self._extend_name(call.name, name) is None
-        begins_call = not is_same_name or piece.lstrip().startswith("{")
-        if not begins_call or not call.arguments.is_complete:
+        """Return whether a named fragment with the index or id of `call` begins another call."""
+        if name != call.name:
+            if not call.arguments.has_started:
+                # The name may arrive in pieces.
+                return self._extend_name(call.name, name) is None
+            return call.arguments.is_complete
+        if not piece.lstrip().startswith("{") or not call.arguments.is_complete:
             # The name is repeated in later fragments.
             return False
-        # The arguments are a complete document, which nothing continues.
-        if is_same_name and upstream_id:
+        # A second document begins, which cannot continue the first one.
+        if upstream_id:
             # By id the same call: an empty object precedes the arguments, or each fragment has
             # all of them.
             return not (call.arguments.is_placeholder or call.arguments.is_repeated_by(piece))
-        # One index for several calls, which have no ids or different names.
+        # One index for several calls without ids.
         return True
 
     def _extend_name(self, current: str, name: str) -> str | None:

@@ -139,10 +139,12 @@ _BLANK = re.compile(r"\s*\Z")
 _DOCUMENT_GAP = re.compile(r"(?:[\s;,]|<\|eom_id\|>|<\|eot_id\|>)*")
 
 
-def _build_call(name: str, arguments: Any, tools: OfferedTools) -> TextCall:
+def _build_call(name: Any, arguments: Any, tools: OfferedTools) -> TextCall:
+    if not isinstance(name, str) or name not in tools:
+        raise _NotACallError
     if arguments is None or isinstance(arguments, str):
         arguments = parse_arguments(arguments or "")
-    if name not in tools or not isinstance(arguments, dict):
+    if not isinstance(arguments, dict):
         raise _NotACallError
     return TextCall(name, arguments)
 
@@ -157,10 +159,8 @@ def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> Text
     key = next((key for key in _ARGUMENT_KEYS if key in value), None)
     if strict and (key is None or len(value) != 2):
         raise _NotACallError
-    name = value.get("name")
-    if not isinstance(name, str):
-        raise _NotACallError
-    return _build_call(name, value[key] if key else {}, tools)
+    arguments = value[key] if key else {}
+    return _build_call(value.get("name"), arguments, tools)
 
 
 def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> TextCalls:

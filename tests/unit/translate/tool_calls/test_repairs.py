@@ -17,6 +17,7 @@ from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
         ('{"a": 1', "invalid_arguments"),  # it may be truncated
         ('"{\\"a\\": 1}"', "arguments"),
         ("nonsense", "invalid_arguments"),
+        ('{"a": 0, "b": 1, \'a\': 2}', "invalid_arguments"),  # a repeated key
         ('{"a": nonsense}', "invalid_arguments"),
     ],
 )
