@@ -143,6 +143,7 @@ class ToolCallAssembler:
             if not call.arguments.has_started:
                 # The name may arrive in pieces.
                 return self._extend_name(call.name, name) is None
+            # Nothing continues a complete document.
             return call.arguments.is_complete
         if not piece.lstrip().startswith("{") or not call.arguments.is_complete:
             # The name is repeated in later fragments.
@@ -163,6 +164,7 @@ class ToolCallAssembler:
         if not name or name == current:
             return None
         if current in self._tool_names and name in self._tool_names:
+            # Two calls.
             return None
         if name.startswith(current) and self._prefixes.any_starts_with(name):
             # Each piece repeats the name so far.
