@@ -1,1 +1,3 @@
-"""Both APIs on the wire: message shapes, JSON and event framing. Imports no other package of the proxy."""
+"""Both APIs on the wire: message shapes, JSON and event framing. Imports no other package of the
+proxy.
+"""

@@ -1,9 +1,9 @@
-"""JSON in and out: the only module that names JSON libraries.
+"""Parse and write JSON: the only module that imports JSON libraries.
 
-pydantic's parser reads and orjson writes: both are fast, and the parser keeps integers of any size, of which orjson's
-would make floats. What they refuse and real peers send, the standard library does, so that nothing is lost: half of a
-surrogate pair (a text cut in the middle of an emoji, which JavaScript clients escape as `\\ud83d`), and writing integers
-beyond 64 bits.
+pydantic's parser reads and orjson writes: both are fast, and the parser keeps integers of any size,
+which orjson would turn into floats. The standard library handles what the two reject but real peers
+send: half of a surrogate pair (a text cut in the middle of an emoji, which JavaScript clients
+escape as `\\ud83d`) and integers beyond 64 bits.
 """
 
 import json
@@ -13,56 +13,63 @@ from typing import Any
 import orjson
 from pydantic_core import from_json
 
-# A value is an object, an array, a string, a number or a literal; names of members are not values. Parsed, each value takes
-# dozens of bytes, so values are counted on the text. Counting needs no valid document: what a parser reads before it finds
-# an error has no more values than were counted.
+# A document is an object, an array, a string, a number or a literal, and its values are itself and
+# all values in it. Names of members are not values. A parsed value takes dozens of bytes, so values
+# are counted in the text, before it is parsed. The document need not be valid: a parser reads no
+# more values before it finds an error than were counted.
 
-# Bytes that are examined at a time. Counting stops after the piece in which the limit is exceeded.
+# Bytes that are examined at a time. Counting stops after the piece that exceeds the limit.
 _PIECE_BYTES = 64 * 1024
 _SPACE = b" \t\r\n"
 
-# Values of a document that a peer sent. No real response has a hundredth of them.
+# Values in a document from a peer. No real response has a hundredth of them.
 _MAX_RECEIVED_VALUES = 1_000_000
 
-# A JSON object in the wire's own shape. What is inside was checked at the door (wire/anthropic/request.py) or is read with
-# `.get`, as upstreams leave out, add and rename fields.
+# A JSON object in the wire format. Its content was validated (wire/anthropic/request.py), or is
+# read with `.get`, because upstreams omit, add and rename fields.
 JsonObject = dict[str, Any]
 
 
 def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
-    """Parse one JSON document. Raises ValueError when it is none (or is nested too deeply to be parsed).
+    """Parse one JSON document. Raises ValueError when it is invalid or nested too deeply.
 
-    NaN and infinities are not JSON, but servers write them into fields that the proxy does not read; `allow_nan` accepts
-    them.
+    NaN and infinities are not JSON, but servers write them into fields that the proxy does not
+    read; `allow_nan` accepts them.
     """
     try:
         return loads_strict(data, allow_nan=allow_nan)
     except ValueError:
-        try:
-            # The standard library would guess the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
-            text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
-            return json.loads(text, parse_constant=None if allow_nan else _reject_constant)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        return _loads_lenient(data, allow_nan=allow_nan)
 
 
 def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
-    """Parse as `loads` does, but reject half surrogate pairs, too."""
+    """Parse as `loads` does, but also reject halves of surrogate pairs."""
     return from_json(data, allow_inf_nan=allow_nan)
 
 
+def _loads_lenient(data: bytes | str, *, allow_nan: bool) -> Any:
+    # The standard library would guess the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
+    text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
+    try:
+        return json.loads(text, parse_constant=None if allow_nan else _reject_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 class InvalidJsonError(ValueError):
-    """The text is not a JSON document. `end` is the position up to which it was read."""
+    """The text is not a JSON document."""
 
     def __init__(self, reason: str, end: int) -> None:
         super().__init__(reason)
+        # position of the first character that was not read
         self.end = end
 
 
 def loads_first(text: str, start: int) -> tuple[Any, int]:
-    """Parse the JSON document that begins at text[at]; return its value and where it ends.
+    """Parse the JSON document that begins at text[start]; return its value and its end.
 
-    Raises InvalidJsonError when there is none, and for NaN, infinities and half surrogate pairs.
+    Raises InvalidJsonError when there is none, and for NaN, infinities and halves of surrogate
+    pairs.
     """
     end = len(text)
     try:
@@ -86,8 +93,8 @@ def loads_partial(text: str) -> Any:
 
 
 def loads_received(data: bytes) -> Any:
-    """As `loads`, for what a peer sent: a document with more than a million values is an error, too, as each of them takes
-    dozens of bytes of memory.
+    """Parse a document from a peer. Raises ValueError also when it has more than a million values,
+    because each takes dozens of bytes of memory.
     """
     if len(data) > _MAX_RECEIVED_VALUES and has_more_values(data, _MAX_RECEIVED_VALUES):
         raise ValueError(f"more than {_MAX_RECEIVED_VALUES} values")
@@ -95,7 +102,7 @@ def loads_received(data: bytes) -> Any:
 
 
 def loads_object(data: bytes) -> JsonObject | None:
-    """The object that `data` is the JSON of, as `loads_received` reads it; None when it is something else."""
+    """Parse an object from a peer; return None when `data` is anything else."""
     try:
         value = loads_received(data)
     except ValueError:
@@ -104,7 +111,9 @@ def loads_object(data: bytes) -> JsonObject | None:
 
 
 def dumps(value: Any) -> bytes:
-    """Write `value` as compact UTF-8 JSON. Equal values give equal bytes, so that upstream prefix caches hold."""
+    """Return `value` as compact UTF-8 JSON. Equal values give equal bytes, so that prefix caches of
+    upstreams hit.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -112,7 +121,9 @@ def dumps(value: Any) -> bytes:
 
 
 def repair_json_surrogates(data: bytes | str) -> bytes:
-    """Replace half surrogate pairs of a JSON document with U+FFFD. Raises ValueError when it is not JSON."""
+    """Replace halves of surrogate pairs in a JSON document with U+FFFD. Raises ValueError when it
+    is not JSON.
+    """
     return repair_surrogates(json.dumps(loads(data), ensure_ascii=False)).encode()
 
 
@@ -131,10 +142,11 @@ _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 def has_more_values(document: bytes, limit: int) -> bool:
     """Return whether the document has more than `limit` values.
 
-    In a valid document every string and container is a value or the name of one, so more than two of them for each value
-    allowed exceed the limit, too.
+    In a valid document every string and container is a value or the name of one. So it exceeds the
+    limit also when it has more than twice as many of them.
     """
-    # Commas within strings count here, and empty containers twice: nearly all documents need no closer look.
+    # This counts commas within strings, and empty containers twice. It is enough for nearly all
+    # documents.
     if 1 + _count_separators(document) <= limit:
         return False
     values, starts, last = 1, 0, b""
@@ -143,7 +155,7 @@ def has_more_values(document: bytes, limit: int) -> bool:
         starts += _count_starts(structure)
         values += _count_separators(structure) - joined.count(b"[]") - joined.count(b"{}")
         last = joined[-1:]
-        # The next piece may show that a container that begins at the end of this one is empty.
+        # A container that begins at the end of this piece may be empty.
         may_be_empty = last in (b"[", b"{")
         if values - may_be_empty > limit or starts > 2 * limit:
             return True
@@ -151,25 +163,31 @@ def has_more_values(document: bytes, limit: int) -> bool:
 
 
 def _count_separators(text: bytes) -> int:
-    """Return how many values begin after a comma or a bracket, where no container is empty."""
+    """Count values that begin after a comma or a bracket, as if no container were empty."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _count_starts(structure: bytes) -> int:
-    """Return how many strings and containers begin."""
+    """Count the beginnings of strings and containers."""
     return structure.count(b'"') + structure.count(b"[") + structure.count(b"{")
 
 
 def _iter_structure(document: bytes) -> Iterator[bytes]:
-    """Yield the text piece by piece, without white space and with a quotation mark in place of each string."""
+    """Yield the document in pieces, without white space and with one quotation mark for each
+    string.
+    """
     in_string = False
     for text in _iter_pieces(document):
         # Without escapes, each quotation mark begins or ends a string.
         parts = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        outside = b'"'.join(parts[in_string::2])
-        ends_string = in_string and len(parts) > 1
-        yield (b'"' + outside if ends_string else outside).translate(None, _SPACE)
-        in_string ^= len(parts) % 2 == 0
+        # Every other part is outside strings.
+        structure = b'"'.join(parts[in_string::2])
+        if in_string and len(parts) > 1:
+            # The string that began in an earlier piece ends in this one.
+            structure = b'"' + structure
+        yield structure.translate(None, _SPACE)
+        has_odd_quotes = len(parts) % 2 == 0
+        in_string ^= has_odd_quotes
 
 
 def _iter_pieces(document: bytes) -> Iterator[bytes]:

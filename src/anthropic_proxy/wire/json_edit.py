@@ -1,8 +1,8 @@
-"""Replace members of a JSON object within its text: every other byte stays as it was.
+"""Replace members of a JSON object in its text, without changing any other byte.
 
-What is parsed and written again is never quite the same: numbers change their form, repeated names disappear. So the text
-of the outermost object is walked, and only its own members are looked at; a regular expression leaps from bracket to
-bracket through what they hold, so that a long request takes a millisecond or two.
+Parsing and writing would change the text: numbers get another form, repeated names disappear. So
+this module walks the text and finds the members of the outermost object. A regular expression skips
+from bracket to bracket within their values, so that a long request takes a millisecond or two.
 """
 
 import re
@@ -14,7 +14,7 @@ from anthropic_proxy.wire.json_codec import dumps, loads
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]++")
-# All up to the next bracket that is not within a string, nor within a value of up to two levels: most are that flat.
+# Everything up to the next bracket, but containers of up to two levels, as most are, count as text.
 _NO_VALUES = rb'[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb"[{\[](?:" + _NO_VALUES + rb")*+[}\]]"
 _FLAT_IN_FLAT = rb"[{\[](?:" + _NO_VALUES + rb"|" + _FLAT + rb")*+[}\]]"
@@ -23,25 +23,25 @@ _OPENING = b"{["
 
 
 class _Member(NamedTuple):
-    """start and end: of the value, in bytes."""
-
     name: str
+    # byte offsets of the value
     start: int
     end: int
 
 
 def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
-    """Set the members `values` of the JSON object `document`: replace those of the same names, and append the others.
+    """Set the members `values` of the JSON object `document`: replace those with the same names,
+    and append the others.
 
-    `document` must be the text of an object that was parsed. Of members with one of the names, the first is
-    replaced and the others are removed, so that a long value is not repeated.
+    `document` must be the text of an object that was parsed. Of several members with the same name,
+    the first is replaced and the others are removed, so that a long value is not repeated.
     """
     pieces: list[bytes] = []
     position = previous_end = 0
     replaced_names: set[str] = set()
     for member in _iter_members(document):
         if member.name in replaced_names:
-            # With the comma in front of it.
+            # The comma before it is removed as well.
             pieces.append(document[position:previous_end])
             position = member.end
         elif member.name in values:
@@ -49,18 +49,17 @@ def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
             position = member.end
             replaced_names.add(member.name)
         previous_end = member.end
-    is_empty = not previous_end
-    new_members = [
-        dumps(name) + b":" + dumps(value)
-        for name, value in values.items()
-        if name not in replaced_names
-    ]
+    new_members: list[bytes] = []
+    for name, value in values.items():
+        if name not in replaced_names:
+            new_members.append(dumps(name) + b":" + dumps(value))
     if not new_members:
         return b"".join([*pieces, document[position:]])
+    is_empty = not previous_end
     end = document.rindex(b"}")
-    suffix = b",".join(new_members)
+    comma = b"" if is_empty else b","
     return b"".join(
-        [*pieces, document[position:end], b"" if is_empty else b",", suffix, document[end:]]
+        [*pieces, document[position:end], comma, b",".join(new_members), document[end:]]
     )
 
 

@@ -6,17 +6,16 @@ from email.utils import parsedate_to_datetime
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait before a retry; None without a valid header.
-
-    OpenAI and Azure also send milliseconds, which OpenAI's SDK prefers.
-    """
+    """Return the seconds to wait before a retry; None without a valid header."""
+    # OpenAI and Azure also send milliseconds, which OpenAI's SDK prefers.
     milliseconds = _parse_seconds(headers.get("retry-after-ms", ""), "")
-    seconds = _parse_seconds(headers.get("retry-after", ""), headers.get("date", ""))
-    return seconds if milliseconds is None else milliseconds / 1000
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return _parse_seconds(headers.get("retry-after", ""), headers.get("date", ""))
 
 
 def _parse_seconds(value: str, date: str) -> float | None:
-    """Parse a number of seconds, or a date relative to the response's own `date` (RFC 9110, 10.2.3)."""
+    """Parse a number of seconds, or a date relative to the response's `date` (RFC 9110, 10.2.3)."""
     if value.replace(".", "", 1).isdecimal():
         return float(value)
     try:

@@ -20,7 +20,7 @@ def test_it_is_enabled_after_a_failure() -> None:
 
 
 def test_it_is_enabled_after_two_threads_in_any_order() -> None:
-    """Another thread may have disabled it at the beginning, and have enabled it again before the end."""
+    """Another thread may have disabled it at the beginning, and enabled it before the end."""
     first, second = collector.pause_garbage_collection(), collector.pause_garbage_collection()
     first.__enter__()
     second.__enter__()

@@ -1,4 +1,6 @@
-"""JSON in and out: what one library refuses the other takes, and nothing of a peer's text is lost."""
+"""Parse and write JSON: one library accepts what the other rejects, and no text of a peer is
+lost.
+"""
 
 import json
 import math

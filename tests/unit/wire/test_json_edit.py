@@ -1,4 +1,4 @@
-"""Members replaced in the text of an object: the parsed object is the judge, and every other byte stays."""
+"""Members replaced in the text of an object, as parsing shows. Every other byte stays."""
 
 import json
 from typing import Any

@@ -1,6 +1,6 @@
-"""Content of messages: the blocks that the proxy reads, by their types, and room for any other.
+"""Request models of message content: the blocks that the proxy reads, and a model for all others.
 
-Part of the request models; see request.py.
+See request.py.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -147,7 +147,7 @@ class CompactionBlock(TypedDict):
 
 @ALLOW_EXTRA
 class OtherBlock(TypedDict):
-    """A block that the proxy reads leniently, or doesn't know."""
+    """A block of an unknown type, or one whose fields are not validated."""
 
     type: str
 

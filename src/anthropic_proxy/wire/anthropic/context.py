@@ -1,8 +1,9 @@
-"""The request fields that shrink a conversation: `context_management` and `compaction`, as a client may send them.
+"""Request models of the fields that shrink a conversation: `context_management` and `compaction`.
 
-Part of the request models; see request.py. Kinds of edits that the proxy does not know pass through untouched.
+See request.py. Edits of unknown types pass through untouched.
 
-Source: the types of the official SDK (anthropic 2.12), and the pages on context editing and compaction of the API's docs.
+Source: the types of the official SDK (anthropic 2.12), and the API documentation's pages on context
+editing and compaction.
 """
 
 from typing import Annotated, Literal, NotRequired
@@ -39,7 +40,7 @@ class AllTurns(TypedDict):
 @ALLOW_EXTRA
 class CompactTrigger(TypedDict):
     type: Literal["input_tokens"]
-    # "trigger.value must be at least 50000", says the API.
+    # The API's error: "trigger.value must be at least 50000".
     value: Annotated[int, Field(ge=50_000)]
 
 
@@ -88,7 +89,7 @@ Edit = Annotated[
 
 @ALLOW_EXTRA
 class ContextManagement(TypedDict):
-    # Each edit looks at the whole conversation; the API has three kinds.
+    # Each edit examines the entire conversation, so their number is bounded. The API has three.
     edits: NotRequired[Annotated[Items[Edit], Field(max_length=10)] | None]
 
 

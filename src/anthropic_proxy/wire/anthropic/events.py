@@ -1,7 +1,9 @@
-"""Build the message and the stream events of a Messages API response as plain dicts in the wire format.
+"""Build the message and the stream events of a Messages API response as plain dicts in the wire
+format.
 
-Every field that the official SDKs read without a default is always there: `event` names, `usage` in `message_start` and
-`message_delta`, the empty `text`, `thinking`, `signature` and `input` of a block's start.
+They have every field that the official SDKs read without a default: `event` names, `usage` in
+`message_start` and `message_delta`, and the empty `text`, `thinking`, `signature` and `input` of a
+block's start.
 """
 
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -15,14 +17,17 @@ def message(
     content: list[JsonObject] | None = None,
     stop: JsonObject | None = None,
 ) -> JsonObject:
-    """A `Message`. `stop` holds stop_reason, stop_sequence and, for a refusal, stop_details."""
+    """Return a `Message`. `stop` holds stop_reason, stop_sequence and, for a refusal,
+    stop_details.
+    """
+    stop = stop or {"stop_reason": None, "stop_sequence": None}
     return {
         "id": message_id,
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": content or [],
-        **(stop or {"stop_reason": None, "stop_sequence": None}),
+        **stop,
         "usage": usage,
     }
 
@@ -69,7 +74,9 @@ def block_stop(index: int) -> JsonObject:
 
 
 def compaction_delta(index: int, content: str) -> JsonObject:
-    """It holds the whole summary: the SDKs don't add up several."""
+    """Return the only delta of a compaction block, with all of its summary: the SDKs don't join
+    several.
+    """
     return {
         "type": "content_block_delta",
         "index": index,
@@ -80,9 +87,15 @@ def compaction_delta(index: int, content: str) -> JsonObject:
 def message_delta(
     stop: JsonObject, usage: JsonObject, context_management: JsonObject | None = None
 ) -> JsonObject:
-    """`usage` is cumulative; the SDKs need its output_tokens. `context_management`: what was applied, where asked for."""
-    extra = {} if context_management is None else {"context_management": context_management}
-    return {"type": "message_delta", "delta": stop, "usage": usage, **extra}
+    """Return a `message_delta`.
+
+    `usage` is cumulative; the SDKs need its output_tokens. `context_management` holds the edits
+    that were applied, if the client requested any.
+    """
+    event: JsonObject = {"type": "message_delta", "delta": stop, "usage": usage}
+    if context_management is not None:
+        event["context_management"] = context_management
+    return event
 
 
 def message_stop() -> JsonObject:
@@ -102,22 +115,25 @@ def thinking_block(thinking: str = "", signature: str = "") -> JsonObject:
 
 
 def redacted_thinking_block(data: str) -> JsonObject:
-    """It comes whole with its start."""
+    """Return a `redacted_thinking` block, which is complete with its start."""
     return {"type": "redacted_thinking", "data": data}
 
 
 def compaction_block(content: str | None) -> JsonObject:
-    """`content` is the summary; null says that there is none."""
+    """Return a `compaction` block. `content` is the summary; None: there is none."""
     return {"type": "compaction", "content": content}
 
 
 def tool_use_block(
     tool_use_id: str, name: str, arguments: JsonObject, toolset_name: str | None = None
 ) -> JsonObject:
-    """Calls of toolset members say whose they are and, as their types in the SDKs do, who calls: always the model."""
-    block = {"type": "tool_use", "id": tool_use_id, "name": name, "input": arguments}
-    return (
-        block | {"toolset_name": toolset_name, "caller": {"type": "direct"}}
-        if toolset_name
-        else block
-    )
+    """Return a `tool_use` block.
+
+    A call of a toolset's member names its toolset and its caller, which the SDKs require and which
+    is always the model.
+    """
+    block: JsonObject = {"type": "tool_use", "id": tool_use_id, "name": name, "input": arguments}
+    if toolset_name:
+        block["toolset_name"] = toolset_name
+        block["caller"] = {"type": "direct"}
+    return block

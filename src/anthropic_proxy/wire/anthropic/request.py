@@ -1,14 +1,14 @@
-"""The request side of the Messages API: what a client may send, checked once at the door.
+"""Parse and validate the bodies of Messages API requests, once per request.
 
-A checked request is a plain dict in the wire's own shape. The models name only what the proxy reads: fields and content
-blocks that they don't know pass through untouched, since clients send new ones every month and a 400 for something that
-can be ignored would cost Claude Code six requests. What is named is checked, so that the code inside need not.
+A validated request is a plain dict in the wire format. The models name only the fields that the
+proxy reads; unknown fields and content blocks pass through untouched. Clients send new ones every
+month, and a 400 for a field that can be ignored would cost Claude Code six requests. Code that
+receives a validated request can rely on the named fields.
 
 Source: the request types of the official SDK (anthropic 2.10) and recorded requests of Claude Code.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
@@ -27,12 +27,13 @@ from anthropic_proxy.wire.quoting import shorten
 
 
 class InvalidRequestError(ValueError):
-    """The body is no JSON, or not of the API's shape; the text names the path as the API does. `details` may hold an
-    `error_code` that clients act on.
+    """The body is not JSON, or does not have the API's shape. The text names the path as the API
+    does.
     """
 
     def __init__(self, text: str, details: JsonObject | None = None) -> None:
         super().__init__(text)
+        # may hold an `error_code` that clients act on
         self.details = details
 
 
@@ -44,7 +45,9 @@ class TurnMessage(TypedDict):
 
 @ALLOW_EXTRA
 class SystemMessage(TypedDict):
-    """clear_at "next_user_message": the text is for the user's turn before it alone."""
+    """A system message in the conversation. With clear_at "next_user_message", its text applies
+    only to the user's turn before it.
+    """
 
     role: Literal["system"]
     content: NotRequired[Content | None]
@@ -52,14 +55,12 @@ class SystemMessage(TypedDict):
 
 
 def _message_tag(message: Any) -> str:
-    return (
-        "system_message"
-        if isinstance(message, dict) and message.get("role") == "system"
-        else "turn"
-    )
+    if isinstance(message, dict) and message.get("role") == "system":
+        return "system_message"
+    return "turn"
 
 
-Message = Annotated[
+InputMessage = Annotated[
     Annotated[TurnMessage, Tag("turn")] | Annotated[SystemMessage, Tag("system_message")],
     Discriminator(_message_tag),
 ]
@@ -96,10 +97,10 @@ class Diagnostics(TypedDict):
 
 @ALLOW_EXTRA_LAZY
 class CountTokensRequest(TypedDict):
-    """`POST /v1/messages/count_tokens`: a request without what only matters to the answer."""
+    """`POST /v1/messages/count_tokens`: the fields that determine the input."""
 
     model: Annotated[str, Field(min_length=1)]
-    messages: Items[Message]
+    messages: Items[InputMessage]
     system: NotRequired[Content | None]
     tools: NotRequired[Items[Tool] | None]
     tool_choice: NotRequired[ToolChoice | None]
@@ -112,8 +113,8 @@ class CountTokensRequest(TypedDict):
     compaction: NotRequired[CompactionConfig | None]
 
 
-# Characters. The proxy itself searches the response for the sequences. To prepare that takes up to 2 us and some memory
-# for each character, while other requests wait.
+# The proxy itself searches the response for the sequences. The preparation takes up to 2 us and
+# some memory for each character, and other requests wait meanwhile.
 _MAX_STOP_SEQUENCE_CHARACTERS = 16_384
 
 
@@ -133,7 +134,7 @@ _StopSequences = Annotated[
 
 @ALLOW_EXTRA
 class MessagesRequest(CountTokensRequest):
-    """`POST /v1/messages`. `max_tokens` in tokens; thinking counts toward it."""
+    """`POST /v1/messages`. Thinking counts toward `max_tokens`."""
 
     max_tokens: Annotated[int, Field(ge=0)]
     stream: NotRequired[bool | None]
@@ -162,23 +163,27 @@ _ROUTABLE = TypeAdapter(_RoutableRequest)
 
 
 def build_request_schemas(ref_template: str) -> JsonObject:
-    """Return the JSON Schemas of the requests and their parts by name. `ref_template` is the form of a `$ref`."""
-    adapters = (("messages", _MESSAGES), ("count_tokens", _COUNT_TOKENS))
+    """Return the JSON Schemas of the requests and their parts by name.
+
+    `ref_template` is the form of a `$ref`.
+    """
     _, result = TypeAdapter.json_schemas(
-        [(name, "validation", adapter) for name, adapter in adapters], ref_template=ref_template
+        [("messages", "validation", _MESSAGES), ("count_tokens", "validation", _COUNT_TOKENS)],
+        ref_template=ref_template,
     )
     definitions: JsonObject = result["$defs"]
     return definitions
 
 
-# Gone with version 2026-10-21 of the API, which refuses them in these words (its migration guide).
+# Version 2026-10-21 of the API removed them. It rejects them in these words (its migration guide).
 _SAMPLING_REMOVED_IN = "2026-10-21"
 _SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 
-# The `error_code` for a conversation in which nothing was said.
+# The `error_code` for a compaction request without messages.
 NOTHING_TO_SUMMARIZE = "compaction_nothing_to_summarize"
 
-# Characters of a problem.
+# An error names this many problems of a body.
+_MAX_PROBLEMS = 3
 _MAX_PROBLEM_CHARACTERS = 500
 
 # Tags of our own unions: the API does not have them in its paths.
@@ -186,16 +191,19 @@ _UNION_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "
 
 
 def parse_messages_request(raw: bytes, version: str = "") -> JsonObject:
-    """Parse and check the body of `POST /v1/messages`. Raises InvalidRequestError.
+    """Parse and validate the body of `POST /v1/messages`. Raises InvalidRequestError.
 
-    `version` is the header `anthropic-version`; without one (curl) what every version has had is taken.
+    `version` is the header `anthropic-version`. Without it (curl), the fields of all versions are
+    accepted.
     """
-    return _check_version(_require_messages(_parse_request(_MESSAGES, raw)), version)
+    return _parse_request(_MESSAGES, raw, version)
 
 
 def parse_count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
-    """Parse and check the body of `POST /v1/messages/count_tokens`. Raises InvalidRequestError."""
-    return _check_version(_require_messages(_parse_request(_COUNT_TOKENS, raw)), version)
+    """Parse and validate the body of `POST /v1/messages/count_tokens`. Raises
+    InvalidRequestError.
+    """
+    return _parse_request(_COUNT_TOKENS, raw, version)
 
 
 @dataclass(frozen=True)
@@ -203,98 +211,130 @@ class RequestBody:
     """The body of a request."""
 
     raw: bytes
-    # The checked request; with a `problem` it is checked only as far as routing needs.
+    # the validated request; with a `problem`, only the fields that routing needs are validated
     request: JsonObject
-    # Why the request can't be translated. An upstream that speaks the Messages API may accept it all the same.
+    # why the request can't be translated; an upstream that speaks the Messages API may accept it
     problem: InvalidRequestError | None = None
 
 
 def parse_messages_body(raw: bytes, version: str = "") -> RequestBody:
-    """Parse as `parse_messages_request` does, but raise InvalidRequestError only for a body that can't be routed."""
+    """Parse as `parse_messages_request` does, but raise InvalidRequestError only for a body that
+    can't be routed.
+    """
     return _parse_body(raw, partial(parse_messages_request, raw, version))
 
 
 def parse_count_tokens_body(raw: bytes, version: str = "") -> RequestBody:
-    """Parse as `parse_count_tokens_request` does, but raise InvalidRequestError only for a body that can't be routed."""
+    """Parse as `parse_count_tokens_request` does, but raise InvalidRequestError only for a body
+    that can't be routed.
+    """
     return _parse_body(raw, partial(parse_count_tokens_request, raw, version))
 
 
 def _parse_body(raw: bytes, parse: Callable[[], JsonObject]) -> RequestBody:
+    """Parse a body in full, or else as far as routing needs.
+
+    When both fail, the error of the full request is raised: it names more of the body.
+    """
     with collector.pause_garbage_collection():
         try:
             return RequestBody(raw, parse())
         except InvalidRequestError as problem:
             try:
-                return RequestBody(raw, _validate(_ROUTABLE, raw), problem)
-            except ValidationError:
+                routable_request = _validate(_ROUTABLE, *_parse_json(raw))
+            except (InvalidRequestError, ValidationError):
                 raise problem from None
+            return RequestBody(raw, routable_request, problem)
 
 
-def _require_messages(request: JsonObject) -> JsonObject:
+def _parse_request(adapter: TypeAdapter[Any], raw: bytes, version: str) -> JsonObject:
+    """Parse and validate a body. Of its errors, that of the first failed check is raised: JSON,
+    shape, at least one message, fields of the version.
+    """
+    document, text = _parse_json(raw)
+    try:
+        request = _validate(adapter, document, text)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[:_MAX_PROBLEMS]
+        raise InvalidRequestError("; ".join(map(_describe_error, details))) from error
+    _require_messages(request)
+    _reject_removed_fields(request, version)
+    return request
+
+
+def _parse_json(raw: bytes) -> tuple[Any, bytes]:
+    """Return the document and its JSON text, in which halves of surrogate pairs are replaced.
+
+    Raises InvalidRequestError. It describes the body as the client sent it, unless the body with
+    replaced halves has another error.
+    """
+    try:
+        return loads_strict(raw), raw
+    except ValueError as error:
+        parse_error = error
+    try:
+        repaired = repair_json_surrogates(raw)
+    except ValueError:
+        raise InvalidRequestError(_describe_json_error(parse_error)) from parse_error
+    try:
+        return loads_strict(repaired), repaired
+    except ValueError as error:
+        raise InvalidRequestError(_describe_json_error(error)) from error
+
+
+def _validate(adapter: TypeAdapter[Any], document: Any, text: bytes) -> JsonObject:
+    """Return the validated document; `text` is its JSON. Raises ValidationError."""
+    request: JsonObject
+    try:
+        # `validate_json` would copy a text for each union around it, to examine its type.
+        request = adapter.validate_python(document)
+    except ValidationError:
+        # This fails as well, with messages in the terms of JSON: "object", not "dictionary".
+        request = adapter.validate_json(text)
+    return request
+
+
+def _require_messages(request: JsonObject) -> None:
     if not request["messages"]:
         details = {"error_code": NOTHING_TO_SUMMARIZE} if request.get("compaction") else None
         raise InvalidRequestError("messages: at least one message is required", details)
-    return request
 
 
-def _check_version(request: JsonObject, version: str) -> JsonObject:
+def _reject_removed_fields(request: JsonObject, version: str) -> None:
+    """Raise InvalidRequestError for fields that the version no longer has."""
     if version < _SAMPLING_REMOVED_IN:
-        return request
-    names = [name for name in _SAMPLING_PARAMETERS if request.get(name) is not None]
-    problems = [f"{name}: Extra inputs are not permitted" for name in names]
-    for message_index, message in enumerate(request["messages"]):
-        content = message.get("content")
-        for block_index, block in enumerate(content if isinstance(content, list) else ()):
-            path = f"messages.{message_index}.content.{block_index}"
-            if message["role"] == "assistant" and block["type"] == "document":
-                problems.append(f"{path}: document blocks are not permitted in assistant messages")
-            if message["role"] == "user" and block["type"] == "text" and block.get("citations"):
-                problems.append(f"{path}.text.citations: Extra inputs are not permitted")
+        return
+    problems = [
+        f"{name}: Extra inputs are not permitted"
+        for name in _SAMPLING_PARAMETERS
+        if request.get(name) is not None
+    ]
+    for index, message in enumerate(request["messages"]):
+        problems += _find_removed_block_fields(message, f"messages.{index}.content")
     if problems:
-        raise InvalidRequestError("; ".join(problems[:3]))
-    return request
+        raise InvalidRequestError("; ".join(problems[:_MAX_PROBLEMS]))
 
 
-def _parse_request(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
-    try:
-        return _validate(adapter, raw)
-    except ValidationError as error:
-        raise InvalidRequestError(
-            "; ".join(map(_describe_error, error.errors(include_url=False)[:3]))
-        ) from error
+def _find_removed_block_fields(message: JsonObject, path: str) -> Iterator[str]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return
+    role = message["role"]
+    for index, block in enumerate(content):
+        if role == "assistant" and block["type"] == "document":
+            yield f"{path}.{index}: document blocks are not permitted in assistant messages"
+        if role == "user" and block["type"] == "text" and block.get("citations"):
+            yield f"{path}.{index}.text.citations: Extra inputs are not permitted"
 
 
-def _validate(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
-    # Checked while it is parsed, a text would be copied for each union that it stands within, to look at its type.
-    with suppress(ValueError):
-        request: JsonObject = adapter.validate_python(loads_strict(raw))
-        return request
-    # Errors are told in the words of JSON.
-    return _validate_json(adapter, raw)
-
-
-def _validate_json(adapter: TypeAdapter[Any], raw: bytes) -> JsonObject:
-    try:
-        request: JsonObject = adapter.validate_json(raw)
-    except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
-            raise
-        request = adapter.validate_json(_repair_or_raise(raw, error))
-    return request
-
-
-def _repair_or_raise(raw: bytes, error: ValidationError) -> bytes:
-    try:
-        return repair_json_surrogates(raw)
-    except ValueError:
-        raise error from None
+def _describe_json_error(error: ValueError) -> str:
+    if "recursion limit" in str(error):
+        limit = "at most 200 objects and arrays may stand within each other"
+        return f"The request body is nested too deeply: {limit}"
+    return f"The request body is not valid JSON: {error}"
 
 
 def _describe_error(error: ErrorDetails) -> str:
-    if error["type"] == "json_invalid" and "recursion limit" in error["msg"]:
-        return "The request body is nested too deeply: at most 200 objects and arrays may stand within each other"
-    if error["type"] == "json_invalid":
-        return "The request body is not valid JSON: " + error["msg"].removeprefix("Invalid JSON: ")
     path = ".".join(str(step) for step in error["loc"] if step not in _UNION_TAGS)
     # Some messages quote the value.
     problem = shorten(error["msg"], _MAX_PROBLEM_CHARACTERS)

@@ -1,7 +1,7 @@
-"""Tools of requests, and the blocks that change them within a conversation.
+"""Request models of tools, and of the blocks that change them within a conversation.
 
-Part of the request models; see request.py. A dated type decides what a tool's other fields mean; they are read
-where it is known (translate/request/builtin_tools.py, toolsets.py, server_tools.py) and not checked here.
+See request.py. The dated type of a tool defines its other fields. They are not validated here, but
+read leniently in translate/request (builtin_tools.py, toolsets.py, server_tools.py).
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -25,7 +25,7 @@ class CustomTool(TypedDict):
 
 @ALLOW_EXTRA
 class TypedTool(TypedDict):
-    """A tool that Anthropic defines: it has a dated type in place of a schema."""
+    """A tool that Anthropic defines: it has a dated type instead of a schema."""
 
     type: Annotated[str, Field(min_length=1)]
     name: NotRequired[str | None]
@@ -35,9 +35,8 @@ class TypedTool(TypedDict):
 
 
 def _tool_tag(tool: Any) -> str:
-    return (
-        "custom" if not isinstance(tool, dict) or tool.get("type") in (None, "custom") else "typed"
-    )
+    is_typed = isinstance(tool, dict) and tool.get("type") not in (None, "custom")
+    return "typed" if is_typed else "custom"
 
 
 Tool = Annotated[
@@ -60,12 +59,12 @@ class ToolReference(TypedDict):
 
 @ALLOW_EXTRA
 class OtherToolReference(TypedDict):
-    """To a tool of an MCP server, or to all of its tools."""
+    """A reference to a tool of an MCP server, or to all of its tools."""
 
     type: str
 
 
-# Types of the blocks of a system message that change the tools, and say nothing to the model.
+# Types of the blocks of a system message that change the tools. The model does not read them.
 TOOL_CHANGE_TYPES = ("tool_addition", "tool_removal")
 
 

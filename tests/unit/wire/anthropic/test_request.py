@@ -268,7 +268,10 @@ def test_a_bad_field_is_named(field: str, value: Any, text: str) -> None:
         ),
         (
             {"type": "image", "source": {"type": "text"}},
-            f".image.source: Input tag 'text' found using 'type' {_SOURCES} 'base64', 'url', 'file'",
+            (
+                f".image.source: Input tag 'text' found using 'type' {_SOURCES} "
+                "'base64', 'url', 'file'"
+            ),
         ),
         (
             {"type": "image", "source": {"type": "base64", "data": ""}},
@@ -281,7 +284,10 @@ def test_a_bad_field_is_named(field: str, value: Any, text: str) -> None:
         ),
         (
             {"type": "document", "source": {"type": "x"}},
-            f".document.source: Input tag 'x' found using 'type' {_SOURCES} 'base64', 'url', 'file', 'text', 'content'",
+            (
+                f".document.source: Input tag 'x' found using 'type' {_SOURCES} "
+                "'base64', 'url', 'file', 'text', 'content'"
+            ),
         ),
         (
             {"type": "document", "source": {"type": "text"}},
@@ -574,7 +580,10 @@ def test_counting_needs_no_max_tokens() -> None:
                     ]
                 }
             },
-            "context_management.edits.0.compact_20260112.trigger.value: Input should be greater than or equal to 50000",
+            (
+                "context_management.edits.0.compact_20260112.trigger.value: "
+                "Input should be greater than or equal to 50000"
+            ),
         ),
         (
             {
@@ -584,7 +593,10 @@ def test_counting_needs_no_max_tokens() -> None:
                     ]
                 }
             },
-            "context_management.edits.0.clear_tool_uses_20250919.trigger.tool_uses.value: Field required",
+            (
+                "context_management.edits.0.clear_tool_uses_20250919.trigger.tool_uses.value: "
+                "Field required"
+            ),
         ),
         ({"compaction": {"type": "shrink"}}, "compaction.type: Input should be 'summarize'"),
         ({"diagnostics": 1}, "diagnostics: Input should be an object"),
