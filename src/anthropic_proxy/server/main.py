@@ -1,7 +1,7 @@
 """The server process: sockets, an event loop, the application and an orderly shutdown.
 
-On SIGTERM the server accepts no more connections, finishes open responses within DRAIN_TIMEOUT, and then closes the
-connections. With several WORKERS each worker does so; see `supervisor`.
+On SIGTERM the server accepts no more connections, finishes open responses within DRAIN_TIMEOUT, and
+then closes the connections. With several WORKERS each worker does so; see `supervisor`.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from anthropic_proxy.api.app import Application
 from anthropic_proxy.config.settings import Settings
@@ -38,6 +38,7 @@ from anthropic_proxy.server.sockets import (
     open_unix_listener,
 )
 from anthropic_proxy.server.supervisor import (
+    READY,
     STOPPING_HINT,
     Command,
     Supervisor,
@@ -46,6 +47,7 @@ from anthropic_proxy.server.supervisor import (
 from anthropic_proxy.server.tls import Certificates
 
 SettingsLoader = Callable[[], Settings]
+OnReady = Callable[[str], None]
 OnProbed = Callable[[Sequence[str]], None]
 
 
@@ -54,112 +56,48 @@ def _ignore(_: object) -> None:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """One of several processes that serve."""
+class WorkerRole:
+    """The part of this process among several workers."""
 
-    # From 0. The first one probes the upstreams, and logs what concerns all of them.
+    # from 0; the first worker probes the upstreams and logs what concerns all workers
     number: int
-    # That the processes share.
+    # shared by the workers
     directory: str
 
     @property
     def is_first(self) -> bool:
-        """Whether it does what one process does for all."""
         return self.number == 0
 
     @property
     def probe_sharing(self) -> Sharing:
-        """How the outcomes of probes get from the first one to the others."""
+        """How the first worker passes the results of probes to the others."""
         return Sharing(Path(self.directory) / "probes.json", is_prober=self.is_first)
 
 
 class ServerControl:
-    """Events that stop or reload a running server, and the writer of its log. Use it within the event loop.
-
-
-    log_writer: what its log is written by. on_probed: as in `run`. worker: which of several this process is.
-    """
+    """Events that stop or reload a running server, and its connections to the process around it."""
 
     def __init__(
         self,
         log_writer: LogWriter | None = None,
         on_probed: OnProbed = _ignore,
-        worker: Worker | None = None,
+        role: WorkerRole | None = None,
     ) -> None:
+        """Create the control of one server.
+
+        log_writer: writes the server's log. on_probed: see `run_server`. role: None when this is
+        the only process.
+        """
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
         self.log_writer = log_writer
         self.on_probed = on_probed
-        self.worker = worker
+        self.role = role
 
-
-def run_server(
-    settings: Settings,
-    on_ready: Callable[[str], None],
-    load_settings: SettingsLoader | None = None,
-    on_probed: OnProbed = _ignore,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open responses. Raises ListenError, ConfigError and WorkerError.
-
-    on_ready: called with the address (a base URL) once connections are accepted. load_settings: reads the settings again;
-    without it they don't change. on_probed: called with a line for each upstream when all have been probed, and when a
-    result has changed; of several workers the first one calls it.
-    """
-    log_writer = configure_logging(
-        debug=settings.debug or settings.verbose, log_format=settings.log_format, in_thread=True
-    )
-    try:
-        _run_processes(settings, on_ready, load_settings, log_writer, on_probed)
-    finally:
-        _drain_log(log_writer)
-
-
-def _run_processes(
-    settings: Settings,
-    on_ready: Callable[[str], None],
-    load_settings: SettingsLoader | None,
-    log_writer: LogWriter | None,
-    on_probed: OnProbed,
-) -> None:
-    _load_certificates(settings)
-    controlled = partial(ServerControl, log_writer, on_probed)
-    with open_listeners(settings) as listeners:
-        if settings.workers == 1:
-            _run_loop(_serve_until_signal(settings, listeners, on_ready, load_settings, controlled))
-            return
-        address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
-
-        def announce_ready() -> None:
-            if has_banner(settings):
-                Log().print_banner(render_banner(settings, load_routing(settings), address))
-            on_ready(address)
-
-        callbacks = SupervisorCallbacks(
-            on_ready=announce_ready,
-            on_stop=listeners.main.close,
-            on_worker_exit=multiprocess.retire_process,
-        )
-        with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
-            multiprocess.share_metrics(directory)
-
-            limited = settings.sharing_limits(directory)
-
-            def worker_main(orders: socket.socket, number: int) -> None:
-                worker = Worker(number, directory)
-                try:
-                    _run_worker(
-                        limited,
-                        listeners,
-                        load_settings,
-                        partial(controlled, worker=worker),
-                        orders,
-                    )
-                finally:
-                    _drain_log(log_writer)
-
-            Supervisor(
-                settings.workers, worker_main, callbacks, settings.drain_timeout, Log()
-            ).run()
+    @property
+    def is_first(self) -> bool:
+        """Whether this process logs what concerns all processes."""
+        return self.role is None or self.role.is_first
 
 
 @dataclass(frozen=True)
@@ -167,18 +105,79 @@ class Listeners:
     """The listening sockets."""
 
     main: socket.socket
-    # For probes and metrics only.
+    # for probes and metrics only
     ops: socket.socket | None = None
+
+
+def run_server(
+    settings: Settings,
+    on_ready: OnReady,
+    load_settings: SettingsLoader | None = None,
+    on_probed: OnProbed = _ignore,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish open responses. Raises ListenError, ConfigError
+    and WorkerError.
+
+    on_ready: called with the address (a base URL) when connections are accepted.
+    load_settings: loads the settings for a reload; without it they don't change.
+    on_probed: called with a line for each upstream when all are probed, and when a result changes.
+    Of several workers, the first one calls it.
+    """
+    log_writer = configure_logging(
+        debug=settings.debug or settings.verbose, log_format=settings.log_format, in_thread=True
+    )
+    control = ServerControl(log_writer, on_probed)
+    try:
+        # Invalid certificates are reported before anything listens.
+        _load_certificates(settings)
+        with open_listeners(settings) as listeners:
+            if settings.workers == 1:
+                _run_loop(
+                    _serve_until_signal(settings, listeners, on_ready, control, load_settings)
+                )
+            else:
+                _run_workers(settings, listeners, on_ready, control, load_settings)
+    finally:
+        _drain_log(log_writer)
+
+
+def _run_workers(
+    settings: Settings,
+    listeners: Listeners,
+    on_ready: OnReady,
+    control: ServerControl,
+    load_settings: SettingsLoader | None,
+) -> None:
+    """Serve in several processes. Each has a copy of `control`, with its role."""
+    address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
+
+    def announce_ready() -> None:
+        if has_banner(settings):
+            Log().print_banner(render_banner(settings, load_routing(settings), address))
+        on_ready(address)
+
+    with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
+        multiprocess.share_metrics(directory)
+        worker_settings = settings.sharing_limits(directory)
+
+        def run_worker(command_socket: socket.socket, number: int) -> None:
+            control.role = WorkerRole(number, directory)
+            _run_worker(worker_settings, listeners, control, command_socket, load_settings)
+
+        callbacks = SupervisorCallbacks(
+            on_ready=announce_ready,
+            on_stop=listeners.main.close,
+            on_worker_exit=multiprocess.retire_process,
+        )
+        Supervisor(settings.workers, run_worker, callbacks, settings.drain_timeout, Log()).run()
 
 
 @contextlib.contextmanager
 def open_listeners(settings: Settings) -> Iterator[Listeners]:
-    """The sockets of the settings. Raises ListenError."""
-    ops = (
-        None
-        if settings.metrics_port is None
-        else _open_metrics_listener(settings.listen_host, settings.metrics_port)
-    )
+    """Yield the listening sockets of the settings. Raises ListenError."""
+    ops = None
+    if settings.metrics_port is not None:
+        ops = _open_metrics_listener(settings.listen_host, settings.metrics_port)
     if settings.unix_socket is None:
         yield Listeners(open_tcp_listener(settings.listen_host, settings.port), ops)
         return
@@ -193,7 +192,10 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
 def _open_metrics_listener(host: str, port: int) -> socket.socket:
     listener, is_shared = open_metrics_listener(host, port)
     if is_shared:
-        hint = "another server on the port is draining; until it has ended, each server gets some of the scrapes and probes"
+        hint = (
+            "another server on the port is draining; "
+            "until it has ended, each server gets some of the scrapes and probes"
+        )
         Log().warning("metrics port shared", port=port, hint=hint)
     return listener
 
@@ -201,53 +203,42 @@ def _open_metrics_listener(host: str, port: int) -> socket.socket:
 async def serve(
     settings: Settings,
     listeners: Listeners,
-    on_ready: Callable[[str], None],
+    on_ready: OnReady,
     control: ServerControl,
     load_settings: SettingsLoader | None = None,
 ) -> None:
-    """Serve on `listeners`, which are closed in the end, until `control.stop` is set; then let open answers end. Probes and
-    metrics are answered until the last of them has ended. For other arguments see `run_server`. Raises ConfigError.
+    """Serve on `listeners` until `control.stop` is set, then finish open responses.
+
+    Probes and metrics are served until the last response has ended. The listeners are closed then.
+    For other arguments see `run_server`. Raises ConfigError.
     """
     asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
     certificates = _load_certificates(settings)
     files = WatchedFiles()
-    routing, keys = await load_routing_and_keys(settings, files)
-    worker = control.worker
-    application = Application(settings, routing, keys, worker.probe_sharing if worker else None)
-    application.prober.on_change = control.on_probed
-    is_first = worker is None or worker.is_first
-    if control.log_writer is not None:
-        control.log_writer.count_drops(application.metrics.count_dropped_log_lines)
+    application = await _create_application(settings, files, control)
+    log = application.log
     reloader = Reloader(
-        load_settings or (lambda: settings),
-        partial(_apply_settings, application),
-        application.log,
-        certificates,
+        load_settings or (lambda: settings), partial(_reload, application), log, certificates
     )
     reloader.reload_requested = control.reload
     server = HypercornServer(settings)
     await application.start()
     if listeners.ops is not None:
-        await server.accept(listeners.ops, application.ops)
-        write = application.log.info if is_first else application.log.debug
-        write("metrics listener opened", address=f"{format_base_url(listeners.ops)}/metrics")
-    await server.accept(
-        listeners.main, application.asgi, certificates.context if certificates else None
-    )
-    # What is there by now stays: the garbage collector need not look through it, again and again.
+        await _accept_metrics(server, listeners.ops, application, is_first=control.is_first)
+    tls = certificates.context if certificates else None
+    await server.accept(listeners.main, application.asgi, tls)
+    # Objects that exist by now live as long as the server; the garbage collector skips them.
     gc.freeze()
-    log_server_start(
-        application.log, settings, application.routing, listeners.main, is_first=is_first
-    )
-    on_ready(format_base_url(listeners.main, tls=certificates is not None))
+    log_server_start(log, settings, application.routing, listeners.main, is_first=control.is_first)
+    on_ready(format_base_url(listeners.main, tls=tls is not None))
     async with _run_in_background(application.watch(), application.watch_states()):
         async with _run_in_background(
             reloader.run(settings, files, application.record_reload), application.prober.run()
         ):
             await control.stop.wait()
-        # The first process of several says it once for all.
-        write = application.log.info if worker is None else application.log.debug
-        write("server stopping", hint=STOPPING_HINT)
+        # The supervisor logs it for all workers.
+        log_stopping = log.info if control.role is None else log.debug
+        log_stopping("server stopping", hint=STOPPING_HINT)
         server.stop_accepting(listeners.main)
         server.drain()
         await application.drain(settings.drain_timeout)
@@ -255,8 +246,32 @@ async def serve(
     await application.aclose()
 
 
+async def _create_application(
+    settings: Settings, files: WatchedFiles, control: ServerControl
+) -> Application:
+    routing, keys = await load_routing_and_keys(settings, files)
+    probe_sharing = control.role.probe_sharing if control.role else None
+    application = Application(settings, routing, keys, probe_sharing)
+    application.prober.on_change = control.on_probed
+    if control.log_writer is not None:
+        control.log_writer.count_drops(application.metrics.count_dropped_log_lines)
+    return application
+
+
+async def _accept_metrics(
+    server: HypercornServer, listener: socket.socket, application: Application, *, is_first: bool
+) -> None:
+    await server.accept(listener, application.ops)
+    log_opened = application.log.info if is_first else application.log.debug
+    log_opened("metrics listener opened", address=f"{format_base_url(listener)}/metrics")
+
+
+async def _reload(application: Application, settings: Settings, files: WatchedFiles) -> None:
+    application.reload(settings, *await load_routing_and_keys(settings, files))
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it can be installed."""
+    """Return the factory of uvloop's event loops; None where uvloop can't be installed."""
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return None
     import uvloop  # not installed on the others
@@ -275,14 +290,8 @@ def _run_loop(main: Any) -> None:
 
 
 def _load_certificates(settings: Settings) -> Certificates | None:
-    """None without TLS. Raises ConfigError."""
+    """Return the certificates; None without TLS. Raises ConfigError."""
     return Certificates(settings) if settings.tls_cert_file else None
-
-
-async def _apply_settings(
-    application: Application, settings: Settings, files: WatchedFiles
-) -> None:
-    application.reload(settings, *await load_routing_and_keys(settings, files))
 
 
 @contextlib.asynccontextmanager
@@ -298,17 +307,17 @@ async def _run_in_background(*coroutines: Any) -> Any:
 async def _serve_until_signal(
     settings: Settings,
     listeners: Listeners,
-    on_ready: Callable[[str], None],
+    on_ready: OnReady,
+    control: ServerControl,
     load_settings: SettingsLoader | None,
-    controlled: Callable[[], ServerControl],
 ) -> None:
-    """controlled: makes the control, which needs the event loop."""
-    control, hangup = controlled(), EarlyHangup()
+    """Serve in the only process, and handle its signals."""
+    hangup = EarlyHangup()
     server_task = asyncio.ensure_future(
         serve(settings, listeners, on_ready, control, load_settings)
     )
 
-    def on_signal() -> None:
+    def on_stop_signal() -> None:
         """Drain on the first signal; cancel open responses on the second."""
         if control.stop.is_set():
             server_task.cancel()
@@ -316,7 +325,7 @@ async def _serve_until_signal(
 
     def on_hangup() -> None:
         if hangup.is_end_of_terminal():
-            on_signal()
+            on_stop_signal()
         else:
             control.reload.set()
 
@@ -324,7 +333,7 @@ async def _serve_until_signal(
     if sys.platform != "win32":
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
+            loop.add_signal_handler(number, on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
     if hangup.was_received:
         on_hangup()
@@ -335,66 +344,82 @@ async def _serve_until_signal(
 def _run_worker(
     settings: Settings,
     listeners: Listeners,
-    load_settings: SettingsLoader | None,
-    controlled: Callable[[], ServerControl],
+    control: ServerControl,
     command_socket: socket.socket,
+    load_settings: SettingsLoader | None,
 ) -> None:
-    """Serve in a worker: read commands from `command_socket`, and write a byte to it when ready."""
-    _run_loop(
-        _serve_until_commanded(settings, listeners, load_settings, controlled, command_socket)
-    )
+    """Serve in a worker. The supervisor is at the other end of `command_socket`."""
+    try:
+        _run_loop(
+            _serve_until_commanded(settings, listeners, control, command_socket, load_settings)
+        )
+    finally:
+        _drain_log(control.log_writer)
 
 
 async def _serve_until_commanded(
     settings: Settings,
     listeners: Listeners,
-    load_settings: SettingsLoader | None,
-    controlled: Callable[[], ServerControl],
+    control: ServerControl,
     command_socket: socket.socket,
+    load_settings: SettingsLoader | None,
 ) -> None:
-    loop, control = asyncio.get_running_loop(), controlled()
-    server_task: asyncio.Task[None] | None = None
-    actions: dict[Command, Callable[[], object]] = {
-        Command.STOP: control.stop.set,
-        Command.RELOAD: control.reload.set,
-        Command.END: lambda: server_task and server_task.cancel(),
-    }
-    transport, _ = await loop.create_unix_connection(
-        lambda: _CommandChannel(actions), sock=command_socket
-    )
-    server_task = asyncio.create_task(
-        serve(settings, listeners, lambda _: transport.write(b"."), control, load_settings)
-    )
-    # A terminal or a service manager signals all processes, and the supervisor sends the command as well.
+    """Serve in a worker, and run the commands of the supervisor."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - every coroutine runs in a task
+    channel = _CommandChannel(control, cancel_server=task.cancel)
+    # A terminal or a service manager signals all processes, and the supervisor also sends STOP.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
-        await server_task
+        await loop.create_unix_connection(lambda: channel, sock=command_socket)
+        await serve(settings, listeners, channel.report_ready, control, load_settings)
 
 
 class _CommandChannel(asyncio.Protocol):
-    """Run the commands that the supervisor sends. A transport reads them: when the supervisor dies before it has read what
-    the worker wrote, the socket is in error, and event loops don't call readers of such sockets.
+    """A worker's end of the socket to the supervisor: receives commands, and reports readiness.
+
+    A transport reads the socket, because event loops don't call readers of a socket that is in
+    error. It is in error when the supervisor dies before it reads what the worker wrote.
     """
 
-    def __init__(self, actions: Mapping[Command, Callable[[], object]]) -> None:
-        self._actions = actions
+    _transport: asyncio.WriteTransport
+
+    def __init__(self, control: ServerControl, cancel_server: Callable[[], object]) -> None:
+        self._actions = {
+            Command.STOP: control.stop.set,
+            Command.RELOAD: control.reload.set,
+            Command.END: cancel_server,
+        }
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def report_ready(self, _address: str) -> None:
+        """Report to the supervisor that connections are accepted."""
+        self._transport.write(READY)
 
     def data_received(self, data: bytes) -> None:
-        for command in data:
-            self._actions[Command(bytes([command]))]()
+        for value in data:
+            self._run(Command(value))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - for any reason
         """Stop, because the supervisor has exited."""
-        self._actions[Command.STOP]()
+        self._run(Command.STOP)
+
+    def _run(self, command: Command) -> None:
+        self._actions[command]()
 
 
 def _handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Failed handshakes are the client's. That no file descriptor is left is logged elsewhere, once; here it would be each
-    second. Everything else is told.
+    """Log an error of the event loop, unless it needs no report.
+
+    Clients cause failed handshakes. A lack of file descriptors is logged elsewhere, once; here it
+    would be logged each second.
     """
     error = context.get("exception")
-    is_expected = isinstance(error, ssl.SSLError | ConnectionError) or (
-        isinstance(error, OSError) and is_out_of_files(error)
-    )
-    if not is_expected:
-        loop.default_exception_handler(context)
+    if isinstance(error, ssl.SSLError | ConnectionError):
+        return
+    if isinstance(error, OSError) and is_out_of_files(error):
+        return
+    loop.default_exception_handler(context)

@@ -1,11 +1,14 @@
-"""Several processes that serve on one socket, and the one that started them.
+"""Supervise several processes that serve on one listening socket.
 
-The first process listens, forks the others, and does nothing else: it starts another one for each that dies, hands on what
-it is signalled, and waits for all in the end. Orders go through a socket of each worker, for which the end of the stream
-tells that the first process is gone; signals would reach workers twice where a terminal or a service manager sends them
-to all processes.
+The first process, the supervisor, listens and forks the workers. It replaces workers that exit,
+forwards its signals as commands, and waits for all workers in the end.
+
+Commands travel through one socket per worker; its end shows the worker that the supervisor has
+exited. Signals would reach workers twice where a terminal or a service manager sends them to all
+processes.
 """
 
+import math
 import os
 import selectors
 import signal
@@ -15,41 +18,55 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import NoReturn
 
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.early_signals import EarlyHangup
 
-# Seconds after which a worker that died is replaced. They double while workers die as soon as they have begun.
+# Seconds until a worker that exited is replaced. They double while workers exit soon after their
+# start.
 _RESTART_DELAY = 0.5
 _MAX_RESTART_DELAY = 30.0
-# Seconds that a worker serves before it counts as one that had begun well.
+# Seconds that a worker must run for its start to count as successful.
 _STABLE_SECONDS = 10.0
 # Seconds beyond the drain until a worker is killed.
 _KILL_SECONDS = 15.0
 
-_SIGNALS = (
-    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-    if sys.platform != "win32"
-    else ()
-)
+_SIGNALS: tuple[signal.Signals, ...] = ()
+if sys.platform != "win32":
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 WorkerMain = Callable[[socket.socket, int], None]
 
 STOPPING_HINT = "open answers are finished first; a second signal ends them"
 
 
-class Command(Enum):
+class Command(IntEnum):
     """Commands for a worker; the value is the byte on its command socket."""
 
-    STOP = b"s"
-    END = b"e"
-    RELOAD = b"r"
+    STOP = ord("s")
+    END = ord("e")
+    RELOAD = ord("r")
+
+
+# A worker writes this byte to its command socket when it serves.
+READY = b"."
+
+
+class _State(Enum):
+    """States of the supervisor."""
+
+    # workers run, and are replaced when they exit
+    RUNNING = "running"
+    # workers finish open responses, then exit
+    DRAINING = "draining"
+    # workers cancel open responses and exit
+    ENDING = "ending"
 
 
 class WorkerError(Exception):
-    """Workers can't be started; the text says why."""
+    """Workers can't be started; the text gives the reason."""
 
 
 @dataclass
@@ -62,25 +79,25 @@ class _Worker:
 
     def send(self, command: Command) -> None:
         try:
-            self.command_socket.sendall(command.value)
+            self.command_socket.sendall(bytes([command]))
         except OSError:
-            return  # it is gone, which is noticed elsewhere
+            return  # it has exited, and SIGCHLD follows
 
 
 @dataclass(frozen=True)
 class SupervisorCallbacks:
     """Functions that the supervisor calls."""
 
-    # Called when all workers serve.
+    # called when all workers serve
     on_ready: Callable[[], None]
-    # Called when the server stops accepting connections.
+    # called when the server stops accepting connections
     on_stop: Callable[[], None]
-    # Called with the PID and the CPU seconds of a worker that has exited.
+    # called with the PID and the CPU seconds of a worker that has exited
     on_worker_exit: Callable[[int, float], None] = lambda _, __: None
 
 
 class Supervisor:
-    """Start the workers and restart those that exit. Call `run` once."""
+    """Start the workers and replace those that exit. Call `run` once."""
 
     def __init__(
         self,
@@ -92,8 +109,9 @@ class Supervisor:
     ) -> None:
         """Supervise `count` workers.
 
-        worker_main: runs one worker. It receives a socket, to which it writes a byte when it serves and from which it
-        reads commands, and its number, from 0; a replacement has the number of the worker that it replaces.
+        worker_main: runs one worker. It receives a socket, to which it writes READY and from which
+        it reads commands, and its number, from 0; a replacement has the number of the worker that
+        it replaces.
         drain_seconds: time limit for workers to stop.
         """
         self._count = count
@@ -101,31 +119,41 @@ class Supervisor:
         self._drain_seconds = drain_seconds
         self._log = log
         self._callbacks = callbacks
+        self._state = _State.RUNNING
+        # by PID
         self._workers: dict[int, _Worker] = {}
+        # when to start the workers that do not run, by number
         self._start_times: dict[int, float] = dict.fromkeys(range(count), 0.0)
         self._restart_delay = _RESTART_DELAY
+        # whether all workers have served at the same time
         self._was_ready = False
-        self._failed = False
-        self._kill_at: float | None = None
+        # whether a worker exited before that
+        self._has_failed = False
+        self._kill_at = math.inf
         self._hangup = EarlyHangup()
         self._selector = selectors.DefaultSelector()
         self._signal_reader, self._signal_writer = socket.socketpair()
 
     def run(self) -> None:
-        """Returns when SIGTERM or SIGINT has ended all workers. Raises WorkerError when one ended before all served."""
+        """Supervise until SIGTERM or SIGINT has ended all workers.
+
+        Raises WorkerError when a worker exited before all of them served.
+        """
         if sys.platform == "win32":
             raise WorkerError("WORKERS: several processes need fork, which Windows has not")
         self._listen_for_signals()
         self._selector.register(self._signal_reader, selectors.EVENT_READ)
-        while self._workers or self._kill_at is None:
+        while self._workers or self._state is _State.RUNNING:
             self._start_due()
-            for key, _ in self._selector.select(self._seconds_until_due()):
-                if key.fileobj is self._signal_reader:
-                    self._handle_signals(self._signal_reader.recv(256))
-                else:
+            ready_keys = [key for key, _ in self._selector.select(self._seconds_until_due())]
+            for key in ready_keys:
+                if key.fileobj is not self._signal_reader:
                     self._read_worker(key.data)
+            # Signals last: their handling closes the sockets of workers that have exited.
+            if any(key.fileobj is self._signal_reader for key in ready_keys):
+                self._handle_signals(self._signal_reader.recv(256))
             self._kill_overdue()
-        if self._failed:
+        if self._has_failed:
             raise WorkerError("a worker ended before it served: what it said stands above")
 
     def _listen_for_signals(self) -> None:
@@ -139,9 +167,10 @@ class Supervisor:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        for number in [number for number, at in self._start_times.items() if at <= now]:
-            del self._start_times[number]
-            self._start(number)
+        for number, start_time in list(self._start_times.items()):
+            if start_time <= now:
+                del self._start_times[number]
+                self._start(number)
 
     def _start(self, number: int) -> None:
         supervisor_socket, worker_socket = socket.socketpair()
@@ -155,34 +184,38 @@ class Supervisor:
         self._selector.register(supervisor_socket, selectors.EVENT_READ, worker)
 
     def _run_worker(self, command_socket: socket.socket, number: int) -> NoReturn:
-        """In the new process: nothing of the first one's is kept but the listener."""
+        """Run a worker in the new process, and exit."""
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
-            for inherited_socket in _SIGNALS:
-                signal.signal(inherited_socket, signal.SIG_DFL)
-            # A terminal sends these to all processes, and the first process hands them on.
-            for inherited_socket in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(inherited_socket, signal.SIG_IGN)
-            self._selector.close()
-            for end in (
-                self._signal_reader,
-                self._signal_writer,
-                *(worker.command_socket for worker in self._workers.values()),
-            ):
-                end.close()
+            self._release_inherited()
             self._worker_main(command_socket, number)
             code = 0
-        except BaseException:  # noqa: BLE001 - whatever it is: the first process must not be gone on with
+        except BaseException:  # noqa: BLE001 - this process must not continue as a supervisor
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
 
+    def _release_inherited(self) -> None:
+        """Give up everything that the new process has from the supervisor but the listener."""
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        # A terminal sends these to all processes, and the supervisor forwards them.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self._selector.close()
+        self._signal_reader.close()
+        self._signal_writer.close()
+        for worker in self._workers.values():
+            worker.command_socket.close()
+
     def _seconds_until_due(self) -> float | None:
-        """Return the seconds until a worker must be started or killed; None when neither is due."""
-        times = [*self._start_times.values(), *([] if self._kill_at is None else [self._kill_at])]
-        return max(min(times) - time.monotonic(), 0) if times else None
+        """Return the seconds until a worker must be started or killed; None: neither is due."""
+        next_time = min([*self._start_times.values(), self._kill_at])
+        if next_time == math.inf:
+            return None
+        return max(next_time - time.monotonic(), 0)
 
     def _handle_signals(self, numbers: bytes) -> None:
         for number in numbers:
@@ -195,34 +228,36 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Drain on the first signal; cancel open responses on the second."""
-        is_first = self._kill_at is None
-        if is_first and not self._failed:
-            self._log.info("server stopping", hint=STOPPING_HINT)
-        seconds = self._drain_seconds if is_first else 0
+        if self._state is _State.RUNNING:
+            if not self._has_failed:
+                self._log.info("server stopping", hint=STOPPING_HINT)
+            self._state = _State.DRAINING
+            command, seconds = Command.STOP, self._drain_seconds
+        else:
+            self._state = _State.ENDING
+            command, seconds = Command.END, 0.0
         self._kill_at = time.monotonic() + seconds + _KILL_SECONDS
         self._start_times.clear()
         self._callbacks.on_stop()
-        self._send_command(Command.STOP if is_first else Command.END)
+        self._send_command(command)
 
     def _send_command(self, command: Command) -> None:
         for worker in self._workers.values():
             worker.send(command)
 
     def _read_worker(self, worker: _Worker) -> None:
-        """Read from a worker: a byte means that it serves, the end of the stream that it has exited."""
-        if worker.pid not in self._workers:
-            return  # it exited at the same time as another worker, and is reaped by now
+        """Read READY or the end of the stream from a worker's socket."""
         try:
             data = worker.command_socket.recv(64)
         except OSError:
             data = b""
         if not data:
+            # The worker exits, and SIGCHLD follows.
             self._selector.unregister(worker.command_socket)
-        worker.is_ready = worker.is_ready or bool(data)
-        all_ready = len(self._workers) == self._count and all(
-            other.is_ready for other in self._workers.values()
-        )
-        if all_ready and not self._was_ready:
+            return
+        worker.is_ready = True
+        ready_workers = [each for each in self._workers.values() if each.is_ready]
+        if len(ready_workers) == self._count and not self._was_ready:
             self._was_ready = True
             self._callbacks.on_ready()
 
@@ -233,36 +268,31 @@ class Supervisor:
                 return
             worker = self._workers.pop(pid, None)
             if worker is not None:
-                self._handle_worker_exit(
-                    worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-                )
+                self._close_command_socket(worker)
+                self._callbacks.on_worker_exit(pid, usage.ru_utime + usage.ru_stime)
+                self._handle_worker_exit(worker, os.waitstatus_to_exitcode(status))
 
-    def _handle_worker_exit(self, worker: _Worker, code: int, cpu_seconds: float) -> None:
+    def _close_command_socket(self, worker: _Worker) -> None:
         if worker.command_socket in self._selector.get_map():
             self._selector.unregister(worker.command_socket)
         worker.command_socket.close()
-        self._callbacks.on_worker_exit(worker.pid, cpu_seconds)
-        if self._kill_at is not None:
+
+    def _handle_worker_exit(self, worker: _Worker, code: int) -> None:
+        if self._state is not _State.RUNNING:
             return
         if not self._was_ready:
-            self._failed = True
+            self._has_failed = True
             self._stop()
             return
-        self._restart_delay = (
-            _RESTART_DELAY
-            if time.monotonic() - worker.started_at > _STABLE_SECONDS
-            else min(self._restart_delay * 2, _MAX_RESTART_DELAY)
-        )
+        if time.monotonic() - worker.started_at > _STABLE_SECONDS:
+            self._restart_delay = _RESTART_DELAY
+        else:
+            self._restart_delay = min(self._restart_delay * 2, _MAX_RESTART_DELAY)
         self._start_times[worker.number] = time.monotonic() + self._restart_delay
-        self._log.error(
-            "worker exited",
-            pid=worker.pid,
-            code=code,
-            seconds=self._restart_delay,
-        )
+        self._log.error("worker exited", pid=worker.pid, code=code, seconds=self._restart_delay)
 
     def _kill_overdue(self) -> None:
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+        if time.monotonic() >= self._kill_at:
             for pid in self._workers:
                 os.kill(pid, signal.SIGKILL)
             self._kill_at = time.monotonic() + _KILL_SECONDS

@@ -256,7 +256,9 @@ if os.fork():
     ours.recv(1, socket.MSG_PEEK)
     os.kill(os.getpid(), signal.SIGKILL)
 ours.close()
-_run_worker(settings, Listeners(open_tcp_listener("127.0.0.1", 0)), None, ServerControl, theirs)
+_run_worker(
+    settings, Listeners(open_tcp_listener("127.0.0.1", 0)), ServerControl(), theirs, None
+)
 """
     # The pipe ends when all who may write to it have ended.
     done = subprocess.run(
