@@ -1,4 +1,4 @@
-"""The command `anthropic-proxy`, also as `python -m anthropic_proxy`."""
+"""The command `anthropic-proxy`, also run by `python -m anthropic_proxy`."""
 
 import errno
 import sys
@@ -6,12 +6,14 @@ import sys
 from anthropic_proxy.cli import standard_streams
 from anthropic_proxy.server import early_signals
 
-# A full disk, a disk that fails, and a reader that has gone.
+# A full disk, a disk that fails, and a reader that has exited.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE})
 
 
 def main() -> None:
-    """Run the command line, with standard streams and with signals handled from the first moment on."""
+    """Run the command line."""
+    # Before the slow imports: sockets must not get the numbers of standard streams, and signals
+    # may arrive from now on.
     standard_streams.open_closed()
     early_signals.install_handlers()
     from anthropic_proxy.cli import main as cli  # takes some tenths of a second

@@ -1,6 +1,8 @@
-"""The commands `anthropic-proxy keys create|list|revoke`: the file with the clients' keys, from the command line.
+"""The commands `anthropic-proxy keys create|list|revoke`, which manage the file with API keys of
+clients.
 
-A key is shown when it is made, and never again: the file has its hash alone. A running server looks at the file by itself.
+A key is shown only when it is created, because the file stores its hash. A running server reloads
+the file.
 """
 
 import secrets
@@ -26,7 +28,7 @@ _LIMIT = click.IntRange(min=1)
 
 
 class _TimeParameter(click.DateTime):
-    """A date or a time, whose formats an error shows by examples."""
+    """A date or a time. Its error message shows the formats by examples."""
 
     name = "time"
 
@@ -45,7 +47,8 @@ _FILE = click.option(
     "--file",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file with the keys.  [default: PROXY_API_KEYS_FILE, of the environment or the .env file]",
+    help="The file with the keys.  [default: PROXY_API_KEYS_FILE, of the environment or the .env "
+    "file]",
 )
 
 
@@ -67,7 +70,8 @@ def keys() -> None:
     "--expires",
     type=_TimeParameter(),
     metavar="TIME",
-    help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  [default: never]",
+    help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  "
+    "[default: never]",
 )
 @click.option(
     "--requests-per-minute",
@@ -116,9 +120,8 @@ def list_keys(path: Path | None) -> None:
         _fail(str(error))
     click.echo("NAME\tMODELS\tEXPIRES\tLIMITS")
     for key in existing_keys:
-        click.echo(
-            f"{key.name}\t{', '.join(key.models) or '*'}\t{_describe_expiry(key)}\t{_describe_limits(key)}"
-        )
+        models = ", ".join(key.models) or "*"
+        click.echo(f"{key.name}\t{models}\t{_describe_expiry(key)}\t{_describe_limits(key)}")
 
 
 @keys.command()
@@ -149,7 +152,7 @@ def _change_keys_file(
 
 
 def _choose_path(path: Path | None) -> Path:
-    # What else is configured need not be right for this.
+    # Other settings may be invalid, so only these are loaded.
     settings: Any = {"_env_file": find_env_file(None), "PROXY_API_KEYS": None}
     path = path or KeySettings(**settings).proxy_api_keys_file
     if path is None:
@@ -165,14 +168,11 @@ def _describe_expiry(key: ApiKey) -> str:
 
 
 def _describe_limits(key: ApiKey) -> str:
-    return (
-        ", ".join(
-            f"{amount} {name.replace('_', ' ')}"
-            for name, amount in asdict(key.limits).items()
-            if amount
-        )
-        or "-"
-    )
+    descriptions = []
+    for name, amount in asdict(key.limits).items():
+        if amount:
+            descriptions.append(f"{amount} {name.replace('_', ' ')}")
+    return ", ".join(descriptions) or "-"
 
 
 def _fail(reason: str) -> NoReturn:

@@ -1,6 +1,6 @@
-"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`. With `keys` the only click import.
+"""The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`.
 
-Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line itself is wrong.
+Exit codes: 0: success; 1: failure, with the reason on standard error; 2: invalid command line.
 """
 
 import os
@@ -23,18 +23,21 @@ from anthropic_proxy.config.upstreams import load_routing, read_text
 from anthropic_proxy.config.yaml_toml import CONFIG_ENDINGS
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.server import daemon, early_signals
-from anthropic_proxy.server.open_file_limit import refuse_low_limit
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
 
-# Longer than the drain of open streams.
+# Longer than the default drain of open streams.
 _STOP_TIMEOUT_SECONDS = 330
+
+# Files and sockets of a server without workers: those that the process itself opens, and those of
+# about twenty requests, each with a connection to the client and to the upstream.
+_MIN_OPEN_FILES = 64
 
 _PID_FILE = click.option(
     "--pid-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="PID file of the background server.  [default: anthropic-proxy.pid in $XDG_RUNTIME_DIR, else in /tmp with your "
-    "user id]",
+    help="PID file of the background server.  [default: anthropic-proxy.pid in $XDG_RUNTIME_DIR, "
+    "else in /tmp with your user id]",
 )
 
 
@@ -44,15 +47,16 @@ _PID_FILE = click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     metavar="FILE",
-    help="Read this .env file instead of ./.env, ~/.anthropic-proxy.env or /etc/anthropic-proxy/.env. A .yaml, .yml or "
-    ".toml file is taken as CONFIG_FILE.",
+    help="Read this .env file instead of ./.env, ~/.anthropic-proxy.env or "
+    "/etc/anthropic-proxy/.env. A .yaml, .yml or .toml file is taken as CONFIG_FILE.",
 )
 @click.option(
     "-d",
     "--debug",
     is_flag=True,
     default=None,
-    help="Log when each request begins as well, and all details of its line: ids, upstream, outcome.",
+    help="Log when each request begins as well, and all details of its line: ids, upstream, "
+    "outcome.",
 )
 @click.option(
     "-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut."
@@ -87,8 +91,9 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Proxy Anthropic API requests to OpenAI-compatible endpoints.
 
-    Anthropic clients (Claude Code, the SDKs) talk to it as to the real API; it forwards to any server that speaks
-    OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a .env file.
+    Anthropic clients (Claude Code, the SDKs) talk to it as to the real API; it forwards to any
+    server that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a
+    .env file.
     """
     if context.invoked_subcommand is not None:
         early_signals.restore_handlers()
@@ -98,7 +103,7 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if config is not None and config.suffix.lower() in CONFIG_ENDINGS:
         flags["CONFIG_FILE"], config = config, None
     env_file = find_env_file(config)
-    # A command that ends at once speaks to the person who typed it; a server speaks to whatever reads its log.
+    # A command that ends at once writes for a person, a server for the program that reads its log.
     messages = StartMessages(read_log_format(env_file), is_server=not background)
     settings = _load_settings(env_file, flags, messages)
 
@@ -116,7 +121,9 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
-    """Show whether the background server runs, where it listens, its upstreams, uptime and log file."""
+    """Show whether the background server runs, where it listens, its upstreams, uptime and log
+    file.
+    """
     _require_unix("status")
     pid_file = _choose_pid_file(context, pid_file)
     daemon_status = _read_status(pid_file)
@@ -170,18 +177,21 @@ cli.add_command(keys.keys)
 
 
 def _reject_server_options(context: click.Context) -> None:
-    option_names = [name for name, value in context.params.items() if value and name != "pid_file"]
-    if option_names:
-        options = ", ".join(
-            option.opts[-1] for option in context.command.params if option.name in option_names
-        )
+    """Raise UsageError when options of the server precede another command."""
+    options = []
+    for option in context.command.params:
+        has_value = option.name is not None and context.params.get(option.name)
+        if has_value and option.name != "pid_file":
+            options.append(option.opts[-1])
+    if options:
         raise click.UsageError(
-            f"{options}: for the server, not for the command {context.invoked_subcommand!r}"
+            f"{', '.join(options)}: for the server, not for the command "
+            f"{context.invoked_subcommand!r}"
         )
 
 
 def _choose_pid_file(context: click.Context, pid_file: Path | None) -> Path:
-    """`--pid-file` may stand before the command or after it."""
+    """Return the PID file, which is given before or after the command, or the default one."""
     group_value: Path | None = context.parent.params["pid_file"] if context.parent else None
     return pid_file or group_value or daemon.find_pid_file(os.environ)
 
@@ -200,22 +210,38 @@ def _format_duration(seconds: float) -> str:
 def _load_settings(
     env_file: Path | None, flags: dict[str, object], messages: StartMessages
 ) -> Settings:
+    """Load the settings and validate all that they name; report problems, and exit on errors."""
     messages.report_env_file(env_file)
     try:
-        # Before files are read, and again once it is known how many workers there are.
-        refuse_low_limit(workers=1)
+        # Before files are read, and again when the number of workers is known.
+        _reject_low_file_limit(workers=1)
         settings = load_settings(env_file, flags)
-        refuse_low_limit(settings.workers)
-        routing = load_routing(settings, warn=messages.deprecated)
+        _reject_low_file_limit(settings.workers)
+        routing = load_routing(settings, warn=messages.report_deprecation)
         load_client_keys(settings, read_text)
     except ConfigError as error:
         messages.report_ignored_settings(env_file, None)
         messages.report_failure(str(error))
         sys.exit(1)
     messages.report_ignored_settings(env_file, settings.config_file)
-    messages.keys(routing.upstreams, is_file=settings.config_file is not None)
+    messages.report_suspicious_keys(routing.upstreams, is_file=settings.config_file is not None)
     export_network_variables(settings.environment)
     return settings
+
+
+def _reject_low_file_limit(workers: int) -> None:
+    """Raise ConfigError when the process may open too few files and sockets to serve."""
+    if sys.platform == "win32":
+        return
+    import resource  # Windows has none
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    needed = _MIN_OPEN_FILES + workers
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise ConfigError(
+            f"the process may open {limit} files and sockets, and needs at least {needed}: "
+            f"raise the limit (`ulimit -n {needed}`, LimitNOFILE of systemd)"
+        )
 
 
 def _serve_in_foreground(
@@ -231,16 +257,16 @@ def _serve_in_foreground(
 def _serve(
     settings: Settings,
     reload_settings: Callable[[], Settings],
-    reports: daemon.Reports | None = None,
+    reporter: daemon.Reporter | None = None,
 ) -> None:
     """Listen and serve; see `run_server` for the arguments and the exceptions."""
-    # It takes most of a second to import, which no other command should wait for.
+    # The import takes most of a second, for which no other command should wait.
     from anthropic_proxy.server.main import run_server
 
-    if reports is None:
+    if reporter is None:
         run_server(settings, lambda _: None, reload_settings)
     else:
-        run_server(settings, reports.listening, reload_settings, reports.probed)
+        run_server(settings, reporter.report_address, reload_settings, reporter.report_probes)
 
 
 def _start_daemon(
@@ -250,21 +276,20 @@ def _start_daemon(
     pid_path = pid_file or _choose_free_pid_file()
     log_file = daemon.choose_log_file(os.environ)
     upstreams = [upstream.base_url for upstream in load_routing(settings).upstreams]
-    # In the background all that is written goes to the log.
+    # The output of the background server is its log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:
         started = daemon.start_daemon(
-            lambda reports: _serve(settings, reload_settings, reports),
+            lambda reporter: _serve(settings, reload_settings, reporter),
             pid_path,
             log_file,
             upstreams,
-            report=messages.report_failure,
+            log_failure=messages.report_failure,
         )
     except daemon.DaemonError as error:
         _fail(str(error))
-    click.echo(
-        f"✓ Daemon started, listening on {started.address}\n  PID file: {pid_path}\n  Log file: {log_file}"
-    )
+    click.echo(f"✓ Daemon started, listening on {started.address}")
+    click.echo(f"  PID file: {pid_path}\n  Log file: {log_file}")
     if started.probes is None:
         click.echo("  Upstream: not probed yet; `anthropic-proxy status` shows the outcome")
     else:
@@ -272,13 +297,17 @@ def _start_daemon(
 
 
 def _show_upstreams(lines: Sequence[str]) -> None:
-    """Show a line for each upstream. Upstreams choose parts of them, so control characters are escaped."""
+    """Show a line for each upstream."""
     for line in lines:
-        click.echo(f"  Upstream: {line if line.isprintable() else repr(line)}")
+        # Upstreams choose parts of the lines, so control characters are escaped.
+        shown_line = line if line.isprintable() else repr(line)
+        click.echo(f"  Upstream: {shown_line}")
 
 
 def _choose_free_pid_file() -> Path:
-    """Return the default PID file, unless a server of this user runs with it or one of the other default places."""
+    """Return the default PID file to write. Exit when a server runs with one of the default
+    files.
+    """
     pid_path = daemon.find_pid_file(os.environ)
     pid = _read_status(pid_path).running
     if pid is not None:
@@ -307,5 +336,8 @@ def _require_unix(feature: str) -> None:
 
 
 def _fail(reason: str, detail: str = "") -> NoReturn:
-    click.echo(f"✗ {reason}" + (f"\n  {detail}" if detail else ""), err=True)
+    """Write why a command failed, and exit."""
+    click.echo(f"✗ {reason}", err=True)
+    if detail:
+        click.echo(f"  {detail}", err=True)
     sys.exit(1)

@@ -1,11 +1,12 @@
-"""The descriptors 0 to 2, which whoever starts the process may have closed."""
+"""The descriptors 0 to 2, which the parent process may have closed."""
 
 import os
 import sys
 
 
 def open_closed() -> None:
-    """Open the null device for each of the three that is closed, before another file or socket gets its number.
+    """Open the null device for each closed descriptor, before another file or socket gets its
+    number.
 
     Libraries and child processes would write their output into that file or socket.
     """
@@ -13,10 +14,10 @@ def open_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The system gives the lowest free number.
+            # The system assigns the lowest free number, which is this one.
             opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, True)  # noqa: FBT003 - the standard library's own form
-    # Python sets them to None where the descriptor was closed when it started.
+    # Python sets a stream to None when its descriptor was closed at the start.
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:
@@ -26,7 +27,7 @@ def open_closed() -> None:
 
 
 def discard_output() -> None:
-    """Send what is still buffered for standard output to the null device, so that the exit of Python does not fail."""
+    """Redirect buffered output to the null device, so that Python's flush at exit does not fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

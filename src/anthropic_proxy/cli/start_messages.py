@@ -1,4 +1,4 @@
-"""What the command reports before the server has a log: texts for people, or lines of the JSON log."""
+"""Messages before the server has a log: texts for people, or lines of the JSON log."""
 
 import contextlib
 import os
@@ -17,27 +17,36 @@ _LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "console", "json")
 
 
 def read_log_format(env_file: Path | None) -> LogFormat:
-    """Return LOG_FORMAT before the settings are checked; `auto` where it cannot be used, which is reported later."""
+    """Return LOG_FORMAT before the settings are validated; `auto` when it is invalid, which
+    validation reports.
+    """
     value = env_notices.variable(_read_text(env_file), "LOG_FORMAT", os.environ)
-    return next((log_format for log_format in _LOG_FORMATS if log_format == value), "auto")
+    for log_format in _LOG_FORMATS:
+        if log_format == value:
+            return log_format
+    return "auto"
 
 
 class StartMessages:
     """Writes the messages of the start to standard error."""
 
     def __init__(self, log_format: LogFormat, *, is_server: bool) -> None:
-        """is_server: whether this process serves; only then messages follow `log_format`, as programs may read them."""
+        """Write lines of JSON if `log_format` requests them and this process serves, so that
+        programs read the messages.
+        """
         self._is_json = is_server and is_json(log_format)
 
     def info(self, event: str, text: str, **values: object) -> None:
-        """Report an event: as `text` to people, with `values` to programs."""
+        """Report an event: `text` for people, or `event` and `values` for programs."""
         self._write("info", event, text, values)
 
     def report_env_file(self, path: Path | None) -> None:
         """Report which `.env` file is read."""
         if path is None:
-            text = "ℹ️  No .env file found, using environment variables only"  # noqa: RUF001 - as it is known
-            self.info(".env file not found", text)
+            self.info(
+                ".env file not found",
+                "ℹ️  No .env file found, using environment variables only",  # noqa: RUF001 - a sign
+            )
         else:
             self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
 
@@ -53,18 +62,22 @@ class StartMessages:
             values = {"file": str(env_file), "line": notice.line, "reason": notice.problem}
             self._write("warning", "setting ignored", f"! {notice}", values)
 
-    def keys(self, upstreams: Iterable[Upstream], *, is_file: bool) -> None:
-        """Report keys of upstreams that are probably written wrongly. is_file: whether CONFIG_FILE has them."""
+    def report_suspicious_keys(self, upstreams: Iterable[Upstream], *, is_file: bool) -> None:
+        """Report keys of upstreams that are probably wrong. is_file: whether CONFIG_FILE has
+        them.
+        """
         reasons = set()
         for upstream in upstreams:
             place = f"CONFIG_FILE: upstream {upstream.name}" if is_file else "UPSTREAM_API_KEY"
-            hints = filter(None, map(key_hint, upstream.keys))
-            reasons |= {f"{place}: {hint}" for hint in hints}
+            for key in upstream.keys:
+                hint = key_hint(key)
+                if hint:
+                    reasons.add(f"{place}: {hint}")
         for reason in sorted(reasons):
             self._write("warning", "key looks wrong", f"! {reason}", {"reason": reason})
 
-    def deprecated(self, deprecation: Deprecation) -> None:
-        """Report a former name that is set."""
+    def report_deprecation(self, deprecation: Deprecation) -> None:
+        """Report a former name of a setting that is used."""
         self._write("warning", "deprecated setting used", f"! {deprecation}", deprecation._asdict())
 
     def report_failure(self, reason: str) -> None:
@@ -74,24 +87,24 @@ class StartMessages:
     def _write(self, level: str, event: str, text: str, values: dict[str, object]) -> None:
         if sys.stderr is None:
             return
-        # The reader may have gone (`2>&1 | head`), with which no server must fail.
+        line = format_json_line(level, event, **values) if self._is_json else text
+        # The reader may have exited (`2>&1 | head`). A server must not fail for that.
         with contextlib.suppress(OSError):
-            sys.stderr.write(
-                f"{format_json_line(level, event, **values) if self._is_json else text}\n"
-            )
+            sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
 
 def _read_text(path: Path | None) -> str:
-    """Return the text of a file of a usual size; empty where it cannot be read, which is reported by what has to read it.
+    """Return the text of a regular file of a usual size, else an empty text.
 
-    A pipe can be read only once, so it is left to that as well.
+    The code that needs the file reports errors. It also reads pipes, which can be read only once.
     """
     if path is None:
         return ""
     try:
         path = path.expanduser()
-        is_usual = path.is_file() and path.stat().st_size <= MAX_ENV_BYTES
-        return path.read_text(encoding="utf-8") if is_usual else ""
+        if path.is_file() and path.stat().st_size <= MAX_ENV_BYTES:
+            return path.read_text(encoding="utf-8")
     except (OSError, RuntimeError, UnicodeDecodeError):
-        return ""
+        pass
+    return ""

@@ -1,4 +1,4 @@
-"""What a person who starts the server on a terminal sees first: where it listens, its upstream, and how to use it."""
+"""Report the start of the server: a banner on a terminal, log lines elsewhere."""
 
 import socket
 
@@ -8,12 +8,12 @@ from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.observability.logs import Log, is_json, is_terminal
 from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Upstream
-from anthropic_proxy.server.sockets import (
-    format_base_url,
-    is_loopback,
-)
+from anthropic_proxy.server.sockets import format_base_url, is_loopback
 
-_LOOPBACK_HINT = "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or open it without keys by HOST=0.0.0.0"
+_LOOPBACK_HINT = (
+    "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, "
+    "or open it without keys by HOST=0.0.0.0"
+)
 _NO_KEYS_HINT = (
     "clients need no key, and other machines can reach it: "
     "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
@@ -23,23 +23,22 @@ _WILDCARD_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened
 
 
 def render_banner(settings: Settings, routing: Routing, address: str) -> str:
-    """Return the lines. address: base URL on which the server listens."""
-    upstreams = [_describe_upstream(upstream) for upstream in routing.upstreams]
+    """Return the banner. address: base URL on which the server listens."""
     lines = [
         f"anthropic-proxy {__version__}",
         f"  Listening on  {address}{_describe_reach(settings, address)}",
-        *(
-            f"  {'Upstream' if number == 0 else '':<12}  {upstream_line}"
-            for number, upstream_line in enumerate(upstreams)
-        ),
-        f"  Clients       {_describe_access(settings)}",
     ]
+    label = "Upstream"
+    for upstream in routing.upstreams:
+        lines.append(f"  {label:<12}  {_describe_upstream(upstream)}")
+        label = ""
+    lines.append(f"  Clients       {_describe_access(settings)}")
     if address.startswith("http"):
-        lines.append(f"  Claude Code   {claude_code_command(settings, address)}")
+        lines.append(f"  Claude Code   {format_claude_code_command(settings, address)}")
     return "\n".join(lines)
 
 
-def claude_code_command(settings: Settings, address: str) -> str:
+def format_claude_code_command(settings: Settings, address: str) -> str:
     """Return the command that runs Claude Code with this server."""
     for wildcard in _WILDCARD_ADDRESSES:
         address = address.replace(f"//{wildcard}:", "//localhost:")
@@ -50,7 +49,7 @@ def claude_code_command(settings: Settings, address: str) -> str:
 
 
 def describe_keys(upstream: Upstream) -> str:
-    """Return which keys are sent to an upstream, without any of them."""
+    """Describe the keys that are sent to an upstream, without showing them."""
     if upstream.key_passthrough:
         return "the client's"
     if len(upstream.keys) > 1:
@@ -77,21 +76,23 @@ def _describe_access(settings: Settings) -> str:
 def log_server_start(
     log: Log, settings: Settings, routing: Routing, listener: socket.socket, *, is_first: bool
 ) -> None:
-    """Log where the server listens and what its upstreams are; on a terminal a banner says it once for all processes.
+    """Log where the server listens and its upstreams, and problems of its access control.
 
-    is_first: whether this is the process that does so for all.
+    On a terminal a banner shows the former. The supervisor prints it for several workers.
+    is_first: whether this process reports what concerns all processes.
     """
     address = format_base_url(listener, tls=settings.tls_cert_file is not None)
-    prints_banner = has_banner(settings)
-    log_start = log.debug if prints_banner or not is_first else log.info
+    shows_banner = has_banner(settings)
+    log_start = log.debug if shows_banner or not is_first else log.info
     log_start("server started", address=address, version=__version__)
     for upstream in routing.upstreams:
         log_start("upstream configured", **_upstream_fields(upstream))
-    if prints_banner and settings.workers == 1:
+    if shows_banner and settings.workers == 1:
         log.print_banner(render_banner(settings, routing, address))
-    if is_first:
-        _report_short_keys(settings, log)
-    if settings.is_protected or not is_first:
+    if not is_first:
+        return
+    _report_short_keys(settings, log)
+    if settings.is_protected:
         return
     if not is_loopback(listener):
         log.warning("server exposed without keys", hint=_NO_KEYS_HINT)
@@ -111,6 +112,7 @@ def _report_short_keys(settings: Settings, log: Log) -> None:
 
 
 def has_banner(settings: Settings) -> bool:
+    """Return whether the server shows a banner: on a terminal, unless the log is JSON."""
     return is_terminal() and not is_json(settings.log_format)
 
 

@@ -1,8 +1,9 @@
-"""Pieces of a streamed answer, written to an HTTP/1.1 connection as the chunks that they are. An ASGI middleware.
+"""ASGI middleware that writes the chunks of a streamed response directly to an HTTP/1.1 connection.
 
-A chunk is its size and its bytes (RFC 9112, 7.1): nothing in it depends on what came before. Through Hypercorn and h11,
-which build an event for each layer and look after a state that does not change, a piece costs several times as much. The
-head and the end of the answer take that way, so that the connection is in the state in which they expect it.
+A chunk is its size and its bytes (RFC 9112, 7.1), independent of earlier chunks. Through Hypercorn
+and h11 it costs several times as much: they create an event for each layer and maintain a state
+that does not change. The head and the end of the response still pass through them, so that they
+find the connection in the state that they expect.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ from anthropic_proxy.api.asgi import WRITER, AsgiApplication, Message, Receive, 
 
 
 def write_chunks_directly(app: AsgiApplication) -> AsgiApplication:
-    """Return `app`, writing body chunks straight to the connection's writer."""
+    """Return `app` with a `send` that writes chunks directly to the connection."""
 
     async def call_app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_http = scope["type"] == "http" and scope["http_version"] == "1.1"
-        await app(scope, receive, _ChunkWriter(scope, send).send if is_http else send)
+        if scope["type"] == "http" and scope["http_version"] == "1.1":
+            send = _ChunkWriter(scope, send).send
+        await app(scope, receive, send)
 
     return call_app
 
@@ -38,12 +40,13 @@ class _ChunkWriter:
             self._writer.write(b"%x\r\n%b\r\n" % (len(body), body))
             await self._writer.drain()
         except (ConnectionError, RuntimeError):
-            # It is closed; Hypercorn finds that out in the same way, and ends the request.
+            # The connection is closed. Hypercorn gets the same error and ends the request.
             await self._send(message)
 
 
 def _is_chunked_response(head: Message) -> bool:
-    """Whether h11 sends the body of this answer in chunks: it does so where its length is not known (RFC 9112, 6.3)."""
-    return head["status"] == 200 and not any(
-        name.lower() == b"content-length" for name, _ in head["headers"]
-    )
+    """Return whether h11 sends the body in chunks, as it does when the length is unknown (RFC 9112,
+    6.3).
+    """
+    header_names = {name.lower() for name, _ in head["headers"]}
+    return head["status"] == 200 and b"content-length" not in header_names

@@ -1,4 +1,6 @@
-"""Load what the settings name: the upstreams, with the providers that are detected, and the API keys."""
+"""Load the configuration that the settings name: the upstreams, with detected providers, and the
+API keys.
+"""
 
 import asyncio
 
@@ -17,9 +19,10 @@ from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 async def load_routing_and_keys(
     settings: Settings, files: WatchedFiles
 ) -> tuple[Routing, ApiKeyRegistry | None]:
-    """Read the files that the settings name, and ask the upstreams what else must be known of them. Raises ConfigError.
+    """Read the files that the settings name, and detect the providers of upstreams. Raises
+    ConfigError.
 
-    Files are parsed in a thread, as a large one takes seconds. Open streams go on meanwhile.
+    Files are parsed in a thread, as a large one takes seconds, so open streams continue meanwhile.
     """
     keys = await asyncio.to_thread(load_client_keys, settings, files.read)
     routing = await asyncio.to_thread(load_routing, settings, read=files.read)
@@ -30,19 +33,16 @@ async def load_routing_and_keys(
 
 
 async def _detect_profiles(routing: Routing) -> dict[str, ProviderProfile]:
+    """Return the detected profiles by the names of upstreams."""
     candidates = [upstream for upstream in routing.upstreams if should_detect(upstream)]
     http_client = UpstreamHTTPClient()
     try:
-        profiles = await asyncio.gather(
-            *(
-                detect_provider(create_upstream_client(candidate, http_client).probe)
-                for candidate in candidates
-            )
-        )
+        clients = [create_upstream_client(upstream, http_client) for upstream in candidates]
+        profiles = await asyncio.gather(*(detect_provider(client.probe) for client in clients))
     finally:
         await http_client.aclose()
-    return {
-        upstream.name: profile
-        for upstream, profile in zip(candidates, profiles, strict=True)
-        if profile
-    }
+    detected_profiles = {}
+    for upstream, profile in zip(candidates, profiles, strict=True):
+        if profile is not None:
+            detected_profiles[upstream.name] = profile
+    return detected_profiles

@@ -1,11 +1,13 @@
-"""Signals that come while the process starts, before the server handles them: the imports alone take most of a second.
+"""Handle signals that arrive while the process starts, before the server handles them. The imports
+alone take most of a second.
 
-SIGHUP would end the process. It is noted instead, and the configuration is read again once the server runs: what has been
-read may be older than the change that the signal is about. SIGTERM and SIGINT end the process with exit code 0, as they do
-later.
-Handlers and not ignored signals, as programs that are started from here would inherit the latter.
+SIGHUP would end the process. A handler records it instead, and the configuration is reloaded when
+the server runs: the process may have read it before the change that the signal reports. SIGTERM and
+SIGINT end the process with exit code 0, as they do later. The signals are handled and not ignored,
+because child processes inherit ignored signals.
 
-A terminal that is closed sends SIGHUP as well. Then a server that was started on it has to end, unless `nohup` started it.
+A terminal that is closed also sends SIGHUP. Then a server that was started on it must end, unless
+`nohup` started it.
 """
 
 import contextlib
@@ -17,10 +19,9 @@ from typing import NoReturn
 
 
 class _HangupHandler:
-    """A handler that remembers whether it was called, and the handler that it replaces."""
+    """A handler that records whether it was called, and the handler that it replaces."""
 
     def __init__(self, *, has_terminal: bool) -> None:
-        """has_terminal: whether the process was started on a terminal."""
         self.was_called = False
         self.previous_handler = signal.getsignal(signal.SIGHUP)
         # `nohup` starts programs with the signal ignored.
@@ -31,7 +32,7 @@ class _HangupHandler:
 
 
 def install_handlers() -> None:
-    """Handle SIGHUP, SIGTERM and SIGINT until the server does. To be called in the main thread."""
+    """Handle SIGHUP, SIGTERM and SIGINT until the server does. Call it in the main thread."""
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, _HangupHandler(has_terminal=_has_terminal()))
         signal.signal(signal.SIGTERM, _exit)
@@ -41,7 +42,9 @@ def install_handlers() -> None:
 
 
 def restore_handlers() -> None:
-    """Handle the signals as is usual for commands: all end the process, but not SIGHUP under `nohup`."""
+    """Handle the signals as commands usually do: all end the process, except SIGHUP under
+    `nohup`.
+    """
     if sys.platform == "win32":
         return
     handler = signal.getsignal(signal.SIGHUP)
@@ -53,19 +56,28 @@ def restore_handlers() -> None:
 
 
 def detach() -> None:
-    """Record that this process has left its terminal, whose end therefore does not concern it."""
-    held = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
-    if isinstance(held, _HangupHandler):
-        held.ends_with_terminal = False
+    """Record that this process has left its terminal, so the end of the terminal does not end
+    it.
+    """
+    handler = _get_hangup_handler()
+    if handler is not None:
+        handler.ends_with_terminal = False
+
+
+def _get_hangup_handler() -> _HangupHandler | None:
+    handler = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
+    return handler if isinstance(handler, _HangupHandler) else None
 
 
 class EarlyHangup:
-    """A SIGHUP that arrives while `install_handlers` is in effect; `was_received` reports it also after another handler
-    replaces that one."""
+    """A SIGHUP that arrives before the server handles signals.
+
+    Create it while `install_handlers` is in effect. It stays valid when another handler replaces
+    those.
+    """
 
     def __init__(self) -> None:
-        handler = None if sys.platform == "win32" else signal.getsignal(signal.SIGHUP)
-        self._handler = handler if isinstance(handler, _HangupHandler) else None
+        self._handler = _get_hangup_handler()
 
     @property
     def was_received(self) -> bool:
@@ -73,14 +85,16 @@ class EarlyHangup:
         return self._handler is not None and self._handler.was_called
 
     def is_end_of_terminal(self) -> bool:
-        """Return whether a SIGHUP that came just now is the end of the terminal that the server was started on."""
-        return (
-            self._handler is not None and self._handler.ends_with_terminal and not _has_terminal()
-        )
+        """Return whether a SIGHUP that has just arrived means the end of the terminal on which the
+        server was started.
+        """
+        if self._handler is None or not self._handler.ends_with_terminal:
+            return False
+        return not _has_terminal()
 
 
 def _has_terminal() -> bool:
-    """Return whether the process has a controlling terminal; one that was closed is taken away from its processes."""
+    """Return whether the process has a controlling terminal. It loses one that is closed."""
     with contextlib.suppress(OSError):
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
         return True

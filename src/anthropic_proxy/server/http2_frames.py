@@ -1,16 +1,18 @@
-"""Flow control for HTTP/2 connections (RFC 9113): the bytes that wait to be sent, and the work that a client may cause."""
+"""Flow control for HTTP/2 connections (RFC 9113): bound the bytes that wait to be sent, and the
+work that a client may cause.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# Bytes of one stream that wait to be sent: two frames of the default size. A writer waits from the first mark on, until
-# less than the second one is left.
+# Bytes of one stream that wait to be sent: two frames of the default size. A writer waits when the
+# buffer holds the first number, until it holds less than the second one.
 _HIGH_WATER = 2 * 2**14
 _LOW_WATER = _HIGH_WATER // 2
 
-# Frames that are processed before other connections get their turn: about 10 ms of work.
+# Frames that are processed before other connections run: about 10 ms of work.
 _FRAMES_PER_BATCH = 64
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -23,8 +25,9 @@ _CONTINUATION = 0x9
 # Control frames that a client may send at once, and for each second.
 _BURST = 1000
 _REFILL_PER_SECOND = 100
-# Control frames for each frame of data that the client receives: it acknowledges what it reads, on the stream and on the
-# connection. A request earns none, so requests that are reset at once are limited as well.
+# Control frames for each frame of data that the client receives: it acknowledges what it reads, on
+# the stream and on the connection. A request earns none, so requests that are reset at once are
+# limited as well.
 _EARNED_PER_DATA_FRAME = 4
 _MAX_EARNED = 50_000
 
@@ -32,15 +35,16 @@ _MAX_EARNED = 50_000
 class SendBuffer:
     """The bytes of one stream that wait to be sent.
 
-    It has the interface of Hypercorn's StreamBuffer, whose writers never wait: that class takes a pop of no bytes, as with
-    a flow control window that is used up, for a sign that the buffer is empty. Bytes are kept as they come, so that many
-    streams can wait to send the same body.
+    It has the interface of Hypercorn's StreamBuffer, whose writers never wait: that class takes a
+    pop of no bytes, which an exhausted flow control window causes, as a sign that the buffer is
+    empty. Chunks are not copied, so that many streams can wait to send the same body.
     """
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
-        # Bytes of the first piece that were sent, and of all pieces that were not.
+        # bytes of the first chunk that were sent
         self._first_offset = 0
+        # bytes of all chunks that were not sent
         self._length = 0
         self._is_complete = False
         self._is_empty = asyncio.Event()
@@ -48,11 +52,14 @@ class SendBuffer:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes were sent, and no more will come."""
+        """Whether all bytes were sent, and none will follow."""
         return self._is_complete and not self._length
 
     async def push(self, data: bytes) -> None:
-        """Append bytes, and wait while there are too many. Bytes for a closed buffer are dropped: its client has left."""
+        """Append bytes, and wait while there are too many.
+
+        Bytes for a closed buffer are dropped: its client has disconnected.
+        """
         if self._is_complete or not data:
             return
         self._chunks.append(data)
@@ -63,7 +70,7 @@ class SendBuffer:
             await self._has_room.wait()
 
     async def pop(self, max_length: int) -> bytes:
-        """Return, and remove, the first bytes."""
+        """Remove and return the first bytes."""
         parts: list[bytes] = []
         room = max_length
         while room and self._chunks:
@@ -87,11 +94,11 @@ class SendBuffer:
         await self._is_empty.wait()
 
     def set_complete(self) -> None:
-        """No more bytes will come."""
+        """Record that no bytes will follow."""
         self._is_complete = True
 
     async def close(self) -> None:
-        """Drop all bytes, and let writers continue."""
+        """Drop all bytes and wake up writers."""
         self._is_complete = True
         self._chunks.clear()
         self._length = self._first_offset = 0
@@ -108,23 +115,25 @@ class FrameBatch(NamedTuple):
 
 
 class FrameReader:
-    """Finds where the frames of a connection begin, without looking at their content.
+    """Finds the frames of a connection by their headers.
 
-    GOAWAY frames are left out of what is passed on, because h2 gives up all open streams when it receives one. A client
+    It removes GOAWAY frames, because h2 gives up all open streams when it receives one. A client
     sends GOAWAY when it will open no more streams, and RFC 9113 (6.8) lets the open ones continue.
     """
 
     def __init__(self) -> None:
-        # Whether the client has sent GOAWAY.
         self.has_received_goaway = False
-        # Bytes until the next frame header, and what has come of that.
+        # bytes until the next frame header: the rest of the preface or of a frame
         self._skip = len(_PREFACE)
+        # the part of the next frame header that has arrived
         self._header = b""
-        self._skips_frame = False
+        # whether the current frame is removed
+        self._removes_frame = False
 
     def split_batches(self, data: bytes) -> Iterator[FrameBatch]:
-        """Split the next bytes from the client: a turn has a bounded number of frames. The beginning of a frame header is
-        held until the rest of it arrives.
+        """Split the next bytes from the client into batches with a bounded number of frames.
+
+        An incomplete frame header is kept until the rest of it arrives.
         """
         forwarded: list[bytes] = []
         offset = frames = control_frames = 0
@@ -132,7 +141,7 @@ class FrameReader:
             if self._skip:
                 part = data[offset : offset + self._skip]
                 self._skip -= len(part)
-                if not self._skips_frame:
+                if not self._removes_frame:
                     forwarded.append(part)
             else:
                 part = data[offset : offset + _HEADER_LENGTH - len(self._header)]
@@ -152,37 +161,40 @@ class FrameReader:
 
     def _begin_frame(self, forwarded: list[bytes]) -> None:
         self._skip = int.from_bytes(self._header[:3], "big")
-        self._skips_frame = self._header[3] == _GOAWAY
-        if self._skips_frame:
+        self._removes_frame = self._header[3] == _GOAWAY
+        if self._removes_frame:
             self.has_received_goaway = True
         else:
             forwarded.append(self._header)
 
     def _is_control_frame(self) -> bool:
-        """Whether the frame costs work and carries nothing of a request. HEADERS and CONTINUATION are limited by h2."""
-        kind = self._header[3]
-        return kind not in {_DATA, _HEADERS, _CONTINUATION} or (kind == _DATA and self._skip == 0)
+        """Return whether the current frame costs work and carries nothing of a request."""
+        frame_type = self._header[3]
+        if frame_type == _DATA:
+            return self._skip == 0
+        # h2 limits HEADERS and CONTINUATION.
+        return frame_type not in {_HEADERS, _CONTINUATION}
 
 
 class FrameBudget:
     """Bounds the control frames of a connection (RFC 9113, 10.5).
 
-    A client may send some at any time, and more for what it receives.
+    A client may send some at any time, and more for the data that it receives.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """clock: seconds, only ever more."""
+        """`clock` returns monotonic time in seconds."""
         self._clock = clock
         self._updated_at = clock()
         self._remaining = float(_BURST)
         self._allowance = 0
 
     def earn(self) -> None:
-        """Allow frames for a frame of data that the client receives."""
+        """Allow more control frames, because the client receives a frame of data."""
         self._allowance = min(self._allowance + _EARNED_PER_DATA_FRAME, _MAX_EARNED)
 
     def spend(self, frames: int) -> bool:
-        """Count frames; return whether they are within the budget."""
+        """Count frames and return whether they are within the budget."""
         now = self._clock()
         self._remaining = min(
             self._remaining + (now - self._updated_at) * _REFILL_PER_SECOND, _BURST

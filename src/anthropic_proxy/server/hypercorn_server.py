@@ -1,8 +1,8 @@
-"""Connections of clients: accepted on listening sockets, and closed in an order that cuts no response.
+"""Accept the connections of clients, and close them in an order that truncates no response.
 
-Hypercorn's own `serve` ends connections in an order that cuts HTTP/2 streams (their last frame comes after GOAWAY), and on
-Python 3.12 and later it waits for all of them without a limit. So this module uses Hypercorn's protocols, with the
-corrections of `hypercorn_protocols`, on sockets that it accepts, drains and closes itself.
+Hypercorn's own `serve` closes connections in an order that truncates HTTP/2 streams (their last
+frame follows GOAWAY), and on Python 3.12 and later it waits for all of them without a limit. So
+this module accepts, drains and closes connections itself; `hypercorn_connection` serves them.
 """
 
 import asyncio
@@ -19,12 +19,13 @@ from hypercorn.typing import ASGIFramework, LifespanState
 from anthropic_proxy.api.asgi import WRITER, AsgiApplication
 from anthropic_proxy.config.settings import ServerSettings
 from anthropic_proxy.server.chunked_writes import write_chunks_directly
-from anthropic_proxy.server.hypercorn_protocols import Connection, ServerContext
+from anthropic_proxy.server.http_streams import ServerContext
+from anthropic_proxy.server.hypercorn_connection import Connection
 from anthropic_proxy.server.sockets import BACKLOG
 
-# Seconds in which a client has to complete its TLS handshake.
+# Seconds in which a client must complete its TLS handshake.
 _HANDSHAKE_SECONDS = 30
-# Seconds that what was written last may take to be on its way, before the connection is cut.
+# Seconds in which the last bytes must be sent before the connection is aborted.
 _CLOSE_SECONDS = 2
 
 
@@ -40,29 +41,32 @@ class HypercornServer:
     async def accept(
         self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None
     ) -> None:
-        """Serve `app` to who connects to `listener`, which is closed in the end."""
-        start = (
-            asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
-        )
-        options: dict[str, Any] = (
-            {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS} if tls else {}
-        )
+        """Serve `app` on `listener`, which `close` or `stop_accepting` closes."""
+        options: dict[str, Any] = {"sock": listener, "backlog": BACKLOG}
+        if tls:
+            options |= {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
         wrapped_app = write_chunks_directly(cast("AsgiApplication", app))
         serve = partial(self._serve, ASGIWrapper(cast("ASGIFramework", wrapped_app)))
-        self._servers[listener] = await start(serve, sock=listener, backlog=BACKLOG, **options)
+        if listener.family == socket.AF_UNIX:
+            server = await asyncio.start_unix_server(serve, **options)
+        else:
+            server = await asyncio.start_server(serve, **options)
+        self._servers[listener] = server
 
     def stop_accepting(self, listener: socket.socket) -> None:
-        """Close `listener`; the connections that are open go on."""
+        """Close `listener`. Open connections continue."""
         self._servers.pop(listener).close()
 
     def drain(self) -> None:
-        """Ask clients to send no more requests on the connections that are open."""
+        """Ask clients to send no more requests on open connections."""
         self._context.draining = True
         for connection in self._connections.values():
             connection.drain()
 
     async def close(self) -> None:
-        """Close everything: idle connections at once, the others when their last bytes are written."""
+        """Close all listeners and connections: idle connections at once, the others when their last
+        bytes are sent.
+        """
         for listener in list(self._servers):
             self.stop_accepting(listener)
         await self._context.terminated.set()
@@ -84,7 +88,7 @@ class HypercornServer:
         self, app: ASGIWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - the streams of asyncio call this in one
+        assert task is not None  # noqa: S101 - asyncio calls this in a task
         state = cast("LifespanState", {WRITER: writer})
         loop = asyncio.get_running_loop()
         connection = self._connections[task] = Connection(

@@ -1,8 +1,8 @@
-"""Another configuration, put in force without a restart: on a signal, or when a file that it was read from has changed.
+"""Reload the configuration without a restart: on a signal, or when one of its files has changed.
 
-Files are looked at from time to time rather than watched: that sees mounted ConfigMaps, whose files are links that are
-changed in one step, network file systems, and files that are not there yet. What can't be used is refused as a whole, and
-the configuration before stays in force.
+Files are polled: this also detects changes of mounted ConfigMaps, whose files are links that are
+replaced in one step, of network file systems, and of files that do not exist yet. An invalid
+configuration is rejected as a whole, and the previous one stays active.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
 
-# What happens at the start alone: where it listens, its processes, the limits of connections, and the form of the log.
+# They apply only at the start: listening addresses, processes, limits of connections, log format.
 _RESTART_SETTINGS = tuple(
-    sorted({**ServerSettings.model_fields, **ObservabilitySettings.model_fields})
+    sorted({*ServerSettings.model_fields, *ObservabilitySettings.model_fields})
 )
 
 _EXPOSURE_ERROR = (
-    "without keys of clients everybody could use this server, as it listens on all addresses since its start: "
-    "restart it, or set HOST=0.0.0.0 to open it without keys"
+    "without keys of clients everybody could use this server, as it listens on all addresses since "
+    "its start: restart it, or set HOST=0.0.0.0 to open it without keys"
 )
 
 _FileSignature = tuple[int, int, int] | None
@@ -35,24 +35,30 @@ class WatchedFiles:
         self._signatures: dict[Path, _FileSignature] = {}
 
     def read(self, path: PurePath) -> str:
-        """The text of a file, which is looked at from now on. Raises OSError and UnicodeDecodeError."""
+        """Return the text of a file, and watch it from now on. Raises OSError and
+        UnicodeDecodeError.
+        """
+        # Before it is read: a change in between is detected.
         self.watch([Path(path).expanduser()])
         return read_text(path)
 
     def watch(self, paths: Iterable[Path | None]) -> None:
         """Watch these files from now on."""
-        self._signatures.update((path, _read_signature(path)) for path in paths if path is not None)
+        for path in paths:
+            if path is not None:
+                self._signatures[path] = _read_signature(path)
 
     @property
     def paths(self) -> list[Path]:
-        """Return all watched files."""
+        """All watched files."""
         return list(self._signatures)
 
     def has_changed(self) -> bool:
         """Return whether any file has changed since it was read."""
-        return any(
-            _read_signature(path) != signature for path, signature in self._signatures.items()
-        )
+        for path, signature in self._signatures.items():
+            if _read_signature(path) != signature:
+                return True
+        return False
 
 
 class Reloader:
@@ -67,8 +73,9 @@ class Reloader:
     ) -> None:
         """Reload with these functions.
 
-        load_settings: reads the settings, in a thread; raises ConfigError. apply: reads the files that the settings name,
-        and applies the settings; raises ConfigError. certificates: of the server, which are reloaded as well.
+        load_settings: loads the settings, in a thread; raises ConfigError.
+        apply: reads the files that the settings name, and applies the settings; raises ConfigError.
+        certificates: of the server; they are reloaded as well.
         """
         self._load_settings = load_settings
         self._apply = apply
@@ -79,11 +86,13 @@ class Reloader:
     async def run(
         self, settings: Settings, files: WatchedFiles, on_end: Callable[[str | None], None]
     ) -> None:
-        """Reload when `reload_requested` is set, and when files have changed. Runs until it is cancelled.
+        """Reload when `reload_requested` is set, and when files have changed. Runs until it is
+        cancelled.
 
-        settings: the ones in force. files: the ones that they were read from. on_end: told why a configuration was
-        refused, or None when it is in force.
+        settings: the active settings. files: the files of the active configuration.
+        on_end: called after each reload with the reason for a rejection, or None.
         """
+        # the settings at the start, and the active ones
         self._started = self._settings = settings
         self._files = files
         self._watch_settings_files(settings)
@@ -101,12 +110,12 @@ class Reloader:
         return True
 
     async def _reload(self) -> str | None:
-        """Why the new configuration is refused; None when it is in force."""
-        # Also of a configuration that is refused: it is looked at again when it has changed once more.
+        """Reload once. Return why the new configuration is rejected; None: it is active."""
+        # The files of a rejected configuration are watched as well: its correction is loaded.
         previous_files, self._files = self._files, WatchedFiles()
         self._files.watch(previous_files.paths)
         try:
-            # In a thread, as a large file takes seconds to parse. Open streams go on meanwhile.
+            # In a thread, as a large file takes seconds to parse. Open streams continue meanwhile.
             settings = await asyncio.to_thread(self._load_settings)
             self._watch_settings_files(settings)
             self._reject_exposure(settings)
@@ -126,18 +135,17 @@ class Reloader:
         return None
 
     def _reject_exposure(self, settings: Settings) -> None:
-        """Raise ConfigError for settings whose last key is gone, unless they name the address to listen on.
+        """Raise ConfigError for settings without keys that would expose a server started with keys.
 
-        Without HOST a server with keys listens on all addresses, and one without on this machine alone. Where it listens is
-        decided at the start.
+        Without HOST a server with keys listens on all addresses, and one without keys only on this
+        machine. A reload does not change the addresses.
         """
-        loses_keys = self._settings.needs_key and not settings.needs_key
-        is_closed = (
-            self._started.listen_host == settings.listen_host
-            or self._started.unix_socket is not None
-            or self._started.tls_client_ca_file is not None
-        )
-        if loses_keys and settings.host is None and not is_closed:
+        has_lost_keys = self._settings.needs_key and not settings.needs_key
+        if not has_lost_keys or settings.host is not None:
+            return
+        started = self._started
+        is_restricted = started.unix_socket is not None or started.tls_client_ca_file is not None
+        if started.listen_host != settings.listen_host and not is_restricted:
             raise ConfigError(_EXPOSURE_ERROR)
 
     def _watch_settings_files(self, settings: Settings) -> None:
@@ -146,11 +154,10 @@ class Reloader:
         )
 
     def _log_restart_settings(self, settings: Settings) -> None:
-        changed = [
-            name.upper()
-            for name in _RESTART_SETTINGS
-            if getattr(settings, name) != getattr(self._settings, name)
-        ]
+        changed = []
+        for name in _RESTART_SETTINGS:
+            if getattr(settings, name) != getattr(self._settings, name):
+                changed.append(name.upper())
         if "HOST" not in changed and settings.listen_host != self._settings.listen_host:
             changed.append("HOST (127.0.0.1 without keys, else 0.0.0.0)")
         if changed:

@@ -1,4 +1,4 @@
-"""Sockets that the server listens on: TCP over IPv4, IPv6 or both, and Unix sockets."""
+"""Listening sockets: TCP over IPv4, IPv6 or both, and Unix sockets."""
 
 import errno
 import http.client
@@ -13,62 +13,63 @@ from anthropic_proxy.server import port_owner
 # Connections that wait to be accepted.
 BACKLOG = 1024
 
-# The line of /readyz that says that a server is about to end.
+# The line of /readyz that reports that a server is draining.
 DRAINING = "[-]draining failed"
 _PROBE_SECONDS = 2
 _PROBE_BYTES = 64 * 1024
 
 
 class ListenError(Exception):
-    """The address can't be listened on; the text says why."""
+    """The server can't listen on the address; the text gives the reason."""
 
 
 class AddressInUseError(ListenError):
-    """Another socket is on the address."""
+    """Another socket uses the address."""
 
 
 def open_tcp_listener(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening TCP socket on `host` (a name or an IPv4 or IPv6 address) and `port` (0: any free one). On `::`, which
-    stands for all addresses, it takes IPv4 as well. shared: beside another socket of this user that is on the address and
-    allows it. Raises ListenError.
+    """Return a listening TCP socket. Raises ListenError.
+
+    host: a name or an IPv4 or IPv6 address; `::` also accepts IPv4. port: 0 selects a free port.
+    shared: the address may be in use by another socket of this user that allows it.
     """
-    socket_address: tuple[str, int] | None = None
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        is_dualstack = (
-            family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-        )
-        socket_address = (str(address[0]), int(address[1]))
+    except (OSError, UnicodeError) as error:
+        raise ListenError(_describe_listen_error(host, port, error)) from error
+    address_host, address_port = str(address[0]), int(address[1])
+    is_any_ipv6 = family == socket.AF_INET6 and address_host == "::"
+    try:
         listener = socket.create_server(
-            socket_address,
+            (address_host, address_port),
             family=family,
             backlog=BACKLOG,
             reuse_port=shared,
-            dualstack_ipv6=is_dualstack,
+            dualstack_ipv6=is_any_ipv6 and socket.has_dualstack_ipv6(),
         )
-    except (OSError, UnicodeError) as error:
-        text = f"can't listen on {host}:{port}: {_describe_error(error)}"
-        if (
-            socket_address is not None
-            and isinstance(error, OSError)
-            and error.errno == errno.EADDRINUSE
-        ):
-            raise AddressInUseError(
-                f"{text}; {port_owner.describe_port_conflict(*socket_address)}"
-            ) from error
+    except OSError as error:
+        text = _describe_listen_error(host, port, error)
+        if error.errno == errno.EADDRINUSE:
+            hint = port_owner.describe_port_conflict(address_host, address_port)
+            raise AddressInUseError(f"{text}; {hint}") from error
         raise ListenError(text) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)  # noqa: FBT003 - the standard library's own form
     return listener
 
 
-def open_metrics_listener(host: str, port: int) -> tuple[socket.socket, bool]:
-    """A listening socket for probes and metrics, and whether it shares the port with a server that is draining.
+def _describe_listen_error(host: str, port: int, error: OSError | UnicodeError) -> str:
+    return f"can't listen on {host}:{port}: {_describe_error(error)}"
 
-    A server answers probes until its last request has ended, so its successor would have to wait for that; meanwhile each
-    of them gets some of the connections. Raises ListenError.
+
+def open_metrics_listener(host: str, port: int) -> tuple[socket.socket, bool]:
+    """Return a listening socket for probes and metrics, and whether it shares the port with a
+    draining server. Raises ListenError.
+
+    A draining server serves probes until its last request has ended, and its successor does not
+    wait for that. Meanwhile each of them gets some of the connections.
     """
     is_shared = False
     try:
@@ -77,43 +78,43 @@ def open_metrics_listener(host: str, port: int) -> tuple[socket.socket, bool]:
         if not hasattr(socket, "SO_REUSEPORT") or not _is_draining(host, port):
             # The last part of the hint names the variable of the other port.
             reason = str(error).rpartition(", or ")[0]
-            raise AddressInUseError(
-                f"{reason}, or choose another port with METRICS_PORT"
-            ) from error
-        listener, is_shared = open_tcp_listener(host, port, shared=True), True
+            hint = "choose another port with METRICS_PORT"
+            raise AddressInUseError(f"{reason}, or {hint}") from error
+        listener = open_tcp_listener(host, port, shared=True)
+        is_shared = True
     if hasattr(socket, "SO_REUSEPORT"):
-        # For the successor. Not before it listens, as it would then not notice a server that is not draining.
+        # For the successor. Set it after `listen`: before, this process would not notice another
+        # server that is not draining.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return listener, is_shared
 
 
 def _is_draining(host: str, port: int) -> bool:
-    """Return whether an anthropic-proxy answers on the port that is about to end."""
+    """Return whether a draining anthropic-proxy serves the port."""
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", "/readyz")
-        return (
-            DRAINING
-            in connection.getresponse().read(_PROBE_BYTES).decode("utf-8", "replace").splitlines()
-        )
+        body = connection.getresponse().read(_PROBE_BYTES)
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
+    return DRAINING in body.decode("utf-8", "replace").splitlines()
 
 
 def open_unix_listener(path: Path) -> socket.socket:
-    """A listening Unix socket at `path`, for its owner and its group. One that a server left behind is replaced; one that
-    is listened on is not. Raises ListenError.
+    """Return a listening Unix socket at `path`, for its owner and its group.
+
+    It replaces a socket on which no process listens. Raises ListenError.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale_socket(path)
-        before = os.umask(0o117)
+        previous_umask = os.umask(0o117)
         try:
             listener.bind(str(path))
         finally:
-            os.umask(before)
+            os.umask(previous_umask)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -123,20 +124,22 @@ def open_unix_listener(path: Path) -> socket.socket:
 
 
 def format_base_url(listener: socket.socket, *, tls: bool = False) -> str:
-    """The base URL for `listener`; `unix:` and the path of a Unix socket."""
+    """Return the base URL for `listener`; for a Unix socket `unix:` and its path."""
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
+    scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
-    return (
-        f"http{'s' * tls}://[{host}]:{port}" if ":" in host else f"http{'s' * tls}://{host}:{port}"
-    )
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{scheme}://{host}:{port}"
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine reaches it."""
+    """Return whether only this machine can connect to `listener`."""
     if listener.family == socket.AF_UNIX:
         return True
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+    host, _, _zone = listener.getsockname()[0].partition("%")
+    return ipaddress.ip_address(host).is_loopback
 
 
 def _remove_stale_socket(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""TLS towards clients: the server's certificate, and the ones that clients must show."""
+"""TLS for clients: the server's certificate, and the authorities of client certificates."""
 
 import ssl
 import time
@@ -7,20 +7,22 @@ from anthropic_proxy.config.settings import ServerSettings
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 
-# RFC 9113, 9.2: what HTTP/2 asks for, without the suites of TLS 1.2 that it forbids.
+# The suites of TLS 1.2 that HTTP/2 does not forbid (RFC 9113, 9.2).
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
 
 # Seconds between two log lines about clients that do not speak TLS.
 _LOG_INTERVAL = 60
-_PLAIN_HTTP_HINT = "this port takes HTTPS only: let the front proxy connect by HTTPS, or use https:// in the client"
+_PLAIN_HTTP_HINT = (
+    "this port takes HTTPS only: "
+    "let the front proxy connect by HTTPS, or use https:// in the client"
+)
 
 
 class _PlainHttpReporter:
-    """Logs, once a minute, that a client sent an HTTP request without TLS.
+    """Logs, at most once a minute, that a client sent an HTTP request without TLS.
 
-    The handshake fails then, and event loops log nothing. A front proxy that does not connect by HTTPS answers 502 to every
-    request, and only this side knows why.
+    The handshake fails then, and event loops log nothing. A front proxy that does not connect by
+    HTTPS responds with 502 to every request, and only this side knows the reason.
     """
 
     def __init__(self) -> None:
@@ -50,16 +52,19 @@ class _PlainHttpReporter:
 
 
 class Certificates:
-    """`context` for the connections, with what the settings name. Raises ConfigError."""
+    """The TLS context for connections, with the certificates that the settings name."""
 
     def __init__(self, settings: ServerSettings) -> None:
+        """Load the certificates. Raises ConfigError."""
         self._settings = settings
         self.context = _create_context(settings)
         self.context.sslobject_class = _PlainHttpReporter().ssl_object_class()
 
     def reload(self) -> None:
-        """Read the server's certificate again, for the connections to come. Raises ConfigError, and keeps the old one. The
-        authorities of clients are read at the start alone: a context takes more of them but gives none up.
+        """Reload the server's certificate, for new connections. Raises ConfigError, and keeps the
+        old certificate then.
+
+        The authorities of clients are not reloaded: none can be removed from a context.
         """
         _create_context(self._settings)
         _load_certificate(self.context, self._settings)
@@ -85,26 +90,21 @@ def _create_context(settings: ServerSettings) -> ssl.SSLContext:
 
 
 def _load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
-    certificate, key, password = (
-        settings.tls_cert_file,
-        settings.tls_key_file,
-        settings.tls_key_password,
-    )
-    assert certificate is not None  # noqa: S101 - asked for by who makes Certificates
+    certificate, key = settings.tls_cert_file, settings.tls_key_file
+    assert certificate is not None  # noqa: S101 - Certificates are created only then
+    # With an empty password OpenSSL does not prompt for one on the terminal.
+    secret = settings.tls_key_password
+    password = secret.get_secret_value() if secret else ""
     try:
-        # An empty password keeps OpenSSL from asking the terminal for one.
-        context.load_cert_chain(certificate, key, password.get_secret_value() if password else "")
+        context.load_cert_chain(certificate, key, password)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key} can't be used: {_describe_error(error)}"
-        ) from error
+        files = f"TLS_CERT_FILE {certificate} and TLS_KEY_FILE {key}"
+        raise ConfigError(f"{files} can't be used: {_describe_error(error)}") from error
 
 
 def _describe_error(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (
-            (error.reason or "they are no PEM files with a certificate and its key")
-            .lower()
-            .replace("_", " ")
-        )
-    return error.strerror or str(error)
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    if not error.reason:
+        return "they are no pem files with a certificate and its key"
+    return error.reason.lower().replace("_", " ")

@@ -164,7 +164,7 @@ def test_messages_of_the_server(
     os.write(writer, written)
     if not is_open:
         os.close(writer)
-    assert daemon._Messages(reader).wait_for(kind, seconds=0.01 if is_open else None) == found
+    assert daemon._ReportReader(reader).wait_for(kind, seconds=0.01 if is_open else None) == found
     os.close(reader)
     if is_open:
         os.close(writer)

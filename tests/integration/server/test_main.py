@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trustme
 
-from anthropic_proxy.server import hypercorn_protocols
+from anthropic_proxy.server import hypercorn_connection
 from anthropic_proxy.server.main import loop_factory
 from tests.support.raw_client import exchange
 from tests.support.running_command import REQUEST, until
@@ -261,7 +261,7 @@ def test_a_client_that_still_sends_when_it_is_answered(proxy: str) -> None:
 
 
 def test_a_client_that_sends_on_and_on(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hypercorn_protocols, "_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(hypercorn_connection, "_LINGER_SECONDS", 0.05)
     with socket.create_connection(_place(proxy), DEADLINE) as connection:
         assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
         with pytest.raises(ConnectionError):

@@ -1,4 +1,6 @@
-"""The shorter way of a stream's pieces to an HTTP/1.1 connection: the bytes that h11 would write, and no other answer."""
+"""Chunks of a stream are written to an HTTP/1.1 connection as h11 would write them, and other
+responses are not.
+"""
 
 import asyncio
 from typing import Any
@@ -19,7 +21,9 @@ HEAD: dict[str, Any] = {
 
 
 class Writer:
-    """Of a connection: keeps what is written. `broken`: raised by a write or by the wait for it, as it is named."""
+    """The writer of a connection, which records what is written. `broken`: the error of a method of
+    this name.
+    """
 
     def __init__(self, **broken: Exception) -> None:
         self.written = b""
