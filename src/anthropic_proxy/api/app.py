@@ -6,8 +6,8 @@ from anthropic_proxy.api.asgi_apps import AsgiApps
 from anthropic_proxy.api.auth import AccessControl
 from anthropic_proxy.api.health import PATHS, HealthChecks
 from anthropic_proxy.auth.api_keys import ApiKeyRegistry
+from anthropic_proxy.auth.counter_storage import open_storage
 from anthropic_proxy.auth.rate_limits import RateLimiter, TokenUsageSink
-from anthropic_proxy.auth.sqlite_storage import open_storage
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.reloadable import ReloadableGateway
 from anthropic_proxy.gateway.upstream_probe import Sharing, UpstreamProber

@@ -1,8 +1,8 @@
 """The API keys of callers: their names, models, limits and expiry.
 
 A key is stored as its SHA-256. Keys are long and random, so a hash reveals nothing, and a slow hash
-as for passwords would only cost time per request. Looking a key up by hash leaks timing about the
-hash of the sent key, which nobody can choose, and nothing about the stored keys.
+as for passwords would only cost time per request. The time of a look-up depends on the hash of the
+sent key, which a caller cannot choose, and reveals nothing about the stored keys.
 
 Pure: the time is an argument.
 """
@@ -48,7 +48,7 @@ class RequestDeniedError(ApiError):
 
 @dataclass(frozen=True)
 class KeyLimits:
-    """How much a key may use; None: no limit. Tokens are those of uncached input and of output."""
+    """Limits on the use of a key; None: no limit. Tokens of cached input do not count."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -61,9 +61,8 @@ class KeyLimits:
 
     def with_defaults(self, defaults: "KeyLimits") -> "KeyLimits":
         """Return these limits, completed by those of `defaults`."""
-        return KeyLimits(
-            **{name: getattr(self, name) or getattr(defaults, name) for name in LIMIT_NAMES}
-        )
+        limits = {name: getattr(self, name) or getattr(defaults, name) for name in LIMIT_NAMES}
+        return KeyLimits(**limits)
 
 
 LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
@@ -84,8 +83,11 @@ class ApiKey:
 
     def allows_model(self, model: str) -> bool:
         """Return whether the key allows a model."""
-        return not self.models or any(
-            model == pattern or fnmatch.fnmatchcase(model, pattern) for pattern in self.models
+        if not self.models:
+            return True
+        # Equality comes first because a name may contain glob characters: `claude-opus-4-6[1m]`.
+        return model in self.models or any(
+            fnmatch.fnmatchcase(model, pattern) for pattern in self.models
         )
 
     def check_model(self, model: str) -> None:
@@ -110,9 +112,8 @@ class ApiKeyRegistry:
             if key.name in self._by_name:
                 raise ValueError(f"the name {quote_name(key.name)} is given twice")
             if key.sha256 in self._by_hash:
-                raise ValueError(
-                    f"{quote_name(key.name)} has the same key as {quote_name(self._by_hash[key.sha256].name)}"
-                )
+                other_name = quote_name(self._by_hash[key.sha256].name)
+                raise ValueError(f"{quote_name(key.name)} has the same key as {other_name}")
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 

@@ -18,19 +18,18 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerMonth,
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, DenialReason, RequestDeniedError
-from anthropic_proxy.auth.sqlite_storage import StorageHandle
+from anthropic_proxy.auth.counter_storage import StorageHandle
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 
 # Seconds after which the counters count as unreachable.
 _STORAGE_TIMEOUT_SECONDS = 2.0
-# Seconds without another attempt then: requests would wait, and an overloaded storage would get more load.
+# Seconds without an attempt then: requests would wait, and an overloaded storage would get more
+# load.
 _BACK_OFF_SECONDS = 5.0
 
-# Cached input is not counted, as Anthropic doesn't (its page on rate limits).
+# Cached input does not count, as in Anthropic's API (its page on rate limits).
 _COUNTED_TOKEN_KINDS = ("input", "cache_creation", "output")
-
-_RETRY_HINT = "it may be sent again in {seconds} s"
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,9 @@ class RateLimiter:
         self._storage_handle = storage_handle
         self._limiter = FixedWindowRateLimiter(storage_handle.storage)
         errors = storage_handle.storage.base_exceptions
-        self._storage_errors: tuple[type[Exception], ...] = (
-            *(errors if isinstance(errors, tuple) else (errors,)),
-            OSError,
-            TimeoutError,
-        )
+        if not isinstance(errors, tuple):
+            errors = (errors,)
+        self._storage_errors: tuple[type[Exception], ...] = (*errors, OSError, TimeoutError)
         self._log = log
         self._error_reporter = error_reporter
         self._charge_tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +110,9 @@ class RateLimiter:
         await self._run_on_storage(count_windows)
         # Of two limits on the same unit, the headers show the one with less left.
         states.sort(key=lambda state: -state.stats.remaining)
-        headers = dict(header for state in states for header in state.build_headers())
+        headers: dict[str, str] = {}
+        for state in states:
+            headers.update(state.build_headers())
         exhausted = [state for state in states if not state.is_allowed]
         if exhausted:
             raise _build_denial(max(exhausted, key=lambda state: state.resets), headers, now)
@@ -144,13 +143,11 @@ class RateLimiter:
             self._log.error("rate limit storage close failed", error=str(error) or repr(error))
 
     async def _count_window(self, window: _Window) -> _WindowState:
-        count_request = self._limiter.hit if window.unit == "requests" else self._limiter.test
-        is_allowed = await count_request(window.item, *window.identifiers)
-        return _WindowState(
-            window,
-            is_allowed,
-            await self._limiter.get_window_stats(window.item, *window.identifiers),
-        )
+        """Count a request in a window of requests, and return the window's state."""
+        check = self._limiter.hit if window.unit == "requests" else self._limiter.test
+        is_allowed = await check(window.item, *window.identifiers)
+        stats = await self._limiter.get_window_stats(window.item, *window.identifiers)
+        return _WindowState(window, is_allowed, stats)
 
     async def _run_on_storage(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run an operation on the counters, or skip it while they are unreachable.
@@ -161,7 +158,8 @@ class RateLimiter:
         if is_probe and (self._is_probing or self._clock() < self._next_probe):
             self._error_reporter.limits_failed()
             return
-        self._is_probing = is_probe or self._is_probing
+        if is_probe:
+            self._is_probing = True
         try:
             await self._run_with_timeout(operation())
         except self._storage_errors as error:
@@ -193,16 +191,14 @@ class RateLimiter:
     def _discard_task(self, task: asyncio.Task[None]) -> None:
         self._abandoned_tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # of no interest any more, and logged by asyncio unless it is retrieved
+            # asyncio logs exceptions that are not retrieved.
+            task.exception()
 
     def _record_failure(self, error: Exception) -> None:
         self._error_reporter.limits_failed()
         self._next_probe = self._clock() + _BACK_OFF_SECONDS
         if not self._is_unavailable:
-            self._log.error(
-                "rate limit counting suspended",
-                error=str(error) or repr(error),
-            )
+            self._log.error("rate limit counting suspended", error=str(error) or repr(error))
         self._is_unavailable = True
 
     def _record_success(self) -> None:
@@ -231,23 +227,19 @@ class TokenUsageSink:
 
 
 def _key_windows(key: ApiKey, now: datetime) -> Iterator[_Window]:
-    limits, name = key.limits, (key.name,)
+    limits, name = key.limits, key.name
     if limits.requests_per_minute is not None:
-        yield _Window(
-            "requests_per_minute",
-            "requests",
-            RateLimitItemPerMinute(limits.requests_per_minute),
-            name,
-        )
+        item: RateLimitItem = RateLimitItemPerMinute(limits.requests_per_minute)
+        yield _Window("requests_per_minute", "requests", item, (name,))
     if limits.tokens_per_minute is not None:
-        minute = RateLimitItemPerMinute(limits.tokens_per_minute, namespace="TOKENS")
-        yield _Window("tokens_per_minute", "tokens", minute, name)
+        item = RateLimitItemPerMinute(limits.tokens_per_minute, namespace="TOKENS")
+        yield _Window("tokens_per_minute", "tokens", item, (name,))
     if limits.tokens_per_month is not None:
-        # Two of its months of thirty days, as the calendar's may be longer than one; each has a counter of its own.
-        month = RateLimitItemPerMonth(limits.tokens_per_month, 2, namespace="TOKENS")
-        yield _Window(
-            "tokens_per_month", "tokens", month, (*name, f"{now:%Y-%m}"), _start_of_next_month(now)
-        )
+        # Each calendar month has its own counter. The counter lives for two months of thirty days,
+        # because a calendar month may be longer than one.
+        item = RateLimitItemPerMonth(limits.tokens_per_month, 2, namespace="TOKENS")
+        identifiers = (name, f"{now:%Y-%m}")
+        yield _Window("tokens_per_month", "tokens", item, identifiers, _start_of_next_month(now))
 
 
 def _start_of_next_month(now: datetime) -> datetime:
@@ -257,13 +249,14 @@ def _start_of_next_month(now: datetime) -> datetime:
 def _build_denial(
     state: _WindowState, headers: dict[str, str], now: datetime
 ) -> RequestDeniedError:
+    window = state.window
     seconds = max(math.ceil((state.resets - now).total_seconds()), 1)
-    counted, _, period = state.window.reason.replace("_", " ").rpartition(" per ")
-    message = f"Your API key may use {state.window.item.amount} {counted} per {period}, which are used up; "
-    headers = {**headers, "retry-after": str(seconds)}
-    if state.window.resets is not None:
+    limit = f"{window.item.amount} {window.reason.replace('_', ' ')}"
+    message = (
+        f"Your API key may use {limit}, which are used up; it may be sent again in {seconds} s"
+    )
+    headers = headers | {"retry-after": str(seconds)}
+    if window.resets is not None:
         # Clients would retry within the minute.
         headers["x-should-retry"] = "false"
-    return RequestDeniedError(
-        429, message + _RETRY_HINT.format(seconds=seconds), state.window.reason, headers
-    )
+    return RequestDeniedError(429, message, window.reason, headers)

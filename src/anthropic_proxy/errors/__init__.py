@@ -1,4 +1,4 @@
-"""One error type for everything that can go wrong, and the one table between HTTP status and Anthropic error type.
+"""The error type of the API, and the table of HTTP statuses and Anthropic error types.
 
 Source: the Anthropic API's error page and the official SDK's status classes.
 """
@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# Characters. What other servers said is cut to half of it; lists of a client's names may be longer.
+# Characters. Texts of other servers are limited to half of it; lists of a client's names may be
+# longer.
 _MAX_MESSAGE_LENGTH = 4000
 
-# The same key is refused again. Without this header Claude Code sends a request with a wrong key ten times in three
-# minutes before it shows the error.
+# A retry would fail again. Without this header Claude Code sends a request with an invalid key ten
+# times in three minutes before it shows the error.
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
 
-# What a server says to a path that it does not have.
+# Statuses of servers that do not have the path of a request.
 MISSING_PATH_STATUSES = frozenset({404, 405, 501})
 
 TYPE_BY_STATUS: Mapping[int, str] = {
@@ -35,14 +36,13 @@ TYPE_BY_STATUS: Mapping[int, str] = {
 
 
 class ConfigError(Exception):
-    """The configuration can't be used; the text says which variable, what was given and what is expected."""
+    """The configuration is invalid. The text names the variable, its value and what is expected."""
 
 
 class ApiError(Exception):
-    """What the client is told: HTTP `status`, `message`, response `headers` such as `retry-after` (seconds), and `details`,
-    whose `error_code` some clients act on. upstream_status: what an upstream answered, where that is behind it.
-    """
+    """An error that is returned to the client."""
 
+    # of the upstream's response that caused the error, if any
     upstream_status: int | None = None
 
     def __init__(
@@ -52,6 +52,11 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         details: JsonObject | None = None,
     ) -> None:
+        """Create an error with an HTTP status.
+
+        headers: of the response, such as `retry-after` (seconds). details: may hold an `error_code`
+        that clients act on.
+        """
         message = shorten(message, _MAX_MESSAGE_LENGTH)
         super().__init__(status, message)
         self.details = details
@@ -64,34 +69,33 @@ class ApiError(Exception):
 
     @property
     def type(self) -> str:
-        """The Anthropic error type that goes with the status."""
-        return TYPE_BY_STATUS.get(
-            self.status, "invalid_request_error" if self.status < 500 else "api_error"
-        )
+        """The Anthropic error type of the status."""
+        default_type = "invalid_request_error" if self.status < 500 else "api_error"
+        return TYPE_BY_STATUS.get(self.status, default_type)
 
     def body(self, request_id: str) -> JsonObject:
-        """The envelope `{"type": "error", "error": {...}, "request_id": ...}`: a response body, or a stream event."""
-        details = {"details": self.details} if self.details else {}
-        error = {"type": self.type, "message": self.message, **details}
+        """Return the body of a response, or a stream event: `{"type": "error", "error": {...},
+        "request_id": ...}`.
+        """
+        error: JsonObject = {"type": self.type, "message": self.message}
+        if self.details:
+            error["details"] = self.details
         return {"type": "error", "error": error, "request_id": request_id}
 
     def to_json(self, request_id: str) -> bytes:
-        """`body` as JSON."""
+        """Return `body` as JSON."""
         return dumps(self.body(request_id))
 
 
 class TruncatedError(ApiError):
-    """An upstream ended its answer before it was whole."""
+    """An upstream ended its response before it was complete."""
 
     def __init__(self, message: str) -> None:
         super().__init__(500, message)
 
 
 class PassthroughError(ApiError):
-    """What an upstream that speaks the API itself said, in its envelope: told to the client byte for byte.
-
-    raw: the envelope as it came; envelope: the same, parsed, with an `error` that is an object.
-    """
+    """An error of an upstream that speaks the Messages API, forwarded byte for byte."""
 
     def __init__(
         self,
@@ -100,6 +104,10 @@ class PassthroughError(ApiError):
         envelope: JsonObject,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Create an error from the upstream's body.
+
+        raw: the body. envelope: the parsed body, whose `error` is an object.
+        """
         super().__init__(status, str(envelope["error"].get("message", "")), headers)
         self.upstream_status = status
         self._raw = raw
@@ -117,12 +125,12 @@ class PassthroughError(ApiError):
 
 
 def invalid_request(message: str) -> ApiError:
-    """The client's request can't be served as it is: 400."""
+    """Return the error for a request that is invalid (400)."""
     return ApiError(400, message)
 
 
 def resource_exhausted_error(resource: str, purpose: str) -> ApiError:
-    """Return the error for a request that fails because this server has run out of something, whoever sent it."""
+    """Return the error for a request that fails because this server has run out of a resource."""
     text = f"This server has run out of {resource}, so it can't {purpose}. Try again in 1 s."
     return ApiError(500, text, {"retry-after": "1"})
 

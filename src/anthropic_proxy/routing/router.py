@@ -9,6 +9,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.providers.provider_profile import ProviderProfile
@@ -75,13 +76,15 @@ class RoutingRule:
         when the size matters.
         """
         model = request["model"]
-        return (
-            (not self.models or any(_matches_pattern(model, pattern) for pattern in self.models))
-            and (not self.tiers or parse_tier(model) in self.tiers)
-            and self.thinking in (None, requests_thinking(request))
-            and (self.images is None or self.images == has_images(request))
-            and (self.min_input_tokens is None or input_tokens() >= self.min_input_tokens)
-        )
+        if self.models and not any(_matches_pattern(model, pattern) for pattern in self.models):
+            return False
+        if self.tiers and parse_tier(model) not in self.tiers:
+            return False
+        if self.thinking is not None and self.thinking != requests_thinking(request):
+            return False
+        if self.images is not None and self.images != has_images(request):
+            return False
+        return self.min_input_tokens is None or input_tokens() >= self.min_input_tokens
 
 
 @dataclass(frozen=True)
@@ -105,18 +108,22 @@ class Routing:
         named_groups = self.aliases.get(model) or find_named_targets(self.upstreams, model)
         if named_groups:
             return named_groups
-        rule_groups = next(
-            (rule.groups for rule in self.rules if rule.matches(request, input_tokens)), None
-        )
-        return rule_groups or tuple((Target(upstream),) for upstream in self.upstreams)
+        for rule in self.rules:
+            if rule.matches(request, input_tokens):
+                return rule.groups
+        return tuple((Target(upstream),) for upstream in self.upstreams)
 
     def list_models(self, upstream: Upstream) -> list[str]:
         """Return the configured models of an upstream: those for the most requests first, aliases
         last.
         """
-        groups = [*(rule.groups for rule in reversed(self.rules)), *self.aliases.values()]
-        targets = [target for each in groups for group in each for target in group]
-        return [target.model for target in targets if target.upstream == upstream and target.model]
+        rule_groups = [rule.groups for rule in reversed(self.rules)]
+        models = []
+        for groups in (*rule_groups, *self.aliases.values()):
+            for target in chain.from_iterable(groups):
+                if target.upstream == upstream and target.model:
+                    models.append(target.model)
+        return models
 
 
 def build_routes(targets: Sequence[Target], model: str) -> list[Route]:
@@ -141,12 +148,17 @@ def has_images(request: JsonObject) -> bool:
 
 
 def _contains_image(content: object) -> bool:
-    return isinstance(content, list) and any(
-        block.get("type") == "image"
-        or (block.get("type") == "tool_result" and _contains_image(block.get("content")))
-        for block in content
-        if isinstance(block, dict)
-    )
+    if not isinstance(content, list):
+        return False
+    for block in content:
+        if not isinstance(block, dict):
+            continue
+        block_type = block.get("type")
+        if block_type == "image":
+            return True
+        if block_type == "tool_result" and _contains_image(block.get("content")):
+            return True
+    return False
 
 
 def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
@@ -156,11 +168,10 @@ def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGro
     upstream_name, _, upstream_model = model.partition("/")
     if len(upstreams) == 1 or not upstream_model:
         return ()
-    return tuple(
-        (Target(upstream, upstream_model),)
-        for upstream in upstreams
-        if upstream.name == upstream_name
-    )
+    for upstream in upstreams:
+        if upstream.name == upstream_name:
+            return ((Target(upstream, upstream_model),),)
+    return ()
 
 
 def _matches_pattern(model: str, pattern: str) -> bool:

@@ -1,13 +1,12 @@
 """Records of the configured upstreams: address, profile, credentials, timeouts and limits.
 
-Nothing here says whether an upstream is up; state that is learned at run time lives in upstream and
-gateway.
+State that is learned at run time, such as whether an upstream is up, belongs to the packages
+upstream and gateway.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -38,8 +37,8 @@ Integer = Annotated[int, BeforeValidator(_reject_boolean)]
 Number = Annotated[float, BeforeValidator(_reject_boolean)]
 Seconds = Annotated[Number, Field(gt=0)]
 
-# Of records that are also sections of the configuration file: an unknown name is an error. Validators
-# are built when they are first needed, which is not at each start.
+# For records that are also sections of the configuration file: an unknown name is an error.
+# Validators are built when they are first needed, which is not at each start.
 RECORD_CONFIG = ConfigDict(
     frozen=True,
     extra="forbid",
@@ -50,7 +49,7 @@ RECORD_CONFIG = ConfigDict(
 
 
 class Timeouts(BaseModel):
-    """Seconds that an upstream may take. Descriptions and defaults are those of the documentation."""
+    """Seconds that an upstream may take. The documentation shows descriptions and defaults."""
 
     model_config = RECORD_CONFIG
 
@@ -131,19 +130,16 @@ class Upstream:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Values that no text may repeat: keys, header values, query values and credentials of the
-        body.
+        """Values that must not leave the process: keys, header values, query values and credentials
+        in `extra_body`.
         """
-        return (
-            *map(Secret, self.keys),
-            *chain.from_iterable(
-                find_header_secrets(name, value) for name, value in self.headers.items()
-            ),
-            *chain.from_iterable(
-                find_parameter_secrets(name, value) for name, value in self.query.items()
-            ),
-            *find_field_secrets(self.extra_body),
-        )
+        secrets = [Secret(key) for key in self.keys]
+        for name, value in self.headers.items():
+            secrets += find_header_secrets(name, value)
+        for name, value in self.query.items():
+            secrets += find_parameter_secrets(name, value)
+        secrets += find_field_secrets(self.extra_body)
+        return tuple(secrets)
 
     @property
     def has_public_address(self) -> bool:
@@ -155,10 +151,12 @@ class Upstream:
         """Removes secrets from texts for callers, and addresses that the name hides."""
         if self.has_public_address:
             return Redactor(self.secrets)
+        addresses = [self.base_url.partition("://")[2], self.address]
         # A host name without a dot may be an ordinary word.
-        host = [self.host] if "." in self.host else []
-        return Redactor(self.secrets, [self.base_url.partition("://")[2], self.address, *host])
+        if "." in self.host:
+            addresses.append(self.host)
+        return Redactor(self.secrets, addresses)
 
     def _append_query(self, url: str, query: str = "") -> str:
-        query_string = "&".join(filter(None, (urlencode(self.query), query)))
-        return f"{url}?{query_string}" if query_string else url
+        parameters = "&".join(part for part in (urlencode(self.query), query) if part)
+        return f"{url}?{parameters}" if parameters else url

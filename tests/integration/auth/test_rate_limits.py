@@ -15,8 +15,8 @@ from limits.aio.storage import MemoryStorage
 
 from anthropic_proxy.auth import rate_limits
 from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, KeyLimits, RequestDeniedError
+from anthropic_proxy.auth.counter_storage import StorageHandle, open_storage
 from anthropic_proxy.auth.rate_limits import RateLimiter, TokenUsageSink
-from anthropic_proxy.auth.sqlite_storage import StorageHandle, open_storage
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.support.redis_server import Redis, running_redis, silent_server

@@ -1,7 +1,5 @@
 """Storages of rate limit counters: in the process, in a SQLite file that processes share, or in
 Redis.
-
-SQLite runs in a thread, so that a slow disk does not block streams.
 """
 
 import asyncio
@@ -21,14 +19,18 @@ from anthropic_proxy.providers.base_url import check_login
 
 # Seconds to wait for another process's write.
 _BUSY_SECONDS = 5.0
-# Seconds to wait for a connection to Redis, and for each response. Requests wait for two seconds at most.
+# Seconds to wait for a connection to Redis, and for each response. Requests wait for at most two
+# seconds.
 _REDIS_SECONDS = 1.5
 # Seconds between attempts on a file that another process initializes.
 _RETRY_DELAY_SECONDS = 0.01
 # Connections to Redis, per process.
 _MAX_CONNECTIONS = 16
 
-_CREATE_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)"
+_CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS counters
+  (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL)
+"""
 _ADD = """
 INSERT INTO counters (key, count, expires) VALUES (:key, :amount, :now + :seconds)
 ON CONFLICT (key) DO UPDATE SET
@@ -42,7 +44,10 @@ _Result = TypeVar("_Result")
 
 
 class SqliteStorage(Storage):
-    """Counters in a SQLite file: a storage of `limits` for fixed windows. Call `open` first."""
+    """Counters in a SQLite file: a storage of `limits` for fixed windows. Call `open` first.
+
+    SQLite runs in a thread, so that a slow disk does not block streams.
+    """
 
     STORAGE_SCHEME = ["async+sqlite"]  # noqa: RUF012 - the base class's form
 
@@ -64,45 +69,41 @@ class SqliteStorage(Storage):
         return sqlite3.Error
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        values = {"key": key, "amount": amount, "seconds": expiry, "now": time.time()}
-        return int((await self._run_in_thread(self._fetch_row, _ADD, values))[0])
+        row = await self._fetch_row(_ADD, key=key, amount=amount, seconds=expiry, now=time.time())
+        return int(row[0])
 
     async def get(self, key: str) -> int:
-        return int(
-            (
-                await self._run_in_thread(self._fetch_row, _READ, {"key": key, "now": time.time()})
-                or (0,)
-            )[0]
-        )
+        row = await self._fetch_row(_READ, key=key, now=time.time())
+        return int(row[0]) if row else 0
 
     async def get_expiry(self, key: str) -> float:
         now = time.time()
-        return float(
-            (
-                await self._run_in_thread(self._fetch_row, _READ, {"key": key, "now": now})
-                or (0, now)
-            )[1]
-        )
+        row = await self._fetch_row(_READ, key=key, now=now)
+        return float(row[1]) if row else now
 
     async def check(self) -> bool:
-        return bool(await self._run_in_thread(self._fetch_row, "SELECT 1", {}))
+        return bool(await self._fetch_row("SELECT 1"))
 
     async def reset(self) -> int | None:
-        await self._run_in_thread(self._fetch_row, "DELETE FROM counters", {})
+        await self._fetch_row("DELETE FROM counters")
         return None
 
     async def clear(self, key: str) -> None:
-        await self._run_in_thread(
-            self._fetch_row, "DELETE FROM counters WHERE key = :key", {"key": key}
-        )
+        await self._fetch_row("DELETE FROM counters WHERE key = :key", key=key)
 
     async def aclose(self) -> None:
         """Close the file. The storage is not usable afterwards."""
         await self._run_in_thread(self._close)
         self._thread.shutdown()
 
-    async def _run_in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    async def _run_in_thread(self, function: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def _fetch_row(self, statement: str, **values: object) -> Any:
+        """Run a statement and return the first row of its result; None when there is none."""
+        return await self._run_in_thread(
+            lambda: self._connection.execute(statement, values).fetchone()
+        )
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -130,10 +131,9 @@ class SqliteStorage(Storage):
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if (
-                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
-                    or time.monotonic() > deadline
-                ):
+                # The upper bits distinguish kinds of the error.
+                is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_locked or time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_DELAY_SECONDS)
             else:
@@ -141,9 +141,6 @@ class SqliteStorage(Storage):
 
     def _close(self) -> None:
         self._connection.close()
-
-    def _fetch_row(self, statement: str, values: dict[str, Any]) -> Any:
-        return self._connection.execute(statement, values).fetchone()
 
 
 @dataclass(frozen=True)
@@ -190,13 +187,14 @@ def _open_redis(url: str) -> StorageHandle:
             timeout=_REDIS_SECONDS,
             socket_timeout=_REDIS_SECONDS,
             socket_connect_timeout=_REDIS_SECONDS,
-            # A connection that was idle may just have been closed. The default would go on for seconds.
+            # One retry, because an idle connection may have been closed. The default would retry
+            # for seconds.
             retry=Retry(NoBackoff(), 1),
         )
         # This validates the options without connecting.
         pool.make_connection()  # type: ignore[no-untyped-call]  # the library has types in part
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
-        # The pool has the address. `limits` would parse it once more, and refuse a host without a port.
+        # The pool has the address: `limits` would reject a host without a port.
         return StorageHandle(RedisStorage("async+redis://", **options), pool.aclose)
     except (ValueError, RedisError) as error:
         # The error is about an option and shows no login: `check_login` has accepted the URL.

@@ -13,8 +13,8 @@ from unittest import mock
 import pytest
 from limits.aio.storage import Storage
 
-from anthropic_proxy.auth import sqlite_storage
-from anthropic_proxy.auth.sqlite_storage import open_storage
+from anthropic_proxy.auth import counter_storage
+from anthropic_proxy.auth.counter_storage import open_storage
 from anthropic_proxy.errors import ConfigError
 from tests.support.redis_server import running_redis
 from tests.support.scripted_upstream import DEADLINE
@@ -123,7 +123,7 @@ def test_a_file_that_stays_locked(tmp_path: Path) -> None:
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
     with (
-        mock.patch.object(sqlite_storage, "_BUSY_SECONDS", 0),
+        mock.patch.object(counter_storage, "_BUSY_SECONDS", 0),
         pytest.raises(ConfigError, match="database is locked"),
     ):
         open_storage(f"sqlite:///{tmp_path}/limits.db")
@@ -178,5 +178,5 @@ def test_addresses_of_redis(url: str) -> None:
 
 
 def test_paths() -> None:
-    assert sqlite_storage.parse_sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
-    assert sqlite_storage.parse_sqlite_path("sqlite:///b.db") == Path("b.db")
+    assert counter_storage.parse_sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
+    assert counter_storage.parse_sqlite_path("sqlite:///b.db") == Path("b.db")
