@@ -88,7 +88,7 @@ def _build(home: Path, libraries: Path, compiler: str) -> None:
 
 
 def _address(child: ChildProcess) -> str | None:
-    listening = _LISTENING.search(child.output())
+    listening = _LISTENING.search(child.read_output())
     return listening[1] if listening else None
 
 

@@ -1,1 +1,3 @@
-"""`anthropic-proxy demo`: the proxy in front of a real, tiny model, on this machine, without any key."""
+"""`anthropic-proxy demo`: the proxy in front of a small real model on this machine, without a
+key.
+"""

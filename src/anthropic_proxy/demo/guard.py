@@ -1,10 +1,11 @@
-"""Child processes that can't outlive us, however we end.
+"""Run child processes that cannot outlive this process, even when it is killed.
 
-Each child runs below a small guard process (this module as a program) that does nothing but hold the reading end of a
-pipe of ours. When the pipe ends, because we closed it or because we died by any signal, the guard stops its child and
-goes. So no signal handler has to be perfect, and nothing is left to clean up after a SIGKILL.
-Guard and child have a session of their own: Ctrl-C in the terminal reaches us alone, and we decide what stops when.
-What the child prints goes to a file, not to a pipe: a pipe that nobody reads would block it.
+Each child runs below a small guard process (this module run as a program), which holds the reading
+end of a pipe. The pipe ends when this process closes it or exits, also by SIGKILL. Then the guard
+stops its child and exits.
+
+Guard and child have their own session, so Ctrl-C in the terminal reaches only this process, which
+decides when to stop them. The child writes to a file: a pipe that no process reads would block it.
 """
 
 import os
@@ -22,8 +23,7 @@ GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.03
 TAIL_LINES = 12
 
-# All that a child inherits of our environment. A list of what to keep, since what to drop (keys, model names, proxies
-# of the user) has no end.
+# The only variables that a child inherits. Others may be keys, model names or proxies of the user.
 INHERITED_VARIABLES = frozenset(
     {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"}
 )
@@ -33,32 +33,34 @@ Result = TypeVar("Result")
 
 
 class ChildError(RuntimeError):
-    """A child ended or never got ready. The first line says which and how, the next ones are the end of its output."""
+    """A child ended or did not become ready. The first line gives the reason, the other lines are
+    the end of its output.
+    """
 
 
 class ChildProcess:
-    """One running child. `run_child` makes and stops it."""
+    """One running child. `run_child` starts and stops it."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self.log = log
         self._process = process
 
-    def output(self) -> str:
-        """All that the child has printed so far, on stdout and stderr."""
+    def read_output(self) -> str:
+        """Return the output of the child so far, both stdout and stderr."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def to_error(self, outcome: str) -> ChildError:
-        """The error to raise for this child, with its last output."""
-        tail = self.output().splitlines()[-TAIL_LINES:] or ["nothing"]
-        return ChildError(
-            "\n    ".join([f"{self.name} {outcome}; the last that it printed:", *tail])
-        )
+    def create_error(self, outcome: str) -> ChildError:
+        """Return the error for an outcome, with the end of the child's output."""
+        tail = self.read_output().splitlines()[-TAIL_LINES:] or ["nothing"]
+        lines = [f"{self.name} {outcome}; the last that it printed:", *tail]
+        return ChildError("\n    ".join(lines))
 
     def check(self) -> None:
         """Raise ChildError when the child has ended."""
-        if (code := self._process.poll()) is not None:
-            raise self.to_error(f"ended with code {code}")
+        code = self._process.poll()
+        if code is not None:
+            raise self.create_error(f"ended with code {code}")
 
     def wait_for(
         self,
@@ -66,31 +68,31 @@ class ChildProcess:
         timeout: float,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Call `probe` until it returns a value, and return that.
+        """Call `probe` until it returns a value, and return the value.
 
-        `timeout` is in seconds; `progress` is told the seconds waited so far before each call. Raises ChildError.
+        timeout: in seconds. progress: called with the seconds waited so far. Raises ChildError.
         """
         started_at = time.monotonic()
         while (result := probe()) is None:
             self.check()
             waited = time.monotonic() - started_at
             if waited > timeout:
-                raise self.to_error(f"was not ready after {timeout:g} s")
+                raise self.create_error(f"was not ready after {timeout:g} s")
             if progress is not None:
                 progress(waited)
             time.sleep(POLL_SECONDS)
         return result
 
     def stop(self) -> None:
-        """End the pipe and wait until guard and child are gone."""
+        """End the pipe and wait until guard and child have exited."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        # A copy of the pipe in a process forked from us would hide its end: then signals have to do.
-        for insist in (self._process.terminate, self._process.kill):
+        # Signals are needed when a forked process holds a copy of the pipe, which hides its end.
+        for send_signal in (self._process.terminate, self._process.kill):
             try:
                 self._process.wait(GRACE_SECONDS + 2)
             except subprocess.TimeoutExpired:
-                insist()
+                send_signal()
         self._process.wait()
 
 
@@ -98,9 +100,10 @@ class ChildProcess:
 def run_child(
     name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]
 ) -> Iterator[ChildProcess]:
-    """Run `python -m COMMAND` in `directory` with a clean environment plus `extra`, and stop it at the end.
+    """Run `python -m COMMAND` in `directory`, with a clean environment plus `extra`, until the
+    block ends.
 
-    `name` is what messages call it; its output goes to a file in `directory`.
+    name: for messages. The output is written to a file in `directory`.
     """
     python = [sys.executable, "-m"]
     log = directory / "output.log"
@@ -122,15 +125,19 @@ def run_child(
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a child: KEPT_VARIABLES, and our own import path, since the child runs in another directory."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return {name: value for name, value in variables.items() if name in INHERITED_VARIABLES} | {
-        "PYTHONPATH": path
-    }
+    """Return the environment of a child: INHERITED_VARIABLES of `variables`, and this process's
+    import path, because the child runs in another directory.
+    """
+    environment = {name: variables[name] for name in INHERITED_VARIABLES & variables.keys()}
+    import_path = [str(Path(entry).absolute()) for entry in sys.path]
+    environment["PYTHONPATH"] = os.pathsep.join(import_path)
+    return environment
 
 
 def run_guarded(command: Sequence[str]) -> int:
-    """Run `command` until it ends or our standard input does. Returns its exit code, 128 + n after signal n."""
+    """Run `command` until it or standard input ends. Return its exit code; 128 + n after signal
+    n.
+    """
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - from `run_child`
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()

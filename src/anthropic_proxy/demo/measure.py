@@ -1,8 +1,9 @@
-"""What the proxy adds to a request: the same tiny request, direct and through the proxy, in alternation.
+"""Measure the time that the proxy adds to a request: send the same request directly and through the
+proxy, in alternation.
 
-One token is asked for, so that the model's own work and its noise are small. Both ways use the same HTTP client with
-one connection kept open, neither goes first every time, and the first pair, which opens connections and warms caches,
-does not count.
+The request is for one token, so that the work of the model and its noise are small. Both ways use
+the same HTTP client with an open connection, and each is first in half of the pairs. The first
+pair, which opens connections and warms caches, does not count.
 """
 
 import time
@@ -21,9 +22,10 @@ _REQUEST = {
 
 
 def measure_pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[float, float]]:
-    """Durations in seconds of `count` pairs of requests: (to the upstream at `direct`, through the proxy at `proxied`).
+    """Return the durations in seconds of pairs of requests: (to the upstream at `direct`, through
+    the proxy at `proxied`).
 
-    Raises httpx.HTTPError when any of them fails.
+    Raises httpx.HTTPError when a request fails.
     """
     urls = (f"{direct}/v1/chat/completions", f"{proxied}/v1/messages")
     with httpx.Client(trust_env=False, timeout=60) as client:

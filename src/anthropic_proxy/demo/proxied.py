@@ -1,7 +1,8 @@
-"""The proxy as a user would start it: a process of its own, told by its environment where the upstream is.
+"""Run the proxy as a user would: in its own process, with the upstream in its environment.
 
-It runs in an empty directory with an empty `.env`, so neither settings of the user's shell nor any `.env` of theirs
-reach it. Its port has to be picked before it starts, so another program may take it in between: then the next try.
+It runs in an empty directory with an empty `.env`, so settings of the user's shell and `.env` files
+do not reach it. Its port is chosen before it starts, so another program may take it in between.
+Then the start is repeated.
 """
 
 import errno
@@ -15,16 +16,17 @@ from pathlib import Path
 from anthropic_proxy.demo.embedded import Server, is_healthy
 from anthropic_proxy.demo.guard import ChildError, ProgressCallback, run_child
 
-START_TIMEOUT_SECONDS = 30.0
+PROXY_START_SECONDS = 30.0
 TRIES = 3
 PORT_TAKEN = os.strerror(errno.EADDRINUSE).lower()
 
 
 @contextmanager
 def run_proxy(upstream: str, progress: ProgressCallback | None = None) -> Iterator[Server]:
-    """A proxy before the server at `upstream`, ready to answer; stopped at the end.
+    """Run a proxy in front of the server at `upstream` until the block ends.
 
-    `progress` is told the seconds waited so far. Raises ChildError when the proxy ends or is not ready in time.
+    progress: called with the seconds waited so far. Raises ChildError when the proxy ends or is not
+    ready in time.
     """
     for tries_left in reversed(range(TRIES)):
         with ExitStack() as stack:
@@ -49,7 +51,7 @@ def _start(stack: ExitStack, upstream: str, progress: ProgressCallback | None) -
         run_child("the proxy", command, directory, {"UPSTREAM_BASE_URL": upstream})
     )
     base_url = f"http://127.0.0.1:{port}"
-    child.wait_for(lambda: is_healthy(base_url) or None, START_TIMEOUT_SECONDS, progress)
+    child.wait_for(lambda: is_healthy(base_url) or None, PROXY_START_SECONDS, progress)
     return Server(base_url, child)
 
 

@@ -1,8 +1,9 @@
-"""The command `anthropic-proxy demo`: a real model, the proxy and the official SDK, in one go, on this machine.
+"""The command `anthropic-proxy demo`: run a real model, the proxy and the official SDK on this
+machine.
 
-Everything is a context manager, so whatever ends the demo (its end, a failure, Ctrl-C, SIGTERM) stops model and proxy;
-even SIGKILL does, see `guard`. Every failure, of whatever kind, becomes one error here, one reason on stderr and exit
-code 1; steps can't fail quietly.
+Model and proxy are context managers, so they stop when the demo ends, fails or receives a signal;
+see `guard` for SIGKILL. Every failure becomes one error here, with its reason on stderr and exit
+code 1.
 """
 
 import json
@@ -27,15 +28,18 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 
-# The lines of the README's quick start. The server must not write to the terminal that Claude Code draws on.
-CLAUDE_CODE = """\
-  UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-... {command} --daemon
-  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value claude --model qwen/qwen3-coder
-  {command} stop"""
+# As in the README's quick start. The server runs in the background, because Claude Code draws on
+# the terminal.
+CLAUDE_CODE = (
+    "  UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-... {command} --daemon\n"
+    "  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value "
+    "claude --model qwen/qwen3-coder\n"
+    "  {command} stop"
+)
 
 
 class StopSignal(BaseException):
-    """SIGINT or SIGTERM came. No Exception, so that no library on the way takes it for a failure of its own."""
+    """SIGINT or SIGTERM arrived. It is not an Exception, so that no library handles it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -43,10 +47,11 @@ class StopSignal(BaseException):
 
 
 def run_demo(*, serve: bool) -> int:
-    """Run the demo, and with `serve` leave model and proxy running until Ctrl-C or SIGTERM. Returns the exit code.
+    """Run the demo; with `serve` keep model and proxy running until Ctrl-C or SIGTERM. Call it in
+    the main thread, because it handles signals.
 
-    0: all steps did what they promise; 1: the reason is on stderr; 128 + n: signal n came before the end.
-    Must be called in the main thread, since it handles signals.
+    Returns the exit code: 0: success; 1: failure, with the reason on stderr; 128 + n: signal n
+    arrived before the end.
     """
     screen = Screen(sys.stdout)
     try:
@@ -55,39 +60,32 @@ def run_demo(*, serve: bool) -> int:
     except (StopSignal, DemoUnavailable, ChildError, StepError) as error:
         screen.end_line()
         sys.stderr.write(f"anthropic-proxy demo: {error}\n")
-        return 128 + error.number if isinstance(error, StopSignal) else 1
+        if isinstance(error, StopSignal):
+            return 128 + error.number
+        return 1
     return 0
 
 
 def _run_servers(screen: Screen, *, serve: bool) -> None:
     embedded.require("anthropic")
     threading.Thread(target=steps.preload_sdk, daemon=True).start()
-    with (
-        embedded.run_model_server(
-            progress=partial(screen.show_waiting, "Starting SmolLM2-135M on llama.cpp's server")
-        ) as model,
-        _show_ready(screen),
-        proxied.run_proxy(
-            model.base_url, partial(screen.show_waiting, "Starting the proxy in front of it")
-        ) as proxy,
-        _show_ready(screen),
-    ):
-        screen.write_line(
-            f"anthropic SDK -> proxy {proxy.base_url} -> OpenAI-compatible server {model.base_url}"
-        )
-        run_steps(screen, model, proxy)
-        if serve:
-            _keep_running(screen, model, proxy)
-
-
-@contextmanager
-def _show_ready(screen: Screen) -> Iterator[None]:
-    screen.show_ready()
-    yield
+    show_model = partial(screen.show_waiting, "Starting SmolLM2-135M on llama.cpp's server")
+    show_proxy = partial(screen.show_waiting, "Starting the proxy in front of it")
+    with embedded.run_model_server(progress=show_model) as model:
+        screen.show_ready()
+        with proxied.run_proxy(model.base_url, show_proxy) as proxy:
+            screen.show_ready()
+            screen.write_line(
+                f"anthropic SDK -> proxy {proxy.base_url} -> "
+                f"OpenAI-compatible server {model.base_url}"
+            )
+            run_steps(screen, model, proxy)
+            if serve:
+                _keep_running(screen, model, proxy)
 
 
 def run_steps(screen: Screen, model: Server, proxy: Server) -> None:
-    """All steps, then the figures. Raises StepError, or ChildError when a server ended."""
+    """Run all steps, then show the figures. Raises StepError, or ChildError when a server ended."""
     step = partial(_explain_failures, (model, proxy))
     with step("the SDK"):
         client = steps.connect(proxy.base_url)
@@ -119,29 +117,31 @@ def run_steps(screen: Screen, model: Server, proxy: Server) -> None:
 
 
 def format_claude_code_commands() -> str:
-    """Return the commands that use Claude Code with a real upstream, ready to be pasted into this terminal."""
+    """Return the commands that run Claude Code with a real upstream, to paste into a terminal."""
     installed = Path(sys.executable).with_name("anthropic-proxy")
     is_on_path = shutil.which("anthropic-proxy") is not None
     return CLAUDE_CODE.format(command="anthropic-proxy" if is_on_path else installed)
 
 
 def _format_figures(stream: figures.StreamTimes, pairs: list[tuple[float, float]]) -> str:
+    first_token_ms = figures.compute_first_token_ms(stream)
+    rate = figures.compute_tokens_per_second(stream)
+    added_ms = figures.compute_added_ms(pairs)
     return (
-        f"  time to first token  {figures.compute_first_token_ms(stream):6.0f} ms, through the proxy\n"
-        f"  tokens per second    {figures.compute_tokens_per_second(stream):6.0f}\n"
-        f"  the proxy adds       {figures.compute_added_ms(pairs):6.1f} ms to a request (median of {len(pairs)} pairs)"
+        f"  time to first token  {first_token_ms:6.0f} ms, through the proxy\n"
+        f"  tokens per second    {rate:6.0f}\n"
+        f"  the proxy adds       {added_ms:6.1f} ms to a request (median of {len(pairs)} pairs)"
     )
 
 
 @contextmanager
 def _explain_failures(servers: tuple[Server, ...], name: str) -> Iterator[None]:
-    """Turn any failure of a step into the most telling reason: that a server is gone, else what the step met."""
+    """Raise ChildError for a failure of a step when a server has ended, else StepError."""
     try:
         yield
     except Exception as error:
-        time.sleep(
-            NOTICE_SECONDS
-        )  # a server that died under the step needs a moment to be seen as gone
+        # A server that ended needs a moment to exit.
+        time.sleep(NOTICE_SECONDS)
         for server in servers:
             server.child.check()
         reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
@@ -159,7 +159,8 @@ def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
         f"  model  {model.base_url}  (OpenAI Chat Completions API; its log: {model.child.log})"
     )
     screen.write_line(
-        f"  curl -N {proxy.base_url}/v1/messages -H 'content-type: application/json' -d '{json.dumps(body)}'"
+        f"  curl -N {proxy.base_url}/v1/messages "
+        f"-H 'content-type: application/json' -d '{json.dumps(body)}'"
     )
     try:
         while True:
@@ -173,7 +174,7 @@ def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
 
 @contextmanager
 def _raise_on_stop_signals() -> Iterator[None]:
-    """Raise Stopped on SIGINT and SIGTERM, until the block ends."""
+    """Raise StopSignal on SIGINT and SIGTERM, until the block ends."""
     previous = {number: signal.signal(number, _raise_stop) for number in STOP_SIGNALS}
     try:
         yield

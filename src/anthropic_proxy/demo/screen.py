@@ -1,18 +1,21 @@
-"""What the demo prints: plain lines, flushed at once; bold titles and a running clock only on a terminal."""
+"""The output of the demo: plain lines, flushed at once; on a terminal also bold titles and a
+clock.
+"""
 
 from typing import TextIO
 
 
 class Screen:
-    """Writes to `out`. It knows whether a line is open, so that an error can begin on a line of its own."""
+    """Writes the output of the demo to a file."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_terminal = out.isatty()
+        # whether the last line has no end, so that an error must begin on another line
         self._is_line_open = False
 
     def write(self, text: str) -> None:
-        """Write `text` as it is, and flush."""
+        """Write `text` and flush."""
         self._out.write(text)
         self._out.flush()
         if text:
@@ -23,7 +26,7 @@ class Screen:
         self.write(f"{text}\n")
 
     def write_title(self, text: str) -> None:
-        """An empty line, then a title."""
+        """Write an empty line and a title."""
         self.write_line(f"\n\033[1m{text}\033[0m" if self._is_terminal else f"\n{text}")
 
     def end_line(self) -> None:
@@ -32,7 +35,9 @@ class Screen:
             self.write_line()
 
     def show_waiting(self, activity: str, seconds: float) -> None:
-        """Show that `what` takes its time: a clock on a terminal, one line that stays open elsewhere."""
+        """Show that an activity takes time: by a clock on a terminal, elsewhere by one line without
+        an end.
+        """
         if self._is_terminal:
             self.write(f"\r{activity} ... {seconds:.1f} s")
         elif not self._is_line_open:

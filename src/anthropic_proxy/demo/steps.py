@@ -1,8 +1,9 @@
-"""What the demo asks, each through the official `anthropic` SDK, and what counts as an answer.
+"""The steps of the demo: requests through the official `anthropic` SDK, and checks of the
+responses.
 
-The prompts are ones that a model of 135 million parameters answers sensibly at temperature 0. Every step checks what it
-got and raises StepError otherwise, so nothing is shown as working that did not work. The SDK is imported late: only
-the demo needs it.
+A model of 135 million parameters answers the prompts sensibly at temperature 0. Every step raises
+StepError for a response that it does not expect. The SDK is imported late, because only the demo
+needs it.
 """
 
 import importlib
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anthropic.types import Message, MessageParam, ToolParam
 
 MAX_TOKENS = 60
-# The newest API version, and so the SDK, has no temperature any more; the older one has.
+# The newest API version, and therefore the SDK, has no temperature. The older version has one.
 TEMPERATURE = {"temperature": 0}
 OLDER_VERSION = {"anthropic-version": "2023-06-01"}
 TIMEOUT_SECONDS = 60.0
@@ -43,7 +44,8 @@ SCHEMA: dict[str, object] = {
 TOOL_PROMPT = "What is the weather in Paris? Answer in one sentence."
 TOOL_INPUT: dict[str, object] = {"city": "Paris"}
 TOOL_RESULT = "The weather in Paris is 18 degrees Celsius with light rain."
-TOOL_EVIDENCE = "18"  # only the tool's result says it, so an answer with it has read the result
+# Only the tool's result contains it, so a response with it uses the result.
+TOOL_EVIDENCE = "18"
 TOOL: "ToolParam" = {
     "name": "get_weather",
     "description": "Weather in a city.",
@@ -69,31 +71,35 @@ REPLAY: "list[MessageParam]" = [
 
 
 class StepError(RuntimeError):
-    """An answer is not what the step promises. The text says what came instead."""
+    """A response is not the expected one. The text describes it."""
 
 
 def preload_sdk() -> None:
-    """Import the SDK, which takes a second or more; meant for a thread of its own. `connect` tells what goes wrong."""
+    """Import the SDK, which takes a second or more. Call it in a thread."""
+    # `connect` reports failures.
     with suppress(Exception):
         importlib.import_module("anthropic")
 
 
 def connect(base_url: str) -> "Anthropic":
-    """The official SDK's client for a server; errors are not hidden by retries."""
+    """Return the official SDK's client for a server."""
     import anthropic
 
     return anthropic.Anthropic(
         base_url=base_url,
         api_key="demo",
+        # Retries would hide errors.
         max_retries=0,
         timeout=TIMEOUT_SECONDS,
-        # A proxy for the internet in the user's environment must not get requests for this address.
+        # An HTTP proxy of the user's environment must not receive requests for this address.
         http_client=anthropic.DefaultHttpxClient(mounts={base_url: None}),
     )
 
 
 def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamTimes:
-    """Ask with streaming and give each piece of text to `show` as it comes. Raises StepError, and the SDK's errors."""
+    """Stream a response, and call `show` with each piece of its text. Raises StepError and the
+    SDK's errors.
+    """
     sent_at = time.perf_counter()
     first_text_at = None
     with client.messages.stream(
@@ -119,7 +125,9 @@ def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamT
 
 
 def request_structured(client: "Anthropic") -> dict[str, Any]:
-    """Ask for an answer in the form of SCHEMA and return it parsed. Raises StepError, and the SDK's errors."""
+    """Request a response that fits SCHEMA, and return it parsed. Raises StepError and the SDK's
+    errors.
+    """
     message = client.messages.create(
         model=MODEL,
         max_tokens=MAX_TOKENS,
@@ -132,24 +140,23 @@ def request_structured(client: "Anthropic") -> dict[str, Any]:
 
 
 def parse_structured(text: str) -> dict[str, Any]:
-    """The object in `text` when it fits SCHEMA. Raises StepError."""
+    """Return the object in `text`. Raises StepError when it does not fit SCHEMA."""
     try:
         value = json.loads(text)
     except ValueError as error:
         raise StepError(f"the answer is not JSON ({error}): {text!r}") from None
-    types = (
-        {name: type(field) for name, field in value.items()} if isinstance(value, dict) else None
-    )
-    if types != {name: python_type for name, (_, python_type) in FIELDS.items()}:
+    expected_types = {name: python_type for name, (_, python_type) in FIELDS.items()}
+    is_object = isinstance(value, dict)
+    if not is_object or {name: type(field) for name, field in value.items()} != expected_types:
         raise StepError(f"the answer does not fit the schema: {text!r}")
     return dict(value)
 
 
 def replay_tool_call(client: "Anthropic") -> str:
-    """Replay a tool call and its result, and return what the model makes of it.
+    """Replay a tool call and its result, and return the model's text about it.
 
-    The call is ours, and `tool_choice` forbids another: a model this small can't be relied on to choose a tool.
-    Raises StepError, and the SDK's errors.
+    `tool_choice` forbids another call: a model this small does not reliably choose a tool. Raises
+    StepError and the SDK's errors.
     """
     message = client.messages.create(
         model=MODEL,
