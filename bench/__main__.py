@@ -1,9 +1,11 @@
-"""`make bench`: how much the proxy costs, beside what the given stack costs when it passes bytes through, in the same run.
+"""`make bench`: measure what the proxy costs, beside a server on the same stack that only passes
+bytes through, in the same run.
 
     python -m bench [--only paced,flooded] [--seconds 10] [--json FILE] [--peer NAME=URL ...]
 
-CPU is what the system says of the server's processes, so that other work on the machine matters less. A peer is a server
-that was started by hand in front of the upstream whose address is printed; its process is found by its port.
+CPU is the time of the server's processes that the system reports, so that other work on the machine
+matters less. A peer is a server that was started by hand in front of the upstream whose address is
+printed; its process is found by its port.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from bench.targets import Bench, Row, Target
 _CHAT = "/v1/chat/completions"
 # Shares of a CPU above which a generator may be what was measured.
 _BUSY = 0.8
-# Of each process: the upstream, the clients and the proxy have a file for each stream, and the proxy has two.
+# Per process: the upstream, the clients and the proxy have a file per stream, and the proxy has
+# two.
 _FILES = 10_500
 
 
@@ -48,7 +51,8 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
         }
         if peers:
             print(
-                f"peers are measured in front of {upstream.url}/v1 (press return when they are there)"
+                f"peers are measured in front of {upstream.url}/v1 "
+                "(press return when they are there)"
             )
             sys.stdin.readline()
         for peer in peers:
@@ -105,9 +109,8 @@ def main() -> None:
                 _print_row(row)
                 rows.append(row)
     for what, share in sorted(bench.peak_loads.items()):
-        print(
-            f"{'busy':12} {what:55} {share:10.2f} CPU  {'it may be what was measured' if share > _BUSY else ''}"
-        )
+        remark = "it may be what was measured" if share > _BUSY else ""
+        print(f"{'busy':12} {what:55} {share:10.2f} CPU  {remark}")
     if options.json:
         about = {"python": platform.python_version(), "machine": platform.platform()}
         options.json.write_text(

@@ -1,10 +1,13 @@
-"""Requests, as JSON: small ones in both protocols, and large ones that look like those of Claude Code."""
+"""Requests as JSON: small ones of both protocols, and large ones as Claude Code sends them."""
 
 import base64
 import json
 from typing import Any
 
-_WORDS = 'The quick brown fox reads src/anthropic_proxy/server/main.py, finds 3 problems, and says: "it\'s done".\n'
+_WORDS = (
+    "The quick brown fox reads src/anthropic_proxy/server/main.py, "
+    'finds 3 problems, and says: "it\'s done".\n'
+)
 _IMAGE = base64.b64encode(bytes(range(256)) * 300).decode()
 
 

@@ -1,4 +1,6 @@
-"""What is measured. Each case gives rows: what, a figure with its unit, and what it is compared with in the same run."""
+"""The measurements. Each case yields rows: a name, a figure with its unit, and the figure with
+which it is compared in the same run.
+"""
 
 import shutil
 import statistics
@@ -32,8 +34,8 @@ def _compare(
 
 
 def paced(bench: Bench) -> Iterator[Row]:
-    """100 streams of 50 events a second, each event in a write of its own: whole streams of 200 events, their requests
-    included, and the events alone.
+    """100 streams of 50 events a second, each event in its own write: entire streams of 200 events
+    with their requests, and only the events.
     """
     streams, rate = 100, 50
     count = min(200, max(int(rate * bench.seconds), rate))
@@ -107,7 +109,9 @@ def latency(bench: Bench) -> Iterator[Row]:
 
 
 def first_token(bench: Bench) -> Iterator[Row]:
-    """What the proxy adds to the time to the first token, while other streams are open (100 events a second in all)."""
+    """The time that the proxy adds to the first token, while other streams are open (100 events a
+    second in all).
+    """
     for streams in (1, 100, 1000):
         medians = {}
         for target in (bench.direct, bench.proxy):
@@ -126,7 +130,9 @@ def first_token(bench: Bench) -> Iterator[Row]:
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    """Idle, for each open stream (100 events a second in all), and over a stream as long as an hour is."""
+    """Memory when idle, per open stream (100 events a second in all), and over a stream that lasts
+    an hour.
+    """
     with run_proxy(bench.upstream.url) as server:
         target = Target("ours", server, "/v1/messages", anthropic=True)
         run_load(target.task("requests", "whole", 1, stream=False, requests=10))
@@ -193,13 +199,16 @@ def inputs(bench: Bench) -> Iterator[Row]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """From the command to the first connection that is accepted, and what is imported until then."""
+    """The time from the command to the first accepted connection, and of the imports."""
     start_times = []
     for _ in range(3):
         with run_proxy(bench.upstream.url) as server:
             start_times.append(server.startup_seconds)
     yield Row("start", "until it listens, best of three", min(start_times), "s", 1.2)
-    code = "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; print(time.process_time())"
+    code = (
+        "import time; import anthropic_proxy.cli.main, anthropic_proxy.server.main; "
+        "print(time.process_time())"
+    )
     import_times = [
         float(
             subprocess.run(
@@ -212,7 +221,9 @@ def start(bench: Bench) -> Iterator[Row]:
 
 
 def workers(bench: Bench) -> Iterator[Row]:
-    """Requests per second with one and with two processes, on a machine that the clients and the upstream use as well."""
+    """Requests per second with one and with two processes, on a machine that the clients and the
+    upstream use as well.
+    """
     rates = {}
     for count in (1, 2):
         with run_proxy(bench.upstream.url, WORKERS=str(count)) as server:
@@ -230,7 +241,9 @@ def workers(bench: Bench) -> Iterator[Row]:
 
 
 def http2(bench: Bench) -> Iterator[Row]:
-    """The same requests by h2load, over HTTP/2 without TLS; its own HTTP/1.1 counts Hypercorn's answers as failed."""
+    """The same requests by h2load, over HTTP/2 without TLS. With its own HTTP/1.1 it counts
+    Hypercorn's responses as failed.
+    """
     program = shutil.which("h2load")
     if program is None:
         yield Row("http2", "h2load is not installed (apt-get install nghttp2-client)", None, "")

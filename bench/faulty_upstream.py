@@ -1,4 +1,4 @@
-"""A Chat Completions server that fails in all the ways that upstreams do, and answers well most of the time.
+"""A Chat Completions server that fails in all ways in which upstreams fail, and mostly succeeds.
 
 `python -m bench.faulty_upstream` prints its port, and serves until it is ended.
 """

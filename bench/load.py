@@ -1,5 +1,5 @@
-"""Clients that cost as little as they can: raw protocols. A task comes as a line of JSON on standard input, what was seen
-goes as JSON to standard output. The kinds of tasks are in `TASKS`.
+"""Clients with little overhead, on raw protocols. A task is a line of JSON on standard input, its
+results are JSON on standard output. `TASKS` has the kinds of tasks.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ _LAST_BYTES = 200
 class Exchange(asyncio.Protocol):
     """A connection that sends one request after another.
 
-    `send` returns a future of the seconds to the first content of the response and to its end. It fails with
-    ConnectionError when the response is not complete.
+    `send` returns a future of the seconds to the first content of the response and to its end.
+    It fails with ConnectionError when the response is not complete.
     """
 
     def __init__(self, request: bytes) -> None:
@@ -100,7 +100,8 @@ class Exchange(asyncio.Protocol):
 async def _open_exchanges(task: dict[str, Any], count: int) -> list[Exchange]:
     url = urlsplit(task["url"])
     body = task["body"].encode()
-    fields = f"host: {url.netloc}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    length = f"content-length: {len(body)}"
+    fields = f"host: {url.netloc}\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
     head = f"POST {url.path} HTTP/1.1\r\n{fields}"
     exchanges: list[Exchange] = []
 
@@ -125,7 +126,7 @@ async def _run_streams(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _run_requests(task: dict[str, Any]) -> dict[str, Any]:
-    """So many clients that ask again and again, for so many seconds, or so many times all together."""
+    """Run clients that repeat a request for some seconds, or for a number of requests in all."""
     exchanges = await _open_exchanges(task, task["clients"])
     deadline = time.perf_counter() + task.get("seconds", _TIMEOUT)
     remaining = task.get("requests", 10**9)
@@ -147,8 +148,8 @@ async def _run_requests(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _hold_streams(task: dict[str, Any]) -> dict[str, Any]:
-    """Streams that stay open until this process is ended; says so when all have begun, and for each line that it reads then
-    how many events have come.
+    """Hold streams open until this process is ended. Report when all have begun, and for each line
+    of input the number of events so far.
     """
     exchanges = await _open_exchanges(task, task["clients"])
     responses = []

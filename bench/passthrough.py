@@ -1,6 +1,7 @@
-"""What the given stack can do at all: bytes passed through, untouched, by Quart on Hypercorn and httpx.
+"""The limit of the given stack: Quart on Hypercorn and httpx pass bytes through unchanged.
 
-`python -m bench.passthrough UPSTREAM TRANSPORT` prints its port. TRANSPORT: `aiohttp`, the project's own, or `httpx`.
+`python -m bench.passthrough UPSTREAM TRANSPORT` prints its port. TRANSPORT: `aiohttp`, which the
+proxy uses, or `httpx`.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ def _client(transport: str) -> httpx.AsyncClient:
     options: dict[str, Any] = (
         {"transport": AiohttpTransport()} if transport == "aiohttp" else {"limits": _NO_LIMIT}
     )
-    return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # noqa: S113 - the machine's own
+    # No time limit: the upstream is on the same machine.
+    return httpx.AsyncClient(timeout=None, trust_env=False, **options)  # noqa: S113 - see above
 
 
 def _application(upstream: str, transport: str) -> Quart:

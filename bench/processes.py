@@ -1,4 +1,4 @@
-"""Processes that are measured: started, asked for what they have used, ended. The system says what that is."""
+"""Start and end processes that are measured, and read their use of resources from the system."""
 
 import json
 import os
@@ -51,7 +51,9 @@ def _read_pss(pid: int) -> int:
 
 
 def allow_files(count: int) -> bool:
-    """Let this process and those that it starts have so many open files; False where the system does not."""
+    """Allow this process and its children so many open files; return False when the system does
+    not.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = hard == resource.RLIM_INFINITY or hard >= count
     if enough and soft != resource.RLIM_INFINITY and soft < count:
@@ -97,8 +99,12 @@ def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
             assert line, "anthropic-proxy did not start"
             match = re.search(r'"address":"([^"]+)"', line)
         startup_seconds = time.monotonic() - started_at
-        # Its log goes on, and somebody must read it.
-        with subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL):  # noqa: S607 - of the system
+        # It continues to log, so a process must read the log.
+        with subprocess.Popen(
+            ["cat"],  # noqa: S607 - of the system
+            stdin=process.stderr,
+            stdout=subprocess.DEVNULL,
+        ):
             try:
                 yield MeasuredProcess(process.pid, match[1], startup_seconds)
             finally:
@@ -107,7 +113,9 @@ def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
 
 
 def run_load(task: dict[str, Any]) -> dict[str, Any]:
-    """Run a task in the load generator, a separate process, and return its results (see `bench.load`)."""
+    """Run a task in the load generator, a separate process, and return its results (see
+    `bench.load`).
+    """
     command = [sys.executable, "-m", "bench.load"]
     process = subprocess.run(
         command, input=json.dumps(task), capture_output=True, text=True, check=False

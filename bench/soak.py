@@ -1,7 +1,8 @@
-"""Mixed traffic with faults for a while, and a look at what a server has left of it: memory, files, tasks, requests.
+"""Mixed traffic with faults, and then the memory, files, tasks and requests that the server still
+holds.
 
-`make soak` (ten minutes; `make soak SECONDS=60 WORKERS=2`). It fails when memory grows, or when anything is still held
-after the last client has left.
+`make soak` (ten minutes; `make soak SECONDS=60 WORKERS=2`). It fails when memory grows, or when
+anything is still held after the last client has left.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import httpx
 
 _CLIENTS = 24
 _TIMEOUT = 60
-# What the last third of the time may need more than the middle one: the allocator keeps what it once had.
+# Growth of memory in the last third over the middle one: the allocator keeps memory that it had.
 _GROWTH_FACTOR = 1.05
 _GROWTH_BYTES = 4 * 2**20
 # Samples, one a second, before which a server is still taking what it will need.
@@ -130,7 +131,11 @@ def _run_server(upstreams: str, workers: int) -> Iterator[Server]:
         match = None
         while not match:
             match = re.search(r'"address":"([^"]+)"', process.stderr.readline())
-        log_reader = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # noqa: S607 - of the system
+        log_reader = subprocess.Popen(
+            ["cat"],  # noqa: S607 - of the system
+            stdin=process.stderr,
+            stdout=subprocess.DEVNULL,
+        )
         try:
             yield Server(process, match[1])
         finally:
@@ -288,7 +293,10 @@ def _find_growth(samples: list[Sample]) -> list[str]:
     if last <= middle * _GROWTH_FACTOR + _GROWTH_BYTES:
         return []
     return [
-        f"memory grows: {middle / 2**20:.1f} MiB in the middle third, {last / 2**20:.1f} MiB in the last"
+        (
+            f"memory grows: {middle / 2**20:.1f} MiB in the middle third, "
+            f"{last / 2**20:.1f} MiB in the last"
+        )
     ]
 
 
@@ -297,9 +305,8 @@ def _report(
 ) -> None:
     for name in KINDS:
         counts = {what: count for (kind, what), count in sorted(outcomes.items()) if kind == name}
-        print(
-            f"{name:20} {sum(counts.values()):7}  {', '.join(f'{what} {count}' for what, count in counts.items())}"
-        )
+        details = ", ".join(f"{what} {count}" for what, count in counts.items())
+        print(f"{name:20} {sum(counts.values()):7}  {details}")
     print(f"\n{'':10} {'memory MiB':>10} {'files':>6} {'threads':>7} {'tasks':>6} {'in flight':>9}")
     third = len(samples) // 3
     parts = {
@@ -316,7 +323,8 @@ def _report(
                 statistics.fmean(getattr(each, field) for each in part) for field in fields
             )
             print(
-                f"{name:10} {memory / 2**20:10.1f} {files:6.0f} {threads:7.0f} {tasks:6.0f} {in_flight:9.0f}"
+                f"{name:10} {memory / 2**20:10.1f} {files:6.0f} {threads:7.0f} "
+                f"{tasks:6.0f} {in_flight:9.0f}"
             )
 
 

@@ -15,8 +15,9 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A figure; None where it can't be had here. target: what it should be at most (or at least, with `at_least`); None
-    where there is none.
+    """A figure; None when it can't be measured here.
+
+    target: its upper limit (with `at_least` its lower limit); None without one.
     """
 
     case: str
@@ -74,8 +75,10 @@ class Bench:
         return [self.proxy, *self.baselines.values()]
 
     def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-        """Seconds of CPU of the target's processes, and what the load generator tells. The shares of a CPU that it and the
-        upstream took are kept: near 1 it is not the target that was measured.
+        """Return the CPU seconds of the target's processes, and the results of the load generator.
+
+        The CPU shares of the load generator and of the upstream are recorded: near 1 the target is
+        not what was measured.
         """
         before, upstream_before = target.server.cpu(), self.upstream.cpu()
         result = run_load(task)
@@ -90,8 +93,8 @@ class Bench:
     def watch(
         self, name: str, target: Target, task: dict[str, Any], seconds: float
     ) -> tuple[float, int]:
-        """Seconds of CPU of the target's processes while streams are open, and the events that have arrived meanwhile: what
-        it takes to begin and to end a stream is in neither.
+        """Return the CPU seconds of the target's processes while streams are open, and the number
+        of events meanwhile. The beginning and the end of streams do not count.
         """
         with hold_load(task) as clients:
             before = (
@@ -118,8 +121,8 @@ class Bench:
     def measure_in_turn(
         self, measure: Callable[[Target, float], tuple[float, ...]]
     ) -> dict[str, tuple[float, ...]]:
-        """Figures of all targets by their names: the medians of rounds in which they take turns, so that whatever else the
-        machine does meets them all.
+        """Return the figures of all targets by their names: medians of rounds in which they take
+        turns, so that other work on the machine affects all of them.
         """
         rounds = min(max(int(self.seconds), 1), _ROUNDS)
         samples: dict[str, list[tuple[float, ...]]] = {target.name: [] for target in self.targets}

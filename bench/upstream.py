@@ -1,7 +1,7 @@
 """A Chat Completions server that costs as little as it can: raw protocols, answers made beforehand.
 
-`python -m bench.upstream` prints its port. The model that a request names says what comes: `whole`;
-`paced-EVENTS-PERSECOND`, each event in a write of its own; `flood-EVENTS`, as fast as they are taken.
+`python -m bench.upstream` prints its port. The model of a request selects the response: `whole`;
+`paced-EVENTS-PERSECOND`, each event in its own write; `flood-EVENTS`, as fast as the client reads.
 """
 
 import asyncio

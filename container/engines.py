@@ -47,8 +47,8 @@ def compose_failure() -> str:
 def pod_failure() -> str:
     """Return why podman can't run pods, or nothing.
 
-    Only starting a pod shows all that can be missing: `catatonit` for its first process, a runtime that supports the
-    machine's cgroups, permission to set limits.
+    Only the start of a pod shows what is missing: `catatonit` for its first process, a runtime that
+    supports the machine's cgroups, permission to set limits.
     """
     environment = podman_environment()
     create = ("podman", "pod", "create", "--replace", "--network=host", "--name", POD)
@@ -61,7 +61,9 @@ def pod_failure() -> str:
 
 
 def print_output(*command: str, environment: dict[str, str] | None = None) -> None:
-    """Print what a command prints, such as the log of a container: pytest shows it when the test fails."""
+    """Print the output of a command, such as the log of a container. pytest shows it when the test
+    fails.
+    """
     done = subprocess.run(
         command,
         env=environment,

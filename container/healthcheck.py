@@ -1,7 +1,8 @@
-"""Whether the server in this container lives: its exit code says so. It imports next to nothing, as it runs all the time.
+"""Check whether the server in this container lives; the exit code is the result. It runs often, so
+it imports as little as possible.
 
-The port for probes is asked where there is one (METRICS_PORT), else the server's own; behind TLS or a Unix socket it is
-enough that a connection is accepted.
+It sends a request to the port for probes (METRICS_PORT), else to the server's own port. Behind TLS
+or a Unix socket an accepted connection is sufficient.
 """
 
 import os

@@ -1,7 +1,7 @@
 """`docker compose up`, with llama.cpp and a small real model in place of Ollama; see test_image.
 
-The tests do not use `.env` and variables of the shell, which may hold an upstream and its key, and do not replace images
-that have the default names of the composition.
+The tests ignore `.env` and variables of the shell, which may name an upstream and its key, and do
+not replace images with the default names of the composition.
 """
 
 import os
@@ -110,7 +110,10 @@ def images(docker_compose: None) -> Iterator[None]:  # noqa: ARG001 - it skips
 
 
 @pytest.fixture(scope="module")
-def stack(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:  # noqa: ARG001 - it runs them
+def stack(
+    images: None,  # noqa: ARG001 - the stack runs them
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("composition"))
     try:
         stack.compose("up", "--no-build", "--detach", "--wait", "proxy")

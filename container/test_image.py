@@ -1,4 +1,4 @@
-"""The image, really run: `make container-test`, which wants a Docker engine and `make image` before it."""
+"""The image, really run: `make container-test`. It needs a Docker engine, and `make image`."""
 
 import gzip
 import json

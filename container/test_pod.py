@@ -1,6 +1,8 @@
-"""The chart's pods, really run without Kubernetes: `podman kube play`. Needs Docker with the image, and podman.
+"""The chart's pods, really run without Kubernetes: `podman kube play`. Needs Docker with the image,
+and podman.
 
-Services, claims of volumes and the schedule of probes need Kubernetes. The pods have the host's network, with free ports.
+Services, claims of volumes and the schedule of probes need Kubernetes. The pods use the host's
+network, with free ports.
 """
 
 import base64
@@ -54,7 +56,9 @@ def podman(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def image(docker_engine: None, podman_pods: None) -> str:  # noqa: ARG001 - they skip
-    """Copy the image from the engine that has built it. Return podman's name for it, with registry and tag."""
+    """Copy the image from the engine that has built it. Return podman's name for it, with registry
+    and tag.
+    """
     with tempfile.TemporaryDirectory() as folder:
         saved = f"{folder}/image.tar"
         docker("save", IMAGE, "--output", saved)
@@ -62,7 +66,9 @@ def image(docker_engine: None, podman_pods: None) -> str:  # noqa: ARG001 - they
 
 
 class Pod:
-    """A running pod of the Deployment: the address of the API, and the URLs of the probes by their names."""
+    """A running pod of the Deployment: the address of the API, and the URLs of probes by their
+    names.
+    """
 
     name = f"{NAME}-pod-0"
     container = f"{name}-proxy"
@@ -101,7 +107,8 @@ def _rendered(image: str, upstream: str) -> list[Object]:
         "replicaCount": 1,
         "image": {"repository": repository, "tag": tag},
         "configFile": {
-            "content": f"upstreams: {{scripted: {{url: '{upstream}', provider: generic, key: '${{SECRET}}'}}}}"
+            "content": f"upstreams: {{scripted: {{url: '{upstream}', provider: generic, "
+            "key: '${SECRET}'}}"
         },
         "secrets": {"values": {"SECRET": "sk-upstream", "PROXY_API_KEYS": f"alice={KEY}"}},
         "service": {"port": _free_port()},
@@ -161,7 +168,7 @@ def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
     ports = {each["name"]: each["containerPort"] for each in container.pop("ports")} | {
         "http": port
     }
-    # podman runs probes with curl in the container, which has none: the test requests their URLs itself.
+    # podman runs probes with curl in the container, which has none: the test sends their requests.
     probes = {name: container.pop(name)["httpGet"] for name in PROBES}
     pod = Pod(
         port,
@@ -180,7 +187,9 @@ def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
 
 @contextmanager
 def storage_of(rendered: list[Object]) -> Iterator[None]:
-    """Create the secrets of the pods. At the end remove them, and the volumes that podman makes of ConfigMaps."""
+    """Create the secrets of the pods. At the end remove them, and the volumes that podman makes of
+    ConfigMaps.
+    """
     (own,) = _of_kind(rendered, "Secret")
     with secret(own["metadata"]["name"], own["stringData"]), secret(CLIENT_SECRET, {"key": KEY}):
         try:
@@ -191,7 +200,9 @@ def storage_of(rendered: list[Object]) -> Iterator[None]:
 
 
 def test_the_deployment_runs_and_ends_well(image: str, tmp_path: Path) -> None:
-    """Hardened, with its files and secrets; SIGTERM in the middle of a stream: its client gets all of it."""
+    """Hardened, with its files and secrets. SIGTERM during a stream: the client receives all of
+    it.
+    """
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     with ScriptedUpstream() as upstream:

@@ -1,7 +1,8 @@
-"""Generate docs/compatibility.md: what becomes of each part of the Messages API.
+"""Generate docs/compatibility.md: the translation of each part of the Messages API.
 
-A test compares the tables with the official SDK's types and with the translation's tables, so that the page
-misses neither a new part of the API nor a change of the proxy. `make docs` writes the page.
+A test compares the tables with the official SDK's types and with the translation's tables, so that
+the page misses neither a new part of the API nor a change of the proxy. `make docs` writes the
+page.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,24 +14,37 @@ from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 # Content blocks of requests, by type.
 REQUEST_BLOCKS: Mapping[str, str] = {
     "text": "text; neighbours of one role are joined, empty ones left out, `citations` ignored",
-    "image": "`image_url`; an address is fetched by the proxy where the upstream does not fetch, a file id is refused",
+    "image": (
+        "`image_url`; an address is fetched by the proxy where the upstream does not fetch, a "
+        "file id is refused"
+    ),
     "document": (
-        "a PDF is a `file` part, or its text where the upstream takes no files; text and content sources are text "
+        "a PDF is a `file` part, or its text where the upstream takes no files; text and content "
+        "sources are text "
         "with title and context; a file id is refused"
     ),
     "search_result": "text with title and source",
-    "thinking": "the upstream's own reasoning field, restored from the signature; of other servers: left out",
-    "redacted_thinking": "the upstream's encrypted reasoning, restored from `data`; of other servers: left out",
+    "thinking": (
+        "the upstream's own reasoning field, restored from the signature; of other servers: left "
+        "out"
+    ),
+    "redacted_thinking": (
+        "the upstream's encrypted reasoning, restored from `data`; of other servers: left out"
+    ),
     "tool_use": "`tool_calls`, with names and ids made legal and unique",
     "tool_result": (
-        "a `tool` message right after the calls, in their order; images and files follow in a user message, "
-        "labelled; `is_error` is told as text; one without a call is kept as user text, a missing one is told as "
+        "a `tool` message right after the calls, in their order; images and files follow in a user "
+        "message, "
+        "labelled; `is_error` is told as text; one without a call is kept as user text, a missing "
+        "one is told as "
         "such"
     ),
     "tool_reference": "text that says that the tool is loaded; its definition is in `tools`",
     "browser_state": "text: tabs and what changed",
     "server_tool_use": "text of the assistant: what was called",
-    "web_search_tool_result": "text of the assistant: titles and addresses; encrypted content is left out",
+    "web_search_tool_result": (
+        "text of the assistant: titles and addresses; encrypted content is left out"
+    ),
     "web_fetch_tool_result": "text of the assistant: address and content",
     "code_execution_tool_result": "text of the assistant: output, errors, return code",
     "bash_code_execution_tool_result": "text of the assistant: output, errors, return code",
@@ -43,7 +57,8 @@ REQUEST_BLOCKS: Mapping[str, str] = {
     "fallback": "left out: it says which model answered",
     "container_upload": "refused: this server keeps no files and has no containers",
     "compaction": (
-        "everything before it is left out, and its summary begins the conversation; one without a summary is left out"
+        "everything before it is left out, and its summary begins the conversation; one without a "
+        "summary is left out"
     ),
     "tool_addition": "in system messages: the tool is offered from then on",
     "tool_removal": "in system messages: the tool is no longer offered",
@@ -52,35 +67,53 @@ REQUEST_BLOCKS: Mapping[str, str] = {
 # Tools, by the beginning of their type.
 TOOLS: Mapping[str, str] = {
     "custom": (
-        "a function; the schema is made legal without losing meaning, `strict` kept where the schema allows it, "
+        "a function; the schema is made legal without losing meaning, `strict` kept where the "
+        "schema allows it, "
         "examples told in the description"
     ),
     "bash_": "a function with the type's schema",
     "text_editor_": "a function with the type's schema",
     "memory_": "a function with the type's schema",
-    "computer_": "a function with the type's schema, the sizes of the display told in the description",
+    "computer_": (
+        "a function with the type's schema, the sizes of the display told in the description"
+    ),
     "computer_toolset_": "a function for each enabled member; calls come back with `toolset_name`",
     "browser_toolset_": "a function for each enabled member; calls come back with `toolset_name`",
     "tool_search_tool_": "left out: deferred tools are all offered from the start",
-    "web_search_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
-    "web_fetch_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
-    "code_execution_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
-    "advisor_": "only Anthropic runs it: left out, told to the model and in a response header; alone: refused",
+    "web_search_": (
+        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
+        "refused"
+    ),
+    "web_fetch_": (
+        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
+        "refused"
+    ),
+    "code_execution_": (
+        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
+        "refused"
+    ),
+    "advisor_": (
+        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
+        "refused"
+    ),
     "mcp_toolset": (
-        "only Anthropic connects to it: left out, told to the model and in a response header; alone: refused"
+        "only Anthropic connects to it: left out, told to the model and in a response header; "
+        "alone: refused"
     ),
 }
 
 # Content blocks of responses, by type.
 RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
-        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, `<think>` in the "
+        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, "
+        "`<think>` in the "
         "text; only when `thinking` asks for it"
     ),
     "redacted_thinking": "reasoning that comes encrypted alone",
     "text": "`content`; where a format was asked for, the bare JSON document; `refusal`",
     "tool_use": (
-        "`tool_calls`, the old `function_call`, and calls that a model wrote as text; broken arguments are "
+        "`tool_calls`, the old `function_call`, and calls that a model wrote as text; broken "
+        "arguments are "
         "repaired where that is sure, else kept under `INVALID_JSON`"
     ),
     "compaction": "a summary that the upstream was asked for",
@@ -100,10 +133,12 @@ STOP_REASON_NOTES: Mapping[str, str] = {
 
 _HEAD = """# Compatibility
 
-What becomes of each part of the Messages API on the way to an OpenAI-compatible server, and back. Written from the code's
-own tables by `make docs`; a test checks it against the official SDK's types. Fields and blocks that are not listed are
-never refused: a field is left out, a user's block is kept as JSON for the model to read. What differs from one kind of
-upstream to another is in [upstreams.md](upstreams.md).
+The translation of each part of the Messages API for an OpenAI-compatible server, and back.
+`make docs` writes this page from the tables of the source, and a test compares it with the official
+SDK's types.
+Fields and blocks that are not listed are never rejected: a field is omitted, a user's block is sent
+as JSON for the model to read.
+[upstreams.md](upstreams.md) describes the differences between kinds of upstreams.
 """
 
 

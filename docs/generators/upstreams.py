@@ -1,4 +1,4 @@
-"""Generate docs/upstreams.md: how to set up each kind of upstream, what works there and what does not.
+"""Generate docs/upstreams.md: the setup of each kind of upstream, and its features.
 
 The settings come from the table of provider profiles; this module adds a guide for each profile.
 A test compares the page with both. `make docs` writes the page.
@@ -34,7 +34,8 @@ GUIDES: Mapping[str, Guide] = {
         "https://api.openai.com",
         "sk-...",
         f"{_COMMON_FEATURES}, PDFs, thinking, priority processing",
-        "newer models take tools together with thinking in the Responses API alone: the proxy changes over when OpenAI "
+        "newer models take tools together with thinking in the Responses API alone: the proxy "
+        "changes over when OpenAI "
         "says so, or at once with `UPSTREAM_API=responses`; a prefilled answer is refused",
     ),
     "azure": Guide(
@@ -42,7 +43,8 @@ GUIDES: Mapping[str, Guide] = {
         "https://NAME.openai.azure.com",
         "...",
         f"{_COMMON_FEATURES}, PDFs (their text; as files with `UPSTREAM_API=responses`), thinking; "
-        "the v1 address, where the model is the deployment's name, and older addresses of one deployment "
+        "the v1 address, where the model is the deployment's name, and older addresses of one "
+        "deployment "
         "(`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`)",
         "an answer that the content filter stops ends with `refusal`; for tokens of Entra ID set "
         "`UPSTREAM_PROVIDER_SETTINGS=auth=bearer`",
@@ -51,8 +53,10 @@ GUIDES: Mapping[str, Guide] = {
         "OpenRouter",
         "https://openrouter.ai/api",
         "sk-or-...",
-        f"{_COMMON_FEATURES}, PDFs, thinking with signatures given back, marks of caching (`cache_control`)",
-        "`provider`, `models` and `plugins` go into `UPSTREAM_EXTRA_BODY`, the address of your app into `UPSTREAM_HEADERS` "
+        f"{_COMMON_FEATURES}, PDFs, thinking with signatures given back, marks of caching "
+        "(`cache_control`)",
+        "`provider`, `models` and `plugins` go into `UPSTREAM_EXTRA_BODY`, the address of your app "
+        "into `UPSTREAM_HEADERS` "
         "(`HTTP-Referer`); not every provider behind it takes every field",
     ),
     "ollama": Guide(
@@ -60,14 +64,16 @@ GUIDES: Mapping[str, Guide] = {
         "http://localhost:11434",
         None,
         "text, streams, tools, images, JSON, thinking",
-        "a prompt that is longer than the context is cut without a word: start it with `OLLAMA_CONTEXT_LENGTH=32768` or "
+        "a prompt that is longer than the context is cut without a word: start it with "
+        "`OLLAMA_CONTEXT_LENGTH=32768` or "
         "more, as its OpenAI-compatible API has no field for that; `tool_choice` is ignored",
     ),
     "llamacpp": Guide(
         "llama.cpp (llama-server)",
         "http://localhost:8080",
         None,
-        "text, streams, tools (started with `--jinja`), images (`--mmproj`), structured outputs, thinking, exact "
+        "text, streams, tools (started with `--jinja`), images (`--mmproj`), structured outputs, "
+        "thinking, exact "
         "`count_tokens`, prefill",
         "any name of a model is answered by the loaded one",
     ),
@@ -76,7 +82,8 @@ GUIDES: Mapping[str, Guide] = {
         "http://localhost:8000",
         None,
         f"{_COMMON_FEATURES}, thinking, exact `count_tokens`, prefill",
-        "tools need `--enable-auto-tool-choice` and `--tool-call-parser`, thinking `--reasoning-parser`",
+        "tools need `--enable-auto-tool-choice` and `--tool-call-parser`, thinking "
+        "`--reasoning-parser`",
     ),
     "sglang": Guide(
         "SGLang",
@@ -103,9 +110,11 @@ GUIDES: Mapping[str, Guide] = {
         "DeepSeek",
         "https://api.deepseek.com",
         "sk-...",
-        "text, streams, tools, structured outputs (the schema goes into the prompt), thinking with the reasoning given "
+        "text, streams, tools, structured outputs (the schema goes into the prompt), thinking with "
+        "the reasoning given "
         "back within tool loops",
-        "no images; prefill is a beta: `UPSTREAM_BASE_URL=https://api.deepseek.com/beta/chat/completions` with "
+        "no images; prefill is a beta: "
+        "`UPSTREAM_BASE_URL=https://api.deepseek.com/beta/chat/completions` with "
         "`UPSTREAM_PROVIDER_SETTINGS=prefill=prefix`",
     ),
     "mistral": Guide(
@@ -155,7 +164,8 @@ GUIDES: Mapping[str, Guide] = {
         "https://generativelanguage.googleapis.com",
         "AIza...",
         f"{_COMMON_FEATURES}, thinking; signatures of tool calls travel in thinking blocks",
-        "without `thinking` in the request the signatures can't travel, and Google's stand-in is sent in their place; "
+        "without `thinking` in the request the signatures can't travel, and Google's stand-in is "
+        "sent in their place; "
         "images by address are fetched by the proxy",
     ),
     "moonshot": Guide(
@@ -169,8 +179,10 @@ GUIDES: Mapping[str, Guide] = {
         "GLM (Z.ai, BigModel)",
         "https://api.z.ai",
         "...",
-        f"{_COMMON_FEATURES} (the schema goes into the prompt), thinking with the reasoning given back",
-        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; a call that the client requires "
+        f"{_COMMON_FEATURES} (the schema goes into the prompt), thinking with the reasoning given "
+        "back",
+        "the coding plan has an address of its own: `https://api.z.ai/api/coding/paas/v4`; a call "
+        "that the client requires "
         "is asked of the model in words; calls of tools stream in pieces with "
         '`UPSTREAM_EXTRA_BODY={"tool_stream": true}`',
     ),
@@ -179,14 +191,16 @@ GUIDES: Mapping[str, Guide] = {
         "https://api.minimax.io",
         "...",
         "text, streams, tools, images (M3), thinking given back",
-        "M2 models always think; formats of answers, and calls that the client requires, are asked of the model in words",
+        "M2 models always think; formats of answers, and calls that the client requires, are "
+        "asked of the model in words",
     ),
     "qwen": Guide(
         "Qwen (DashScope, Model Studio)",
         "https://dashscope-intl.aliyuncs.com",
         "sk-...",
         f"{_COMMON_FEATURES}, thinking with a budget, prefill while the model doesn't think",
-        "each region has a host and keys of its own; for marks of caching (they cost, and save) set "
+        "each region has a host and keys of its own; for marks of caching (they cost, and save) "
+        "set "
         "`UPSTREAM_PROVIDER_SETTINGS=cache_control=true`",
     ),
     "nvidia": Guide(
@@ -194,7 +208,8 @@ GUIDES: Mapping[str, Guide] = {
         "https://integrate.api.nvidia.com",
         "nvapi-...",
         f"{_COMMON_FEATURES}, thinking",
-        "a NIM of your own must be started with its switch for tools, else `tool_choice` is refused",
+        "a NIM of your own must be started with its switch for tools, else `tool_choice` is "
+        "refused",
     ),
     "github": Guide(
         "GitHub Models",
@@ -221,7 +236,8 @@ GUIDES: Mapping[str, Guide] = {
         "Any other server",
         "https://HOST/v1",
         "...",
-        "whatever it takes of Chat Completions; what it refuses is left out or changed, and remembered",
+        "whatever it takes of Chat Completions; what it refuses is left out or changed, and "
+        "remembered",
         "set `UPSTREAM_PROVIDER` where it is one of the kinds above behind another address, and "
         "`UPSTREAM_PROVIDER_SETTINGS` where it is not",
     ),
@@ -229,14 +245,19 @@ GUIDES: Mapping[str, Guide] = {
 
 _HEAD = """# Upstreams
 
-The kinds of servers that the proxy knows. A kind is chosen by the host of `UPSTREAM_BASE_URL`; a server on your own machine
-or network is asked what it is when the proxy starts; `UPSTREAM_PROVIDER` names a kind whatever the address. Each setting
-of the table below can be overridden: `UPSTREAM_PROVIDER_SETTINGS=name=value;name=value`, or `provider_settings` in
+The kinds of servers that the proxy knows.
+The host of `UPSTREAM_BASE_URL` selects a kind.
+The proxy detects the kind of a server on your own machine or network when it starts.
+`UPSTREAM_PROVIDER` names a kind for any address.
+Each setting in the table below can be overridden:
+`UPSTREAM_PROVIDER_SETTINGS=name=value;name=value`, or `provider_settings` in
 [the file](configuration.md).
-Extra headers, parameters of the address and fields are set by `UPSTREAM_HEADERS`, by the URL's own query and by
-`UPSTREAM_EXTRA_BODY`. What a model refuses of a request is changed and sent again, and remembered for that model.
+`UPSTREAM_HEADERS` adds headers, the URL's own query adds parameters, and `UPSTREAM_EXTRA_BODY` adds
+fields.
+When a model rejects a part of a request, the proxy changes the request, sends it again, and
+remembers the change for that model.
 
-Written from the code's own tables by `make docs`.
+`make docs` writes this page from the tables of the source.
 """
 
 
@@ -257,37 +278,30 @@ def render_page() -> str:
 
 def _render_section(profile: ProviderProfile) -> str:
     guide = GUIDES[profile.name]
-    lines = [
-        f"UPSTREAM_BASE_URL={guide.url}",
-        *([f"UPSTREAM_API_KEY={guide.api_key}"] if guide.api_key else []),
+    lines = [f"## {guide.title}", "", "```", f"UPSTREAM_BASE_URL={guide.url}"]
+    if guide.api_key:
+        lines.append(f"UPSTREAM_API_KEY={guide.api_key}")
+    lines += [
+        "```",
+        "",
+        f"`{profile.name}`: {_describe_selection(profile)}",
+        "",
+        f"Works: {guide.features}.",
+        f"To know: {guide.notes}.",
+        "",
     ]
-    hosts = ", ".join(
-        f"`{'*' if host.startswith('.') else ''}{host}`" for host in profile.hosts
-    ) or _describe_detection(profile)
-    works = f"Works: {guide.features}."
-    return "\n".join(
-        [
-            f"## {guide.title}",
-            "",
-            "```",
-            *lines,
-            "```",
-            "",
-            f"`{profile.name}`: {hosts}",
-            "",
-            works,
-            f"To know: {guide.notes}.",
-            "",
-        ]
-    )
+    return "\n".join(lines)
 
 
-def _describe_detection(profile: ProviderProfile) -> str:
-    return (
-        "everything else"
-        if profile is GENERIC
-        else "detected by a probe, or set by `UPSTREAM_PROVIDER`"
-    )
+def _describe_selection(profile: ProviderProfile) -> str:
+    """Describe for which upstreams a profile is selected."""
+    if profile is GENERIC:
+        return "everything else"
+    if not profile.hosts:
+        return "detected by a probe, or set by `UPSTREAM_PROVIDER`"
+    # A host with a leading dot stands for all of its subdomains.
+    hosts = [f"*{host}" if host.startswith(".") else host for host in profile.hosts]
+    return ", ".join(f"`{host}`" for host in hosts)
 
 
 def _render_field_descriptions() -> Iterable[str]:
@@ -303,24 +317,21 @@ def _render_differences(profiles: Iterable[ProviderProfile]) -> Iterable[str]:
     yield "| --- | --- |"
     openai = ProviderProfile("openai")
     for profile in profiles:
-        differing = (
-            f"`{each.name}={_format_value(getattr(profile, each.name))}`"
-            for each in dataclasses.fields(profile)
-            if each.name in FIELD_DESCRIPTIONS
-            and getattr(profile, each.name) != getattr(openai, each.name)
-        )
-        yield f"| {profile.name} | {' '.join(differing)} |"
+        differences = []
+        for name in (each.name for each in dataclasses.fields(profile)):
+            value = getattr(profile, name)
+            if name in FIELD_DESCRIPTIONS and value != getattr(openai, name):
+                differences.append(f"`{name}={_format_value(value)}`")
+        yield f"| {profile.name} | {' '.join(differences)} |"
     yield ""
 
 
 def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return (
-        "; ".join(f"{name}: {text}" for name, text in value)
-        if isinstance(value, tuple)
-        else str(value)
-    )
+    if isinstance(value, tuple):
+        return "; ".join(f"{name}: {text}" for name, text in value)
+    return str(value)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Helm's own engine, from a package of Python: the only import of it. Renders the project's chart, or says why it can't."""
+"""The only import of Helm's own engine, which is a Python package. It renders the project's chart,
+or reports why it can't.
+"""
 
 import json
 import re
@@ -61,8 +63,11 @@ def texts(
     apis: tuple[str, ...] = APIS,
     chart: Path = CHART,
 ) -> dict[str, str]:
-    """Return what each template renders, with the values that must be set unless `values` has them. apis: of the cluster,
-    besides Kubernetes' own. Raises HelmError, also for values that the schema rejects.
+    """Return the text that each template renders, with the required values unless `values` sets
+    them.
+
+    apis: of the cluster, besides those of Kubernetes. Raises HelmError, also for values that the
+    schema rejects.
     """
     return dict(_texts(json.dumps(_merged(REQUIRED, values or {})), kubernetes, name, apis, chart))
 
@@ -101,7 +106,9 @@ def _texts(
 
 
 def objects(values: Values | None = None, **options: Any) -> list[Object]:
-    """All that `helm install` would make, and the pods of `helm test`. options: of `texts`. Raises HelmError."""
+    """Return the objects that `helm install` would create, and the pods of `helm test`. options: of
+    `texts`. Raises HelmError.
+    """
     rendered = texts(values, **options)
     parts = [
         part

@@ -1,6 +1,6 @@
 """Makes chart/README.md of readme_head.md and values.yaml: `make chart` does it.
 
-The tables come from values.yaml: a value is told of by the comment that begins with two dashes above it.
+The tables come from values.yaml: a comment that begins with two dashes describes the value below.
 """
 
 import json
@@ -34,7 +34,9 @@ class Value:
 
 
 def values(text: str) -> list[Value]:
-    """The values of values.yaml that are told of, in its order. Raises ValueError for one that is not."""
+    """Return the described values of values.yaml in their order. Raises ValueError for a value
+    without a description.
+    """
     lines = text.splitlines()
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)

@@ -1,4 +1,4 @@
-"""What the pod of `helm test` runs, against a real proxy: it shows whether the upstream responds."""
+"""The pod of `helm test`, run against a real proxy, shows whether the upstream responds."""
 
 import subprocess
 import sys

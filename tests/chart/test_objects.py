@@ -1,4 +1,4 @@
-"""What the chart makes: safe, in good order at its end, and the same as the server's settings say."""
+"""The objects of the chart are safe, end in order, and agree with the server's settings."""
 
 import base64
 import itertools

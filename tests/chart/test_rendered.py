@@ -1,4 +1,6 @@
-"""What the chart makes is valid: for several versions of Kubernetes, for the operators' own kinds, and for Prometheus."""
+"""The objects of the chart are valid: for several versions of Kubernetes, for the operators' kinds,
+and for Prometheus.
+"""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What stands around the pods that the chart makes: names, services, routes, policies, monitors, Ollama, notes."""
+"""The objects around the pods: names, services, routes, policies, monitors, Ollama, notes."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ def test_streams_have_no_limit() -> None:
 
 
 def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
-    """It never sends a request again whose bytes have gone out, so that no answer is paid for twice."""
+    """It never repeats a request whose bytes were sent, so that no response is paid for twice."""
     annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"][
         "annotations"
     ]
@@ -391,7 +391,10 @@ def test_notes(values: Values, warning: str | None) -> None:
     [
         (
             {},
-            "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none claude --model MODEL",
+            (
+                "ANTHROPIC_BASE_URL=http://localhost:3000 ANTHROPIC_AUTH_TOKEN=none "
+                "claude --model MODEL"
+            ),
         ),
         (KEYS, "ANTHROPIC_AUTH_TOKEN=YOUR_KEY claude --model MODEL"),
         (TLS, "ANTHROPIC_BASE_URL=https://localhost:3000 "),

@@ -1,4 +1,6 @@
-"""`helm upgrade`: what is immutable keeps its specification or gets another name, and what need not restart does not."""
+"""`helm upgrade`: an immutable object keeps its specification or gets another name, and unchanged
+pods are not restarted.
+"""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The chart's values, their schema and their description belong together, and to the settings of the server."""
+"""The chart's values, their schema and their description agree with each other and with the
+settings of the server.
+"""
 
 import json
 import tarfile
@@ -55,7 +57,9 @@ def _own_maps(schema: dict[str, Any], path: str = "") -> list[str]:
 
 
 def test_the_schema_takes_no_other_keys() -> None:
-    """Except for `global`, which a chart shares with all charts that it depends on; see `anthropic-proxy.checkGlobal`."""
+    """Except for `global`, which a chart shares with all charts on which it depends; see
+    `anthropic-proxy.checkGlobal`.
+    """
     assert _own_maps(SCHEMA) == [".global"]
 
 

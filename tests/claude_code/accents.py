@@ -17,10 +17,11 @@ _USAGE = {"prompt_tokens": 1200, "completion_tokens": 30, "total_tokens": 1230}
 
 @dataclass(frozen=True)
 class Said:
-    """What a model says. calls: names and arguments of tools; a string is sent as it is, JSON or not."""
+    """The output of a model."""
 
     text: str = ""
     reasoning: str = ""
+    # names and arguments of tools; a string is sent unchanged, JSON or not
     calls: tuple[tuple[str, JsonObject | str], ...] = ()
     finish: str | None = None
 
@@ -36,16 +37,19 @@ def call(name: str, /, **arguments: Any) -> Said:
 
 @dataclass(frozen=True)
 class Accent:
-    """reasoning: the fields of a delta that hold some of it. calls: the deltas of the tool calls, made from pairs of an id
-    and a call. finishes: the finish reason that is told for one. ids: those of calls; by default new ones.
-    usage: where it is told. comments: whether lines of comments stand between the chunks.
-    """
+    """The form in which a kind of upstream streams a response."""
 
+    # returns the fields of a delta that hold reasoning
     reasoning: Callable[[str], JsonObject]
+    # returns the deltas of tool calls
     calls: Callable[[list[JsonObject]], list[JsonObject]]
+    # returns the upstream's word for a finish reason
     finishes: Callable[[str], str]
+    # returns ids of calls
     ids: Callable[[], Iterator[str]]
+    # where it is sent
     usage: str = "own chunk"
+    # whether comment lines separate the chunks
     comments: bool = False
 
     def pieces(self, said: Said) -> list[Piece]:

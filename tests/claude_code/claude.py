@@ -1,4 +1,4 @@
-"""The real Claude Code CLI, run to its end with a home directory of its own and nothing else from the environment."""
+"""The real Claude Code CLI, run to its end with its own home directory and an empty environment."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Claude Code -> the real proxy, a process of its own -> the strict upstream; and the table of what came of it."""
+"""Claude Code -> the real proxy in its own process -> the strict upstream; and a table of the
+results.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -30,7 +32,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @dataclass
 class Scene:
-    """A workspace of files, an upstream with its script, and the proxy, with its log, between it and the CLI."""
+    """A workspace of files, an upstream with its script, and the proxy between them, with its
+    log.
+    """
 
     workspace: Path
     home: Path
@@ -41,7 +45,7 @@ class Scene:
     seconds: float = 0
 
     def claude(self, prompt: str, *arguments: str, **variables: str) -> claude.Outcome:
-        """Run the CLI; its exit code must be 0, and no request may have been refused but as the script planned."""
+        """Run the CLI; its exit code must be 0, and only the script may have refused requests."""
         outcome = claude.run(
             self.address, self.home, self.workspace, prompt, *arguments, **variables
         )

@@ -1,4 +1,4 @@
-"""A small MCP server on standard input and output, with one tool whose name is longer than OpenAI takes.
+"""A small MCP server on standard input and output, with one tool whose name is too long for OpenAI.
 
 Source: modelcontextprotocol.io, specification 2025-06-18 (JSON-RPC 2.0, one message a line).
 """
@@ -50,7 +50,8 @@ def main() -> None:
         message = json.loads(line)
         if "id" in message:
             result = answer(message["method"], message.get("params", {}))
-            print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)  # noqa: T201
+            response = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+            print(json.dumps(response), flush=True)  # noqa: T201 - the protocol
 
 
 if __name__ == "__main__":

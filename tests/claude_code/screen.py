@@ -1,13 +1,15 @@
-"""What a terminal shows of the bytes that programs write to it: only what Claude Code and a shell use of ECMA-48.
+"""The screen of a terminal after programs have written to it: only the parts of ECMA-48 that Claude
+Code and a shell use.
 
-Colours, titles and modes are read and ignored. Lines that scroll off the top are kept in `scrolled`.
+Colours, titles and modes are read and ignored. `scrolled` has the lines that left the screen.
 """
 
 import codecs
 import re
 
 _SEQUENCE = re.compile(
-    r"\x1b\[(?P<parameters>[0-9:;<=>?]*)[ -/]*(?P<final>[@-~])"  # CSI: cursor, erasing, colours, modes
+    # CSI: cursor, erasing, colours, modes
+    r"\x1b\[(?P<parameters>[0-9:;<=>?]*)[ -/]*(?P<final>[@-~])"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: titles and links
     r"|\x1b[P_^][^\x1b]*\x1b\\"  # DCS, APC, PM
     r"|\x1b[ -/]+[0-~]"  # character sets
@@ -96,7 +98,7 @@ class Screen:
             self._move(final, max(1, first), max(1, *numbers[1:2], 1))
 
     def _switch(self, *, alternate: bool) -> None:
-        """Programs that fill the screen have one of their own, and give back the other at their end."""
+        """Switch between the main screen and the one of programs that fill the screen."""
         if alternate:
             self._main = (self._grid, self._row, self._column)
             self._grid = self._blank()

@@ -1,4 +1,5 @@
-"""Refusals of OpenAI's servers beyond the shapes of tests/support/openai_shapes.py, and of templates of other servers.
+"""Refusals of OpenAI's servers beyond the shapes of tests/support/openai_shapes.py, and of
+templates of other servers.
 
 Source: the error messages of api.openai.com, and of the templates that llama.cpp and vLLM run.
 """
@@ -25,7 +26,9 @@ _NOT_AT_THE_TOP = ("oneOf", "anyOf", "allOf", "enum", "not")
 
 
 def problem_of(body: JsonObject, extra_fields: tuple[str, ...]) -> str:
-    """Why `body` would be refused; empty when it would not. `extra_fields` of messages are taken."""
+    """Return why `body` would be refused; empty when it would not. `extra_fields` of messages are
+    accepted.
+    """
     plain = [
         {name: each for name, each in message.items() if name not in extra_fields}
         for message in body["messages"]
@@ -118,7 +121,8 @@ def _tools(body: JsonObject) -> Iterator[str]:
     for tool in body.get("tools", ()):
         found = [word for word in _NOT_AT_THE_TOP if word in tool["function"]["parameters"]]
         if found:
-            yield f"Invalid schema for function {tool['function']['name']}: schema must not have {found} at the top level"
+            problem = f"schema must not have {found} at the top level"
+            yield f"Invalid schema for function {tool['function']['name']}: {problem}"
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice["function"]["name"] not in names:
         yield f"tool_choice names {choice['function']['name']}, which is no tool"

@@ -1,6 +1,8 @@
-"""An upstream as strict as OpenAI's servers, with a reactive script, which looks at each request and decides what to say.
+"""An upstream as strict as OpenAI's servers. A script looks at each request and chooses the
+response.
 
-A request that OpenAI would refuse is refused in OpenAI's words, and kept as a problem: a scenario that expected none fails.
+A request that OpenAI would refuse is refused in OpenAI's words, and recorded as a problem: a
+scenario without expected problems fails.
 """
 
 import contextlib
@@ -37,7 +39,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Conversation:
-    """An upstream request, as scripts look at it. `number` counts the requests of the scenario from 1."""
+    """An upstream request for scripts. `number` counts the requests of the scenario from 1."""
 
     body: JsonObject
     number: int
@@ -69,10 +71,11 @@ Script = Callable[[Conversation], Said | Refused | Cut]
 
 @dataclass
 class Exchange:
-    """What came and how it was answered. problem: why OpenAI would refuse it, or why the script had no answer."""
+    """A request and the status of its response."""
 
     body: JsonObject
     status: int
+    # why OpenAI would refuse the request, or why the script had no response
     problem: str = ""
 
 
@@ -124,7 +127,7 @@ class StrictUpstream:
             if not exchange.problem:
                 try:
                     said = self._script(Conversation(body, len(self.exchanges)))
-                except Exception as error:  # noqa: BLE001 - whatever went wrong belongs in the test's report
+                except Exception as error:  # noqa: BLE001 - any error belongs in the test's report
                     exchange.problem = f"the script has no answer: {error!r}"
                     said = Refused(402, exchange.problem)  # the one status that nobody retries
             exchange.status = said.status if isinstance(said, Refused) else 200

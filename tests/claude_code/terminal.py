@@ -72,11 +72,14 @@ class Terminal:
 
 @contextlib.contextmanager
 def shell(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
-    """An interactive shell in `folder`; its programs are killed at the end, except those that left the terminal."""
+    """An interactive shell in `folder`; its programs are killed at the end, unless they left the
+    terminal.
+    """
     child, descriptor = pty.fork()
     if child == 0:
         os.chdir(folder)
-        os.execve("/bin/sh", ["sh", "-i"], {**environment, "TERM": "xterm-256color", "PS1": PROMPT})  # noqa: S606 - it is one
+        environment = {**environment, "TERM": "xterm-256color", "PS1": PROMPT}
+        os.execve("/bin/sh", ["sh", "-i"], environment)  # noqa: S606 - a shell is wanted
     try:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         yield Terminal(descriptor)

@@ -1,4 +1,4 @@
-"""Upstreams that fail in the middle of Claude Code's work: it must recover by what the proxy tells it, and finish."""
+"""Upstreams that fail during Claude Code's work: it recovers by the proxy's error, and finishes."""
 
 import json
 
@@ -16,7 +16,10 @@ OVERFLOWS = {
         "context_length_exceeded",
     ),
     "vllm": (
-        f"{_LONGEST} you requested 41131 tokens (9131 in the messages, 32000 in the completion). {_SHORTEN}",
+        (
+            f"{_LONGEST} you requested 41131 tokens "
+            f"(9131 in the messages, 32000 in the completion). {_SHORTEN}"
+        ),
         None,
     ),
     "gemini": (
@@ -56,15 +59,19 @@ def test_compaction(scene: StartScene, server: str) -> None:
 
 
 def test_an_answer_that_has_no_room(scene: StartScene) -> None:
-    """The prompt fits, but not with all the tokens that are asked for: fewer are, whoever of the two sees to it."""
+    """The prompt fits, but not with all tokens that the client asks for: the request is for fewer
+    then, whether Claude Code or the proxy reduces it.
+    """
 
     def script(asked: Conversation) -> Said | Refused:
         asked_for = asked.body["max_tokens"]
         if 20_000 + asked_for > 32_768:
-            sizes = f"{20_000 + asked_for} tokens (20000 in the messages, {asked_for} in the completion)"
+            parts = f"20000 in the messages, {asked_for} in the completion"
+            sizes = f"{20_000 + asked_for} tokens ({parts})"
             return Refused(
                 400,
-                f"This model's maximum context length is 32768 tokens. However, you requested {sizes}.",
+                "This model's maximum context length is 32768 tokens. "
+                f"However, you requested {sizes}.",
             )
         return Said("Short")
 

@@ -1,4 +1,4 @@
-"""Thinking, MCP tools, subagents, structured output, web search and a conversation that is taken up again."""
+"""Thinking, MCP tools, subagents, structured output, web search and a resumed conversation."""
 
 import json
 import sys
@@ -128,7 +128,7 @@ def test_json_schema(scene: StartScene, first: str) -> None:
 
 
 def test_web_search(scene: StartScene) -> None:
-    """A tool that only Anthropic can run: the model is told so in the tool's result, and the work goes on."""
+    """A tool that only Anthropic can run: the tool's result says so, and the model continues."""
 
     def script(asked: Conversation) -> Said:
         if asked.results:
@@ -157,7 +157,9 @@ MODELS = [
 
 @pytest.mark.parametrize("model", MODELS)
 def test_model_names(scene: StartScene, model: str) -> None:
-    """The fields of a request differ with the name: limits, thinking, effort, system messages in the conversation."""
+    """The fields of a request depend on the name: limits, thinking, effort, system messages in the
+    conversation.
+    """
     started = scene(
         lambda asked: (
             Said("Done") if asked.results else call("Bash", command="ls", description="List")

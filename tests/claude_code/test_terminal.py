@@ -41,7 +41,9 @@ def _answer(asked: Conversation) -> Said:
 
 
 def test_the_quick_start(place: Place) -> None:
-    """Server, Claude Code and stop, typed into one terminal: the answer is on the screen, and no line of the log."""
+    """Server, Claude Code and stop, typed into one terminal: the screen shows the answer, and no
+    line of the log.
+    """
     (block,) = [block for block in quick_start() if block.name == "OpenRouter"]
     with (
         StrictUpstream(_answer, "openai", ()).running() as upstream,
@@ -72,7 +74,9 @@ def test_the_quick_start(place: Place) -> None:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A mistake, and what Claude Code shows of it. variables: of Claude Code; a value of None unsets one."""
+    """A mistake, and Claude Code's message about it. variables: of Claude Code; a value of None
+    unsets one.
+    """
 
     id: str
     text: str
@@ -82,7 +86,10 @@ class Trouble:
 
 
 NOT_LOGGED_IN = "Not logged in · Please run /login"
-UNKNOWN_MODEL = "There's an issue with the selected model (...). It may not exist or you may not have access to it."
+UNKNOWN_MODEL = (
+    "There's an issue with the selected model (...). "
+    "It may not exist or you may not have access to it."
+)
 TROUBLES = [
     Trouble("no-token", NOT_LOGGED_IN, {"ANTHROPIC_AUTH_TOKEN": None}),
     Trouble(

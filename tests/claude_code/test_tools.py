@@ -1,4 +1,6 @@
-"""Claude Code's own tools: files and commands, several calls in one answer, images, in every accent of upstreams."""
+"""Claude Code's own tools: files and commands, several calls in one answer, images, in every accent
+of upstreams.
+"""
 
 import base64
 import json
@@ -109,7 +111,10 @@ _LINE = b"BT /F 12 Tf 10 30 Td (Hello, paper) Tj ET"
 _OBJECTS = [
     b"<</Type/Catalog/Pages 2 0 R>>",
     b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-    b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 72]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
+    (
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 72]/Contents 4 0 R"
+        b"/Resources<</Font<</F 5 0 R>>>>>>"
+    ),
     b"<</Length %d>>\nstream\n%b\nendstream" % (len(_LINE), _LINE),
     b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
 ]

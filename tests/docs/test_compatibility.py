@@ -1,4 +1,4 @@
-"""docs/compatibility.md is what the tables say, and the tables say something on every part of the API."""
+"""docs/compatibility.md shows the tables, and the tables cover every part of the API."""
 
 import typing
 from typing import Any

@@ -72,7 +72,8 @@ HARMFUL = {
     ),
     "No package of this name is published; anybody could take it: pip install '.[redis]'.": (
         re.compile(
-            r"(?:\bpipx? install|\buv (?:pip|tool) install|\buv add|\buvx)\b[^\n`]*?(?<![\w/.-])anthropic-proxy(?![\w/])"
+            r"(?:\bpipx? install|\buv (?:pip|tool) install|\buv add|\buvx)\b"
+            r"[^\n`]*?(?<![\w/.-])anthropic-proxy(?![\w/])"
         ),
         "hint: pip install 'anthropic-proxy[otel]'",
     ),

@@ -1,4 +1,4 @@
-"""docs/upstreams.md is what the tables say, and the two lines for each kind set the proxy up for that kind."""
+"""docs/upstreams.md shows the tables, and its two lines for each kind set the proxy up for it."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""Real front proxies, from Python's index: Envoy and Traefik. The test writes their endpoints to a file,
-as controllers of Kubernetes do.
+"""Real front proxies, from Python's index: Envoy and Traefik. The test writes their endpoints to a
+file, as controllers of Kubernetes do.
 """
 
 import json

@@ -1,8 +1,10 @@
-"""Replicas behind a real front proxy are replaced one after the other under load, as Kubernetes does it: nothing fails, and
-no stream is cut. `make test-fronts` installs Envoy and Traefik, and runs this.
+"""Replicas behind a real front proxy are replaced one after the other under load, as in Kubernetes:
+no request fails, and no stream is truncated. `make test-fronts` installs Envoy and Traefik, and
+runs this.
 
-A replica is taken out of the front's endpoints first, which is what happens to a pod while its preStop pause lasts; then it
-gets SIGTERM, and ends by itself when its answers have. Its successor stands among the endpoints before that.
+A replica is first removed from the front's endpoints, as happens to a pod during its preStop pause.
+Then it receives SIGTERM, and exits when its responses have ended. Its successor is added to the
+endpoints before.
 """
 
 import asyncio

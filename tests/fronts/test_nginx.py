@@ -1,4 +1,6 @@
-"""deploy/nginx/anthropic-proxy.conf in a real nginx: big requests pass, and streams are not held up."""
+"""deploy/nginx/anthropic-proxy.conf in a real nginx: it forwards large requests, and does not delay
+streams.
+"""
 
 import os
 import re

