@@ -40,7 +40,7 @@ class Application:
         self.routing = routing
         self.keys = keys
         secrets = (*routing.secrets, *settings.secrets)
-        self.log = Log(verbose=settings.verbose, secrets=secrets, is_caller_key=self._is_client_key)
+        self.log = Log(verbose=settings.verbose, secrets=secrets, is_api_key=self._is_api_key)
         self.log.redact_libraries()
         # Why the configuration that was found last is not the one in force.
         self.reload_error: str | None = None
@@ -77,7 +77,7 @@ class Application:
         self.prober.has_config_file = settings.config_file is not None
         self.prober.upstreams_changed.set()
 
-    def _is_client_key(self, text: str) -> bool:
+    def _is_api_key(self, text: str) -> bool:
         return self.keys is not None and self.keys.contains(text)
 
     async def start(self) -> None:

@@ -33,7 +33,7 @@ class AccessControl:
         except RequestDeniedError:
             request.observation.hint = _hint(request.caller)
             raise
-        request.observation.caller_key = request.key.name
+        request.observation.api_key_name = request.key.name
 
     async def admit(self, request: Request) -> None:
         """Count a request against the limits of its key. Raises RequestDeniedError (429)."""

@@ -16,7 +16,7 @@ from anthropic_proxy import __version__
 from anthropic_proxy.cli import keys
 from anthropic_proxy.cli.start_messages import StartMessages, read_log_format
 from anthropic_proxy.config.env_file import find_env_file
-from anthropic_proxy.config.keys_file import load_client_keys
+from anthropic_proxy.config.keys_file import load_api_keys
 from anthropic_proxy.config.network_variables import export_network_variables
 from anthropic_proxy.config.settings import Settings, load_settings
 from anthropic_proxy.config.upstreams import load_routing, read_text
@@ -218,7 +218,7 @@ def _load_settings(
         settings = load_settings(env_file, flags)
         _reject_low_file_limit(settings.workers)
         routing = load_routing(settings, warn=messages.report_deprecation)
-        load_client_keys(settings, read_text)
+        load_api_keys(settings, read_text)
     except ConfigError as error:
         messages.report_ignored_settings(env_file, None)
         messages.report_failure(str(error))

@@ -17,7 +17,7 @@ _MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
 
 
-def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
+def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     """Return the keys of a variable.
 
     It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
@@ -26,7 +26,7 @@ def parse_client_keys(text: str) -> tuple[ApiKey, ...]:
     pairs = _names_and_keys(text)
     if not pairs:
         raise ValueError("it holds no key")
-    keys = tuple(_client_key(name, secret) for name, secret in pairs)
+    keys = tuple(_create_api_key(name, secret) for name, secret in pairs)
     ApiKeyRegistry(keys)
     return keys
 
@@ -73,7 +73,7 @@ def _is_name(text: str) -> bool:
     return not (is_key_like(text) or _MIXED.match(text))
 
 
-def _client_key(name: str, secret: str) -> ApiKey:
+def _create_api_key(name: str, secret: str) -> ApiKey:
     if not secret.strip():
         raise _empty_key(name)
     # A name that is none may be a part of a key.

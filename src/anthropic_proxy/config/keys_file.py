@@ -25,7 +25,7 @@ from anthropic_proxy.auth.api_keys import (
     hash_key,
     validate_key_name,
 )
-from anthropic_proxy.config.api_keys import parse_client_keys
+from anthropic_proxy.config.api_keys import parse_api_keys
 from anthropic_proxy.config.settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
@@ -106,9 +106,7 @@ def _parse_values(text: str, name: str) -> Any:
     return parse_text(text, name).value
 
 
-def load_client_keys(
-    settings: KeySettings, read: Callable[[PurePath], str]
-) -> ApiKeyRegistry | None:
+def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ApiKeyRegistry | None:
     """Return the keys of the settings; None when clients need none. Raises ConfigError.
 
     read: returns the text of a file.
@@ -120,7 +118,7 @@ def load_client_keys(
             )
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
-    variable_keys = parse_client_keys(secret.get_secret_value()) if secret else ()
+    variable_keys = parse_api_keys(secret.get_secret_value()) if secret else ()
     file_keys = parse_keys_file(_read_keys_file(path, read), str(path)) if path else ()
     keys = [
         replace(key, limits=key.limits.with_defaults(settings.key_limits))

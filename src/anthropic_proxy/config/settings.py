@@ -237,7 +237,7 @@ class KeySettings(BaseSettings):
     @classmethod
     def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            api_keys.parse_client_keys(value.get_secret_value())
+            api_keys.parse_api_keys(value.get_secret_value())
         return value
 
     @property

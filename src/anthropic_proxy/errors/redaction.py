@@ -211,7 +211,7 @@ _KEY_LIKE = re.compile(
 )
 
 
-def mask_caller_keys(text: str, is_key: Callable[[str], bool]) -> str:
+def mask_api_keys(text: str, is_key: Callable[[str], bool]) -> str:
     """Return the text with API keys of callers replaced by `***`.
 
     The proxy has only the hashes of these keys. So it looks up every token that is long enough, for

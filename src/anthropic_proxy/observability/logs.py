@@ -20,7 +20,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_caller_keys
+from anthropic_proxy.errors.redaction import NO_SECRETS, Redactor, Secret, mask_api_keys
 from anthropic_proxy.observability.console import BANNER, ConsoleRenderer
 from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.wire.json_codec import dumps
@@ -177,13 +177,13 @@ class Log:
         *,
         verbose: bool = False,
         secrets: Iterable[Secret] = (),
-        is_caller_key: Callable[[str], bool] = _is_never_key,
+        is_api_key: Callable[[str], bool] = _is_never_key,
     ) -> None:
-        """secrets: removed from every line. is_caller_key: returns whether a text is a client's key, also removed."""
+        """secrets: removed from every line. is_api_key: returns whether a text is a client's key, also removed."""
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
         self._redactor = Redactor(self._secrets)
-        self.is_caller_key = is_caller_key
+        self.is_api_key = is_api_key
         self._logged_kinds: set[str] = set()
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
@@ -209,11 +209,7 @@ class Log:
                 ),
                 text,
             )
-        return (
-            text
-            if self.is_caller_key is _is_never_key
-            else mask_caller_keys(text, self.is_caller_key)
-        )
+        return text if self.is_api_key is _is_never_key else mask_api_keys(text, self.is_api_key)
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._redact_values(values))

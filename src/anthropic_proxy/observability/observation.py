@@ -77,7 +77,7 @@ class Observation:
     # The client's span.
     parent_trace: TraceContext | None = None
     # The name of the client's key.
-    caller_key: str | None = None
+    api_key_name: str | None = None
     # Why the key does not allow the request.
     rejection: str | None = None
     operation: str = "other"

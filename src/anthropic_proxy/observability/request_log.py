@@ -56,7 +56,7 @@ def _log_fields(observation: Observation) -> dict[str, Any]:
         "request_id": observation.request_id,
         "trace_id": observation.trace.trace_id,
         "span_id": observation.trace.span_id,
-        "client_key": observation.caller_key,
+        "client_key": observation.api_key_name,
         "operation": observation.operation,
         **request_line,
         "model": observation.model,

@@ -5,7 +5,7 @@ API keys.
 import asyncio
 
 from anthropic_proxy.auth.api_keys import ApiKeyRegistry
-from anthropic_proxy.config.keys_file import load_client_keys
+from anthropic_proxy.config.keys_file import load_api_keys
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.providers.provider_profile import ProviderProfile
@@ -24,7 +24,7 @@ async def load_routing_and_keys(
 
     Files are parsed in a thread, as a large one takes seconds, so open streams continue meanwhile.
     """
-    keys = await asyncio.to_thread(load_client_keys, settings, files.read)
+    keys = await asyncio.to_thread(load_api_keys, settings, files.read)
     routing = await asyncio.to_thread(load_routing, settings, read=files.read)
     profiles = await _detect_profiles(routing)
     if profiles:

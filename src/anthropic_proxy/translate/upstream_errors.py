@@ -40,7 +40,7 @@ class UpstreamIdentity:
     name: str
     redactor: Redactor = NO_SECRETS
     # the caller's own key, if the upstream was sent this key in place of the proxy's
-    caller_key: str | None = None
+    caller_api_key: str | None = None
     # whether the upstream is sent a key or another credential
     has_key: bool = True
     # base URL of its API; empty where callers must not see it
@@ -48,14 +48,14 @@ class UpstreamIdentity:
 
     def redact_beginning(self, text: str) -> str:
         """Return the beginning of a text, without secrets and private addresses."""
-        if self.caller_key:
-            text = Redactor([Secret(self.caller_key)]).redact_beginning(text)
+        if self.caller_api_key:
+            text = Redactor([Secret(self.caller_api_key)]).redact_beginning(text)
         return self.redactor.redact_beginning(text)
 
     def redact(self, text: str) -> str:
         """Return the text without secrets and private addresses."""
-        if self.caller_key:
-            text = Redactor([Secret(self.caller_key)]).redact(text)
+        if self.caller_api_key:
+            text = Redactor([Secret(self.caller_api_key)]).redact(text)
         return self.redactor.redact(text)
 
 
@@ -394,7 +394,7 @@ def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
     is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.text)
     if failure.status not in (401, 403) and not is_bad_request:
         return None
-    if failure.upstream.caller_key is not None:
+    if failure.upstream.caller_api_key is not None:
         return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
     if failure.upstream.has_key:
         action = f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"

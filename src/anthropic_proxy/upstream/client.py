@@ -177,11 +177,15 @@ class UpstreamClient:
     @property
     def identity(self) -> UpstreamIdentity:
         """The upstream as errors name it, and the secrets that no text may repeat."""
-        caller_key = self.caller.api_key if self.upstream.key_passthrough else None
+        caller_api_key = self.caller.api_key if self.upstream.key_passthrough else None
         url = self.upstream.base_url if self.upstream.has_public_address else ""
         has_key = bool(self.upstream.keys) or has_credential(self.upstream.headers)
         return UpstreamIdentity(
-            self.upstream.name, self.upstream.redactor, caller_key, has_key=has_key, base_url=url
+            self.upstream.name,
+            self.upstream.redactor,
+            caller_api_key,
+            has_key=has_key,
+            base_url=url,
         )
 
     @property

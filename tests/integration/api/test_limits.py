@@ -118,7 +118,7 @@ def test_workers_share_what_they_count(
 
 @pytest.mark.parametrize("url", [None, "memory://", "sqlite:///:memory:"])
 def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
-    from anthropic_proxy.config.keys_file import load_client_keys
+    from anthropic_proxy.config.keys_file import load_api_keys
     from anthropic_proxy.config.settings import Settings
     from anthropic_proxy.errors import ConfigError
 
@@ -130,7 +130,7 @@ def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1", **month)
     assert settings.sharing_limits("/a").limit_storage == "sqlite:////a/limits.sqlite"
     with pytest.raises(ConfigError, match="needs RATE_LIMIT_STORAGE_URL"):
-        load_client_keys(settings, lambda _: "")
+        load_api_keys(settings, lambda _: "")
 
 
 def test_several_processes_share_what_they_count(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_answers_are_charged() -> None:
             ran.limits, lambda: ApiKeyRegistry([key, _key("free", requests_per_minute=10)])
         )
         for name in ("alice", "free", "revoked", None):
-            seen = Observation("POST", "/v1/messages", caller_key=name)
+            seen = Observation("POST", "/v1/messages", api_key_name=name)
             charges.request_started(seen)
             seen.tokens = {
                 "input": 10,
@@ -289,9 +289,9 @@ def test_answers_are_charged() -> None:
                 "thinking": 50,
             }
             charges.request_finished(seen)
-        charges.request_finished(Observation("POST", "/v1/messages", caller_key="alice"))
+        charges.request_finished(Observation("POST", "/v1/messages", api_key_name="alice"))
         TokenUsageSink(ran.limits, lambda: None).request_finished(
-            Observation("GET", "/", caller_key="alice")
+            Observation("GET", "/", api_key_name="alice")
         )
         await asyncio.gather(*ran.limits._charge_tasks)
         assert (await ran.limits.admit(key, NOW))["anthropic-ratelimit-tokens-remaining"] == "900"

@@ -12,7 +12,7 @@ from anthropic_proxy.auth.api_keys import (
     RequestDeniedError,
     hash_key,
 )
-from anthropic_proxy.config.api_keys import parse_client_keys, short_keys
+from anthropic_proxy.config.api_keys import parse_api_keys, short_keys
 
 # What `openssl rand -base64 32` prints.
 _BASE64 = "q7Tb0hYyH5mZC2l0uV9bXnQp4wR1sEoKaJ3dGf6i8Mk="
@@ -32,7 +32,7 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
     ],
 )
 def test_parse(text: str, expected: dict[str, str]) -> None:
-    assert parse_client_keys(text) == tuple(
+    assert parse_api_keys(text) == tuple(
         ApiKey(name, hash_key(key)) for name, key in expected.items()
     )
 
@@ -54,7 +54,7 @@ def test_parse(text: str, expected: dict[str, str]) -> None:
 )
 def test_what_is_no_list_of_keys(text: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        parse_client_keys(text)
+        parse_api_keys(text)
     assert "can" not in str(raised.value).replace("can be", "")
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_list_of_keys(text: str) -> None:
 )
 def test_an_empty_key(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
-        parse_client_keys(text)
+        parse_api_keys(text)
 
 
 @pytest.mark.parametrize(

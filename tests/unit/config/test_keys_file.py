@@ -12,7 +12,7 @@ from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key
 from anthropic_proxy.config.keys_file import (
     change_keys_file,
     format_keys_file,
-    load_client_keys,
+    load_api_keys,
     parse_keys_file,
 )
 from anthropic_proxy.config.settings import KeySettings, load_settings
@@ -98,8 +98,8 @@ def test_what_is_no_file_of_keys(text: str, name: str, told: str) -> None:
 def test_both_sources(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(format_keys_file(_KEYS))
-    assert load_client_keys(_settings(), read_text) is None
-    keys = load_client_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), read_text)
+    assert load_api_keys(_settings(), read_text) is None
+    keys = load_api_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), read_text)
     assert keys is not None
     assert [
         keys.authenticate(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"
@@ -109,16 +109,16 @@ def test_both_sources(tmp_path: Path) -> None:
         "ci",
     ]
     with pytest.raises(ConfigError, match="the name 'alice' is given twice"):
-        load_client_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), read_text)
+        load_api_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), read_text)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"
     ):
-        load_client_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), read_text)
+        load_api_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), read_text)
     with pytest.raises(ConfigError, match="can't be read"):
-        load_client_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), read_text)
+        load_api_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), read_text)
 
 
 def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
         "PROXY_API_KEYS_FILE": path,
         "RATE_LIMIT_STORAGE_URL": "sqlite:///a.db",
     }
-    keys = load_client_keys(
+    keys = load_api_keys(
         _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), read_text
     )
     assert keys is not None
@@ -176,7 +176,7 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
 )
 def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        load_client_keys(_settings(**settings), read_text)
+        load_api_keys(_settings(**settings), read_text)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from anthropic_proxy.errors.redaction import (
     find_parameter_secrets,
     find_url_secrets,
     is_key_like,
-    mask_caller_keys,
+    mask_api_keys,
     mask_path,
 )
 from anthropic_proxy.wire.json_codec import dumps
@@ -194,19 +194,19 @@ def test_what_looks_like_a_key(text: str, is_key: bool) -> None:
     "around", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}']
 )
 def test_keys_that_are_known_by_their_hashes(key: str, around: str) -> None:
-    assert mask_caller_keys(around.format(key), key.__eq__) == around.format("***")
+    assert mask_api_keys(around.format(key), key.__eq__) == around.format("***")
 
 
 @pytest.mark.parametrize(("length", "is_looked_up"), [(256, True), (257, False)])
 def test_tokens_of_at_most_256_characters_are_looked_up(length: int, *, is_looked_up: bool) -> None:
     key = "k" * length
-    assert mask_caller_keys(key, key.__eq__) == ("***" if is_looked_up else key)
+    assert mask_api_keys(key, key.__eq__) == ("***" if is_looked_up else key)
 
 
 @pytest.mark.parametrize("around", ["{}", "model {} is", "model: '{}'"])
 def test_keys_of_unusual_characters(around: str) -> None:
     key = "can:ary,(key)%"
-    assert mask_caller_keys(around.format(key), key.__eq__) == around.format("***")
+    assert mask_api_keys(around.format(key), key.__eq__) == around.format("***")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_the_cost_of_tokens_and_paths(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))
         return lambda: (
-            mask_caller_keys(text, lambda _: False),
+            mask_api_keys(text, lambda _: False),
             mask_path(text, lambda _: False),
         )
 

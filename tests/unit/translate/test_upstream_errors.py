@@ -255,7 +255,7 @@ def test_a_200_that_is_no_completion(build: Callable[[UpstreamIdentity], ApiErro
 
 
 def test_the_callers_own_key_is_removed_too() -> None:
-    upstream = replace(WITH_KEY, caller_key="sk-caller-0123456789")
+    upstream = replace(WITH_KEY, caller_api_key="sk-caller-0123456789")
     for redact in (upstream.redact, upstream.redact_beginning):
         assert redact(f"{KEY} sk-caller-0123456789 x") == "*** *** x"
         assert WITH_KEY.redact("sk-caller-0123456789") == "sk-caller-0123456789"
@@ -263,6 +263,6 @@ def test_the_callers_own_key_is_removed_too() -> None:
 
 @pytest.mark.parametrize(("status", "seen"), [(401, 401), (403, 403), (400, 401)])
 def test_a_refused_key_of_the_caller_is_the_callers_matter(status: int, seen: int) -> None:
-    upstream = replace(SOURCE, caller_key="sk-caller-0123456789")
+    upstream = replace(SOURCE, caller_api_key="sk-caller-0123456789")
     body = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
     assert parse_api_error(status, {}, body, upstream).status == seen

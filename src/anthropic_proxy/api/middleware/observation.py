@@ -115,7 +115,7 @@ def _create_observation(scope: Scope, log: Log) -> Observation:
     )
     trace = parent.child(new_span_id()) if parent else new_trace()
     method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
-    path = mask_path(scope["path"], lambda text: text in credentials or log.is_caller_key(text))
+    path = mask_path(scope["path"], lambda text: text in credentials or log.is_api_key(text))
     return Observation(method, path, _select_request_id(scope, log), scope["scheme"], trace, parent)
 
 

@@ -54,7 +54,7 @@ def describe_request(observation: Observation) -> SpanData:
         "http.response.status_code": status,
         "error.type": observation.error_type,
         "anthropic_proxy.outcome": observation.outcome,
-        "anthropic_proxy.client_key": observation.caller_key,
+        "anthropic_proxy.client_key": observation.api_key_name,
         "anthropic_proxy.retries": observation.retries or None,
         "anthropic_proxy.failovers": observation.failovers or None,
         **_model_attributes(observation, observation.model),
