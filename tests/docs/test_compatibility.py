@@ -54,7 +54,7 @@ def test_every_block_of_the_sdk_is_told(union: Any) -> None:
 def test_every_block_of_the_translation_is_told() -> None:
     translated = {
         *content._CONVERTERS,
-        *server_tool_blocks._DESCRIBERS,
+        *server_tool_blocks.DESCRIBERS,
         *server_tool_blocks.SILENT_TYPES,
         *TOOL_CHANGE_TYPES,
     }

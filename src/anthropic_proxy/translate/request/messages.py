@@ -5,6 +5,7 @@ roles, and the results of a turn's calls right after it, in order. So messages a
 into turns (see turns.py), then each turn is converted.
 """
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from anthropic_proxy.errors import invalid_request
@@ -23,19 +24,14 @@ from anthropic_proxy.translate.request.content import (
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
 from anthropic_proxy.translate.request.tool_ids import ToolCallIds
-from anthropic_proxy.translate.request.turns import (
-    ACTIVITY_TEXT,
-    SYSTEM_TEXT,
-    THINKING_TYPES,
-    to_turns,
-)
+from anthropic_proxy.translate.request.turns import AssistantTurn, SystemText, UserTurn, to_turns
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# Claude Code's first system block, or the first line where a gateway has joined them. It differs from one conversation to
-# the next and, as the very first tokens, would spoil every prefix cache behind us.
+# Claude Code's first system block, or the first line where a gateway has joined them. It differs
+# from one conversation to the next and, as the very first tokens, would spoil every prefix cache.
 _BILLING_HEADER = "x-anthropic-billing-header:"
 
 
@@ -52,141 +48,155 @@ class ChatMessages:
 
 @dataclass(frozen=True)
 class _Call:
-    """A converted tool call, and the id that the caller knows."""
+    """A converted tool call."""
 
+    # the id that the client knows
     tool_use_id: str
-    tool_call: JsonObject
+    # unique in the conversation
+    upstream_id: str
+    upstream_name: str
+    arguments: str
+
+    def to_tool_call(self) -> JsonObject:
+        return openai.tool_call(self.upstream_id, self.upstream_name, self.arguments)
 
 
 def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMessages:
-    """Return all messages of the upstream's request. Raises ApiError (400) when nothing is left to
-    send.
+    """Return all messages of the upstream's request.
+
+    Raises ApiError (400), also when nothing is left to send.
     """
     leading, turns = to_turns(request["messages"], context)
     messages: list[JsonObject] = []
-    calls: list[_Call] = []
+    # of the last assistant turn, until their results
+    open_calls: list[_Call] = []
     ids = ToolCallIds(context.profile.tool_call_ids)
     for turn in turns:
-        if turn.role == "assistant":
-            calls = _convert_calls(turn.blocks, ids)
-            messages.append(_assistant_message(turn.blocks, calls, context))
+        if isinstance(turn, AssistantTurn):
+            open_calls = _convert_calls(turn, ids)
+            messages.append(_assistant_message(turn, open_calls, context))
         else:
-            messages += _user_messages(turn.blocks, calls, context)
-            calls = []
-    messages += _missing_result_messages(calls, context)
+            messages += _user_messages(turn, open_calls, context)
+            open_calls = []
+    for call in open_calls:
+        messages.append(_missing_result_message(call, context))
     if not messages:
         raise invalid_request("messages: all messages are empty")
-    system = _system_messages(to_blocks(request.get("system")) + leading, context)
-    if turns[-1].role == "user" or calls:
-        return ChatMessages([*system, *messages])
-    prefill = _join_texts(turns[-1].blocks)
-    if turns[-1].blocks[-1]["type"] != "text":
-        return ChatMessages([*system, *messages], prefill)
-    last, fields = to_prefill_message(messages[-1], prefill, context.profile.prefill)
-    return ChatMessages([*system, *messages[:-1], last], prefill, fields)
+    messages = _system_messages(to_blocks(request.get("system")) + leading, context) + messages
+    last_turn = turns[-1]
+    if isinstance(last_turn, UserTurn) or open_calls:
+        return ChatMessages(messages)
+    if not last_turn.ends_with_text:
+        return ChatMessages(messages, last_turn.text)
+    last, fields = to_prefill_message(messages[-1], last_turn.text, context.profile.prefill)
+    return ChatMessages([*messages[:-1], last], last_turn.text, fields)
 
 
 def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
-    """Return one text; with cache marks, a part for each block."""
-    parts = []
+    """Return one system message: one text, or with cache marks a part for each block."""
+    parts: list[JsonObject] = []
     for block in blocks:
-        if block["type"] not in ("text", SYSTEM_TEXT):
+        if block["type"] != "text":
             context.notes.ignored.add(f"system block {block['type']}")
-        elif text := _strip_billing_header(block["text"]):
+            continue
+        text = _strip_billing_header(block["text"])
+        if text:
             parts.append(openai.text_part(text, find_cache_control(block, context)))
     note = build_unavailable_note(context.notes)
-    parts += [openai.text_part(note)] if note else []
+    if note:
+        parts.append(openai.text_part(note))
+    if not parts:
+        return []
     if any("cache_control" in part for part in parts):
         return [openai.system_message(parts)]
-    return [openai.system_message("\n\n".join(part["text"] for part in parts))] if parts else []
+    return [openai.system_message("\n\n".join(part["text"] for part in parts))]
 
 
 def _strip_billing_header(text: str) -> str:
-    return text.partition("\n")[2].lstrip("\n") if text.startswith(_BILLING_HEADER) else text
+    if not text.startswith(_BILLING_HEADER):
+        return text
+    return text.partition("\n")[2].lstrip("\n")
 
 
-def _convert_calls(blocks: list[JsonObject], ids: ToolCallIds) -> list[_Call]:
+def _convert_calls(turn: AssistantTurn, ids: ToolCallIds) -> list[_Call]:
     return [
         _Call(
-            block["id"],
-            openai.tool_call(
-                ids.assign_id(block["id"]),
-                to_upstream_name(block["name"], block.get("toolset_name")),
-                dumps(block["input"]).decode(),
-            ),
+            tool_use_id=block["id"],
+            upstream_id=ids.assign_id(block["id"]),
+            upstream_name=to_upstream_name(block["name"], block.get("toolset_name")),
+            arguments=dumps(block["input"]).decode(),
         )
-        for block in blocks
-        if block["type"] == "tool_use"
+        for block in turn.calls
     ]
 
 
 def _assistant_message(
-    blocks: list[JsonObject], calls: list[_Call], context: TranslationContext
+    turn: AssistantTurn, calls: list[_Call], context: TranslationContext
 ) -> JsonObject:
-    thinking = [block for block in blocks if block["type"] in THINKING_TYPES]
-    message = openai.assistant_message(_join_texts(blocks), [call.tool_call for call in calls])
-    replayed = context.signer.replay_reasoning(thinking, message)
-    if not context.profile.tool_signatures:
-        return drop_call_signatures(replayed)
-    return restore_call_signatures(replayed, [call.tool_use_id for call in calls])
-
-
-def _join_texts(blocks: list[JsonObject]) -> str:
-    """Join text blocks without a separator; a blank line sets apart text about the assistant's
-    actions.
-    """
-    pieces: list[str] = []
-    is_activity = False
-    for block in blocks:
-        if block["type"] not in ("text", ACTIVITY_TEXT):
-            continue
-        if pieces and (is_activity or block["type"] is ACTIVITY_TEXT):
-            pieces.append("\n\n")
-        is_activity = block["type"] is ACTIVITY_TEXT
-        pieces.append(block["text"])
-    return "".join(pieces)
+    message = openai.assistant_message(turn.text, [call.to_tool_call() for call in calls])
+    if turn.thinking:
+        message = context.signer.replay_reasoning(turn.thinking, message)
+    if context.profile.tool_signatures:
+        return restore_call_signatures(message, [call.tool_use_id for call in calls])
+    if turn.thinking:
+        return drop_call_signatures(message)
+    return message
 
 
 def _user_messages(
-    blocks: list[JsonObject], calls: list[_Call], context: TranslationContext
+    turn: UserTurn, calls: list[_Call], context: TranslationContext
 ) -> list[JsonObject]:
     """Return tool messages in the order of the calls, then their attachments, then the rest."""
-    results: dict[str, list[JsonObject]] = {}
-    for block in reversed(blocks):
-        if block["type"] == "tool_result":
-            results.setdefault(block["tool_use_id"], []).append(block)
+    results, orphans = _assign_results(turn.results, calls)
     tool_messages: list[JsonObject] = []
     attachments: list[JsonObject] = []
     for call in calls:
-        if not results.get(call.tool_use_id):
-            tool_messages += _missing_result_messages([call], context)
+        result = results.get(call.upstream_id)
+        if result is None:
+            tool_messages.append(_missing_result_message(call, context))
             continue
-        call_id = call.tool_call["id"]
-        label = f"the result of {call.tool_call['function']['name']} ({call_id})"
-        content, parts = to_tool_content(results[call.tool_use_id].pop(), label, context)
+        label = f"the result of {call.upstream_name} ({call.upstream_id})"
+        content, parts = to_tool_content(result, label, context)
         tool_messages.append(_tool_message(call, content, context))
         attachments += parts
-    orphan_ids = {id(result) for each in results.values() for result in each}
-    orphans = [
-        part
-        for block in blocks
-        if id(block) in orphan_ids
-        for part in _orphan_parts(block, context)
-    ]
-    rest = [block for block in blocks if block["type"] != "tool_result"]
-    return [*tool_messages, *_user_and_system_messages(attachments + orphans, rest, context)]
+    for orphan in orphans:
+        attachments += _orphan_parts(orphan, context)
+    return tool_messages + _content_messages(attachments, turn.content, context)
 
 
-def _missing_result_messages(calls: list[_Call], context: TranslationContext) -> list[JsonObject]:
-    """Return a result for each call without one; an interrupted client may have none."""
-    return [_tool_message(call, "[no result]", context) for call in calls]
+def _assign_results(
+    results: list[JsonObject], calls: list[_Call]
+) -> tuple[dict[str, JsonObject], list[JsonObject]]:
+    """Return the results by the upstream's call id, and those that belong to no open call.
+
+    Calls may share a `tool_use_id`; their results are in the order of the calls.
+    """
+    open_calls: defaultdict[str, deque[_Call]] = defaultdict(deque)
+    for call in calls:
+        open_calls[call.tool_use_id].append(call)
+    assigned: dict[str, JsonObject] = {}
+    orphans: list[JsonObject] = []
+    for result in results:
+        matching_calls = open_calls.get(result["tool_use_id"])
+        if matching_calls:
+            assigned[matching_calls.popleft().upstream_id] = result
+        else:
+            orphans.append(result)
+    return assigned, orphans
+
+
+def _missing_result_message(call: _Call, context: TranslationContext) -> JsonObject:
+    """Return the result of a call without one; an interrupted client may have none."""
+    return _tool_message(call, "[no result]", context)
 
 
 def _tool_message(
     call: _Call, content: str | list[JsonObject], context: TranslationContext
 ) -> JsonObject:
-    name = {"name": call.tool_call["function"]["name"]} if context.profile.tool_result_names else {}
-    return openai.tool_message(call.tool_call["id"], content) | name
+    message = openai.tool_message(call.upstream_id, content)
+    if context.profile.tool_result_names:
+        message["name"] = call.upstream_name
+    return message
 
 
 def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonObject]:
@@ -200,20 +210,25 @@ def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonO
     return [openai.text_part(f"[{label}]\n{text}"), *attachments]
 
 
-def _user_and_system_messages(
-    parts: list[JsonObject], rest: list[JsonObject], context: TranslationContext
+def _content_messages(
+    attachments: list[JsonObject],
+    content: list[JsonObject | SystemText],
+    context: TranslationContext,
 ) -> list[JsonObject]:
-    """Return user and system messages for the rest of a user's turn, in order."""
+    """Return user and system messages for attachments and content of a user's turn, in order."""
     messages: list[JsonObject] = []
-    for block in rest:
-        if block["type"] is not SYSTEM_TEXT:
+    parts = list(attachments)
+    for block in content:
+        if not isinstance(block, SystemText):
             parts += to_parts([block], context)
-        elif context.profile.system_anywhere:
-            messages += [openai.user_message(parts)] if parts else []
-            messages.append(openai.system_message(block["text"]))
-            parts = []
+        elif not context.profile.system_anywhere:
+            reminder = f"<system-reminder>\n{block.text}\n</system-reminder>"
+            parts.append(openai.text_part(reminder))
         else:
-            parts.append(
-                openai.text_part(f"<system-reminder>\n{block['text']}\n</system-reminder>")
-            )
-    return [*messages, openai.user_message(parts)] if parts else messages
+            if parts:
+                messages.append(openai.user_message(parts))
+            messages.append(openai.system_message(block.text))
+            parts = []
+    if parts:
+        messages.append(openai.user_message(parts))
+    return messages

@@ -14,18 +14,11 @@ from anthropic_proxy.translate.request.content import to_blocks, to_json, to_par
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.wire.json_codec import JsonObject
 
+_LineReader = Callable[[JsonObject, TranslationContext], list[str]]
+_Describer = Callable[[JsonObject, TranslationContext], str]
+
 # Blocks that list a server's tools or the responding model, and no content of the conversation.
 SILENT_TYPES = frozenset({"mcp_tool_listing", "fallback"})
-
-
-def is_server_tool_block(block: JsonObject) -> bool:
-    """Return whether `describe_block` supports the block's type."""
-    return block["type"] in _DESCRIBERS
-
-
-def describe_block(block: JsonObject, context: TranslationContext) -> str:
-    """Return the block as text."""
-    return _DESCRIBERS[block["type"]](block, context)
 
 
 def render_as_text(block: JsonObject, context: TranslationContext) -> str:
@@ -34,88 +27,94 @@ def render_as_text(block: JsonObject, context: TranslationContext) -> str:
         parts = to_parts([block], context.without_files())
     except ApiError:
         return f"[{block['type']} that can't be read]"
-    return "\n".join(
-        part["text"] if part["type"] == "text" else f"[{block['type']}]" for part in parts
-    )
+    lines = []
+    for part in parts:
+        lines.append(part["text"] if part["type"] == "text" else f"[{block['type']}]")
+    return "\n".join(lines)
 
 
 def _describe_call(block: JsonObject, _: TranslationContext) -> str:
-    server = _get_string(block, "server_name")
     name = _get_string(block, "name") or "a tool"
-    return f"[Called {name}{f' of {server}' if server else ''} with {to_json(block.get('input') or {})}]"
+    server = _get_string(block, "server_name")
+    if server:
+        name = f"{name} of {server}"
+    return f"[Called {name} with {to_json(block.get('input') or {})}]"
 
 
-def _build_result_describer(
-    read: Callable[[JsonObject, TranslationContext], list[str]],
-) -> Callable[[JsonObject, TranslationContext], str]:
-    """Return a function that describes a result block: an error, or the lines of `read`."""
+def _build_result_describer(read_lines: _LineReader) -> _Describer:
+    """Return a function that describes a result block: an error, or the lines of `read_lines`."""
 
     def describe_result(block: JsonObject, context: TranslationContext) -> str:
         tool = block["type"].removesuffix("_tool_result")
         content = block.get("content")
         error = _get_string(content, "error_code")
-        lines = (
-            [f"Error: {error}", _get_string(content, "error_message")]
-            if error
-            else read(block, context)
-        )
-        return "\n".join(
-            [f"[Result of {tool}]", *([line for line in lines if line] or ["(no text)"])]
-        )
+        if error:
+            lines = [f"Error: {error}", _get_string(content, "error_message")]
+        else:
+            lines = read_lines(block, context)
+        lines = [line for line in lines if line]
+        return "\n".join([f"[Result of {tool}]", *(lines or ["(no text)"])])
 
     return describe_result
 
 
 def _search_lines(block: JsonObject, _: TranslationContext) -> list[str]:
-    return [
-        f"- {_get_string(hit, 'title')} {_get_string(hit, 'url')}{_parenthesize(_get_string(hit, 'page_age'))}"
-        for hit in _as_objects(block.get("content"))
-    ]
+    lines = []
+    for hit in _as_objects(block.get("content")):
+        line = f"- {_get_string(hit, 'title')} {_get_string(hit, 'url')}"
+        page_age = _get_string(hit, "page_age")
+        lines.append(f"{line} ({page_age})" if page_age else line)
+    return lines
 
 
 def _fetch_lines(block: JsonObject, context: TranslationContext) -> list[str]:
     content = _as_object(block.get("content"))
     document = _as_object(content.get("content"))
-    source_json = _as_object(document.get("source"))
-    source = {name: _get_string(source_json, name) for name in ("type", "media_type", "data")}
-    is_readable = source["type"] in ("base64", "text")
-    document_block = {"type": "document", "title": _get_string(document, "title"), "source": source}
-    return [
-        _get_string(content, "url"),
-        render_as_text(document_block, context) if is_readable else "",
-    ]
+    source = _as_object(document.get("source"))
+    lines = [_get_string(content, "url")]
+    if _get_string(source, "type") in ("base64", "text"):
+        # Every field is a string, as in a validated block.
+        document_block = {
+            "type": "document",
+            "title": _get_string(document, "title"),
+            "source": {name: _get_string(source, name) for name in ("type", "media_type", "data")},
+        }
+        lines.append(render_as_text(document_block, context))
+    return lines
 
 
 def _execution_lines(block: JsonObject, _: TranslationContext) -> list[str]:
     content = _as_object(block.get("content"))
-    streams = [
-        f"{name}:\n{text}" for name in ("stdout", "stderr") if (text := _get_string(content, name))
-    ]
+    lines = []
+    for name in ("stdout", "stderr"):
+        text = _get_string(content, name)
+        if text:
+            lines.append(f"{name}:\n{text}")
     code = content.get("return_code")
-    files = [
-        f"[file {_get_string(file, 'file_id')}]" for file in _as_objects(content.get("content"))
-    ]
-    return [*streams, "" if code in (None, 0) else f"return code: {code}", *files]
+    if code not in (None, 0):
+        lines.append(f"return code: {code}")
+    for file in _as_objects(content.get("content")):
+        lines.append(f"[file {_get_string(file, 'file_id')}]")
+    return lines
 
 
 def _editor_lines(block: JsonObject, _: TranslationContext) -> list[str]:
     """Return the text that was read, the file status, or the changed lines."""
     content = _as_object(block.get("content"))
-    lines = content.get("lines")
-    changed_lines = (
-        [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
-    )
+    lines = [_get_string(content, "content")]
     is_update = content.get("is_file_update")
-    file_status = "" if is_update is None else "file updated" if is_update else "file created"
-    return [_get_string(content, "content"), file_status, *changed_lines]
+    if is_update is not None:
+        lines.append("file updated" if is_update else "file created")
+    changed_lines = content.get("lines")
+    if isinstance(changed_lines, list):
+        lines += [line for line in changed_lines if isinstance(line, str)]
+    return lines
 
 
 def _tool_search_lines(block: JsonObject, _: TranslationContext) -> list[str]:
     references = _as_objects(_as_object(block.get("content")).get("tool_references"))
-    return [
-        f"Tool {_get_string(reference, 'tool_name')} is loaded and can be called."
-        for reference in references
-    ]
+    names = [_get_string(reference, "tool_name") for reference in references]
+    return [f"Tool {name} is loaded and can be called." for name in names]
 
 
 def _advice_lines(block: JsonObject, _: TranslationContext) -> list[str]:
@@ -123,8 +122,10 @@ def _advice_lines(block: JsonObject, _: TranslationContext) -> list[str]:
 
 
 def _mcp_lines(block: JsonObject, context: TranslationContext) -> list[str]:
-    texts = [render_as_text(inner, context) for inner in to_blocks(block.get("content"))]
-    return ["Error:" if block.get("is_error") else "", *texts]
+    lines = ["Error:"] if block.get("is_error") else []
+    for inner_block in to_blocks(block.get("content")):
+        lines.append(render_as_text(inner_block, context))
+    return lines
 
 
 def _as_object(value: Any) -> JsonObject:
@@ -132,7 +133,9 @@ def _as_object(value: Any) -> JsonObject:
 
 
 def _as_objects(value: Any) -> list[JsonObject]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [item for item in value if isinstance(item, dict)]
 
 
 def _get_string(holder: Any, name: str) -> str:
@@ -140,11 +143,8 @@ def _get_string(holder: Any, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _parenthesize(text: str) -> str:
-    return f" ({text})" if text else ""
-
-
-_DESCRIBERS: dict[str, Callable[[JsonObject, TranslationContext], str]] = {
+# Functions that return a block as text, by the type of the block.
+DESCRIBERS: dict[str, _Describer] = {
     "server_tool_use": _describe_call,
     "mcp_tool_use": _describe_call,
     "web_search_tool_result": _build_result_describer(_search_lines),

@@ -1,140 +1,227 @@
 """Gather messages into turns, and replace blocks that have no form upstream.
 
 The Messages API accepts several messages of one role in a row, system messages anywhere, and blocks
-of any kind on either side. A turn holds few kinds: see `ConversationTurn`.
+of any kind on either side. Turns alternate between the two sides, and each side has few kinds of
+blocks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from anthropic_proxy.errors import invalid_request
-from anthropic_proxy.translate.request import server_tool_blocks
 from anthropic_proxy.translate.request.content import to_blocks, to_tool_text
 from anthropic_proxy.translate.request.context import TranslationContext
+from anthropic_proxy.translate.request.server_tool_blocks import (
+    DESCRIBERS,
+    SILENT_TYPES,
+    render_as_text,
+)
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Block types of text from a system message, and of text about the assistant's actions. No client can send them.
-SYSTEM_TEXT: Any = object()
-ACTIVITY_TEXT: Any = object()
-
-THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})
-
-_SILENT_TYPES = server_tool_blocks.SILENT_TYPES.union(TOOL_CHANGE_TYPES)
-_DESCRIBED_TYPES = frozenset(
+_THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})
+_DROPPED_TYPES = SILENT_TYPES.union(TOOL_CHANGE_TYPES)
+_RENDERED_TYPES = frozenset(
     {"image", "document", "search_result", "tool_reference", "browser_state"}
 )
 
 
+@dataclass(frozen=True)
+class SystemText:
+    """Text of a system message within the conversation."""
+
+    text: str
+
+
 @dataclass
-class ConversationTurn:
-    """Neighbouring messages of one side. A system message within the conversation belongs to the
-    user's side.
+class UserTurn:
+    """Neighbouring messages of the user, with system messages between and after them."""
 
-    Assistant blocks are text, ACTIVITY_TEXT, THINKING_TYPES and tool_use; user blocks are any but
-    those of server tools.
-    """
+    # `tool_result` blocks
+    results: list[JsonObject] = field(default_factory=list)
+    # the other blocks, in order
+    content: list[JsonObject | SystemText] = field(default_factory=list)
 
-    role: str
-    blocks: list[JsonObject] = field(default_factory=list)
+    def add_block(self, block: JsonObject) -> None:
+        if block["type"] == "tool_result":
+            self.results.append(block)
+        else:
+            self.content.append(block)
+
+
+@dataclass
+class AssistantTurn:
+    """Neighbouring messages of the assistant."""
+
+    thinking: list[JsonObject] = field(default_factory=list)
+    # `tool_use` blocks
+    calls: list[JsonObject] = field(default_factory=list)
+    # whether the last block is text, which the response can continue
+    ends_with_text: bool = False
+    _texts: list[str] = field(default_factory=list)
+    _is_after_activity: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def add_block(self, block: JsonObject, *, starts_message: bool) -> None:
+        """Add a block of text, thinking or tool use.
+
+        Text blocks of one message join without a separator.
+        """
+        kind = block["type"]
+        if kind == "text":
+            if self._is_after_activity or (starts_message and self.ends_with_text):
+                self._texts.append("\n\n")
+            self._texts.append(block["text"])
+            self._is_after_activity = False
+        elif kind == "tool_use":
+            self.calls.append(block)
+        else:
+            self.thinking.append(block)
+        self.ends_with_text = kind == "text"
+
+    def add_activity(self, description: str) -> None:
+        """Add text about the assistant's actions; a blank line separates it from other text."""
+        if self._texts:
+            self._texts.append("\n\n")
+        self._texts.append(description)
+        self._is_after_activity = True
+        self.ends_with_text = False
+
+
+Turn = UserTurn | AssistantTurn
 
 
 def to_turns(
     messages: list[JsonObject], context: TranslationContext
-) -> tuple[list[JsonObject], list[ConversationTurn]]:
-    """Return the blocks of leading system messages, and the turns of the conversation. Raises
-    ApiError (400).
+) -> tuple[list[JsonObject], list[Turn]]:
+    """Return the blocks of leading system messages, and the turns of the conversation.
+
+    Raises ApiError (400).
     """
     leading: list[JsonObject] = []
-    turns: list[ConversationTurn] = []
-    last_user = max(
-        (number for number, message in enumerate(messages) if message["role"] == "user"), default=-1
-    )
+    turns: list[Turn] = []
+    last_user = _find_last_user(messages)
     for index, message in enumerate(messages):
         if message.get("clear_at") == "next_user_message" and index < last_user:
             continue
-        blocks = _convert_message(message, index, context)
-        if message["role"] == "system" and not turns:
-            leading += blocks
-        elif blocks:
-            _append_blocks(turns, "assistant" if message["role"] == "assistant" else "user", blocks)
+        if message["role"] == "assistant":
+            _add_assistant_message(turns, message, context)
+        elif message["role"] == "system" and not turns:
+            leading += _iterate_kept_blocks(message)
+        elif message["role"] == "system":
+            _add_system_message(turns, message)
+        else:
+            _reject_uploads(message, index)
+            _add_user_message(turns, message, context)
     return leading, turns
 
 
-def _append_blocks(turns: list[ConversationTurn], role: str, blocks: list[JsonObject]) -> None:
-    if not turns or turns[-1].role != role:
-        turns.append(ConversationTurn(role))
-    elif role == "assistant" and turns[-1].blocks[-1]["type"] == blocks[0]["type"] == "text":
-        blocks = [{"type": "text", "text": "\n\n"}, *blocks]
-    turns[-1].blocks += blocks
+def _find_last_user(messages: list[JsonObject]) -> int:
+    for index in reversed(range(len(messages))):
+        if messages[index]["role"] == "user":
+            return index
+    return -1
 
 
-def _convert_message(
-    message: JsonObject, message_index: int, context: TranslationContext
-) -> list[JsonObject]:
-    content = message.get("content")
-    if message["role"] == "assistant":
-        return [
-            converted
-            for block in to_blocks(content)
-            for converted in _assistant_blocks(block, context)
-        ]
-    if message["role"] == "system":
-        return [
-            {**block, "type": SYSTEM_TEXT} if block["type"] == "text" else block
-            for block in to_blocks(content)
-            if block["type"] not in _SILENT_TYPES
-        ]
-    _reject_uploads(content, message_index)
-    return [
-        _user_block(block, context)
-        for block in to_blocks(content)
-        if block["type"] not in _SILENT_TYPES
-    ]
+def _iterate_kept_blocks(message: JsonObject) -> Iterator[JsonObject]:
+    """Yield the blocks of a user or system message without those that mean nothing to a model."""
+    for block in to_blocks(message.get("content")):
+        if block["type"] not in _DROPPED_TYPES:
+            yield block
 
 
-def _user_block(block: JsonObject, context: TranslationContext) -> JsonObject:
-    if server_tool_blocks.is_server_tool_block(block):
-        return {"type": "text", "text": server_tool_blocks.describe_block(block, context)}
-    return block
+def _add_assistant_message(
+    turns: list[Turn], message: JsonObject, context: TranslationContext
+) -> None:
+    starts_message = True
+    for block in to_blocks(message.get("content")):
+        if _is_sendable(block, context):
+            _get_assistant_turn(turns).add_block(block, starts_message=starts_message)
+        elif description := _describe_assistant_block(block, context):
+            _get_assistant_turn(turns).add_activity(description)
+        else:
+            continue
+        starts_message = False
 
 
-def _assistant_blocks(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
-    """Return an assistant block in a form that the upstream accepts; empty when there is none."""
-    kind = block["type"]
-    if kind in ("text", "tool_use"):
-        return [block]
-    if kind in THINKING_TYPES:
-        return (
-            [block]
-            if context.profile.replays_reasoning and context.signer.can_replay(block)
-            else []
-        )
-    description = _describe_block(block, context)
-    if not description and kind not in _SILENT_TYPES:
-        context.notes.ignored.add(f"content block {kind}")
-    return [{"type": ACTIVITY_TEXT, "text": description}] if description else []
+def _add_system_message(turns: list[Turn], message: JsonObject) -> None:
+    for block in _iterate_kept_blocks(message):
+        turn = _get_user_turn(turns)
+        if block["type"] == "text":
+            turn.content.append(SystemText(block["text"]))
+        else:
+            turn.add_block(block)
 
 
-def _describe_block(block: JsonObject, context: TranslationContext) -> str:
-    """Return an assistant block that is no text as text.
+def _add_user_message(turns: list[Turn], message: JsonObject, context: TranslationContext) -> None:
+    for block in _iterate_kept_blocks(message):
+        turn = _get_user_turn(turns)
+        describe = DESCRIBERS.get(block["type"])
+        if describe is None:
+            turn.add_block(block)
+        else:
+            turn.content.append({"type": "text", "text": describe(block, context)})
 
-    Empty for unknown blocks: the model would imitate them as its words.
+
+def _get_assistant_turn(turns: list[Turn]) -> AssistantTurn:
+    """Return the last turn if it is the assistant's, else append one."""
+    turn = turns[-1] if turns else None
+    if not isinstance(turn, AssistantTurn):
+        turn = AssistantTurn()
+        turns.append(turn)
+    return turn
+
+
+def _get_user_turn(turns: list[Turn]) -> UserTurn:
+    """Return the last turn if it is the user's, else append one."""
+    turn = turns[-1] if turns else None
+    if not isinstance(turn, UserTurn):
+        turn = UserTurn()
+        turns.append(turn)
+    return turn
+
+
+def _is_sendable(block: JsonObject, context: TranslationContext) -> bool:
+    """Return whether an assistant block has a form upstream."""
+    if block["type"] in _THINKING_TYPES:
+        return context.profile.replays_reasoning and context.signer.can_replay(block)
+    return block["type"] in ("text", "tool_use")
+
+
+def _describe_assistant_block(block: JsonObject, context: TranslationContext) -> str:
+    """Return an assistant block without a form upstream as text; empty when it is left out.
+
+    Unknown blocks are left out, as the model would imitate them as its words.
     """
     kind = block["type"]
-    if server_tool_blocks.is_server_tool_block(block):
-        return server_tool_blocks.describe_block(block, context)
-    if kind == "container_upload":
-        return f"[file {block.get('file_id')} in the container]"
-    if kind == "tool_result":
-        return to_tool_text(block, "a result", context.without_files())[0]
-    return server_tool_blocks.render_as_text(block, context) if kind in _DESCRIBED_TYPES else ""
+    if kind in _THINKING_TYPES:
+        return ""
+    if kind in DESCRIBERS:
+        description = DESCRIBERS[kind](block, context)
+    elif kind == "container_upload":
+        description = f"[file {block.get('file_id')} in the container]"
+    elif kind == "tool_result":
+        description, _ = to_tool_text(block, "a result", context.without_files())
+    elif kind in _RENDERED_TYPES:
+        description = render_as_text(block, context)
+    else:
+        description = ""
+    if not description and kind not in _DROPPED_TYPES:
+        context.notes.ignored.add(f"content block {kind}")
+    return description
 
 
-def _reject_uploads(content: Any, message_index: int) -> None:
-    for block_index, block in enumerate(content if isinstance(content, list) else ()):
+def _reject_uploads(message: JsonObject, message_index: int) -> None:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return
+    for block_index, block in enumerate(content):
         if block["type"] == "container_upload":
             raise invalid_request(
-                f"messages.{message_index}.content.{block_index}: a container_upload can't be used: this server keeps no "
-                "files and runs no container; send the file's content as a document or an image"
+                f"messages.{message_index}.content.{block_index}: a container_upload can't be "
+                "used: this server keeps no files and runs no container; send the file's content "
+                "as a document or an image"
             )
