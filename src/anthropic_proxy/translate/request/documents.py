@@ -26,21 +26,21 @@ _NO_FILES = "a file source can't be used: this server keeps no files; send the d
 
 
 def to_image_part(source: JsonObject) -> JsonObject:
-    """Return the part for an image. Raises ApiError (400); Claude Code then puts a text in its
-    place.
+    """Return the part for an image.
+
+    Raises ApiError (400); Claude Code then replaces the image by a text.
     """
-    match source["type"]:
-        case "url":
-            return openai.image_url_part(source["url"])
-        case "base64" if (media_type := _parse_media_type(source)) in _IMAGE_TYPES:
-            return openai.image_url_part(_build_data_url(media_type, source["data"]))
-        case "base64":
-            media_types = ", ".join(_IMAGE_TYPES)
-            raise invalid_request(
-                f"Could not process image: media_type {shorten(source['media_type'])!r} is none of {media_types}"
-            )
-        case _:
-            raise invalid_request(_NO_FILES)
+    if source["type"] == "url":
+        return openai.image_url_part(source["url"])
+    if source["type"] != "base64":
+        raise invalid_request(_NO_FILES)
+    media_type = _parse_media_type(source)
+    if media_type not in _IMAGE_TYPES:
+        raise invalid_request(
+            f"Could not process image: media_type {shorten(source['media_type'])!r} is none of "
+            f"{', '.join(_IMAGE_TYPES)}"
+        )
+    return openai.image_url_part(_build_data_url(media_type, source["data"]))
 
 
 def to_document_parts(
@@ -59,7 +59,8 @@ def _from_base64(source: JsonObject, name: str, context: TranslationContext) -> 
     if media_type.startswith("text/") or media_type in _TEXT_TYPES:
         return [openai.text_part(_decode_text(source["data"]))]
     raise invalid_request(
-        f"a document of media_type {shorten(source['media_type'])!r} can't be used: send a PDF or text"
+        f"a document of media_type {shorten(source['media_type'])!r} can't be used: "
+        "send a PDF or text"
     )
 
 
@@ -69,10 +70,10 @@ def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
         filename = name if name.lower().endswith(".pdf") else f"{name}.pdf"
         return openai.file_part(filename, _build_data_url(_PDF, data))
     pages = context.pdf_pages(data)
-    page_texts = (
-        f"[page {number} of {len(pages)}]\n{text}".rstrip() for number, text in enumerate(pages, 1)
-    )
-    return openai.text_part("\n\n".join(page_texts))
+    texts = []
+    for number, text in enumerate(pages, 1):
+        texts.append(f"[page {number} of {len(pages)}]\n{text}".rstrip())
+    return openai.text_part("\n\n".join(texts))
 
 
 def _build_data_url(media_type: str, data: str) -> str:
@@ -101,14 +102,14 @@ def _parse_media_type(source: JsonObject) -> str:
 
 def _decode_text(data: str) -> str:
     try:
-        # Without validation, a text that a client forgot to encode would decode to other characters.
+        # Without validation, a text that is not encoded would decode to other characters.
         raw = base64.b64decode("".join(data.split()), validate=True)
     except ValueError as error:
         raise invalid_request(f"a document's data is no base64: {error}") from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # What is not UTF-8 is most often of Windows; a character that is wrong is better than no document.
+        # Other texts are most often from Windows; a wrong character is better than no document.
         return raw.decode("cp1252", "replace")
 
 

@@ -1,7 +1,8 @@
 """Find the images and documents of a request, and replace their sources in a copy of the request."""
 
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from anthropic_proxy.providers.provider_profile import ProviderProfile
@@ -20,29 +21,39 @@ def count_remote_sources(request: JsonObject, profile: ProviderProfile) -> Count
 
     These are documents, and images unless the upstream fetches them.
     """
-    remotes = filter(None, map(_parse_remote, _iterate_blocks(request)))
-    return Counter(each for each in remotes if not _is_fetched_by_upstream(each, profile))
+    remotes: Counter[RemoteSource] = Counter()
+    for block in _iterate_blocks(request):
+        remote = _parse_remote(block)
+        if remote is not None and not _is_fetched_by_upstream(remote, profile):
+            remotes[remote] += 1
+    return remotes
 
 
 def _is_fetched_by_upstream(remote: RemoteSource, profile: ProviderProfile) -> bool:
-    return remote.kind == "image" and (profile.fetches_image_urls or remote.url.startswith("data:"))
+    if remote.kind == "document":
+        return False
+    return profile.fetches_image_urls or remote.url.startswith("data:")
 
 
 def inline_sources(request: JsonObject, sources: dict[RemoteSource, JsonObject]) -> JsonObject:
-    """Return the request with `sources` instead of URLs. Unchanged parts are shared; nothing
-    changes in place.
+    """Return the request with `sources` instead of URLs.
+
+    Unchanged parts are shared with the request.
     """
 
     def inline(block: JsonObject) -> JsonObject:
         remote = _parse_remote(block)
-        return {**block, "source": sources[remote]} if remote in sources else block
+        if remote not in sources:
+            return block
+        return {**block, "source": sources[remote]}
 
     return _replace_blocks(request, inline)
 
 
 def has_pdfs(request: JsonObject) -> bool:
-    """Return whether a PDF may need text extraction, which can take seconds. Server tool results
-    may hold one.
+    """Return whether a PDF may need text extraction, which can take seconds.
+
+    Results of server tools may hold a PDF.
     """
     return any(map(_may_be_pdf, _iterate_blocks(request)))
 
@@ -85,8 +96,10 @@ def _find_content_holder(block: JsonObject) -> JsonObject | None:
     """Return the object with the content of a block that holds others, else None."""
     if block["type"] == "tool_result":
         return block
-    is_holder = block["type"] == "document" and block["source"]["type"] == "content"
-    return block["source"] if is_holder else None
+    if block["type"] == "document" and block["source"]["type"] == "content":
+        source: JsonObject = block["source"]
+        return source
+    return None
 
 
 def _parse_remote(block: JsonObject) -> RemoteSource | None:
@@ -100,8 +113,11 @@ _BlockChange = Callable[[JsonObject], JsonObject]
 
 
 def _replace_blocks(request: JsonObject, replace: _BlockChange) -> JsonObject:
-    messages = _map_items(request["messages"], lambda message: _replace_content(message, replace))
-    return request if messages is request["messages"] else {**request, "messages": messages}
+    """Return the request with each block replaced; the request itself when no block changed."""
+    messages = [_replace_content(message, replace) for message in request["messages"]]
+    if _are_same(messages, request["messages"]):
+        return request
+    return {**request, "messages": messages}
 
 
 def _replace_content(holder: JsonObject, replace: _BlockChange) -> JsonObject:
@@ -109,24 +125,21 @@ def _replace_content(holder: JsonObject, replace: _BlockChange) -> JsonObject:
     content = holder.get("content")
     if not isinstance(content, list):
         return holder
-    blocks = _map_items(content, lambda block: _replace_block(block, replace))
-    return holder if blocks is content else {**holder, "content": blocks}
+    blocks = [_replace_block(block, replace) for block in content]
+    if _are_same(blocks, content):
+        return holder
+    return {**holder, "content": blocks}
 
 
 def _replace_block(block: JsonObject, replace: _BlockChange) -> JsonObject:
-    if block["type"] == "tool_result":
-        return _replace_content(block, replace)
-    if block["type"] == "document" and block["source"]["type"] == "content":
-        source = _replace_content(block["source"], replace)
-        return block if source is block["source"] else {**block, "source": source}
-    return replace(block)
+    holder = _find_content_holder(block)
+    if holder is None:
+        return replace(block)
+    replaced = _replace_content(holder, replace)
+    if replaced is holder:
+        return block
+    return replaced if holder is block else {**block, "source": replaced}
 
 
-def _map_items(items: list[JsonObject], change: _BlockChange) -> list[JsonObject]:
-    """Return the changed items; `items` itself when nothing changed."""
-    changed = [change(item) for item in items]
-    return items if _are_same(items, changed) else changed
-
-
-def _are_same(left: Iterable[JsonObject], right: Iterable[JsonObject]) -> bool:
-    return all(one is other for one, other in zip(left, right, strict=True))
+def _are_same(left: list[JsonObject], right: list[JsonObject]) -> bool:
+    return all(map(operator.is_, left, right))
