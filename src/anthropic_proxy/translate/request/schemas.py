@@ -5,17 +5,9 @@ Sources: OpenAI's guides to function calling and structured outputs ("Supported 
 Code's recorded tools.
 """
 
-import operator
 import re
 from typing import Any
 
-from anthropic_proxy.translate.request.schema_alternatives import (
-    TooManyStepsError,
-    filter_strings,
-    get_properties,
-    merge_alternatives,
-    resolve_reference,
-)
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
@@ -37,10 +29,10 @@ _STRICT_KEYWORDS = frozenset(
 _TYPE_KEYWORDS = frozenset(("type", "enum", "const", "anyOf"))
 
 # Refused at the top of a function's parameters, which must be one object.
-_ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
+_TOP_ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
 # Keywords at the top that require rewriting the parameters.
-_REWRITTEN_AT_TOP = frozenset((*_ALTERNATIVES, "$ref"))
+_REWRITTEN_AT_TOP = frozenset((*_TOP_ALTERNATIVES, "$ref"))
 
 # Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
 _FORMATS = frozenset(
@@ -48,24 +40,17 @@ _FORMATS = frozenset(
 )
 
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
-_SCHEMA_KEYWORDS = (
-    "items",
-    "additionalProperties",
-    "not",
-    "if",
-    "then",
-    "else",
-    "contains",
-    "propertyNames",
+_SCHEMA_KEYWORDS = frozenset(
+    ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 )
-_SCHEMA_LIST_KEYWORDS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMA_MAP_KEYWORDS = (
-    "properties",
-    "patternProperties",
-    "$defs",
-    "definitions",
-    "dependentSchemas",
+_SCHEMA_LIST_KEYWORDS = frozenset(("anyOf", "oneOf", "allOf", "prefixItems", "items"))
+_SCHEMA_MAP_KEYWORDS = frozenset(
+    ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 )
+
+# Alternatives of an object: a choice, or all of them.
+_CHOICE_KEYWORDS = ("anyOf", "oneOf")
+_BRANCH_KEYWORDS = ("allOf", *_CHOICE_KEYWORDS)
 
 _FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 
@@ -73,7 +58,8 @@ _FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
 _REFERENCE_IN_TEXT = re.compile(rb'"\$ref":"#/(?:oneOf|anyOf|allOf|not|if|then|else)')
 
-# A property takes seven bytes at least, with its type 20, and one or two steps where alternatives are not nested deeply.
+# A property takes seven bytes at least, with its type 20, and one or two steps where alternatives
+# are not nested deeply.
 _MIN_STEPS = 100
 _BYTES_PER_STEP = 8
 
@@ -87,26 +73,53 @@ def to_function_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
     alternatives become references to definitions.
     """
     if _REWRITTEN_AT_TOP.isdisjoint(schema):
-        return sanitize_schema(
-            _build_object(schema, get_properties(schema), filter_strings(schema.get("required")))
-        ), ""
+        parameters = _build_object(schema, _get_properties(schema), _get_required(schema))
+        return _sanitize(parameters), ""
     text = dumps(schema)
-    definitions = schema = _define_alternatives(schema, text)
-    schema = resolve_reference(schema, definitions)
-    base = {name: value for name, value in schema.items() if name not in _ALTERNATIVES}
-    alternatives = {name: schema[name] for name in _ALTERNATIVES if name in schema}
+    schema_with_definitions = _define_alternatives(schema, text)
+    schema = _resolve_reference(schema_with_definitions, schema_with_definitions)
+    max_steps = _MIN_STEPS + len(text) // _BYTES_PER_STEP
     try:
-        properties, required = merge_alternatives(
-            schema, definitions, _MIN_STEPS + len(text) // _BYTES_PER_STEP
-        )
-    except TooManyStepsError:
-        properties, required = get_properties(schema), filter_strings(schema.get("required"))
-    note = (
-        f"The arguments must also match this JSON schema: {dumps(alternatives).decode()}"
-        if alternatives
-        else ""
-    )
-    return sanitize_schema(_build_object(base, properties, required)), note
+        properties, required = _merge_alternatives(schema, schema_with_definitions, max_steps)
+    except _TooManyStepsError:
+        properties, required = _get_properties(schema), _get_required(schema)
+    base = {name: value for name, value in schema.items() if name not in _TOP_ALTERNATIVES}
+    parameters = _sanitize(_build_object(base, properties, required))
+    alternatives = {name: schema[name] for name in _TOP_ALTERNATIVES if name in schema}
+    if not alternatives:
+        return parameters, ""
+    json_text = dumps(alternatives).decode()
+    return parameters, f"The arguments must also match this JSON schema: {json_text}"
+
+
+def is_strict_compatible(schema: Any) -> bool:
+    """Return whether strict mode accepts the schema.
+
+    Strict mode requires an object at the top, closed objects, and all properties.
+    """
+    if not isinstance(schema, dict) or schema.get("type") != "object" or "anyOf" in schema:
+        return False
+    return _is_strict(schema)
+
+
+def _is_strict(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    if not _STRICT_KEYWORDS.issuperset(schema) or _TYPE_KEYWORDS.isdisjoint(schema):
+        return False
+    properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
+    if not isinstance(properties, dict) or not isinstance(alternatives, list):
+        return False
+    if schema.get("type") == "object" or properties:
+        is_closed = schema.get("additionalProperties") is False
+        if not is_closed or set(_get_required(schema)) != set(properties):
+            return False
+    nested = [*properties.values(), *alternatives]
+    if "items" in schema:
+        nested.append(schema["items"])
+    elif schema.get("type") == "array":
+        return False
+    return all(map(_is_strict, nested))
 
 
 def _build_object(schema: JsonObject, properties: JsonObject, required: list[str]) -> JsonObject:
@@ -117,6 +130,27 @@ def _build_object(schema: JsonObject, properties: JsonObject, required: list[str
     return parameters
 
 
+def _get_properties(schema: JsonObject) -> JsonObject:
+    """Return the properties of a schema without those of its alternatives."""
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _get_required(schema: JsonObject) -> list[str]:
+    required = schema.get("required")
+    if not isinstance(required, list):
+        return []
+    return [name for name in required if isinstance(name, str)]
+
+
+def _get_branches(schema: JsonObject, keyword: str) -> list[JsonObject]:
+    """Return the alternatives of a keyword that are objects; `true` and `false` say nothing."""
+    branches = schema.get(keyword)
+    if not isinstance(branches, list):
+        return []
+    return [branch for branch in branches if isinstance(branch, dict)]
+
+
 def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
     """Copy alternatives to the definitions if references point into them, as they leave the top.
 
@@ -124,122 +158,243 @@ def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
     """
     if not _REFERENCE_IN_TEXT.search(text):
         return schema
-    definition_names = {
-        path: path[2:].replace("/", "_") + "_" for path in _alternatives_by_path(schema)
-    }
+    definition_names: dict[str, str] = {}
+    for path in _alternatives_by_path(schema):
+        definition_names[path] = path[2:].replace("/", "_") + "_"
     rewritten: JsonObject = _rewrite_references(schema, definition_names)
-    if rewritten is schema:
+    if rewritten == schema:
         return schema
-    definitions = {
-        definition_names[path]: each for path, each in _alternatives_by_path(rewritten).items()
-    }
-    existing = rewritten.get("$defs")
-    return {
-        **rewritten,
-        "$defs": {**definitions, **(existing if isinstance(existing, dict) else {})},
-    }
+    definitions: JsonObject = {}
+    for path, alternative in _alternatives_by_path(rewritten).items():
+        definitions[definition_names[path]] = alternative
+    if isinstance(rewritten.get("$defs"), dict):
+        definitions |= rewritten["$defs"]
+    return {**rewritten, "$defs": definitions}
 
 
 def _alternatives_by_path(schema: JsonObject) -> JsonObject:
     """Return the alternatives at the top of a schema by their reference paths."""
     alternatives: JsonObject = {}
-    for name in _ALTERNATIVES:
-        part = schema.get(name)
-        if isinstance(part, dict):
-            alternatives[f"#/{name}"] = part
-        elif isinstance(part, list):
-            alternatives |= {f"#/{name}/{index}": each for index, each in enumerate(part)}
+    for name in _TOP_ALTERNATIVES:
+        value = schema.get(name)
+        if isinstance(value, dict):
+            alternatives[f"#/{name}"] = value
+        elif isinstance(value, list):
+            for index, alternative in enumerate(value):
+                alternatives[f"#/{name}/{index}"] = alternative
     return alternatives
 
 
 def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
-    """Replace references to alternatives (by path) by references to definitions.
-
-    Returns `value` itself when it has none.
-    """
+    """Replace references to alternatives (by path) by references to definitions."""
     if isinstance(value, list):
-        items = [_rewrite_references(each, definition_names) for each in value]
-        return value if all(map(operator.is_, items, value)) else items
+        return [_rewrite_references(item, definition_names) for item in value]
     if not isinstance(value, dict):
         return value
-    changed = {name: _rewrite_references(each, definition_names) for name, each in value.items()}
+    rewritten = {name: _rewrite_references(each, definition_names) for name, each in value.items()}
     reference = value.get("$ref")
-    path = _REFERENCE.match(reference) if isinstance(reference, str) else None
-    if path and path[0] in definition_names:
-        changed["$ref"] = f"#/$defs/{definition_names[path[0]]}{path.string[path.end() :]}"
-    return value if all(map(operator.is_, changed.values(), value.values())) else changed
+    if isinstance(reference, str):
+        match = _REFERENCE.match(reference)
+        if match and match[0] in definition_names:
+            rest = reference[match.end() :]
+            rewritten["$ref"] = f"#/$defs/{definition_names[match[0]]}{rest}"
+    return rewritten
 
 
-def sanitize_schema(schema: Any) -> Any:
+def _resolve_reference(schema: JsonObject, root: JsonObject) -> JsonObject:
+    """Return the definition that a schema refers to, with the schema's other keywords.
+
+    Any other schema is returned as it is.
+    """
+    definition = _find_definition(schema, root)
+    if definition is None:
+        return schema
+    return definition | {name: value for name, value in schema.items() if name != "$ref"}
+
+
+def _find_definition(schema: JsonObject, root: JsonObject) -> JsonObject | None:
+    """Return the target of a reference of the form `#/$defs/NAME`."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str):
+        return None
+    path = reference.split("/", 3)
+    if len(path) != 3 or path[0] != "#":
+        return None
+    group = root.get(path[1])
+    definition = group.get(path[2]) if isinstance(group, dict) else None
+    return definition if isinstance(definition, dict) else None
+
+
+# For each name the schemas that alternatives give it, with repetitions.
+_Properties = dict[str, list[Any]]
+
+
+class _TooManyStepsError(Exception):
+    """Merging the alternatives would take too many steps."""
+
+
+def _merge_alternatives(
+    schema: JsonObject, root: JsonObject, max_steps: int
+) -> tuple[JsonObject, list[str]]:
+    """Return the properties of an object schema and its alternatives, and the required names.
+
+    Required is what every alternative requires. A property that differs between alternatives (the
+    `kind` that distinguishes them) may have the schema of any of them. A reference that is an
+    alternative at the top is resolved in `root`. Raises _TooManyStepsError.
+    """
+    merger = _Merger(max_steps)
+    flat = dict(schema)
+    for keyword in _BRANCH_KEYWORDS:
+        branches = _get_branches(schema, keyword)
+        flat[keyword] = [merger.resolve_reference(branch, root) for branch in branches]
+    schemas_by_name = merger.merge_properties(flat)
+    properties = {name: _join_schemas(schemas) for name, schemas in schemas_by_name.items()}
+    return properties, list(merger.merge_required(flat))
+
+
+def _join_schemas(schemas: list[Any]) -> Any:
+    """Return a schema that accepts what any of the schemas accepts."""
+    if len(schemas) == 1:
+        return schemas[0]
+    # The same definition may occur many times. Only hashes of the others are kept, not their texts.
+    distinct = {id(schema): schema for schema in schemas}.values()
+    different = list({hash(dumps(schema)): schema for schema in distinct}.values())
+    return {"anyOf": different} if len(different) > 1 else different[0]
+
+
+class _Merger:
+    """Merges the properties that alternatives (`anyOf`, `oneOf`, `allOf`) give to their object.
+
+    Any number of alternatives may refer to one definition, and alternatives may nest, so merging
+    can take far more steps than the schema has parts. It stops after too many steps. Parts are
+    merged into the collections of the first one, which nothing else refers to, so that depth costs
+    nothing.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self._steps_left = max_steps
+
+    def resolve_reference(self, schema: JsonObject, root: JsonObject) -> JsonObject:
+        self._spend(len(_find_definition(schema, root) or ()))
+        return _resolve_reference(schema, root)
+
+    def merge_properties(self, schema: JsonObject) -> _Properties:
+        """Return the properties of the object and its branches.
+
+        The object's properties replace those of its branches.
+        """
+        self._spend(1)
+        properties: _Properties = {}
+        for branch in _get_branches(schema, "allOf"):
+            properties = self._override(properties, self.merge_properties(branch))
+        for keyword in _CHOICE_KEYWORDS:
+            united: _Properties = {}
+            for branch in _get_branches(schema, keyword):
+                united = self._unite(united, self.merge_properties(branch))
+            properties = self._override(properties, united)
+        direct = _get_properties(schema)
+        self._spend(len(direct))
+        return self._override(properties, {name: [each] for name, each in direct.items()})
+
+    def merge_required(self, schema: JsonObject) -> dict[str, None]:
+        """Return the names that the object requires, as the keys of a dict.
+
+        These are its own, those of `allOf`, and those that all of `anyOf` or `oneOf` share.
+        """
+        direct = _get_required(schema)
+        self._spend(1 + len(direct))
+        required = dict.fromkeys(direct)
+        for branch in _get_branches(schema, "allOf"):
+            required = self._extend(required, self.merge_required(branch))
+        for keyword in _CHOICE_KEYWORDS:
+            shared: dict[str, None] | None = None
+            for branch in _get_branches(schema, keyword):
+                shared = self._intersect(shared, self.merge_required(branch))
+            required = self._extend(required, shared or {})
+        return required
+
+    def _override(self, properties: _Properties, others: _Properties) -> _Properties:
+        if not properties:
+            return others
+        self._spend(len(others))
+        properties.update(others)
+        return properties
+
+    def _unite(self, properties: _Properties, others: _Properties) -> _Properties:
+        # The smaller one goes into the larger, as a large one may be within many alternatives.
+        if len(properties) < len(others):
+            self._spend(len(properties))
+            for name, schemas in properties.items():
+                other_schemas = others.get(name, [])
+                self._spend(len(other_schemas))
+                others[name] = [*schemas, *other_schemas]
+            return others
+        self._spend(len(others))
+        for name, schemas in others.items():
+            self._spend(len(schemas) - 1)
+            properties.setdefault(name, []).extend(schemas)
+        return properties
+
+    def _extend(self, names: dict[str, None], others: dict[str, None]) -> dict[str, None]:
+        if not names:
+            return others
+        self._spend(len(others))
+        names.update(others)
+        return names
+
+    def _intersect(self, names: dict[str, None] | None, others: dict[str, None]) -> dict[str, None]:
+        if names is None:
+            return others
+        self._spend(len(names))
+        return {name: None for name in names if name in others}
+
+    def _spend(self, steps: int) -> None:
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise _TooManyStepsError
+
+
+def _sanitize(parameters: JsonObject) -> JsonObject:
     """Move formats and patterns that servers refuse into the description beside them."""
-    # Searching the text costs a fraction of walking the schema, and most schemas have neither keyword.
-    return _sanitize(schema) if _FORMAT_OR_PATTERN.search(dumps(schema)) else schema
+    # Searching the text costs a fraction of walking the schema, and most schemas have neither.
+    if not _FORMAT_OR_PATTERN.search(dumps(parameters)):
+        return parameters
+    sanitized: JsonObject = _sanitize_schema(parameters)
+    return sanitized
 
 
-def _sanitize(schema: Any) -> Any:
+def _sanitize_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    nested = {name: _sanitize_value(name, value) for name, value in schema.items()}
-    notes = [
-        f"{name}: {nested.pop(name)}"
-        for name in ("format", "pattern")
-        if _is_unsupported(name, nested.get(name))
-    ]
+    sanitized = {name: _sanitize_keyword(name, value) for name, value in schema.items()}
+    notes = []
+    for name in ("format", "pattern"):
+        if _is_unsupported(name, sanitized.get(name)):
+            notes.append(f"{name}: {sanitized.pop(name)}")
     if notes:
-        nested["description"] = ". ".join(
-            [*filter(None, filter_strings([nested.get("description")])), *notes]
-        )
-    return nested
+        description = sanitized.get("description")
+        if isinstance(description, str) and description:
+            notes.insert(0, description)
+        sanitized["description"] = ". ".join(notes)
+    return sanitized
 
 
-def _sanitize_value(name: str, value: Any) -> Any:
-    if name in _SCHEMA_KEYWORDS and not isinstance(value, list):
-        return _sanitize(value)
-    if name in (*_SCHEMA_LIST_KEYWORDS, "items") and isinstance(value, list):
-        return [_sanitize(each) for each in value]
+def _sanitize_keyword(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        if name in _SCHEMA_LIST_KEYWORDS:
+            return [_sanitize_schema(schema) for schema in value]
+        return value
+    if name in _SCHEMA_KEYWORDS:
+        return _sanitize_schema(value)
     if name in _SCHEMA_MAP_KEYWORDS and isinstance(value, dict):
-        return {key: _sanitize(each) for key, each in value.items()}
+        return {key: _sanitize_schema(schema) for key, schema in value.items()}
     return value
 
 
 def _is_unsupported(name: str, value: Any) -> bool:
     if not isinstance(value, str):
         return False
-    # Classes of Unicode characters: no grammar compiler and few regular expression engines know them.
-    return value not in _FORMATS if name == "format" else "\\p{" in value or "\\P{" in value
-
-
-def is_strict_compatible(schema: Any) -> bool:
-    """Return whether strict mode accepts the schema: an object at the top, all objects closed, all
-    properties required.
-    """
-    return (
-        isinstance(schema, dict)
-        and schema.get("type") == "object"
-        and "anyOf" not in schema
-        and _is_strict(schema)
-    )
-
-
-def _is_strict(schema: Any) -> bool:
-    if (
-        not isinstance(schema, dict)
-        or not _STRICT_KEYWORDS.issuperset(schema)
-        or _TYPE_KEYWORDS.isdisjoint(schema)
-    ):
-        return False
-    properties, alternatives = schema.get("properties", {}), schema.get("anyOf", [])
-    if not isinstance(properties, dict) or not isinstance(alternatives, list):
-        return False
-    if schema.get("type") == "object" or properties:
-        is_closed = schema.get("additionalProperties") is False
-        if not is_closed or set(filter_strings(schema.get("required"))) != set(properties):
-            return False
-    if schema.get("type") == "array" and "items" not in schema:
-        return False
-    nested = [
-        *properties.values(),
-        *alternatives,
-        *([schema["items"]] if "items" in schema else ()),
-    ]
-    return all(map(_is_strict, nested))
+    if name == "format":
+        return value not in _FORMATS
+    # Classes of Unicode characters: few grammar compilers and regular expression engines know them.
+    return "\\p{" in value or "\\P{" in value
