@@ -7,16 +7,18 @@ conversation gives the same bytes, so upstream prefix caches hold.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.context_edits import describe_ignored_edits
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.request.context import PdfPageReader, TranslationContext
-from anthropic_proxy.translate.request.field_table import list_ignored_fields
-from anthropic_proxy.translate.request.identity import to_identity_fields
+from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.request.messages import to_chat_messages
-from anthropic_proxy.translate.request.parameters import get_output_format, to_parameters
+from anthropic_proxy.translate.request.parameters import (
+    get_output_format,
+    to_parameters,
+    to_user_fields,
+)
 from anthropic_proxy.translate.request.pdf import read_pages
 from anthropic_proxy.translate.request.response_format import RESPONSE_FORMAT_CONVERTERS
 from anthropic_proxy.translate.request.thinking import to_reasoning_fields
@@ -56,23 +58,25 @@ def to_chat_request(
     upstreams that accept none, which may take seconds. Raises ApiError for a request that can't be
     served.
     """
-    notes = TranslationNotes({*list_ignored_fields(request), *describe_ignored_edits(request)})
+    profile = route.profile
+    notes = TranslationNotes(ignored=_describe_ignored_fields(request))
     tools = resolve_tools(request, notes)
     output_format = get_output_format(request)
-    chat_messages = to_chat_messages(
-        request, TranslationContext(route.profile, notes, signer, pdf_pages)
-    )
+    context = TranslationContext(profile, notes, signer, pdf_pages)
+    chat_messages = to_chat_messages(request, context)
     body = {
         "model": route.model,
         "messages": chat_messages.messages,
         **chat_messages.fields,
         **tools.fields,
-        **to_parameters(request, output_format, route.profile),
-        **to_reasoning_fields(request, route.profile),
-        **to_identity_fields(request, route.profile),
+        **to_parameters(request, output_format, profile),
+        **to_reasoning_fields(request, profile),
+        **to_user_fields(request, profile),
     }
+    body = TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
+    body = RESPONSE_FORMAT_CONVERTERS[profile.answer_format](body)
     return TranslatedRequest(
-        _apply_profile(body, route.profile),
+        body,
         notes,
         tools.names,
         single_call=tools.single_call,
@@ -81,8 +85,7 @@ def to_chat_request(
     )
 
 
-def _apply_profile(body: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """Replace tool choices and response formats that the profile does not support."""
-    return RESPONSE_FORMAT_CONVERTERS[profile.answer_format](
-        TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
-    )
+def _describe_ignored_fields(request: JsonObject) -> set[str]:
+    """Return notes for the top-level fields and context edits that the proxy does not support."""
+    fields = {f"field {name}" for name in request if name not in REQUEST_FIELDS}
+    return fields | describe_ignored_edits(request)

@@ -1,11 +1,9 @@
-"""The top-level request fields and what becomes of each: one table for logs and documents.
+"""The top-level fields of a request and their translation: one table for logs and documents.
 
 A field outside the table is dropped and noted.
 """
 
 from collections.abc import Mapping
-
-from anthropic_proxy.wire.json_codec import JsonObject
 
 REQUEST_FIELDS: Mapping[str, str] = {
     "model": "the upstream's model, unless the settings name another one",
@@ -16,17 +14,32 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "stop_sequences": "found by the proxy, which stops the upstream there",
     "temperature": "`temperature`; refused with version 2026-10-21, as the API does",
     "top_p": "`top_p`; refused with version 2026-10-21, as the API does",
-    "top_k": "`top_k` where the upstream knows it; refused with version 2026-10-21, as the API does",
+    "top_k": (
+        "`top_k` where the upstream knows it; refused with version 2026-10-21, as the API does"
+    ),
     "tools": "`tools`",
-    "tool_choice": "`tool_choice` and `parallel_tool_calls`, or words to the model where the upstream doesn't take them",
+    "tool_choice": (
+        "`tool_choice` and `parallel_tool_calls`, or words to the model where the upstream "
+        "doesn't take them"
+    ),
     "thinking": "chooses the model, and says how much to think in the upstream's own fields",
-    "output_config": "`format` is `response_format`, or words to the model; `effort` says how much to think",
+    "output_config": (
+        "`format` is `response_format`, or words to the model; `effort` says how much to think"
+    ),
     "output_format": "as `output_config.format`, from clients of before that",
     "metadata": "`user_id` is hashed for the upstream's fields for users and prompt caches",
-    "context_management": "edits made by the proxy, reported as `applied_edits`; compaction by a request of its own",
+    "context_management": (
+        "edits made by the proxy, reported as `applied_edits`; compaction by a request of its own"
+    ),
     "compaction": "the upstream is asked for a summary, and the answer is a compaction block",
-    "service_tier": "`service_tier` (`auto` or `default`) for OpenAI and Azure, ignored elsewhere; `usage` tells it",
-    "speed": "`fast` is `service_tier: priority` for OpenAI and Azure, ignored elsewhere; `usage` tells what was served",
+    "service_tier": (
+        "`service_tier` (`auto` or `default`) for OpenAI and Azure, ignored elsewhere; "
+        "`usage` tells it"
+    ),
+    "speed": (
+        "`fast` is `service_tier: priority` for OpenAI and Azure, ignored elsewhere; `usage` "
+        "tells what was served"
+    ),
     "diagnostics": "answered with `cache_miss_reason` `unavailable`",
     "thread": "refused with the error on which the SDKs send the whole conversation",
     "cache_control": "ignored: upstreams cache prefixes by themselves",
@@ -42,8 +55,3 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "betas": "ignored: what the proxy can do needs no beta",
     "mcp_servers": "not called: their tools are not available, and required ones are refused",
 }
-
-
-def list_ignored_fields(request: JsonObject) -> set[str]:
-    """Return notes for the fields of a validated request that the proxy does not know."""
-    return {f"field {name}" for name in request if name not in REQUEST_FIELDS}

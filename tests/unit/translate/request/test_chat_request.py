@@ -58,3 +58,10 @@ def test_openai_would_take_it(case: Json) -> None:
 def test_the_same_request_gives_the_same_bytes(case: Json) -> None:
     first, second = (dumps(to_chat_request(parsed(case), route(case)).body) for _ in range(2))
     assert first == second
+
+
+def test_unknown_fields_are_noted() -> None:
+    request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "brand_new": 1}
+    upstream = Upstream("up", "http://up/v1", find_profile_by_name("openai"))
+    translated = to_chat_request(request, Route(upstream, "m"))
+    assert translated.notes.ignored == {"field brand_new"}

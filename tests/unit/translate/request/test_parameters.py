@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anthropic_proxy.providers.profiles import PROFILES
-from anthropic_proxy.translate.request.identity import to_identity_fields
+from anthropic_proxy.translate.request.parameters import to_user_fields
 from tests.support.scaling import assert_linear_cpu
 
 OPENAI = next(dialect for dialect in PROFILES if dialect.name == "openai")
@@ -22,7 +22,7 @@ PIECES = st.lists(
 
 
 def identity(user_id: str) -> dict[str, Any]:
-    return to_identity_fields({"metadata": {"user_id": user_id}}, OPENAI)
+    return to_user_fields({"metadata": {"user_id": user_id}}, OPENAI)
 
 
 def hashed(text: str) -> str:
