@@ -15,7 +15,7 @@ from anthropic_proxy.errors import ApiError, invalid_request
 # The Messages API's own limit.
 MAX_PAGES = 600
 
-# Of all pages. No model takes so much.
+# Of all pages. No model accepts so much.
 MAX_TEXT_CHARACTERS = 16 * 1024 * 1024
 
 
@@ -25,7 +25,10 @@ def invalid_pdf_error(reason: str) -> ApiError:
 
 
 def read_pages(data: str) -> list[str]:
-    """Return the text of each page of a PDF in base64. Raises ApiError (400) when it can't be read, or has no text."""
+    """Return the text of each page of a PDF in base64.
+
+    Raises ApiError (400) when it can't be read, or has no text.
+    """
     try:
         pages = _extract_pages(base64.b64decode(data))
     except ApiError:
@@ -34,31 +37,26 @@ def read_pages(data: str) -> list[str]:
         raise invalid_pdf_error(f"it can't be read ({type(error).__name__})") from error
     if not any(pages):
         raise invalid_pdf_error(
-            "it holds no text (scanned pages?), and the upstream takes no PDF files; send its pages as images"
+            "it holds no text (scanned pages?), and the upstream takes no PDF files; "
+            "send its pages as images"
         )
     return pages
 
 
 def _extract_pages(raw: bytes) -> list[str]:
     # Loading the library takes longer than starting the rest; most processes never see a PDF.
-    from pypdf import PasswordType, PdfReader
-    from pypdf.errors import DependencyError
+    from pypdf import PdfReader
 
     reader = PdfReader(BytesIO(raw))
-    try:
-        # Many are encrypted with an empty password, only to forbid printing.
-        is_encrypted = reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED
-    except DependencyError:  # a cipher for which the library wants another one
-        is_encrypted = True
-    if is_encrypted:
+    if _is_encrypted(reader):
         raise invalid_pdf_error("it is encrypted; send it without a password")
     if len(reader.pages) > MAX_PAGES:
         raise invalid_pdf_error(
             f"it has {len(reader.pages)} pages, and at most {MAX_PAGES} can be read"
         )
     pages: list[str] = []
-    # A page may stand in the document many times; it is read once.
-    text_by_object: dict[Any, str] = {}
+    # A document may hold one page many times; it is read once.
+    text_by_object: dict[int, str] = {}
     characters = 0
     for page in reader.pages:
         reference = page.indirect_reference
@@ -71,7 +69,20 @@ def _extract_pages(raw: bytes) -> list[str]:
         characters += len(text)
         if characters > MAX_TEXT_CHARACTERS:
             raise invalid_pdf_error(
-                f"it has more than {MAX_TEXT_CHARACTERS} characters of text; send the pages that matter"
+                f"it has more than {MAX_TEXT_CHARACTERS} characters of text; "
+                "send the pages that matter"
             )
         pages.append(text)
     return pages
+
+
+def _is_encrypted(reader: Any) -> bool:
+    """Return whether a PDF can't be read without a password."""
+    from pypdf import PasswordType
+    from pypdf.errors import DependencyError
+
+    try:
+        # Many are encrypted with an empty password, only to forbid printing.
+        return reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED
+    except DependencyError:  # a cipher that needs another library
+        return True

@@ -17,7 +17,8 @@ def _keep_message(message: JsonObject) -> tuple[JsonObject, JsonObject]:
 
 def _reject_prefill(_: JsonObject) -> tuple[JsonObject, JsonObject]:
     raise invalid_request(
-        "messages: This model does not support assistant message prefill. The conversation must end with a user message."
+        "messages: This model does not support assistant message prefill. "
+        "The conversation must end with a user message."
     )
 
 
@@ -34,11 +35,13 @@ def _set_partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
 
 
 _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
-    # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as it is.
+    # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as
+    # it is.
     "continued": _keep_message,
-    # OpenAI and Azure begin a new response instead. The error text is the Messages API's own.
+    # OpenAI and Azure begin a new response instead. The error text is that of the Messages API.
     "refused": _reject_prefill,
-    # vLLM and SGLang (their references of the chat API): without these fields they begin a new response too (recorded).
+    # vLLM and SGLang (their references of the chat API): without these fields they begin a new
+    # response too (recorded).
     "continue_final_message": _set_continue_final_message,
     # DeepSeek ("chat prefix completion") and Mistral ("prefix").
     "prefix": _set_prefix,
@@ -50,10 +53,9 @@ _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObje
 def to_prefill_message(
     message: JsonObject, text: str, mode: PrefillMode
 ) -> tuple[JsonObject, JsonObject]:
-    """Return the upstream's form of a final assistant message with `text`, and request fields
-    beside it.
+    """Return the upstream's form of a final assistant message, and request fields beside it.
 
-    Raises ApiError (400).
+    `text` is the text of the message. Raises ApiError (400).
     """
     if text != text.rstrip():
         raise invalid_request(

@@ -17,7 +17,10 @@ def to_json_object_format(body: JsonObject) -> JsonObject:
     if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
         return body
     schema = dumps(response_format["json_schema"]["schema"]).decode()
-    text = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{schema}"
+    text = (
+        "Answer with one JSON object that matches this JSON schema, and with nothing else:\n"
+        f"{schema}"
+    )
     return {
         **body,
         "messages": append_system_text(body["messages"], text),
@@ -27,7 +30,8 @@ def to_json_object_format(body: JsonObject) -> JsonObject:
 
 def to_prompted_format(body: JsonObject) -> JsonObject:
     """Put the schema into the prompt, and send no format to the server."""
-    return {name: value for name, value in to_json_object_format(body).items() if name != _FIELD}
+    body = to_json_object_format(body)
+    return {name: value for name, value in body.items() if name != _FIELD}
 
 
 RESPONSE_FORMAT_CONVERTERS: Mapping[str, Callable[[JsonObject], JsonObject]] = {

@@ -1,7 +1,5 @@
 """Extend the system prompt of a Chat Completions request, or move it into user messages."""
 
-from itertools import chain
-
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -28,10 +26,14 @@ def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
             continue
         if message["role"] == "user":
             merged.append(_merge_as_user([*pending, message]))
+        elif pending:
+            merged += [_merge_as_user(pending), message]
         else:
-            merged += [_merge_as_user(pending), message] if pending else [message]
+            merged.append(message)
         pending = []
-    return [*merged, _merge_as_user(pending)] if pending else merged
+    if pending:
+        merged.append(_merge_as_user(pending))
+    return merged
 
 
 def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
@@ -50,8 +52,10 @@ def _join_contents(contents: list[str | list[JsonObject]]) -> str | list[JsonObj
     texts = [content for content in contents if isinstance(content, str)]
     if len(texts) == len(contents):
         return "\n\n".join(texts)
-    return list(chain.from_iterable(map(_to_parts, contents)))
-
-
-def _to_parts(content: str | list[JsonObject]) -> list[JsonObject]:
-    return [openai.text_part(content)] if isinstance(content, str) else content
+    parts: list[JsonObject] = []
+    for content in contents:
+        if isinstance(content, str):
+            parts.append(openai.text_part(content))
+        else:
+            parts += content
+    return parts

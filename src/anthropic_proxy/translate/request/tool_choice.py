@@ -26,8 +26,9 @@ def require_chosen_tool(body: JsonObject) -> JsonObject:
 
 
 def to_prompted_choice(body: JsonObject) -> JsonObject:
-    """Leave the choice to the model, and state a required call in the prompt. Without calls, drop
-    the tools.
+    """Leave the choice to the model, and state a required call in the prompt.
+
+    Drop the tools where the client wants no call.
     """
     body = require_chosen_tool(body)
     if body.get(_FIELD) == "none":
@@ -35,7 +36,8 @@ def to_prompted_choice(body: JsonObject) -> JsonObject:
     if body.get(_FIELD) != "required":
         return body
     names = [tool["function"]["name"] for tool in body["tools"]]
-    text = f"Answer with a call of {'one of the tools' if names[1:] else f'the tool {names[0]}'}, and with nothing else."
+    subject = f"the tool {names[0]}" if len(names) == 1 else "one of the tools"
+    text = f"Answer with a call of {subject}, and with nothing else."
     return {**body, "messages": append_system_text(body["messages"], text), _FIELD: "auto"}
 
 

@@ -26,9 +26,14 @@ class ToolCallIds:
 
     def assign_id(self, tool_use_id: str) -> str:
         """Return the id for the next call `tool_use_id`; unchanged where it is legal and unused."""
-        # Hash the tail of a long id once, not again for each attempt to find an unused id.
-        short = tool_use_id if len(tool_use_id) <= _MAX_HASHED_LENGTH else _shorten(tool_use_id)
-        call_id = tool_use_id if self._pattern.fullmatch(tool_use_id) else self._build_id(short, 0)
+        # Hash a long id once, not again for each attempt to find an unused id.
+        short = tool_use_id
+        if len(tool_use_id) > _MAX_HASHED_LENGTH:
+            short = _shorten(tool_use_id)
+        if self._pattern.fullmatch(tool_use_id):
+            call_id = tool_use_id
+        else:
+            call_id = self._build_id(short, 0)
         while call_id in self._used:
             self._attempts[short] = self._attempts.get(short, 0) + 1
             call_id = self._build_id(short, self._attempts[short])
@@ -37,10 +42,8 @@ class ToolCallIds:
 
 
 def _shorten(tool_use_id: str) -> str:
-    return (
-        tool_use_id[:_PREFIX_LENGTH]
-        + hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
-    )
+    digest = hashlib.sha256(tool_use_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return tool_use_id[:_PREFIX_LENGTH] + digest
 
 
 def _build_plain_id(tool_use_id: str, number: int) -> str:
