@@ -14,56 +14,63 @@ _ENABLED_TYPES = frozenset({"enabled", "adaptive"})
 # "between_tools": no thinking, but short notes between tool calls, which no other API has.
 _DISABLED_TYPES = frozenset({"disabled", "between_tools"})
 
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
-# Budgets in tokens and the effort that they stand for; the thresholds that other gateways use as well.
+# The effort for budgets of at least so many tokens, as in other gateways.
 _BUDGETS = ((16384, "high"), (4096, "medium"), (0, "low"))
 
 
 @dataclass(frozen=True)
 class ReasoningRequest:
-    """How much thinking a request asks for."""
+    """The thinking that a request asks for."""
 
     # None: the request does not say
     enabled: bool | None
-    # one of EFFORTS
+    # one of _EFFORTS
     effort: str | None
     # tokens
     budget: int | None
 
     @property
     def level(self) -> str | None:
-        """The effort, else the effort that the budget stands for."""
+        """The effort, else the effort that corresponds to the budget."""
         if self.effort or self.budget is None:
             return self.effort
         return next(effort for least, effort in _BUDGETS if self.budget >= least)
 
 
-def parse_reasoning_request(request: JsonObject) -> ReasoningRequest:
-    """Parse the thinking fields of a validated request. The last message with an effort decides."""
-    thinking = request.get("thinking") or {}
-    kind = thinking.get("type")
-    budget = thinking.get("budget_tokens") if kind == "enabled" else None
-    configs = [
-        request.get("output_config"),
-        *(message.get("output_config") for message in request["messages"]),
-    ]
-    efforts = [config.get("effort") for config in configs if isinstance(config, dict)]
-    effort = next((each for each in reversed(efforts) if each in EFFORTS), None)
-    enabled = True if kind in _ENABLED_TYPES else False if kind in _DISABLED_TYPES else None
-    return ReasoningRequest(
-        enabled, effort, budget if isinstance(budget, int) and budget >= 0 else None
-    )
-
-
 def to_reasoning_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
     """Return the reasoning fields for this profile; none when the request does not say."""
-    return _CONVERTERS[profile.reasoning](parse_reasoning_request(request))
+    return _CONVERTERS[profile.reasoning](_parse_reasoning_request(request))
 
 
 def disables_thinking(body: JsonObject) -> bool:
     """Return whether a Chat Completions request, in any of the forms, turns thinking off."""
     return any(body.get(name) == value for name, value in _DISABLING_FIELDS)
+
+
+def _parse_reasoning_request(request: JsonObject) -> ReasoningRequest:
+    thinking = request.get("thinking") or {}
+    kind = thinking.get("type")
+    enabled = None
+    if kind in _ENABLED_TYPES:
+        enabled = True
+    elif kind in _DISABLED_TYPES:
+        enabled = False
+    budget = thinking.get("budget_tokens") if kind == "enabled" else None
+    if not isinstance(budget, int) or budget < 0:
+        budget = None
+    return ReasoningRequest(enabled, _find_effort(request), budget)
+
+
+def _find_effort(request: JsonObject) -> str | None:
+    """Return the effort of the last message with a known one, else that of the request."""
+    for holder in (*reversed(request["messages"]), request):
+        config = holder.get("output_config")
+        if isinstance(config, dict) and config.get("effort") in _EFFORTS:
+            effort: str = config["effort"]
+            return effort
+    return None
 
 
 def _openai_fields(reasoning: ReasoningRequest) -> JsonObject:
@@ -78,90 +85,88 @@ def _openrouter_fields(reasoning: ReasoningRequest) -> JsonObject:
         return {"reasoning": {"max_tokens": reasoning.budget}}
     if reasoning.effort:
         return {"reasoning": {"effort": reasoning.effort}}
-    return {"reasoning": {"enabled": True}} if reasoning.enabled else {}
+    if reasoning.enabled:
+        return {"reasoning": {"enabled": True}}
+    return {}
 
 
 def _template_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return the fields of local model servers: both names that chat templates use, and three
-    levels.
-    """
+    """Return the fields of local model servers, with both names that chat templates use."""
+    fields = _effort_fields(reasoning)
     if reasoning.enabled is False:
-        return {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": False}}
-    # An effort alone must not switch the thinking of a local model on: it may take minutes.
-    level = reasoning.level if reasoning.enabled else None
-    return {"reasoning_effort": "high" if level in ("xhigh", "max") else level} if level else {}
+        fields["chat_template_kwargs"] = {"enable_thinking": False}
+    return fields
 
 
 def _effort_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return the fields of services with three levels. An effort alone does not turn thinking on."""
+    """Return the fields of services with three levels.
+
+    An effort alone does not turn thinking on: with a local model it may take minutes.
+    """
     if reasoning.enabled is False:
         return {"reasoning_effort": "none"}
-    level = reasoning.level if reasoning.enabled else None
-    return {"reasoning_effort": "high" if level in ("xhigh", "max") else level} if level else {}
+    if not reasoning.enabled or not reasoning.level:
+        return {}
+    if reasoning.level in ("xhigh", "max"):
+        return {"reasoning_effort": "high"}
+    return {"reasoning_effort": reasoning.level}
 
 
 def _toggle_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return Together's fields: a switch for models that think by default, levels without "off" for
-    others.
+    """Return Together's fields.
+
+    Models that think by default have a switch, others have levels without "off".
     """
-    return (
-        {"reasoning": {"enabled": False}}
-        if reasoning.enabled is False
-        else _effort_fields(reasoning)
-    )
+    if reasoning.enabled is False:
+        return {"reasoning": {"enabled": False}}
+    return _effort_fields(reasoning)
 
 
 def _thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return the fields of DeepSeek, GLM and Moonshot: Anthropic's switch without a budget, and
-    three levels.
+    """Return the fields of DeepSeek, GLM and Moonshot.
 
-    Their models think by default, so an effort alone has an effect. The levels are DeepSeek's, as
-    Moonshot takes unknown levels for the highest.
+    These are Anthropic's switch without a budget, and three levels. Their models think by default,
+    so an effort alone has an effect. The levels are DeepSeek's, as Moonshot takes unknown levels
+    for the highest.
     """
-    switch = (
-        {}
-        if reasoning.enabled is None
-        else {"thinking": {"type": "enabled" if reasoning.enabled else "disabled"}}
-    )
-    level = reasoning.level if reasoning.enabled is not False else None
-    return switch | (
-        {"reasoning_effort": level if level in ("low", "max") else "high"} if level else {}
-    )
+    fields: JsonObject = {}
+    if reasoning.enabled is not None:
+        fields["thinking"] = {"type": "enabled" if reasoning.enabled else "disabled"}
+    if reasoning.enabled is not False and reasoning.level:
+        is_known = reasoning.level in ("low", "max")
+        fields["reasoning_effort"] = reasoning.level if is_known else "high"
+    return fields
 
 
 def _enable_thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
     """Return Qwen's fields."""
     if reasoning.enabled is None:
         return {}
-    return {
-        "enable_thinking": reasoning.enabled,
-        **({"thinking_budget": reasoning.budget} if reasoning.budget else {}),
-    }
+    fields: JsonObject = {"enable_thinking": reasoning.enabled}
+    if reasoning.budget:
+        fields["thinking_budget"] = reasoning.budget
+    return fields
 
 
 def _split_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return MiniMax's fields: keep reasoning out of the text, and whether to reason."""
-    switch = (
-        {}
-        if reasoning.enabled is None
-        else {"thinking": {"type": "adaptive" if reasoning.enabled else "disabled"}}
-    )
-    return {"reasoning_split": True, **switch}
+    """Return MiniMax's fields: keep reasoning out of the text, and a switch for reasoning."""
+    fields: JsonObject = {"reasoning_split": True}
+    if reasoning.enabled is not None:
+        fields["thinking"] = {"type": "adaptive" if reasoning.enabled else "disabled"}
+    return fields
 
 
 def _responses_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return the fields of OpenAI's Responses API, which shows and returns reasoning only on
-    request.
+    """Return the fields of OpenAI's Responses API.
 
-    Models without reasoning refuse the request for it, so it is left out for callers that would not
-    see reasoning.
+    It shows and returns reasoning only on request. Models without reasoning refuse such a request,
+    so it is left out for clients that would not see reasoning.
     """
-    summary_fields = (
-        {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
-        if reasoning.enabled
-        else {}
-    )
-    return {**_openai_fields(reasoning), **summary_fields}
+    fields = _openai_fields(reasoning)
+    if reasoning.enabled:
+        fields["reasoning"] = {"summary": "auto"}
+        fields["include"] = ["reasoning.encrypted_content"]
+    return fields
 
 
 def _no_fields(_: ReasoningRequest) -> JsonObject:
