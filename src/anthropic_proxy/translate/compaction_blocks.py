@@ -1,12 +1,15 @@
-"""Compaction blocks in the history of a conversation: each stands for everything before it.
+"""Expand compaction blocks: each replaces everything before it in the conversation.
 
-The last block that holds a summary wins: its text opens the conversation as the user's, and what it replaces is left out.
-A block without content is a compaction that failed; it means nothing. What the block says of tools that came and went
-within the range becomes a system message of those changes, the form in which a conversation has them.
+The last block that holds a summary wins: its text opens the conversation as the user's, and the
+messages before it are left out. A block without content is a failed compaction and has no effect.
+The tool changes that a block lists become a system message, the form in which a conversation has
+them.
 
-The gateway expands the blocks once, before anything else reads the conversation: context edits, compaction, estimates and
-the translation expect requests without them.
+The gateway expands the blocks once, before anything else reads the conversation: context edits,
+compaction, estimates and the translation expect requests without them.
 """
+
+from typing import Any
 
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -17,60 +20,43 @@ _INTRODUCTION = (
 
 
 def expand_compaction_blocks(request: JsonObject) -> JsonObject:
-    """Replace the messages before the last summary with its text; return the request itself if it has no summary."""
+    """Replace the messages before the last summary with its text.
+
+    Returns the request itself if it has no compaction block.
+    """
     messages: list[JsonObject] = request["messages"]
-    positions = [
-        (message_index, block_index)
-        for message_index, message in enumerate(messages)
-        for block_index, block in enumerate(_get_blocks(message))
-        if block["type"] == "compaction"
-    ]
-    if not positions:
-        return request
-    summaries = [
-        (message_index, block_index)
-        for message_index, block_index in positions
-        if _get_blocks(messages[message_index])[block_index].get("content")
-    ]
-    if not summaries:
-        return {
-            **request,
-            "messages": [_drop_compaction_blocks(message, 0) for message in messages],
-        }
-    message_index, block_index = summaries[-1]
-    block = _get_blocks(messages[message_index])[block_index]
-    rest = [
-        _drop_compaction_blocks(messages[message_index], block_index + 1),
-        *(_drop_compaction_blocks(each, 0) for each in messages[message_index + 1 :]),
-    ]
-    return {**request, "messages": [*_build_summary_messages(block), *rest]}
+    has_compaction = False
+    expanded: list[JsonObject] = []
+    for message in messages:
+        blocks = get_blocks(message)
+        if not any(block["type"] == "compaction" for block in blocks):
+            expanded.append(message)
+            continue
+        has_compaction = True
+        rest: list[JsonObject] = []
+        for block in blocks:
+            if block["type"] != "compaction":
+                rest.append(block)
+            elif block.get("content"):
+                expanded = _build_summary_messages(block)
+                rest = []
+        expanded.append({**message, "content": rest})
+    return {**request, "messages": expanded} if has_compaction else request
+
+
+def get_blocks(message: JsonObject) -> list[Any]:
+    """Return the blocks of a message; none if its content is a text."""
+    content = message.get("content")
+    return content if isinstance(content, list) else []
 
 
 def _build_summary_messages(block: JsonObject) -> list[JsonObject]:
-    summary_message = {
-        "role": "user",
-        "content": [{"type": "text", "text": f"{_INTRODUCTION}{block['content']}"}],
-    }
-    changes = [
-        change for change in block.get("tool_changes") or () if change["type"] in TOOL_CHANGE_TYPES
-    ]
-    return (
-        [summary_message, {"role": "system", "content": changes}] if changes else [summary_message]
-    )
-
-
-def _drop_compaction_blocks(message: JsonObject, start: int) -> JsonObject:
-    """Return the message from block `start` on, without compaction blocks."""
-    if not start and not any(block["type"] == "compaction" for block in _get_blocks(message)):
-        return message
-    return {
-        **message,
-        "content": [
-            block for block in _get_blocks(message)[start:] if block["type"] != "compaction"
-        ],
-    }
-
-
-def _get_blocks(message: JsonObject) -> list[JsonObject]:
-    content = message.get("content")
-    return content if isinstance(content, list) else []
+    text = f"{_INTRODUCTION}{block['content']}"
+    messages: list[JsonObject] = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    tool_changes = []
+    for change in block.get("tool_changes") or ():
+        if change["type"] in TOOL_CHANGE_TYPES:
+            tool_changes.append(change)
+    if tool_changes:
+        messages.append({"role": "system", "content": tool_changes})
+    return messages

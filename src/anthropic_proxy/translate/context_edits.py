@@ -1,28 +1,34 @@
-"""`context_management.edits`: old tool results and old thinking are taken out of a request before it is translated.
+"""Apply `context_management.edits`: remove old tool results and old thinking from a request.
 
-Upstreams have nothing like it, so the proxy does it, from the request alone: the same conversation is always cut in the
-same way, and upstream prefix caches hold. The given request is never changed; what an edit leaves alone is shared with it.
+Upstreams have no such feature, so the proxy edits the request before it is translated. An edit
+depends on the request alone: the same conversation is always cut in the same way, and upstream
+prefix caches hold. The given request is not changed; unchanged parts are shared with it.
 
-Source: the page on context editing of the API's docs, and recorded answers: `applied_edits` lists the edits that took
-something away, and is empty, not absent, when there were none.
+Source: the page on context editing of the API's docs, and recorded responses: `applied_edits` lists
+the edits that removed something, and is empty, not absent, when there were none.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from anthropic_proxy.translate.compaction_blocks import get_blocks
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Estimates the input tokens of a request.
 CountTokens = Callable[[JsonObject], int]
 
+# The edited request and the edit's fields of `applied_edits`; None if the edit removes nothing.
+_Edited = tuple[JsonObject, JsonObject] | None
+
 CLEARED_TEXT = "[This tool result was cleared to save context]"
+
+SUPPORTED_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112")
 
 _DEFAULT_TRIGGER: JsonObject = {"type": "input_tokens", "value": 100_000}
 _DEFAULT_KEEP_TOOL_USES = 3
-# The real default depends on the model of Claude: the last turn, or for the newest ones all of them.
+# The API's default depends on the model of Claude: the last turn, or all turns for the newest ones.
 _DEFAULT_KEEP_THINKING_TURNS = 1
 
-_THINKING = ("thinking", "redacted_thinking")
+_THINKING_TYPES = ("thinking", "redacted_thinking")
 
 
 def apply_edits(
@@ -34,32 +40,33 @@ def apply_edits(
     translate/compaction.py. Tokens are counted only where an edit depends on them or removed
     something.
     """
-    if not get_edits(request):
-        return request, []
-    count_tokens = _cache_counts(count_tokens)
-    applied_edits = []
+    applied_edits: list[JsonObject] = []
+    counter = _CachedCounter(count_tokens)
     for edit in get_edits(request):
         apply = _EDIT_FUNCTIONS.get(edit["type"])
-        edited, report = apply(request, edit, count_tokens) if apply else (request, None)
-        if report is None:
+        outcome = apply(request, edit, counter.count) if apply else None
+        if outcome is None:
             continue
-        tokens = max(0, count_tokens(request) - count_tokens(edited))
+        edited, report = outcome
+        tokens = max(0, counter.count(request) - counter.count(edited))
         if tokens >= (edit.get("clear_at_least") or {}).get("value", 0):
             applied_edits.append({"type": edit["type"], "cleared_input_tokens": tokens, **report})
             request = edited
     return request, applied_edits
 
 
-def _cache_counts(count_tokens: CountTokens) -> CountTokens:
-    """Return a token count that estimates each request once."""
-    cache: dict[int, tuple[JsonObject, int]] = {}
+class _CachedCounter:
+    """Estimates the tokens of each request once."""
 
-    def count_with_cache(request: JsonObject) -> int:
-        if id(request) not in cache:
-            cache[id(request)] = request, count_tokens(request)
-        return cache[id(request)][1]
+    def __init__(self, count_tokens: CountTokens) -> None:
+        self._count_tokens = count_tokens
+        # With the requests, as an id is unique only while its object exists.
+        self._counts: dict[int, tuple[JsonObject, int]] = {}
 
-    return count_with_cache
+    def count(self, request: JsonObject) -> int:
+        if id(request) not in self._counts:
+            self._counts[id(request)] = request, self._count_tokens(request)
+        return self._counts[id(request)][1]
 
 
 def get_edits(request: JsonObject) -> list[JsonObject]:
@@ -70,33 +77,31 @@ def get_edits(request: JsonObject) -> list[JsonObject]:
 
 def describe_ignored_edits(request: JsonObject) -> set[str]:
     """Return notes for the edits that the proxy does not support."""
-    return {
-        f"context edit {edit['type']}"
-        for edit in get_edits(request)
-        if edit["type"] not in SUPPORTED_EDITS
-    }
+    kinds = {edit["type"] for edit in get_edits(request)}
+    return {f"context edit {kind}" for kind in kinds.difference(SUPPORTED_EDITS)}
 
 
-def _clear_tool_uses(
-    request: JsonObject, edit: JsonObject, count_tokens: CountTokens
-) -> tuple[JsonObject, JsonObject | None]:
-    uses = [block for _, block in _iter_blocks(request["messages"]) if block["type"] == "tool_use"]
-    if not _is_triggered(edit.get("trigger") or _DEFAULT_TRIGGER, request, len(uses), count_tokens):
-        return request, None
-    old_ids = _find_old_uses(request["messages"], uses, edit)
-    inputs = edit.get("clear_tool_inputs")
-    if isinstance(inputs, list):
-        inputs = frozenset(inputs)
+def _clear_tool_uses(request: JsonObject, edit: JsonObject, count_tokens: CountTokens) -> _Edited:
+    messages = request["messages"]
+    uses = [block for block in _iterate_blocks(messages) if block["type"] == "tool_use"]
+    trigger = edit.get("trigger") or _DEFAULT_TRIGGER
+    amount = len(uses) if trigger["type"] == "tool_uses" else count_tokens(request)
+    if amount <= trigger["value"]:
+        return None
+    old_ids = _find_old_uses(messages, uses, edit)
+    clears_input = _parse_clear_tool_inputs(edit)
     cleared_ids: set[str] = set()
 
     def clear(block: JsonObject) -> JsonObject:
-        new_block = _clear_block(block, old_ids, inputs)
+        new_block = _clear_block(block, old_ids, clears_input)
         if new_block is not block:
             cleared_ids.add(block.get("tool_use_id") or block["id"])
         return new_block
 
     edited = _map_blocks(request, clear)
-    return (edited, {"cleared_tool_uses": len(cleared_ids)}) if cleared_ids else (request, None)
+    if not cleared_ids:
+        return None
+    return edited, {"cleared_tool_uses": len(cleared_ids)}
 
 
 def _find_old_uses(
@@ -111,67 +116,71 @@ def _find_old_uses(
 
 
 def _find_unread_results(messages: list[JsonObject]) -> set[str]:
-    """Return the ids of the results that the model has not read: without them it would repeat the calls for ever."""
-    assistant_turns = [
-        number for number, message in enumerate(messages) if message["role"] == "assistant"
-    ]
-    new_messages = messages[assistant_turns[-1] + 1 :] if assistant_turns else messages
-    return {
-        block["tool_use_id"]
-        for _, block in _iter_blocks(new_messages)
-        if block["type"] == "tool_result"
-    }
+    """Return the ids of the results that the model has not read.
+
+    Without them it would repeat the calls for ever.
+    """
+    ids: set[str] = set()
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            break
+        for block in get_blocks(message):
+            if block["type"] == "tool_result":
+                ids.add(block["tool_use_id"])
+    return ids
 
 
-def _is_triggered(
-    trigger: JsonObject, request: JsonObject, uses: int, count_tokens: CountTokens
-) -> bool:
-    amount = uses if trigger["type"] == "tool_uses" else count_tokens(request)
-    return bool(amount > trigger["value"])
+def _parse_clear_tool_inputs(edit: JsonObject) -> Callable[[str], bool]:
+    """Return the predicate for the names of the tools whose inputs are cleared."""
+    inputs = edit.get("clear_tool_inputs")
+    if isinstance(inputs, list):
+        return frozenset(inputs).__contains__
+    return lambda _name: inputs is True
 
 
-def _clear_block(block: JsonObject, old_ids: set[str], inputs: Any) -> JsonObject:
+def _clear_block(
+    block: JsonObject, old_ids: set[str], clears_input: Callable[[str], bool]
+) -> JsonObject:
     """Return the block without its cleared content; the block itself when nothing is cleared."""
     if block["type"] == "tool_result" and block["tool_use_id"] in old_ids:
-        return block if block.get("content") == CLEARED_TEXT else {**block, "content": CLEARED_TEXT}
-    if block["type"] == "tool_use" and block["id"] in old_ids and block["input"]:
-        return (
-            {**block, "input": {}} if inputs is True or block["name"] in (inputs or ()) else block
-        )
+        is_cleared = block.get("content") == CLEARED_TEXT
+        return block if is_cleared else {**block, "content": CLEARED_TEXT}
+    if block["type"] == "tool_use" and block["id"] in old_ids:
+        is_kept = not block["input"] or not clears_input(block["name"])
+        return block if is_kept else {**block, "input": {}}
     return block
 
 
-def _clear_thinking(
-    request: JsonObject, edit: JsonObject, _: CountTokens
-) -> tuple[JsonObject, JsonObject | None]:
+def _clear_thinking(request: JsonObject, edit: JsonObject, _: CountTokens) -> _Edited:
     keep = edit.get("keep") or {"type": "thinking_turns", "value": _DEFAULT_KEEP_THINKING_TURNS}
     if keep == "all" or keep["type"] == "all":
-        return request, None
+        return None
     messages = request["messages"]
     turns = _number_turns(messages)
-    thinking = sorted(
-        {turns[number] for number, block in _iter_blocks(messages) if block["type"] in _THINKING}
-    )
-    old = set(thinking[: -keep["value"]])
-    if not old:
-        return request, None
-    edited = [
-        _drop_thinking(message) if turn in old else message
-        for message, turn in zip(messages, turns, strict=True)
-    ]
-    return {**request, "messages": edited}, {"cleared_thinking_turns": len(old)}
+    thinking_turns: set[int] = set()
+    for message, turn in zip(messages, turns, strict=True):
+        if any(block["type"] in _THINKING_TYPES for block in get_blocks(message)):
+            thinking_turns.add(turn)
+    old_turns = set(sorted(thinking_turns)[: -keep["value"]])
+    if not old_turns:
+        return None
+    edited = []
+    for message, turn in zip(messages, turns, strict=True):
+        edited.append(_drop_thinking(message) if turn in old_turns else message)
+    return {**request, "messages": edited}, {"cleared_thinking_turns": len(old_turns)}
 
 
 def _number_turns(messages: list[JsonObject]) -> list[int]:
-    """For each message the number of its assistant turn: a turn goes on through tool results, whatever stands beside them
-    (Claude Code puts reminders there).
+    """Return for each message the number of its assistant turn.
+
+    A turn continues through tool results, also with text beside them (Claude Code puts reminders
+    there).
     """
     numbers: list[int] = []
     turn = 0
     for message in messages:
-        if message["role"] == "user" and not any(
-            block["type"] == "tool_result" for _, block in _iter_blocks([message])
-        ):
+        has_result = any(block["type"] == "tool_result" for block in get_blocks(message))
+        if message["role"] == "user" and not has_result:
             turn += 1
         numbers.append(turn)
     return numbers
@@ -181,33 +190,25 @@ def _drop_thinking(message: JsonObject) -> JsonObject:
     content = message.get("content")
     if message["role"] != "assistant" or not isinstance(content, list):
         return message
-    return {**message, "content": [block for block in content if block["type"] not in _THINKING]}
+    rest = [block for block in content if block["type"] not in _THINKING_TYPES]
+    return {**message, "content": rest}
 
 
-def _iter_blocks(messages: list[JsonObject]) -> Iterator[tuple[int, JsonObject]]:
-    """Yield all blocks, each with the index of its message."""
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        for block in content if isinstance(content, list) else ():
-            yield number, block
+def _iterate_blocks(messages: list[JsonObject]) -> Iterator[JsonObject]:
+    for message in messages:
+        yield from get_blocks(message)
 
 
 def _map_blocks(request: JsonObject, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
     """Return the request with `change` applied to each block."""
-    messages = [
-        {**message, "content": [change(block) for block in message["content"]]}
-        if isinstance(message.get("content"), list)
-        else message
-        for message in request["messages"]
-    ]
+    messages = []
+    for message in request["messages"]:
+        blocks = [change(block) for block in get_blocks(message)]
+        messages.append({**message, "content": blocks} if blocks else message)
     return {**request, "messages": messages}
 
 
-SUPPORTED_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compact_20260112")
-
-_EDIT_FUNCTIONS: dict[
-    str, Callable[[JsonObject, JsonObject, CountTokens], tuple[JsonObject, JsonObject | None]]
-] = {
+_EDIT_FUNCTIONS: dict[str, Callable[[JsonObject, JsonObject, CountTokens], _Edited]] = {
     "clear_tool_uses_20250919": _clear_tool_uses,
     "clear_thinking_20251015": _clear_thinking,
 }
