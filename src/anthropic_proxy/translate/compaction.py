@@ -1,18 +1,18 @@
-"""Compaction: a summary of the conversation that stands for it from then on. Pure parts; the gateway asks the upstream.
+"""Compact a conversation: a summary replaces it in later requests.
 
-Two ways lead to it. The edit `compact_20260112` makes a summary when a request has grown too long, and the answer goes on
-from there: its content is the compaction block and what follows. The field `compaction` asks for the summary alone. The
-summary is the answer to a request of its own: the same conversation with the same system prompt and tools, so that the
-upstream's prefix cache holds, and instructions at its end.
+The edit `compact_20260112` makes a summary when a request has grown too long; the response holds
+the compaction block and continues after it. The field `compaction` requests the summary alone. The
+summary is the response to a request of its own: the same conversation with the same system prompt
+and tools, so that the upstream's prefix cache holds, and instructions at its end. This module
+builds that request and reads its response; the gateway sends it.
 
-Source: the pages on compaction of the API's docs, and recorded answers.
+Source: the pages on compaction of the API's docs, and recorded responses.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from anthropic_proxy.errors import ApiError, invalid_request
-from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
+from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks, get_blocks
 from anthropic_proxy.translate.context_edits import CountTokens, get_edits
 from anthropic_proxy.translate.response.block_writer import BlockWriter
 from anthropic_proxy.translate.response.spec import CompactionResult, ResponseSpec
@@ -23,26 +23,28 @@ from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _INSTRUCTIONS = """\
-Write a summary of the conversation above, so that somebody who has only the summary can go on with it: all that came \
-before will be gone. Say, as far as it still matters:
+Write a summary of the conversation above, so that somebody who has only the summary can go on \
+with it: all that came before will be gone. Say, as far as it still matters:
 - what the user wants: the latest request in the user's own words, and whether it has been answered;
-- what has been done and found out, with the exact names, paths, numbers, code and errors that are needed again;
+- what has been done and found out, with the exact names, paths, numbers, code and errors that are \
+needed again;
 - decisions with their reasons, and the rules and wishes that the user has named;
 - what is left to do, and the next step.
-Leave out what is of no more use. Do not answer the request, do not go on with the work and do not call tools: your \
-whole answer is the summary."""
+Leave out what is of no more use. Do not answer the request, do not go on with the work and do not \
+call tools: your whole answer is the summary."""
 
 _DEFAULT_TRIGGER_TOKENS = 150_000
-# With an edit `max_tokens` bounds the answer; a summary of a long conversation needs some room in any case.
+# With an edit `max_tokens` limits the response after the summary; the summary itself of a long
+# conversation needs at least some room.
 _MIN_SUMMARY_TOKENS = 4096
 
-# Clients tell by it the blocks that they asked for. The text says all there is to say, so nothing is signed.
+# Marks the blocks that clients requested on demand. The text is complete, so nothing is signed.
 _SIGNATURE = "anthropic-proxy.1.compaction"
 
 _STOP_FIELDS = ("stop_reason", "stop_sequence", "stop_details")
 
-# What only shapes a reply.
-_REPLY_FIELDS = (
+# Fields that only affect the response.
+_RESPONSE_FIELDS = (
     "stream",
     "stop_sequences",
     "context_management",
@@ -58,100 +60,107 @@ class SummaryPlan:
     """How to summarise the conversation of a request."""
 
     instructions: str
-    # The request wants the summary and nothing else.
+    # the request wants the summary and nothing else
     on_demand: bool = False
-    # The response pauses after the summary; the caller sends the next request.
+    # the response pauses after the summary; the client sends the next request
     pauses: bool = False
 
     def ends_response(self, result: CompactionResult) -> bool:
-        """Return whether the response ends after the summary. A pause without a summary would not help the caller."""
+        """Return whether the response ends after the summary.
+
+        A pause without a summary would not help the client.
+        """
         return self.on_demand or (self.pauses and result.block["content"] is not None)
 
 
 def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan | None:
-    """Return how to summarise a checked request, if it wants that. Raises ApiError (400) for invalid combinations."""
+    """Return how to summarise a checked request; None if it wants no summary.
+
+    Raises ApiError (400) for invalid combinations.
+    """
     config = request.get("compaction")
     if config is not None:
-        _check_compactable(request)
+        _check_combinations(request)
+        _check_conversation(request)
         return SummaryPlan(_get_instructions(config), on_demand=True)
     edits = [edit for edit in get_edits(request) if edit["type"] == "compact_20260112"]
     tokens = count_tokens(request) if edits else 0
     for edit in edits:
         if tokens >= (edit.get("trigger") or {}).get("value", _DEFAULT_TRIGGER_TOKENS):
-            return SummaryPlan(
-                _get_instructions(edit), pauses=bool(edit.get("pause_after_compaction"))
-            )
+            pauses = bool(edit.get("pause_after_compaction"))
+            return SummaryPlan(_get_instructions(edit), pauses=pauses)
     return None
 
 
 def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
     """Build the request whose response is the summary of the conversation in `request`."""
+    summary_request = {
+        name: value for name, value in request.items() if name not in _RESPONSE_FIELDS
+    }
     prompt = {"role": "user", "content": [{"type": "text", "text": plan.instructions}]}
-    limit = request["max_tokens"]
-    output = {
-        name: value
-        for name, value in (request.get("output_config") or {}).items()
-        if name != "format"
-    }
-    return {
-        **{name: value for name, value in request.items() if name not in _REPLY_FIELDS},
-        "messages": [*request["messages"], prompt],
-        "max_tokens": limit if plan.on_demand else max(limit, _MIN_SUMMARY_TOKENS),
-        "output_config": output or None,
-        **({"tool_choice": {"type": "none"}} if request.get("tools") else {}),
-    }
+    summary_request["messages"] = [*request["messages"], prompt]
+    if not plan.on_demand:
+        summary_request["max_tokens"] = max(request["max_tokens"], _MIN_SUMMARY_TOKENS)
+    output_config = dict(request.get("output_config") or {})
+    output_config.pop("format", None)
+    summary_request["output_config"] = output_config or None
+    if request.get("tools"):
+        summary_request["tool_choice"] = {"type": "none"}
+    return summary_request
 
 
 def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -> CompactionResult:
-    """Read the response to a summary request. Only complete text without a tool call is a summary."""
-    texts = [block["text"] for block in message["content"] if block["type"] == "text"]
-    text = "".join(texts).strip() if message["stop_reason"] == "end_turn" else ""
-    stop = {name: message[name] for name in _STOP_FIELDS if name in message}
-    changes = _collect_tool_changes(request)
-    block = {
-        **events.compaction_block(text or None),
-        **({"signature": _SIGNATURE} if plan.on_demand else {}),
-        **({"tool_changes": changes} if changes else {}),
-    }
-    compaction_stop: JsonObject = {"stop_reason": "compaction", "stop_sequence": None}
-    return CompactionResult(
-        block, compaction_stop if text else stop, to_usage_iteration("compaction", message["usage"])
-    )
+    """Parse the response to a summary request.
+
+    Only complete text without a tool call is a summary.
+    """
+    text = ""
+    if message["stop_reason"] == "end_turn":
+        texts = [block["text"] for block in message["content"] if block["type"] == "text"]
+        text = "".join(texts).strip()
+    block = events.compaction_block(text or None)
+    if plan.on_demand:
+        block["signature"] = _SIGNATURE
+    tool_changes = _collect_tool_changes(request)
+    if tool_changes:
+        block["tool_changes"] = tool_changes
+    if text:
+        stop: JsonObject = {"stop_reason": "compaction", "stop_sequence": None}
+    else:
+        stop = {name: message[name] for name in _STOP_FIELDS if name in message}
+    return CompactionResult(block, stop, to_usage_iteration("compaction", message["usage"]))
 
 
 def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObject:
-    """Replace the conversation with its summary, as it will be when the caller sends the block back."""
+    """Replace the conversation with its summary, as when the client sends the block back."""
     if compaction.block["content"] is None:
         return request
     summary_message = {"role": "assistant", "content": [compaction.block]}
-    return expand_compaction_blocks(
-        {**request, "messages": [*request["messages"], summary_message]}
-    )
+    messages = [*request["messages"], summary_message]
+    return expand_compaction_blocks({**request, "messages": messages})
 
 
 def build_summary_events(
     spec: ResponseSpec, compaction: CompactionResult, plan: SummaryPlan
 ) -> list[JsonObject]:
-    """Build the events of a response that holds only the compaction block; without a summary it holds no block.
+    """Build the events of a response that holds only the compaction block.
 
-    On demand the block comes whole; of an edit it comes as before an answer. Its tokens count in `iterations` alone.
+    A response on demand has no block without a summary, and one event with the complete block. The
+    block of an edit has the same events as before other content. The tokens of the summary count
+    in `iterations` alone.
     """
     writer = BlockWriter(spec.signer, {}, omits_thinking=False)
     if not plan.on_demand:
         writer.write_compaction(compaction.block)
     elif compaction.block["content"] is not None:
         writer.pending_events += [events.block_start(0, compaction.block), events.block_stop(0)]
+    message = events.message(spec.message_id, spec.model, zero_usage()) | spec.message_fields
+    usage = {**zero_usage(), "iterations": [compaction.usage]}
     return [
-        events.message_start(
-            events.message(spec.message_id, spec.model, zero_usage()) | spec.message_fields
-        ),
+        events.message_start(message),
         events.ping(),
         *writer.take(),
-        events.message_delta(
-            compaction.stop,
-            {**zero_usage(), "iterations": [compaction.usage]},
-            spec.context_management,
-        ),
+        events.message_delta(compaction.stop, usage, spec.context_management),
         events.message_stop(),
     ]
 
@@ -161,51 +170,51 @@ def _get_instructions(config: JsonObject) -> str:
     return instructions if instructions.strip() else _INSTRUCTIONS
 
 
-def _check_compactable(request: JsonObject) -> None:
-    for name, is_present in _INCOMPATIBLE_FIELDS.items():
-        if is_present(request):
+def _check_combinations(request: JsonObject) -> None:
+    """Raise ApiError (400) for fields that a response with a summary alone can't satisfy."""
+    output_config = request.get("output_config") or {}
+    tool_choice = request.get("tool_choice") or {}
+    incompatible_fields = {
+        "context_management": request.get("context_management") is not None,
+        "stop_sequences": request.get("stop_sequences"),
+        "output_config.format": output_config.get("format"),
+        "output_format": request.get("output_format"),
+        "tool_choice": tool_choice.get("type") in ("any", "tool"),
+    }
+    for name, is_present in incompatible_fields.items():
+        if is_present:
             raise invalid_request(
                 f"{name}: can't be combined with compaction, which answers with a summary alone"
             )
-    conversation = [
-        message
-        for message in request["messages"]
-        if message["role"] != "system" and message["content"]
-    ]
+
+
+def _check_conversation(request: JsonObject) -> None:
+    """Raise ApiError (400) for an empty conversation, or one that ends in a tool call."""
+    conversation = []
+    for message in request["messages"]:
+        if message["role"] != "system" and message["content"]:
+            conversation.append(message)
     if not conversation:
         details = {"error_code": NOTHING_TO_SUMMARIZE}
         raise ApiError(400, "compaction: the messages hold nothing to summarize", details=details)
     last = conversation[-1]
-    if last["role"] == "assistant" and any(
-        block["type"] == "tool_use" for block in _get_blocks(last)
-    ):
+    has_call = any(block["type"] == "tool_use" for block in get_blocks(last))
+    if last["role"] == "assistant" and has_call:
         details = {"error_code": "compaction_incomplete_turn"}
-        text = "compaction: the last assistant turn ends in a tool call without a result; send its results first"
+        text = (
+            "compaction: the last assistant turn ends in a tool call without a result; "
+            "send its results first"
+        )
         raise ApiError(400, text, details=details)
-
-
-_INCOMPATIBLE_FIELDS: dict[str, Any] = {
-    "context_management": lambda request: request.get("context_management") is not None,
-    "stop_sequences": lambda request: request.get("stop_sequences"),
-    "output_config.format": lambda request: (request.get("output_config") or {}).get("format"),
-    "output_format": lambda request: request.get("output_format"),
-    "tool_choice": lambda request: (
-        (request.get("tool_choice") or {}).get("type") in ("any", "tool")
-    ),
-}
 
 
 def _collect_tool_changes(request: JsonObject) -> list[JsonObject]:
     """Return the tool changes within the conversation, which stay valid after it."""
-    return [
-        block
-        for message in request["messages"]
-        if message["role"] == "system"
-        for block in _get_blocks(message)
-        if block["type"] in TOOL_CHANGE_TYPES
-    ]
-
-
-def _get_blocks(message: JsonObject) -> list[JsonObject]:
-    content = message.get("content")
-    return content if isinstance(content, list) else []
+    changes = []
+    for message in request["messages"]:
+        if message["role"] != "system":
+            continue
+        for block in get_blocks(message):
+            if block["type"] in TOOL_CHANGE_TYPES:
+                changes.append(block)
+    return changes
