@@ -1,7 +1,8 @@
-"""The APIs that an upstream may speak: one row for each.
+"""The APIs of upstreams: one row for each.
 
-The translation makes Chat Completions requests and reads Chat Completions responses. A row converts a request before it is
-sent, and a response before it is read; the row of Chat Completions itself changes nothing.
+The translation makes Chat Completions requests and reads Chat Completions responses. A row converts
+a request before it is sent, and a response before it is read; the row of Chat Completions itself
+changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,21 +31,21 @@ class ChunkReader(Protocol):
 class Api:
     """One API of an upstream."""
 
-    # Below the base URL.
+    # below the base URL
     path: str
-    # Converts a Chat Completions request to a request of this API.
+    # converts a Chat Completions request to a request of this API
     to_body: Callable[[JsonObject], JsonObject]
-    # Makes the reader of one stream.
+    # makes the reader of one stream
     new_reader: Callable[[], ChunkReader]
-    # Converts a complete response to one of Chat Completions.
+    # converts a complete response to one of Chat Completions
     to_completion: Callable[[JsonObject], JsonObject]
-    # Whether `[DONE]` ends a response that has no finish reason.
+    # whether `[DONE]` ends a response that has no finish reason
     done_ends_stream: bool
-    # Renames the refused field to its name in Chat Completions.
+    # renames the refused field to its name in Chat Completions
     to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
-    # Returns the change of the Chat Completions request for a refusal that only this API has.
+    # returns the change of the Chat Completions request for a refusal that only this API has
     find_change: Callable[[UpstreamFailure, JsonObject], RequestChange | None]
-    # Adapts the profile of an upstream to this API.
+    # adapts the profile of an upstream to this API
     to_profile: Callable[[ProviderProfile], ProviderProfile]
 
 
@@ -72,7 +73,7 @@ APIS: Mapping[str, Api] = MappingProxyType(
             done_ends_stream=True,
             to_chat_failure=lambda failure: failure,
             find_change=lambda _failure, _body: None,
-            to_profile=lambda dialect: dialect,
+            to_profile=lambda profile: profile,
         ),
         "responses": Api(
             path="/responses",

@@ -1,33 +1,38 @@
-"""Record what a translation leaves out, for the logs, and where it matters for the model and the caller."""
+"""Record the parts of a request that a translation leaves out: for logs, model and client."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # The response header for tools that the request offers and the model does not have.
 UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
-# Characters. Node takes no more than 16 KB of headers together.
+# Characters. Node accepts at most 16 KB of headers together.
 _HEADER_LENGTH = 4000
+_NO_HEADER_CHARACTER = re.compile(r"[^ -~]")
 
 
 @dataclass
 class TranslationNotes:
-    """What the translation of one request left out."""
+    """The parts of one request that the translation left out."""
 
-    # Kinds of fields and blocks that were left out harmlessly, such as `field context_management`.
+    # kinds of fields and blocks that were left out harmlessly, such as `field context_management`
     ignored: set[str] = field(default_factory=set)
-    # Tools that only Anthropic can run; the prompt says that the model doesn't have them.
+    # tools that only Anthropic can run; the prompt says that the model doesn't have them
     unavailable: list[str] = field(default_factory=list)
 
 
 def to_header_text(text: str) -> str:
-    """Return the text with `?` for each character that a header can't hold (all but printable ASCII)."""
+    """Return the text with `?` for each character but printable ASCII, which headers can't hold."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    return _NO_HEADER_CHARACTER.sub("?", text)
 
 
 def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
-    """Build the response header that lists unavailable tools and counts those that do not fit; empty without names."""
+    """Build the response header that lists unavailable tools; empty without names.
+
+    The header counts the names that do not fit.
+    """
     room = _HEADER_LENGTH
     values: list[str] = []
     for name in names:
@@ -36,7 +41,9 @@ def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
             values.append(f"and {len(names) - len(values)} more")
             break
         values.append(to_header_text(name))
-    return {UNAVAILABLE_HEADER: ", ".join(values)} if values else {}
+    if not values:
+        return {}
+    return {UNAVAILABLE_HEADER: ", ".join(values)}
 
 
 def build_unavailable_note(notes: TranslationNotes) -> str:
@@ -44,4 +51,7 @@ def build_unavailable_note(notes: TranslationNotes) -> str:
     if not notes.unavailable:
         return ""
     names = ", ".join(notes.unavailable)
-    return f"These tools are not available in this session: {names}. Say so if the task needs them; do not invent results."
+    return (
+        f"These tools are not available in this session: {names}. "
+        "Say so if the task needs them; do not invent results."
+    )

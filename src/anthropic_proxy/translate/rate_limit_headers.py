@@ -1,8 +1,9 @@
-"""Rate limit headers of upstreams -> the API's own, which clients show and plan by.
+"""Convert the rate limit headers of upstreams to the API's own, which clients show and plan by.
 
-OpenAI's: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, the reset as a time to wait (`6m0s`, `20ms`, or seconds).
-Some servers have them without the last part, and OpenRouter's reset is a moment, in milliseconds since the epoch.
-Anthropic's: `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, the reset as a moment in RFC 3339.
+OpenAI's: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, the reset as a time to wait
+(`6m0s`, `20ms`, or seconds). Some servers have them without the last part, and OpenRouter's reset
+is a time in milliseconds since the epoch. Anthropic's:
+`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, the reset as a time in RFC 3339.
 """
 
 import re
@@ -19,7 +20,10 @@ _SECONDS_SINCE = 1e9
 
 
 def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) -> dict[str, str]:
-    """Convert the headers of an upstream's response (lower-case names). `now` is in seconds since the epoch."""
+    """Convert the headers of an upstream's response, with lower-case names.
+
+    `now` is in seconds since the epoch.
+    """
     headers: dict[str, str] = {}
     for suffix, kind in _KINDS.items():
         for name in ("limit", "remaining"):
@@ -42,5 +46,5 @@ def _parse_reset(reset: str, now: float) -> float | None:
         return number if number >= _SECONDS_SINCE else now + number
     if not _DURATION.fullmatch(reset):
         return None
-    components = _PART_OF_DURATION.findall(reset)
-    return now + min(sum(float(count) * _UNITS[unit] for count, unit in components), _SECONDS_SINCE)
+    seconds = sum(float(count) * _UNITS[unit] for count, unit in _PART_OF_DURATION.findall(reset))
+    return now + min(seconds, _SECONDS_SINCE)

@@ -1,9 +1,10 @@
 """Convert tool names to legal names for the upstream, and back to the caller's names.
 
-Chat Completions takes names of up to 64 characters of [a-zA-Z0-9_-]; Claude Code passes on MCP names of 76 and more. A name
-that is not legal is cut and gets the beginning of its own hash, so the same name becomes the same name in every request
-(tools, tool_choice and history alike), and two names that begin alike stay apart. The members of a toolset share the names
-of other tools; upstream they carry the toolset's name in front, and other tools that look like that get their hash too.
+Chat Completions accepts names of up to 64 characters of [a-zA-Z0-9_-]; Claude Code forwards MCP
+names of 76 and more. An illegal name is cut and ends in the beginning of its own hash, so it is the
+same in every request (tools, tool_choice and history alike), and names with the same beginning stay
+distinct. The members of a toolset share the names of other tools; upstream their names start with
+that of the toolset, and other tools with such names end in their hash too.
 """
 
 import hashlib
@@ -20,26 +21,30 @@ _MAX_READABLE = 55
 
 @dataclass(frozen=True)
 class ToolName:
-    """The caller's name of a tool. `toolset_name` is `computer` or `browser` for a member of a toolset."""
+    """The client's name of a tool."""
 
     name: str
+    # `computer` or `browser` for a member of a toolset
     toolset_name: str | None = None
 
 
 def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
-    """Return the upstream's name of a tool: `name` if it is legal, else its legal form (at most 64 characters)."""
-    if not toolset_name:
-        return _append_hash(name) if _TOOLSET_MEMBER.fullmatch(name) else _make_legal(name)
-    return _make_legal(f"{toolset_name}__{name}")
+    """Return the upstream's name of a tool: `name` if it is legal, else its legal form."""
+    if toolset_name:
+        name = f"{toolset_name}__{name}"
+    elif _TOOLSET_MEMBER.fullmatch(name):
+        return _append_hash(name)
+    if _LEGAL.fullmatch(name):
+        return name
+    return _append_hash(name)
 
 
 def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
-    """Return the caller's name of an upstream name. An unknown name stays: the caller reports it to the model."""
+    """Return the client's name of an upstream name.
+
+    An unknown name stays: the client reports it to the model.
+    """
     return names.get(name) or ToolName(name)
-
-
-def _make_legal(name: str) -> str:
-    return name if _LEGAL.fullmatch(name) else _append_hash(name)
 
 
 def _append_hash(name: str) -> str:
