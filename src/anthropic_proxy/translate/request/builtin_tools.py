@@ -1,4 +1,4 @@
-"""Schemas of client tools that a dated type names: shell, text editor, memory and computer.
+"""Schemas of client tools with a dated type: shell, text editor, memory and computer.
 
 Anthropic's models know these types; other models need a description and a schema. Commands share
 one schema in which only `command` (or `action`) is required, because OpenAI accepts no alternatives
@@ -6,7 +6,7 @@ at the top; the description lists the fields of each command. An unknown date us
 earlier form, so that new clients are served. Sources: the API's types and its guides to the tools.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 from anthropic_proxy.translate.request.schema_builders import (
@@ -30,124 +30,125 @@ def is_builtin_type(kind: str) -> bool:
 
 
 def add_builtin_schema(tool: JsonObject) -> JsonObject:
-    """Return the tool with the name, description and schema of its type; any other tool unchanged."""
+    """Return the tool with the name, description and schema of its type.
+
+    Any other tool is returned as it is.
+    """
     kind = tool.get("type") or "custom"
     if not is_builtin_type(kind):
         return tool
     family, _, date = kind.rpartition("_")
     builders = _FAMILIES[family]
-    definition = builders[
-        max((candidate for candidate in builders if candidate <= date), default=min(builders))
-    ](tool)
+    earlier_dates = [known_date for known_date in builders if known_date <= date]
+    form_date = max(earlier_dates) if earlier_dates else min(builders)
+    definition = builders[form_date](tool)
     return {**tool, **definition, "name": tool.get("name") or definition["name"]}
 
 
 def _build_bash(_tool: JsonObject) -> JsonObject:
+    fields = {
+        "command": string_schema("The command to run"),
+        "restart": boolean_schema("Begin with a fresh shell"),
+    }
     return {
         "name": "bash",
         "description": (
-            "Run a command in a bash shell. The shell lives on between calls: working directory, variables and background "
-            "jobs stay. It has no terminal, so programs that ask for input don't work.\n"
-            "Give either `command`, or `restart: true` alone to begin with a fresh shell when the old one hangs."
+            "Run a command in a bash shell. The shell lives on between calls: working directory, "
+            "variables and background jobs stay. It has no terminal, so programs that ask for "
+            "input don't work.\n"
+            "Give either `command`, or `restart: true` alone to begin with a fresh shell when the "
+            "old one hangs."
         ),
-        "input_schema": object_schema(
-            {},
-            {
-                "command": string_schema("The command to run"),
-                "restart": boolean_schema("Begin with a fresh shell"),
-            },
-        ),
+        "input_schema": object_schema({}, fields),
     }
 
 
-# Fields of files' commands, and how each command is called.
+# Fields and commands for files.
 _PATH = string_schema("Absolute path of the file or directory")
-_VIEW_RANGE = integer_list_schema(
-    2,
-    "For view: first and last line to show, counted from 1; -1 as the last is the end of the file",
-)
-_OLD_STR = string_schema(
-    "For str_replace: the text to replace, exactly as it stands in the file, white space included"
-)
-_NEW_STR = string_schema("For str_replace: the text in its place")
-_FILE_TEXT = string_schema("For create: the whole content of the file")
-_INSERT_LINE = integer_schema(
-    "For insert: the line after which the text goes; 0 is the beginning of the file"
-)
-_INSERT_TEXT = string_schema("For insert: the text to insert")
-_VIEW = "view: show a file, or list a directory. Needs path; view_range is optional, for files."
-_CREATE = "create: write a new file, or write over an old one. Needs path, file_text."
-_STR_REPLACE = "str_replace: replace a text that occurs exactly once in the file. Needs path, old_str, new_str."
-_UNDO = "undo_edit: take back the last change of a file. Needs path."
+_FILE_FIELDS = {
+    "view_range": integer_list_schema(
+        2,
+        "For view: first and last line to show, counted from 1; -1 as the last is the end of the "
+        "file",
+    ),
+    "file_text": string_schema("For create: the whole content of the file"),
+    "old_str": string_schema(
+        "For str_replace: the text to replace, exactly as it stands in the file, white space "
+        "included"
+    ),
+    "new_str": string_schema("For str_replace: the text in its place"),
+    "insert_line": integer_schema(
+        "For insert: the line after which the text goes; 0 is the beginning of the file"
+    ),
+}
+_INSERT_TEXT = {"insert_text": string_schema("For insert: the text to insert")}
+_FILE_COMMANDS = {
+    "view": "show a file, or list a directory. Needs path; view_range is optional, for files.",
+    "create": "write a new file, or write over an old one. Needs path, file_text.",
+    "str_replace": (
+        "replace a text that occurs exactly once in the file. Needs path, old_str, new_str."
+    ),
+    "insert": "insert a text after a line. Needs path, insert_line, insert_text.",
+}
 
 
-def _describe_commands(introduction: str, lines: Iterable[str]) -> str:
-    return "\n".join(
-        [
-            f"{introduction} Commands, with the fields that each needs:",
-            *(f"- {line}" for line in lines),
-        ]
-    )
+def _describe_choices(introduction: str, choices: dict[str, str]) -> str:
+    lines = [f"{introduction}, with the fields that each needs:"]
+    for name, usage in choices.items():
+        lines.append(f"- {name}: {usage}")
+    return "\n".join(lines)
 
 
 def _build_text_editor(tool: JsonObject, *, name: str, insert_field: str, undo: bool) -> JsonObject:
-    """Build the text editor. `insert_field` names the text to insert, `new_str` in the older forms."""
-    insert = f"insert: insert a text after a line. Needs path, insert_line, {insert_field}."
-    lines = [_VIEW, _CREATE, _STR_REPLACE, insert, *([_UNDO] if undo else [])]
-    fields = {
-        "view_range": _VIEW_RANGE,
-        "file_text": _FILE_TEXT,
-        "old_str": _OLD_STR,
-        "new_str": _NEW_STR
-        if insert_field != "new_str"
-        else string_schema("For str_replace and insert: the new text"),
-        "insert_line": _INSERT_LINE,
-        **({"insert_text": _INSERT_TEXT} if insert_field == "insert_text" else {}),
-    }
+    """Build the text editor.
+
+    `insert_field` is the name of the field with the text to insert: `new_str` in the older forms.
+    """
+    commands = dict(_FILE_COMMANDS)
+    fields = dict(_FILE_FIELDS)
+    if insert_field == "insert_text":
+        fields |= _INSERT_TEXT
+    else:
+        commands["insert"] = commands["insert"].replace("insert_text", insert_field)
+        fields["new_str"] = string_schema("For str_replace and insert: the new text")
+    if undo:
+        commands["undo_edit"] = "take back the last change of a file. Needs path."
+    description = _describe_choices("View, create and edit text files. Commands", commands)
     max_characters = tool.get("max_characters")
-    limit = (
-        f"\nview shows {max_characters} characters of a file at most: use view_range for the rest."
-        if max_characters
-        else ""
-    )
-    commands = [line.partition(":")[0] for line in lines]
+    if max_characters:
+        description += (
+            f"\nview shows {max_characters} characters of a file at most: "
+            "use view_range for the rest."
+        )
+    required = {"command": enum_schema("What to do", *commands), "path": _PATH}
     return {
         "name": name,
-        "description": _describe_commands("View, create and edit text files.", lines) + limit,
-        "input_schema": object_schema(
-            {"command": enum_schema("What to do", *commands), "path": _PATH}, fields
-        ),
+        "description": description,
+        "input_schema": object_schema(required, fields),
     }
 
 
 def _build_memory(_tool: JsonObject) -> JsonObject:
-    lines = (
-        _VIEW,
-        _CREATE,
-        _STR_REPLACE,
-        "insert: insert a text after a line. Needs path, insert_line, insert_text.",
-        "delete: delete a file, or a directory with all that is in it. Needs path.",
-        "rename: rename or move a file or directory. Needs old_path, new_path.",
-    )
-    introduction = (
-        "Your memory: files under /memories that outlive this conversation. Look there first (view /memories) for what "
-        "earlier conversations left, and write down what a later one will need."
-    )
+    commands = {
+        **_FILE_COMMANDS,
+        "delete": "delete a file, or a directory with all that is in it. Needs path.",
+        "rename": "rename or move a file or directory. Needs old_path, new_path.",
+    }
     fields = {
         "path": string_schema("Path under /memories, for all commands but rename"),
-        "view_range": _VIEW_RANGE,
-        "file_text": _FILE_TEXT,
-        "old_str": _OLD_STR,
-        "new_str": _NEW_STR,
-        "insert_line": _INSERT_LINE,
-        "insert_text": _INSERT_TEXT,
+        **_FILE_FIELDS,
+        **_INSERT_TEXT,
         "old_path": string_schema("For rename: the path as it is"),
         "new_path": string_schema("For rename: the path as it shall be"),
     }
-    commands = [line.partition(":")[0] for line in lines]
+    introduction = (
+        "Your memory: files under /memories that outlive this conversation. Look there first "
+        "(view /memories) for what earlier conversations left, and write down what a later one "
+        "will need. Commands"
+    )
     return {
         "name": "memory",
-        "description": _describe_commands(introduction, lines),
+        "description": _describe_choices(introduction, commands),
         "input_schema": object_schema({"command": enum_schema("What to do", *commands)}, fields),
     }
 
@@ -164,7 +165,10 @@ _ACTIONS_2024 = {
     "screenshot": "take a picture of the screen.",
     "cursor_position": "tell where the cursor is.",
 }
-_AT_COORDINATE = "at coordinate, or where the cursor is without it; text is optional, keys to hold down meanwhile."
+_AT_COORDINATE = (
+    "at coordinate, or where the cursor is without it; "
+    "text is optional, keys to hold down meanwhile."
+)
 _ACTIONS_2025 = _ACTIONS_2024 | {
     "left_click": f"click the left button {_AT_COORDINATE}",
     "left_click_drag": "drag with the left button. Needs start_coordinate, coordinate.",
@@ -198,18 +202,18 @@ def _build_computer(
 ) -> JsonObject:
     if can_zoom and tool.get("enable_zoom"):
         actions, fields = actions | _ZOOM, fields | _REGION
+    width, height = tool.get("display_width_px"), tool.get("display_height_px")
     display = tool.get("display_number")
+    display_note = "" if display is None else f" (X11 display {display})"
     introduction = (
-        f"Use a computer by its screen, mouse and keyboard. The screen is {tool.get('display_width_px')} pixels wide and "
-        f"{tool.get('display_height_px')} pixels high{'' if display is None else f' (X11 display {display})'}. "
-        "Take a screenshot before you click, to see where things are, and after it, to see what happened."
+        "Use a computer by its screen, mouse and keyboard. "
+        f"The screen is {width} pixels wide and {height} pixels high{display_note}. "
+        "Take a screenshot before you click, to see where things are, and after it, to see what "
+        "happened. Actions"
     )
-    lines = [f"- {name}: {line}" for name, line in actions.items()]
     return {
         "name": "computer",
-        "description": "\n".join(
-            [f"{introduction} Actions, with the fields that each needs:", *lines]
-        ),
+        "description": _describe_choices(introduction, actions),
         "input_schema": object_schema({"action": enum_schema("What to do", *actions)}, fields),
     }
 
