@@ -19,7 +19,7 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 _NOTED_TYPES = frozenset({"thinking", "redacted_thinking", "compaction"})
 
 # Data encoded as text, which costs many tokens and means nothing to a model. The lookbehind matches
-# only at the beginning of a run: matching from each position would take seconds for many short runs.
+# only at the beginning of a run: with many short runs, matching from each position takes seconds.
 _ENCODED_DATA = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_=-]{200,}")
 
 

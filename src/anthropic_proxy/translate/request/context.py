@@ -1,4 +1,4 @@
-"""What the translation of messages depends on besides the request."""
+"""The upstream's profile and the services on which the translation of messages depends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,16 +24,15 @@ class ReasoningReplayer(Protocol):
 
 @dataclass(frozen=True)
 class TranslationContext:
-    """The upstream's profile and the services that translation needs."""
+    """The upstream's profile and the services that the translation needs."""
 
-    # of the upstream
     profile: ProviderProfile
-    # collects what is dropped
+    # collects the dropped parts
     notes: TranslationNotes
     signer: ReasoningReplayer
     # extracts PDF text for upstreams that accept no files
     pdf_pages: PdfPageReader
 
     def without_files(self) -> "TranslationContext":
-        """Return the context for places that hold no file, whatever the upstream accepts elsewhere."""
+        """Return the context for places that hold no file, whatever else the upstream accepts."""
         return replace(self, profile=replace(self.profile, takes_files=False))

@@ -1,4 +1,4 @@
-"""Find the images and documents of a request, and replace their sources in a copy of the request."""
+"""Find the images and documents of a request, and replace their sources in a copy of it."""
 
 import operator
 from collections import Counter
