@@ -1,4 +1,4 @@
-"""Compaction blocks in a conversation; the requests in tests/cases/requests/compaction_*.json show what becomes of them."""
+"""Compaction blocks in a conversation; tests/cases/requests/compaction_*.json has more cases."""
 
 import copy
 from typing import Any

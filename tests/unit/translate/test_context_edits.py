@@ -1,4 +1,4 @@
-"""Context edits: every case by what becomes of its messages, and what holds for any conversation."""
+"""Context edits: every recorded case, and properties of any conversation."""
 
 import copy
 from typing import Any
@@ -117,7 +117,7 @@ def test_any_conversation(messages: list[Json], edits: list[Json]) -> None:
     assert links(edited) == links(request), "each result still has its use, in its place"
     assert apply_edits(copy.deepcopy(request), count) == (edited, applied)
     assert all(each["cleared_input_tokens"] >= 0 for each in applied)
-    # What one pass has cleared is not cleared, or reported, by the next one, unless another edit was in its way.
+    # The next pass clears and reports nothing, unless another edit was in its way.
     if len(edits) == 1:
         assert apply_edits(edited, count) == (edited, [])
 

@@ -1,7 +1,7 @@
 """The cost of translating hostile responses: it grows with their length, and not faster.
 
-Each row is an input that is hostile to one step. Texts are a beginning, a unit that is repeated up to the size, and an end;
-they are translated whole, byte by byte, and in random pieces.
+Each row is an input that is hostile to one step. Texts are a beginning, a unit that is repeated up
+to the size, and an end; they are translated whole, byte by byte, and in random pieces.
 """
 
 import math
@@ -28,7 +28,7 @@ from tests.support.scaling import Prepare, assert_linear_cpu, assert_linear_line
 SIZE = 4_000
 # Times that a size is doubled for an input that is fast.
 DOUBLINGS = 4
-# Characters that stand in front of each small piece, where the bad case is that they are copied for each one.
+# Characters before each small piece, where the bad case is that they are copied for each piece.
 BLOB = 50
 
 Cut = Callable[[str], Iterator[str]]
@@ -174,7 +174,7 @@ def test_calls_in_streamed_text(hostile: Hostile, cut: Cut) -> None:
 
 @pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
 def test_calls_in_whole_text(hostile: Hostile) -> None:
-    """The number of tools grows with the text: a cost for each tool and each character would be quadratic."""
+    """The number of tools grows with the text: a cost per tool and character is quadratic."""
     assert_linear_cpu(
         lambda size: partial(split_calls, hostile.of_size(size), whole, tools(size // 8)),
         SIZE,

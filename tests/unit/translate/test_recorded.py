@@ -1,7 +1,8 @@
-"""Raw answers of real servers, recorded on this project's own machines, through the whole way back.
+"""Translate raw responses of real servers, recorded on the project's own machines.
 
-tests/cases/recorded/SERVER/CASE.response.txt is the HTTP answer as it came; expected.json says what it must become, and
-what the client asks beyond thinking. CASE.request.json is what it answers, for the replay through the whole proxy.
+tests/cases/recorded/SERVER/CASE.response.txt is the HTTP response; expected.json holds its
+translation, and the fields of the request beyond thinking. CASE.request.json is the request, for
+the replay through the whole proxy.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What holds for any valid request and any upstream: a body that it takes, the same bytes each time, nothing touched."""
+"""Any valid request becomes a legal body with the same bytes each time, and is not changed."""
 
 import copy
 from typing import Any

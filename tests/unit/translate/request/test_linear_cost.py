@@ -1,6 +1,6 @@
-"""No request costs more than in proportion to its size, and none becomes a body much larger than itself.
+"""The cost of a request, and the size of its upstream body, grow at most with its size.
 
-Each row is a hostile request of some size. It goes the way of every request: checked, edited, translated, written.
+Each row is a hostile request of some size. It is checked, edited, translated and encoded.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ BY_NAME = {dialect.name: dialect for dialect in PROFILES}
 OPENROUTER = BY_NAME["openrouter"]
 # Turns 200 KB of any of these requests into this much at the most.
 LARGEST_FACTOR = 6
-# Seconds of the smallest measurement: short work is repeated, so that its data still fits the caches of any machine.
+# Seconds of the smallest measurement: short work is repeated, so that its data still fits the
+# caches of any machine.
 SHORTEST_RUN = 0.02
 
 
@@ -329,7 +330,10 @@ def translated(raw: bytes, dialect: ProviderProfile) -> bytes:
 
 
 def assert_linear(prepare: Prepare, size: int) -> None:
-    """As assert_linear_cpu, with short work repeated: larger requests would be refused, or take other paths."""
+    """As assert_linear_cpu, with short work repeated.
+
+    Larger requests would be refused, or take other paths.
+    """
     work = prepare(size)
     began = time.process_time()
     work()

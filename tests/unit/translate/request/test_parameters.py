@@ -1,4 +1,4 @@
-"""`metadata.user_id`: what names the user and what names the session, and what over-long ids cost."""
+"""Users and sessions in `metadata.user_id`, and the cost of over-long ids."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from anthropic_proxy.translate.request.parameters import to_user_fields
 from tests.support.scaling import assert_linear_cpu
 
 OPENAI = next(dialect for dialect in PROFILES if dialect.name == "openai")
-# The form of Claude Code before 2.1, as an expression: too slow for long texts, and right for short ones.
+# The form of Claude Code before 2.1, as an expression: right for short texts, too slow for long ones.
 OLD_FORM = re.compile(r"(user_.+)_session_([\w-]+)")
 PIECES = st.lists(
     st.sampled_from(["user_", "_session_", "session_", "_", "a", "é", "-", "\n", "!", " ", "²"]),

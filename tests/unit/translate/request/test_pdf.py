@@ -1,4 +1,4 @@
-"""The text of PDFs, and its memory. What is told about PDFs that can't be read is in the request cases."""
+"""The text of PDFs. Errors for PDFs that can't be read are in the request cases."""
 
 import pytest
 from pypdf import PageObject, PdfReader

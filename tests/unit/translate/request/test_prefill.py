@@ -1,4 +1,4 @@
-"""The client's beginning of an answer: how each kind of upstream is asked to go on, and its echo taken off."""
+"""Prefill: its form for each kind of upstream, and its removal from a response that repeats it."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The format of an answer, told in words."""
+"""Response formats for servers without JSON schemas."""
 
 from typing import Any
 
@@ -16,13 +16,16 @@ WANTED = {
     "type": "json_schema",
     "json_schema": {"name": "output", "schema": SCHEMA, "strict": False},
 }
-TOLD = 'Answer with one JSON object that matches this JSON schema, and with nothing else:\n{"type":"object"}'
+PROMPT = (
+    "Answer with one JSON object that matches this JSON schema, and with nothing else:\n"
+    '{"type":"object"}'
+)
 BODY = {"model": "m", "messages": [USER], "response_format": WANTED}
 
 
 def test_as_json_object() -> None:
     changed = to_json_object_format(BODY)
-    assert changed["messages"] == [{"role": "system", "content": TOLD}, USER]
+    assert changed["messages"] == [{"role": "system", "content": PROMPT}, USER]
     assert changed["response_format"] == {"type": "json_object"}
     assert BODY["messages"] == [USER]
 
@@ -30,7 +33,7 @@ def test_as_json_object() -> None:
 def test_in_words() -> None:
     assert to_prompted_format(BODY) == {
         "model": "m",
-        "messages": [{"role": "system", "content": TOLD}, USER],
+        "messages": [{"role": "system", "content": PROMPT}, USER],
     }
 
 

@@ -109,7 +109,10 @@ def test_fits_strict(schema: Any, fits: bool) -> None:
                 "allOf": [{"properties": {"y": {}}, "required": ["y"]}, True],
             },
             {"type": "object", "properties": {"x": {}, "y": {}}, "required": ["x", "y"]},
-            'The arguments must also match this JSON schema: {"allOf":[{"properties":{"y":{}},"required":["y"]},true]}',
+            (
+                "The arguments must also match this JSON schema: "
+                '{"allOf":[{"properties":{"y":{}},"required":["y"]},true]}'
+            ),
         ),
         (
             {
@@ -150,7 +153,8 @@ def test_fits_strict(schema: Any, fits: bool) -> None:
             },
             (
                 "The arguments must also match this JSON schema: "
-                '{"anyOf":[{"$ref":"#/definitions/A"},{"properties":{"kind":{"const":"b"}},"required":["kind"]}]}'
+                '{"anyOf":[{"$ref":"#/definitions/A"},'
+                '{"properties":{"kind":{"const":"b"}},"required":["kind"]}]}'
             ),
         ),
         (
@@ -177,7 +181,8 @@ def test_fits_strict(schema: Any, fits: bool) -> None:
             },
             (
                 "The arguments must also match this JSON schema: "
-                '{"anyOf":[{"properties":{"a":{"$ref":"#/$defs/anyOf_1_/properties/b"}}},{"properties":{"b":{"type":"null"}}}],'
+                '{"anyOf":[{"properties":{"a":{"$ref":"#/$defs/anyOf_1_/properties/b"}}},'
+                '{"properties":{"b":{"type":"null"}}}],'
                 '"not":{"const":1}}'
             ),
         ),

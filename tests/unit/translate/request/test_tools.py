@@ -1,4 +1,4 @@
-"""Tools: what the way back needs to know of them. The way there is in the cases of test_request.py."""
+"""The tools as the response translation needs them; their conversion is in tests/cases/requests."""
 
 from typing import Any
 

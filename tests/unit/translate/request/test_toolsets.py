@@ -110,7 +110,7 @@ def _resolved(schema: Any, definitions: Any) -> Any:
 
 
 def _kinds(schema: Any) -> set[Any]:
-    """Types that a schema allows, with the names that objects have and the values that strings may be."""
+    """Return the types that a schema allows, with names of objects and values of strings."""
     alternatives = schema.get("anyOf") or schema.get("oneOf")
     if alternatives:
         return {kind for each in alternatives for kind in _kinds(each)} - {"null"}
