@@ -167,3 +167,26 @@ def test_alone(asked: SummaryPlan, kinds: list[str]) -> None:
     assert [event["type"] for event in events[2:-2]] == kinds
     message = collect.collect_message(events)
     assert (message["content"], message["stop_reason"]) == ([compaction.block], "compaction")
+
+
+def test_an_empty_conversation_has_no_summary() -> None:
+    request = {**REQUEST, "compaction": {"type": "summarize"}, "messages": []}
+    with pytest.raises(ApiError, match="nothing to summarize") as caught:
+        plan_summary(request, len)
+    assert caught.value.details == {"error_code": "compaction_nothing_to_summarize"}
+
+
+def test_a_call_needs_its_result_first() -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "read", "input": {}}
+    messages = [*REQUEST["messages"], {"role": "assistant", "content": [call]}]
+    request = {**REQUEST, "compaction": {"type": "summarize"}, "messages": messages}
+    with pytest.raises(ApiError, match="send its results first") as caught:
+        plan_summary(request, len)
+    assert caught.value.details == {"error_code": "compaction_incomplete_turn"}
+
+
+def test_a_block_without_a_summary_is_left_out_on_demand() -> None:
+    plan = SummaryPlan("x", on_demand=True)
+    compaction = parse_summary(answer("max_tokens", "cut"), REQUEST, plan)
+    message = collect.collect_message(build_summary_events(answer_spec(), compaction, plan))
+    assert (message["content"], message["stop_reason"]) == ([], "max_tokens")

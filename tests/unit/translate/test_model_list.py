@@ -188,3 +188,8 @@ def test_configured_models_are_listed_once() -> None:
     models = to_configured_models(["b", "a", "b"])
     assert [model["id"] for model in models] == ["b", "a"]
     assert all(model["type"] == "model" and model["display_name"] for model in models)
+
+
+def test_entries_in_the_shape_of_the_api_stay() -> None:
+    model = {"type": "model", "id": "m", "display_name": "M", "more": 1}
+    assert to_model_infos({"data": [model]}) == [model]

@@ -215,3 +215,15 @@ def test_usage_of_a_stream(events: Any, usage: Any, stop_reason: str | None) -> 
 )
 def test_usage_of_a_message(message: Any, expected: Any) -> None:
     assert passthrough.parse_message_usage(dumps(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"type":"error","error":{"type":"api_error","message":"m"}}', True),
+        (b'{"type":"message","error":{"type":"api_error"}}', False),
+        (b'{"type":"message"}', False),
+    ],
+)
+def test_bodies_that_are_errors(raw: bytes, *, expected: bool) -> None:
+    assert passthrough.is_error_body(raw) is expected

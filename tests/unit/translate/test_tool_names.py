@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tool_names import (
+    NamePrefixes,
     ToolName,
     to_caller_name,
     to_upstream_name,
@@ -66,3 +67,12 @@ def test_every_name_becomes_legal_and_comes_back(name: str, toolset_name: str | 
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", legal)
     assert back(tool) == [tool]
     assert toolset_name or to_upstream_name(legal) == legal
+
+
+def test_names_are_found_by_their_beginnings() -> None:
+    prefixes = NamePrefixes(["read", "read_file", "write"])
+    assert prefixes.any_starts_with("rea")
+    assert prefixes.any_starts_with("write")
+    assert not prefixes.any_starts_with("x")
+    assert prefixes.any_extends("read")
+    assert not prefixes.any_extends("write")

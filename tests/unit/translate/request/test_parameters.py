@@ -13,7 +13,7 @@ from anthropic_proxy.translate.request.parameters import to_user_fields
 from tests.support.scaling import assert_linear_cpu
 
 OPENAI = next(dialect for dialect in PROFILES if dialect.name == "openai")
-# The form of Claude Code before 2.1, as an expression: right for short texts, too slow for long ones.
+# The form of Claude Code before 2.1, as an expression: right, but too slow for long texts.
 OLD_FORM = re.compile(r"(user_.+)_session_([\w-]+)")
 PIECES = st.lists(
     st.sampled_from(["user_", "_session_", "session_", "_", "a", "é", "-", "\n", "!", " ", "²"]),

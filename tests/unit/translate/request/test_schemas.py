@@ -285,3 +285,34 @@ def test_formats_are_described_wherever_a_schema_can_be(place: Callable[[Any], A
 
     parameters, _ = to_function_parameters(within({"type": "string", "format": "uri"}))
     assert parameters == within({"type": "string", "description": "format: uri"})
+
+
+def test_alternatives_that_take_too_many_steps_are_not_merged() -> None:
+    definition: Any = {"properties": {f"p{number}": {} for number in range(50)}}
+    schema = {"$defs": {"N": definition}, "anyOf": [{"$ref": "#/$defs/N"}] * 50}
+    parameters, note = to_function_parameters(schema | {"properties": {"x": {}}})
+    assert parameters["properties"] == {"x": {}}
+    assert note.startswith("The arguments must also match this JSON schema")
+
+
+def test_alternatives_of_different_sizes_are_united() -> None:
+    small = {"properties": {"kind": {"const": "a"}}, "required": ["kind"]}
+    large = {"properties": {"kind": {"const": "b"}, "x": {}}, "required": ["kind", "x"]}
+    parameters, _ = to_function_parameters({"anyOf": [small, large]})
+    assert parameters["properties"] == {
+        "kind": {"anyOf": [{"const": "a"}, {"const": "b"}]},
+        "x": {},
+    }
+    assert parameters["required"] == ["kind"]
+
+
+def test_a_reference_into_an_alternative_that_is_missing_stays() -> None:
+    schema = {"properties": {"a": {"$ref": "#/anyOf/7"}}, "anyOf": [{"required": ["a"]}]}
+    parameters, _ = to_function_parameters(schema)
+    assert parameters["properties"] == schema["properties"]
+    assert "$defs" not in parameters
+
+
+@pytest.mark.parametrize("schema", [[], {"type": "object", "properties": {"a": []}}])
+def test_what_is_no_schema_is_not_strict(schema: Any) -> None:
+    assert not is_strict_compatible(schema)

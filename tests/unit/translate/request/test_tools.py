@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.request.tools import ResolvedTools, resolve_tools
 from anthropic_proxy.translate.tool_names import ToolName
@@ -55,3 +56,10 @@ def test_members_have_their_toolset() -> None:
 def test_takes_one_call(choice: Any, *, expected: bool) -> None:
     tools = [{"name": "a", "input_schema": {}}]
     assert resolved({"tool_choice": choice, "tools": tools}).single_call is expected
+
+
+def test_many_tools_of_a_dated_type_are_refused() -> None:
+    tools = [{"type": "bash_20250124", "name": f"bash_{number}"} for number in range(21)]
+    assert len(resolved({"tools": tools[:20]}).fields["tools"]) == 20
+    with pytest.raises(ApiError, match="at most 20 tools may have the type bash"):
+        resolved({"tools": tools})
