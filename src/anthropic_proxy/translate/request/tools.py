@@ -86,6 +86,7 @@ def resolve_tools(request: JsonObject, notes: TranslationNotes) -> ResolvedTools
     functions, unavailable = _sort_tools(definitions, notes)
     for server in request.get("mcp_servers") or ():
         unavailable.append(_unavailable_mcp_server(server["name"]))
+    # Each name once: several tools may be of one MCP server.
     unavailable = list({tool.name: tool for tool in unavailable}.values())
     choice = request.get("tool_choice") or {}
     single_call = bool(choice.get("disable_parallel_tool_use"))
@@ -210,13 +211,17 @@ def _sort_tools(
             unavailable.append(_unavailable_server_tool(definition, kind))
         elif callers and "direct" not in callers:
             unavailable.append(_unavailable_code_tool(definition.get("name") or kind))
-        elif definition.get("name") != _PLACEHOLDER or not definition.get("defer_loading"):
+        elif not _is_placeholder(definition):
             for tool in expanded:
                 function = _to_function(tool)
                 if function.upstream_name in functions:
                     raise _duplicate_names_error()
                 functions[function.upstream_name] = function
     return list(functions.values()), unavailable
+
+
+def _is_placeholder(definition: JsonObject) -> bool:
+    return definition.get("name") == _PLACEHOLDER and bool(definition.get("defer_loading"))
 
 
 def _expand_definition(

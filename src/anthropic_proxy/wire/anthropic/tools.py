@@ -1,7 +1,7 @@
 """Request models of tools, and of the blocks that change them within a conversation.
 
 See request.py. The dated type of a tool defines its other fields. They are not validated here, but
-read leniently in translate/request (builtin_tools.py, toolsets.py, server_tools.py).
+read leniently in translate/request (tools.py, builtin_tools.py, toolsets.py).
 """
 
 from typing import Annotated, Any, Literal, NotRequired
