@@ -19,7 +19,7 @@ from anthropic_proxy.wire.anthropic.request import (
     parse_messages_body,
 )
 from anthropic_proxy.wire.json_codec import has_more_values
-from anthropic_proxy.wire.sse import encode_event
+from anthropic_proxy.wire.sse import encode_batch
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -62,7 +62,9 @@ class MessagesEndpoints:
             return self._to_json_response(message, request)
         stream = await gateway.open_stream(body, request.caller, request.observation)
         headers = {**_STREAM_HEADERS, **stream.headers}
-        encode = partial(self._encode_events, request.id)
+        encode = encode_batch
+        if self._log.verbose:
+            encode = partial(self._encode_events, request.id)
         return Response(stream.status, headers, stream.content, encode)
 
     async def count_tokens(self, request: Request) -> Response:
@@ -94,8 +96,8 @@ class MessagesEndpoints:
             )
 
     def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:
-        """Events as bytes: one write for each read of the upstream."""
-        data = batch if isinstance(batch, bytes) else b"".join(map(encode_event, batch))
+        """Encode events, and log them with --verbose."""
+        data = encode_batch(batch)
         self._log.log_body("events sent", request_id, data)
         return data
 

@@ -134,3 +134,10 @@ def parse_data(event: bytes) -> bytes | None:
 def encode_event(event: JsonObject) -> bytes:
     """Encode one Anthropic stream event. `event:` repeats the name, as the SDKs drop events without one."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
+
+
+def encode_batch(batch: list[JsonObject] | bytes) -> bytes:
+    """Encode the events of one write; the bytes of events are passed through."""
+    if isinstance(batch, bytes):
+        return batch
+    return b"".join(map(encode_event, batch))

@@ -9,10 +9,10 @@ from anthropic_proxy.gateway.streams.base import EventStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
 from anthropic_proxy.translate.response.whole import to_events
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
-from anthropic_proxy.wire.chunk_template import ChunkTemplate
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
 from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
@@ -49,6 +49,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._decoder = SSEDecoder()
         self._template = ChunkTemplate()
         self._translator = translator
+        self._fast_path = translator.fast_path
         self._api = api
         self._reader = api.new_reader()
 
@@ -105,7 +106,6 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         return self._translator.has_finish_reason
 
     def _feed(self, data: bytes) -> None:
-        """Translate adjacent plain texts together, and all other events one by one."""
         try:
             raw_events = self._decoder.split_events(data)
         except EventTooLargeError as error:
@@ -115,21 +115,26 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             # Not `islice(raw_events, at, None)`, which walks over the events before `at` each time.
             following = map(raw_events.__getitem__, range(at, len(raw_events)))
             texts = self._template.parse_texts(following)
-            end = at + max(len(texts), 1)
-            if not self._translate_texts(texts):
-                self._translate_each(raw_events[at:end], texts)
-            at = end
+            if texts:
+                self._translate_texts(texts, raw_events[at : at + len(texts)])
+                at += len(texts)
+            else:
+                self._translate_payload(parse_data(raw_events[at]))
+                at += 1
         self._is_finished = self._translator.is_finished
 
-    def _translate_each(self, raw_events: list[bytes], texts: list[str]) -> None:
-        for number, raw_event in enumerate(raw_events):
-            if not self._translate_texts(texts[number : number + 1]):
+    def _translate_texts(self, texts: list[str], raw_events: list[bytes]) -> None:
+        """Translate the texts of events together, or one by one if filters must read some."""
+        text_events = self._fast_path.feed(texts)
+        if text_events:
+            self._output += text_events
+            return
+        for text, raw_event in zip(texts, raw_events, strict=True):
+            text_events = self._fast_path.feed((text,))
+            if text_events:
+                self._output += text_events
+            else:
                 self._translate_payload(parse_data(raw_event))
-
-    def _translate_texts(self, texts: list[str]) -> bool:
-        text_events = self._translator.feed_texts(texts)
-        self._output += text_events
-        return bool(text_events)
 
     def _translate_payload(self, payload: bytes | None) -> None:
         if payload == DONE:

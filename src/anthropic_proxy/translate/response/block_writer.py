@@ -32,14 +32,15 @@ class BlockWriter:
         self._signer = signer
         self._omits_thinking = omits_thinking
         self._open_kind: str | None = None
-        self._index = -1
+        # The index of the last block.
+        self.index = -1
         self._reasoning: ReasoningBlock | None = None
 
     def write_text(self, text: str) -> None:
         if self._open_kind != "text":
             self._open("text", events.text_block())
             self.has_text = True
-        self.pending_events.append(events.text_delta(self._index, text))
+        self.pending_events.append(events.text_delta(self.index, text))
 
     @property
     def is_text_open(self) -> bool:
@@ -58,7 +59,7 @@ class BlockWriter:
         self._reasoning = self._reasoning or ReasoningBlock()
         self._reasoning.add(delta)
         if delta.text and not self._omits_thinking:
-            self.pending_events.append(events.thinking_delta(self._index, delta.text))
+            self.pending_events.append(events.thinking_delta(self.index, delta.text))
 
     def write_tool_use(self, call: ToolCall) -> None:
         """Open the block of `call` if it is not open, and write the new part of its arguments."""
@@ -73,7 +74,7 @@ class BlockWriter:
         """Write the compaction block that precedes a response, with its summary in one delta."""
         self._open("compaction", {**block, "content": None})
         if block["content"]:
-            self.pending_events.append(events.compaction_delta(self._index, block["content"]))
+            self.pending_events.append(events.compaction_delta(self.index, block["content"]))
         self.close()
 
     def close(self) -> None:
@@ -82,24 +83,24 @@ class BlockWriter:
         if reasoning is not None and self._open_kind == "thinking":
             visible_text = "" if self._omits_thinking else reasoning.text
             self.pending_events.append(
-                events.signature_delta(self._index, self._signer.sign(reasoning, visible_text))
+                events.signature_delta(self.index, self._signer.sign(reasoning, visible_text))
             )
         if self.open_call is not None:
             self._write_arguments(self.open_call.arguments.finish(truncated=self.is_truncated))
         if self._open_kind is not None:
-            self.pending_events.append(events.block_stop(self._index))
+            self.pending_events.append(events.block_stop(self.index))
         self._open_kind = self.open_call = None
         if reasoning is not None and reasoning.is_encrypted:
-            self._index += 1
+            self.index += 1
             block = events.redacted_thinking_block(self._signer.sign(reasoning, ""))
             self.pending_events += [
-                events.block_start(self._index, block),
-                events.block_stop(self._index),
+                events.block_start(self.index, block),
+                events.block_stop(self.index),
             ]
 
     def _write_arguments(self, text: str) -> None:
         if text:
-            self.pending_events.append(events.input_json_delta(self._index, text))
+            self.pending_events.append(events.input_json_delta(self.index, text))
 
     def take(self) -> list[JsonObject]:
         """Return the events since the last call."""
@@ -109,5 +110,5 @@ class BlockWriter:
     def _open(self, kind: str, block: JsonObject) -> None:
         self.close()
         self._open_kind = kind
-        self._index += 1
-        self.pending_events.append(events.block_start(self._index, block))
+        self.index += 1
+        self.pending_events.append(events.block_start(self.index, block))

@@ -11,8 +11,6 @@ Tool calls whose fragments interleave share the open block: the open call stream
 arguments are a complete document or the response ends. Other content between the fragments of a call waits, too.
 """
 
-from collections.abc import Sequence
-
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.reasoning.fields import IN_TEXT, ReasoningDelta, parse_reasoning
@@ -25,6 +23,7 @@ from anthropic_proxy.translate.response.stop_reasons import (
     to_stop_fields,
     to_stop_sequence_fields,
 )
+from anthropic_proxy.translate.response.text_fast_path import TextFastPath
 from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
 from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
 from anthropic_proxy.translate.response.usage import (
@@ -78,6 +77,7 @@ class StreamTranslator:
         self._finish_reason = ""
         self._refusals: list[str] = []
         self._counter = UsageCounter()
+        self.fast_path = TextFastPath(self._counter)
 
     @property
     def next_starts_in_thinking(self) -> bool:
@@ -126,8 +126,11 @@ class StreamTranslator:
             return []
         self._counter.service_tier = chunk.get("service_tier") or self._counter.service_tier
         text = get_plain_text(chunk)
-        if text and (text_events := self.feed_texts([text])):
-            return text_events
+        if text:
+            text_events = self.fast_path.feed((text,))
+            if text_events:
+                return text_events
+        self._splitter.skip(self.fast_path.close())
         error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
             raise error
@@ -136,18 +139,8 @@ class StreamTranslator:
         choice = get_first_choice(chunk)
         if choice is not None:
             self._feed_choice(choice)
-        return self._writer.take()
-
-    def feed_texts(self, texts: Sequence[str]) -> list[JsonObject]:
-        """Return the events for the texts of chunks that hold nothing else.
-
-        Returns no events when the chunks must be fed instead: a filter searches their text, or content waits.
-        """
-        text = "".join(texts)
-        if not text or not self._try_pass_through(text):
-            return []
-        self._counter.add(text, sum(map(bool, texts)))
-        self._writer.write_text(text)
+        if self._can_bypass_filters():
+            self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()
 
     def close(self, *, done: bool) -> list[JsonObject]:
@@ -157,6 +150,7 @@ class StreamTranslator:
         """
         if self.is_finished:
             return []
+        self.fast_path.close()
         if not self._finish_reason and not (done and self._counter.delta_count):
             raise TruncatedError(
                 f"The upstream {self.spec.upstream.name} ended the answer without finishing it"
@@ -181,21 +175,16 @@ class StreamTranslator:
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
         """Return the events of a failed response. The open block stays open, as it is incomplete."""
         self.is_finished = True
+        self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
 
-    def _try_pass_through(self, text: str) -> bool:
-        """Return whether text only extends the open text block; if so, the filters count it as read."""
-        is_plain = (
-            not self.is_finished
-            and self._text_filter.is_passthrough
-            and self._writer.is_text_open
-            and not self._deferred
-        )
-        return (
-            is_plain
-            and self._splitter.try_pass_through(text)
-            and self._text_parser.try_pass_through(text)
-        )
+    def _can_bypass_filters(self) -> bool:
+        """Return whether text without marks would only extend the open text block."""
+        if self.is_finished or self._deferred or not self._writer.is_text_open:
+            return False
+        if not self._text_filter.is_passthrough:
+            return False
+        return self._splitter.is_idle and self._text_parser.is_idle
 
     def _feed_choice(self, choice: JsonObject) -> None:
         delta = choice.get("delta")

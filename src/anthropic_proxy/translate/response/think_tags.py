@@ -63,16 +63,18 @@ class ThinkTagSplitter:
             pairs += self._feed_text(text)
         return pairs
 
-    def try_pass_through(self, piece: str) -> bool:
-        """Return whether `piece` is only text; if so, it counts as read and must not be fed."""
-        if not self._is_in(_State.TEXT):
+    @property
+    def is_idle(self) -> bool:
+        """Whether text without `<` passes unchanged, so that `skip` may replace `feed`."""
+        if self._state is not _State.TEXT:
             return False
-        if self._is_searching:
-            if "<" in piece or "<" in self._tail:
-                return False
-            # A closing tag may begin with the line's end before it.
-            self._tail = piece[-1:]
-        return True
+        return not (self._is_searching and "<" in self._tail)
+
+    def skip(self, text: str) -> None:
+        """Count text without `<` as read, of which `text` is the last piece."""
+        if text:
+            # A closing tag may begin with the line break before it.
+            self._tail = text[-1]
 
     def close(self) -> list[tuple[bool, str]]:
         """Return the held text at the end of the response."""

@@ -41,17 +41,17 @@ class UsageCounter:
         self.reported: JsonObject | None = None
         self.service_tier: Any = None
         self.delta_count = 0
-        self._characters = 0
+        self.characters = 0
 
-    def add(self, text: str, deltas: int = 1) -> None:
-        """Count the text of `deltas` deltas."""
-        self.delta_count += deltas
-        self._characters += len(text)
+    def add(self, text: str) -> None:
+        """Count a delta and its text."""
+        self.delta_count += 1
+        self.characters += len(text)
 
     def build_usage(self, input_estimate: int, argument_characters: int) -> JsonObject:
         """Return the `usage` so far. `argument_characters` counts the arguments of the tool calls."""
         estimate = max(
-            self.delta_count, (self._characters + argument_characters) // _CHARACTERS_PER_TOKEN
+            self.delta_count, (self.characters + argument_characters) // _CHARACTERS_PER_TOKEN
         )
         return to_usage(self.reported, input_estimate=input_estimate, output_estimate=estimate)
 

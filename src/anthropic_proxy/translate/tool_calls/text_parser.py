@@ -116,7 +116,8 @@ class TextCallParser:
 
     def feed(self, piece: str) -> TextParts:
         """Return the parts that are certain after `piece`."""
-        if piece and self.try_pass_through(piece):
+        if piece and self._is_plain(piece):
+            self._at_line_start = False
             return [piece]
         self._unread.append(piece)
         if self._state is _State.START and piece.isspace():
@@ -131,17 +132,23 @@ class TextCallParser:
         self._text, self._pos = "", 0
         return self._take_parts()
 
-    def try_pass_through(self, piece: str) -> bool:
-        """Read `piece` if it is plain text, which passes unchanged, and return whether it is.
+    @property
+    def mark(self) -> re.Pattern[str] | None:
+        """Matches text in which a call may begin; None if no tool can be called."""
+        return _SUSPECT if self._has_tools else None
 
-        If it is not, nothing has changed, and the piece must be fed.
-        """
-        if not self._has_tools:
-            return True
-        if self._state is not _State.TEXT or self._unread or _SUSPECT.search(piece):
-            return False
-        self._at_line_start = False
-        return True
+    @property
+    def is_idle(self) -> bool:
+        """Whether text without a match of `mark` passes unchanged and leaves the state as it is."""
+        return not self._has_tools or (self._is_reading_text() and not self._at_line_start)
+
+    def _is_plain(self, piece: str) -> bool:
+        """Return whether `piece` is only text."""
+        return not self._has_tools or (self._is_reading_text() and not _SUSPECT.search(piece))
+
+    def _is_reading_text(self) -> bool:
+        """Return whether the next piece begins in the state TEXT, with no held text before it."""
+        return self._state is _State.TEXT and self._candidate is None and not self._unread
 
     def close(self, *, truncated: bool) -> TextParts:
         """Return the held parts at the end of the response.

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.response import collect
@@ -211,11 +211,17 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(
 class _WithoutShortcut(StreamTranslator):
     """Translates each piece in full."""
 
-    def _try_pass_through(self, text: str) -> bool:  # noqa: ARG002 - an override
+    def _can_bypass_filters(self) -> bool:
         return False
 
 
-@given(st.lists(MARKED, max_size=30), st.sampled_from([None, LOOK]))
+# Pieces of a closing tag that has a line of its own, between texts that bypass the filters.
+_CLOSING = st.sampled_from(["a", "\n", "<", "</", "/", "think>", "think", ">", ">\n"])
+
+
+@given(st.lists(MARKED, max_size=30) | st.lists(_CLOSING), st.sampled_from([None, LOOK]))
+@example(["a", "\n", "<", "/think>\n"], None)
+@example(["a", "<think>", "<", "b"], LOOK)
 def test_plain_pieces_are_translated_like_all_others(
     pieces: list[str], request: Json | None
 ) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire import chunk_template
-from anthropic_proxy.wire.chunk_template import ChunkTemplate
+from anthropic_proxy.translate.response import text_fast_path
+from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
 from anthropic_proxy.wire.json_codec import loads
 from anthropic_proxy.wire.openai import get_plain_text
 
@@ -178,7 +178,7 @@ def test_strings_without_escapes_are_parsed_together(
         documents.append(document)
         return loads(document)
 
-    monkeypatch.setattr(chunk_template, "loads", recording_loads)
+    monkeypatch.setattr(text_fast_path, "loads", recording_loads)
     assert len(repeats.parse_texts([event(before + each + behind) for each in strings])) == 3
     assert len(documents) == parsed
 
