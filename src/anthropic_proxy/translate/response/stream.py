@@ -1,14 +1,20 @@
 """Chat Completions chunks -> Anthropic stream events: a state machine without I/O.
 
-Whatever the upstream sends, the events of one response have the order
+Invariant. Whatever the upstream sends, the events of one response have the order
 
-    message_start ping (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
+    message_start ping (content_block_start content_block_delta* content_block_stop)*
+    message_delta message_stop
 
-with indices 0, 1, 2 ... and one open block at a time, or they end with one `error` event. Exactly one of `close` and
-`fail` ends the response. An end of input without a finish reason is an error, never an invented `end_turn`.
+with indices 0, 1, 2, ... and one open block at a time, or they end with one `error` event. Exactly
+one of `close` and `fail` ends the response, except that a stop sequence ends it within `feed`. An
+end of input without a finish reason is an error, never an invented `end_turn`.
 
-Tool calls whose fragments interleave share the open block: the open call streams, and the others wait until its
-arguments are a complete document or the response ends. Other content between the fragments of a call waits, too.
+Blocks cannot interleave, but the fragments of tool calls can. The open call streams. Later calls
+wait until its arguments are a complete document, or until the response ends; so does other content
+that arrives between the fragments of the open call.
+
+The way of a text: think tags (`_splitter`), calls written as text (`_text_parser`), waiting
+(`_deferred`), stop sequences and structured output (`_text_filter`), blocks (`_writer`).
 """
 
 from anthropic_proxy.errors import ApiError, TruncatedError
@@ -51,14 +57,15 @@ from anthropic_proxy.wire.openai import (
 
 
 class StreamTranslator:
-    """Translates one response: `start`, then `feed` for each chunk, then `close` or `fail`; each returns events to send.
+    """Translates one response: `start`, then `feed` for each chunk, then `close` or `fail`.
 
-    `is_finished` is true after the end of the response; a stop sequence ends it while the upstream still sends. Then
-    `stop_reason` and `usage` are set, unless the response failed.
+    Each of them returns events to send.
     """
 
     def __init__(self, spec: ResponseSpec) -> None:
+        # Whether the response has ended; at a stop sequence the upstream may still send.
         self.is_finished = False
+        # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
         self.usage: JsonObject | None = None
         self.spec = spec
@@ -72,16 +79,20 @@ class StreamTranslator:
         self._text_filter = ResponseTextFilter(spec)
         self._text_parser = TextCallParser(spec.tools if spec.calls_in_text else {})
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
-        self._block_count = 0
+        # The number of accepted calls that have a block; later ones wait.
+        self._opened_call_count = 0
+        # Content that waits until the open call is complete.
         self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason = ""
         self._refusals: list[str] = []
         self._counter = UsageCounter()
+        # Takes the chunks that only extend the open text block. `feed` closes it before any filter
+        # reads, and opens it while no filter has anything to search for.
         self.fast_path = TextFastPath(self._counter)
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the next response of this model must be read as beginning within a block of reasoning."""
+        """Whether the model's next response must be read as beginning within reasoning."""
         return self._splitter.next_starts_in_thinking
 
     def start_in_thinking(self) -> None:
@@ -90,8 +101,10 @@ class StreamTranslator:
 
     @property
     def unknown_finish_reason(self) -> str | None:
-        """The upstream's finish reason if STOP_REASONS has no row for it; it ends the turn like any other."""
-        return None if self._finish_reason in ("", *STOP_REASONS) else self._finish_reason
+        """The upstream's finish reason if STOP_REASONS has no row for it; it ends the turn."""
+        if not self._finish_reason or self._finish_reason in STOP_REASONS:
+            return None
+        return self._finish_reason
 
     @property
     def has_finish_reason(self) -> bool:
@@ -106,22 +119,23 @@ class StreamTranslator:
     @property
     def current_usage(self) -> JsonObject:
         """Usage of the response so far: the upstream's, or an estimate before its report."""
-        return self._counter.build_usage(
-            self.spec.input_estimate,
-            sum(call.arguments.character_count for call in self.assembler.calls),
-        )
+        argument_characters = 0
+        for call in self.assembler.calls:
+            argument_characters += call.arguments.character_count
+        return self._counter.build_usage(self.spec.input_estimate, argument_characters)
 
     def start(self) -> list[JsonObject]:
-        """Return the first events of the response. Their usage is an estimate; the last events have the real one."""
+        """Return the first events of the response.
+
+        Their usage is an estimate; the last events have the real one.
+        """
         estimate = to_usage(None, input_estimate=self.spec.input_estimate, output_estimate=0)
-        message = (
-            events.message(self.spec.message_id, self.spec.model, estimate)
-            | self.spec.message_fields
-        )
+        message = events.message(self.spec.message_id, self.spec.model, estimate)
+        message |= self.spec.message_fields
         return [events.message_start(message), events.ping(), *self._leading_events]
 
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
-        """Return the events for one chunk. Raises ApiError when the chunk reports an error of the upstream."""
+        """Return the events for one chunk. Raises ApiError when it reports an upstream error."""
         if self.is_finished:
             return []
         self._counter.service_tier = chunk.get("service_tier") or self._counter.service_tier
@@ -146,7 +160,8 @@ class StreamTranslator:
     def close(self, *, done: bool) -> list[JsonObject]:
         """Return the events that end the response. Raises ApiError when it is incomplete.
 
-        `done`: the upstream sent [DONE], which ends a response even without a finish reason (Snowflake).
+        `done`: the upstream sent [DONE], which ends a response even without a finish reason
+        (Snowflake).
         """
         if self.is_finished:
             return []
@@ -155,25 +170,35 @@ class StreamTranslator:
             raise TruncatedError(
                 f"The upstream {self.spec.upstream.name} ended the answer without finishing it"
             )
+        # A call that was cut by the token limit is left incomplete, not repaired.
         self._writer.is_truncated = is_truncated(self._finish_reason)
+        # What the splitter and the parser hold did not become a tag or a call: it is text, and may
+        # end with calls in formats without an end marker.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
+        # The filters hold text that arrived before the calls that still wait.
         self._flush_text()
-        self._flush_calls()
-        self._flush_deferred()
+        # No more fragments will complete the open call, or the names of later ones.
+        self._write_waiting_calls()
+        # All calls are complete now, so the content that waited for them can follow.
+        self._write_deferred()
+        # Only now it is known whether there is any text.
         self._write_unclosed_thinking()
+        # The two steps before may have left text in the filters again.
         self._flush_text()
+        # A stop sequence in one of these texts has finished the response already.
         if not self.is_finished:
-            has_calls = bool(self.assembler.calls)
             self._finish(
                 to_stop_fields(
-                    self._finish_reason, has_calls=has_calls, refusal="".join(self._refusals)
+                    self._finish_reason,
+                    has_calls=bool(self.assembler.calls),
+                    refusal="".join(self._refusals),
                 )
             )
         return self._writer.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
-        """Return the events of a failed response. The open block stays open, as it is incomplete."""
+        """Return the events of a failed response. The open block stays open: it is incomplete."""
         self.is_finished = True
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
@@ -185,6 +210,8 @@ class StreamTranslator:
         if not self._text_filter.is_passthrough:
             return False
         return self._splitter.is_idle and self._text_parser.is_idle
+
+    # From a chunk to its reasoning, text and fragments of calls.
 
     def _feed_choice(self, choice: JsonObject) -> None:
         delta = choice.get("delta")
@@ -207,15 +234,39 @@ class StreamTranslator:
             self._write(reasoning)
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
+        text = get_content_text(delta.get("content"))
         # With structured outputs a refusal has no text: the SDKs would parse it as the document.
-        text = get_content_text(delta.get("content")) or (
-            "" if self.spec.is_structured else refusal
-        )
+        if not text and not self.spec.is_structured:
+            text = refusal
         if text:
             self._counter.add(text)
             self._write_split(self._splitter.feed(text))
         for fragment in get_fragments(delta):
             self._feed_tool_call(fragment)
+
+    def _feed_tool_call(self, fragment: JsonObject) -> None:
+        if self.is_finished:
+            return
+        # Text before a call is complete. Once there are calls, the text contains no others.
+        self._write_split(self._splitter.close())
+        self._write_parts(self._text_parser.stop())
+        self._flush_text()
+        call = self.assembler.feed(fragment, self.spec.new_tool_id)
+        self._counter.add("")
+        self._write_signature(call, fragment)
+        if call is self._writer.open_call:
+            self._writer.write_tool_use(call)
+        elif not call.has_block:
+            self._open_waiting_calls()
+
+    def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
+        """Write the signature of a call: before the call, or after it where it arrives later."""
+        signature = parse_call_signature(fragment, call.id)
+        if signature is not None and not call.is_signed and self.assembler.accepts(call):
+            call.is_signed = True
+            self._write(signature)
+
+    # From text to its parts.
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
@@ -230,18 +281,82 @@ class StreamTranslator:
                 self._write(part)
             else:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
-                self._open_calls()
+                self._open_waiting_calls()
+
+    # From content and calls to blocks: only one is open at a time, so some have to wait.
+
+    def _is_call_incomplete(self) -> bool:
+        """Return whether a call is open whose arguments are not a complete document yet."""
+        call = self._writer.open_call
+        return call is not None and not call.arguments.is_complete
 
     def _write(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text; it waits while a tool call is incomplete."""
-        call = self._writer.open_call
-        if call is not None and not call.arguments.is_complete:
+        """Write reasoning or text, or let it wait for the end of the open call."""
+        if self._is_call_incomplete():
             self._deferred.append(content)
             return
-        self._flush_deferred()
+        self._write_deferred()
         self._put(content)
 
+    def _write_deferred(self) -> None:
+        """Write the content that waited for the end of a call, in order of arrival."""
+        deferred, self._deferred = self._deferred, []
+        for content in deferred:
+            self._put(content)
+
+    def _open_waiting_calls(self) -> None:
+        """Open blocks for waiting calls, in order.
+
+        Stop at a call whose predecessor is incomplete, or whose name may still grow.
+        """
+        calls = self.assembler.accepted_calls
+        while self._opened_call_count < len(calls):
+            call = calls[self._opened_call_count]
+            if self._is_call_incomplete() or not self.assembler.is_name_complete(call):
+                return
+            # Content that arrived before this call.
+            self._write_deferred()
+            self._flush_text()
+            if self.is_finished:
+                return
+            self._writer.write_tool_use(call)
+            self._opened_call_count += 1
+
+    def _write_waiting_calls(self) -> None:
+        """Write the calls without a block at the end of the response.
+
+        Raises ApiError for a call without a name, and for text after arguments that were already
+        sent: that text can be neither sent nor dropped.
+        """
+        if self.is_finished:
+            return
+        calls = self.assembler.accepted_calls
+        for call in calls:
+            if call.arguments.is_overrun:
+                raise ApiError(
+                    500,
+                    f"The upstream {self.spec.upstream.name} sent more of a tool call after its end",
+                )
+        for call in calls[self._opened_call_count :]:
+            if not call.name:
+                raise ApiError(
+                    500, f"The upstream {self.spec.upstream.name} sent a tool call without a name"
+                )
+            self._writer.write_tool_use(call)
+
+    def _write_unclosed_thinking(self) -> None:
+        """Write reasoning as text if it was expected at the beginning, but has no end.
+
+        Not after a token limit, and not in a response with other text or calls.
+        """
+        if self._finish_reason == "length" or self.assembler.calls or self._writer.has_text:
+            return
+        text = self._splitter.get_unclosed_text()
+        if text:
+            self._put(text)
+
     def _put(self, content: ReasoningDelta | str) -> None:
+        """Write reasoning or text into its block, after the text that the filters hold."""
         if self.is_finished:
             return
         if isinstance(content, str):
@@ -261,93 +376,19 @@ class StreamTranslator:
         if self._text_filter.matched_stop_sequence is not None:
             self._finish(to_stop_sequence_fields(self._text_filter.matched_stop_sequence))
 
-    def _feed_tool_call(self, fragment: JsonObject) -> None:
-        if self.is_finished:
-            return
-        self._write_split(self._splitter.close())
-        self._write_parts(self._text_parser.stop())
-        self._flush_text()
-        call = self.assembler.feed(fragment, self.spec.new_tool_id)
-        self._counter.add("")
-        self._write_signature(call, fragment)
-        if call is self._writer.open_call:
-            self._writer.write_tool_use(call)
-        elif not call.has_block:
-            self._open_calls()
-
-    def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
-        """Write the signature of a call: before the call, or after it where it arrives later."""
-        signature = parse_call_signature(fragment, call.id)
-        if signature is not None and not call.is_signed and self.assembler.accepts(call):
-            call.is_signed = True
-            self._write(signature)
-
-    def _check_overrun(self) -> None:
-        """Raise ApiError for text after arguments that were already sent: it can be neither sent nor dropped."""
-        if any(call.arguments.is_overrun for call in self.assembler.accepted_calls):
-            raise ApiError(
-                500,
-                f"The upstream {self.spec.upstream.name} sent more of a tool call after its end",
-            )
-
-    def _open_calls(self) -> None:
-        """Open the waiting calls in order, as long as the previous one is complete and the name is certain."""
-        while self._block_count < len(self.assembler.accepted_calls):
-            call = self.assembler.accepted_calls[self._block_count]
-            previous = self._writer.open_call
-            if not self.assembler.is_name_complete(call) or (
-                previous is not None and not previous.arguments.is_complete
-            ):
-                return
-            self._flush_deferred()
-            self._flush_text()
-            if self.is_finished:
-                return
-            self._writer.write_tool_use(call)
-            self._block_count += 1
-
-    def _flush_calls(self) -> None:
-        self._check_overrun()
-        for call in () if self.is_finished else self.assembler.accepted_calls[self._block_count :]:
-            if not call.name:
-                raise ApiError(
-                    500, f"The upstream {self.spec.upstream.name} sent a tool call without a name"
-                )
-            self._writer.write_tool_use(call)
-
-    def _write_unclosed_thinking(self) -> None:
-        """Write reasoning as text, if a response that was expected to begin with reasoning never ended it."""
-        if (
-            self._finish_reason != "length"
-            and not self.assembler.calls
-            and not self._writer.has_text
-        ):
-            text = self._splitter.get_unclosed_text()
-            if text:
-                self._put(text)
-
-    def _flush_deferred(self) -> None:
-        """Write the content that waited for the end of a call, in order of arrival."""
-        deferred, self._deferred = self._deferred, []
-        for content in deferred:
-            self._put(content)
-
     def _finish(self, stop: JsonObject) -> None:
+        """End the response with its stop fields."""
         self.is_finished = True
         self._writer.close()
-        self.usage = self.current_usage
-        if stop["stop_reason"] == "max_tokens" and fills_context(
-            self.usage, self.spec.context_window
-        ):
+        usage = self.current_usage
+        if stop["stop_reason"] == "max_tokens" and fills_context(usage, self.spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
-        self.stop_reason = stop["stop_reason"]
-        self.usage |= self.spec.usage_fields | to_tiers(
-            self._counter.service_tier, wants_fast_mode=self.spec.wants_fast_mode
-        )
+        usage |= self.spec.usage_fields
+        usage |= to_tiers(self._counter.service_tier, wants_fast_mode=self.spec.wants_fast_mode)
         if self.spec.compaction is not None:
-            self.usage["iterations"] = [
-                self.spec.compaction.usage,
-                to_usage_iteration("message", self.usage),
-            ]
-        message_delta = events.message_delta(stop, self.usage, self.spec.context_management)
+            message_iteration = to_usage_iteration("message", usage)
+            usage["iterations"] = [self.spec.compaction.usage, message_iteration]
+        self.stop_reason = stop["stop_reason"]
+        self.usage = usage
+        message_delta = events.message_delta(stop, usage, self.spec.context_management)
         self._writer.pending_events += [message_delta, events.message_stop()]

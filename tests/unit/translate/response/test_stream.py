@@ -195,6 +195,49 @@ def test_no_chunks_break_the_grammar(chunks: list[Json], done: bool) -> None:
     grammar.check(events)
 
 
+_functions: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["look", "lo", "ok", "", None]),
+        "arguments": st.sampled_from(["{", '{"a":', '"b"}', "{}", "}", "x", "", None, {"a": 1}]),
+    },
+)
+_fragments: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {"function": _functions},
+    optional={"index": st.integers(0, 2), "id": st.sampled_from(["", "a", "b"])},
+)
+_deltas: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": MARKED,
+        "reasoning": texts,
+        "tool_calls": st.lists(_fragments, max_size=2),
+    },
+)
+_finish_reasons = st.sampled_from([None, "stop", "tool_calls", "content_filter", "error"])
+_requests = st.sampled_from(
+    [
+        None,
+        LOOK,
+        LOOK | {"thinking": {"type": "adaptive"}},
+        LOOK | {"stop_sequences": ["b", "\n"]},
+        LOOK | {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
+        LOOK | {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+    ]
+)
+
+
+@given(st.lists(_deltas, max_size=12), _finish_reasons, st.booleans(), _requests)
+def test_no_order_of_content_breaks_the_grammar(
+    deltas: list[Json], finish_reason: str | None, done: bool, request: Json | None
+) -> None:
+    """Text, reasoning and fragments of several calls interleave in any way."""
+    chunks: list[Json] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}]})
+    events, _ = translate_stream(whole(wire(chunks, done=done)), request)
+    grammar.check(events)
+
+
 @pytest.mark.parametrize(
     ("finish_reason", "unknown"), [("stop", None), ("eos", None), ("whim", "whim")]
 )
