@@ -29,7 +29,7 @@ class OutputItem:
     kind: str
     # position in the response
     index: int
-    # of a function call
+    # id of a function call
     call_id: str = ""
     # number among the calls; None until the call is opened
     call_index: int | None = None
@@ -66,55 +66,55 @@ class OpenItems:
 
     def open_item(self, event: JsonObject, kind: str) -> OutputItem:
         """Add the item that the event announces."""
-        output_index = event.get("output_index")
-        item = OutputItem(
-            kind,
-            output_index if isinstance(output_index, int) else len(self._items),
-            _call_id(event),
-        )
+        index = event.get("output_index")
+        if not isinstance(index, int):
+            index = len(self._items)
+        item = OutputItem(kind, index, _get_call_id(event))
         self._items.append(item)
-        for identifier in (*_event_ids(event), *_event_position(event)):
+        for identifier in _list_identifiers(event):
             self._by_identifier[kind, identifier] = item
         return item
 
     def find_or_open(self, event: JsonObject, kind: str) -> OutputItem:
         """Return the item of an event; a new one where none is known."""
-        named_item = self._find_by_item_id(event, kind)
-        if named_item is not None and "item" not in event:
-            return named_item
-        candidates = (
-            self._by_identifier.get((kind, identifier))
-            for identifier in (*_event_ids(event), *_event_position(event))
-        )
-        item = next((each for each in candidates if each is not None), None)
-        is_other_call = (
-            item is not None and item.call_id and _call_id(event) not in ("", item.call_id)
-        )
-        return self.open_item(event, kind) if item is None or is_other_call else item
-
-    def _find_by_item_id(self, event: JsonObject, kind: str) -> OutputItem | None:
-        """Return the item that a delta names: the fast path, as there are many deltas."""
         item_id = event.get("item_id")
-        return self._by_identifier.get((kind, item_id)) if isinstance(item_id, str) else None
+        if isinstance(item_id, str) and "item" not in event:
+            # The fast path for deltas, of which there are many.
+            named_item = self._by_identifier.get((kind, item_id))
+            if named_item is not None:
+                return named_item
+        item = self._find_item(event, kind)
+        if item is None:
+            return self.open_item(event, kind)
+        call_id = _get_call_id(event)
+        if item.call_id and call_id and call_id != item.call_id:
+            # Another call at the same position.
+            return self.open_item(event, kind)
+        return item
+
+    def _find_item(self, event: JsonObject, kind: str) -> OutputItem | None:
+        for identifier in _list_identifiers(event):
+            item = self._by_identifier.get((kind, identifier))
+            if item is not None:
+                return item
+        return None
 
 
-def _event_ids(event: JsonObject) -> list[str]:
-    ids = (
-        string_or_empty(event.get("item_id")),
-        string_or_empty(get_item(event).get("id")),
-        _call_id(event),
-    )
-    return [each for each in ids if each]
+def _list_identifiers(event: JsonObject) -> list[str | int]:
+    """Return the ids of the event's item, then its position.
 
-
-def _event_position(event: JsonObject) -> tuple[str | int, ...]:
+    All items that have neither share one empty identifier.
+    """
+    item_id = string_or_empty(event.get("item_id"))
+    own_id = string_or_empty(get_item(event).get("id"))
+    identifiers: list[str | int] = [each for each in (item_id, own_id, _get_call_id(event)) if each]
     output_index = event.get("output_index")
     if isinstance(output_index, int):
-        return (output_index,)
-    return () if _event_ids(event) else ("",)
+        identifiers.append(output_index)
+    return identifiers or [""]
 
 
-def _call_id(event: JsonObject) -> str:
+def _get_call_id(event: JsonObject) -> str:
     return string_or_empty(get_item(event).get("call_id"))
 
 

@@ -1,6 +1,6 @@
-"""Convert reasoning items to `reasoning_details`, the form in which reasoning travels to the
-caller, and back.
+"""Convert reasoning items to `reasoning_details` and back.
 
+In this form reasoning travels to the caller, and returns with the next request.
 An item becomes one detail for each part of its summary and one for its encrypted content. The
 latter holds the item's id, as the upstream stores nothing. OpenAI requires each reasoning item
 before the item that resulted from it, and a Chat Completions message has no such order, so the
@@ -22,7 +22,8 @@ _SUMMARY = "reasoning.summary"
 _TEXT = "reasoning.text"
 _ENCRYPTED = "reasoning.encrypted"
 
-# Separates the parts of reasoning. It begins a part's text, so that the texts join to what the caller reads.
+# Separates the parts of reasoning. It begins a part's text, so that the joined texts are what the
+# caller reads.
 SEPARATOR = "\n\n"
 
 
@@ -31,9 +32,9 @@ class ReasoningItem:
     """A reasoning item to send back."""
 
     item: JsonObject
-    # outputs before it: the number of calls, and one for text
+    # number of outputs before it: the calls, and one for text
     preceding_outputs: int
-    # of the message after it
+    # phase of the message after it
     phase: str
 
 
@@ -55,14 +56,16 @@ def build_text_detail(index: int, text: str) -> JsonObject:
 
 def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int) -> JsonObject:
     """Return the detail that sends the item back."""
-    detail = {
+    detail: JsonObject = {
         "type": _ENCRYPTED,
         "data": item["encrypted_content"],
         "format": REASONING_FORMAT,
         "index": index,
     }
-    id_field = {"id": item["id"]} if item.get("id") else {}
-    return {**detail, **id_field, "said_before": preceding_outputs}
+    if item.get("id"):
+        detail["id"] = item["id"]
+    detail["said_before"] = preceding_outputs
+    return detail
 
 
 def build_phase_detail(index: int, phase: str) -> JsonObject:
@@ -84,34 +87,33 @@ def parse_reasoning_items(details: Any) -> list[ReasoningItem]:
         if detail.get("index") != index:
             index, summary = detail.get("index"), []
         if detail.get("type") == _SUMMARY and string_or_empty(detail.get("summary")):
-            summary.append(
-                {"type": "summary_text", "text": detail["summary"].removeprefix(SEPARATOR)}
-            )
+            text = detail["summary"].removeprefix(SEPARATOR)
+            summary.append({"type": "summary_text", "text": text})
         elif detail.get("type") == _ENCRYPTED and string_or_empty(detail.get("data")):
-            said_before = detail.get("said_before")
-            position = said_before if isinstance(said_before, int) else 0
-            items.append(
-                ReasoningItem(
-                    _build_item(detail, summary), position, string_or_empty(detail.get("phase"))
-                )
-            )
+            items.append(_build_reasoning_item(detail, summary))
             summary = []
     return items
 
 
-def _build_item(detail: JsonObject, summary: list[JsonObject]) -> JsonObject:
+def _build_reasoning_item(detail: JsonObject, summary: list[JsonObject]) -> ReasoningItem:
+    """Return the item of an encrypted detail and the summary before it."""
     item: JsonObject = {
         "type": "reasoning",
         "summary": summary,
         "encrypted_content": detail["data"],
     }
-    return {"id": detail["id"], **item} if string_or_empty(detail.get("id")) else item
+    if string_or_empty(detail.get("id")):
+        item = {"id": detail["id"], **item}
+    preceding_outputs = detail.get("said_before")
+    if not isinstance(preceding_outputs, int):
+        preceding_outputs = 0
+    return ReasoningItem(item, preceding_outputs, string_or_empty(detail.get("phase")))
 
 
 def _filter_by_format(details: Any) -> Iterable[JsonObject]:
-    entries = details if isinstance(details, list) else ()
-    return (
-        each
-        for each in entries
-        if isinstance(each, dict) and each.get("format") == REASONING_FORMAT
-    )
+    """Yield the details that were built from this API's items."""
+    if not isinstance(details, list):
+        return
+    for detail in details:
+        if isinstance(detail, dict) and detail.get("format") == REASONING_FORMAT:
+            yield detail

@@ -1,16 +1,22 @@
-"""Convert a Chat Completions request to a Responses request: one table with a row for each field
-that differs.
+"""Convert a Chat Completions request to a Responses request.
 
-A field without a row is sent unchanged: both APIs share it (`temperature`, `service_tier`,
-`stream`), or the upstream refuses it. The upstream stores nothing, so a request holds the entire
-conversation, with encrypted reasoning of earlier turns.
+One table has a row for each field that differs. A field without a row is sent unchanged: both APIs
+share it (`temperature`, `service_tier`, `stream`), or the upstream refuses it. The upstream stores
+nothing, so a request holds the entire conversation, with encrypted reasoning of earlier turns.
+
+Messages become the items of `input`. System messages stay in place instead of becoming
+`instructions`: xAI does not support that field, and OpenAI's JSON mode looks for the word "JSON" in
+the input alone.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from anthropic_proxy.translate.responses_api.items import to_input_items
+from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.responses_api.reasoning import ReasoningItem, parse_reasoning_items
 from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire.openai import get_content_text
 
 # Tokens; OpenAI refuses less.
 MIN_OUTPUT_TOKENS = 16
@@ -43,23 +49,137 @@ def _set_path(request: JsonObject, path: str, value: Any) -> None:
         request[name] = value
 
 
+# Messages.
+
+
+def _to_input_items(messages: list[JsonObject]) -> list[JsonObject]:
+    """Return the items of all messages, in order. Raises ApiError (400) when there are none."""
+    items: list[JsonObject] = []
+    for message in messages:
+        items += _CONVERTERS[message["role"]](message)
+    if not items:
+        raise invalid_request("messages: all messages are empty")
+    return items
+
+
+def _message_items(message: JsonObject) -> list[JsonObject]:
+    content = _convert_content(message["content"])
+    return [{"type": "message", "role": message["role"], "content": content}]
+
+
+def _tool_output_items(message: JsonObject) -> list[JsonObject]:
+    output = _convert_content(message["content"])
+    return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": output}]
+
+
+def _assistant_items(message: JsonObject) -> list[JsonObject]:
+    """Return the items of an assistant message.
+
+    Content parts other than text are another server's reasoning (Mistral); they are dropped.
+    """
+    reasoning_items = parse_reasoning_items(message.get(DETAILS))
+    outputs: list[JsonObject] = []
+    text = get_content_text(message.get("content"))
+    if text:
+        outputs.append(_assistant_message(text, reasoning_items))
+    outputs += map(_function_call, message.get("tool_calls") or ())
+    return _interleave(reasoning_items, outputs)
+
+
+def _assistant_message(text: str, reasoning_items: list[ReasoningItem]) -> JsonObject:
+    """Return the message item.
+
+    `phase` marks commentary or final text; newer models do worse without it.
+    """
+    item: JsonObject = {"type": "message", "role": "assistant", "content": text}
+    phases = [reasoning_item.phase for reasoning_item in reasoning_items if reasoning_item.phase]
+    if phases:
+        item["phase"] = phases[-1]
+    return item
+
+
+def _function_call(call: JsonObject) -> JsonObject:
+    function = call["function"]
+    return {
+        "type": "function_call",
+        "call_id": call["id"],
+        "name": function["name"],
+        "arguments": function["arguments"],
+    }
+
+
+def _interleave(
+    reasoning_items: list[ReasoningItem], outputs: list[JsonObject]
+) -> list[JsonObject]:
+    """Insert each reasoning item at its original position.
+
+    OpenAI refuses reasoning that nothing follows, so the last output stays behind all reasoning,
+    and reasoning without any output is dropped.
+    """
+    if not outputs:
+        return []
+    items: list[JsonObject] = []
+    sent_count = 0
+    for reasoning_item in reasoning_items:
+        position = max(sent_count, min(reasoning_item.preceding_outputs, len(outputs) - 1))
+        items += outputs[sent_count:position]
+        items.append(reasoning_item.item)
+        sent_count = position
+    return items + outputs[sent_count:]
+
+
+def _convert_content(content: str | list[JsonObject]) -> str | list[JsonObject]:
+    if isinstance(content, str):
+        return content
+    return [_PARTS[part["type"]](part) for part in content]
+
+
+def _input_text(part: JsonObject) -> JsonObject:
+    return {"type": "input_text", "text": part["text"]}
+
+
+def _input_image(part: JsonObject) -> JsonObject:
+    image = part["image_url"]
+    return {"type": "input_image", "image_url": image["url"], "detail": image.get("detail", "auto")}
+
+
+def _input_file(part: JsonObject) -> JsonObject:
+    return {"type": "input_file", **part["file"]}
+
+
+_CONVERTERS: dict[str, Callable[[JsonObject], list[JsonObject]]] = {
+    "system": _message_items,
+    "developer": _message_items,
+    "user": _message_items,
+    "assistant": _assistant_items,
+    "tool": _tool_output_items,
+}
+_PARTS: dict[str, Callable[[JsonObject], JsonObject]] = {
+    "text": _input_text,
+    "image_url": _input_image,
+    "file": _input_file,
+}
+
+
+# Other fields.
+
+
 def _unchanged(value: Any) -> Any:
     return value
 
 
 def _convert_tools(tools: list[JsonObject]) -> list[JsonObject]:
-    """Return the tools with an explicit `strict`: the API's default would be strict, and many
-    schemas can't be.
+    """Return the tools with an explicit `strict`.
+
+    The API's default would be strict, and many schemas can't be.
     """
     return [{"type": "function", "strict": False, **tool["function"]} for tool in tools]
 
 
 def _convert_tool_choice(choice: str | JsonObject) -> str | JsonObject:
-    return (
-        choice
-        if isinstance(choice, str)
-        else {"type": "function", "name": choice["function"]["name"]}
-    )
+    if isinstance(choice, str):
+        return choice
+    return {"type": "function", "name": choice["function"]["name"]}
 
 
 def _convert_format(response_format: JsonObject) -> JsonObject:
@@ -70,8 +190,9 @@ def _raise_to_minimum(tokens: int) -> int:
     return max(tokens, MIN_OUTPUT_TOKENS)
 
 
+# By the name in Chat Completions: path and value in a Responses request.
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "messages": ("input", to_input_items),
+    "messages": ("input", _to_input_items),
     "tools": ("tools", _convert_tools),
     "tool_choice": ("tool_choice", _convert_tool_choice),
     "max_tokens": ("max_output_tokens", _raise_to_minimum),

@@ -5,19 +5,30 @@ deltas, and repeated in full at its end. Deltas are forwarded at once; text that
 holds is sent at its end, as some servers send no deltas. The last event states how the response
 ended: a stream without it has no finish reason and counts as interrupted. Unknown events and items
 are skipped, so that new ones break nothing.
+
+A complete response becomes a completion by way of the same chunks, so that the two can't differ.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api import reasoning
-from anthropic_proxy.translate.responses_api.finish import build_error_chunk, build_finish_chunk
 from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
 Chunks = list[JsonObject]
+
+
+def _build_summary_delta(item_index: int, part_index: int, fragment: str) -> JsonObject:
+    detail = reasoning.build_summary_detail(item_index, part_index, fragment)
+    return reasoning.build_delta(detail)
+
+
+def _build_reasoning_delta(item_index: int, _: int, fragment: str) -> JsonObject:
+    return reasoning.build_delta(reasoning.build_text_detail(item_index, fragment))
 
 
 @dataclass(frozen=True)
@@ -41,275 +52,364 @@ class TextKind:
 # By the event that sends a piece of it.
 TEXT_KINDS: Mapping[str, TextKind] = {
     "response.reasoning_summary_text.delta": TextKind(
-        "reasoning",
-        "summary",
-        "summary_text",
-        "text",
-        "summary_index",
-        lambda item, part, fragment: reasoning.build_delta(
-            reasoning.build_summary_detail(item, part, fragment)
-        ),
+        item_type="reasoning",
+        parts_field="summary",
+        part_type="summary_text",
+        text_field="text",
+        index_field="summary_index",
+        build_delta=_build_summary_delta,
     ),
     "response.reasoning_text.delta": TextKind(
-        "reasoning",
-        "content",
-        "reasoning_text",
-        "text",
-        "content_index",
-        lambda item, _, fragment: reasoning.build_delta(
-            reasoning.build_text_detail(item, fragment)
-        ),
+        item_type="reasoning",
+        parts_field="content",
+        part_type="reasoning_text",
+        text_field="text",
+        index_field="content_index",
+        build_delta=_build_reasoning_delta,
     ),
     "response.output_text.delta": TextKind(
-        "message",
-        "content",
-        "output_text",
-        "text",
-        "content_index",
-        lambda _, __, fragment: {"content": fragment},
+        item_type="message",
+        parts_field="content",
+        part_type="output_text",
+        text_field="text",
+        index_field="content_index",
+        build_delta=lambda _, __, fragment: {"content": fragment},
     ),
     "response.refusal.delta": TextKind(
-        "message",
-        "content",
-        "refusal",
-        "refusal",
-        "content_index",
-        lambda _, __, fragment: {"refusal": fragment},
+        item_type="message",
+        parts_field="content",
+        part_type="refusal",
+        text_field="refusal",
+        index_field="content_index",
+        build_delta=lambda _, __, fragment: {"refusal": fragment},
     ),
+}
+# By the event that repeats all of it.
+_COMPLETE_TEXT_KINDS = {
+    event_type.replace(".delta", ".done"): text_kind for event_type, text_kind in TEXT_KINDS.items()
 }
 
 
-class _EventConverter:
-    """The state of one response: its items and what was sent last."""
+class ResponsesReader:
+    """Converts one stream, event by event. Its state: the items, and what was sent last."""
 
     def __init__(self) -> None:
         self._items = OpenItems()
         self._call_count = 0
-        # The message that spoke last, and the part of the reasoning that came last with nothing but reasoning behind it:
-        # what is next is set apart from them.
+        # The message of which text was sent last.
         self._last_message: OutputItem | None = None
+        # The part of the reasoning that was sent last, while only reasoning has followed.
         self._last_reasoning_part: tuple[OutputItem, Any] | None = None
-        # The encrypted reasoning that came last, as long as nothing else has come.
+        # The encrypted reasoning that was sent last, while nothing has followed.
         self._last_encrypted_item: OutputItem | None = None
 
-    def convert_delta(self, text_kind: TextKind, event: JsonObject) -> Chunks:
-        return self._write_text(
-            self._items.find_or_open(event, text_kind.item_type),
-            text_kind,
-            _get_int(event, text_kind.index_field),
-            string_or_empty(event.get("delta")),
-        )
+    def feed(self, event: JsonObject) -> Chunks:
+        """Return the chunks for one event. A failure becomes a chunk with an `error`."""
+        event_type = string_or_empty(event.get("type"))
+        text_kind = TEXT_KINDS.get(event_type)
+        if text_kind is not None:
+            return self._convert_delta(text_kind, event)
+        text_kind = _COMPLETE_TEXT_KINDS.get(event_type)
+        if text_kind is not None:
+            return self._convert_complete_text(text_kind, event)
+        convert = self._CONVERTERS.get(event_type)
+        if convert is not None:
+            return convert(self, event)
+        if event.get("error"):
+            # Gateways report failures in their own formats.
+            return [build_error_chunk(event["error"])]
+        return []
 
-    def convert_complete_text(self, text_kind: TextKind, event: JsonObject) -> Chunks:
-        item, part_index = (
-            self._items.find_or_open(event, text_kind.item_type),
-            _get_int(event, text_kind.index_field),
-        )
-        return self._write_text(
-            item,
-            text_kind,
-            part_index,
-            item.get_unsent(
-                (text_kind.part_type, part_index), string_or_empty(event.get(text_kind.text_field))
-            ),
-        )
+    # Events of texts and items.
 
-    def open_item(self, event: JsonObject) -> Chunks:
+    def _convert_delta(self, text_kind: TextKind, event: JsonObject) -> Chunks:
+        item = self._items.find_or_open(event, text_kind.item_type)
+        part_index = _get_int(event, text_kind.index_field)
+        return self._write_text(item, text_kind, part_index, string_or_empty(event.get("delta")))
+
+    def _convert_complete_text(self, text_kind: TextKind, event: JsonObject) -> Chunks:
+        item = self._items.find_or_open(event, text_kind.item_type)
+        part_index = _get_int(event, text_kind.index_field)
+        return self._write_rest(item, text_kind, part_index, event)
+
+    def _open_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
         item = self._items.open_item(event, string_or_empty(item_json.get("type")))
         if item.kind == "function_call":
             return self._write_call(item, item_json)
-        encrypted_item, phase = self._last_encrypted_item, string_or_empty(item_json.get("phase"))
+        encrypted_item = self._last_encrypted_item
+        phase = string_or_empty(item_json.get("phase"))
         if encrypted_item is None or item.kind != "message" or not phase:
             return []
-        return [
-            _build_chunk(
-                reasoning.build_delta(reasoning.build_phase_detail(encrypted_item.index, phase))
-            )
-        ]
+        detail = reasoning.build_phase_detail(encrypted_item.index, phase)
+        return [_build_chunk(reasoning.build_delta(detail))]
 
-    def finish_item(self, event: JsonObject) -> Chunks:
+    def _finish_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
         item = self._items.find_or_open(event, string_or_empty(item_json.get("type")))
         if item.kind == "function_call":
             return self._write_call(item, item_json)
-        text_kinds = [
-            text_kind for text_kind in TEXT_KINDS.values() if text_kind.item_type == item.kind
-        ]
-        chunks = [
-            chunk
-            for text_kind in text_kinds
-            for chunk in self._write_unsent_text(item, text_kind, item_json)
-        ]
+        chunks: Chunks = []
+        for text_kind in TEXT_KINDS.values():
+            if text_kind.item_type == item.kind:
+                chunks += self._write_unsent_texts(item, text_kind, item_json)
         if item.kind == "reasoning" and string_or_empty(item_json.get("encrypted_content")):
-            self._last_encrypted_item = item
-            item.record_sent("encrypted_content")
-            preceding_outputs = self._call_count + (self._last_message is not None)
-            chunks.append(
-                _build_chunk(
-                    reasoning.build_delta(
-                        reasoning.build_encrypted_detail(item.index, item_json, preceding_outputs)
-                    )
-                )
-            )
+            chunks.append(self._write_encrypted(item, item_json))
         return chunks
 
-    def append_arguments(self, event: JsonObject) -> Chunks:
-        return self._write_arguments(
-            self._items.find_or_open(event, "function_call"),
-            "",
-            string_or_empty(event.get("delta")),
-        )
+    def _append_arguments(self, event: JsonObject) -> Chunks:
+        item = self._items.find_or_open(event, "function_call")
+        return self._write_arguments(item, "", string_or_empty(event.get("delta")))
 
-    def finish_arguments(self, event: JsonObject) -> Chunks:
+    def _finish_arguments(self, event: JsonObject) -> Chunks:
         return self._write_call(self._items.find_or_open(event, "function_call"), event)
 
-    def finish_response(self, event: JsonObject) -> Chunks:
-        """Finish the response. The event repeats all items, which count only if nothing was sent
-        before.
+    # Events of the response.
+
+    def _finish_response(self, event: JsonObject) -> Chunks:
+        """Finish the response.
+
+        The event repeats all items, which count only if nothing was sent before.
         """
         response = _get_object(event, "response")
-        unsent_items = () if self._items.has_sent_any else _get_objects(response, "output")
         chunks: Chunks = []
-        for index, item in enumerate(unsent_items):
-            item_event = {"output_index": index, "item": item}
-            chunks += [*self.open_item(item_event), *self.finish_item(item_event)]
-        is_incomplete = "incomplete" in (
-            response.get("status"),
-            string_or_empty(event["type"]).removeprefix("response."),
+        if not self._items.has_sent_any:
+            for index, item in enumerate(_get_objects(response, "output")):
+                item_event = {"output_index": index, "item": item}
+                chunks += self._open_item(item_event)
+                chunks += self._finish_item(item_event)
+        is_incomplete = (
+            event["type"] == "response.incomplete" or response.get("status") == "incomplete"
         )
-        return [
-            *chunks,
-            build_finish_chunk(
-                response, is_incomplete=is_incomplete, has_calls=self._call_count > 0
-            ),
-        ]
+        finish_reason = "tool_calls" if self._call_count else "stop"
+        if is_incomplete:
+            finish_reason = _get_incomplete_reason(response)
+        chunks.append(_build_finish_chunk(response, finish_reason))
+        return chunks
 
-    def fail_response(self, event: JsonObject) -> Chunks:
+    def _fail_response(self, event: JsonObject) -> Chunks:
         return [build_error_chunk(_get_object(event, "response").get("error"))]
 
-    def convert_error(self, event: JsonObject) -> Chunks:
-        """Convert an error event: the error is the event (documented), or within it (OpenAI's
-        servers).
-        """
-        return [
-            build_error_chunk(
-                event.get("error")
-                or {name: event.get(name) for name in ("message", "code", "param")}
-            )
-        ]
+    def _convert_error(self, event: JsonObject) -> Chunks:
+        """Convert an error event.
 
-    def _write_unsent_text(
+        The error is the event (documented), or within it (OpenAI's servers).
+        """
+        error = event.get("error")
+        if not error:
+            error = {name: event.get(name) for name in ("message", "code", "param")}
+        return [build_error_chunk(error)]
+
+    # Chunks for what is new in an item.
+
+    def _write_unsent_texts(
         self, item: OutputItem, text_kind: TextKind, item_json: JsonObject
     ) -> Chunks:
-        parts = [
-            (number, part)
-            for number, part in enumerate(_get_parts(item_json, text_kind))
-            if part.get("type") == text_kind.part_type
-        ]
-        unsent_texts = [
-            (
-                number,
-                item.get_unsent(
-                    (text_kind.part_type, number), string_or_empty(part.get(text_kind.text_field))
-                ),
-            )
-            for number, part in parts
-        ]
-        return [
-            chunk
-            for number, unsent in unsent_texts
-            for chunk in self._write_text(item, text_kind, number, unsent)
-        ]
+        """Write the texts of a complete item, as far as no delta has sent them."""
+        chunks: Chunks = []
+        for part_index, part in enumerate(_get_parts(item_json, text_kind)):
+            if part.get("type") == text_kind.part_type:
+                chunks += self._write_rest(item, text_kind, part_index, part)
+        return chunks
+
+    def _write_rest(
+        self, item: OutputItem, text_kind: TextKind, part_index: int, part: JsonObject
+    ) -> Chunks:
+        """Write what was not sent of a complete part."""
+        text = string_or_empty(part.get(text_kind.text_field))
+        unsent_text = item.get_unsent((text_kind.part_type, part_index), text)
+        return self._write_text(item, text_kind, part_index, unsent_text)
 
     def _write_text(
         self, item: OutputItem, text_kind: TextKind, part_index: int, fragment: str
     ) -> Chunks:
-        """Write a fragment, separated from another message or another part of the reasoning before
-        it.
-        """
         if not fragment:
             return []
         part = text_kind.part_type, part_index
         item.record_sent(part, fragment)
-        output = reasoning.SEPARATOR + fragment if self._switch_part(item, part) else fragment
+        output = fragment
+        if self._needs_separator(item, part):
+            output = reasoning.SEPARATOR + fragment
+        self._move_to(item, part)
         return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
-    def _switch_part(self, item: OutputItem, part: Any) -> bool:
-        """Move to a part of an item. Return whether it follows another part of its kind."""
+    def _needs_separator(self, item: OutputItem, part: Any) -> bool:
+        """Return whether a text follows another part of the reasoning, or another message."""
+        if item.kind == "reasoning":
+            return self._last_reasoning_part not in (None, (item, part))
+        return self._last_message not in (None, item)
+
+    def _move_to(self, item: OutputItem, part: Any) -> None:
+        """Remember the part of which text is sent now."""
         self._last_encrypted_item = None
         if item.kind == "reasoning":
-            previous_part, self._last_reasoning_part = self._last_reasoning_part, (item, part)
-            return previous_part not in (None, self._last_reasoning_part)
-        previous_message, self._last_message, self._last_reasoning_part = (
-            self._last_message,
-            item,
-            None,
-        )
-        return previous_message not in (None, item)
+            self._last_reasoning_part = (item, part)
+        else:
+            self._last_message = item
+            self._last_reasoning_part = None
+
+    def _write_encrypted(self, item: OutputItem, item_json: JsonObject) -> JsonObject:
+        self._last_encrypted_item = item
+        item.record_sent("encrypted_content")
+        preceding_outputs = self._call_count
+        if self._last_message is not None:
+            preceding_outputs += 1
+        detail = reasoning.build_encrypted_detail(item.index, item_json, preceding_outputs)
+        return _build_chunk(reasoning.build_delta(detail))
 
     def _write_call(self, item: OutputItem, call: JsonObject) -> Chunks:
         """Write what is new in a call."""
         name = "" if item.is_name_sent else string_or_empty(call.get("name"))
-        return self._write_arguments(
-            item, name, item.get_unsent("arguments", _arguments_text(call.get("arguments")))
-        )
+        arguments = item.get_unsent("arguments", _to_argument_text(call.get("arguments")))
+        return self._write_arguments(item, name, arguments)
 
     def _write_arguments(self, item: OutputItem, name: str, fragment: str) -> Chunks:
         if item.call_index is not None and not name and not fragment:
             return []
         item.record_sent("arguments", fragment)
-        item.is_name_sent = item.is_name_sent or bool(name)
-        call_start = self._open_call(item) if item.call_index is None else {}
-        function = {"name": name, "arguments": fragment} if name else {"arguments": fragment}
-        return [
-            _build_chunk(
-                {"tool_calls": [{"index": item.call_index, **call_start, "function": function}]}
-            )
-        ]
+        function = {"arguments": fragment}
+        if name:
+            item.is_name_sent = True
+            function["name"] = name
+        call: JsonObject = {"function": function}
+        if item.call_index is None:
+            call |= {"id": item.call_id, "type": "function"}
+            item.call_index = self._open_call()
+        return [_build_chunk({"tool_calls": [{"index": item.call_index, **call}]})]
 
-    def _open_call(self, item: OutputItem) -> JsonObject:
-        item.call_index, self._call_count = self._call_count, self._call_count + 1
-        self._last_reasoning_part = self._last_encrypted_item = None
-        return {"id": item.call_id, "type": "function"}
+    def _open_call(self) -> int:
+        """Return the number of a new call."""
+        self._last_reasoning_part = None
+        self._last_encrypted_item = None
+        self._call_count += 1
+        return self._call_count - 1
+
+    # By the type of the event.
+    _CONVERTERS: ClassVar[Mapping[str, Callable[["ResponsesReader", JsonObject], Chunks]]] = {
+        "response.output_item.added": _open_item,
+        "response.output_item.done": _finish_item,
+        "response.function_call_arguments.delta": _append_arguments,
+        "response.function_call_arguments.done": _finish_arguments,
+        "response.completed": _finish_response,
+        "response.incomplete": _finish_response,
+        "response.failed": _fail_response,
+        "error": _convert_error,
+    }
 
 
-_HANDLERS: dict[str, Callable[[_EventConverter, JsonObject], Chunks]] = {
-    "response.output_item.added": _EventConverter.open_item,
-    "response.output_item.done": _EventConverter.finish_item,
-    "response.function_call_arguments.delta": _EventConverter.append_arguments,
-    "response.function_call_arguments.done": _EventConverter.finish_arguments,
-    "response.completed": _EventConverter.finish_response,
-    "response.incomplete": _EventConverter.finish_response,
-    "response.failed": _EventConverter.fail_response,
-    "error": _EventConverter.convert_error,
+def to_completion(response: JsonObject) -> JsonObject:
+    """Return the completion for the JSON of a response with status 200, or `{"error": ...}`.
+
+    JSON that is no response becomes a completion without choices. A response that has not ended
+    (`in_progress`, `cancelled`) has no finish reason.
+    """
+    status = "failed" if response.get("error") else response.get("status")
+    if status is None:
+        return {"choices": []}
+    message: JsonObject = {"role": "assistant", "content": None}
+    choice: JsonObject = {"index": 0, "message": message, "finish_reason": None}
+    completion: JsonObject = {}
+    for chunk in ResponsesReader().feed({"type": f"response.{status}", "response": response}):
+        if "error" in chunk:
+            return chunk
+        chunk_choice = chunk["choices"][0]
+        choice["finish_reason"] = chunk_choice.get("finish_reason")
+        _merge_delta(message, chunk_choice["delta"])
+        # The last chunk has the usage and the service tier.
+        completion = chunk
+    return {**completion, "choices": [choice]}
+
+
+def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
+    for name in ("content", "refusal"):
+        if name in delta:
+            message[name] = (message.get(name) or "") + delta[name]
+    for name in (DETAILS, "tool_calls"):
+        if name in delta:
+            message.setdefault(name, []).extend(delta[name])
+
+
+# By the reason of `incomplete_details`; all other reasons become `length`.
+_FINISH_REASONS = {"content_filter": "content_filter"}
+
+# HTTP status by code or type of an error within a response; all others are 500.
+_STATUS_BY_CODE = {
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "data_residency_mismatch": 400,
+    "bio_policy": 400,
+    "cyber_policy": 400,
+    "misalignment_policy_violation": 400,
+    "invalid_image": 400,
+    "invalid_image_format": 400,
+    "invalid_base64_image": 400,
+    "invalid_image_url": 400,
+    "invalid_image_mode": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "image_parse_error": 400,
+    "image_content_policy_violation": 400,
+    "image_file_too_large": 400,
+    "image_file_not_found": 400,
+    "unsupported_image_media_type": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+}
+
+# The names of this API's usage in Chat Completions.
+_USAGE_FIELDS = {
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+    "total_tokens": "total_tokens",
+}
+_USAGE_DETAIL_FIELDS = {
+    "input_tokens_details": "prompt_tokens_details",
+    "output_tokens_details": "completion_tokens_details",
 }
 
 
-class ResponsesReader:
-    """Converts one stream, event by event."""
+def build_error_chunk(error: Any) -> JsonObject:
+    """Return the chunk for an error within a response.
 
-    def __init__(self) -> None:
-        self._converter = _EventConverter()
+    Its `code` is an HTTP status where one is known, and its `type` holds the code that it replaces.
+    """
+    if not isinstance(error, dict):
+        return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
+    code = error.get("code")
+    names = [name for name in (code, error.get("type")) if isinstance(name, str)]
+    known_names = [name for name in names if name in _STATUS_BY_CODE]
+    message = string_or_empty(error.get("message"))
+    status = _STATUS_BY_CODE[known_names[0]] if known_names else code
+    return {"error": {"message": message, "type": " ".join(names), "code": status}}
 
-    def feed(self, event: JsonObject) -> Chunks:
-        """Return the chunks for one event. A failure becomes a chunk with an `error`."""
-        kind = string_or_empty(event.get("type"))
-        text_kind = TEXT_KINDS.get(kind)
-        if text_kind is not None:
-            return self._converter.convert_delta(text_kind, event)
-        text_kind = (
-            TEXT_KINDS.get(f"{kind.removesuffix('.done')}.delta")
-            if kind.endswith(".done")
-            else None
-        )
-        if text_kind is not None:
-            return self._converter.convert_complete_text(text_kind, event)
-        convert = _HANDLERS.get(kind)
-        if convert is not None:
-            return convert(self._converter, event)
-        # Gateways report failures in their own formats.
-        return [build_error_chunk(event["error"])] if event.get("error") else []
+
+def _build_finish_chunk(response: JsonObject, finish_reason: str) -> JsonObject:
+    """Return the last chunk, with finish reason, usage and service tier."""
+    chunk = _build_chunk({})
+    chunk["choices"][0]["finish_reason"] = finish_reason
+    if isinstance(response.get("usage"), dict):
+        chunk["usage"] = _convert_usage(response["usage"])
+    if response.get("service_tier"):
+        chunk["service_tier"] = response["service_tier"]
+    return chunk
+
+
+def _get_incomplete_reason(response: JsonObject) -> str:
+    details = _get_object(response, "incomplete_details")
+    return _FINISH_REASONS.get(string_or_empty(details.get("reason")), "length")
+
+
+def _convert_usage(usage: JsonObject) -> JsonObject:
+    converted = {chat_name: usage.get(name) for name, chat_name in _USAGE_FIELDS.items()}
+    for name, chat_name in _USAGE_DETAIL_FIELDS.items():
+        if isinstance(usage.get(name), dict):
+            converted[chat_name] = usage[name]
+    return converted
 
 
 def _build_chunk(delta: JsonObject) -> JsonObject:
@@ -319,16 +419,16 @@ def _build_chunk(delta: JsonObject) -> JsonObject:
 def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
     """Return the parts of an item. Some servers send one string instead, as requests may."""
     single_text = string_or_empty(item_json.get(text_kind.parts_field))
-    return (
-        [{"type": "output_text", "text": single_text}]
-        if single_text
-        else _get_objects(item_json, text_kind.parts_field)
-    )
+    if single_text:
+        return [{"type": "output_text", "text": single_text}]
+    return _get_objects(item_json, text_kind.parts_field)
 
 
-def _arguments_text(arguments: Any) -> str:
+def _to_argument_text(arguments: Any) -> str:
     """Return arguments as text; some servers send the object itself."""
-    return dumps(arguments).decode() if isinstance(arguments, dict) else string_or_empty(arguments)
+    if isinstance(arguments, dict):
+        return dumps(arguments).decode()
+    return string_or_empty(arguments)
 
 
 def _get_int(event: JsonObject, name: str) -> int:
@@ -343,4 +443,6 @@ def _get_object(payload: JsonObject, name: str) -> JsonObject:
 
 def _get_objects(payload: JsonObject, name: str) -> list[JsonObject]:
     value = payload.get(name)
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [each for each in value if isinstance(each, dict)]

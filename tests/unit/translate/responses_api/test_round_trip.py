@@ -1,4 +1,7 @@
-"""Reasoning of an answer, through the client and back into the next request: every item as it was, in its place."""
+"""Reasoning of a response, through the client and back into the next request.
+
+Every item comes back unchanged, in its place.
+"""
 
 from typing import Any
 

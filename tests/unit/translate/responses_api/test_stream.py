@@ -1,18 +1,23 @@
-"""Responses streams: every case three ways, its events as OpenAI's own types know them, and any events at all."""
+"""Responses streams: every case three ways, and any events at all.
+
+The events of the cases are checked against OpenAI's own types.
+"""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import ResponseError
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import to_message
-from anthropic_proxy.translate.responses_api.response import to_completion
+from anthropic_proxy.translate.responses_api.stream import build_error_chunk, to_completion
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
 from anthropic_proxy.wire.json_codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, SSEDecoder
 from tests.support import grammar, responses_shapes
@@ -38,7 +43,7 @@ _OURS = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude
 def translated(
     pieces: Iterator[bytes], request: Json | None = None
 ) -> tuple[list[Json], ApiError | None]:
-    """Events of the Messages API for an upstream's bytes, and the error that broke the answer off."""
+    """Return Messages API events for an upstream's bytes, and the error that ended them."""
     translator, decoder, reader = (
         StreamTranslator(answer_spec(request)),
         SSEDecoder(),
@@ -236,3 +241,63 @@ def test_what_is_no_answer_is_an_error(response: Json, status: int, message: str
     with pytest.raises(ApiError) as caught:
         to_message(to_completion(response), StreamTranslator(answer_spec()))
     assert (caught.value.status, caught.value.message) == (status, message)
+
+
+# Complete responses.
+
+_MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("response", "content", "finish_reason"),
+    [
+        ({"status": "completed", "output": [_MESSAGE]}, "Hello", "stop"),
+        ({"status": "completed", "output": []}, None, "stop"),
+        ({"status": "in_progress", "output": [_MESSAGE]}, None, None),
+    ],
+    ids=["text", "nothing", "not ended"],
+)
+def test_the_only_choice(response: Any, content: str | None, finish_reason: str | None) -> None:
+    assert to_completion(response)["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": content},
+            "finish_reason": finish_reason,
+        }
+    ]
+
+
+@pytest.mark.parametrize("response", [{}, {"status": None}, {"output": [_MESSAGE]}])
+def test_json_that_is_no_response_has_no_choices(response: Any) -> None:
+    assert to_completion(response) == {"choices": []}
+
+
+@pytest.mark.parametrize("status", ["failed", "completed", None])
+def test_an_error_counts_whatever_the_status(status: str | None) -> None:
+    response = {"status": status, "error": {"message": "No."}, "output": [_MESSAGE]}
+    assert to_completion(response)["error"]["message"] == "No."
+
+
+# Errors within a response: each code that OpenAI's types know has its status.
+
+_SERVERS = {"server_error": 500, "vector_store_timeout": 500, "rate_limit_exceeded": 429}
+
+
+@pytest.mark.parametrize("code", get_args(ResponseError.model_fields["code"].annotation))
+def test_each_code_has_its_status(code: str) -> None:
+    error = parse_chunk_error(
+        build_error_chunk({"code": code, "message": "No."}), UpstreamIdentity("up:1")
+    )
+    assert error is not None
+    assert error.status == _SERVERS.get(code, 400)
+    assert "No." in error.message
+
+
+@pytest.mark.parametrize("error", [None, "", [], {}, {"message": None, "code": None}])
+def test_an_error_without_words_is_one(error: Any) -> None:
+    found = parse_chunk_error(build_error_chunk(error), UpstreamIdentity("up:1"))
+    assert found is not None
+    assert (found.status, found.message) == (
+        500,
+        "The upstream up:1 broke off the answer without a reason",
+    )
