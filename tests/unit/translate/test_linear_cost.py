@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from anthropic_proxy.translate.rate_limit_headers import convert_rate_limit_headers
-from anthropic_proxy.translate.response.json_text import JsonTextFilter
-from anthropic_proxy.translate.response.stop_reasons import StopSequenceScanner
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.text_filters import JsonTextFilter, StopSequenceScanner
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_calls.text_formats import BARE_FORMAT, FORMATS

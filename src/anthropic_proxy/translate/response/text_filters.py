@@ -1,21 +1,32 @@
 """Filter the text of a response.
 
-The first filter removes the caller's prefill where the upstream repeats it, the second removes the text around the
-document of a structured response, and the last searches for stop sequences.
+The first filter removes the caller's prefill where the upstream repeats it, the second reduces a
+structured response to its document, and the last searches for stop sequences.
 """
 
+import re
+from collections import deque
+from itertools import islice
+
 from anthropic_proxy.translate.request.prefill import PrefillStripper
-from anthropic_proxy.translate.response.json_text import JsonTextFilter
 from anthropic_proxy.translate.response.spec import ResponseSpec
-from anthropic_proxy.translate.response.stop_reasons import StopSequenceScanner
+from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from anthropic_proxy.wire.json_codec import InvalidJsonError, loads_first
+
+# The language of a code fence is a short word.
+_OPENING = re.compile(r"\s*+(?:```\w{0,30}+\s*+)?+(?=[{\[])")
+_BEGINNING = re.compile(r"\s*+(?:```\w{0,30}+\s*+|`{1,3}+)?+")
+_BRACKET = re.compile(r"[{\[]")
+# Brackets in a text that are tried for the beginning of a document.
+_MAX_TRIES = 50
 
 
 class ResponseTextFilter:
     """Filters text that arrives in pieces. No text follows a match of a stop sequence."""
 
     def __init__(self, spec: ResponseSpec) -> None:
+        # Whether the filters never change the text.
         self.is_passthrough = not (spec.prefill or spec.is_structured or spec.stop_sequences)
-        """Whether the filters never change the text."""
         self._prefill = PrefillStripper(spec.prefill)
         self._json = JsonTextFilter() if spec.is_structured else None
         self._scanner = StopSequenceScanner(spec.stop_sequences)
@@ -32,9 +43,208 @@ class ResponseTextFilter:
         """Return the held text at the end of a text block. It may contain a stop sequence."""
         text = self._apply_filters(self._prefill.close())
         if self._json is not None:
-            rest, self._json = self._json.close(), JsonTextFilter()
-            text += self._scanner.feed(rest)
+            document_end = self._json.close()
+            # The next text block is a document of its own.
+            self._json = JsonTextFilter()
+            text += self._scanner.feed(document_end)
         return text + self._scanner.flush()
 
     def _apply_filters(self, text: str) -> str:
-        return self._scanner.feed(text if self._json is None else self._json.feed(text))
+        if self._json is not None:
+            text = self._json.feed(text)
+        return self._scanner.feed(text)
+
+
+class JsonTextFilter:
+    """Reduces the text of a structured response to its JSON document.
+
+    The SDKs parse every text block of such a response, and fail at a code fence or a friendly word;
+    upstreams that do not enforce the schema send both. A document at the beginning, fenced or not,
+    is sent as it arrives, and the text after it is dropped. A text that begins with anything else
+    is held until its end, and reduced to the longest document in it. A text without any document is
+    sent unchanged, so that the client sees the words of the model.
+    """
+
+    def __init__(self) -> None:
+        self._buffer: list[str] = []
+        self._waits_for_end = False
+        self._scanner: JsonScanner | None = None
+
+    def feed(self, piece: str) -> str:
+        """Return the text that can be sent now."""
+        if self._scanner is not None:
+            return self._feed_document(self._scanner, piece)
+        self._buffer.append(piece)
+        # Models that must write JSON may write white space for ever. It decides nothing, and is not
+        # searched again.
+        if self._waits_for_end or piece.isspace():
+            return ""
+        text = "".join(self._buffer)
+        opening = _OPENING.match(text)
+        if opening is not None:
+            self._scanner, self._buffer = JsonScanner(), []
+            return self._feed_document(self._scanner, text[opening.end() :])
+        self._waits_for_end = _BEGINNING.fullmatch(text) is None
+        self._buffer = [text]
+        return ""
+
+    def close(self) -> str:
+        """Return the rest at the end of the text."""
+        text, self._buffer = "".join(self._buffer), []
+        if _BEGINNING.fullmatch(text):
+            return text.strip()
+        return _find_longest_document(text)
+
+    def _feed_document(self, scanner: JsonScanner, piece: str) -> str:
+        """Return the part of `piece` that belongs to the document.
+
+        Nothing after the end of the document, and everything after an error in it.
+        """
+        was_complete = scanner.is_complete
+        end = len(piece)
+        if scanner.is_valid:
+            end = scanner.feed(piece)
+        if was_complete:
+            return ""
+        if scanner.is_complete:
+            return piece[:end].rstrip()
+        return piece
+
+
+def _find_longest_document(text: str) -> str:
+    """Return the longest object or array within `text`; all of `text` without one.
+
+    The search ends once as many characters were read in vain as the text has.
+    """
+    longest, min_start, wasted = text, 0, 0
+    for bracket in islice(_BRACKET.finditer(text), _MAX_TRIES):
+        start = bracket.start()
+        if start < min_start or wasted > len(text):
+            continue
+        try:
+            _, end = loads_first(text, start)
+        except InvalidJsonError as error:
+            wasted += error.end - start
+            continue
+        if not min_start or end - start > len(longest):
+            longest, min_start = text[start:end], end
+    return longest
+
+
+class StopSequenceScanner:
+    """Searches for stop sequences in a text that arrives in pieces.
+
+    `feed` returns the text that certainly precedes any match, and holds only what may be the
+    beginning of one. After a match no more text follows. Of several sequences, the one that is
+    complete first wins, then the longer: the result does not depend on how the text is cut.
+
+    Upstreams cannot replace it: almost none reports which sequence matched (vLLM does), some do not
+    accept `stop` at all (GPT-5), some leave the sequence in the text (transformers), and none
+    accepts more than four.
+    """
+
+    def __init__(self, sequences: list[str]) -> None:
+        self._automaton = _Automaton(sequences) if sequences else None
+        self._state = _ROOT
+        # The sequence that matched.
+        self.match: str | None = None
+
+    def feed(self, piece: str) -> str:
+        """Return the text that can be sent now."""
+        if self.match is not None:
+            return ""
+        if self._automaton is None:
+            return piece
+        held_text = self._automaton.get_prefix(self._state)
+        state, end, self.match = self._automaton.search(self._state, piece)
+        # The end of the text read so far that is not returned: the match, or what may become one.
+        held_end = self.match
+        self._state = _ROOT
+        if held_end is None:
+            held_end = self._automaton.get_prefix(state)
+            self._state = state
+        ready = len(held_text) + end - len(held_end)
+        return held_text[:ready] + piece[: max(ready - len(held_text), 0)]
+
+    def flush(self) -> str:
+        """Return the held text at the end of a block: it is not a match."""
+        state, self._state = self._state, _ROOT
+        if self._automaton is None:
+            return ""
+        return self._automaton.get_prefix(state)
+
+
+# The state of an automaton in which no beginning of a sequence has been read.
+_ROOT = 0
+
+
+class _Automaton:
+    """The automaton of Aho and Corasick (1975): finds all sequences in one pass over the text.
+
+    A state represents the longest end of the text that begins a sequence; only that must be held. A
+    character leads to the state of a longer beginning, if there is one. Otherwise it is tried from
+    the fallback, the state of the longest proper end of this beginning that begins a sequence.
+    """
+
+    def __init__(self, sequences: list[str]) -> None:
+        self._next: list[dict[str, int]] = [{}]
+        self._fallbacks = [_ROOT]
+        # For each state: a sequence with this beginning, and the length of the beginning.
+        self._prefixes = [("", 0)]
+        # For each state: the longest sequence that ends here.
+        self._matches: list[str | None] = [None]
+        for sequence in sequences:
+            self._add(sequence)
+        self._set_fallbacks()
+        self._first_characters = re.compile(f"[{re.escape(''.join(self._next[_ROOT]))}]")
+
+    def get_prefix(self, state: int) -> str:
+        """Return the beginning that a state represents."""
+        sequence, size = self._prefixes[state]
+        return sequence[:size]
+
+    def search(self, state: int, text: str) -> tuple[int, int, str | None]:
+        """Read `text` up to the first match.
+
+        Return the new state, the position behind the text that was read, and the match.
+        """
+        pos = 0
+        while pos < len(text):
+            if state == _ROOT:
+                match = self._first_characters.search(text, pos)
+                if match is None:
+                    break
+                pos = match.start()
+            state = self._step(state, text[pos])
+            pos += 1
+            if self._matches[state] is not None:
+                return state, pos, self._matches[state]
+        return state, len(text), None
+
+    def _add(self, sequence: str) -> None:
+        state = _ROOT
+        for size, character in enumerate(sequence, 1):
+            state = self._next[state].setdefault(character, len(self._next))
+            if state == len(self._next):
+                self._next.append({})
+                self._fallbacks.append(_ROOT)
+                self._prefixes.append((sequence, size))
+                self._matches.append(None)
+        self._matches[state] = sequence
+
+    def _set_fallbacks(self) -> None:
+        """Set the fallbacks of shorter beginnings first: the longer ones depend on them."""
+        states = deque(self._next[_ROOT].values())
+        while states:
+            state = states.popleft()
+            fallback = self._fallbacks[state]
+            if self._matches[state] is None:
+                self._matches[state] = self._matches[fallback]
+            for character, longer in self._next[state].items():
+                self._fallbacks[longer] = self._step(fallback, character)
+                states.append(longer)
+
+    def _step(self, state: int, character: str) -> int:
+        while state != _ROOT and character not in self._next[state]:
+            state = self._fallbacks[state]
+        return self._next[state].get(character, _ROOT)
