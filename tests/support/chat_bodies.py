@@ -1,8 +1,8 @@
 """Chat Completions requests as the Responses bridge receives them."""
 
+import functools
 from typing import Any
 
-from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
@@ -14,6 +14,7 @@ from anthropic_proxy.translate.request.media_sources import (
     count_remote_sources,
     inline_sources,
 )
+from anthropic_proxy.translate.request.pdf import read_pages
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support.strategies import document_data
@@ -24,7 +25,7 @@ Json = dict[str, Any]
 RESPONSES_PROFILES = {
     each.name: APIS["responses"].to_profile(each) for each in (*PROFILES, GENERIC)
 }
-_PDF_PAGES = PdfPageCache()
+_PDF_PAGES = functools.cache(read_pages)
 
 
 def chat_body(request: Json, dialect: str = "openai") -> Json:

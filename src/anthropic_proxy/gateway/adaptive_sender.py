@@ -5,9 +5,10 @@ accepted at once.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
+
+from cachetools import LRUCache
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
@@ -30,15 +31,11 @@ class AdaptiveSender:
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self.log = log
         self.metrics = metrics
-        self._memories: OrderedDict[str, ModelMemory] = OrderedDict()
+        self._memories: LRUCache[str, ModelMemory] = LRUCache(_MAX_MODELS)
 
     def get_memory(self, model: str) -> ModelMemory:
         """Return the memory of an upstream model; the least recently used ones are dropped."""
-        memory = self._memories.setdefault(model, ModelMemory())
-        self._memories.move_to_end(model)
-        if len(self._memories) > _MAX_MODELS:
-            self._memories.popitem(last=False)
-        return memory
+        return self._memories.setdefault(model, ModelMemory())
 
     async def send(
         self,

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from cachetools import TTLCache
 from yarl import URL
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.errors import ApiError, invalid_request, resource_exhausted_error
-from anthropic_proxy.gateway.download_cache import DownloadCache, DownloadedFile
 from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
 from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.translate.request.media_sources import (
@@ -40,6 +40,11 @@ _TIMEOUT_SECONDS = 30.0
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 32
+
+# Conversations repeat their addresses with each turn, so files are cached. The limit is in characters
+# of base64 and holds the largest download. Files expire, since an address may name another file later.
+_MAX_CACHE_SIZE = 64 * 1024 * 1024
+_CACHE_SECONDS = 600.0
 
 # The first bytes of what is taken.
 _MAGIC = (
@@ -85,6 +90,14 @@ class _DownloadBudget:
 
 
 @dataclass(frozen=True)
+class _DownloadedFile:
+    # The base64 source for a block of a request.
+    source: JsonObject
+    # Of the file, in bytes.
+    size: int
+
+
+@dataclass(frozen=True)
 class _ResponseBody:
     """The body of a downloaded file."""
 
@@ -103,13 +116,16 @@ class FileDownloader:
         seconds: float = _TIMEOUT_SECONDS,
         max_bytes: int = MAX_BYTES,
         on_shortage: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """on_shortage: called with the name of what this server has run out of, when a connection can't be made."""
         self._on_shortage = on_shortage
         self._policy = policy or DownloadPolicy()
         self._seconds = seconds
         self._max_bytes = max_bytes
-        self._cache = DownloadCache()
+        self._cache: TTLCache[RemoteSource, _DownloadedFile] = TTLCache(
+            _MAX_CACHE_SIZE, _CACHE_SECONDS, timer=clock, getsizeof=_cached_size
+        )
         self._session: aiohttp.ClientSession | None = None
 
     async def inline_files(self, request: JsonObject, profile: ProviderProfile) -> JsonObject:
@@ -157,7 +173,7 @@ class FileDownloader:
 
     async def _load_source(self, remote: RemoteSource, budget: _DownloadBudget) -> JsonObject:
         try:
-            file = self._cache.get(remote, time.monotonic())
+            file = self._cache.get(remote)
             if file is not None:
                 budget.spend(file.size)
                 return file.source
@@ -169,11 +185,10 @@ class FileDownloader:
         body = await self._fetch(remote.url, budget)
         media_type = _detect_media_type(body.data, remote.kind)
         data = base64.b64encode(body.data).decode()
-        file = DownloadedFile(
-            {"type": "base64", "media_type": media_type, "data": data}, len(body.data)
-        )
+        source = {"type": "base64", "media_type": media_type, "data": data}
+        file = _DownloadedFile(source, len(body.data))
         if body.is_cacheable:
-            self._cache.put(remote, file, time.monotonic())
+            self._cache[remote] = file
         return file.source
 
     async def _fetch(self, address: str, budget: _DownloadBudget) -> _ResponseBody:
@@ -236,6 +251,10 @@ class FileDownloader:
                 trust_env=self._policy.uses_proxy,
             )
         return self._session
+
+
+def _cached_size(file: _DownloadedFile) -> int:
+    return len(file.source["data"])
 
 
 def is_public_address(host: str) -> bool:

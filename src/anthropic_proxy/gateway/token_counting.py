@@ -7,10 +7,11 @@ time. Whatever goes wrong on the way, the client gets the estimate, corrected by
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+
+from cachetools import LRUCache
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.routing.router import Route
@@ -69,7 +70,7 @@ class TokenCounter:
         self._translate = translate
         self._clock = clock
         self._ratios = TokenCalibration()
-        self._states: OrderedDict[str, _CountingState] = OrderedDict()
+        self._states: LRUCache[str, _CountingState] = LRUCache(_MAX_MODELS)
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
         """Input tokens that the upstream will report for a request, without asking it."""
@@ -111,9 +112,6 @@ class TokenCounter:
     async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
         """The upstream's own count; None when it can't be had."""
         state = self._states.setdefault(body["model"], _CountingState())
-        self._states.move_to_end(body["model"])
-        if len(self._states) > _MAX_MODELS:
-            self._states.popitem(last=False)
         if state.method is None:
             # One asks, and the others that count for this model meanwhile wait for the outcome.
             async with state.lock:

@@ -351,6 +351,42 @@ def test_the_next_turn(files: ScriptedUpstream) -> None:
     assert [each.path for each in files.requests] == ["/a", "/b", "/b"]
 
 
+def test_cached_files_expire(files: ScriptedUpstream) -> None:
+    files.then(answers(PNG), answers(PNG))
+    now = 0.0
+
+    async def main() -> None:
+        nonlocal now
+        downloads = FileDownloader(clock=lambda: now)
+        try:
+            for now in (5.0, 604.0, 605.0):  # noqa: B007 - the clock reads it
+                await downloads.inline_files(asking(block("image", files.url)), GENERIC)
+        finally:
+            await downloads.aclose()
+
+    asyncio.run(main())
+    assert len(files.requests) == 2
+
+
+def test_the_least_recently_used_file_is_evicted(
+    files: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache has room for two of the three files."""
+    monkeypatch.setattr(downloads_module, "_MAX_CACHE_SIZE", 3 * len(base64.b64encode(PNG)) - 1)
+    files.then(*[answers(PNG)] * 4)
+
+    async def main() -> None:
+        downloads = FileDownloader()
+        try:
+            for path in ("/a", "/b", "/a", "/c", "/a", "/b"):
+                await downloads.inline_files(asking(block("image", files.url + path)), GENERIC)
+        finally:
+            await downloads.aclose()
+
+    asyncio.run(main())
+    assert [request.path for request in files.requests] == ["/a", "/b", "/c", "/b"]
+
+
 def test_a_kept_file_counts_like_any_other(files: ScriptedUpstream) -> None:
     files.then(answers(PNG), answers(PNG))
 

@@ -1,18 +1,19 @@
 """Any valid request becomes a legal body with the same bytes each time, and is not changed."""
 
 import copy
+import functools
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.providers.profiles import GENERIC, PROFILES, ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.request.chat_request import to_chat_request
+from anthropic_proxy.translate.request.pdf import read_pages
 from anthropic_proxy.wire.anthropic.request import parse_messages_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import openai_shapes
@@ -29,7 +30,7 @@ _REFUSED = (
     "The PDF specified was not valid: ",
 )
 _ANY_DIALECT = st.sampled_from((*PROFILES, GENERIC))
-_PDF_PAGES = PdfPageCache()
+_PDF_PAGES = functools.cache(read_pages)
 
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])

@@ -5,8 +5,6 @@ from pypdf import PageObject, PdfReader
 from pypdf.errors import DependencyError
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway import pdf_cache
-from anthropic_proxy.gateway.pdf_cache import PdfPageCache
 from anthropic_proxy.translate.request import pdf as pdf_module
 from anthropic_proxy.translate.request.pdf import MAX_PAGES, read_pages
 from tests.support.pdfs import base64_of, encrypted, pdf, repeated
@@ -78,38 +76,3 @@ def test_a_page_that_stands_in_the_document_many_times_is_read_once(
         "Two.",
     ] * (MAX_PAGES // 2)
     assert len(read) == 2
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is really read, in order."""
-    done: list[str] = []
-
-    def reading(data: str) -> list[str]:
-        done.append(data)
-        return read_pages(data)
-
-    monkeypatch.setattr(pdf_cache, "read_pages", reading)
-    return done
-
-
-@pytest.mark.parametrize("bounds", [{"max_documents": 2}, {"max_characters": 9}])
-def test_the_least_recently_used_is_forgotten(read: list[str], bounds: dict[str, int]) -> None:
-    pages = PdfPageCache(**bounds)
-    asked = [ONE, TWO, ONE, SIX, ONE, TWO]
-    assert [pages(data) for data in asked] == [read_pages(data) for data in asked]
-    assert read == [ONE, TWO, SIX, TWO]
-
-
-def test_what_is_larger_than_the_memory_is_read_each_time(read: list[str]) -> None:
-    pages = PdfPageCache(max_characters=3)
-    assert [pages(ONE), pages(ONE)] == [["One."]] * 2
-    assert read == [ONE, ONE]
-
-
-def test_failures_are_not_kept(read: list[str]) -> None:
-    pages = PdfPageCache()
-    for _ in range(2):
-        with pytest.raises(ApiError):
-            pages("a")
-    assert read == ["a", "a"]
