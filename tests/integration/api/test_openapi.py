@@ -12,6 +12,7 @@ from anthropic_proxy.api.app import Application
 from anthropic_proxy.api.openapi import build_document
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import load_routing
+from anthropic_proxy.errors import TYPE_BY_STATUS
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
@@ -77,6 +78,18 @@ def test_the_document(document: dict[str, Any]) -> None:
                 each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"
             }
             assert placed == set(re.findall(r"{(\w+)}", path))
+
+
+def test_errors_are_those_of_the_table(document: dict[str, Any]) -> None:
+    expected = {str(status): error_type for status, error_type in TYPE_BY_STATUS.items()}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            described = {
+                status: response["description"]
+                for status, response in operation["responses"].items()
+                if status not in ("200", "503")
+            }
+            assert described == (expected if path.startswith("/v1") else {})
 
 
 ANSWERED: dict[str, tuple[str, str, Any, Script | None]] = {
