@@ -1,8 +1,9 @@
 """The configuration file (CONFIG_FILE): several upstreams, and which requests go to which of them.
 
-Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated (upstream_config, file_models).
-Every problem is reported with file and line, the path of the value, the value and what is allowed, all of them at once.
-Messages show neither what may be secret nor the values of variables.
+Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated
+(upstream_config, file_models). All problems are reported at once, each with file and line, the path of
+the value, the value and what is allowed. Messages show neither possible secrets nor the values of
+variables.
 
 Pure: variables come in as a mapping, and files that hold keys through a function.
 """
@@ -52,9 +53,10 @@ def parse_config(
 ) -> ConfigFile:
     """Return the validated content of a configuration file.
 
-    name: the file's path, whose ending tells YAML from TOML. environment: the values of `${VARIABLE}`. read: the text of a
-    file with keys, by its path (relative ones are relative to the configuration file; a leading `~` is left to it); raises
-    OSError or UnicodeDecodeError. Raises ConfigError with a line for each problem.
+    name: the file's path, whose ending distinguishes YAML from TOML. environment: the values of
+    `${VARIABLE}`. read: returns the text of a file with keys, or raises OSError or UnicodeDecodeError;
+    it expands a leading `~`. Other relative paths are relative to the configuration file.
+    Raises ConfigError with a line for each problem.
     """
     source = parse_text(text, name)
     if not isinstance(source.value, dict):
@@ -62,12 +64,16 @@ def parse_config(
     problems: dict[Path, str] = {}
     value = _replace_variables(source.value, (), environment, problems)
     upstreams = value.get("upstreams")
-    upstreams = upstreams if isinstance(upstreams, dict) else {}
+    if not isinstance(upstreams, dict):
+        upstreams = {}
     former_names = _replace_former_names(upstreams, problems)
-    context = ValidationContext(
-        lambda path: read(path if path.parts[:1] == ("~",) else PurePath(name).parent / path),
-        upstreams=tuple(upstreams),
-    )
+
+    def read_beside(path: PurePath) -> str:
+        if path.parts[:1] == ("~",):
+            return read(path)
+        return read(PurePath(name).parent / path)
+
+    context = ValidationContext(read_beside, upstreams=tuple(upstreams))
     try:
         entry = FileEntry.model_validate(value, context=context)
     except ValidationError as error:
@@ -106,17 +112,20 @@ def _replace_former_names(
 def _replace_variables(
     value: Any, path: Path, environment: Mapping[str, str], problems: dict[Path, str]
 ) -> Any:
-    """Return a copy of the value with `${...}` in its texts replaced. What can't be is added to `problems`."""
+    """Return a copy of the value with `${...}` in its texts replaced.
+
+    path: of the value. Texts with variables that cannot be replaced are added to `problems`.
+    """
     if isinstance(value, dict):
-        return {
-            key: _replace_variables(each, (*path, key), environment, problems)
-            for key, each in value.items()
-        }
+        mapping = {}
+        for key, member in value.items():
+            mapping[key] = _replace_variables(member, (*path, key), environment, problems)
+        return mapping
     if isinstance(value, list):
-        return [
-            _replace_variables(each, (*path, index), environment, problems)
-            for index, each in enumerate(value)
-        ]
+        items = []
+        for index, item in enumerate(value):
+            items.append(_replace_variables(item, (*path, index), environment, problems))
+        return items
     if not isinstance(value, str):
         return value
     try:
@@ -127,7 +136,7 @@ def _replace_variables(
 
 
 def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
-    """Return what replaces `${...}`. An empty variable counts as not set, as it does everywhere."""
+    """Return the replacement of `${...}`. An empty variable counts as not set, as in Settings."""
     if match["literal"]:
         return match[0][1:]
     parts = _NAME_AND_DEFAULT.fullmatch(match["inside"])
@@ -144,42 +153,48 @@ def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
 
 
 def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str]) -> None:
-    """Add pydantic's errors, by the path in the file. Nothing is added below a value that has a problem already."""
-    reported = tuple(problems)
+    """Add pydantic's errors by their paths in the file, except those of values with a problem.
+
+    value: of the file, before variables were replaced.
+    """
+    reported = frozenset(problems)
     for each in error.errors(include_url=False, include_context=False):
-        path = _path_in_file(each["loc"], value)
-        if not any(path[: len(other)] == other for other in reported):
-            problems.setdefault(path, _describe(each, path, _value_at(path, value)))
+        path, invalid_value = _locate(each["loc"], value)
+        if reported.isdisjoint(path[:length] for length in range(len(path) + 1)):
+            problems.setdefault(path, _describe(each, path, invalid_value))
 
 
-def _path_in_file(loc: Path, value: Any) -> Path:
-    """Return pydantic's location without the steps that the file does not have, as for a single item in place of a list."""
+def _locate(location: Path, value: Any) -> tuple[Path, Any]:
+    """Return the path in the file for a location of pydantic, and the value there; None when missing.
+
+    Parts of the location that the file does not have are left out: the index of a single item that is
+    written in place of a list, and `[key]`, which marks an error of the key.
+    """
     path: list[str | int] = []
-    for part in loc:
-        key = _key_in_file(part, value)
+    for part in location:
+        key = _find_key(part, value)
         if key is not None:
             path.append(key)
             value = value[key]
-        elif isinstance(value, dict) and part is loc[-1] and part != "[key]":
+        elif isinstance(value, dict) and part is location[-1] and part != "[key]":
             path.append(part)
-    return tuple(path)
+            value = None
+    return tuple(path), value
 
 
-def _key_in_file(part: str | int, value: Any) -> str | int | None:
-    """Return the key or index of a part of pydantic's location; None where the value has no such member."""
+def _find_key(part: str | int, value: Any) -> str | int | None:
+    """Return the key or index in `value` of a part of a location; None when it has no such member."""
     if isinstance(value, list):
-        return part if isinstance(part, int) and part < len(value) else None
+        is_index = isinstance(part, int) and part < len(value)
+        return part if is_index else None
     if not isinstance(value, dict):
         return None
-    former = next((each for each, name in FORMER_NAMES.items() if name == part), None)
-    return next((key for key in (part, former) if key is not None and key in value), None)
-
-
-def _value_at(path: Path, value: Any) -> Any:
-    """Return the value at a path; None when it is missing."""
-    for part in path:
-        value = value.get(part) if isinstance(value, dict) else value[int(part)]
-    return value
+    if part in value:
+        return part
+    for former, name in FORMER_NAMES.items():
+        if name == part and former in value:
+            return former
+    return None
 
 
 def _describe(error: ErrorDetails, path: Path, value: Any) -> str:
@@ -222,7 +237,7 @@ _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
 
 def _model(path: Path) -> type[BaseModel]:
     """Return the model of the entry at a path."""
-    names = [part for part in path if isinstance(part, str)]
+    names = [part for part in path if isinstance(part, str)]  # indices are left out
     if len(names) > 1 and names[0] in ("upstreams", "aliases"):
         names[1] = "*"
         names[2:] = [FORMER_NAMES.get(name, name) for name in names[2:]]
@@ -231,21 +246,24 @@ def _model(path: Path) -> type[BaseModel]:
 
 def _lines(problems: Mapping[Path, str], source: SourceText, name: str) -> Iterator[str]:
     """Yield a line for each problem, in the order of the file."""
-    in_order = [(_nearest_position(path, source), path, text) for path, text in problems.items()]
-    for position, path, text in sorted(in_order, key=lambda each: each[0]):
-        yield f"{format_position(name, position)}: {_format_path(path)}: {text}"
+    positions = {path: _nearest_position(path, source) for path in problems}
+    for path in sorted(problems, key=lambda path: positions[path]):
+        position = format_position(name, positions[path])
+        yield f"{position}: {_format_path(path)}: {problems[path]}"
 
 
 def _nearest_position(path: Path, source: SourceText) -> Position:
-    """Return the position of a value, or of what it is missing from."""
-    return next(
-        source.positions[path[:length]]
-        for length in range(len(path), -1, -1)
-        if path[:length] in source.positions
-    )
+    """Return the position of a value, or of the value that it is missing from."""
+    while path not in source.positions:
+        path = path[:-1]
+    return source.positions[path]
 
 
 def _format_path(path: Path) -> str:
-    return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{show_name(part)}" for part in path
-    ).removeprefix(".")
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{show_name(part)}"
+    return text.removeprefix(".")

@@ -1,11 +1,10 @@
-"""What a configuration file may hold besides upstreams: routes, targets and aliases.
+"""The schema of a configuration file: upstreams, routes, targets and aliases.
 
-The descriptions are the file's documentation. The names of all upstreams are in the validation context, so that one
-validation finds every problem, wrong references among them.
+The descriptions are the file's documentation. The names of all upstreams are in the validation context,
+so that one validation finds every problem, wrong references among them.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -35,7 +34,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _reject_empty(value: Any) -> Any:
-    # pydantic's min_length counts valid items only, and reports their lack besides the invalid ones.
+    # pydantic's min_length counts valid items only: it would report invalid ones a second time.
     if value in ([], {}):
         raise ValueError("should not be empty")
     return value
@@ -46,19 +45,18 @@ def _check_new_name(name: str, info: ValidationInfo) -> str:
         raise ValueError(
             "must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"
         )
-    names = Counter(each.casefold() for each in validation_context(info).upstreams)
-    if names[name.casefold()] > 1:
+    if len(validation_context(info).find_upstreams(name)) > 1:
         raise ValueError("stands there twice: capital letters make no difference")
     return name
 
 
 def _resolve_upstream(name: str, info: ValidationInfo) -> str:
     """Return the name as it is written among the upstreams."""
-    names = validation_context(info).upstreams
-    for each in names:
-        if each.casefold() == name.casefold():
-            return each
-    raise ValueError("names no upstream" + suggestion(name.casefold(), names))
+    context = validation_context(info)
+    names = context.find_upstreams(name)
+    if not names:
+        raise ValueError("names no upstream" + suggestion(name.casefold(), context.upstreams))
+    return names[0]
 
 
 NotEmpty = BeforeValidator(_reject_empty)
@@ -69,7 +67,10 @@ UpstreamName = Annotated[str, AfterValidator(_resolve_upstream)]
 
 
 class TargetEntry(BaseModel):
-    """One upstream that may answer, and its name for the model. In short `upstream/model`, or `upstream` alone."""
+    """One upstream that may serve a request, and its name for the model.
+
+    The short form is `upstream/model`, or `upstream` alone.
+    """
 
     model_config = RECORD_CONFIG
 
@@ -85,14 +86,16 @@ class TargetEntry(BaseModel):
         if not isinstance(value, str):
             return value
         upstream, slash, model = value.partition("/")
-        return {"upstream": upstream, "model": model} if slash else {"upstream": upstream}
+        if not slash:
+            return {"upstream": upstream}
+        return {"upstream": upstream, "model": model}
 
 
 Group = Annotated[tuple[TargetEntry, ...], NotEmpty, AsList]
 
 
 class RouteEntry(BaseModel):
-    """Which upstreams answer a request that meets all of its conditions; without any, all requests do."""
+    """The upstreams for requests that meet all conditions. Without conditions it is for all requests."""
 
     model_config = RECORD_CONFIG
 
@@ -108,7 +111,8 @@ class RouteEntry(BaseModel):
     )
     images: bool | None = Field(None, description="whether the request holds images")
     targets: Annotated[tuple[Group, ...], NotEmpty, AsList] = Field(
-        description="who answers, one after the other; of a list within the list, by weight and in turn"
+        description="who answers, one after the other; "
+        "of a list within the list, by weight and in turn"
     )
 
 
@@ -122,7 +126,8 @@ class FileEntry(BaseModel):
     )
     routes: tuple[RouteEntry, ...] = Field(
         (),
-        description="who answers what: the first that fits; without one all upstreams, in their order",
+        description="who answers what: the first that fits; "
+        "without one all upstreams, in their order",
     )
     aliases: Mapping[Text, TargetEntry] = Field(
         {}, description="targets by the name of a model that clients ask for"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import PurePath
 from typing import Annotated, Any, Self, cast, get_type_hints
 
@@ -52,7 +53,19 @@ class ValidationContext:
     read: Callable[[PurePath], str]
     # Names of all upstreams.
     upstreams: tuple[str, ...] = ()
+    # Whether the values come from variables of the environment.
     is_environment: bool = False
+
+    def find_upstreams(self, name: str) -> list[str]:
+        """Return the names of upstreams that equal `name` but for upper and lower case."""
+        return self._upstreams_by_folded_name.get(name.casefold(), [])
+
+    @cached_property
+    def _upstreams_by_folded_name(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for upstream in self.upstreams:
+            names.setdefault(upstream.casefold(), []).append(upstream)
+        return names
 
 
 def validation_context(info: ValidationInfo) -> ValidationContext:
@@ -61,23 +74,29 @@ def validation_context(info: ValidationInfo) -> ValidationContext:
 
 
 def suggestion(name: str, names: tuple[str, ...]) -> str:
-    """Return the end of a message about an unknown name: the nearest one that exists, and all."""
-    near = get_close_matches(name, names, 1)
-    return (f"; did you mean {near[0]}?" if near else "") + f" (known: {', '.join(names)})"
+    """Return the end of a message about an unknown name: the most similar name, and all names."""
+    known = f" (known: {', '.join(names)})"
+    similar = get_close_matches(name, names, 1)
+    if not similar:
+        return known
+    return f"; did you mean {similar[0]}?{known}"
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:
     try:
         resolve_api_address(url)
     except ValueError as error:
-        is_environment = validation_context(info).is_environment
-        key = "UPSTREAM_API_KEY" if is_environment else "`key`"
-        raise ValueError(str(error).replace("UPSTREAM_API_KEY", key)) from None
+        message = str(error)
+        if not validation_context(info).is_environment:
+            message = message.replace("UPSTREAM_API_KEY", "`key`")
+        raise ValueError(message) from None
     return url.strip()
 
 
 def _split_keys(value: Any) -> Any:
-    return re.split(r"[\s,;]+", value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return re.split(r"[\s,;]+", value)
+    return value
 
 
 def _check_key(value: str, info: ValidationInfo) -> str:
@@ -90,7 +109,7 @@ def _check_key(value: str, info: ValidationInfo) -> str:
 
 def _read_file(path: Any, info: ValidationInfo) -> str:
     if not isinstance(path, str):
-        raise ValueError("should be the path of a file")  # noqa: TRY004 - pydantic collects ValueErrors
+        raise ValueError("should be the path of a file")  # noqa: TRY004 - for pydantic
     try:
         text = validation_context(info).read(PurePath(path))
     except OSError as error:
@@ -130,14 +149,18 @@ HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 RequestFields = Annotated[Mapping[str, JsonValue], AfterValidator(check_extra_body)]
 ProviderName = Annotated[str, AfterValidator(_check_provider)]
 
+
+def _profile_fields() -> dict[str, tuple[Any, None]]:
+    """Return the fields of a provider's profile that a configuration may set, as pydantic's."""
+    types = get_type_hints(ProviderProfile)
+    names = [field.name for field in fields(ProviderProfile)]
+    return {name: (types[name], None) for name in names if name not in ("name", "hosts")}
+
+
 ProviderSettings = create_model(  # type: ignore[call-overload]
     "ProviderSettings",
     __config__=RECORD_CONFIG,
-    **{
-        each.name: (get_type_hints(ProviderProfile)[each.name], None)
-        for each in fields(ProviderProfile)
-        if each.name not in ("name", "hosts")
-    },
+    **_profile_fields(),
 )
 
 
@@ -153,7 +176,8 @@ class UpstreamConfig(BaseModel):
     key: Key | None = Field(None, description="the key that is sent to it", repr=False)
     keys: Keys = Field(
         (),
-        description="several keys, used in turn: a list, or a text with spaces, commas or semicolons between them",
+        description="several keys, used in turn: a list, "
+        "or a text with spaces, commas or semicolons between them",
         repr=False,
     )
     key_file: KeyFile | None = Field(None, description="a file that holds the key", repr=False)
@@ -210,7 +234,6 @@ class UpstreamConfig(BaseModel):
         return self
 
 
+_HIDDEN = {name for name, field in UpstreamConfig.model_fields.items() if not field.repr}
 # Fields whose values no message shows. Of `url` a part is shown.
-SECRET_FIELDS = frozenset(
-    name for name, field in UpstreamConfig.model_fields.items() if not field.repr
-) - {"url"}
+SECRET_FIELDS = frozenset(_HIDDEN - {"url"})

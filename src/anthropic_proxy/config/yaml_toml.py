@@ -1,18 +1,18 @@
-"""Parse the text of a configuration file to plain values, each with its position. The only module that imports YAML.
+"""Parse the text of a configuration file to plain values, each with its position.
 
-YAML is read by its 1.2 core schema, whatever its library's default: `no` and `on` are texts, and so is a date. Keys are
-always texts; a repeated one is refused, as in TOML. Of tags only those of JSON's types are taken.
+YAML follows the core schema of version 1.2, unlike its library: `no`, `on` and dates are texts. Keys
+are always texts; a repeated key is rejected, as in TOML. Only the tags of JSON's types are accepted.
 
-TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can be parsed alone; the
-line on which it begins is the position of all values in it.
+TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can be
+parsed alone; the line on which it begins is the position of all values in it.
 
-A file may be broken, and it is read again while the server runs, so its length, depth and number of values are bounded:
-YAML's aliases and TOML's dotted keys can make a small file very expensive.
+A file may be broken, and the running server reloads it, so its length, depth and number of values are
+bounded: YAML's aliases and TOML's dotted keys can make a small file very expensive.
 """
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf, nan
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -22,9 +22,11 @@ import yaml
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.errors.redaction import quote_name
 
-# Characters of a file; values that it stands for, each use of an alias counted; and levels of nesting.
+# Of a file.
 MAX_CHARACTERS = 256 * 1024
+# Each use of an alias counts.
 MAX_VALUES = 100_000
+# Levels of nesting.
 MAX_DEPTH = 50
 
 # Keys and indices, from the root.
@@ -32,44 +34,45 @@ Path = tuple[str | int, ...]
 
 
 class Position(NamedTuple):
-    """line and column, from 1; column 0 when it is not known."""
-
+    # From 1.
     line: int
+    # From 1; 0 when it is not known.
     column: int = 0
 
 
 class SourceText(NamedTuple):
-    """The values of a file (dicts, lists, texts, numbers, booleans, None), with the position of each."""
-
+    # Dicts, lists, texts, numbers, booleans and None.
     value: Any
-    # That of a member is the position of its key.
+    # The position of a member is that of its key.
     positions: Mapping[Path, Position]
 
 
 def parse_text(text: str, name: str) -> SourceText:
-    """Return the values of a configuration file and their positions. name: the file's, whose ending tells YAML from TOML.
+    """Return the values of a configuration file and their positions.
 
-    Raises ConfigError, with file, line and column, when it is neither.
+    name: of the file; its ending distinguishes YAML from TOML. Raises ConfigError, with file, line and
+    column, for invalid text.
     """
     ending = PurePath(name).suffix.lower()
     if ending not in _READERS:
         raise ConfigError(f"{name}: the file's name must end in {', '.join(_READERS)}")
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(
-            f"{name}: the file is too long: {len(text)} characters, expected at most {MAX_CHARACTERS}"
+            f"{name}: the file is too long: {len(text)} characters, "
+            f"expected at most {MAX_CHARACTERS}"
         )
     return _READERS[ending](text.removeprefix("\ufeff"), name)
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; what a plain scalar means is said below."""
+    """Composes nodes. The table below gives the types of plain scalars."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library has it
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as in the library
     _depth = 0
     _values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node as the library does, to a bounded depth, and as many values as there may be."""
+        """Compose a node as the library does, with bounds for depth and number of values."""
         is_key = isinstance(parent, yaml.MappingNode) and index is None
         self._values += not is_key
         if self._depth > MAX_DEPTH:
@@ -82,7 +85,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _error(self, problem: str) -> yaml.MarkedYAMLError:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the library has types in part
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # partly typed library
         return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
@@ -91,34 +94,41 @@ _TOO_MANY = f"too many values, expected at most {MAX_VALUES}, each use of an ali
 
 
 # YAML 1.2.2, section 10.3.2.
-_PLAIN: tuple[tuple[str, str, str], ...] = (
-    ("null", r"~|null|Null|NULL|", "~nN"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
+_FLOAT = (
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+# Type, pattern, and the characters that values begin with; "" is the empty value.
+_PLAIN: tuple[tuple[str, str, list[str]], ...] = (
+    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
+    ("float", _FLOAT, [*"-+.0123456789"]),
 )
 _TAG = "tag:yaml.org,2002:"
 for _type, _pattern, _first in _PLAIN:
-    _Loader.add_implicit_resolver(
-        _TAG + _type,
-        re.compile(rf"(?:{_pattern})\Z"),
-        [*_first, *([""] if _type == "null" else [])],
-    )
+    _Loader.add_implicit_resolver(_TAG + _type, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+_BOOLEANS = {"true": True, "false": False}
+_SPECIAL_FLOATS = {".inf": inf, "+.inf": inf, "-.inf": -inf, ".nan": nan}
+
+
+def _parse_int(text: str) -> int:
+    if text.startswith(("0o", "0x")):
+        return int(text, 0)
+    return int(text)
 
 
 def _parse_float(text: str) -> float:
-    special = {".inf": inf, "+.inf": inf, "-.inf": -inf, ".nan": nan}
-    return special[text.lower()] if text.lower() in special else float(text)
+    special = _SPECIAL_FLOATS.get(text.lower())
+    return float(text) if special is None else special
 
 
 _SCALARS: Mapping[str, Callable[[str], Any]] = {
     _TAG + "null": lambda _: None,
-    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    _TAG + "int": lambda text: int(text, 0) if text.startswith(("0o", "0x")) else int(text),
+    _TAG + "bool": lambda text: _BOOLEANS[text.lower()],
+    _TAG + "int": _parse_int,
     _TAG + "float": _parse_float,
     _TAG + "str": str,
 }
@@ -139,21 +149,24 @@ def _parse_yaml(text: str, name: str) -> SourceText:
     return SourceText(value, {(): Position(1, 1)} | positions)
 
 
-# A key that begins with `!` looks like a tag, so no other tag than YAML's own is shown.
+# A secret that begins with `!` is a tag to YAML, so errors show only YAML's own tags.
 _NO_TAGS = "the tag is not taken; put a text that begins with ! into quotes"
-# A key that begins with `*` or `&` looks like an alias or an anchor to YAML, whose errors repeat it.
+# A secret that begins with `*` or `&` is an alias or an anchor to YAML, whose errors repeat it.
 _ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
 
 class _Builder:
-    """Builds the values of nodes, and adds their positions to `positions`."""
+    """Builds the values of nodes and records their positions in `positions`."""
 
     def __init__(self, positions: dict[Path, Position]) -> None:
         self._positions = positions
         self._values = 0
 
     def build(self, node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...]) -> Any:
-        """Return the value of a node. A member's position is that of its key. Raises MarkedYAMLError."""
+        """Return the value of a node. Raises MarkedYAMLError.
+
+        path: of the node. parents: the nodes that contain it.
+        """
         self._positions.setdefault(path, _position(node.start_mark))
         self._values += 1
         if self._values > MAX_VALUES:
@@ -162,19 +175,21 @@ class _Builder:
             raise _refusal(node, "an alias stands within its own anchor")
         if len(parents) > MAX_DEPTH:
             raise _refusal(node, _TOO_DEEP)
-        inside = (*parents, node)
+        parents = (*parents, node)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return {
-                key: self.build(value, (*path, key), inside)
-                for key, value in self._members(node, path)
-            }
+            mapping = {}
+            for key, value in self._members(node, path):
+                mapping[key] = self.build(value, (*path, key), parents)
+            return mapping
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return [
-                self.build(item, (*path, index), inside) for index, item in enumerate(node.value)
-            ]
-        return _scalar(node)
+            items = []
+            for index, item in enumerate(node.value):
+                items.append(self.build(item, (*path, index), parents))
+            return items
+        return _parse_scalar(node)
 
     def _members(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node]]:
+        """Yield the keys and values of a mapping, and record the positions of the keys."""
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -189,12 +204,12 @@ class _Builder:
             yield key.value, value
 
 
-def _scalar(node: yaml.Node) -> Any:
+def _parse_scalar(node: yaml.Node) -> Any:
     if node.tag not in _SCALARS:
-        is_own = node.tag.startswith(_TAG)
-        raise _refusal(
-            node, f"the tag {node.tag.replace(_TAG, '!!')} is not taken" if is_own else _NO_TAGS
-        )
+        reason = _NO_TAGS
+        if node.tag.startswith(_TAG):
+            reason = f"the tag {node.tag.replace(_TAG, '!!')} is not taken"
+        raise _refusal(node, reason)
     try:
         return _SCALARS[node.tag](node.value)
     except (KeyError, ValueError):
@@ -212,13 +227,13 @@ def _position(mark: Any) -> Position:
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-# A dotted key with more parts than it may have, for which the parser takes quadratic time.
+# A dotted key with more parts than allowed; tomllib takes quadratic time for them.
 _KEY = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
 _LONG_KEY = re.compile(rf"(?:{_KEY}\.[ \t]*+){{{MAX_DEPTH}}}")
 
-# What decides where a statement of TOML ends.
+# Comments, strings and brackets decide where a statement of TOML ends.
 _TOML_TOKEN = re.compile(r"""#.*|"{3}|'{3}|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\[{]|[\]}]""")
-# The rest of a string of several lines, up to its end. The end may have two more quotes before it.
+# The rest of a multi-line string, with its end. Two more quotes may precede the end.
 _TOML_STRING_REST = {
     '"""': re.compile(r'(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5}', re.DOTALL),
     "'''": re.compile(r"(?:[^']|'{1,2}(?!'))*+'{3,5}", re.DOTALL),
@@ -230,49 +245,63 @@ def _parse_toml(text: str, name: str) -> SourceText:
     if long_key:
         position = Position(text.count("\n", 0, long_key.start()) + 1)
         raise ConfigError(
-            f"{format_position(name, position)}: a key has too many parts, expected at most {MAX_DEPTH}"
+            f"{format_position(name, position)}: "
+            f"a key has too many parts, expected at most {MAX_DEPTH}"
         )
     try:
-        value = tomllib.loads(text)
-        return SourceText(value, _toml_positions(text, name))
-    except ConfigError:
-        raise
+        return SourceText(tomllib.loads(text), _toml_positions(text, name))
     except RecursionError:
         raise ConfigError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
-        match = _TOML_PLACE.search(str(error))
-        position = (
-            Position(int(match[1]), int(match[2]))
-            if match and match[1]
-            else Position(len(text.splitlines()) or 1)
-        )
-        reason = str(error)[: match.start()] if match else str(error)
+        position, reason = _parse_toml_error(str(error), text)
         raise ConfigError(f"{format_position(name, position)}: {reason}") from None
 
 
+def _parse_toml_error(message: str, text: str) -> tuple[Position, str]:
+    """Return the position and the reason of an error of tomllib."""
+    last_line = Position(len(text.splitlines()) or 1)
+    match = _TOML_PLACE.search(message)
+    if match is None:
+        return last_line, message
+    reason = message[: match.start()]
+    if match[1] is None:
+        return last_line, reason
+    return Position(int(match[1]), int(match[2])), reason
+
+
 def _toml_positions(text: str, name: str) -> dict[Path, Position]:
-    """Return the positions of all values of a valid text. Raises ConfigError for too many or too deeply nested values."""
+    """Return the positions of all values of a valid text.
+
+    Raises ConfigError for too many or too deeply nested values.
+    """
     positions: dict[Path, Position] = {(): Position(1)}
     tables: dict[Path, int] = {}
     base: Path = ()
     for line, statement in _statements(text):
         parsed = tomllib.loads(statement)
-        header = statement.lstrip().startswith("[")
-        if header:
-            base = _table_path(parsed, tables, repeated=statement.lstrip().startswith("[["))
-        for path in _prefixes(base) if header else _paths(parsed, base):
-            positions.setdefault(path, Position(line))
+        start = statement.lstrip()
+        if start.startswith("["):
+            base = _table_path(parsed, tables, repeated=start.startswith("[["))
+            paths = _prefixes(base)
+        else:
+            paths = _paths(parsed, base)
+        position = Position(line)
+        for path in paths:
+            positions.setdefault(path, position)
             if len(path) > MAX_DEPTH:
-                raise ConfigError(f"{format_position(name, Position(line))}: {_TOO_DEEP}")
+                raise ConfigError(f"{format_position(name, position)}: {_TOO_DEEP}")
         if len(positions) > MAX_VALUES:
             raise ConfigError(
-                f"{format_position(name, Position(line))}: too many values, expected at most {MAX_VALUES}"
+                f"{format_position(name, position)}: too many values, expected at most {MAX_VALUES}"
             )
     return positions
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Return each statement of a valid text with the line on which it begins. Empty lines count as statements."""
+    """Yield each statement of a valid text with the line on which it begins.
+
+    Empty lines count as statements.
+    """
     line = 1
     start = end = 0
     while end < len(text):
@@ -287,7 +316,8 @@ def _end_of_statement(text: str, at: int) -> int:
     open_brackets = 0
     while True:
         line_end = text.find("\n", at)
-        line_end = len(text) if line_end < 0 else line_end
+        if line_end < 0:
+            line_end = len(text)
         token = _TOML_TOKEN.search(text, at, line_end)
         if token is None:
             at = min(line_end + 1, len(text))
@@ -297,22 +327,26 @@ def _end_of_statement(text: str, at: int) -> int:
             rest = _TOML_STRING_REST[token[0]].match(text, token.end())
             at = rest.end() if rest else len(text)
         else:
-            open_brackets += (token[0] in "[{") - (token[0] in "]}")
+            if token[0] in "[{":
+                open_brackets += 1
+            elif token[0] in "]}":
+                open_brackets -= 1
             at = token.end()
 
 
 def _table_path(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:
     """Return the path of the table that a header opens.
 
-    tables: counts the elements of each array of tables; it is updated.
+    parsed: the header, parsed alone. tables: the number of elements of each array of tables, which is
+    updated. repeated: whether the header adds an element to such an array.
     """
     path: Path = ()
     value: Any = parsed
     while value and isinstance(value, dict):
         ((key, value),) = value.items()
         path = (*path, key)
-        last = not (value and isinstance(value, dict))
-        if last and repeated:
+        is_last = not value or not isinstance(value, dict)
+        if is_last and repeated:
             tables[path] = tables.get(path, 0) + 1
         if path in tables:
             path = (*path, tables[path] - 1)
@@ -324,13 +358,12 @@ def _prefixes(path: Path) -> Iterator[Path]:
 
 
 def _paths(value: Any, base: Path) -> Iterator[Path]:
-    members = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
+    """Yield the paths of all values within a value, whose own path is `base`."""
+    members: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        members = value.items()
+    elif isinstance(value, list):
+        members = enumerate(value)
     for key, member in members:
         yield (*base, key)
         yield from _paths(member, (*base, key))
@@ -338,11 +371,9 @@ def _paths(value: Any, base: Path) -> Iterator[Path]:
 
 def format_position(name: str, position: Position) -> str:
     """Return a position in a file as compilers write it: `file:line:column`."""
-    return (
-        f"{name}:{position.line}:{position.column}"
-        if position.column
-        else f"{name}:{position.line}"
-    )
+    if position.column:
+        return f"{name}:{position.line}:{position.column}"
+    return f"{name}:{position.line}"
 
 
 _READERS: Mapping[str, Callable[[str, str], SourceText]] = {
