@@ -8,17 +8,26 @@ from pathlib import Path
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import check_login
 
-# In lower case: variables that name HTTP proxies, perhaps with logins.
-PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+# In lower case. Their addresses may hold logins.
+_PROXY_VARIABLES = ("all_proxy", "http_proxy", "https_proxy")
 
-# In lower case: the HTTP proxies, and the authorities whose certificates are trusted.
-NETWORK_VARIABLES = (*sorted(PROXY_VARIABLES), "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+# In lower case: HTTP proxies, and the authorities whose certificates are trusted.
+NETWORK_VARIABLES = (*_PROXY_VARIABLES, "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+
+
+def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of HTTP proxies by variable."""
+    return {
+        name: address
+        for name, address in environment.items()
+        if address and name.lower() in _PROXY_VARIABLES
+    }
 
 
 def export_network_variables(environment: Mapping[str, str]) -> None:
-    """Put the variables that libraries read into the environment of the process, which wins.
+    """Add the variables that libraries read to the environment of the process, unless they are set there.
 
-    To be called before these libraries are imported. environment: with the variables of the `.env` file.
+    To be called before these libraries are imported. environment: includes the variables of the `.env` file.
     """
     present = {name.lower() for name, value in os.environ.items() if value}
     for name, value in environment.items():
@@ -27,13 +36,11 @@ def export_network_variables(environment: Mapping[str, str]) -> None:
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:
-    """Check the addresses of HTTP proxies, which the HTTP client reads itself: its errors repeat a part of a password.
+    """Raise ConfigError for an invalid address of an HTTP proxy.
 
-    Raises ConfigError.
+    The HTTP client reads these variables itself, and its errors would repeat a part of a password.
     """
-    for name, address in environment.items():
-        if name.lower() not in PROXY_VARIABLES:
-            continue
+    for name, address in proxy_addresses(environment).items():
         if "@" in address and "://" not in address:
             raise ConfigError(f"{name}: the given value has a login but no scheme: write http://")
         try:
@@ -43,9 +50,9 @@ def check_proxies(environment: Mapping[str, str]) -> None:
 
 
 def check_authorities(environment: Mapping[str, str]) -> None:
-    """Check SSL_CERT_FILE and SSL_CERT_DIR: OpenSSL ignores what it cannot read, and then trusts no certificate.
+    """Raise ConfigError for an unreadable SSL_CERT_FILE or SSL_CERT_DIR.
 
-    Raises ConfigError.
+    OpenSSL would ignore it and trust no certificate.
     """
     values = {name.upper(): value for name, value in environment.items() if value}
     file, directories = values.get("SSL_CERT_FILE"), values.get("SSL_CERT_DIR", "")

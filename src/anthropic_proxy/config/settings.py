@@ -1,15 +1,14 @@
-"""Settings: one frozen object, read at start and by each reload. Nothing else reads the environment.
+"""Settings: one frozen object, loaded at start and by each reload. The only reader of the environment.
 
-Order, strongest first: command-line flags, variables of the environment, the first `.env` file of ENV_FILES (or the file
-of `--config`), defaults. An empty variable counts as not set. The variable of a field is its name in capital letters,
-unless the field names others.
+Sources, strongest first: command-line flags, variables of the environment, the first `.env` file of
+ENV_FILES (or the file of `--config`), defaults. An empty variable counts as not set. The variable of a
+field is its name in capital letters, unless the field names others.
 """
 
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,9 +31,9 @@ from anthropic_proxy.config.download_policy import DownloadPolicy, DownloadScope
 from anthropic_proxy.config.env_file import read_env_file
 from anthropic_proxy.config.messages import MISSING_URL_TYPE, WHOLE_SENTENCE, variable_problem
 from anthropic_proxy.config.network_variables import (
-    PROXY_VARIABLES,
     check_authorities,
     check_proxies,
+    proxy_addresses,
 )
 from anthropic_proxy.config.upstream_settings import (
     Deprecation,
@@ -61,18 +60,24 @@ _Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 
 _SECONDS = "a number of seconds above 0"
 _ONE_FILE = "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both, or neither"
-_NO_SERVER_TLS = "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE: without TLS no client shows a certificate"
+_NO_SERVER_TLS = (
+    "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE: "
+    "without TLS no client shows a certificate"
+)
 
 _LIMIT = "a number from 1 on, for each key that has none of its own"
 # The storages of `limits` that work without a server or with Redis.
 _STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
-# Variables of other programs for what UPSTREAM_BASE_URL and UPSTREAM_API_KEY are.
-_OPENAI_URL = "OPENAI_BASE_URL is set but not read here; if it is the upstream: UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
+# Variables of other programs that correspond to UPSTREAM_BASE_URL and UPSTREAM_API_KEY.
+_OPENAI_URL = (
+    "OPENAI_BASE_URL is set but not read here; "
+    "if it is the upstream: UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
+)
 _OPENAI_KEY = (
-    "OPENAI_API_KEY is set but not read here; if OpenAI is the upstream: UPSTREAM_BASE_URL=https://api.openai.com "
-    "UPSTREAM_API_KEY=$OPENAI_API_KEY"
+    "OPENAI_API_KEY is set but not read here; if OpenAI is the upstream: "
+    "UPSTREAM_BASE_URL=https://api.openai.com UPSTREAM_API_KEY=$OPENAI_API_KEY"
 )
 
 
@@ -116,7 +121,8 @@ class ServerSettings(BaseSettings):
     body_timeout: float = Field(default=600, gt=0, description=_SECONDS)
     write_timeout: float = Field(default=300, gt=0, description=_SECONDS)
     header_timeout: float = Field(default=75, gt=0, description=_SECONDS)
-    # Longer than clients keep theirs (five to sixty), so that none is closed just when it is used again.
+    # Clients keep idle connections for 5 to 60 seconds. A longer timeout avoids closing a connection
+    # just when its client sends the next request.
     keepalive_timeout: float = Field(default=75, gt=0, description=_SECONDS)
     drain_timeout: float = Field(default=300, ge=0, description="a number of seconds from 0 on")
     reload_interval: float = Field(
@@ -129,12 +135,16 @@ class ServerSettings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _is_host(cls, value: str | None) -> str | None:
-        return None if value is None else env_values.listen_host(value)
+        if value is None:
+            return None
+        return env_values.listen_host(value)
 
     @field_validator("ready_requires", mode="before")
     @classmethod
     def _are_parts(cls, value: Any) -> Any:
-        return env_values.split_list(value, r"[;,\n]") if isinstance(value, str) else value
+        if isinstance(value, str):
+            return env_values.split_list(value, r"[;,\n]")
+        return value
 
     @model_validator(mode="after")
     def _tls_fits_together(self) -> Self:
@@ -158,9 +168,8 @@ class ObservabilitySettings(BaseSettings):
 
 
 class KeySettings(BaseSettings):
-    """Part of `Settings`."""
+    """Part of `Settings`. `anthropic-proxy keys` loads it alone."""
 
-    # `anthropic-proxy keys` reads these alone.
     model_config = _SETTINGS_CONFIG
 
     proxy_api_keys: SecretStr | None = Field(
@@ -175,11 +184,13 @@ class KeySettings(BaseSettings):
     key_tokens_per_month: int | None = Field(default=None, ge=1, description=_LIMIT)
     rate_limit_storage_url: SecretStr | None = Field(
         default=None,
-        description="memory://, sqlite:////a/path/limits.db, redis://host:6379/0, rediss:// or redis+unix://",
+        description="memory://, sqlite:////a/path/limits.db, redis://host:6379/0, rediss:// "
+        "or redis+unix://",
     )
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="a list of origins such as https://app.example.com, separated by ; or new lines, or *",
+        description="a list of origins such as https://app.example.com, "
+        "separated by ; or new lines, or *",
     )
 
     @field_validator("cors_allowed_origins", mode="before")
@@ -206,29 +217,26 @@ class KeySettings(BaseSettings):
     @property
     def limit_storage(self) -> str:
         """The URL of the storage of counters."""
-        return (
-            self.rate_limit_storage_url.get_secret_value()
-            if self.rate_limit_storage_url
-            else "memory://"
-        )
+        if self.rate_limit_storage_url is None:
+            return "memory://"
+        return self.rate_limit_storage_url.get_secret_value()
 
     @property
     def counts_in_process(self) -> bool:
-        """Whether counters end with the process, and other processes do not see them."""
+        """Whether counters end with the process, invisible to other processes."""
         return self.limit_storage in storage_url.IN_PROCESS
 
     def sharing_limits(self, directory: str) -> Self:
-        """Return settings with counters that processes share: in a directory, where they would be in each process."""
+        """Return settings whose counters all processes share, in a file in `directory` if necessary."""
         if not self.counts_in_process:
             return self
-        # Files called .db are metrics there.
-        return self.model_copy(
-            update={"rate_limit_storage_url": SecretStr(f"sqlite:///{directory}/limits.sqlite")}
-        )
+        # The directory also holds metrics, in files with the ending .db.
+        url = SecretStr(f"sqlite:///{directory}/limits.sqlite")
+        return self.model_copy(update={"rate_limit_storage_url": url})
 
     @property
     def key_limits(self) -> KeyLimits:
-        """Of each key that has none of its own."""
+        """The limits of keys without limits of their own."""
         return KeyLimits(
             self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month
         )
@@ -247,14 +255,14 @@ class KeySettings(BaseSettings):
 
 
 class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSettings):
-    """Everything that the environment configures. README and `.env.example` document each field.
+    """All settings of the environment. README and `.env.example` document each field.
 
-    Fields are in the order of the bases, the last one first, and so are error messages.
+    Fields and error messages are in the order of the bases, the last one first.
     """
 
     model_config = _SETTINGS_CONFIG
 
-    # What `${VARIABLE}` in the configuration file stands for.
+    # For `${VARIABLE}` in the configuration file.
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
     _env_file: Path | None = PrivateAttr(default=None)
 
@@ -283,33 +291,42 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
     def _models_are_pairs(cls, value: Any) -> Any:
-        return env_values.parse_models(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return env_values.parse_models(value)
+        return value
 
     @field_validator("download_allowed_hosts", mode="before")
     @classmethod
     def _hosts_are_names(cls, value: Any) -> Any:
-        return parse_hosts(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return parse_hosts(value)
+        return value
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.unix_socket is None and self.port != 0 and self.metrics_port == self.port:
-            text = f"METRICS_PORT equals PORT ({self.port}): choose another one, or unset it to serve /metrics on PORT"
+            text = (
+                f"METRICS_PORT equals PORT ({self.port}): choose another one, "
+                "or unset it to serve /metrics on PORT"
+            )
             raise PydanticCustomError(WHOLE_SENTENCE, "{text}", {"text": text})
         return self
 
     @property
     def listen_host(self) -> str:
-        """HOST; without it all addresses where clients show a key or a certificate, and else this machine alone.
+        """HOST; without it all addresses of a protected server, and only 127.0.0.1 of others.
 
-        A server without either would let all who reach it spend the upstream's key.
+        Every host that reaches an unprotected server can use the upstream's key.
         """
         if self.host is not None:
             return self.host
-        return "0.0.0.0" if self.is_protected else "127.0.0.1"  # noqa: S104 - see above
+        if self.is_protected:
+            return "0.0.0.0"  # noqa: S104 - see above
+        return "127.0.0.1"
 
     @property
     def is_protected(self) -> bool:
-        """Whether clients have to show a key or a certificate."""
+        """Whether clients need a key or a certificate."""
         return self.needs_key or self.tls_client_ca_file is not None
 
     @property
@@ -319,15 +336,14 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What no text may repeat, besides the credentials of upstreams."""
-        secrets = (self.signature_secret, self.tls_key_password)
-        proxies = (
-            value for name, value in self._environment.items() if name.lower() in PROXY_VARIABLES
-        )
-        return (
-            *(Secret(each.get_secret_value()) for each in secrets if each is not None),
-            *chain.from_iterable(map(find_url_secrets, (self.limit_storage, *proxies))),
-        )
+        """Texts to redact everywhere, besides the credentials of upstreams."""
+        secrets = []
+        for setting in (self.signature_secret, self.tls_key_password):
+            if setting is not None:
+                secrets.append(Secret(setting.get_secret_value()))
+        for url in (self.limit_storage, *proxy_addresses(self._environment).values()):
+            secrets.extend(find_url_secrets(url))
+        return tuple(secrets)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -346,11 +362,11 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
 
 def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings of `flags` (values by variable, None: not given), environment and `env_file`.
+    """Return the settings of `flags`, environment and `env_file`.
 
-    Raises ConfigError with a line for each problem.
+    flags: values by variable; None counts as not given. Raises ConfigError with a line for each problem.
     """
-    # It warns of each line that it cannot parse, without the file's name and each time; `env_notices` reports them.
+    # The library warns of each invalid line, without the file's name; `env_notices` reports them.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     environment = read_env_file(env_file) | dict(os.environ)
     values = {name: value for name, value in (flags or {}).items() if value is not None}
@@ -361,7 +377,7 @@ def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None)
         raise ConfigError("\n".join([*_problems(error, environment), *problems])) from None
     if problems:
         raise ConfigError("\n".join(problems))
-    settings._environment, settings._env_file = environment, env_file  # noqa: SLF001 - its own module
+    settings._environment, settings._env_file = environment, env_file  # noqa: SLF001 - same module
     check_proxies(environment)
     check_authorities(environment)
     return settings
@@ -372,7 +388,9 @@ def _problems(error: ValidationError, environment: Mapping[str, str]) -> Iterato
         text = variable_problem(each, Settings.model_fields)
         variable = str(each["loc"][0]) if each["loc"] else ""
         name = used_name(variable, environment)
-        yield text if name == variable else name + text.removeprefix(variable)
+        if name != variable:
+            text = name + text.removeprefix(variable)
+        yield text
         if each["type"] == MISSING_URL_TYPE:
             if environment.get("OPENAI_BASE_URL"):
                 yield f"  {_OPENAI_URL}"

@@ -1,4 +1,4 @@
-"""The routing of the configuration: upstreams and rules of the variables, and of the configuration file."""
+"""Build the routing of the configuration: the upstreams and rules of variables and configuration file."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from anthropic_proxy.config.file import ConfigFile, parse_config
 from anthropic_proxy.config.file_models import RouteEntry, TargetEntry
-from anthropic_proxy.config.own_address import refuse_own_address
+from anthropic_proxy.config.network_variables import proxy_addresses
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstream_config import FORMER_NAMES, UpstreamConfig
 from anthropic_proxy.config.upstream_settings import Deprecation
@@ -36,22 +36,29 @@ from anthropic_proxy.routing.router import (
 )
 from anthropic_proxy.routing.upstream import Upstream
 
-# Dialects of self-hosted servers that answered a probe, by the name of the upstream.
+# Profiles of self-hosted servers that responded to a probe, by the name of the upstream.
 DetectedProfiles = Mapping[str, ProviderProfile]
 
 ReadText = Callable[[PurePath], str]
 
-# Of each file that is named in the configuration. A device or a pipe has no end.
+# Of each file that the configuration names. A device or a pipe has no end.
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _TWO_KINDS_OF_KEYS = (
-    "PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH, and `passthrough` in the configuration "
-    "file: a client sends one key, either the proxy's or the upstream's"
+    "PROXY_API_KEYS and PROXY_API_KEYS_FILE exclude UPSTREAM_API_KEY_PASSTHROUGH, "
+    "and `passthrough` in the configuration file: "
+    "a client sends one key, either the proxy's or the upstream's"
 )
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = {4: ipaddress.ip_address("127.0.0.1"), 6: ipaddress.ip_address("::1")}
 
 
 def read_text(path: PurePath) -> str:
-    """Return the text of a UTF-8 file of at most MAX_FILE_BYTES. Raises OSError and UnicodeDecodeError."""
+    """Return the text of a UTF-8 file of at most MAX_FILE_BYTES.
+
+    Raises OSError and UnicodeDecodeError.
+    """
     with Path(path).expanduser().open("rb") as file:
         raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
@@ -78,14 +85,50 @@ def load_routing(
     if settings.needs_key and any(upstream.key_passthrough for upstream in routing.upstreams):
         raise ConfigError(_TWO_KINDS_OF_KEYS)
     for upstream in routing.upstreams:
-        refuse_own_address(settings, upstream.base_url)
+        _reject_own_address(settings, upstream.base_url)
     return routing
+
+
+def _reject_own_address(settings: Settings, base_url: str) -> None:
+    """Raise ConfigError when an upstream is this server, which would send its requests to itself.
+
+    Addresses that may be this server's (names, or through an HTTP proxy) pass;
+    `upstream.loop_detection` recognizes their requests.
+    """
+    if settings.unix_socket is not None or proxy_addresses(settings.environment):
+        return
+    url = urlsplit(base_url)
+    port = url.port or _DEFAULT_PORTS[url.scheme]
+    if port == settings.port and _reaches(url.hostname or "", settings.listen_host):
+        variable = "UPSTREAM_BASE_URL" if settings.config_file is None else "CONFIG_FILE"
+        raise ConfigError(
+            f"{variable}: {url.scheme}://{url.netloc} is the address of this proxy itself "
+            f"(PORT {settings.port}): set it to the address of the server that runs the models, "
+            "or choose another port with --port or PORT"
+        )
+
+
+def _reaches(host: str, listen_host: str) -> bool:
+    """Return whether connections to `host` certainly reach a socket that listens on `listen_host`."""
+    if host.lower() == listen_host.lower():
+        return True
+    try:
+        target, listener = ipaddress.ip_address(host), ipaddress.ip_address(listen_host)
+    except ValueError:
+        return False
+    # A connection to 0.0.0.0 or :: goes to this machine.
+    is_this_machine = target.is_loopback or target.is_unspecified
+    is_same_family = listener.version in {target.version, 6}
+    if is_this_machine and listener.is_unspecified and is_same_family:
+        return True
+    return target.is_unspecified and listener == _LOOPBACK[target.version]
 
 
 def _deprecations(settings: Settings, file: ConfigFile | None) -> Iterator[Deprecation]:
     yield from settings.deprecations
-    for former in file.former_names if file else ():
-        yield Deprecation(former, FORMER_NAMES[former], str(settings.config_file))
+    if file is not None:
+        for former in file.former_names:
+            yield Deprecation(former, FORMER_NAMES[former], str(settings.config_file))
 
 
 def _routing(settings: Settings, file: ConfigFile | None, detected: DetectedProfiles) -> Routing:
@@ -144,9 +187,10 @@ def upstreams_from_settings(
 ) -> tuple[Upstream, ...]:
     """Return the upstreams of the variables, one for each URL, in their order.
 
-    Each is named by its host and port where these reveal nothing of a network that clients need not know, else by its
-    position. A single upstream of a server without client keys is named by its address as well: its clients are as a
-    rule the person who set it. Names of several are in the ids of models, and stay the same when clients get keys.
+    The name of an upstream is its host and port where they are public, else its position, since clients
+    need not know the names of an internal network. A single upstream of a server without client keys is
+    also named by its address: its client is usually its operator. Names of several upstreams are in the
+    ids of models, and do not change when clients get keys.
     """
     is_private_server = len(settings.upstreams) == 1 and not settings.is_protected
     upstreams: dict[str, Upstream] = {}
@@ -159,7 +203,7 @@ def upstreams_from_settings(
 
 
 class ResolvedURL(NamedTuple):
-    """What the URL and the provider of an upstream determine: the fields of its `Upstream` of these names."""
+    """The fields of an `Upstream` that its URL and provider determine."""
 
     base_url: str
     query: Mapping[str, str]
@@ -168,21 +212,21 @@ class ResolvedURL(NamedTuple):
 
 
 def resolve_url(config: UpstreamConfig, detected: ProviderProfile | None) -> ResolvedURL:
-    """Return where the API of an upstream is, with the parameters of its provider and the configured ones.
+    """Return the address of an upstream's API, with the parameters of its provider and configuration.
 
-    detected: the profile of the server that answered a probe. Raises ValueError.
+    detected: the profile of the server that responded to a probe. Raises ValueError.
     """
     profile = _profile(config, detected)
     effective = override_profile(profile or GENERIC, config.provider_settings)
     base, url_query = resolve_api_address(config.url, effective.api_path)
-    has_version = effective.api_version and is_azure_deployment(base)
-    version = {"api-version": effective.api_version} if has_version else {}
-    query = {**version, **url_query, **config.query}
+    query = {**url_query, **config.query}
+    if effective.api_version and is_azure_deployment(base):
+        query = {"api-version": effective.api_version, **query}
     return ResolvedURL(base, query, effective, is_profile_guessed=profile is None)
 
 
 def _profile(config: UpstreamConfig, detected: ProviderProfile | None) -> ProviderProfile | None:
-    """Return the configured profile, else the one of the URL's host, else the detected one; None without any."""
+    """Return the configured profile, else that of the URL's host, else the detected one."""
     if config.provider:
         return find_profile_by_name(config.provider)
     profile = find_profile_by_host(parse_host(config.url))
@@ -190,7 +234,7 @@ def _profile(config: UpstreamConfig, detected: ProviderProfile | None) -> Provid
 
 
 def _is_public_name(url: str) -> bool:
-    """Whether the host of a URL is that of a public provider, or of the machine itself."""
+    """Return whether the host of a URL is that of a public provider, or this machine."""
     host = parse_host(url)
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -203,37 +247,42 @@ def _candidate_names(address: str) -> Iterator[str]:
 
 
 def routing_from_settings(settings: Settings, upstreams: tuple[Upstream, ...]) -> Routing:
-    """Return the routing of the variables: MODEL_ALIASES, then MODEL_MAP (exact names before patterns, and tiers last),
-    then REASONING_MODEL with thinking and COMPLETION_MODEL without.
+    """Return the routing of the variables.
+
+    Order: MODEL_ALIASES, MODEL_MAP (exact names before patterns, tiers last), REASONING_MODEL for
+    requests with thinking, COMPLETION_MODEL for others.
     """
-    mapped = sorted((settings.model_map or {}).items(), key=lambda pair: _generality(pair[0]))
-    rules = [_mapping_rule(source, _target_groups(upstreams, model)) for source, model in mapped]
+    model_map = settings.model_map or {}
+    rules = []
+    for source in sorted(model_map, key=_generality):
+        rules.append(_mapping_rule(source, _target_groups(upstreams, model_map[source])))
     if settings.reasoning_model:
-        rules.append(
-            RoutingRule(_target_groups(upstreams, settings.reasoning_model), thinking=True)
-        )
+        groups = _target_groups(upstreams, settings.reasoning_model)
+        rules.append(RoutingRule(groups, thinking=True))
     if settings.completion_model:
-        rules.append(
-            RoutingRule(_target_groups(upstreams, settings.completion_model), thinking=False)
-        )
-    aliases = {
-        alias: _target_groups(upstreams, model)
-        for alias, model in (settings.model_aliases or {}).items()
-    }
+        groups = _target_groups(upstreams, settings.completion_model)
+        rules.append(RoutingRule(groups, thinking=False))
+    aliases = {}
+    for alias, model in (settings.model_aliases or {}).items():
+        aliases[alias] = _target_groups(upstreams, model)
     return Routing(upstreams, tuple(rules), aliases)
 
 
 def _target_groups(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
-    """Return each upstream in turn; or, where the model's name names one, that one alone."""
-    return find_named_targets(upstreams, model) or tuple(
-        (Target(each, model),) for each in upstreams
-    )
+    """Return the upstream that the model's name names; else all upstreams, in their order."""
+    named = find_named_targets(upstreams, model)
+    if named:
+        return named
+    return tuple((Target(upstream, model),) for upstream in upstreams)
 
 
 def _generality(source: str) -> int:
+    """Return the position in the order of MODEL_MAP: 0 for names, 1 for patterns, 2 for tiers."""
     if source.lower() in TIERS:
         return 2
-    return 1 if re.search(r"[*?\[]", source) else 0
+    if re.search(r"[*?\[]", source):
+        return 1
+    return 0
 
 
 def _mapping_rule(source: str, groups: TargetGroups) -> RoutingRule:
