@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anthropic_proxy.config import env_notices
 from anthropic_proxy.config.env_file import MAX_ENV_BYTES
-from anthropic_proxy.config.key_hints import key_hint
+from anthropic_proxy.config.upstream_config import key_hint
 from anthropic_proxy.config.upstream_settings import Deprecation
 from anthropic_proxy.observability.logs import LogFormat, format_json_line, is_json
 from anthropic_proxy.routing.upstream import Upstream

@@ -11,8 +11,9 @@ MIN_CHARACTERS = 8
 
 _NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 _NAME_ALONE = re.compile(r"(?P<name>[^=]*)[=\s]+")
-# A key in base64 ends in =, and so does `name=$KEY` where the variable is empty. Only what is certainly no name counts as
-# a key: at least 16 bytes in base64, with upper case, lower case and digits.
+# A key in base64 ends in =, and so does `name=$KEY` with an empty variable. Only texts that are
+# certainly no names count as keys: at least 16 bytes in base64, with upper case, lower case and
+# digits.
 _MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
 
@@ -20,8 +21,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
 def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     """Return the keys of a variable.
 
-    It has `name=key`, keys alone, which are named by their positions, or a JSON object of names and keys.
-    Raises ValueError, which shows no key.
+    Its form is a list of `name=key` or of keys alone, which are named by their positions, or a JSON
+    object of names and keys. Raises ValueError, which shows no key.
     """
     pairs = _names_and_keys(text)
     if not pairs:
@@ -39,9 +40,8 @@ def short_keys(text: str) -> list[str]:
 def _names_and_keys(text: str) -> list[tuple[str, str]]:
     if text.lstrip().startswith("{"):
         return list((env_values.parse_pairs(text) or {}).items())
-    return [
-        _name_and_key(number, part) for number, part in enumerate(env_values.split_list(text), 1)
-    ]
+    parts = env_values.split_list(text)
+    return [_name_and_key(number, part) for number, part in enumerate(parts, 1)]
 
 
 def _name_and_key(number: int, part: str) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def _is_base64(part: str) -> bool:
 
 
 def _empty_key(name: str) -> ValueError:
-    # A name that is none may be a key.
+    # An invalid name may be a key.
     shown = name if _is_name(name) else MASK
     return ValueError(f"{shown} has an empty key (a key that ends in = needs a name: name=key)")
 
@@ -76,5 +76,4 @@ def _is_name(text: str) -> bool:
 def _create_api_key(name: str, secret: str) -> ApiKey:
     if not secret.strip():
         raise _empty_key(name)
-    # A name that is none may be a part of a key.
     return ApiKey(validate_key_name(name), hash_key(env_values.check_header_value(secret)))

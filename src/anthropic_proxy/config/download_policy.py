@@ -1,4 +1,4 @@
-"""Which hosts files are downloaded from: none, public hosts, listed hosts, or all."""
+"""The hosts that files are downloaded from: none, public hosts, listed hosts, or all."""
 
 import re
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """Which hosts files may be downloaded from."""
+    """The hosts that files may be downloaded from."""
 
     scope: DownloadScope = "public"
-    # Where there are any, no others are allowed, and these may be private. One that starts with a dot
-    # stands for every host below it.
+    # If there are any, only these are allowed, also private ones. A name that starts with a dot
+    # allows every host below it.
     allowed_hosts: tuple[str, ...] = ()
 
     @property
@@ -25,18 +25,20 @@ class DownloadPolicy:
 
     @property
     def uses_proxy(self) -> bool:
-        """Whether the environment's HTTP proxy may be used: it looks up names itself, past the check."""
+        """Whether the environment's HTTP proxy may be used. It resolves names without our check."""
         return self.scope == "all"
 
     def allows(self, host: str) -> bool:
-        """Whether files of `host` (lower case, in ASCII) may be fetched, whatever its addresses."""
+        """Return whether `host` (lower case, in ASCII) is allowed, regardless of its addresses."""
         host = host.removesuffix(".")
-        is_below = any(host.endswith(each) for each in self.allowed_hosts if each.startswith("."))
-        return not self.allowed_hosts or is_below or host in self.allowed_hosts
+        if not self.allowed_hosts or host in self.allowed_hosts:
+            return True
+        domains = tuple(each for each in self.allowed_hosts if each.startswith("."))
+        return host.endswith(domains)
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
-    """Return hosts separated by commas or `;`, as `DownloadPolicy` has them. Raises ValueError with the reason."""
+    """Return hosts separated by commas, `;` or blanks, for `DownloadPolicy`. Raises ValueError."""
     return tuple(map(_parse_host, filter(None, re.split(r"[\s,;]+", text))))
 
 

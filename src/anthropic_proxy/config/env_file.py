@@ -1,4 +1,4 @@
-"""The `.env` file: which one is read, and its variables."""
+"""Find and parse the `.env` file."""
 
 import codecs
 import io
@@ -18,7 +18,7 @@ ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-
 
 
 def find_env_file(explicit: Path | None) -> Path | None:
-    """Return the one `.env` file that is read: `explicit` if set, else the first of ENV_FILES that exists."""
+    """Return the path of the `.env` file: `explicit`, or the first that exists of ENV_FILES."""
     if explicit is not None:
         return explicit
     return next((path for path in map(_expand, ENV_FILES) if path.is_file()), None)
@@ -27,12 +27,15 @@ def find_env_file(explicit: Path | None) -> Path | None:
 def _expand(path: Path) -> Path:
     try:
         return path.expanduser()
-    except RuntimeError:  # a user without a home, as containers have them
+    except RuntimeError:  # a user without a home directory, as in containers
         return path
 
 
 def read_env_file(path: Path | None) -> dict[str, str]:
-    """Return the variables of a `.env` file, with the variables in their values replaced. Raises ConfigError."""
+    """Return the variables of a `.env` file, with variables in their values replaced.
+
+    Raises ConfigError.
+    """
     if path is None:
         return {}
     try:
@@ -50,8 +53,8 @@ def read_env_file(path: Path | None) -> dict[str, str]:
 
 
 def _decode(raw: bytes, path: Path) -> str:
-    """Return a file's text. Raises ConfigError for UTF-16, as Windows writes it, and UnicodeDecodeError."""
-    # Without a mark at its beginning UTF-16 has a zero byte beside each ASCII character.
+    """Return a file's text. Raises UnicodeDecodeError, and ConfigError for UTF-16."""
+    # UTF-16 without a byte order mark has a zero byte beside each ASCII character.
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ConfigError(f"{path}: the file is UTF-16: save it as UTF-8")
     if b"\0" in raw:
@@ -60,22 +63,23 @@ def _decode(raw: bytes, path: Path) -> str:
 
 
 def _check_lengths(path: Path, values: Iterable[tuple[str, str | None]]) -> None:
-    """Reject values that are too long once the variables in them are replaced by their values.
+    """Raise ConfigError for values that are too long once the variables in them are replaced.
 
-    Each value may hold an earlier one twice, so some lines can stand for gigabytes. Raises ConfigError.
+    Each value may hold an earlier one twice, so a few lines can expand to gigabytes.
     """
     lengths = {name: len(value) for name, value in os.environ.items()}
     for name, value in values:
         length = sum(_max_length(atom, lengths) for atom in parse_variables(value or ""))
         if length > MAX_ENV_BYTES:
             raise ConfigError(
-                f"{path}: {name}: the value is too long, expected at most {MAX_ENV_BYTES} characters"
+                f"{path}: {name}: the value is too long, "
+                f"expected at most {MAX_ENV_BYTES} characters"
             )
         lengths[name] = max(length, lengths.get(name, 0))
 
 
 def _max_length(atom: Atom, lengths: Mapping[str, int]) -> int:
-    """Return the largest number of characters that replaces a part of a value, a text or a variable."""
+    """Return the maximum length of a part of a value, a text or a variable, after replacement."""
     if isinstance(atom, Variable):
         return max(lengths.get(atom.name, 0), len(atom.default or ""))
     return len(atom.resolve({}))

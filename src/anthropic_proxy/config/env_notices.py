@@ -1,7 +1,8 @@
-"""Notices on a `.env` file that is valid all the same: lines that are no settings, and misspelt names.
+"""Notices on a valid `.env` file: lines that are no settings, and misspelt names.
 
-Other programs (Docker Compose, shells) read the same file, so a name is reported only when it looks like one of ours.
-Values, and texts that are not known to be names, may be secrets and are not shown.
+Other programs (Docker Compose, shells) read the same file, so a name is reported only when it looks
+like one of ours. Values, and texts that may be no names, are not shown, because they may be
+secrets.
 """
 
 import io
@@ -18,9 +19,9 @@ from anthropic_proxy.config.messages import variable_names
 from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
 from anthropic_proxy.config.settings import Settings
 
-# Names that begin like this are ours, however they go on.
+# All names with these beginnings are ours.
 _PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
-# Names in the environment that begin like this may be misspelt settings.
+# Names in the environment with these beginnings may be misspelt settings.
 _SETTING_PREFIXES = (
     *_PREFIXES,
     "ANTHROPIC_PROXY_",
@@ -42,27 +43,30 @@ _SETTING_PREFIXES = (
 )
 # Names that docker-compose.yml reads and that resemble ours.
 _OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
-# Names of Claude Code and of Anthropic's SDKs begin like this. They must not be mistaken for ours: with the client's
-# ANTHROPIC_BASE_URL for its own the proxy would be its own upstream.
+# Beginnings of the names of Claude Code and of Anthropic's SDKs. No notice may suggest one of our
+# names for them: with the client's ANTHROPIC_BASE_URL the proxy would be its own upstream.
 _CLIENT_PREFIXES = ("ANTHROPIC_", "CLAUDE_CODE_")
 _OUR_CLIENT_LIKE_PREFIX = "ANTHROPIC_PROXY"
 _OF_CLIENT = (
     "is a variable of the client: set it where Claude Code runs; the proxy does not read it"
 )
-# What to use in place of names that resemble none of ours.
+# Replacements for names that resemble none of ours.
 _REPLACEMENTS = {
     "UPSTREAM_MODEL": "COMPLETION_MODEL or MODEL_MAP",
     "UPSTREAM_MODELS": "COMPLETION_MODEL or MODEL_MAP",
 }
-# Shorter names, as HOSTS or PORT2, are those of other programs as well.
+# Other programs use shorter names, such as HOSTS or PORT2.
 _SHORTEST_NAME = 6
-# difflib's measure of likeness: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
+# difflib's similarity: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
 _CLOSE = 0.85
+# For names that are certainly ours.
+_CLOSE_FOR_OURS = 0.6
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _MOST_NOTICES = 10
-# How many names of other programs are compared with ours, and how long a name of ours can be.
+# Names of other programs that are compared with ours.
 _MOST_NAMES = 500
+# Of our names, in characters.
 _LONGEST_NAME = 64
 _NO_SETTING = "expected NAME=value; the line is ignored"
 
@@ -77,14 +81,16 @@ class Notice:
     problem: str
 
     def __str__(self) -> str:
-        place = f"{self.file} line {self.line}" if self.line else str(self.file)
-        return f"{place}: {self.problem}"
+        if self.line:
+            return f"{self.file} line {self.line}: {self.problem}"
+        return f"{self.file}: {self.problem}"
 
 
 def notices(path: Path, text: str, config_text: str = "") -> list[Notice]:
-    """Return the notices on a `.env` file, in the order of its lines, and a bounded number of them.
+    """Return a bounded number of notices on a `.env` file, in the order of its lines.
 
-    text: of the file. config_text: of the configuration file, which may use variables as `${NAME}`.
+    text: of the file. config_text: of the configuration file, which may refer to variables as
+    `${NAME}`.
     """
     references = {*_REFERENCE.findall(text), *_REFERENCE.findall(config_text)}
     every = list(_each_notice(path, text, {name.upper() for name in references}))
@@ -114,58 +120,63 @@ def _each_notice(path: Path, text: str, references: set[str]) -> Iterator[Notice
 
 
 def environment_notices(names: Iterable[str], *texts: str) -> list[str]:
-    """Return the problems of names in the environment of the process that closely resemble settings.
+    """Return the problems of names in the process's environment that closely resemble settings.
 
-    Most names there are those of other programs. texts: of files that may use variables as `${NAME}`.
+    Most of these names belong to other programs. texts: of files that may refer to variables as
+    `${NAME}`.
     """
     variables = all_variables()
     references = set(chain.from_iterable(map(_REFERENCE.findall, texts)))
     candidates = [name for name in sorted(names) if name.startswith(_SETTING_PREFIXES)]
     problems = []
     for name in candidates[:_MOST_NAMES]:
-        is_other = name in variables or name in references or name in _OF_COMPOSE
-        is_name = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)
-        near = [] if is_other or not is_name else get_close_matches(name, variables, 1, _CLOSE)
-        if near:
-            problems.append(f"{name} is not known; did you mean {near[0]}?")
+        if name in variables or name in references or not _can_be_ours(name):
+            continue
+        similar = get_close_matches(name, variables, 1, _CLOSE)
+        if similar:
+            problems.append(f"{name} is not known; did you mean {similar[0]}?")
     return problems[:_MOST_NOTICES]
 
 
 def all_variables() -> tuple[str, ...]:
-    """Return the names of all variables that are read."""
-    of_settings = (variable_names(field) for field in Settings.model_fields.values())
-    return (*chain.from_iterable(of_settings), *(name.upper() for name in NETWORK_VARIABLES))
+    """Return the names of all variables that the proxy and its libraries read."""
+    names = []
+    for field in Settings.model_fields.values():
+        names += variable_names(field)
+    return (*names, *(name.upper() for name in NETWORK_VARIABLES))
 
 
 def describe_unknown_name(name: str, variables: tuple[str, ...]) -> str:
-    """Return the problem with a name that is not among `variables`; empty where it is another program's."""
-    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or name in _OF_COMPOSE:
+    """Return the problem with a name that is not among `variables`; empty for foreign names."""
+    if not _can_be_ours(name):
         return ""
     if name.startswith(_CLIENT_PREFIXES) and not name.startswith(_OUR_CLIENT_LIKE_PREFIX):
         return f"{name} {_OF_CLIENT}"
     if name in _REPLACEMENTS:
         return f"{name} is not known; did you mean {_REPLACEMENTS[name]}?"
     is_ours = name.startswith(_PREFIXES)
-    is_long = len(name) >= _SHORTEST_NAME
-    near = (
-        get_close_matches(name, variables, 1, 0.6 if is_ours else _CLOSE)
-        if is_ours or is_long
-        else []
-    )
-    if near:
-        return f"{name} is not known; did you mean {near[0]}?"
+    if not is_ours and len(name) < _SHORTEST_NAME:
+        return ""
+    similar = get_close_matches(name, variables, 1, _CLOSE_FOR_OURS if is_ours else _CLOSE)
+    if similar:
+        return f"{name} is not known; did you mean {similar[0]}?"
     return f"{name} is not known" if is_ours else ""
 
 
+def _can_be_ours(name: str) -> bool:
+    is_name = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
+    return is_name and name not in _OF_COMPOSE
+
+
 def _line(binding: Binding) -> int:
-    """Return the line of a statement, without the empty ones before it."""
+    """Return the line of a statement, without the empty lines before it."""
     original = binding.original
     before = original.string[: len(original.string) - len(original.string.lstrip())]
     return original.line + before.count("\n")
 
 
 def variable(text: str, name: str, environment: Mapping[str, str]) -> str:
-    """Return a variable of the environment or, where it has none, of a `.env` file's text; empty when neither has it."""
+    """Return a variable of the environment, else of a `.env` file's text, else an empty text."""
     value = environment.get(name, "")
     if value:
         return value

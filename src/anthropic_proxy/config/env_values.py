@@ -1,7 +1,7 @@
-"""Parse values with an inner structure in one variable of the environment: lists, pairs and JSON objects.
+"""Parse structured values of variables of the environment: lists, pairs and JSON objects.
 
-Parts are separated by `;` or new lines, and white space around them is ignored. Every function raises ValueError with
-the reason.
+Parts are separated by `;` or new lines, and white space around them is ignored. Every function
+raises ValueError with the reason.
 """
 
 import ipaddress
@@ -26,12 +26,15 @@ def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
 
 
 def parse_pairs(text: str) -> dict[str, str] | None:
-    """Return `name=value` pairs in their order, or those of a JSON object of strings; None without any."""
-    if text.lstrip().startswith("{"):
-        return {
-            name: _check_string(name, value) for name, value in parse_object(text).items()
-        } or None
+    """Return `name=value` pairs in their order, or those of a JSON object of strings.
+
+    Returns None when there are none.
+    """
     values: dict[str, str] = {}
+    if text.lstrip().startswith("{"):
+        for name, member in parse_object(text).items():
+            values[name] = _check_string(name, member)
+        return values or None
     for pair in split_list(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
@@ -43,7 +46,7 @@ def parse_pairs(text: str) -> dict[str, str] | None:
 
 
 def parse_models(text: str) -> dict[str, str] | None:
-    """Return pairs as `parse_pairs` does, of names of models. Raises ValueError for commas between pairs as well."""
+    """Return the pairs of `parse_pairs` for names of models. Also rejects commas between pairs."""
     by_name = parse_pairs(text)
     for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
@@ -52,17 +55,18 @@ def parse_models(text: str) -> dict[str, str] | None:
 
 
 def parse_header_pairs(text: str) -> dict[str, str] | None:
-    """Return pairs as `parse_pairs` does, of headers, which may hold keys: no error shows them."""
+    """Return the pairs of `parse_pairs` for headers. Errors show none, as they may be keys."""
     try:
         return parse_pairs(text)
     except ValueError:
         raise ValueError(
-            "each part must be a name and a value with a = between them, and each name stand there once"
+            "each part must be a name and a value with a = between them, "
+            "and each name stand there once"
         ) from None
 
 
 def listen_host(text: str) -> str:
-    """Return a host name or an IP address to listen on, without the brackets that URLs have around IPv6 addresses."""
+    """Return a host name or an IP address to listen on; an IPv6 address may be in brackets."""
     host = text.strip()
     if "/" in host:
         raise ValueError("leave out the scheme (http://) and the path, as in 127.0.0.1")
@@ -88,7 +92,7 @@ def _check_ipv6(address: str) -> None:
 
 
 def check_header_name(name: str) -> str:
-    """Return the name of a header that may be configured; no error shows it."""
+    """Return the name of a header that may be configured. Errors do not show it."""
     if not _HEADER.fullmatch(name):
         raise ValueError("is no name of a header")
     if name.lower() in _FRAMING:
@@ -97,14 +101,14 @@ def check_header_name(name: str) -> str:
 
 
 def check_header_value(value: str) -> str:
-    """Return a value that can be sent in a header, without white space around it; no error shows it."""
+    """Return a header value without white space around it. Errors do not show it."""
     if not re.fullmatch(r"[ -~]*", value):
         raise ValueError("must be printable ASCII characters")
     return value.strip()
 
 
 def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields unchanged. Raises ValueError for those that the proxy sets for each request."""
+    """Return the fields unchanged. Raises ValueError for those that each request sets."""
     reserved = [name for name in ("model", "stream") if name in fields]
     if reserved:
         raise ValueError(
@@ -120,11 +124,11 @@ def parse_object(text: str) -> JsonObject:
     except ValueError as error:
         raise ValueError(f"must be a JSON object: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004 - as for every other value that can't be used
+        raise ValueError("must be a JSON object")  # noqa: TRY004 - as for all invalid values
     return value
 
 
 def _check_string(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} must be a string")  # noqa: TRY004 - the same
+        raise ValueError(f"{name!r} must be a string")  # noqa: TRY004 - as above
     return value

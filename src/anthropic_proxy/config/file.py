@@ -1,9 +1,9 @@
 """The configuration file (CONFIG_FILE): several upstreams, and which requests go to which of them.
 
 Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated
-(upstream_config, file_models). All problems are reported at once, each with file and line, the path of
-the value, the value and what is allowed. Messages show neither possible secrets nor the values of
-variables.
+(upstream_config, file_models). All problems are reported at once, each with file and line, the path
+of the value, the value and what is allowed. Messages show neither possible secrets nor the values
+of variables.
 
 Pure: variables come in as a mapping, and files that hold keys through a function.
 """
@@ -54,9 +54,9 @@ def parse_config(
     """Return the validated content of a configuration file.
 
     name: the file's path, whose ending distinguishes YAML from TOML. environment: the values of
-    `${VARIABLE}`. read: returns the text of a file with keys, or raises OSError or UnicodeDecodeError;
-    it expands a leading `~`. Other relative paths are relative to the configuration file.
-    Raises ConfigError with a line for each problem.
+    `${VARIABLE}`. read: returns the text of a file with keys, or raises OSError or
+    UnicodeDecodeError; it expands a leading `~`. Other relative paths are relative to the
+    configuration file. Raises ConfigError with a line for each problem.
     """
     source = parse_text(text, name)
     if not isinstance(source.value, dict):
@@ -165,10 +165,10 @@ def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str])
 
 
 def _locate(location: Path, value: Any) -> tuple[Path, Any]:
-    """Return the path in the file for a location of pydantic, and the value there; None when missing.
+    """Return the path in the file and the value (None if missing) for a location of pydantic.
 
-    Parts of the location that the file does not have are left out: the index of a single item that is
-    written in place of a list, and `[key]`, which marks an error of the key.
+    Parts of the location that the file does not have are left out: the index of a single item that
+    is written in place of a list, and `[key]`, which marks an error of the key.
     """
     path: list[str | int] = []
     for part in location:
@@ -183,7 +183,7 @@ def _locate(location: Path, value: Any) -> tuple[Path, Any]:
 
 
 def _find_key(part: str | int, value: Any) -> str | int | None:
-    """Return the key or index in `value` of a part of a location; None when it has no such member."""
+    """Return the key or index in `value` of a part of a location; None if there is none."""
     if isinstance(value, list):
         is_index = isinstance(part, int) and part < len(value)
         return part if is_index else None

@@ -1,7 +1,7 @@
 """The schema of a configuration file: upstreams, routes, targets and aliases.
 
-The descriptions are the file's documentation. The names of all upstreams are in the validation context,
-so that one validation finds every problem, wrong references among them.
+The descriptions are the file's documentation. The names of all upstreams are in the validation
+context, so that one validation finds every problem, wrong references among them.
 """
 
 import re
@@ -95,7 +95,7 @@ Group = Annotated[tuple[TargetEntry, ...], NotEmpty, AsList]
 
 
 class RouteEntry(BaseModel):
-    """The upstreams for requests that meet all conditions. Without conditions it is for all requests."""
+    """The upstreams for requests that meet all conditions, or for all if it has none."""
 
     model_config = RECORD_CONFIG
 

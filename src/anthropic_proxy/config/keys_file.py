@@ -1,9 +1,11 @@
-"""The file with the clients' keys (PROXY_API_KEYS_FILE): read, checked as a whole, and changed.
+"""The file with the clients' keys (PROXY_API_KEYS_FILE): read it, check it as a whole, change it.
 
-    {"keys": [{"name": "alice", "sha256": "...", "models": ["claude-*"], "expires": "2027-01-01T00:00:00Z"}]}
+    {"keys": [{"name": "alice", "sha256": "...", "models": ["claude-*"], "expires":
+    "2027-01-01T00:00:00Z"}]}
 
-The commands write JSON; the same in YAML is for those who write it themselves, and is not changed, as its comments would
-be lost. A change is made under a lock, and in one step, so that no reader ever sees half of it.
+The commands write JSON. Operators may write the same in YAML, which the commands do not change, as
+its comments would be lost. A change is made under a lock and in one step, so that no reader sees
+half of it.
 """
 
 import contextlib
@@ -34,7 +36,7 @@ from anthropic_proxy.wire.json_codec import dumps, loads
 _VARIABLE = "PROXY_API_KEYS_FILE"
 _Limit = Annotated[int | None, Field(ge=1)]
 
-# What `printf %s "$UNSET" | sha256sum` and `echo "$UNSET" | sha256sum` print.
+# The output of `printf %s "$UNSET" | sha256sum` and `echo "$UNSET" | sha256sum`.
 _EMPTY = frozenset(map(hash_key, ("", "\n", "\r\n")))
 
 _BUDGET_NEEDS_STORAGE = (
@@ -55,7 +57,7 @@ class _KeyEntry(BaseModel):
 
     name: Annotated[str, AfterValidator(validate_key_name)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), AfterValidator(_check_hash)]
-    # A key that may use no model at all would be a mistake: an empty list means all of them elsewhere.
+    # An empty list is rejected: it reads like "no model", but `ApiKey` takes it for all models.
     models: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)
     ] = None
@@ -85,11 +87,11 @@ def parse_keys_file(text: str, name: str) -> tuple[ApiKey, ...]:
         keys = tuple(each.to_api_key() for each in entries)
         ApiKeyRegistry(keys)
     except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise ConfigError("\n".join(f"{_VARIABLE}: {name}: {each}" for each in problems)) from None
+        lines = []
+        for each in error.errors():
+            path = ".".join(map(str, each["loc"])) or "the file"
+            lines.append(f"{_VARIABLE}: {name}: {path}: {each['msg']}")
+        raise ConfigError("\n".join(lines)) from None
     except ValueError as error:
         raise ConfigError(f"{_VARIABLE}: {name}: {error}") from None
     except ConfigError as error:
@@ -106,8 +108,10 @@ def _parse_values(text: str, name: str) -> Any:
     return parse_text(text, name).value
 
 
-def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ApiKeyRegistry | None:
-    """Return the keys of the settings; None when clients need none. Raises ConfigError.
+def load_api_keys(
+    settings: KeySettings, read: Callable[[PurePath], str]
+) -> ApiKeyRegistry | None:
+    """Return the API keys; None when clients need no key. Raises ConfigError.
 
     read: returns the text of a file.
     """
@@ -118,12 +122,14 @@ def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> Api
             )
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
-    variable_keys = parse_api_keys(secret.get_secret_value()) if secret else ()
-    file_keys = parse_keys_file(_read_keys_file(path, read), str(path)) if path else ()
-    keys = [
-        replace(key, limits=key.limits.with_defaults(settings.key_limits))
-        for key in (*variable_keys, *file_keys)
-    ]
+    configured: list[ApiKey] = []
+    if secret:
+        configured += parse_api_keys(secret.get_secret_value())
+    if path:
+        configured += parse_keys_file(_read_keys_file(path, read), str(path))
+    keys = []
+    for key in configured:
+        keys.append(replace(key, limits=key.limits.with_defaults(settings.key_limits)))
     if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
         raise ConfigError(_BUDGET_NEEDS_STORAGE)
     try:
@@ -148,17 +154,19 @@ def format_keys_file(keys: Iterable[ApiKey]) -> bytes:
 
 
 def _to_entry(key: ApiKey) -> dict[str, Any]:
-    return {
-        "name": key.name,
-        "sha256": key.sha256,
-        **({"models": list(key.models)} if key.models else {}),
-        **({"expires": format_time(key.expires)} if key.expires else {}),
-        **{name: limit for name, limit in asdict(key.limits).items() if limit is not None},
-    }
+    entry: dict[str, Any] = {"name": key.name, "sha256": key.sha256}
+    if key.models:
+        entry["models"] = list(key.models)
+    if key.expires:
+        entry["expires"] = format_time(key.expires)
+    for name, limit in asdict(key.limits).items():
+        if limit is not None:
+            entry[name] = limit
+    return entry
 
 
 def format_time(moment: datetime) -> str:
-    """Return a time in UTC, as RFC 3339 writes it."""
+    """Return a time in UTC in the format of RFC 3339."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -181,7 +189,7 @@ def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiK
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock on the file. The lock has a file of its own, as the other is replaced."""
+    """Hold the lock of the keys file: another file, since changes replace the keys file."""
     import fcntl  # there is none on Windows
 
     descriptor = os.open(
@@ -195,7 +203,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace a file in one step. Only its owner can read it, as `mkstemp` creates it."""
+    """Replace a file in one step. Only its owner can read it, because `mkstemp` creates it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -25,9 +25,10 @@ def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def export_network_variables(environment: Mapping[str, str]) -> None:
-    """Add the variables that libraries read to the environment of the process, unless they are set there.
+    """Add the variables that libraries read to the process's environment, unless they are set.
 
-    To be called before these libraries are imported. environment: includes the variables of the `.env` file.
+    To be called before these libraries are imported. environment: includes the variables of the
+    `.env` file.
     """
     present = {name.lower() for name, value in os.environ.items() if value}
     for name, value in environment.items():

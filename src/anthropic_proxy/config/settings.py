@@ -1,8 +1,10 @@
-"""Settings: one frozen object, loaded at start and by each reload. The only reader of the environment.
+"""Settings: one frozen object, loaded at start and by each reload.
+
+Nothing else reads the environment.
 
 Sources, strongest first: command-line flags, variables of the environment, the first `.env` file of
-ENV_FILES (or the file of `--config`), defaults. An empty variable counts as not set. The variable of a
-field is its name in capital letters, unless the field names others.
+ENV_FILES (or the file of `--config`), defaults. An empty variable counts as not set. The variable
+of a field is its name in capital letters, unless the field names others.
 """
 
 import logging
@@ -121,8 +123,8 @@ class ServerSettings(BaseSettings):
     body_timeout: float = Field(default=600, gt=0, description=_SECONDS)
     write_timeout: float = Field(default=300, gt=0, description=_SECONDS)
     header_timeout: float = Field(default=75, gt=0, description=_SECONDS)
-    # Clients keep idle connections for 5 to 60 seconds. A longer timeout avoids closing a connection
-    # just when its client sends the next request.
+    # Clients keep idle connections for 5 to 60 seconds. A longer timeout avoids closing a
+    # connection just when its client sends the next request.
     keepalive_timeout: float = Field(default=75, gt=0, description=_SECONDS)
     drain_timeout: float = Field(default=300, ge=0, description="a number of seconds from 0 on")
     reload_interval: float = Field(
@@ -227,7 +229,7 @@ class KeySettings(BaseSettings):
         return self.limit_storage in storage_url.IN_PROCESS
 
     def sharing_limits(self, directory: str) -> Self:
-        """Return settings whose counters all processes share, in a file in `directory` if necessary."""
+        """Return settings whose counters all processes share, in a file in `directory`."""
         if not self.counts_in_process:
             return self
         # The directory also holds metrics, in files with the ending .db.
@@ -364,7 +366,8 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of `flags`, environment and `env_file`.
 
-    flags: values by variable; None counts as not given. Raises ConfigError with a line for each problem.
+    flags: values by variable; None counts as not given. Raises ConfigError with a line for each
+    problem.
     """
     # The library warns of each invalid line, without the file's name; `env_notices` reports them.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)

@@ -1,13 +1,13 @@
-"""Check the URL of the storage of rate limit counters, so that a mistake is found at the start and not by each request.
+"""Check the URL of the storage of rate limit counters at the start, before requests use it.
 
-No text of an error has a part of the URL but the names of options: the rest may be a password, also where the URL is
-malformed.
+Errors show no part of the URL except the names of options: the rest may be a password, also in a
+malformed URL.
 """
 
 import re
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-# What is counted in them ends with the process, and other processes do not see it.
+# Their counters end with the process, invisible to other processes.
 IN_PROCESS = frozenset({"memory://", "sqlite:///:memory:"})
 
 # Options of redis-py that can be written in a URL.
@@ -17,20 +17,20 @@ _SECONDS = frozenset(
 )
 _REDIS_OPTIONS = _NUMBERS | _SECONDS | {"username", "password", "client_name", "socket_keepalive"}
 _TLS_OPTIONS = frozenset(
-    f"ssl_{name}"
-    for name in (
-        *(
-            "keyfile",
-            "certfile",
-            "password",
-            "cert_reqs",
-            "ca_certs",
-            "ca_path",
-            "ca_data",
-            "check_hostname",
-        ),
-        *("min_version", "ciphers", "include_verify_flags", "exclude_verify_flags"),
-    )
+    {
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_password",
+        "ssl_cert_reqs",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_ca_data",
+        "ssl_check_hostname",
+        "ssl_min_version",
+        "ssl_ciphers",
+        "ssl_include_verify_flags",
+        "ssl_exclude_verify_flags",
+    }
 )
 _OPTIONS = {
     "redis": _REDIS_OPTIONS,
@@ -44,7 +44,7 @@ _SECONDS_VALUE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 def check_storage_url(url: str) -> None:
-    """Raise ValueError, saying what to change, unless a storage can be made of the URL."""
+    """Raise ValueError with the necessary change, unless the URL is that of a storage."""
     if _BAD_ESCAPE.search(url):
         raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a % itself")
     try:
@@ -62,15 +62,10 @@ def check_storage_url(url: str) -> None:
         raise ValueError("a # starts a fragment, which has no meaning here: write %23")
     if port == 0:
         raise ValueError("a port is a number from 1 to 65535")
-    if split.scheme == "sqlite":
-        _check_sqlite(split)
-    elif split.scheme in _OPTIONS:
-        _check_redis(split)
-
-
-def _check_sqlite(split: SplitResult) -> None:
-    if split.query:
+    if split.scheme == "sqlite" and split.query:
         raise ValueError("sqlite:/// has no options: write %3F for a ? in the path")
+    if split.scheme in _OPTIONS:
+        _check_redis(split)
 
 
 def _check_redis(split: SplitResult) -> None:
@@ -117,9 +112,7 @@ def _check_option(name: str, value: str) -> None:
 
 
 def _show_name(name: str) -> str:
-    """Return the name of an option; nothing of it where it may be the rest of a password that has a ? in it."""
-    return (
-        name
-        if re.fullmatch(r"[a-z_]{1,40}", name)
-        else "(not shown, as it does not look like the name of one)"
-    )
+    """Return the name of an option, unless it may be the rest of a password with a ? in it."""
+    if re.fullmatch(r"[a-z_]{1,40}", name):
+        return name
+    return "(not shown, as it does not look like the name of one)"

@@ -41,6 +41,9 @@ from anthropic_proxy.routing.upstream import (
 # Former names of settings in the configuration file.
 FORMER_NAMES = {"dialect": "provider", "facts": "provider_settings"}
 
+_SCHEME = re.compile(r"(?:authorization:\s*)?bearer\s", re.IGNORECASE)
+_QUOTED = re.compile(r"""["'\u2018\u2019\u201c\u201d]|^`|`$""")
+
 _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")
 
 
@@ -105,6 +108,17 @@ def _check_key(value: str, info: ValidationInfo) -> str:
     if not re.fullmatch(r"[!-~]*", value.strip()):
         raise ValueError("must be printable ASCII characters without spaces")
     return value.strip()
+
+
+def key_hint(key: str) -> str:
+    """Return the probable mistake in a valid key, without showing it; empty if there is none."""
+    if _SCHEME.match(key):
+        return "the key begins with Bearer: leave that out, the proxy adds it"
+    if _QUOTED.search(key):
+        return "the key holds quotes: write it without them"
+    if re.search(r"\s", key):
+        return "the key holds blanks: was it copied whole and alone?"
+    return ""
 
 
 def _read_file(path: Any, info: ValidationInfo) -> str:

@@ -1,4 +1,4 @@
-"""The variables UPSTREAM_*: one upstream, or several that differ in their addresses only; or CONFIG_FILE."""
+"""The variables UPSTREAM_*: one upstream, or several that differ only in their addresses."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -33,18 +33,20 @@ from anthropic_proxy.config.upstream_config import (
     suggestion,
 )
 
-MISSING_URL = """UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, set as a variable or in ./.env:
+MISSING_URL = """\
+UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, \
+set as a variable or in ./.env:
   OpenRouter  UPSTREAM_BASE_URL=https://openrouter.ai/api
   OpenAI      UPSTREAM_BASE_URL=https://api.openai.com
   Ollama      UPSTREAM_BASE_URL=http://localhost:11434"""
 
 _TWO_KEYS = (
-    "UPSTREAM_API_KEY and UPSTREAM_API_KEY_PASSTHROUGH exclude each other: the upstream is sent either the proxy's key or "
-    "the client's own"
+    "UPSTREAM_API_KEY and UPSTREAM_API_KEY_PASSTHROUGH exclude each other: "
+    "the upstream is sent either the proxy's key or the client's own"
 )
 _TWO_SOURCES = (
-    "UPSTREAM_BASE_URL and CONFIG_FILE exclude each other: with CONFIG_FILE all upstreams stand in the file, and the "
-    "variables that begin with UPSTREAM_ don't apply"
+    "UPSTREAM_BASE_URL and CONFIG_FILE exclude each other: with CONFIG_FILE all upstreams "
+    "stand in the file, and the variables that begin with UPSTREAM_ don't apply"
 )
 
 # Former names of variables.
@@ -62,25 +64,28 @@ _Value = Annotated[Any, NoDecode]
 def _variable(path: str, expected: str, *names: str) -> Any:
     """Return the settings field for a field of UpstreamConfig, with its default.
 
-    path: of that field, divided by dots. expected: what messages say of valid values. names: of the
-    variable, where it has several.
+    path: of that field, separated by dots. expected: describes valid values in messages. names: of
+    the variable, if it has several.
     """
     steps = tuple(path.split("."))
     model: type[BaseModel] = UpstreamConfig
     for step in steps[:-1]:
         model = type(model.model_fields[step].default)
-    default = model.model_fields[steps[-1]].default
+    field = model.model_fields[steps[-1]]
+    default = field.default
+    if not isinstance(default, str | int | float):
+        default = None
     return Field(
-        default=default if isinstance(default, str | int | float) else None,
+        default=default,
         validation_alias=AliasChoices(*names) if names else None,
         description=expected,
-        repr=model.model_fields[steps[-1]].repr,
+        repr=field.repr,
         json_schema_extra={"upstream_field": steps},  # type: ignore[dict-item]
     )
 
 
 class UpstreamSettings(BaseSettings):
-    """Part of `Settings`. The texts of the variables UPSTREAM_*; `upstreams` holds what they mean."""
+    """Part of `Settings`: the texts of the variables UPSTREAM_*, parsed in `upstreams`."""
 
     _upstreams: tuple[UpstreamConfig, ...] = PrivateAttr(default=())
 
@@ -136,23 +141,34 @@ class UpstreamSettings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _validate_upstreams(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Validate the upstreams together with all other settings, to report every problem at once."""
+        """Validate the upstreams with all other settings, to report every problem at once."""
         upstreams, problems = _parse_upstreams(data, cls.model_fields)
         try:
             settings = handler(data)
         except ValidationError as error:
-            problems += [
-                _problem(each["type"], each["msg"], each["loc"], each["input"])
-                for each in error.errors(include_url=False)
-            ]
+            for each in error.errors(include_url=False):
+                problems.append(_problem(each["type"], each["msg"], each["loc"], each["input"]))
         if problems:
-            order = [name for field in cls.model_fields.values() for name in variable_names(field)]
-            problems.sort(
-                key=lambda each: order.index(str(each["loc"][0])) if each["loc"] else len(order)
-            )
+            problems = _sort_by_field(problems, cls.model_fields)
             raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
-        settings._upstreams = upstreams  # noqa: SLF001 - of its own class
+        settings._upstreams = upstreams  # noqa: SLF001 - same class
         return settings
+
+
+def _sort_by_field(
+    problems: list[InitErrorDetails], fields: Mapping[str, FieldInfo]
+) -> list[InitErrorDetails]:
+    """Return problems in the order of the fields, those without a variable last."""
+    positions: dict[str, int] = {}
+    for field in fields.values():
+        for name in variable_names(field):
+            positions[name] = len(positions)
+
+    def position(problem: InitErrorDetails) -> int:
+        location = problem.get("loc")
+        return positions[str(location[0])] if location else len(positions)
+
+    return sorted(problems, key=position)
 
 
 class Deprecation(NamedTuple):
@@ -179,17 +195,26 @@ def deprecated_variables(environment: Mapping[str, str]) -> tuple[Deprecation, .
 def used_name(variable: str, environment: Mapping[str, str]) -> str:
     """Return the name under which a variable is set: its own, or its former one."""
     names = {name.upper() for name, value in environment.items() if value}
-    former = next((old for old, new in FORMER_VARIABLES.items() if new == variable), variable)
-    return former if former in names and variable not in names else variable
+    if variable in names:
+        return variable
+    for former, name in FORMER_VARIABLES.items():
+        if name == variable and former in names:
+            return former
+    return variable
 
 
 def conflicting_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a message for each variable whose former name has another value."""
     values = {name.upper(): value for name, value in environment.items() if value}
     for former, name in FORMER_VARIABLES.items():
-        # Names of providers are read without regard to case.
-        if former in values and name in values and values[former].lower() != values[name].lower():
-            yield f"{former} and {name} have different values: {former} is the former name, use {name} alone"
+        if former not in values or name not in values:
+            continue
+        # Names of providers are case-insensitive.
+        if values[former].lower() != values[name].lower():
+            yield (
+                f"{former} and {name} have different values: "
+                f"{former} is the former name, use {name} alone"
+            )
 
 
 class _Variable(NamedTuple):
@@ -203,7 +228,7 @@ class _Variable(NamedTuple):
 def _parse_upstreams(
     data: Mapping[str, Any], fields: Mapping[str, FieldInfo]
 ) -> tuple[tuple[UpstreamConfig, ...], list[InitErrorDetails]]:
-    """Return the upstreams that variables describe, and what is wrong with the variables.
+    """Return the upstreams that variables describe, and the problems of the variables.
 
     data: values by variable. fields: of the settings.
     """
@@ -215,20 +240,21 @@ def _parse_upstreams(
         problems.append(_problem(MISSING_URL_TYPE, MISSING_URL, ("UPSTREAM_BASE_URL",)))
     if urls and has_file:
         problems.append(_problem(WHOLE_SENTENCE, _TWO_SOURCES))
+    upstreams = []
     try:
-        # The other variables are validated without a URL as well.
-        upstreams = tuple(
-            UpstreamConfig.model_validate({**mapping, "url": url}, context=_CONTEXT)
-            for url in urls or ["http://localhost"]
-        )
+        # Without a URL the other variables are validated all the same.
+        for url in urls or ["http://localhost"]:
+            config = {**mapping, "url": url}
+            upstreams.append(UpstreamConfig.model_validate(config, context=_CONTEXT))
     except ValidationError as error:
         return (), [*problems, *_problems_by_variable(error, variables)]
-    return upstreams if urls else (), problems
+    return tuple(upstreams) if urls else (), problems
 
 
 def _upstream_variables(
     data: Mapping[str, Any], fields: Mapping[str, FieldInfo]
 ) -> list[_Variable]:
+    """Return the variables that are set and belong to an upstream."""
     variables = []
     for field in fields.values():
         name, path = variable_names(field)[0], upstream_field(field)
@@ -240,7 +266,7 @@ def _upstream_variables(
 def _to_mapping(
     variables: Iterable[_Variable],
 ) -> tuple[dict[str, Any], list[InitErrorDetails]]:
-    """Return the input of UpstreamConfig, with all URLs in `url`, and the texts that have no such form."""
+    """Return the input of UpstreamConfig, with all URLs in `url`, and the problems of its texts."""
     mapping: dict[str, Any] = {}
     problems = []
     for name, value, path in variables:
@@ -256,13 +282,17 @@ def _to_mapping(
 
 
 def _parse(value: Any, path: tuple[str, ...]) -> Any:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    """Return the value for the field of UpstreamConfig at `path`. Raises ValueError."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     parser = _PARSERS.get(path[0])
-    return parser(text) if parser and isinstance(text, str) else text
+    if parser is None or not isinstance(value, str):
+        return value
+    return parser(value)
 
 
 def _parse_keys(text: str) -> tuple[str, ...]:
-    # Other white space would be a mistake within a key.
+    # White space within a key is a mistake and does not separate keys.
     return env_values.split_list(text, ";")
 
 
@@ -278,11 +308,15 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
 def _problems_by_variable(
     error: ValidationError, variables: Iterable[_Variable]
 ) -> Iterator[InitErrorDetails]:
+    variables_by_path: dict[tuple[int | str, ...], _Variable] = {
+        variable.path: variable for variable in variables
+    }
     for each in error.errors(include_url=False):
         path = each["loc"]
-        variable = next((one for one in variables if path[: len(one.path)] == one.path), None)
+        # Paths of variables have one or two parts.
+        variable = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
         if variable is None:
-            # No single field is wrong, but two sources of keys.
+            # No single field is wrong: there are two sources of keys.
             yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
         else:
             yield _problem(each["type"], _reason(each), (variable.name,), variable.value)

@@ -1,4 +1,4 @@
-"""Build the routing of the configuration: the upstreams and rules of variables and configuration file."""
+"""Build the routing: the upstreams and rules of variables and of the configuration file."""
 
 import contextlib
 import errno
@@ -109,7 +109,7 @@ def _reject_own_address(settings: Settings, base_url: str) -> None:
 
 
 def _reaches(host: str, listen_host: str) -> bool:
-    """Return whether connections to `host` certainly reach a socket that listens on `listen_host`."""
+    """Return whether connections to `host` certainly reach a listener on `listen_host`."""
     if host.lower() == listen_host.lower():
         return True
     try:
@@ -187,10 +187,10 @@ def upstreams_from_settings(
 ) -> tuple[Upstream, ...]:
     """Return the upstreams of the variables, one for each URL, in their order.
 
-    The name of an upstream is its host and port where they are public, else its position, since clients
-    need not know the names of an internal network. A single upstream of a server without client keys is
-    also named by its address: its client is usually its operator. Names of several upstreams are in the
-    ids of models, and do not change when clients get keys.
+    The name of an upstream is its host and port where they are public, else its position, since
+    clients need not know the names of an internal network. A single upstream of a server without
+    client keys is also named by its address: its client is usually its operator. Names of several
+    upstreams are in the ids of models, and do not change when clients get keys.
     """
     is_private_server = len(settings.upstreams) == 1 and not settings.is_protected
     upstreams: dict[str, Upstream] = {}
@@ -212,7 +212,7 @@ class ResolvedURL(NamedTuple):
 
 
 def resolve_url(config: UpstreamConfig, detected: ProviderProfile | None) -> ResolvedURL:
-    """Return the address of an upstream's API, with the parameters of its provider and configuration.
+    """Return the address of an upstream's API, with the parameters of provider and configuration.
 
     detected: the profile of the server that responded to a probe. Raises ValueError.
     """

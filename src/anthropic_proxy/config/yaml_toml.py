@@ -1,13 +1,14 @@
 """Parse the text of a configuration file to plain values, each with its position.
 
-YAML follows the core schema of version 1.2, unlike its library: `no`, `on` and dates are texts. Keys
-are always texts; a repeated key is rejected, as in TOML. Only the tags of JSON's types are accepted.
+YAML follows the core schema of version 1.2, unlike its library: `no`, `on` and dates are texts.
+Keys are always texts; a repeated key is rejected, as in TOML. Only the tags of JSON's types are
+accepted.
 
-TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can be
-parsed alone; the line on which it begins is the position of all values in it.
+TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can
+be parsed alone; the line on which it begins is the position of all values in it.
 
-A file may be broken, and the running server reloads it, so its length, depth and number of values are
-bounded: YAML's aliases and TOML's dotted keys can make a small file very expensive.
+A file may be broken, and the running server reloads it, so its length, depth and number of values
+are bounded: YAML's aliases and TOML's dotted keys can make a small file very expensive.
 """
 
 import re
@@ -50,8 +51,8 @@ class SourceText(NamedTuple):
 def parse_text(text: str, name: str) -> SourceText:
     """Return the values of a configuration file and their positions.
 
-    name: of the file; its ending distinguishes YAML from TOML. Raises ConfigError, with file, line and
-    column, for invalid text.
+    name: of the file; its ending distinguishes YAML from TOML. Raises ConfigError, with file, line
+    and column, for invalid text.
     """
     ending = PurePath(name).suffix.lower()
     if ending not in _READERS:
@@ -337,8 +338,8 @@ def _end_of_statement(text: str, at: int) -> int:
 def _table_path(parsed: dict[str, Any], tables: dict[Path, int], *, repeated: bool) -> Path:
     """Return the path of the table that a header opens.
 
-    parsed: the header, parsed alone. tables: the number of elements of each array of tables, which is
-    updated. repeated: whether the header adds an element to such an array.
+    parsed: the header, parsed alone. tables: the number of elements of each array of tables, which
+    is updated. repeated: whether the header adds an element to such an array.
     """
     path: Path = ()
     value: Any = parsed

@@ -1,4 +1,4 @@
-"""What is reported of a `.env` file: what has no effect, and nothing that may be secret or another program's."""
+"""Notices on a `.env` file: lines without effect, but no secrets and no foreign names."""
 
 import re
 from collections.abc import Callable

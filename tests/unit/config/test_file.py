@@ -1,4 +1,4 @@
-"""The configuration file: what it holds once it is read, and every mistake with the words in which it is told."""
+"""The configuration file: its parsed content, and the message for every mistake."""
 
 import re
 from collections.abc import Callable
@@ -181,8 +181,8 @@ def test_former_names(settings: str, former_names: tuple[str, ...]) -> None:
 
 HEAD = "upstreams:\n  openai: {url: http://a}\n  local: {url: http://b}\n"
 KNOWN_UPSTREAM = (
-    "(known: url, key, keys, key_file, keys_file, passthrough, api, provider, provider_settings, headers, query, "
-    "extra_body, timeouts, limits, retries)"
+    "(known: url, key, keys, key_file, keys_file, passthrough, api, provider, provider_settings, "
+    "headers, query, extra_body, timeouts, limits, retries)"
 )
 PROBLEMS: dict[str, tuple[str, str]] = {
     "nothing": ("", "x.yaml:1: the file should hold a mapping with `upstreams`"),
@@ -205,13 +205,16 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "unknown timeout": (
         "upstreams: {a: {url: http://a, timeouts: {read: 5}}}",
-        "x.yaml:1:43: upstreams.a.timeouts.read: is not known (known: connect, first_byte, idle, total)",
+        (
+            "x.yaml:1:43: upstreams.a.timeouts.read: is not known (known: connect, first_byte, "
+            "idle, total)"
+        ),
     ),
     "unknown limit": (
         "upstreams: {a: {url: http://a, limits: {queue_second: 5}}}",
         (
-            "x.yaml:1:41: upstreams.a.limits.queue_second: is not known; did you mean queue_seconds? "
-            "(known: concurrency, queue, queue_seconds)"
+            "x.yaml:1:41: upstreams.a.limits.queue_second: is not known; did you mean "
+            "queue_seconds? (known: concurrency, queue, queue_seconds)"
         ),
     ),
     "unknown condition": (
@@ -224,7 +227,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "unknown name in a target": (
         HEAD + "routes:\n  - targets: [{upstream: local, wieght: 1}]",
         (
-            "x.yaml:5:33: routes[0].targets[0].wieght: is not known; did you mean weight? (known: upstream, model, weight)"
+            "x.yaml:5:33: routes[0].targets[0].wieght: is not known; did you mean weight? (known: "
+            "upstream, model, weight)"
         ),
     ),
     "unknown name in an alias": (
@@ -234,7 +238,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "name of an upstream": (
         "upstreams:\n  a b: {url: http://a}",
         (
-            "x.yaml:2:3: upstreams.a b: must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"
+            "x.yaml:2:3: upstreams.a b: must be letters, digits, '.', '_' and '-', and begin with "
+            "a letter or a digit"
         ),
     ),
     "the same name": (
@@ -250,7 +255,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "url with a password": (
         "upstreams: {a: {url: 'http://u:p@a'}}",
-        "x.yaml:1:17: upstreams.a.url: 'http://***@a' must not hold a user or password: put the key into `key`",
+        (
+            "x.yaml:1:17: upstreams.a.url: 'http://***@a' must not hold a user or password: put "
+            "the key into `key`"
+        ),
     ),
     "a key for a url": (
         "upstreams: {a: {url: sk-secret}}",
@@ -262,7 +270,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "key": (
         "upstreams: {a: {url: http://a, key: 'sk ü'}}",
-        "x.yaml:1:32: upstreams.a.key: the given value must be printable ASCII characters without spaces",
+        (
+            "x.yaml:1:32: upstreams.a.key: the given value must be printable ASCII characters "
+            "without spaces"
+        ),
     ),
     "key as a number": (
         "upstreams: {a: {url: http://a, key: 123}}",
@@ -274,7 +285,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "no such file": (
         "upstreams: {a: {url: http://a, key_file: nowhere}}",
-        "x.yaml:1:32: upstreams.a.key_file: the given value can't be read: No such file or directory",
+        (
+            "x.yaml:1:32: upstreams.a.key_file: the given value can't be read: No such file or "
+            "directory"
+        ),
     ),
     "binary file": (
         "upstreams: {a: {url: http://a, keys_file: binary}}",
@@ -290,7 +304,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "file with something else": (
         "upstreams: {a: {url: http://a, key_file: /etc/spaces}}",
-        "x.yaml:1:32: upstreams.a.key_file: the given value must be printable ASCII characters without spaces",
+        (
+            "x.yaml:1:32: upstreams.a.key_file: the given value must be printable ASCII characters "
+            "without spaces"
+        ),
     ),
     "a list of files": (
         "upstreams: {a: {url: http://a, keys_file: [b]}}",
@@ -298,15 +315,24 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "api": (
         "upstreams: {a: {url: http://a, api: response}}",
-        "x.yaml:1:32: upstreams.a.api: 'response' should be 'chat_completions', 'responses' or 'messages'",
+        (
+            "x.yaml:1:32: upstreams.a.api: 'response' should be 'chat_completions', 'responses' or "
+            "'messages'"
+        ),
     ),
     "provider": (
         "upstreams: {a: {url: http://a, provider: openroute}}",
-        "x.yaml:1:32: upstreams.a.provider: 'openroute' must name a provider; did you mean openrouter? (known: ",
+        (
+            "x.yaml:1:32: upstreams.a.provider: 'openroute' must name a provider; did you mean "
+            "openrouter? (known: "
+        ),
     ),
     "provider by its former name": (
         "upstreams: {a: {url: http://a, dialect: openroute}}",
-        "x.yaml:1:32: upstreams.a.dialect: 'openroute' must name a provider; did you mean openrouter? (known: ",
+        (
+            "x.yaml:1:32: upstreams.a.dialect: 'openroute' must name a provider; did you mean "
+            "openrouter? (known: "
+        ),
     ),
     "key as a provider": (
         "upstreams: {a: {url: http://a, provider: sk-secret}}",
@@ -318,11 +344,17 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "provider setting": (
         "upstreams: {a: {url: http://a, provider_settings: {max_token_field: x}}}",
-        "x.yaml:1:52: upstreams.a.provider_settings.max_token_field: is not known; did you mean max_tokens_field? (known: ",
+        (
+            "x.yaml:1:52: upstreams.a.provider_settings.max_token_field: is not known; did you "
+            "mean max_tokens_field? (known: "
+        ),
     ),
     "provider setting by its former name": (
         "upstreams: {a: {url: http://a, facts: {max_token_field: x}}}",
-        "x.yaml:1:40: upstreams.a.facts.max_token_field: is not known; did you mean max_tokens_field? (known: ",
+        (
+            "x.yaml:1:40: upstreams.a.facts.max_token_field: is not known; did you mean "
+            "max_tokens_field? (known: "
+        ),
     ),
     "provider settings that are no mapping": (
         "upstreams: {a: {url: http://a, facts: [x]}}",
@@ -331,15 +363,21 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "value of a provider setting": (
         "upstreams: {a: {url: http://a, facts: {max_tokens_field: x}}}",
         (
-            "x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be 'max_completion_tokens' or 'max_tokens'"
+            "x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be "
+            "'max_completion_tokens' or 'max_tokens'"
         ),
     ),
     "header": (
-        "upstreams: {a: {url: http://a, headers: {'a b': c, X-A: 5, X-B: \"\\n\", Connection: close}}}",
+        (
+            "upstreams: {a: {url: http://a, headers: {'a b': c, X-A: 5, X-B: \"\\n\", Connection: "
+            "close}}}"
+        ),
         (
             "x.yaml:1:42: upstreams.a.headers.a b: is no name of a header\n"
-            "x.yaml:1:52: upstreams.a.headers.X-A: the given value should be a text: put it into quotes\n"
-            "x.yaml:1:60: upstreams.a.headers.X-B: the given value must be printable ASCII characters\n"
+            "x.yaml:1:52: upstreams.a.headers.X-A: the given value should be a text: put it into "
+            "quotes\n"
+            "x.yaml:1:60: upstreams.a.headers.X-B: the given value must be printable ASCII "
+            "characters\n"
             "x.yaml:1:71: upstreams.a.headers.Connection: is a header that the proxy sets itself"
         ),
     ),
@@ -367,47 +405,55 @@ PROBLEMS: dict[str, tuple[str, str]] = {
               queue:
               queue_seconds: [1]
         """,
-        """\
-        x.yaml:4:5: upstreams.a.retries: -1 should be greater than or equal to 0
-        x.yaml:6:7: upstreams.a.timeouts.connect: 0 should be greater than 0
-        x.yaml:7:7: upstreams.a.timeouts.idle: 'soon' should be a valid number, unable to parse string as a number
-        x.yaml:8:7: upstreams.a.timeouts.total: true should be a number
-        x.yaml:9:7: upstreams.a.timeouts.first_byte: inf should be a finite number
-        x.yaml:11:7: upstreams.a.limits.concurrency: 1.5 should be a valid integer, got a number with a fractional part
-        x.yaml:12:7: upstreams.a.limits.queue: nothing should be a valid integer
-        x.yaml:13:7: upstreams.a.limits.queue_seconds: a list should be a valid number""",
+        (
+            "x.yaml:4:5: upstreams.a.retries: -1 should be greater than or equal to 0\n"
+            "x.yaml:6:7: upstreams.a.timeouts.connect: 0 should be greater than 0\n"
+            "x.yaml:7:7: upstreams.a.timeouts.idle: 'soon' should be a valid number, unable to "
+            "parse string as a number\n"
+            "x.yaml:8:7: upstreams.a.timeouts.total: true should be a number\n"
+            "x.yaml:9:7: upstreams.a.timeouts.first_byte: inf should be a finite number\n"
+            "x.yaml:11:7: upstreams.a.limits.concurrency: 1.5 should be a valid integer, got a "
+            "number with a fractional part\n"
+            "x.yaml:12:7: upstreams.a.limits.queue: nothing should be a valid integer\n"
+            "x.yaml:13:7: upstreams.a.limits.queue_seconds: a list should be a valid number"
+        ),
     ),
     "routes": (
         HEAD
-        + """\
-routes:
-  - targets: []
-  - thinking: maybe
-    targets: [[]]
-  - tier: [opus, mini]
-    models: []
-    min_input_tokens: 0
-    targets: opnai/gpt-5
-  - targets: [LOCAL/, [openai/m, {upstream: opn, model: m}], {model: x}, {upstream: local, weight: 0}, 5]
-  - {}
-aliases:
-  x: nowhere/y
-""",
-        """\
-        x.yaml:5:5: routes[0].targets: a list should not be empty
-        x.yaml:6:5: routes[1].thinking: 'maybe' should be true or false
-        x.yaml:7:15: routes[1].targets[0]: a list should not be empty
-        x.yaml:8:18: routes[2].tier[1]: 'mini' should be 'haiku', 'sonnet', 'opus' or 'fable'
-        x.yaml:9:5: routes[2].models: a list should not be empty
-        x.yaml:10:5: routes[2].min_input_tokens: 0 should be greater than or equal to 1
-        x.yaml:11:5: routes[2].targets: 'opnai/gpt-5' names no upstream; did you mean openai? (known: openai, local)
-        x.yaml:12:15: routes[3].targets[0]: 'LOCAL/' should not be empty
-        x.yaml:12:35: routes[3].targets[1][1].upstream: 'opn' names no upstream; did you mean openai? (known: openai, local)
-        x.yaml:12:62: routes[3].targets[2].upstream: is required
-        x.yaml:12:92: routes[3].targets[3].weight: 0 should be greater than 0
-        x.yaml:12:104: routes[3].targets[4]: 5 should be a mapping
-        x.yaml:13:5: routes[4].targets: is required
-        x.yaml:15:3: aliases.x: 'nowhere/y' names no upstream (known: openai, local)""",
+        + (
+            "routes:\n"
+            "  - targets: []\n"
+            "  - thinking: maybe\n"
+            "    targets: [[]]\n"
+            "  - tier: [opus, mini]\n"
+            "    models: []\n"
+            "    min_input_tokens: 0\n"
+            "    targets: opnai/gpt-5\n"
+            "  - targets: [LOCAL/, [openai/m, {upstream: opn, model: m}], {model: x}, {upstream: "
+            "local, weight: 0}, 5]\n"
+            "  - {}\n"
+            "aliases:\n"
+            "  x: nowhere/y\n"
+        ),
+        (
+            "x.yaml:5:5: routes[0].targets: a list should not be empty\n"
+            "x.yaml:6:5: routes[1].thinking: 'maybe' should be true or false\n"
+            "x.yaml:7:15: routes[1].targets[0]: a list should not be empty\n"
+            "x.yaml:8:18: routes[2].tier[1]: 'mini' should be 'haiku', 'sonnet', 'opus' or "
+            "'fable'\n"
+            "x.yaml:9:5: routes[2].models: a list should not be empty\n"
+            "x.yaml:10:5: routes[2].min_input_tokens: 0 should be greater than or equal to 1\n"
+            "x.yaml:11:5: routes[2].targets: 'opnai/gpt-5' names no upstream; did you mean "
+            "openai? (known: openai, local)\n"
+            "x.yaml:12:15: routes[3].targets[0]: 'LOCAL/' should not be empty\n"
+            "x.yaml:12:35: routes[3].targets[1][1].upstream: 'opn' names no upstream; did you "
+            "mean openai? (known: openai, local)\n"
+            "x.yaml:12:62: routes[3].targets[2].upstream: is required\n"
+            "x.yaml:12:92: routes[3].targets[3].weight: 0 should be greater than 0\n"
+            "x.yaml:12:104: routes[3].targets[4]: 5 should be a mapping\n"
+            "x.yaml:13:5: routes[4].targets: is required\n"
+            "x.yaml:15:3: aliases.x: 'nowhere/y' names no upstream (known: openai, local)"
+        ),
     ),
     "variables": (
         """\
@@ -421,15 +467,23 @@ aliases:
             api: ${WORD}
         routes: [{targets: "${WORD}/m"}]
         """,
-        """\
-        x.yaml:3:5: upstreams.a.url: the variable URL is not set, and has no default: ${URL:-default}
-        x.yaml:4:5: upstreams.a.key: the variable EMPTY is not set, and has no default: ${EMPTY:-default}
-        x.yaml:5:5: upstreams.a.retries: '${WORD}' should be a valid integer, unable to parse string as an integer
-        x.yaml:6:22: upstreams.a.extra_body.a[0]: a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${
-        x.yaml:6:30: upstreams.a.extra_body.a[1]: a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${
-        x.yaml:7:5: upstreams.a.headers: the variable MORE is not set, and has no default: ${MORE:-default}
-        x.yaml:8:5: upstreams.a.api: '${WORD}' should be 'chat_completions', 'responses' or 'messages'
-        x.yaml:9:11: routes[0].targets: '${WORD}/m' names no upstream (known: a)""",
+        (
+            "x.yaml:3:5: upstreams.a.url: the variable URL is not set, and has no default: "
+            "${URL:-default}\n"
+            "x.yaml:4:5: upstreams.a.key: the variable EMPTY is not set, and has no default: "
+            "${EMPTY:-default}\n"
+            "x.yaml:5:5: upstreams.a.retries: '${WORD}' should be a valid integer, unable to "
+            "parse string as an integer\n"
+            "x.yaml:6:22: upstreams.a.extra_body.a[0]: a variable is written ${NAME} or "
+            "${NAME:-default}, and a literal ${ as $${\n"
+            "x.yaml:6:30: upstreams.a.extra_body.a[1]: a variable is written ${NAME} or "
+            "${NAME:-default}, and a literal ${ as $${\n"
+            "x.yaml:7:5: upstreams.a.headers: the variable MORE is not set, and has no default: "
+            "${MORE:-default}\n"
+            "x.yaml:8:5: upstreams.a.api: '${WORD}' should be 'chat_completions', 'responses' or "
+            "'messages'\n"
+            "x.yaml:9:11: routes[0].targets: '${WORD}/m' names no upstream (known: a)"
+        ),
     ),
 }
 
@@ -453,10 +507,12 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
     ]
     [[routes]]
     """
-    assert problem(text, "dir/x.toml") == dedent("""\
-    dir/x.toml:3: upstreams.a.timeouts.conect: is not known; did you mean connect? (known: connect, first_byte, idle, total)
-    dir/x.toml:6: routes[0].targets[1]: 'b/m' names no upstream (known: a)
-    dir/x.toml:10: routes[1].targets: is required""")
+    assert problem(text, "dir/x.toml") == dedent(
+        "dir/x.toml:3: upstreams.a.timeouts.conect: is not known; did you mean connect? "
+        "(known: connect, first_byte, idle, total)\n"
+        "dir/x.toml:6: routes[0].targets[1]: 'b/m' names no upstream (known: a)\n"
+        "dir/x.toml:10: routes[1].targets: is required"
+    )
 
 
 def test_a_date_of_toml_is_no_value_of_json() -> None:
@@ -471,7 +527,7 @@ def test_entries_do_not_change() -> None:
     changes: list[Callable[[], object]] = [
         lambda: setattr(file.upstreams["local"], "retries", 1),
         lambda: setattr(file, "routes", ()),
-        lambda: file.upstreams.__setitem__("c", file.upstreams["local"]),  # type: ignore[index]  # what must fail
+        lambda: file.upstreams.__setitem__("c", None),  # type: ignore[index]  # must fail
     ]
     for change in changes:
         with pytest.raises((AttributeError, ValueError)):

@@ -1,4 +1,4 @@
-"""The entries of a configuration file agree with the records that they become, and with the documentation."""
+"""The entries of a configuration file agree with their records and with the documentation."""
 
 from dataclasses import fields
 from typing import Any, get_args

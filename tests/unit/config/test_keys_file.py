@@ -28,7 +28,8 @@ _YAML = f"""
 keys:
   - name: alice  # of the team
     sha256: {_HASH}
-  - {{name: ci, sha256: {hash_key("c")}, models: [claude-*, gpt-5], expires: "2027-01-01T01:00:00+01:00"}}
+  - {{name: ci, sha256: {hash_key("c")}, models: [claude-*, gpt-5],
+     expires: "2027-01-01T01:00:00+01:00"}}
 """
 
 
@@ -81,7 +82,10 @@ def test_what_is_written_is_read() -> None:
             "keys.0.expires",
         ),
         (
-            f'{{"keys": [{{"name": "a", "sha256": "{_HASH}"}}, {{"name": "b", "sha256": "{_HASH}"}}]}}',
+            (
+                f'{{"keys": [{{"name": "a", "sha256": "{_HASH}"}}, '
+                f'{{"name": "b", "sha256": "{_HASH}"}}]}}'
+            ),
             "keys.json",
             "'b' has the same key as 'a'",
         ),

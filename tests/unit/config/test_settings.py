@@ -1,4 +1,4 @@
-"""Every variable: its names, its default, who wins, and what is said when it is wrong, without giving a secret away."""
+"""Every variable: its names, its default, the order of sources, and messages without secrets."""
 
 import re
 from pathlib import Path
@@ -341,7 +341,10 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         (
             "PORT",
             "http",
-            "a number from 0 to 65535: Input should be a valid integer, unable to parse string as an integer",
+            (
+                "a number from 0 to 65535: Input should be a valid integer, unable to parse "
+                "string as an integer"
+            ),
         ),
         ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
         (
@@ -392,30 +395,43 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         (
             "UPSTREAM_API",
             "response",
-            "chat_completions, responses or messages: Input should be 'chat_completions', 'responses' or 'messages'",
+            (
+                "chat_completions, responses or messages: Input should be 'chat_completions', "
+                "'responses' or 'messages'"
+            ),
         ),
         (
             "UPSTREAM_PROVIDER",
             "openroute",
-            f"the name of a provider: must name a provider; did you mean openrouter? (known: {', '.join(PROFILE_NAMES)})",
+            (
+                "the name of a provider: must name a provider; did you mean openrouter? (known: "
+                f"{', '.join(PROFILE_NAMES)})"
+            ),
         ),
         (
             "UPSTREAM_PROVIDER_SETTINGS",
             "prefill=x",
             (
-                "a list of name=value of the provider's settings, separated by ; or new lines: prefill: Input should be "
-                "'continued', 'refused', 'continue_final_message', 'prefix' or 'partial'"
+                "a list of name=value of the provider's settings, separated by ; or new lines: "
+                "prefill: Input should be 'continued', 'refused', 'continue_final_message', "
+                "'prefix' or 'partial'"
             ),
         ),
         (
             "UPSTREAM_BASE_URL",
             "localhost:1",
-            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
+            (
+                "an http(s) address of an OpenAI-compatible server, or several separated by ;: "
+                "must start with http:// or https://"
+            ),
         ),
         (
             "ANTHROPIC_PROXY_BASE_URL",
             "a",
-            "an http(s) address of an OpenAI-compatible server, or several separated by ;: must start with http:// or https://",
+            (
+                "an http(s) address of an OpenAI-compatible server, or several separated by ;: "
+                "must start with http:// or https://"
+            ),
         ),
     ],
 )
@@ -555,7 +571,10 @@ def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
-    expected = f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, separated by ; or new lines: {reason}"
+    expected = (
+        f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, "
+        f"separated by ; or new lines: {reason}"
+    )
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
         load_settings(None)
 
@@ -599,7 +618,10 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
 
 
-@pytest.mark.parametrize("host", [None, "127.0.0.1", "192.0.2.1", "0.0.0.0", "::"])  # noqa: S104 - given explicitly
+@pytest.mark.parametrize(
+    "host",
+    [None, "127.0.0.1", "192.0.2.1", "0.0.0.0", "::"],  # noqa: S104 - given explicitly
+)
 @pytest.mark.parametrize(
     ("variables", "is_protected"),
     [

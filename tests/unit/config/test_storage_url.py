@@ -19,7 +19,10 @@ from tests.support.running_command import Command
         "redis://localhost:/3",
         "redis://user:p%40ss%25@localhost:6379/0",
         "redis://[::1]:6379/15",
-        "redis://:password@h?db=3&client_name=a%20b&socket_timeout=0.5&protocol=2&socket_keepalive=no",
+        (
+            "redis://:password@h?db=3&client_name=a%20b&socket_timeout=0.5&protocol=2"
+            "&socket_keepalive=no"
+        ),
         "rediss://h/0?ssl_cert_reqs=none&ssl_ca_certs=/a/b.pem",
         "redis+unix:///path/to/socket?db=2&password=p",
         "redis+unix://user:p@/path/to/socket",

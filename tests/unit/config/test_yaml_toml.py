@@ -142,7 +142,10 @@ def test_toml_line_ends_make_no_difference() -> None:
         (
             "x.yaml",
             "a:\n\tb: 1",
-            r"x.yaml:2:1: while scanning for the next token, found character '\t' that cannot start any token",
+            (
+                r"x.yaml:2:1: while scanning for the next token, found character '\t' that cannot "
+                r"start any token"
+            ),
         ),
         (
             "x.yaml",
@@ -168,7 +171,10 @@ def test_toml_line_ends_make_no_difference() -> None:
         (
             "x.yaml",
             "a: \x01",
-            'x.yaml: unacceptable character #x0001: special characters are not allowed in "<unicode string>", position 3',
+            (
+                "x.yaml: unacceptable character #x0001: special characters are not allowed in "
+                '"<unicode string>", position 3'
+            ),
         ),
         ("x.yaml", "a: " + "9" * 5000, "x.yaml:1:4: the value is no int"),
         ("x.toml", "a = 1\nb = \n", "x.toml:2:5: Invalid value"),
