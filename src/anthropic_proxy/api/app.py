@@ -1,4 +1,4 @@
-"""The application: made from settings, of its parts."""
+"""Create the application and its parts from settings."""
 
 import asyncio
 
@@ -20,13 +20,16 @@ from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog, cou
 from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing.router import Routing
 
-# Between two looks at the slots and breakers of the upstreams.
+# Between two reports of the concurrency and circuit breakers of the upstreams.
 _STATE_INTERVAL_SECONDS = 2
 
 
 class Application:
-    """Everything that is served. `asgi` is the ASGI application, `requests` its open requests; `start` before the first
-    one, `aclose` after the last.
+    """The parts of a server.
+
+    `asgi` is the ASGI application of the API, `ops` that of probes and metrics on a port of their
+    own, `in_flight` the open requests of `asgi`. Call `start` before the first request and `aclose`
+    after the last one.
     """
 
     def __init__(
@@ -36,13 +39,13 @@ class Application:
         keys: ApiKeyRegistry | None = None,
         probe_sharing: Sharing | None = None,
     ) -> None:
-        # The upstreams, and the keys of clients, where they need one.
         self.routing = routing
+        # The keys of clients; None when they need none.
         self.keys = keys
         secrets = (*routing.secrets, *settings.secrets)
         self.log = Log(verbose=settings.verbose, secrets=secrets, is_api_key=self._is_api_key)
         self.log.redact_libraries()
-        # Why the configuration that was found last is not the one in force.
+        # The reason for which the last changed configuration was rejected.
         self.reload_error: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
         self.metrics = Metrics(names, settings.metrics_max_models)
@@ -69,7 +72,7 @@ class Application:
     def reload(
         self, settings: Settings, routing: Routing, keys: ApiKeyRegistry | None = None
     ) -> None:
-        """Serve the requests to come by other settings."""
+        """Use other settings for new requests."""
         self.routing = routing
         self.keys = keys
         self.log.add_secrets((*routing.secrets, *settings.secrets))
@@ -91,22 +94,23 @@ class Application:
             await traces.aclose()
 
     def record_reload(self, error: str | None) -> None:
-        """A configuration was put in force, or refused for a reason."""
+        """Record that a changed configuration was loaded, or rejected because of `error`."""
         self.reload_error = error
         self.metrics.count_reload(is_rejected=error is not None)
 
     async def drain(self, seconds: float) -> None:
-        """Let open requests end, for so many seconds."""
+        """Wait for the end of open requests for at most `seconds`, then cancel them."""
         self.metrics.set_draining()
         await self.in_flight.drain(seconds)
 
     async def watch(self) -> None:
-        """End the requests whose clients read nothing. Runs until cancelled."""
+        """End requests whose clients read nothing. Runs until cancelled."""
         await self._apps.watch()
 
     async def watch_states(self) -> None:
-        """Keep what the metrics say of the upstreams up to date, for whichever process is asked, and report it when file
-        descriptors are nearly used up. Runs until cancelled.
+        """Update the metrics of the upstreams, and warn when file descriptors run out.
+
+        Each process does so, since any of them may serve the metrics. Runs until cancelled.
         """
         while True:
             self._report_states()

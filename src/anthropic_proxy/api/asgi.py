@@ -1,4 +1,4 @@
-"""The types of ASGI 3, and the names of what travels in a request's scope, in its `state`."""
+"""The types of ASGI 3, and the names of our values in the `state` of a request's scope."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -9,11 +9,12 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# The request's observation.
 OBSERVATION = "observation"
-"""The request's observation."""
 
+# The writer of its connection (asyncio.StreamWriter).
 WRITER = "writer"
-"""The writer of its connection (asyncio.StreamWriter)."""
 
+# A function without arguments that cuts the response: on HTTP/1.1 the connection, on HTTP/2 the
+# stream.
 ABORT = "abort"
-"""A function without arguments that cuts its response: the connection on HTTP/1.1, the stream on HTTP/2."""

@@ -1,4 +1,4 @@
-"""Build the ASGI applications from their parts: the API, and probes and metrics on a port of their own."""
+"""Build the ASGI applications: the API, and probes and metrics on a port of their own."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,9 +21,10 @@ from anthropic_proxy.observability.observation import ObservationSink
 
 
 class AsgiApps:
-    """The ASGI applications of a server: `main` is the API, `operations` has probes and metrics only.
+    """The ASGI applications of a server: `main` is the API, `operations` has probes and metrics.
 
-    `in_flight` holds the open requests of `main`. Call `start` before the first request and `aclose` after the last one.
+    `in_flight` holds the open requests of `main`. Call `start` before the first request and
+    `aclose` after the last one.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that the applications serve

@@ -1,8 +1,8 @@
 """Authentication and rate limits: check the key of each request before its body is read.
 
-Probes and metrics need no key; every other path does, also one that doesn't exist. The key stays in the proxy: the headers
-sent upstream don't contain it (upstream.headers), and the settings check refuses UPSTREAM_API_KEY_PASSTHROUGH where client
-keys are configured.
+Probes and metrics need no key; every other path does, also one that does not exist. The key is not
+sent to upstreams: their headers do not contain it (upstream.headers), and
+UPSTREAM_API_KEY_PASSTHROUGH is rejected together with keys of clients (config.upstreams).
 """
 
 import re
@@ -43,14 +43,15 @@ class AccessControl:
 
 _SET_KEY = "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
 
-# Beginnings that all keys of a kind share, so they say where a key is from and nothing of its secret.
+# Beginnings that all keys of a kind share: they reveal the origin of a key and nothing of its
+# secret.
 _KEY_PREFIXES = re.compile(
     r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-"
 )
 
 
 def _hint(caller: Caller) -> str:
-    """Return what the operator can do about a client whose key is not one of the configured ones."""
+    """Return a hint for the operator about a client without a configured key."""
     if not caller.api_key:
         return f"the client sent no key: {_SET_KEY}"
     header = "x-api-key" if caller.headers.get("x-api-key") else "authorization"

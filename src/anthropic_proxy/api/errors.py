@@ -1,4 +1,4 @@
-"""Every failure, of whatever part and on whatever path, becomes an error in Anthropic's envelope with a request id."""
+"""Convert every failure to an error response in Anthropic's format, with a request id."""
 
 import re
 
@@ -13,15 +13,14 @@ from anthropic_proxy.wire.anthropic.request import InvalidRequestError
 
 _NOT_FOUND = "Not found: this server has no such path"
 
+# Replacements for the framework's texts.
 STATUS_TEXTS = {
     404: _NOT_FOUND,
     405: "Method not allowed on this path",
     413: TOO_LARGE,
 }
-"""What is told of a status, where the framework has its own words for it."""
 
-
-# Paths of APIs that this server does not have, and what to do instead. First match wins.
+# Paths of APIs that this server does not have, and their replacements. The first match counts.
 _OTHER_APIS = (
     (
         re.compile(
@@ -45,23 +44,22 @@ _VERSION = re.compile(r"(?:/v1){0,2}(?=/)")
 def not_found_text(path: str) -> str:
     """Return the text for a path that this server does not have."""
     unversioned_path = _VERSION.sub("", path, count=1)
-    text = next(
-        (text for pattern, text in _OTHER_APIS if pattern.fullmatch(unversioned_path)), None
-    )
-    return f"Not found: {text}" if text else _NOT_FOUND
+    for pattern, text in _OTHER_APIS:
+        if pattern.fullmatch(unversioned_path):
+            return f"Not found: {text}"
+    return _NOT_FOUND
 
 
 def to_error_response(error: Exception, request: Request, log: Log) -> Response:
-    """What the client is told of an error, which is noted in the request's observation."""
+    """Return the response for an error, and record the error in the request's observation."""
     api_error = _to_api_error(error, request, log)
     request.observation.record_failure(api_error.type, api_error.message, _to_outcome(api_error))
     if isinstance(api_error, RequestDeniedError):
         request.observation.rejection = api_error.reason
     body = api_error.to_json(request.id)
     log.log_body("response sent", request.id, body)
-    return Response(
-        api_error.status, {**api_error.headers, "content-type": "application/json"}, body
-    )
+    headers = {**api_error.headers, "content-type": "application/json"}
+    return Response(api_error.status, headers, body)
 
 
 def _to_api_error(error: Exception, request: Request, log: Log) -> ApiError:
@@ -76,6 +74,6 @@ def _to_api_error(error: Exception, request: Request, log: Log) -> ApiError:
 def _to_outcome(error: ApiError) -> Outcome:
     if error.status < 500:
         return "refused"
-    return (
-        "upstream_error" if error.upstream_status or isinstance(error, UpstreamError) else "error"
-    )
+    if error.upstream_status or isinstance(error, UpstreamError):
+        return "upstream_error"
+    return "error"

@@ -1,7 +1,8 @@
-"""Routes for whoever runs or probes the server. None needs a key, and none asks an upstream anything."""
+"""Routes for operators and probes. They need no key and send no request to an upstream."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quart import Blueprint, Response, request
 
@@ -26,64 +27,76 @@ class HealthChecks:
     upstream_availability: Callable[[], dict[str, bool]]
     # The last probe result of each upstream, by name.
     probe_results: Callable[[], Mapping[str, ProbeResult]]
-    # Why a changed configuration was refused; None when it was not.
+    # The reason for which a changed configuration was rejected; None when it was not.
     reload_error: Callable[[], str | None]
-    # What else must be healthy for the server to count as ready.
+    # Further checks that decide whether the server is ready.
     required: frozenset[ReadinessRequirement]
 
     def check_readiness(self) -> tuple[bool, str]:
-        """Whether requests should come here, and a line for each thing that was looked at, in the form of Kubernetes'
-        own checks.
+        """Return whether the server is ready for requests, and a report in Kubernetes' format.
+
+        The report has a line for each check and upstream.
         """
-        upstreams = self.upstream_availability()
         probe_results = self.probe_results()
-        # Only an upstream that cannot be reached is none. One that refuses the key, or has no list of models, answers.
-        usable = {
-            name: is_healthy and _is_reachable(probe_results.get(name))
-            for name, is_healthy in upstreams.items()
-        }
-        checks = [
-            ("draining", not self.is_draining(), True),
-            ("config", self.reload_error() is None, "config" in self.required),
-            ("upstreams", any(usable.values()), "upstream" in self.required),
+        upstream_lines = []
+        reachable = total = 0
+        for name, is_available in self.upstream_availability().items():
+            result = probe_results.get(name)
+            upstream_lines.append(_upstream_line(name, result, is_available=is_available))
+            total += 1
+            # An upstream that rejects the key, or has no list of models, is reachable.
+            if is_available and (result is None or result.is_reachable):
+                reachable += 1
+
+        draining = _Check("draining", not self.is_draining(), is_required=True)
+        config = _Check("config", self.reload_error() is None, "config" in self.required)
+        upstreams = _Check("upstreams", reachable > 0, "upstream" in self.required)
+        required = [check for check in (draining, config, upstreams) if check.is_required]
+        is_ready = all(check.is_healthy for check in required)
+        report = [
+            draining.line,
+            config.line,
+            *upstream_lines,
+            # The line of an upstream that rejects the key is a failure, but this line is not.
+            (
+                f"{upstreams.line}: {reachable} of {total} can be reached, 1 is enough; "
+                "a refused key does not count here"
+            ),
+            (
+                f"readyz check {'passed' if is_ready else 'failed'}; "
+                f"checks that decide: {', '.join(check.name for check in required)}"
+            ),
         ]
-        lines = [_check_line(name, is_healthy=is_well) for name, is_well, _ in checks]
-        lines[-1:-1] = [
-            _upstream_line(name, probe_results.get(name), is_healthy=is_well)
-            for name, is_well in upstreams.items()
-        ]
-        lines[-1] += _usable_text(sum(usable.values()), len(usable))
-        deciding = [name for name, _, is_required in checks if is_required]
-        is_ready = all(is_well or not matters for _, is_well, matters in checks)
-        outcome = "passed" if is_ready else "failed"
-        return is_ready, "\n".join(
-            [*lines, f"readyz check {outcome}; checks that decide: {', '.join(deciding)}"]
-        )
+        return is_ready, "\n".join(report)
 
 
-def _usable_text(count: int, total: int) -> str:
-    """Return why the check of all upstreams may pass where the line of one of them says that it failed."""
-    return f": {count} of {total} can be reached, 1 is enough; a refused key does not count here"
+class _Check(NamedTuple):
+    name: str
+    is_healthy: bool
+    # Whether its failure makes the server not ready.
+    is_required: bool
 
-
-def _is_reachable(probe_result: ProbeResult | None) -> bool:
-    return probe_result is None or probe_result.is_reachable
+    @property
+    def line(self) -> str:
+        return _check_line(self.name, is_healthy=self.is_healthy)
 
 
 def _check_line(name: str, *, is_healthy: bool) -> str:
     return f"[+]{name} ok" if is_healthy else f"[-]{name} failed"
 
 
-def _upstream_line(name: str, probe_result: ProbeResult | None, *, is_healthy: bool) -> str:
-    """Return the line of an upstream; what a probe found at the start is of no interest once it has failed since."""
-    if not is_healthy or probe_result is None:
-        return _check_line(f"upstream {name}", is_healthy=is_healthy)
-    return f"{_check_line(f'upstream {name}', is_healthy=probe_result.is_healthy)}: {probe_result.summary}"
+def _upstream_line(name: str, probe_result: ProbeResult | None, *, is_available: bool) -> str:
+    """Return the line of an upstream. Failed requests outweigh an earlier probe."""
+    if not is_available or probe_result is None:
+        return _check_line(f"upstream {name}", is_healthy=is_available)
+    line = _check_line(f"upstream {name}", is_healthy=probe_result.is_healthy)
+    return f"{line}: {probe_result.summary}"
 
 
 def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Blueprint:
-    """`GET` and `HEAD` of `/` (Claude Code warms its connection up there), `/health`, and Kubernetes' three probes; and of
-    `/metrics`, where there are any.
+    """Return the routes `/`, `/health`, Kubernetes' three probes, and `/metrics` if there are any.
+
+    Claude Code opens its connection with `HEAD /`.
     """
     blueprint = Blueprint("ops", __name__)
 
@@ -94,22 +107,21 @@ def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Bl
             content_type="application/json",
         )
 
-    # The process answers: there is nothing else to it. A restart would not mend an upstream, and cuts streams. The server
-    # listens when it has started, and not before.
+    # A process that responds is alive: a restart would not repair an upstream, and it cuts streams.
+    # The server listens only after its start.
     for path in ("/health", "/livez", "/startupz"):
         blueprint.add_url_rule(path, path.strip("/"), _respond_ok)
 
     @blueprint.get("/api/hello")
     async def hello() -> Response:
-        """Answer Claude Code's check that it is connected, as Anthropic's server does."""
+        """Respond to Claude Code's check of its connection, as Anthropic's server does."""
         return Response(dumps({"message": "hello"}), content_type="application/json")
 
     @blueprint.get("/readyz")
     async def readyz() -> Response:
         is_ready, report = health.check_readiness()
-        return Response(
-            f"{report}\n", 200 if is_ready else 503, content_type="text/plain; charset=utf-8"
-        )
+        status = 200 if is_ready else 503
+        return Response(f"{report}\n", status, content_type="text/plain; charset=utf-8")
 
     if metrics is not None:
 

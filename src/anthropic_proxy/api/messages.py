@@ -24,7 +24,7 @@ from anthropic_proxy.wire.sse import encode_batch
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
-    # nginx would collect the events otherwise.
+    # Without it nginx buffers the events.
     "x-accel-buffering": "no",
 }
 
@@ -43,17 +43,15 @@ class MessagesEndpoints:
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """By their paths; the query (`?beta=true`) does not matter to them."""
-        paths: dict[str, Handler] = {
-            "messages": self.create_message,
-            "messages/count_tokens": self.count_tokens,
-        }
-        return {
-            f"{prefix}/{path}": handler for prefix in PREFIXES for path, handler in paths.items()
-        }
+        """The handlers by path. They ignore the query (`?beta=true`)."""
+        handlers: dict[str, Handler] = {}
+        for prefix in PREFIXES:
+            handlers[f"{prefix}/messages"] = self.create_message
+            handlers[f"{prefix}/messages/count_tokens"] = self.count_tokens
+        return handlers
 
     async def create_message(self, request: Request) -> Response:
-        """Answer a conversation. Raises ApiError and InvalidRequestError."""
+        """Respond to a conversation. Raises ApiError and InvalidRequestError."""
         body = self._parse_request("chat", parse_messages_body, request)
         await self._access.admit(request)
         gateway = self._gateway.current
@@ -78,7 +76,7 @@ class MessagesEndpoints:
     def _parse_request(
         self, operation: str, parse: Callable[[bytes, str], RequestBody], request: Request
     ) -> RequestBody:
-        """What is asked for, which the key allows."""
+        """Return the checked body. Raises ApiError and InvalidRequestError."""
         request.observation.operation = operation
         raw_body = request.take_body()
         self._log.log_body("request received", request.id, raw_body)
@@ -88,11 +86,11 @@ class MessagesEndpoints:
         return body
 
     def _check_value_count(self, raw_body: bytes) -> None:
-        """Raise ApiError (400) before a body is parsed that would take much more memory than its bytes."""
+        """Raise ApiError (400) for a body that would take far more memory when parsed."""
         if has_more_values(raw_body, self._max_values):
             raise invalid_request(
-                f"The request body holds more than {self._max_values} JSON values, the limit of this server "
-                "(MAX_JSON_VALUES). Send fewer or larger parts"
+                f"The request body holds more than {self._max_values} JSON values, "
+                "the limit of this server (MAX_JSON_VALUES). Send fewer or larger parts"
             )
 
     def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:

@@ -1,8 +1,8 @@
 """Serve the Messages API's paths without the web framework: an ASGI application in front of it.
 
-Nearly all requests of such a server are for these paths. Quart creates a request object, two contexts, their proxies, a
-response object and two tasks for each, which is a fifth of the cost of a request. Here one task waits for the caller to
-disconnect.
+Nearly all requests are for these paths. For each, Quart would create a request object, two
+contexts, their proxies, a response object and two tasks: a fifth of the cost of a request. Here one
+task waits for the caller to disconnect.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,12 +16,15 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.upstream.loop_detection import refuse_loop
 
+# Returns the response for a request whose body was read. Its exceptions become error responses.
 Handler = Callable[[Request], Awaitable[Response]]
-"""Returns the response for a request whose body was read. Its exceptions become error responses."""
 
 
 class MessagesApp:
-    """Serves `POST` for some paths, with the same keys, limits and errors as all others; `app` serves other requests."""
+    """Serves `POST` for some paths, with the keys, limits and errors of all others.
+
+    `app` serves all other requests.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,9 @@ class MessagesApp:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler = self._find_handler(scope["path"]) if scope["type"] == "http" else None
+        handler = None
+        if scope["type"] == "http":
+            handler = self._find_handler(scope["path"])
         if handler is None:
             await self._app(scope, receive, send)
             return
@@ -49,7 +54,7 @@ class MessagesApp:
             await self._read_request(request, receive)
         except CallerDisconnectedError:
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told an error
+        except Exception as error:  # noqa: BLE001 - every failure becomes an error response
             error_response = errors.to_error_response(error, request, self._log)
         async with CancelOnDisconnect(receive):
             response = error_response or await self._handle(handler, request)
@@ -57,14 +62,14 @@ class MessagesApp:
             await response.send(send)
 
     def _find_handler(self, path: str) -> Handler | None:
-        """Return what answers a path; base URLs that end in a slash make clients add one."""
+        """Return the handler of a path, which may end in a slash."""
         return self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
 
     async def _read_request(self, request: Request, receive: Receive) -> None:
         """Check the key and read the body. Raises ApiError and CallerDisconnectedError."""
         request.check_framing()
         self._access.authenticate(request)
-        # Only known callers learn whether an id is the one of this server.
+        # After the key, so that only known callers can find out the id of this server.
         refuse_loop(request.caller.headers)
         if request.method != "POST":
             raise ApiError(405, errors.STATUS_TEXTS[405], {"allow": "POST"})

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`: what the upstream offers, in the API's shape."""
+"""`GET /v1/models` and `/v1/models/{id}`: the upstream's models in the format of the API."""
 
 from quart import Blueprint, Response, g, request
 from quart.blueprints import BlueprintSetupState
@@ -14,7 +14,7 @@ from anthropic_proxy.wire.quoting import shorten
 
 
 class ModelIdConverter(BaseConverter):
-    """A model's id in a path. Some servers use the paths of files, so slashes may stand anywhere, also in front."""
+    """A model's id in a path. Some servers use file paths, which may also start with a slash."""
 
     regex = ".+?"
     part_isolating = False
@@ -25,7 +25,7 @@ def _register_converter(state: BlueprintSetupState) -> None:
 
 
 def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
-    """The routes; ids may hold slashes, encoded or not."""
+    """Return the routes. Ids may hold slashes, encoded or not."""
     blueprint = Blueprint("models", __name__)
     blueprint.record_once(_register_converter)
 
@@ -36,17 +36,19 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
             current.caller, current.observation
         )
         allowed = [model for model in available if current.key.allows_model(model["id"])]
+        lifecycles = arguments.getlist("lifecycle[]")
+        if lifecycles:
+            allowed = [each for each in allowed if each.get("lifecycle", "active") in lifecycles]
         listing = paginate(
-            _filter_by_lifecycle(allowed, arguments.getlist("lifecycle[]")),
+            allowed,
             limit=_parse_limit(arguments.get("limit")),
             before_id=arguments.get("before_id"),
             after_id=arguments.get("after_id"),
         )
-        return _to_json_response(
-            {**listing, "data": gateway.current.model_list.with_debug_info(listing["data"])}
-            if _wants_debug_info()
-            else listing
-        )
+        if _wants_debug_info():
+            models = gateway.current.model_list.with_debug_info(listing["data"])
+            listing = {**listing, "data": models}
+        return _to_json_response(listing)
 
     async def get_model(model_id: str) -> Response:
         current = _current_request()
@@ -55,9 +57,9 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
         info = await gateway.current.model_list.get_model(
             model_id, current.caller, current.observation
         )
-        return _to_json_response(
-            gateway.current.model_list.with_debug_info([info])[0] if _wants_debug_info() else info
-        )
+        if _wants_debug_info():
+            (info,) = gateway.current.model_list.with_debug_info([info])
+        return _to_json_response(info)
 
     for prefix in PREFIXES:
         blueprint.add_url_rule(
@@ -68,22 +70,14 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
 
 
 def _current_request() -> Request:
-    """The request that is being answered."""
+    """Return the request of the current context."""
     current: Request = g.received
     current.observation.operation = "models"
     return current
 
 
-def _filter_by_lifecycle(models: list[JsonObject], lifecycles: list[str]) -> list[JsonObject]:
-    return [
-        model
-        for model in models
-        if not lifecycles or model.get("lifecycle", "active") in lifecycles
-    ]
-
-
 def _wants_debug_info() -> bool:
-    """Whether the one who asks runs the server and wants to know what it has learned."""
+    """Return whether the request asks for what the server has learned of the models."""
     return request.args.get("debug", "").lower() in ("1", "true")
 
 

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the description of the HTTP API in openapi.yaml, with the schemas of requests."""
+"""`GET /openapi.json`: the description of the HTTP API (openapi.yaml), with request schemas."""
 
 import functools
 from pathlib import Path
@@ -46,7 +46,8 @@ def build_document(*, has_metrics: bool) -> JsonObject:
 def _replace_one_of(schema: Any) -> Any:
     """Return a schema with `anyOf` for `oneOf`.
 
-    The model for blocks of unknown types also accepts the blocks that a model of their own describes.
+    The model for blocks of unknown types also accepts the blocks that a model of their own
+    describes.
     """
     if isinstance(schema, dict):
         replaced = {name: _replace_one_of(value) for name, value in schema.items()}

@@ -19,9 +19,9 @@ from anthropic_proxy.upstream.loop_detection import refuse_loop
 def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
     """Create an application with these routes, whose errors have the API's form."""
     app = Quart(__name__, static_folder=None)
-    # Else two slashes are answered with a redirect, which is a page.
+    # Quart would respond to two slashes with a redirect, which is an HTML page, and to OPTIONS with
+    # a page without content. middleware.in_flight ends the requests of slow readers.
     app.url_map.merge_slashes = False
-    # Responses to OPTIONS would be pages without content. middleware.in_flight ends requests of slow readers.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, RESPONSE_TIMEOUT=None)
     for blueprint in routes:
         app.register_blueprint(blueprint)
@@ -31,11 +31,11 @@ def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
 
 
 def require_keys(app: Quart, access: AccessControl, public_rules: Collection[str]) -> None:
-    """Refuse requests without a valid key. public_rules: URL rules that need no key."""
+    """Reject requests without a valid key. public_rules: URL rules that need no key."""
 
     @app.before_request
     async def check() -> None:
-        # The rule that will answer decides, and not the path: several paths may lead to one rule.
+        # The rule decides, not the path: several paths may match one rule.
         is_public = request.url_rule is not None and request.url_rule.rule in public_rules
         if not is_public:
             access.authenticate(g.received)
@@ -53,17 +53,13 @@ def _handle_errors(app: Quart, log: Log) -> None:
     @app.errorhandler(HTTPException)
     async def handle_http_error(error: HTTPException) -> QuartResponse:
         status = error.code or 500
-        headers = (
-            {"allow": ", ".join(getattr(error, "valid_methods", None) or ())}
-            if status == 405
-            else {}
-        )
         text = errors.STATUS_TEXTS.get(status, error.description or error.name)
-        return await handle_error(
-            ApiError(
-                status, errors.not_found_text(request.path) if status == 404 else text, headers
-            )
-        )
+        headers = {}
+        if status == 404:
+            text = errors.not_found_text(request.path)
+        elif status == 405:
+            headers["allow"] = ", ".join(getattr(error, "valid_methods", None) or ())
+        return await handle_error(ApiError(status, text, headers))
 
     @app.errorhandler(Exception)
     async def handle_error(error: Exception) -> QuartResponse:

@@ -1,8 +1,7 @@
-"""Pages in browsers that may use this server: Cross-Origin Resource Sharing, by the Fetch standard, off without origins. An
-ASGI middleware.
+"""Cross-Origin Resource Sharing (the Fetch standard): let pages in browsers use this server.
 
-What a page may read is decided by its browser; keys are asked for all the same. No credentials of the browser's are used,
-so no answer says that it may send them.
+An ASGI middleware, which is off without origins. Browsers enforce the rules; keys are required all
+the same. The server uses no credentials of browsers, so no response allows them.
 """
 
 import re
@@ -11,31 +10,27 @@ from functools import partial
 
 from anthropic_proxy.api.asgi import AsgiApplication, Message, Receive, Scope, Send
 
-# Seconds for which a browser may remember what it was allowed.
+# Seconds for which a browser may cache the permission.
 _MAX_AGE = b"600"
 _METHODS = b"GET, POST"
-_EXPOSED_HEADERS = ", ".join(
-    [
-        "request-id",
-        "retry-after",
-        "x-should-retry",
-        *(
-            f"anthropic-ratelimit-{unit}-{what}"
-            for unit in ("requests", "tokens")
-            for what in ("limit", "remaining", "reset")
-        ),
-    ]
-).encode()
+_EXPOSED_HEADERS = (
+    b"request-id, retry-after, x-should-retry, "
+    b"anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining, "
+    b"anthropic-ratelimit-requests-reset, "
+    b"anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining, "
+    b"anthropic-ratelimit-tokens-reset"
+)
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 
 def add_cors(app: AsgiApplication, origins: Collection[str]) -> AsgiApplication:
-    """`app` for pages of `origins` (`*`: all). Around what refuses requests: browsers ask first what they may send, without
-    a key.
+    """Return `app` for pages of `origins` (`*`: all).
+
+    It wraps the check of keys, as browsers send preflight requests without a key.
     """
-    return (
-        _CorsMiddleware(app, frozenset(origin.encode() for origin in origins)) if origins else app
-    )
+    if not origins:
+        return app
+    return _CorsMiddleware(app, frozenset(origin.encode() for origin in origins))
 
 
 class _CorsMiddleware:
@@ -48,30 +43,21 @@ class _CorsMiddleware:
             await self._app(scope, receive, send)
             return
         request_headers = {name.lower(): value for name, value in scope["headers"]}
-        origin = request_headers.get(b"origin", b"")
-        allowed_origin = (
-            origin if origin and (origin in self._origins or b"*" in self._origins) else None
-        )
-        send_with_cors = partial(_send_with_cors, send, allowed_origin)
-        if (
-            allowed_origin
-            and scope["method"] == "OPTIONS"
-            and b"access-control-request-method" in request_headers
-        ):
-            await send_with_cors(
-                {
-                    "type": "http.response.start",
-                    "status": 204,
-                    "headers": _preflight_headers(request_headers),
-                }
-            )
-            await send_with_cors({"type": "http.response.body", "body": b"", "more_body": False})
-        else:
+        origin = request_headers.get(b"origin")
+        if origin not in self._origins and b"*" not in self._origins:
+            origin = None
+        send_with_cors = partial(_send_with_cors, send, origin)
+        has_preflight_header = b"access-control-request-method" in request_headers
+        if not origin or scope["method"] != "OPTIONS" or not has_preflight_header:
             await self._app(scope, receive, send_with_cors)
+            return
+        headers = _preflight_headers(request_headers)
+        await send_with_cors({"type": "http.response.start", "status": 204, "headers": headers})
+        await send_with_cors({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _preflight_headers(request_headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """What a page may send."""
+    """Return the response headers that allow a page's requests."""
     headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _MAX_AGE)]
     names = request_headers.get(b"access-control-request-headers", b"")
     if _HEADER_NAMES.fullmatch(names):
@@ -82,7 +68,7 @@ def _preflight_headers(request_headers: dict[bytes, bytes]) -> list[tuple[bytes,
 def _send_with_cors(send: Send, allowed_origin: bytes | None, message: Message) -> Awaitable[None]:
     if message["type"] == "http.response.start":
         message["headers"] = [*message["headers"], (b"vary", b"origin")]
-        if allowed_origin is not None:
+        if allowed_origin:
             message["headers"] += [
                 (b"access-control-allow-origin", allowed_origin),
                 (b"access-control-expose-headers", _EXPOSED_HEADERS),

@@ -1,6 +1,6 @@
-"""Requests from their first byte to the last of their answers, observed from outside: an ASGI middleware.
+"""Observe requests from the first byte to the last byte of the response: an ASGI middleware.
 
-What only the inside knows, it writes into the observation that travels with the request.
+The other parts add their facts to the observation, which is in the scope of the request.
 """
 
 import re
@@ -19,21 +19,21 @@ from anthropic_proxy.observability.observation import (
 )
 from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, parse_trace_headers
 
-# What a client or a reverse proxy may call its request, and where. It is written into logs and headers.
+# The id that a client or a reverse proxy may give to its request. Logs and headers repeat it.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 # Headers in which clients send credentials.
 _CREDENTIAL_HEADERS = frozenset(
     {b"x-api-key", b"api-key", b"authorization", b"proxy-authorization"}
 )
-# RFC 9110, 9.3, and RFC 5789. OpenTelemetry's name for all others, which clients can make up, is `_OTHER`.
+# RFC 9110, 9.3, and RFC 5789. Clients can invent others, which OpenTelemetry calls `_OTHER`.
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
 _OTHER_METHOD = "_OTHER"
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
-# Answers are for one client alone, and nothing for a browser to show or to guess the type of.
+# Responses are for one client, and browsers must neither show them nor guess their types.
 _DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -42,12 +42,13 @@ _DEFAULT_HEADERS = (
 
 
 class ObservationMiddleware:
-    """Tells `sinks` of each request of `app`. Every answer gets the header `request-id`, and those for browsers where it
-    has none of its own. `log` says what is secret: sinks see no key that a client wrote into its path, its request id or
-    the name of a model.
+    """Reports each request of `app` to `sinks`.
+
+    Every response gets the header `request-id`, and the default headers that it lacks.
     """
 
     def __init__(self, app: AsgiApplication, sinks: Sequence[ObservationSink], log: Log) -> None:
+        """log: redacts keys that a client wrote into a path, a request id or a model's name."""
         self._app = app
         self._sinks = sinks
         self._log = log
@@ -107,12 +108,12 @@ class _ObservedRequest:
 def _create_observation(scope: Scope, log: Log) -> Observation:
     credentials = frozenset(_credentials(scope))
     hide_in_current_task(credentials)
-    headers = ((name.lower(), value) for name, value in scope["headers"])
-    parent = parse_trace_headers(
-        (name.decode(), value.decode("latin-1"))
-        for name, value in headers
-        if name in _TRACE_HEADERS
-    )
+    trace_headers = []
+    for raw_name, value in scope["headers"]:
+        name = raw_name.lower()
+        if name in _TRACE_HEADERS:
+            trace_headers.append((name.decode(), value.decode("latin-1")))
+    parent = parse_trace_headers(trace_headers)
     trace = parent.child(new_span_id()) if parent else new_trace()
     method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
     path = mask_path(scope["path"], lambda text: text in credentials or log.is_api_key(text))
@@ -127,14 +128,18 @@ def _credentials(scope: Scope) -> Iterator[str]:
 
 
 def _select_request_id(scope: Scope, log: Log) -> str:
-    """Return the id that the client gave to its request, unless it holds a secret, else a new one."""
-    candidates = (value for name, value in scope["headers"] if name.lower() in _REQUEST_ID_HEADERS)
-    valid = next((value.decode() for value in candidates if _REQUEST_ID.fullmatch(value)), None)
-    return valid if valid and log.redact(valid) == valid else new_id("req")
+    """Return the id that the client gave to its request, unless it is a secret; else a new one."""
+    for name, value in scope["headers"]:
+        if name.lower() in _REQUEST_ID_HEADERS and _REQUEST_ID.fullmatch(value):
+            request_id: str = value.decode()
+            if log.redact(request_id) == request_id:
+                return request_id
+            break
+    return new_id("req")
 
 
 def _redact_observation(observation: Observation, log: Log) -> None:
-    """Remove secrets from the texts of a request that is over, before sinks see them."""
+    """Remove secrets from the texts of a finished request, before sinks see them."""
     observation.model = _redact_text(observation.model, log)
     observation.upstream_model = _redact_text(observation.upstream_model, log)
     observation.message = _redact_text(observation.message, log)
@@ -144,4 +149,5 @@ def _redact_observation(observation: Observation, log: Log) -> None:
 
 
 def _redact_text(text: str | None, log: Log) -> str | None:
+    # Upstreams may send other types than texts.
     return log.redact(text) if isinstance(text, str) else text
