@@ -1,9 +1,10 @@
-"""Files that a request names by their addresses, fetched for upstreams that can't: the second door to the network.
+"""Download the files that a request names by address, for upstreams that cannot fetch them.
 
-The addresses come from clients, and what they name is read on the proxy's behalf. So only http and https are spoken, only
-to hosts that the operator lists or, unless it says otherwise, to public addresses, without cookies or keys, and only images
-and PDFs come of it. The check of the address sits where the socket is made, so that no name, no notation and no redirect
-gets around it; names are checked as the HTTP client reads them, before each request.
+The addresses come from clients, and the proxy fetches them with its own access to the network. So
+it uses only http and https, without cookies or keys, connects only to hosts that the operator lists
+or to public addresses, and accepts only images and PDFs. The address is checked where the socket is
+created, so that no name, notation or redirect avoids the check. Names are checked before each
+request, as the HTTP client parses them.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from cachetools import TTLCache
@@ -32,21 +32,23 @@ from anthropic_proxy.translate.request.media_sources import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# What all files of one request may have together: the API's own limit for a request with the files in it.
+# Of all files of one request: the API's own limit for a request with the files in it.
 MAX_BYTES = 32 * 1024 * 1024
-# The API's own limit for images. Without one a request could set the proxy on any number of addresses.
+# The API's own limit for images. It bounds the number of addresses that a request makes the proxy
+# fetch.
 MAX_FILES = 600
 _TIMEOUT_SECONDS = 30.0
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 32
 
-# Conversations repeat their addresses with each turn, so files are cached. The limit is in characters
-# of base64 and holds the largest download. Files expire, since an address may name another file later.
+# Conversations repeat their addresses with each turn, so files are cached. The limit is in
+# characters of base64 and holds the largest download. Files expire, since an address may name
+# another file later.
 _MAX_CACHE_SIZE = 64 * 1024 * 1024
 _CACHE_SECONDS = 600.0
 
-# The first bytes of what is taken.
+# The first bytes of accepted files.
 _MAGIC = (
     (b"%PDF-", "application/pdf"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -59,24 +61,24 @@ _MEDIA_TYPE_PREFIXES = {"image": "image/", "document": "application/pdf"}
 
 # IPv6 addresses of gateways into IPv4: the IPv4 address is in the last 32 bits.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# All of IPv6 that is given to the public (RFC 4291, 2.4): outside are old forms of private, local and IPv4 addresses that
-# `is_global` knows only in part, depending on the Python.
+# The public part of IPv6 (RFC 4291, 2.4). Outside are old forms of private, local and IPv4
+# addresses that `is_global` knows only in part, depending on the version of Python.
 _IPV6_PUBLIC = ipaddress.ip_network("2000::/3")
-# Not public, whatever `is_global` says: documentation (RFC 9637), IETF protocols (Oracle's cloud has its metadata there),
-# and the address of Azure's platform, which answers to virtual machines alone.
+# Not public, although `is_global` may be true: documentation (RFC 9637), IETF protocols (with the
+# metadata of Oracle's cloud), and the address of Azure's platform, which virtual machines reach.
 _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("3fff::/20", "192.0.0.0/24", "168.63.129.16/32")))
 
 
 class DownloadError(Exception):
-    """A file can't be fetched; the text says why."""
+    """A file can't be downloaded; the text has the reason."""
 
 
 class NotPublicError(OSError):
-    """The address is not one of the public internet."""
+    """The address is not public."""
 
 
 class _DownloadBudget:
-    """Bytes that a request's downloads may still have together."""
+    """The bytes that the downloads of a request may still take."""
 
     def __init__(self, size: int) -> None:
         self._bytes_left = size
@@ -107,7 +109,7 @@ class _ResponseBody:
 
 
 class FileDownloader:
-    """Fetches files, whose `policy` says, and keeps them for a while."""
+    """Downloads files from the hosts that `policy` allows, and caches them."""
 
     def __init__(
         self,
@@ -118,7 +120,9 @@ class FileDownloader:
         on_shortage: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_shortage: called with the name of what this server has run out of, when a connection can't be made."""
+        """on_shortage: called with the name of the exhausted resource when a connection fails.
+        clock: monotonic, in seconds.
+        """
         self._on_shortage = on_shortage
         self._policy = policy or DownloadPolicy()
         self._seconds = seconds
@@ -129,26 +133,27 @@ class FileDownloader:
         self._session: aiohttp.ClientSession | None = None
 
     async def inline_files(self, request: JsonObject, profile: ProviderProfile) -> JsonObject:
-        """The request with the files themselves in place of addresses that the upstream can't fetch, each fetched once.
+        """Return the request with files in place of the addresses that the upstream cannot fetch.
 
-        The given request is not changed. Raises ApiError (400), in the API's words.
+        Each address is downloaded once. The given request is not changed. Raises ApiError (400),
+        with the text of the API.
         """
         references = count_remote_sources(request, profile)
         if not references:
             return request
         if len(references) > MAX_FILES:
             raise invalid_request(
-                f"messages: {len(references)} files are named by address, and at most {MAX_FILES} are fetched"
+                f"messages: {len(references)} files are named by address, "
+                f"and at most {MAX_FILES} are fetched"
             )
         budget = _DownloadBudget(self._max_bytes)
         try:
+            tasks = {}
             async with asyncio.TaskGroup() as group:
-                tasks = {
-                    remote: group.create_task(self._load_source(remote, budget))
-                    for remote in references
-                }
+                for remote in references:
+                    tasks[remote] = group.create_task(self._load_source(remote, budget))
         except ExceptionGroup as failed:
-            # The others were cancelled for the first, or failed with it.
+            # The first failure cancelled the others, or they failed at the same time.
             raise failed.exceptions[0] from failed
         sources = {remote: task.result() for remote, task in tasks.items()}
         self._check_total_size(references, sources)
@@ -157,14 +162,15 @@ class FileDownloader:
     def _check_total_size(
         self, references: Counter[RemoteSource], sources: dict[RemoteSource, JsonObject]
     ) -> None:
-        """Raise ApiError (400) where files that the request names often have too many bytes together, in base64."""
-        if (
-            sum(count * len(sources[remote]["data"]) for remote, count in references.items())
-            > self._max_bytes * 4 // 3 + 4
-        ):
+        """Raise ApiError (400) for files that are too large together, counted for each use."""
+        size = sum(count * len(sources[remote]["data"]) for remote, count in references.items())
+        # In base64.
+        max_size = self._max_bytes * 4 // 3 + 4
+        if size > max_size:
             megabytes = self._max_bytes // 1024 // 1024
             raise invalid_request(
-                f"messages: files named by address may have {megabytes} MB together, counted as often as they are named"
+                f"messages: files named by address may have {megabytes} MB together, "
+                "counted as often as they are named"
             )
 
     async def aclose(self) -> None:
@@ -211,7 +217,7 @@ class FileDownloader:
         raise DownloadError("it redirects too often")
 
     async def _get(self, url: URL, budget: _DownloadBudget) -> _ResponseBody | URL:
-        """The body, or the address that the server sends us to."""
+        """Return the body, or the address of a redirect."""
         self._check_allowed(url)
         async with self._get_session().get(url, allow_redirects=False) as response:
             location = response.headers.get("location")
@@ -225,9 +231,9 @@ class FileDownloader:
             async for chunk in response.content.iter_any():
                 budget.spend(len(chunk))
                 body += chunk
-            return _ResponseBody(
-                bytes(body), not _NOT_CACHEABLE.search(response.headers.get("cache-control", ""))
-            )
+            cache_control = response.headers.get("cache-control", "")
+            is_cacheable = not _NOT_CACHEABLE.search(cache_control)
+            return _ResponseBody(bytes(body), is_cacheable)
 
     def _check_allowed(self, url: URL) -> None:
         if self._policy.scope == "off":
@@ -238,13 +244,13 @@ class FileDownloader:
             raise DownloadError("its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS")
 
     def _get_session(self) -> aiohttp.ClientSession:
-        """The session, made within the event loop that uses it."""
+        """Return the session, which is created in the event loop that uses it."""
         if self._session is None:
-            socket_options: dict[str, Any] = (
-                {"socket_factory": _create_public_socket} if self._policy.public_only else {}
-            )
+            socket_factory = _create_public_socket if self._policy.public_only else None
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, **socket_options),
+                connector=aiohttp.TCPConnector(
+                    limit=_MAX_CONNECTIONS, socket_factory=socket_factory
+                ),
                 headers={"user-agent": "anthropic-proxy", "accept-encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -258,7 +264,7 @@ def _cached_size(file: _DownloadedFile) -> int:
 
 
 def is_public_address(host: str) -> bool:
-    """Whether `host` is an IP address of the public internet; an IPv4 address within an IPv6 one counts as itself."""
+    """Return whether `host` is a public IP address, possibly an IPv4 address within an IPv6 one."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -271,11 +277,9 @@ def is_public_address(host: str) -> bool:
             return is_public_address(str(embedded_address))
         if address not in _IPV6_PUBLIC:
             return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in _NOT_PUBLIC)
-    )
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _create_public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -286,25 +290,27 @@ def _create_public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _detect_media_type(data: bytes, kind: str) -> str:
-    """By the first bytes of the file, whatever its server says. Raises DownloadError for what is not of that kind."""
-    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    media_type = (
-        "image/webp"
-        if is_webp
-        else next((name for magic, name in _MAGIC if data.startswith(magic)), "")
-    )
-    if not media_type.startswith(_MEDIA_TYPE_PREFIXES[kind]):
-        raise DownloadError(
-            "it is no PDF" if kind == "document" else "it is no JPEG, PNG, GIF or WebP image"
-        )
-    return media_type
+    """Return the media type by the first bytes of a file. Raises DownloadError for others.
+
+    The server's media type may be wrong.
+    """
+    media_type = ""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        media_type = "image/webp"
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            media_type = name
+    if media_type.startswith(_MEDIA_TYPE_PREFIXES[kind]):
+        return media_type
+    if kind == "document":
+        raise DownloadError("it is no PDF")
+    raise DownloadError("it is no JPEG, PNG, GIF or WebP image")
 
 
 def _describe_error(error: Exception) -> str:
-    """In our words: the library's hold addresses of the network that the proxy stands in."""
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
-        error.os_error, NotPublicError
-    ):
+    """Return the reason in our words: the library's texts have addresses of the proxy's network."""
+    os_error = getattr(error, "os_error", None)
+    if isinstance(os_error, NotPublicError):
         return "its host has no public address (DOWNLOAD_ALLOWED_HOSTS of the proxy can name it)"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host is unknown"
@@ -314,7 +320,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def _to_api_error(url: str, reason: str) -> ApiError:
-    """The path and query of an address may be secret; errors are logged."""
+    """Return the error for the client. It shows no path and query, which may be secret."""
     host = re.split(r"[/?#\\]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2][:253]
     return invalid_request(
         f"Unable to download the file. Please verify the URL and try again. ({host}: {reason})"

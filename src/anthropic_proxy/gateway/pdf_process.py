@@ -1,8 +1,9 @@
-"""PDFs, read in processes of their own: for each document one that is started, reads, and ends.
+"""Read PDFs in processes of their own, one for each document.
 
-Reading is slow and pure Python, so a thread would take the interpreter away from all streams, and could not be stopped. A
-process is killed when its client leaves or its time is over, and its memory has a limit, so that hostile documents harm
-only their own request. It starts in half a second; what was read is kept for the next turns, and idle servers have none.
+Reading is slow and pure Python, so a thread would stall all streams, and could not be stopped. A
+process is killed when its client disconnects or its time is over, and its memory is limited, so
+that hostile documents harm only their own request. It starts in half a second. The pages are cached
+for the next turns, and an idle server has no such process.
 """
 
 import asyncio
@@ -21,15 +22,15 @@ from anthropic_proxy.observability.resource_exhaustion import find_exhausted_res
 from anthropic_proxy.translate.request.pdf import invalid_pdf_error, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 
-# For one document. The longest real ones take half of it.
+# For one document. The longest real documents take half of it.
 MAX_SECONDS = 120
 
-# More would take the processor away from the streams that are open meanwhile.
+# More would slow down open streams.
 _MAX_PROCESSES = 2
 _MEMORY_BYTES = 768 * 1024 * 1024
 _NICENESS = 10
 
-# What Python needs of the environment. The keys in it are none of the reader's business.
+# The variables that Python needs. The reader gets no keys.
 _ENVIRONMENT_NAMES = (
     "PATH",
     "HOME",
@@ -40,12 +41,13 @@ _ENVIRONMENT_NAMES = (
     "LD_LIBRARY_PATH",
 )
 
-# What is kept of a process's standard error.
+# Of the end of a process's standard error, which is logged.
 _MAX_ERROR_BYTES = 4096
 
-# Exit codes of processes that were ended by SIGKILL, as the system does where memory is short, and by SIGXCPU, at the limit
-# of CPU time. Windows has no such signals.
+# Exit codes. Windows has no such signals.
+# SIGKILL, which the system sends when memory is short.
 _KILLED = -9
+# SIGXCPU, at the limit of CPU time.
 _OUT_OF_TIME = -24
 
 _TOO_SLOW = f"it takes more than {MAX_SECONDS} s to read; send the pages that matter"
@@ -57,16 +59,13 @@ class _Log(Protocol):
 
 
 class _Result(NamedTuple):
-    """What came of a process.
+    """The result of a process."""
 
-    Attributes:
-        output: all of its standard output.
-        errors: the end of its standard error.
-        code: its exit code; negative for a signal.
-    """
-
+    # All of its standard output.
     output: bytes
+    # The end of its standard error.
     errors: bytes
+    # Its exit code; negative for a signal.
     code: int
 
 
@@ -74,8 +73,8 @@ class PdfReader:
     """Reads PDFs, few at a time. `close` ends all reading."""
 
     def __init__(self, log: _Log, *, on_shortage: Callable[[str], None] = lambda _: None) -> None:
-        """log: gets the failures of processes. on_shortage: called with the name of what this server has run out of,
-        when no process can be started.
+        """log: gets the failures of processes. on_shortage: called with the name of the exhausted
+        resource when no process can be started.
         """
         self._log = log
         self._on_shortage = on_shortage
@@ -85,32 +84,31 @@ class PdfReader:
         self._is_closed = False
 
     async def read(self, data: str, caller: str) -> list[str]:
-        """Return the text of each page of a PDF in base64, after those that came before it.
+        """Return the text of each page of a PDF in base64, after the documents that wait already.
 
-        caller: has one document read at a time, so that others have their turn; empty when it is not known. Raises
-        ApiError: 400 when the document is at fault, 500 when this server is, 529 when it stops. Cancelled, it reads no
-        further.
+        caller: one document of each is read at a time, for fairness; empty when it is not known.
+        Raises ApiError: 400 for an invalid document, 500 for a failure of this server, 529 when it
+        stops. A cancellation ends the process.
         """
-        caller_semaphore = self._caller_semaphores.setdefault(
-            caller, asyncio.Semaphore(1 if caller else _MAX_PROCESSES)
-        )
+        most = 1 if caller else _MAX_PROCESSES
+        caller_semaphore = self._caller_semaphores.setdefault(caller, asyncio.Semaphore(most))
         async with caller_semaphore, self._semaphore:
             result = await self._run(data)
         return self._parse_result(result)
 
     def close(self) -> None:
-        """End all reading; what waits for it fails with an ApiError (529)."""
+        """End all reading. Waiting requests fail with an ApiError (529)."""
         self._is_closed = True
         for process in self._processes:
             _kill(process)
 
     async def _run(self, data: str) -> _Result:
-        """Return what came of a process that was given a PDF. Raises ApiError."""
+        """Return the result of a process that reads a PDF. Raises ApiError."""
         self._raise_if_closed()
         process = await self._start()
         self._processes.add(process)
         try:
-            # It may have been closed while the process was started.
+            # `close` may have been called during the start of the process.
             self._raise_if_closed()
             async with asyncio.timeout(MAX_SECONDS):
                 return await _communicate(process, data.encode())
@@ -128,7 +126,8 @@ class PdfReader:
     async def _start(self) -> Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT_NAMES if name in os.environ}
         try:
-            # In a session of its own: Ctrl-C in a terminal lets the server finish its open requests with their documents.
+            # In a session of its own, so that Ctrl-C in a terminal does not end it: the server
+            # finishes its open requests.
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", __name__),
                 stdin=PIPE,
@@ -145,7 +144,7 @@ class PdfReader:
             raise resource_exhausted_error(resource, "read a PDF") from error
 
     def _parse_result(self, result: _Result) -> list[str]:
-        """Return the pages that a process read. Raises ApiError when it read none, or died."""
+        """Return the pages that a process read. Raises ApiError when there are none."""
         payload = loads_object(result.output) or {}
         if "pages" in payload:
             return list(map(str, payload["pages"]))
@@ -174,11 +173,12 @@ def _last_line(text: bytes) -> bytes:
 
 
 async def _communicate(process: Process, data: bytes) -> _Result:
-    """Write `data` to a process and wait for its end.
+    """Write `data` to a process, and return its result at its end.
 
-    As `Process.communicate`, but of standard error only the end is kept, however much a document makes the library log.
+    Unlike `Process.communicate` it keeps only the end of standard error: some documents make the
+    library log very much.
     """
-    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - it was started with pipes
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - pipes
     async with asyncio.TaskGroup() as group:
         group.create_task(_write(process.stdin, data))
         output = group.create_task(process.stdout.read())
@@ -187,7 +187,7 @@ async def _communicate(process: Process, data: bytes) -> _Result:
 
 
 async def _write(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    # A process that dies early does not read it; its exit code says more.
+    # A process that ends early does not read it. Its exit code has the reason.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         pipe.write(data)
         await pipe.drain()
@@ -208,10 +208,11 @@ def _kill(process: Process) -> None:
 
 
 def main() -> None:
-    """Read one PDF: base64 on standard input, and its pages, or what is wrong with it, as JSON on standard output."""
-    # A service manager sends it to all processes of a service. The server ends this one when it is no longer needed.
+    """Read one PDF in base64 from standard input, and write its pages or its error as JSON."""
+    # A service manager sends SIGTERM to all processes of a service. The server ends this process
+    # when it is no longer needed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The library logs every flaw of a document, in the document's own words.
+    # The library logs every flaw of a document, with parts of its text.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     _limit_resources()
     data = sys.stdin.buffer.read().decode()
@@ -223,13 +224,13 @@ def main() -> None:
 
 
 def _limit_resources() -> None:
-    """Bound this process: memory, and its time as well, should the server die before it. Not on Windows."""
+    """Limit the memory of this process, and its time in case the server dies. Not on Windows."""
     if sys.platform == "win32":
         return
-    import resource  # there is none on Windows
+    import resource  # Windows has none
 
     os.nice(_NICENESS)
-    # Not all systems bound memory in this way.
+    # Not all systems support this limit.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))

@@ -1,8 +1,9 @@
-"""How many input tokens a request has: counted by the upstream where it can without running the model, else estimated.
+"""Count the input tokens of a request: by the upstream, or else by an estimate.
 
-No two servers count alike, so each known way is a row of a table. Which one a server knows is found out by asking, with
-the first request that is to be counted for a model, and remembered; a server that knows none is left alone for some
-time. Whatever goes wrong on the way, the client gets the estimate, corrected by what earlier answers reported.
+Servers differ in how they count without running the model, so each known method is a row of a
+table. The first request to count for a model tries the methods, and the one that works is
+remembered; a server without any is not tried again for some time. After any failure the client gets
+the estimate, calibrated by earlier responses.
 """
 
 import asyncio
@@ -28,118 +29,126 @@ from anthropic_proxy.translate.tokens.estimate import (
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
-# Seconds for one count. Claude Code asks for 30 at once and shows nothing until they are there.
-_TIMEOUT = 2
-# Seconds until a server that knows no way is asked again, and one that could not answer this once.
-_PAUSE_UNKNOWN = 600
-_PAUSE_FAILED = 30
+# For one count. Claude Code requests 30 at once and shows nothing until it has them.
+_TIMEOUT_SECONDS = 2
+# Until a server that supports no method is tried again.
+_PAUSE_UNSUPPORTED_SECONDS = 600
+# Until a server that failed to count is tried again.
+_PAUSE_FAILED_SECONDS = 30
 _MAX_MODELS = 256
 
-# What is above this is no number of tokens, and more than clients can read exactly.
+# The largest integer that clients read exactly. No number of tokens is larger.
 _MAX_TOKENS = 2**53
 
 
 class _CountRefusedError(Exception):
-    """The server did not count: the path is missing (`is_missing`), or it cannot count this request now."""
+    """The server did not count this request."""
 
     def __init__(self, *, is_missing: bool) -> None:
+        """is_missing: whether the server lacks the path, so that it does not support the method."""
         super().__init__()
         self.is_missing = is_missing
 
 
 @dataclass
 class _CountingState:
-    """How one model's tokens are counted: the method that works, or until when (monotonic seconds) none is tried."""
+    """How the tokens of one model are counted."""
 
+    # The method that works.
     method: "_Method | None" = None
+    # No method is tried before this time, in monotonic seconds.
     paused_until: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class TokenCounter:
-    """Counts the input tokens of requests to one upstream, and calibrates its estimates with what is reported.
-
-    translate: creates the upstream's request from a checked one, or raises ApiError. clock: monotonic seconds.
-    """
+    """Counts the input tokens of requests to one upstream, and calibrates its estimates."""
 
     def __init__(
         self,
         translate: Callable[[JsonObject, Route], Awaitable[TranslatedRequest]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """translate: creates the upstream's request for a checked one, or raises ApiError.
+
+        clock: monotonic, in seconds.
+        """
         self._translate = translate
         self._clock = clock
         self._ratios = TokenCalibration()
         self._states: LRUCache[str, _CountingState] = LRUCache(_MAX_MODELS)
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
-        """Input tokens that the upstream will report for a request, without asking it."""
+        """Return the input tokens that the upstream will report for a request."""
         return self._ratios.predict(model, estimate)
 
     def observe(self, model: str, estimate: TokenEstimate, reported: int | None) -> None:
-        """Learn from an answer: input tokens as the upstream reported them, None when it did not."""
+        """Learn from the input tokens that a response reported; None when it reported none."""
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
 
     async def count(self, client: UpstreamClient, request: JsonObject, route: Route) -> JsonObject:
-        """The answer to `POST /v1/messages/count_tokens` for a checked request. Never fails."""
+        """Return the response of `/v1/messages/count_tokens` to a checked request. Never fails."""
         request = expand_compaction_blocks(request)
         edited_request, applied_edits = apply_edits(request, partial(self.estimate, route))
         tokens = await self._count_tokens(client, edited_request, route)
         if request.get("context_management") is None:
             return {"input_tokens": tokens}
-        original_tokens = (
-            await self._count_tokens(client, request, route) if applied_edits else tokens
-        )
+        original_tokens = tokens
+        if applied_edits:
+            original_tokens = await self._count_tokens(client, request, route)
         return {
             "input_tokens": tokens,
             "context_management": {"original_input_tokens": original_tokens},
         }
 
     def estimate(self, route: Route, request: JsonObject) -> int:
-        """Input tokens of a checked request without compaction blocks, without translating it or asking the upstream."""
+        """Return the estimated input tokens of a checked request without compaction blocks."""
         return self.predict(route.model, estimate_untranslated(request))
 
     async def _count_tokens(self, client: UpstreamClient, request: JsonObject, route: Route) -> int:
         try:
             body = (await self._translate(request, route)).body
         except ApiError:
-            # What can't be sent can still be counted: the client may be about to change just that.
+            # A request that can't be sent is counted all the same: the client may be about to
+            # change it.
             return self.estimate(route, request)
-        tokens = await self._count_upstream(client, body) if route.profile.counts_tokens else None
+        tokens = None
+        if route.profile.counts_tokens:
+            tokens = await self._count_upstream(client, body)
         return tokens or self.predict(route.model, estimate_request(body))
 
     async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
-        """The upstream's own count; None when it can't be had."""
+        """Return the upstream's own count; None when there is none."""
         state = self._states.setdefault(body["model"], _CountingState())
         if state.method is None:
-            # One asks, and the others that count for this model meanwhile wait for the outcome.
+            # One request tries the methods, and others for this model wait for the outcome.
             async with state.lock:
                 if state.method is None:
-                    return (
-                        await self._find_method(state, client, body)
-                        if self._clock() >= state.paused_until
-                        else None
-                    )
+                    return await self._find_method(state, client, body)
         return await self._count_by_method(state, state.method, client, body)
 
     async def _find_method(
         self, state: _CountingState, client: UpstreamClient, body: JsonObject
     ) -> int | None:
-        pause = _PAUSE_UNKNOWN
+        """Return the count by the first method that works, and remember it; None when none does."""
+        if self._clock() < state.paused_until:
+            return None
+        pause = _PAUSE_UNSUPPORTED_SECONDS
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 for method in _METHODS:
                     try:
                         tokens = await method(partial(_query, client), client.upstream, body)
                     except _CountRefusedError as error:
-                        pause = pause if error.is_missing else _PAUSE_FAILED
+                        if not error.is_missing:
+                            pause = _PAUSE_FAILED_SECONDS
                         continue
                     if tokens:
                         state.method = method
                         return tokens
         except (TimeoutError, ApiError):
-            pause = _PAUSE_FAILED
+            pause = _PAUSE_FAILED_SECONDS
         state.paused_until = self._clock() + pause
         return None
 
@@ -147,7 +156,7 @@ class TokenCounter:
         self, state: _CountingState, method: "_Method", client: UpstreamClient, body: JsonObject
     ) -> int | None:
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 return await method(partial(_query, client), client.upstream, body)
         except _CountRefusedError as error:
             if error.is_missing:
@@ -159,7 +168,7 @@ class TokenCounter:
 
 
 async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObject:
-    """Return the JSON object of the response, whatever its fields. Raises _CountRefusedError and ApiError."""
+    """Return the JSON object of the response. Raises _CountRefusedError and ApiError."""
     response = await client.query(url, dumps(body))
     try:
         content = await response.read()
@@ -170,7 +179,7 @@ async def _query(client: UpstreamClient, url: str, body: JsonObject) -> JsonObje
     return loads_object(content) or {}
 
 
-# What a chat template sees of a request.
+# The fields of a request that a chat template reads.
 _TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
 
 _Query = Callable[[str, JsonObject], Awaitable[JsonObject]]
@@ -178,29 +187,31 @@ _Method = Callable[[_Query, Upstream, JsonObject], Awaitable[int | None]]
 
 
 async def _count_by_input_tokens(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
-    """llama.cpp since 2026: the whole request, images included. Measured: the same as its answers report."""
-    return _parse_count(
-        (await query(upstream.build_url("/chat/completions/input_tokens"), body)).get(
-            "input_tokens"
-        )
-    )
+    """Count the whole request, with images: llama.cpp since 2026.
+
+    Measured: the same number as its responses report.
+    """
+    response = await query(upstream.build_url("/chat/completions/input_tokens"), body)
+    return _parse_count(response.get("input_tokens"))
 
 
 async def _count_by_messages(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
-    """vLLM (TokenizeChatRequest in its API reference) and what follows it. Images would count as their place holders."""
+    """Count the messages: vLLM (TokenizeChatRequest in its API reference) and compatible servers.
+
+    They would count placeholders instead of images.
+    """
     _refuse_media(body)
     payload: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
-    return _parse_count(
-        (
-            await query(
-                upstream.build_root_url("/tokenize"), payload | {"add_generation_prompt": True}
-            )
-        ).get("count")
-    )
+    payload["add_generation_prompt"] = True
+    response = await query(upstream.build_root_url("/tokenize"), payload)
+    return _parse_count(response.get("count"))
 
 
 async def _count_by_template(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
-    """llama.cpp before: first the prompt, then its tokens. The prompt has the template's special tokens as text."""
+    """Count the tokens of the prompt: llama.cpp before 2026.
+
+    The prompt has the template's special tokens as text.
+    """
     _refuse_media(body)
     prompt = (await query(upstream.build_root_url("/apply-template"), body)).get("prompt")
     if not isinstance(prompt, str):
@@ -214,19 +225,17 @@ _METHODS: tuple[_Method, ...] = (_count_by_input_tokens, _count_by_messages, _co
 
 
 def _refuse_media(body: JsonObject) -> None:
-    contents = (message.get("content") for message in body["messages"])
-    if any(
-        part["type"] != "text"
-        for content in contents
-        if isinstance(content, list)
-        for part in content
-    ):
-        raise _CountRefusedError(is_missing=False)
+    """Raise _CountRefusedError for a request with images or files."""
+    for message in body["messages"]:
+        content = message.get("content")
+        if not isinstance(content, list):
+            continue
+        if any(part["type"] != "text" for part in content):
+            raise _CountRefusedError(is_missing=False)
 
 
 def _parse_count(value: object) -> int | None:
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS
-        else None
-    )
+    """Return a number of tokens; None for any other value."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 < value <= _MAX_TOKENS else None

@@ -1,6 +1,6 @@
-"""The metrics as scrapers read them: rendered in a thread, one rendering at a time, and reused for a second.
+"""Render the metrics for scrapers: in a thread, one rendering at a time, cached for a second.
 
-Any client may request `/metrics`, so the number of scrapes must not decide what they cost.
+Any client may request `/metrics`, so the cost must not grow with the number of scrapes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
 @dataclass(frozen=True)
 class ExpositionFormat:
-    """A form of the exposition. There are four, whatever clients send."""
+    """A format of the exposition. There are four, regardless of the request headers."""
 
     media_type: str
     is_gzip: bool
@@ -28,8 +28,9 @@ class ExpositionFormat:
     @classmethod
     def negotiate(cls, accept: str, accept_encoding: str) -> "ExpositionFormat":
         """Return the format that a request's `Accept` and `Accept-Encoding` headers select."""
-        wants_open_metrics = any(map(_is_open_metrics, accept.split(",")))
-        return cls(_OPEN_METRICS if wants_open_metrics else _TEXT, "gzip" in accept_encoding)
+        accepts_open_metrics = any(map(_is_open_metrics, accept.split(",")))
+        media_type = _OPEN_METRICS if accepts_open_metrics else _TEXT
+        return cls(media_type, "gzip" in accept_encoding)
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,19 @@ class RenderedMetrics:
 
 
 def _is_open_metrics(media_range: str) -> bool:
-    """Whether a media range is OpenMetrics 1.x, or has no version."""
+    """Return whether a media range is OpenMetrics 1.x or without a version."""
     media_type, *parameters = (part.strip() for part in media_range.split(";"))
-    versions = [
-        value
-        for name, _, value in (parameter.partition("=") for parameter in parameters)
-        if name == "version"
-    ]
-    return media_type == "application/openmetrics-text" and all(
-        version.startswith("1.") for version in versions
-    )
+    if media_type != "application/openmetrics-text":
+        return False
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "version" and not value.startswith("1."):
+            return False
+    return True
 
 
 class Exposition:
-    """Renders metrics for any number of concurrent scrapers.
-
-    refresh: called in the event loop before each rendering. clock: monotonic time in seconds.
-    """
+    """Renders metrics for any number of concurrent scrapers."""
 
     def __init__(
         self,
@@ -65,6 +62,7 @@ class Exposition:
         refresh: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """refresh: called in the event loop before each rendering. clock: monotonic, in seconds."""
         self._metrics = metrics
         self._refresh = refresh
         self._clock = clock
@@ -76,10 +74,9 @@ class Exposition:
         """Return the metrics in a format; they may be a second old."""
         rendering = self._renderings.get(exposition_format)
         if rendering is None or self._is_expired(exposition_format, rendering):
-            rendering = self._renderings[exposition_format] = asyncio.create_task(
-                self._render_now(exposition_format)
-            )
-        # A scraper that leaves must not end the rendering that others wait for.
+            rendering = asyncio.create_task(self._render_now(exposition_format))
+            self._renderings[exposition_format] = rendering
+        # A scraper that disconnects must not cancel the rendering for others.
         return await asyncio.shield(rendering)
 
     def _is_expired(
@@ -101,7 +98,5 @@ class Exposition:
         text, content_type = self._metrics.render(exposition_format.media_type)
         if not exposition_format.is_gzip:
             return RenderedMetrics(text, {"content-type": content_type})
-        return RenderedMetrics(
-            gzip.compress(text, _GZIP_LEVEL),
-            {"content-type": content_type, "content-encoding": "gzip"},
-        )
+        headers = {"content-type": content_type, "content-encoding": "gzip"}
+        return RenderedMetrics(gzip.compress(text, _GZIP_LEVEL), headers)

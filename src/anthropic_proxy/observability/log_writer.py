@@ -1,8 +1,9 @@
-"""Writes log lines in a thread, so that a reader that does not read (`2>&1 | less`) never stops the server.
+"""Write log lines in a thread, so that a stalled reader (`2>&1 | less`) never blocks the server.
 
-A pipe holds 64 KB; then a write waits. Lines wait in a bounded queue instead. When it is full they are dropped and counted,
-and a line reports their number, at their place, when writing works again. Lines are written to the file descriptor, each
-in one call: other processes share it, and a lock of a buffered stream could be held while this process forks.
+A pipe holds 64 KB; then a write blocks. Lines wait in a bounded queue instead. When it is full,
+lines are dropped and counted, and a line in their place reports their number when writing works
+again. Lines are written to the file descriptor, each in one call, because other processes share it.
+A buffered stream would have a lock, which may be held when this process forks.
 """
 
 import os
@@ -11,16 +12,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-# A request logs some hundred bytes; with --verbose, whole bodies.
+# A request logs a few hundred bytes; with --verbose, whole bodies.
 MAX_LINES = 10_000
 MAX_BYTES = 4 * 1024 * 1024
 
-# Seconds that the end of the process waits for lines to be written.
+# Seconds that the process waits for queued lines at its end.
 FLUSH_SECONDS = 1.0
 
 
 class LogWriter:
-    """A stream for loggers. Lines are written in the order of `write`. May be used by several threads, and after a fork."""
+    """A stream for loggers. Several threads may use it, also after a fork."""
 
     def __init__(
         self, descriptor: int, encoding: str, format_drop_note: Callable[[int], str]
@@ -45,7 +46,7 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: lines are written as soon as possible. See `drain`."""
+        """Do nothing, since lines are written as soon as possible. See `drain`."""
 
     def drain(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until all lines are written, `seconds` at most."""
@@ -55,7 +56,7 @@ class LogWriter:
             self._condition.wait_for(lambda: not (self._lines or self._is_writing), seconds)
 
     def count_drops(self, on_drop: Callable[[int], object]) -> None:
-        """Call `on_drop` with the number of lines that this process has dropped so far, and with each further number."""
+        """Call `on_drop` with the number of lines dropped so far, and with each further number."""
         self._reset_after_fork()
         with self._condition:
             self._on_drop, total = on_drop, self._total_dropped
@@ -63,7 +64,7 @@ class LogWriter:
             on_drop(total)
 
     def _reset_after_fork(self) -> None:
-        """Begin anew in a forked process: lines and thread are its parent's, and the lock may have been held then."""
+        """Reset in a forked process: lines and thread are the parent's, the lock may be held."""
         if self._pid != os.getpid():
             self._reset()
 
@@ -80,13 +81,17 @@ class LogWriter:
         self._thread: threading.Thread | None = None
 
     def _has_room(self, size: int) -> bool:
-        """Whether a line is taken. After a drop, only when half of the queue is free: else every other line would report a
-        drop. A single line may have any size.
+        """Return whether the queue has room for a line of `size` bytes.
+
+        An empty queue has room for a line of any size. After a drop, half of the queue must be
+        free: else every second line would report a drop.
         """
         if not self._lines:
             return True
         share = 2 if self._is_full else 1
-        return len(self._lines) * share < MAX_LINES and (self._bytes + size) * share <= MAX_BYTES
+        if len(self._lines) * share >= MAX_LINES:
+            return False
+        return (self._bytes + size) * share <= MAX_BYTES
 
     def _append(self, line: bytes) -> None:
         self._lines.append((self._dropped, line))
@@ -128,30 +133,33 @@ class LogWriter:
             return dropped, line
 
     def _report_drops(self, dropped: int) -> None:
-        """Write a line on dropped lines; where that fails, the next line says it."""
-        if dropped and not self._try_write(
-            self._format_drop_note(dropped).encode(self._encoding, "backslashreplace")
-        ):
+        """Write a line on dropped lines. If that fails, the next line reports them."""
+        if not dropped:
+            return
+        note = self._format_drop_note(dropped).encode(self._encoding, "backslashreplace")
+        if not self._try_write(note):
             with self._condition:
                 self._dropped += dropped
 
     def _try_write(self, line: bytes) -> bool:
-        """Write a line. False when that fails: the reader has gone (`2>&1 | head`), or the disk is full."""
+        """Write a line. Return False if the reader is gone (`2>&1 | head`) or the disk is full."""
         try:
             while line:
                 line = line[self._write_part(line) :]
-        except (
-            OSError,
-            ValueError,
-        ):  # ValueError: `select` takes no descriptor that is closed or very large
+        except (OSError, ValueError):
+            # `select` raises ValueError for a descriptor that is closed or very large.
             return False
         return True
 
     def _write_part(self, line: bytes) -> int:
-        """Write the beginning of a line; return its size. Waits until the descriptor takes it. Raises OSError."""
+        """Write the beginning of a line, once the descriptor accepts it. Return its size in bytes.
+
+        Raises OSError.
+        """
         try:
             return os.write(self._descriptor, line)
         except BlockingIOError:
-            # Another process that shares the terminal or pipe has made it non-blocking, as Node.js does.
+            # Another process that shares the terminal or pipe has made it non-blocking (Node.js
+            # does).
             select.select([], [self._descriptor], [])
             return 0

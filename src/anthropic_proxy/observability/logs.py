@@ -1,8 +1,8 @@
-"""Logs, on standard error: the only structlog import.
+"""Logs on standard error.
 
-There is a line for each request when it is over, and one for what happens on its way and needs an operator's eye. `--debug`
-adds a line when a request begins; `--verbose` adds all bodies that come and go. Whatever is logged has passed
-`Log.redact`, tracebacks too. What libraries log, warnings and worse, comes in the same form.
+Each finished request has a line, and so have events that need the operator's attention. `--debug`
+adds a line for each started request; `--verbose` adds all bodies. `Log.redact` processes
+everything, tracebacks too. Warnings and errors of libraries have the same format.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from anthropic_proxy.wire.quoting import shorten
 # console: for humans. json: one object per line. auto: console on a terminal.
 LogFormat = Literal["auto", "console", "json"]
 
-# Images and documents: only their beginning tells anything.
+# Images and documents: only their beginning is informative.
 _MIN_BASE64_LENGTH = 200
 _BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{_MIN_BASE64_LENGTH},}}={{0,2}}")
 _BASE64_PREFIX_LENGTH = 24
-# Kinds of ignored fields that are remembered as logged; clients choose the names, so there must be a bound.
+# Of ignored fields, each logged once. Clients choose the names, so their number is bounded.
 _MAX_KINDS = 1000
 
 
@@ -42,12 +42,12 @@ def configure_logging(
 ) -> LogWriter | None:
     """Set up logging for this process.
 
-    debug: lets the debug level through. log_format: text for people (`console`), or one JSON object per line (`json`);
-    `auto` is `console` on a terminal. in_thread: write in a thread, with the writer that is returned; processes forked
-    later have their own threads. Returns None, and writes each line at once, where standard error is no file descriptor,
-    and on Windows, whose consoles accept only characters.
+    debug: log the debug level too. in_thread: write in a thread, with the writer that is returned;
+    processes that are forked later have threads of their own. Returns None, and writes each line at
+    once, if standard error is no file descriptor, and on Windows, whose consoles accept only
+    characters.
     """
-    # It tells standard error of every flaw that it mends in a PDF.
+    # It logs every flaw that it repairs in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     base_processors: list[Processor] = [
         structlog.processors.add_log_level,
@@ -60,7 +60,7 @@ def configure_logging(
     structlog.configure(
         processors=[*base_processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
-        # One write for each line: several processes share the stream.
+        # One write for each line, as several processes share the stream.
         logger_factory=structlog.WriteLoggerFactory(stream),
     )
     return writer
@@ -71,7 +71,7 @@ def _create_writer(base_processors: list[Processor], renderer: Processor) -> Log
         return None
     try:
         descriptor = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # there is none, it is closed, or only in memory
+    except (AttributeError, OSError, ValueError):  # no standard error, or a closed or in-memory one
         return None
 
     def format_drop_note(dropped: int) -> str:
@@ -80,12 +80,12 @@ def _create_writer(base_processors: list[Processor], renderer: Processor) -> Log
             line = processor(None, "warning", line)
         return f"{line}\n"
 
-    # JSON is UTF-8, whatever the locale says (RFC 8259, 8.1).
+    # JSON is UTF-8 in all locales (RFC 8259, 8.1).
     return LogWriter(descriptor, "utf-8", format_drop_note)
 
 
 def is_json(log_format: LogFormat) -> bool:
-    """Return whether the log has this form's JSON lines."""
+    """Return whether the log has JSON lines in this format."""
     return log_format == "json" or (log_format == "auto" and not is_terminal())
 
 
@@ -95,7 +95,7 @@ def is_terminal() -> bool:
 
 
 def format_json_line(level: str, event: str, **values: object) -> str:
-    """Return a line of the JSON log, for what is reported before and after there is a log."""
+    """Return a line of the JSON log, for reports before the log is set up and after its end."""
     line = {
         **values,
         "event": event,
@@ -125,7 +125,7 @@ def _configure_libraries(
 
 
 class _LibraryHandler(logging.StreamHandler[TextIO]):
-    """Writes what libraries log. Their errors may repeat addresses with credentials."""
+    """Writes the logs of libraries. Their errors may repeat addresses with credentials."""
 
     redact: Callable[[str], str] = staticmethod(str)
 
@@ -134,13 +134,16 @@ class _LibraryHandler(logging.StreamHandler[TextIO]):
 
 
 class _TolerantStream:
-    """What the logger writes to: a stream whose reader may go (`2>&1 | head`), with which no request must fail. Lines are
-    UTF-8, as JSON has to be, whatever the locale says.
+    """A stream that ignores a lost reader (`2>&1 | head`), because no request may fail with it.
+
+    Lines are UTF-8, as JSON requires, in all locales.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._buffer = getattr(stream, "buffer", None) if sys.platform != "win32" else None
+        self._buffer = None
+        if sys.platform != "win32":
+            self._buffer = getattr(stream, "buffer", None)
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -156,12 +159,12 @@ class _TolerantStream:
             self._stream.flush()
 
 
-# Removes the credentials of the request that the current task serves. Nothing else knows them.
+# Removes the credentials of the request that the current task serves.
 _request_redactor: ContextVar[Redactor] = ContextVar("request_redactor", default=NO_SECRETS)
 
 
 def hide_in_current_task(secrets: Iterable[str]) -> None:
-    """Keep secrets out of every line that the current task, and tasks that it starts from now on, may log."""
+    """Redact secrets in all lines of the current task, and of tasks that it starts later."""
     _request_redactor.set(Redactor(map(Secret, secrets)))
 
 
@@ -179,7 +182,7 @@ class Log:
         secrets: Iterable[Secret] = (),
         is_api_key: Callable[[str], bool] = _is_never_key,
     ) -> None:
-        """secrets: removed from every line. is_api_key: returns whether a text is a client's key, also removed."""
+        """secrets: removed from every line. is_api_key: detects clients' keys, also removed."""
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
         self._redactor = Redactor(self._secrets)
@@ -188,13 +191,13 @@ class Log:
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
     def add_secrets(self, secrets: Iterable[Secret]) -> None:
-        """Let no line hold these either, from now on."""
+        """Remove these too from every line."""
         # New objects, because other threads may be using the old ones.
         self._secrets = {**self._secrets, **dict.fromkeys(secrets)}
         self._redactor = Redactor(self._secrets)
 
     def redact_libraries(self) -> None:
-        """Redact what libraries log, too."""
+        """Redact the logs of libraries, too."""
         for handler in logging.root.handlers:
             if isinstance(handler, _LibraryHandler):
                 handler.redact = self.redact
@@ -203,19 +206,16 @@ class Log:
         """Return the text without secrets and keys of clients, and with long base64 data cut."""
         text = _request_redactor.get().redact(self._redactor.redact(text))
         if len(text) >= _MIN_BASE64_LENGTH:
-            text = _BASE64.sub(
-                lambda data: (
-                    f"{data[0][:_BASE64_PREFIX_LENGTH]}...[{len(data[0])} base64 characters]"
-                ),
-                text,
-            )
-        return text if self.is_api_key is _is_never_key else mask_api_keys(text, self.is_api_key)
+            text = _BASE64.sub(_shorten_base64, text)
+        if self.is_api_key is not _is_never_key:
+            text = mask_api_keys(text, self.is_api_key)
+        return text
 
     def info(self, event: str, **values: object) -> None:
         self._logger.info(event, **self._redact_values(values))
 
     def print_banner(self, text: str) -> None:
-        """Write lines for a person at a terminal, where the log has its form for people."""
+        """Write lines for people, if the log has their format."""
         self._logger.info(BANNER, text=self.redact(text))
 
     def debug(self, event: str, **values: object) -> None:
@@ -223,15 +223,15 @@ class Log:
             self._logger.debug(event, **self._redact_values(values))
 
     def warning(self, event: str, **values: object) -> None:
-        """What the operator should change."""
+        """Log what the operator should change."""
         self._logger.warning(event, **self._redact_values(values))
 
     def error(self, event: str, **values: object) -> None:
-        """Within an `except` block, `exc_info=True` adds the traceback."""
+        """Log an error. Within an `except` block, `exc_info=True` adds the traceback."""
         self._logger.error(event, **self._redact_values(values))
 
     def log_stream_failure(self, request_id: str, error: Exception) -> None:
-        """Log the error that ended a stream, unless it is an ApiError, which the line of the request reports."""
+        """Log the error that ended a stream, except ApiErrors, which the request's line has."""
         if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 
@@ -242,7 +242,8 @@ class Log:
 
     def log_ignored(self, kinds: set[str]) -> None:
         """Log kinds of request features that were left out or not understood, each once."""
-        for kind in sorted({shorten(kind) for kind in kinds} - self._logged_kinds):
+        new_kinds = {shorten(kind) for kind in kinds} - self._logged_kinds
+        for kind in sorted(new_kinds):
             if len(self._logged_kinds) < _MAX_KINDS:
                 self._logged_kinds.add(kind)
                 self.debug("request feature ignored", kind=kind)
@@ -252,7 +253,11 @@ class Log:
         if error:
             exception = error if isinstance(error, BaseException) else sys.exc_info()[1]
             values["exception"] = "".join(traceback.format_exception(exception)).rstrip()
-        return {
-            name: self.redact(value) if isinstance(value, str) else value
-            for name, value in values.items()
-        }
+        redacted = {}
+        for name, value in values.items():
+            redacted[name] = self.redact(value) if isinstance(value, str) else value
+        return redacted
+
+
+def _shorten_base64(data: re.Match[str]) -> str:
+    return f"{data[0][:_BASE64_PREFIX_LENGTH]}...[{len(data[0])} base64 characters]"

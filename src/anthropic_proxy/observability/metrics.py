@@ -1,12 +1,14 @@
-"""Metrics for Prometheus; with `multiprocess` the only prometheus_client import.
+"""Metrics for Prometheus.
 
-Names follow OpenTelemetry's semantic conventions for generative AI, in the form that Prometheus gives them, where there is
-one: the proxy is the server of its clients (`gen_ai_server_...`), and a client of its upstreams (`gen_ai_client_...`). All
-others begin with `anthropic_proxy_`. No user, key, id or tool is a label.
+Names follow OpenTelemetry's semantic conventions for generative AI, in Prometheus' form: the proxy
+is the server of its clients (`gen_ai_server_...`) and a client of its upstreams
+(`gen_ai_client_...`). All other names begin with `anthropic_proxy_`. No user, key, id or tool is a
+label.
 
-The number of series is bounded, because a scrape costs CPU time for each of them. Histograms, with some twenty series for
-each set of labels, do not have the model as a label; counters and summaries do, for a bounded number of pairs of model and
-upstream. Statuses and error types that the API does not have are grouped.
+The number of series is bounded, because a scrape costs CPU time for each. A histogram has about
+twenty series for each set of labels, so the model is no label of histograms; it is one of counters
+and summaries, for a bounded number of pairs of model and upstream. Statuses and error types that
+the API does not have are grouped.
 """
 
 import platform
@@ -17,12 +19,26 @@ from prometheus_client.exposition import choose_encoder
 
 from anthropic_proxy import __version__
 from anthropic_proxy.errors import TYPE_BY_STATUS
-from anthropic_proxy.observability import buckets, multiprocess
+from anthropic_proxy.observability import multiprocess
 from anthropic_proxy.observability.multiprocess import metric_factories
 from anthropic_proxy.observability.observation import Observation
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name")
 _MODEL = ("model", "upstream")
+
+# Buckets of histograms, in seconds: OpenTelemetry's advice, and shorter ones for local models and
+# rejected requests.
+_SECONDS_BUCKETS = tuple(0.01 * 2**exponent for exponent in range(17))
+_FIRST_TOKEN_BUCKETS = (
+    *(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0),
+)
+_PER_TOKEN_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)
+_TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304)
+_RATIO_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 OTHER = "other"
 NONE = "none"
@@ -30,7 +46,8 @@ _STATES = ("closed", "open", "half_open")
 
 _OPERATIONS_WITH_MODEL = ("chat", "count_tokens")
 
-# Statuses with a label value of their own; others are grouped as 2xx, 4xx and so on. 499: the client left.
+# Statuses with a label value of their own; others are grouped as 2xx, 4xx and so on. 499: the
+# client left.
 _STATUSES = frozenset({200, 499, *TYPE_BY_STATUS})
 _UPSTREAM_STATUSES = frozenset({422, 502, 503, *_STATUSES})
 _ERROR_TYPES = frozenset({"", *TYPE_BY_STATUS.values()})
@@ -42,11 +59,11 @@ class Metrics:
     def __init__(self, models: Iterable[str] = (), max_models: int = 100) -> None:
         """Register all metrics.
 
-        models: configured names, which are labels with every upstream. max_models: number of pairs of model and upstream
-        that are labels; each configured name counts as one.
+        models: configured names, which are labels with every upstream. max_models: number of pairs
+        of model and upstream that are labels; each configured name counts as one.
         """
-        # The times of creation would double the number of series, and several processes do not export them anyway.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has types in part
+        # They would double the number of series, and several processes do not export them anyway.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # partly typed library
         self._registry = CollectorRegistry()
         self._configured_models = frozenset(models)
         self._free_pairs = max_models - len(self._configured_models)
@@ -54,16 +71,17 @@ class Metrics:
         self._register_gen_ai()
         self._register_models()
         self._register_requests()
+        self._register_responses()
         self._register_upstreams()
         self._register_states()
         self._register_server()
 
-    def request_started(self, observation: Observation) -> None:  # noqa: ARG002 - nothing is known of it yet
-        """As a sink of observations."""
+    def request_started(self, observation: Observation) -> None:  # noqa: ARG002 - of the protocol
+        """Count a started request."""
         self._in_flight.inc()
 
     def request_finished(self, observation: Observation) -> None:
-        """As a sink of observations."""
+        """Record a finished request."""
         self._in_flight.dec()
         upstream = observation.upstream or NONE
         model = self._model_label(observation, upstream)
@@ -74,9 +92,8 @@ class Metrics:
         if observation.operation == "other":
             return
         error_type = _error_type_label(observation.error_type or "")
-        self._duration.labels(observation.operation, upstream, error_type).observe(
-            observation.seconds
-        )
+        labels = (observation.operation, upstream, error_type)
+        self._duration.labels(*labels).observe(observation.seconds)
         if observation.operation == "chat":
             self._record_chat(observation, model, upstream)
 
@@ -85,13 +102,11 @@ class Metrics:
             self._streams.labels(upstream, observation.outcome).inc()
         if not observation.error_type:
             self._model_duration.labels(model, upstream).observe(observation.seconds)
-        first_token, per_token = (
-            observation.seconds_to_first_token,
-            observation.seconds_per_output_token,
-        )
+        first_token = observation.seconds_to_first_token
         if first_token is not None:
             self._first_token.labels("chat", upstream).observe(first_token)
             self._model_first_token.labels(model, upstream).observe(first_token)
+        per_token = observation.seconds_per_output_token
         if per_token is not None:
             self._per_token.labels("chat", upstream).observe(per_token)
             self._model_per_token.labels(model, upstream).observe(per_token)
@@ -99,9 +114,8 @@ class Metrics:
             self._tokens.labels(kind, model, upstream).inc(count)
         if observation.tokens:
             for kind in ("input", "output"):
-                self._token_usage.labels("chat", upstream, kind).observe(
-                    observation.tokens.get(kind, 0)
-                )
+                count = observation.tokens.get(kind, 0)
+                self._token_usage.labels("chat", upstream, kind).observe(count)
         if observation.tool_calls:
             self._tool_calls.labels(model, upstream).inc(observation.tool_calls)
         for kind, count in observation.repairs.items():
@@ -116,7 +130,7 @@ class Metrics:
             self._upstream_errors.labels(upstream, label).inc()
 
     def count_upstream_failure(self, upstream: str, phase: str) -> None:
-        """Count a failed upstream request by phase: connecting (`connect`), before the head (`head`) or in the `body`."""
+        """Count a failed upstream request. phase: `connect`, `head` (before the head) or `body`."""
         self._upstream_requests.labels(upstream, phase).inc()
         self._upstream_errors.labels(upstream, phase).inc()
 
@@ -133,18 +147,21 @@ class Metrics:
         self._queue_seconds.labels(upstream).observe(seconds)
 
     def set_upstream_state(self, upstream: str, *, busy: int, waiting: int, breaker: str) -> None:
-        """Set the gauges of an upstream: requests in flight, queue length and state of the circuit breaker."""
+        """Set the gauges of an upstream.
+
+        busy: requests in flight. waiting: queued ones. breaker: the state of the circuit breaker.
+        """
         self._upstream_in_flight.labels(upstream).set(busy)
         self._queue_length.labels(upstream).set(waiting)
         for state in _STATES:
             self._breaker.labels(upstream, state).set(state == breaker)
 
     def count_request_change(self, upstream: str, change: str) -> None:
-        """Count a request that was changed because the upstream refused it."""
+        """Count a request that was changed after a refusal of the upstream."""
         self._changes.labels(upstream, change).inc()
 
     def observe_token_estimate(self, estimate: int, actual: int) -> None:
-        """Observe the error of an estimate of input tokens, against what the upstream counted."""
+        """Observe the error of an estimate of input tokens, compared with the upstream's count."""
         if actual > 0:
             self._estimates.observe(abs(estimate - actual) / actual)
 
@@ -158,7 +175,7 @@ class Metrics:
         self._tasks.set(count)
 
     def limits_failed(self) -> None:
-        """The counters of rate limits were out of reach, and a request was let in."""
+        """Count a request that was admitted without access to the counters of rate limits."""
         self._rate_limit_errors.inc()
 
     def count_dropped_log_lines(self, number: int) -> None:
@@ -170,7 +187,10 @@ class Metrics:
         self._draining.set(1)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics and their content type, as an `Accept` header selects it. May be called in any thread."""
+        """Return all metrics and their content type, selected by an `Accept` header.
+
+        Any thread may call it.
+        """
         encode, content_type = choose_encoder(accept)
         with multiprocess.lock_for_reading():
             return encode(multiprocess.collect_all(self._registry)), content_type
@@ -198,31 +218,32 @@ class Metrics:
             "gen_ai_server_request_duration_seconds",
             "Time from a request to the end of its answer.",
             (*_GEN_AI, "error_type"),
-            buckets=buckets.SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._first_token = histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "Time from a request to the first content of a streamed answer.",
             _GEN_AI,
-            buckets=buckets.FIRST_TOKEN,
+            buckets=_FIRST_TOKEN_BUCKETS,
         )
         self._per_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Time per token after the first one of a streamed answer.",
             _GEN_AI,
-            buckets=buckets.PER_TOKEN,
+            buckets=_PER_TOKEN_BUCKETS,
         )
         self._token_usage = histogram(
             "gen_ai_client_token_usage",
             "Tokens of a request.",
             (*_GEN_AI, "gen_ai_token_type"),
-            buckets=buckets.TOKENS,
+            buckets=_TOKEN_BUCKETS,
         )
 
     def _register_models(self) -> None:
         self._model_duration = self._summary(
             "anthropic_proxy_model_request_duration_seconds",
-            "Time from a request to the end of its answer, of requests for answers that did not fail.",
+            "Time from a request to the end of its answer, "
+            "of requests for answers that did not fail.",
         )
         self._model_first_token = self._summary(
             "anthropic_proxy_model_time_to_first_token_seconds",
@@ -237,7 +258,7 @@ class Metrics:
         return Summary(name, text, _MODEL, registry=self._registry)
 
     def _register_requests(self) -> None:
-        histogram, counter, gauge = metric_factories(self._registry)
+        _, counter, gauge = metric_factories(self._registry)
         self._requests = counter(
             "anthropic_proxy_requests_total",
             "Requests that ended; status 499: the client left before an answer began.",
@@ -245,7 +266,8 @@ class Metrics:
         )
         self._rejected = counter(
             "anthropic_proxy_rejected_requests_total",
-            "Requests that the client's key did not allow: no_key, unknown_key, expired_key, model, and limits.",
+            "Requests that the client's key did not allow: "
+            "no_key, unknown_key, expired_key, model, and limits.",
             ("reason",),
         )
         self._rate_limit_errors = counter(
@@ -260,14 +282,19 @@ class Metrics:
             "Requests for streams that ended, by how.",
             ("upstream", "outcome"),
         )
+
+    def _register_responses(self) -> None:
+        histogram, counter, _ = metric_factories(self._registry)
         self._tokens = counter(
             "anthropic_proxy_tokens_total",
-            "Tokens by type: input, output (thinking among them), cache_read, cache_creation, thinking.",
+            "Tokens by type: "
+            "input, output (thinking among them), cache_read, cache_creation, thinking.",
             ("type", "model", "upstream"),
         )
         self._repairs = counter(
             "anthropic_proxy_repairs_total",
-            "Tool calls that were mended: arguments, invalid_arguments (kept as they came), call_in_text.",
+            "Tool calls that were mended: "
+            "arguments, invalid_arguments (kept as they came), call_in_text.",
             ("kind", "model", "upstream"),
         )
         self._tool_calls = counter(
@@ -276,7 +303,7 @@ class Metrics:
         self._estimates = histogram(
             "anthropic_proxy_count_tokens_error_ratio",
             "Difference between estimated and counted input tokens, as a share of the counted.",
-            buckets=buckets.RATIOS,
+            buckets=_RATIO_BUCKETS,
         )
 
     def _register_upstreams(self) -> None:
@@ -286,11 +313,12 @@ class Metrics:
             "gen_ai_client_operation_duration_seconds",
             "Time from a request to an upstream until its answer begins.",
             ("gen_ai_operation_name", "gen_ai_provider_name"),
-            buckets=buckets.SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._upstream_requests = counter(
             "anthropic_proxy_upstream_requests_total",
-            "Requests to upstreams, by HTTP status, or by the phase in which there was no answer (connect, head, body).",
+            "Requests to upstreams, by HTTP status, "
+            "or by the phase in which there was no answer (connect, head, body).",
             ("upstream", "status"),
         )
         self._upstream_errors = counter(
@@ -331,7 +359,7 @@ class Metrics:
             "anthropic_proxy_upstream_queue_duration_seconds",
             "Time that requests waited for an upstream.",
             labels,
-            buckets=buckets.SECONDS,
+            buckets=_SECONDS_BUCKETS,
         )
         self._changes = counter(
             "anthropic_proxy_request_changes_total",

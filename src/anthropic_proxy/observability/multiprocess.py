@@ -1,5 +1,8 @@
-"""The metrics of several processes as one: they share their numbers by files, which are merged for whoever scrapes any of
-them. prometheus_client does that; what the system says of each process is added up here.
+"""Combine the metrics of several processes.
+
+The processes share their numbers in files, which prometheus_client merges for scrapers of any
+process. This module sums up the system's metrics of each process (CPU, memory), and the files of
+ended processes.
 """
 
 import contextlib
@@ -30,33 +33,40 @@ if sys.platform != "win32":
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
-# Kinds of metrics whose numbers outlive their process, and what their files have in the place of its PID then.
+# Kinds of metrics whose numbers outlive their process.
 _SUMMED_KINDS = ("counter", "histogram", "summary")
+# Replaces the PID in the names of files of ended processes.
 _DEAD = "dead"
 
-# Of a file of numbers, and what an entry may have beside its key.
+# Of a file of numbers.
 _MIN_FILE_BYTES = 1 << 16
+# Of an entry, without its key.
 _ENTRY_BYTES = 32
 
-# The file with the CPU time of processes that have ended, and the name of the metric, which has `_total` in its samples.
+# The file with the CPU time of ended processes.
 _DEAD_CPU = "dead_cpu_seconds"
+# The metric, whose samples have the suffix `_total`.
 _CPU = "process_cpu_seconds"
 
 _LOCK_TRIES = 50
-_LOCK_PAUSE = 0.01
+_LOCK_PAUSE_SECONDS = 0.01
 
 
 def share_metrics(directory: str) -> None:
-    """Keep the numbers of this process, and of those that it forks, in files of `directory`. Before any Metrics is made."""
+    """Share the numbers of this process and its children in files of `directory`.
+
+    To be called before Metrics is created.
+    """
     os.environ[_DIRECTORY] = directory
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # the library has types in part
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # partly typed
 
 
 def metric_factories(
     registry: CollectorRegistry,
 ) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
-    """What makes histograms, counters and gauges in `registry`; gauges of several processes are added up, unless they say
-    otherwise.
+    """Return functions that create histograms, counters and gauges in `registry`.
+
+    Gauges of several processes are summed up by default.
     """
 
     def histogram(name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Histogram:
@@ -74,19 +84,22 @@ def metric_factories(
 
 
 def collect_all(local_registry: CollectorRegistry) -> CollectorRegistry:
-    """The metrics of all processes; of a process that shares none, its own."""
+    """Return the metrics of all processes, or of this one if it shares none."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
         return local_registry
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # the library has types in part
+    # The constructor registers the collector.
+    multiprocess.MultiProcessCollector(  # type: ignore[no-untyped-call]  # as above
+        registry, directory
+    )
     registry.register(_ProcessMetrics(Path(directory)))
     return registry
 
 
 @contextlib.contextmanager
 def lock_for_reading() -> Iterator[None]:
-    """Hold the shared numbers still, so that none is missed or read twice while another process moves them."""
+    """Lock the shared numbers, so that no other process merges files during a scrape."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
         yield
@@ -97,31 +110,33 @@ def lock_for_reading() -> Iterator[None]:
 
 
 def retire_process(pid: int, cpu_seconds: float = 0.0) -> None:
-    """A process that shared its numbers has ended: what it counted stays, what it had open is gone. cpu_seconds: that it
-    took; without them the CPU time of all processes would fall, which is a restart to Prometheus.
+    """Keep the counts of an ended process, and drop its gauges.
+
+    cpu_seconds: its CPU time. Without it the CPU time of all processes would fall, which Prometheus
+    takes for a restart.
     """
     directory = os.environ[_DIRECTORY]
     _add_cpu_seconds(Path(directory), cpu_seconds)
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has types in part
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # as above
     with _lock_file(directory) as lock:
         if _try_lock(lock):
-            # Where the disk is full, or the process ended while it made a file (half of one is no text either), its files
-            # stay, and count as before.
+            # The files stay, and count as before, if the disk is full or the process ended while it
+            # created a file.
             with contextlib.suppress(OSError, RuntimeError, ValueError, struct.error):
                 _merge(Path(directory), pid)
 
 
 def _add_cpu_seconds(directory: Path, seconds: float) -> None:
-    """Add to the CPU time of processes that have ended. Only the process that starts the others does so, without a lock."""
+    """Add to the CPU time of ended processes. Only the parent process does so, without a lock."""
     new = directory / f"{_DEAD_CPU}.new"
-    # Where the disk is full, the time is missing.
+    # The time is lost if the disk is full.
     with contextlib.suppress(OSError):
         new.write_text(f"{_dead_cpu_seconds(directory) + seconds!r}\n", encoding="ascii")
         new.replace(directory / _DEAD_CPU)
 
 
 def _dead_cpu_seconds(directory: Path) -> float:
-    """Return the CPU time of processes that have ended."""
+    """Return the CPU time of ended processes."""
     try:
         return float(Path(directory, _DEAD_CPU).read_text(encoding="ascii"))
     except FileNotFoundError:
@@ -133,20 +148,22 @@ def _lock_file(directory: str) -> IO[bytes]:
 
 
 def _try_lock(lock: IO[bytes]) -> bool:
-    """Lock the numbers for writing; False when readers take too long, as this process must not wait for them."""
+    """Lock the numbers for writing. Return False when readers take too long."""
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_LOCK_PAUSE)
+            time.sleep(_LOCK_PAUSE_SECONDS)
         else:
             return True
     return False
 
 
 def _merge(directory: Path, pid: int) -> None:
-    """Add what a process has counted to the files of all that have ended. With files of its own for each of them, every
-    scrape would cost more. Raises OSError when there is no room; all files are as they were then.
+    """Add the counts of a process to the files of all ended processes.
+
+    Files of its own for each of them would make every scrape slower. Raises OSError, with all files
+    unchanged, when the disk is full.
     """
     for kind in _SUMMED_KINDS:
         path, total = directory / f"{kind}_{pid}.db", directory / f"{kind}_{_DEAD}.db"
@@ -154,7 +171,8 @@ def _merge(directory: Path, pid: int) -> None:
             continue
         counts: dict[str, float] = {}
         for file in filter(Path.exists, (total, path)):
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]  # as above
+            read = MmapedDict.read_all_values_from_file
+            for key, value, _, _ in read(str(file)):  # type: ignore[no-untyped-call]  # as above
                 counts[key] = counts.get(key, 0.0) + value
         _replace_file(total, counts)
         path.unlink()
@@ -164,7 +182,7 @@ def _replace_file(path: Path, counts: Mapping[str, float]) -> None:
     """Replace a file of numbers."""
     new = path.with_suffix(".new")
     size = sum(len(key.encode()) + _ENTRY_BYTES for key in counts)
-    # Where the disk is full this is an error; a write into mapped memory would end the process.
+    # On a full disk this raises OSError, while a write into mapped memory would kill the process.
     new.write_bytes(bytes(max(size, _MIN_FILE_BYTES)))
     numbers = MmapedDict(str(new))  # type: ignore[no-untyped-call]  # as above
     for key, value in counts.items():
@@ -174,29 +192,30 @@ def _replace_file(path: Path, counts: Mapping[str, float]) -> None:
 
 
 class _ProcessMetrics(Collector):
-    """What the system knows of all processes that share their numbers, as of one."""
+    """The system's metrics of all processes that share their numbers, summed up."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
-        """Sums; of limits and times of start, the least."""
+        """Yield the sum of each metric, and the minimum of limits and start times."""
         pids = {path.stem.rpartition("_")[2] for path in self._directory.glob("gauge_live*.db")}
         metrics_by_name: dict[str, list[Metric]] = {}
         for pid in pids:
             for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
                 metrics_by_name.setdefault(metric.name, []).append(metric)
-        for metrics in metrics_by_name.values():
-            is_cpu = metrics[0].name == _CPU
-            yield _join(metrics, _dead_cpu_seconds(self._directory) if is_cpu else 0.0)
+        for name, metrics in metrics_by_name.items():
+            # Each has one sample.
+            numbers = [metric.samples[0].value for metric in metrics]
+            if name in _MINIMUM_METRICS:
+                value = min(numbers)
+            else:
+                value = sum(numbers)
+            if name == _CPU:
+                value += _dead_cpu_seconds(self._directory)
+            combined = metrics[0]
+            combined.samples = [combined.samples[0]._replace(value=value)]
+            yield combined
 
 
 _MINIMUM_METRICS = frozenset({"process_max_fds", "process_start_time_seconds"})
-
-
-def _join(metrics: list[Metric], addition: float = 0.0) -> Metric:
-    first = metrics[0]
-    numbers = [sample.value for metric in metrics for sample in metric.samples]
-    value = min(numbers) if first.name in _MINIMUM_METRICS else sum(numbers) + addition
-    first.samples = [first.samples[0]._replace(value=value)]
-    return first

@@ -11,10 +11,14 @@ from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.observability.trace_context import TraceContext, start_trace
 from anthropic_proxy.routing.upstream import Upstream
 
-Outcome = Literal["complete", "client_closed", "upstream_error", "truncated", "refused", "error"]
-"""complete: the client received the whole response. client_closed: the client disconnected before the end. upstream_error,
-truncated: a started stream ended early, with or without an error. refused: a client error (4xx). error: any other error.
-"""
+Outcome = Literal[
+    "complete",  # the client received the whole response
+    "client_closed",  # the client disconnected before the end
+    "upstream_error",  # the upstream failed, before or in a stream
+    "truncated",  # a stream ended early, without an error
+    "refused",  # a client error (4xx)
+    "error",  # any other error
+]
 
 # Usage field of the API -> kind of tokens.
 _TOKEN_KINDS = {
@@ -39,7 +43,7 @@ def new_trace() -> TraceContext:
 
 @dataclass
 class UpstreamRequest:
-    """One request to an upstream, sent for a client's request. Times are of `time.perf_counter`, in seconds."""
+    """One request to an upstream. Times are those of `time.perf_counter`, in seconds."""
 
     # Its own span, which the upstream receives.
     trace: TraceContext
@@ -48,7 +52,8 @@ class UpstreamRequest:
     # The upstream's name of the model.
     model: str | None
     status: int | None = None
-    # The phase in which it failed (connect, head, body); after a successful status `truncated`, or the type of an error.
+    # The phase of the failure (connect, head, body); after a successful status `truncated`, or the
+    # type of an error.
     error_type: str | None = None
     started_at: float = field(default_factory=time.perf_counter)
     ended_at: float | None = None
@@ -66,7 +71,7 @@ class UpstreamRequest:
 
 @dataclass
 class Observation:
-    """One request of a client. Times are of `time.perf_counter`, in seconds."""
+    """One request of a client. Times are those of `time.perf_counter`, in seconds."""
 
     method: str
     path: str
@@ -78,7 +83,7 @@ class Observation:
     parent_trace: TraceContext | None = None
     # The name of the client's key.
     api_key_name: str | None = None
-    # Why the key does not allow the request.
+    # The reason for which the key does not allow the request.
     rejection: str | None = None
     operation: str = "other"
     model: str | None = None
@@ -112,11 +117,13 @@ class Observation:
     @property
     def seconds_to_first_token(self) -> float | None:
         """Seconds to the first content; None for a response that is not streamed or has none."""
-        return None if self.first_token_at is None else self.first_token_at - self.started_at
+        if self.first_token_at is None:
+            return None
+        return self.first_token_at - self.started_at
 
     @property
     def seconds_per_output_token(self) -> float | None:
-        """Between the first token and the end, for each token after the first."""
+        """Seconds between the first token and the end, for each token after the first."""
         following = self.tokens.get("output", 0) - 1
         if self.first_token_at is None or self.ended_at is None or following < 1:
             return None
@@ -124,18 +131,21 @@ class Observation:
 
     def start_upstream_request(self, upstream: Upstream, method: str) -> UpstreamRequest:
         """Record a request that is about to be sent to an upstream."""
-        self.upstream_requests.append(
-            UpstreamRequest(self.trace.child(new_span_id()), upstream, method, self.upstream_model)
-        )
-        return self.upstream_requests[-1]
+        trace = self.trace.child(new_span_id())
+        request = UpstreamRequest(trace, upstream, method, self.upstream_model)
+        self.upstream_requests.append(request)
+        return request
 
     def fail_upstream_request(self, error: Exception) -> None:
         """Record that the response to the last upstream request is unusable."""
-        if self.upstream_requests:
-            kind = error.type if isinstance(error, ApiError) else "api_error"
-            self.upstream_requests[-1].fail(
-                "truncated" if isinstance(error, TruncatedError) else kind
-            )
+        if not self.upstream_requests:
+            return
+        error_type = "api_error"
+        if isinstance(error, TruncatedError):
+            error_type = "truncated"
+        elif isinstance(error, ApiError):
+            error_type = error.type
+        self.upstream_requests[-1].fail(error_type)
 
     def set_route(self, upstream: str, model: str) -> None:
         """Record the upstream and the model that serve the request."""
@@ -154,16 +164,17 @@ class Observation:
     ) -> None:
         """Record the finished response.
 
-        usage: of the Message; of an incomplete response, the usage so far. repairs: number of repaired tool calls by kind.
+        usage: of the Message; of an incomplete response, the usage so far. repairs: number of
+        repaired tool calls by kind.
         """
         counts = {kind: usage.get(name) for name, kind in _TOKEN_KINDS.items()}
         details = usage.get("output_tokens_details")
-        counts["thinking"] = (
-            details.get("thinking_tokens") if isinstance(details, Mapping) else None
-        )
-        self.tokens = {
-            kind: count for kind, count in counts.items() if isinstance(count, int) and count > 0
-        }
+        if isinstance(details, Mapping):
+            counts["thinking"] = details.get("thinking_tokens")
+        self.tokens = {}
+        for kind, count in counts.items():
+            if isinstance(count, int) and count > 0:
+                self.tokens[kind] = count
         self.stop_reason = stop_reason
         self.tool_calls = tool_calls
         self.repairs = repairs
@@ -175,14 +186,12 @@ class Observation:
     def record_stream_failure(self, error: Exception) -> None:
         """Record the error that ended a stream which had begun."""
         self.fail_upstream_request(error)
-        if isinstance(error, ApiError):
-            self.record_failure(
-                error.type,
-                error.message,
-                "truncated" if isinstance(error, TruncatedError) else "upstream_error",
-            )
-        else:
+        if not isinstance(error, ApiError):
             self.record_failure("api_error", "Internal server error", "error")
+        elif isinstance(error, TruncatedError):
+            self.record_failure(error.type, error.message, "truncated")
+        else:
+            self.record_failure(error.type, error.message, "upstream_error")
 
 
 class ObservationSink(Protocol):

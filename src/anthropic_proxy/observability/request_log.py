@@ -1,4 +1,4 @@
-"""One line in the log for each request, when it is over."""
+"""Log a line for each finished request."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,7 +12,7 @@ class RequestLog:
     """A sink of observations that logs finished requests."""
 
     def __init__(self, log: Log, quiet_paths: Collection[str]) -> None:
-        """quiet_paths: paths that are polled, whose successful requests are logged with --debug only."""
+        """quiet_paths: polled paths, whose successful requests are logged only with --debug."""
         self._log = log
         self._quiet_paths = quiet_paths
 
@@ -21,11 +21,8 @@ class RequestLog:
 
     def request_finished(self, observation: Observation) -> None:
         """Log the request."""
-        values = {
-            name: value
-            for name, value in _log_fields(observation).items()
-            if value not in (None, 0, False)
-        }
+        fields = _log_fields(observation)
+        values = {name: value for name, value in fields.items() if value not in (None, 0, False)}
         if observation.path in self._quiet_paths and observation.status == 200:
             self._log.debug(REQUEST_FINISHED, **values)
         elif _has_failed(observation):
@@ -36,29 +33,28 @@ class RequestLog:
             self._log.info(REQUEST_FINISHED, **values)
 
 
-# Keys, budgets, permissions and rate limits are for the operator to look at. Other 4xx are mistakes of the client.
+# Failures of keys, budgets, permissions and rate limits concern the operator. Other 4xx are
+# mistakes of the client.
 _OPERATOR_STATUSES = frozenset({401, 402, 403, 429})
 _FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 
 def _has_failed(observation: Observation) -> bool:
-    """Return whether the server or an upstream failed, also within a stream that began with status 200."""
+    """Return whether the server or an upstream failed, also in a stream with status 200."""
     return observation.outcome in _FAILURE_OUTCOMES or (observation.status or 0) >= 500
 
 
 def _log_fields(observation: Observation) -> dict[str, Any]:
-    request_line = (
-        {"method": observation.method, "path": observation.path}
-        if observation.operation == "other"
-        else {}
-    )
+    is_other = observation.operation == "other"
+    tokens = {f"{kind}_tokens": count for kind, count in observation.tokens.items()}
     return {
         "request_id": observation.request_id,
         "trace_id": observation.trace.trace_id,
         "span_id": observation.trace.span_id,
         "client_key": observation.api_key_name,
         "operation": observation.operation,
-        **request_line,
+        "method": observation.method if is_other else None,
+        "path": observation.path if is_other else None,
         "model": observation.model,
         "stream": observation.is_stream,
         "upstream": observation.upstream,
@@ -67,7 +63,7 @@ def _log_fields(observation: Observation) -> dict[str, Any]:
         "outcome": observation.outcome,
         "seconds": round(observation.seconds, 3),
         "first_token_seconds": _round_seconds(observation.seconds_to_first_token),
-        **{f"{kind}_tokens": count for kind, count in observation.tokens.items()},
+        **tokens,
         "stop_reason": observation.stop_reason,
         "tool_calls": observation.tool_calls,
         "retries": observation.retries,
@@ -80,13 +76,11 @@ def _log_fields(observation: Observation) -> dict[str, Any]:
 
 
 def _hidden_upstream_url(observation: Observation) -> str | None:
-    """Return the address of the upstream that failed, where messages for clients have another name for it."""
-    upstream = observation.upstream_requests[-1].upstream if observation.upstream_requests else None
-    return (
-        upstream.base_url
-        if upstream and not upstream.has_public_address and _has_failed(observation)
-        else None
-    )
+    """Return the address of a failed upstream whose address messages for clients do not show."""
+    if not observation.upstream_requests or not _has_failed(observation):
+        return None
+    upstream = observation.upstream_requests[-1].upstream
+    return None if upstream.has_public_address else upstream.base_url
 
 
 def _round_seconds(seconds: float | None) -> float | None:

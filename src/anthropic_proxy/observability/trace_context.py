@@ -1,8 +1,7 @@
-"""W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to, read from its headers and
-written into those of the requests that it causes. Random ids come in as arguments.
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/): parse and create its headers.
 
-What is not valid is ignored, and never a reason to refuse a request: a new trace begins then. `tracestate` belongs to
-others, so it goes on as it came, or not at all.
+Random ids come in as arguments. Invalid headers are ignored and never a reason to reject a request:
+a new trace starts. `tracestate` belongs to others, so it is forwarded unchanged or dropped.
 """
 
 import re
@@ -12,77 +11,94 @@ from dataclasses import dataclass, replace
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-# The flags of section 3.2.2.5, and of Level 2 (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
+# The flags of section 3.2.2.5 and of Level 2
+# (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
 SAMPLED = 0x01
 RANDOM = 0x02
 
-# A version after 00 may have more fields; 00 has not (section 3.2.4).
+# Versions after 00 may have more fields (section 3.2.4).
 _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})((?:-.*)?)"
 )
-# Of other characters a header can't be made.
+# The characters of a header.
 _PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
-# Section 3.3.1.1; and four times of what everybody should take (3.3.1.5).
+# Section 3.3.1.1.
 _MAX_MEMBERS = 32
+# Four times the size that all participants should accept (3.3.1.5).
 _MAX_CHARACTERS = 2048
 
 
 @dataclass(frozen=True)
 class TraceContext:
-    """One span of a trace: ids in hexadecimal (32 and 16 digits), flags of `traceparent`, and `tracestate` as it came."""
+    """One span of a trace."""
 
+    # 32 hexadecimal digits.
     trace_id: str
+    # 16 hexadecimal digits.
     span_id: str
+    # Of `traceparent`.
     flags: int
+    # The value of `tracestate`, unchanged.
     state: str = ""
 
     @property
     def is_sampled(self) -> bool:
-        """Whether those who take part should record the trace."""
+        """Whether participants should record the trace."""
         return bool(self.flags & SAMPLED)
 
     def child(self, span_id: str) -> "TraceContext":
-        """Another span of the same trace."""
+        """Return another span of the same trace."""
         return replace(self, span_id=span_id)
 
     def with_sampling(self, *, is_sampled: bool) -> "TraceContext":
-        """The same span, recorded or not."""
-        return replace(self, flags=self.flags | SAMPLED if is_sampled else self.flags & ~SAMPLED)
+        """Return the same span with another sampling decision."""
+        flags = self.flags & ~SAMPLED
+        if is_sampled:
+            flags |= SAMPLED
+        return replace(self, flags=flags)
 
     def headers(self) -> dict[str, str]:
-        """What a request has that this span causes. For names in lower case see section 3.2.1."""
-        fields = {TRACEPARENT: f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"}
-        return fields | {TRACESTATE: self.state} if self.state else fields
+        """Return the headers of requests within this span, by lower-case names (section 3.2.1)."""
+        headers = {TRACEPARENT: f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"}
+        if self.state:
+            headers[TRACESTATE] = self.state
+        return headers
 
 
 def start_trace(trace_id: str, span_id: str) -> TraceContext:
-    """The first span of a new trace, with random ids."""
+    """Return the first span of a new trace, with these random ids."""
     return TraceContext(trace_id, span_id, SAMPLED | RANDOM)
 
 
 def parse_trace_headers(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
-    """The span of the client's that a request with these headers belongs to; names in lower case, each line on its own.
-    None when they tell of none, or not in a valid way.
+    """Return the client's span; None without a valid `traceparent`.
+
+    headers: lower-case names and values, one pair for each line.
     """
-    lines: dict[str, list[str]] = {TRACEPARENT: [], TRACESTATE: []}
+    parents = []
+    states = []
     for name, value in headers:
-        if name in lines:
-            lines[name].append(value.strip(" \t"))
-    match = _TRACEPARENT.fullmatch(lines[TRACEPARENT][0]) if len(lines[TRACEPARENT]) == 1 else None
-    if match is None or (match[1] == "00" and match[5]):
+        if name == TRACEPARENT:
+            parents.append(value.strip(" \t"))
+        elif name == TRACESTATE:
+            states.append(value.strip(" \t"))
+    if len(parents) != 1:
         return None
-    # Those of the flags that are not defined are set to zero (3.2.2.5.2).
-    return TraceContext(
-        match[2], match[3], int(match[4], 16) & (SAMPLED | RANDOM), _join_state(lines[TRACESTATE])
-    )
+    match = _TRACEPARENT.fullmatch(parents[0])
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, more_fields = match.groups()
+    if version == "00" and more_fields:
+        return None
+    # Undefined flags are set to zero (3.2.2.5.2).
+    return TraceContext(trace_id, span_id, int(flags, 16) & (SAMPLED | RANDOM), _join_state(states))
 
 
 def _join_state(lines: list[str]) -> str:
-    """The lines as one, which is the same (3.3.1); nothing when it is too long, or has what no header may have."""
+    """Return several lines as one (3.3.1); an empty text when it is too long or invalid."""
     state = ",".join(filter(None, lines))
-    is_valid = (
-        len(state) <= _MAX_CHARACTERS
-        and state.count(",") < _MAX_MEMBERS
-        and _PRINTABLE.fullmatch(state)
-    )
-    return state if is_valid else ""
+    if len(state) > _MAX_CHARACTERS or state.count(",") >= _MAX_MEMBERS:
+        return ""
+    if not _PRINTABLE.fullmatch(state):
+        return ""
+    return state

@@ -115,7 +115,7 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
 def test_a_reader_that_does_not_end_stops_nothing(
     tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multiprocess, "_LOCK_PAUSE", 0)
+    monkeypatch.setattr(multiprocess, "_LOCK_PAUSE_SECONDS", 0)
     process(1)
     before = _numbers()
     reader = os.open(tmp_path / "lock", os.O_RDONLY)

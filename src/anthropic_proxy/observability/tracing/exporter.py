@@ -1,8 +1,9 @@
-"""Spans of requests, sent by OpenTelemetry: the only import of it, which is the extra `otel`.
+"""Export the spans of requests by OpenTelemetry: its only import, which is the extra `otel`.
 
-Ids are made before, whether there is an OpenTelemetry or not, as upstreams and the log are told them; the SDK is handed
-them. The sampler decides when a request begins, since upstreams are told that as well; all else is told at the end, from
-the observation. Nothing is done while an answer streams, and the exporter has a thread of its own.
+Ids are created earlier and handed to the SDK, because upstreams and the log get them also without
+the SDK. The sampler decides when a request starts, because upstreams get the decision. All other
+data is exported at the end, from the observation. Nothing happens during a stream, and the exporter
+has its own thread.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.observability.trace_context import RANDOM, TraceContext
 from anthropic_proxy.observability.tracing import spans
 
-# Seconds that the last spans may take at the server's end.
+# Seconds for the last spans at the end of the server.
 _FLUSH_SECONDS = 5
-# Seconds between two lines of the log that say the same of the exporter.
+# Seconds between two equal warnings of the SDK in the log.
 _LOG_INTERVAL = 300
 _MAX_CHARACTERS = 300
 
@@ -47,13 +48,13 @@ class TraceExporter:
     ) -> None:
         """Set up the SDK.
 
-        exporters: names in `_EXPORTERS`. quiet_paths: paths whose requests are not traced. environment: its `OTEL_...`
-        variables are exported for the SDK, which reads them itself.
+        exporters: names in `_EXPORTERS`. quiet_paths: paths whose requests are not traced.
+        environment: its `OTEL_...` variables are copied to that of the process, where the SDK reads
+        them: they may come from a `.env` file.
         """
-        # The SDK looks nowhere else, and a `.env` file may have them.
-        os.environ.update(
-            {name: value for name, value in environment.items() if name.startswith("OTEL_")}
-        )
+        for name, value in environment.items():
+            if name.startswith("OTEL_"):
+                os.environ[name] = value
         self._quiet_paths = quiet_paths
         self._sdk_log_handler = _SDKLogHandler(log)
         self._sdk_log_handler.install()
@@ -70,19 +71,19 @@ class TraceExporter:
         """Start the span of the request, if it is sampled."""
         if observation.path in self._quiet_paths:
             return
-        parent = observation.parent_trace
+        context = Context()
+        if observation.parent_trace:
+            parent = trace.NonRecordingSpan(_to_span_context(observation.parent_trace))
+            context = _to_context(parent)
+        span_data = spans.SpanData(
+            observation.method, spans.initial_attributes(observation), is_error=False
+        )
+        started_at = _to_wall_clock(observation.started_at)
         span = self._start_span(
-            observation.trace,
-            spans.SpanData(
-                observation.method, spans.initial_attributes(observation), is_error=False
-            ),
-            trace.SpanKind.SERVER,
-            _to_context(trace.NonRecordingSpan(_to_span_context(parent))) if parent else Context(),
-            _to_wall_clock(observation.started_at),
+            observation.trace, span_data, trace.SpanKind.SERVER, context, started_at
         )
-        observation.trace = observation.trace.with_sampling(
-            is_sampled=span.get_span_context().trace_flags.sampled
-        )
+        is_sampled = span.get_span_context().trace_flags.sampled
+        observation.trace = observation.trace.with_sampling(is_sampled=is_sampled)
         if span.is_recording():
             self._open[id(observation)] = span
 
@@ -94,28 +95,24 @@ class TraceExporter:
         ended_at = _to_wall_clock(observation.ended_at or time.perf_counter())
         for upstream_request in observation.upstream_requests:
             span_data = spans.describe_upstream_request(observation, upstream_request)
-            started_at = _to_wall_clock(upstream_request.started_at)
             child = self._start_span(
                 upstream_request.trace,
                 span_data,
                 trace.SpanKind.CLIENT,
                 _to_context(span),
-                started_at,
+                _to_wall_clock(upstream_request.started_at),
             )
-            _end_span(
-                child,
-                span_data,
-                ended_at
-                if upstream_request.ended_at is None
-                else _to_wall_clock(upstream_request.ended_at),
-            )
+            if upstream_request.ended_at is None:
+                _end_span(child, span_data, ended_at)
+            else:
+                _end_span(child, span_data, _to_wall_clock(upstream_request.ended_at))
         span_data = spans.describe_request(observation)
         span.update_name(span_data.name)
         span.set_attributes(span_data.attributes)
         _end_span(span, span_data, ended_at)
 
     async def aclose(self) -> None:
-        """Send what is left, as far as that takes no more than some seconds."""
+        """Send the remaining spans, for at most some seconds."""
         shutdown_thread = threading.Thread(target=self._provider.shutdown, daemon=True)
         shutdown_thread.start()
         await asyncio.to_thread(shutdown_thread.join, _FLUSH_SECONDS)
@@ -136,7 +133,7 @@ class TraceExporter:
 
 
 class _AssignedIds(IdGenerator):
-    """Hands the SDK the ids of the span that is about to begin."""
+    """Gives the SDK the ids of the next span."""
 
     trace_context: TraceContext
 
@@ -151,7 +148,10 @@ class _AssignedIds(IdGenerator):
 
 
 class _SDKLogHandler(logging.Handler):
-    """What the SDK says, of a collector that is out of reach above all: for each kind a line now and then, in our log."""
+    """Copies warnings of the SDK to our log, above all those of an unreachable collector.
+
+    Each kind of warning is logged once in a while.
+    """
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -182,7 +182,7 @@ class _SDKLogHandler(logging.Handler):
 
 
 def _create_resource() -> Resource:
-    """The environment's own name for the service, else ours."""
+    """Return the resource, named by the environment or else by us."""
     resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
     is_named = not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service")
     return resource if is_named else resource.merge(Resource({SERVICE_NAME: "anthropic-proxy"}))
@@ -209,5 +209,5 @@ def _end_span(span: trace.Span, span_data: spans.SpanData, ended_at: int) -> Non
 
 
 def _to_wall_clock(counter_time: float) -> int:
-    """Nanoseconds since 1970, of a time of `time.perf_counter`."""
+    """Return nanoseconds since 1970 for a time of `time.perf_counter`."""
     return time.time_ns() - round((time.perf_counter() - counter_time) * 1e9)

@@ -1,6 +1,7 @@
-"""Whether spans are made, as OpenTelemetry's own variables of the environment say
-(https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). Without one that names an exporter or
-where to send them nothing of it is loaded.
+"""Set up the export of spans by OpenTelemetry's own variables of the environment.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+Without a variable that names an exporter or a collector, OpenTelemetry is not loaded.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,7 +25,7 @@ _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 def create_trace_exporters(
     environment: Mapping[str, str], log: Log, quiet_paths: Collection[str]
 ) -> "list[TraceExporter]":
-    """Return the sink of spans if the environment requests one; log why a requested exporter can't be used."""
+    """Return the sink of spans if the environment requests one. Log why an exporter is unusable."""
     exporter_names = _requested_exporters(environment)
     exporters = [name for name in exporter_names if name in _EXPORTERS]
     protocol = _first_value(environment, _PROTOCOLS) or _PROTOCOL
@@ -36,7 +37,10 @@ def create_trace_exporters(
                 hint=f"OTEL_TRACES_EXPORTER: {', '.join(_EXPORTERS)}",
             )
     if "otlp" in exporters and protocol != _PROTOCOL:
-        hint = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the port that the collector has for it (4318 as a rule)"
+        hint = (
+            f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, "
+            "and the port that the collector has for it (4318 as a rule)"
+        )
         log.warning("trace protocol rejected", protocol=protocol, hint=hint)
         exporters.remove("otlp")
     log.add_secrets(_collector_secrets(environment))
@@ -45,9 +49,8 @@ def create_trace_exporters(
     if not exporters:
         return []
     try:
-        from anthropic_proxy.observability.tracing.exporter import (
-            TraceExporter,
-        )  # an extra, and half a second of the start
+        # An extra, which takes half a second to import.
+        from anthropic_proxy.observability.tracing.exporter import TraceExporter
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
         log.warning("trace export disabled", missing=error.name, hint=hint)
@@ -56,20 +59,20 @@ def create_trace_exporters(
 
 
 def _requested_exporters(environment: Mapping[str, str]) -> list[str]:
-    """Names of exporters, each once."""
+    """Return the names of the requested exporters, each once."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     default = "otlp" if _first_value(environment, _ENDPOINTS) else "none"
     exporter_list = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
-    return [
-        name
-        for name in dict.fromkeys(name.strip() for name in exporter_list.split(","))
-        if name not in ("", "none")
-    ]
+    names = dict.fromkeys(name.strip() for name in exporter_list.split(","))
+    return [name for name in names if name not in ("", "none")]
 
 
 def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
-    """Return whether the exporter can parse the collector's address. Its own errors would repeat parts of a password."""
+    """Return whether the exporter can parse the collector's address; log the reason if not.
+
+    The exporter's own errors would repeat parts of a password.
+    """
     for name in _ENDPOINTS:
         address = environment.get(name, "").strip()
         try:
@@ -86,18 +89,23 @@ def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
 
 
 def _collector_secrets(environment: Mapping[str, str]) -> set[Secret]:
-    """Return the credentials for the collector, in the headers and addresses, which the SDK's errors may repeat."""
-    pairs = (
-        pair.partition("=") for name in _HEADERS for pair in environment.get(name, "").split(",")
-    )
-    values = {Secret(value.strip(), header.strip()) for header, _, value in pairs}
-    values |= {
-        secret
-        for name in _ENDPOINTS
-        for secret in find_url_secrets(environment.get(name, "").strip())
-    }
-    return values | {Secret(unquote(secret.value), secret.name) for secret in values}
+    """Return the credentials in headers and addresses for the collector.
+
+    Errors of the SDK may repeat them, also percent-decoded.
+    """
+    secrets = set()
+    for name in _HEADERS:
+        for pair in environment.get(name, "").split(","):
+            header, _, value = pair.partition("=")
+            secrets.add(Secret(value.strip(), header.strip()))
+    for name in _ENDPOINTS:
+        secrets.update(find_url_secrets(environment.get(name, "").strip()))
+    return secrets | {Secret(unquote(secret.value), secret.name) for secret in secrets}
 
 
 def _first_value(environment: Mapping[str, str], names: Collection[str]) -> str:
-    return next(filter(None, (environment.get(name, "").strip() for name in names)), "")
+    for name in names:
+        value = environment.get(name, "").strip()
+        if value:
+            return value
+    return ""

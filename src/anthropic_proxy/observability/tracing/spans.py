@@ -1,8 +1,9 @@
-"""What spans say of a request: one for the request itself, one for each that was sent to an upstream for it.
+"""Describe the spans of a request: one for the request itself, and one for each upstream request.
 
-Names and attributes are OpenTelemetry's semantic conventions for HTTP and for generative AI; what they have no name for
-begins with `anthropic_proxy.`. Usage is told by the span of the upstream's answer alone, as those who add up tokens would
-count it twice. Nothing here is a prompt, an answer, a key, or the text of an error, which may repeat one.
+Names and attributes follow OpenTelemetry's semantic conventions for HTTP and for generative AI;
+others begin with `anthropic_proxy.`. Only the span of the upstream's response has the usage, so
+that sums over spans count it once. No attribute holds a prompt, a response, a key, or the text of
+an error, which may repeat one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 
-Attributes = dict[str, str | int | float | bool | Sequence[str]]
+_Value = str | int | float | bool | Sequence[str]
+Attributes = dict[str, _Value]
 
 # Routes are few, paths are many.
 _ROUTES = {
@@ -19,7 +21,7 @@ _ROUTES = {
     "models": "/v1/models",
 }
 
-# The conventions' names of providers; all others go by their own.
+# The conventions' names of providers. Others have the name of their upstream.
 _PROVIDERS = {
     "openai": "openai",
     "azure": "azure.ai.openai",
@@ -36,7 +38,7 @@ _FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 @dataclass(frozen=True)
 class SpanData:
-    """What one span contains."""
+    """The content of one span."""
 
     name: str
     attributes: Attributes
@@ -45,7 +47,7 @@ class SpanData:
 
 
 def describe_request(observation: Observation) -> SpanData:
-    """The span of a request that is over, whose kind is SERVER."""
+    """Return the span of a finished request. Its kind is SERVER."""
     route = _ROUTES.get(observation.operation)
     status = observation.status
     attributes = {
@@ -59,19 +61,15 @@ def describe_request(observation: Observation) -> SpanData:
         "anthropic_proxy.failovers": observation.failovers or None,
         **_model_attributes(observation, observation.model),
     }
-    # By the conventions an error of the client's is none of its server's.
-    is_error = observation.outcome in _FAILURE_OUTCOMES and not (
-        status is not None and 400 <= status < 500
-    )
-    return SpanData(
-        f"{observation.method} {route}" if route else observation.method,
-        _without_none(attributes),
-        is_error,
-    )
+    # By the conventions an error of the client is none of its server.
+    is_client_error = status is not None and 400 <= status < 500
+    is_error = observation.outcome in _FAILURE_OUTCOMES and not is_client_error
+    name = f"{observation.method} {route}" if route else observation.method
+    return SpanData(name, _without_none(attributes), is_error)
 
 
 def initial_attributes(observation: Observation) -> Attributes:
-    """What is known of a request when it begins; samplers may decide by it."""
+    """Return the attributes of a request at its start. Samplers may use them."""
     return {
         "http.request.method": observation.method,
         "url.path": observation.path,
@@ -83,14 +81,15 @@ def initial_attributes(observation: Observation) -> Attributes:
 def describe_upstream_request(
     observation: Observation, upstream_request: UpstreamRequest
 ) -> SpanData:
-    """The span of one request to an upstream, whose kind is CLIENT."""
-    error_status = (
-        str(upstream_request.status)
-        if upstream_request.status is not None and upstream_request.status >= 400
-        else None
-    )
-    error = upstream_request.error_type or error_status
+    """Return the span of one request to an upstream. Its kind is CLIENT."""
+    has_failed = upstream_request.status is not None and upstream_request.status >= 400
+    error = upstream_request.error_type
+    if error is None and has_failed:
+        error = str(upstream_request.status)
     model, upstream = upstream_request.model, upstream_request.upstream
+    response_attributes: Mapping[str, _Value | None] = {}
+    if upstream_request is observation.upstream_requests[-1] and not has_failed:
+        response_attributes = _response_attributes(observation, model)
     attributes = {
         "gen_ai.provider.name": _PROVIDERS.get(upstream.profile.name, upstream.name),
         "server.address": upstream.host,
@@ -100,17 +99,11 @@ def describe_upstream_request(
         "error.type": error,
         "anthropic_proxy.upstream": upstream.name,
         **_model_attributes(observation, model),
-        **(
-            _response_attributes(observation, model)
-            if upstream_request is observation.upstream_requests[-1] and not error_status
-            else {}
-        ),
+        **response_attributes,
     }
-    name = (
-        f"{observation.operation} {model}"
-        if model
-        else f"{upstream_request.method} {observation.operation}"
-    )
+    name = f"{upstream_request.method} {observation.operation}"
+    if model:
+        name = f"{observation.operation} {model}"
     return SpanData(name, _without_none(attributes), error is not None)
 
 
@@ -128,17 +121,19 @@ def _model_attributes(
 
 def _response_attributes(
     observation: Observation, model: str | None
-) -> Mapping[str, str | int | float | list[str] | None]:
-    """Input tokens are all of them, cached ones among them, as the conventions have it for Anthropic's usage."""
+) -> Mapping[str, _Value | None]:
+    """Return the attributes of a response.
+
+    By the conventions for Anthropic's usage, input tokens include the cached ones.
+    """
     tokens = observation.tokens
     if not tokens:
         return {}
     kinds = ("input", "cache_read", "cache_creation")
+    finish_reasons = [observation.stop_reason] if observation.stop_reason else None
     return {
         "gen_ai.response.model": model,
-        "gen_ai.response.finish_reasons": [observation.stop_reason]
-        if observation.stop_reason
-        else None,
+        "gen_ai.response.finish_reasons": finish_reasons,
         "gen_ai.response.time_to_first_chunk": observation.seconds_to_first_token,
         "gen_ai.usage.input_tokens": sum(tokens.get(kind, 0) for kind in kinds),
         "gen_ai.usage.output_tokens": tokens.get("output", 0),
@@ -148,7 +143,5 @@ def _response_attributes(
     }
 
 
-def _without_none(
-    attributes: Mapping[str, str | int | float | bool | Sequence[str] | None],
-) -> Attributes:
+def _without_none(attributes: Mapping[str, _Value | None]) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
