@@ -144,7 +144,7 @@ def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> 
 
 @pytest.mark.parametrize("value", ["plain", "é", "名"])
 def test_headers_of_responses_go_on_as_they_were_read(value: str) -> None:
-    """Upstreams that are passed through may have any; httpx reads them as UTF-8 where they are that."""
+    """Passthrough upstreams may send any characters; httpx decodes valid UTF-8."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -105,13 +105,9 @@ def test_both_sources(tmp_path: Path) -> None:
     assert load_api_keys(_settings(), read_text) is None
     keys = load_api_keys(_settings(PROXY_API_KEYS="bob=b", PROXY_API_KEYS_FILE=path), read_text)
     assert keys is not None
-    assert [
-        keys.authenticate(secret, datetime(2026, 1, 1, tzinfo=UTC)).name for secret in "bkc"
-    ] == [
-        "bob",
-        "alice",
-        "ci",
-    ]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [keys.authenticate(secret, now).name for secret in "bkc"]
+    assert names == ["bob", "alice", "ci"]
     with pytest.raises(ConfigError, match="the name 'alice' is given twice"):
         load_api_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), read_text)
 

@@ -110,9 +110,10 @@ def test_routes(
     known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]
 ) -> None:
     found = known.select_groups({"model": model, "messages": [], **fields}, lambda: tokens)
-    assert [
-        [f"{target.upstream.name}/{target.model}" for target in group] for group in found
-    ] == groups
+    names = []
+    for group in found:
+        names.append([f"{target.upstream.name}/{target.model}" for target in group])
+    assert names == groups
 
 
 def test_weights(known: Routing) -> None:
@@ -199,11 +200,9 @@ def test_keys_of_clients_are_not_passed_on(
     path.write_text(
         "upstreams: {claude: {url: 'https://api.anthropic.com', api: messages, passthrough: true}}"
     )
-    given = (
-        {"CONFIG_FILE": str(path)}
-        if in_file
-        else {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
-    )
+    given = {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
+    if in_file:
+        given = {"CONFIG_FILE": str(path)}
     for name, value in {"PROXY_API_KEYS": "k", **given}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Counting by the upstream: which way it is asked, how often, and what happens when it does not answer."""
+"""Counting by the upstream: the method, the number of requests, and failures."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ INPUT_TOKENS, TOKENIZE, TEMPLATE = (
 
 
 class Server:
-    """Answers by path: an object with 200, a status with nothing, an exception, or what a function makes of the body."""
+    """Responds by path: an object, a status, an exception, or the result of a function."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
@@ -230,7 +230,7 @@ def test_another_server_at_the_same_address() -> None:
 
 
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anthropic_proxy.gateway.token_counting._TIMEOUT", 0)
+    monkeypatch.setattr("anthropic_proxy.gateway.token_counting._TIMEOUT_SECONDS", 0)
     server = Server()
     server.answers = {INPUT_TOKENS: lambda _: asyncio.Event().wait()}
 
@@ -254,7 +254,7 @@ def test_services_are_not_asked(base: str) -> None:
 
 
 def test_images() -> None:
-    """Counted with the request where the server can, else estimated; and they don't decide whether it can count."""
+    """The server counts images or they are estimated; they do not decide whether it can count."""
     server = Server()
     server.answers = {TOKENIZE: {"count": 7}}
 

@@ -74,7 +74,8 @@ def test_details() -> None:
         None, "", {**_TIME, **_CHAT, "upstream": "up:1"}
     )
     assert rendered.endswith(
-        "req_d488…  request_id=req_d488aaaabbbbccccddddeeee operation=chat outcome=complete upstream=up:1"
+        "req_d488…  request_id=req_d488aaaabbbbccccddddeeee operation=chat outcome=complete "
+        "upstream=up:1"
     )
 
 

@@ -120,7 +120,10 @@ def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str
         ("text/plain", "gzip", False, True),
         ("application/openmetrics-text", "", True, False),
         (
-            "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8;q=0.6,text/plain;q=0.3",
+            (
+                "application/openmetrics-text; version=1.0.0; "
+                "escaping=allow-utf-8;q=0.6,text/plain;q=0.3"
+            ),
             "gzip, br",
             True,
             True,
@@ -225,12 +228,10 @@ def test_different_formats_are_rendered_one_after_the_other() -> None:
     accepted = ("", "application/openmetrics-text")
 
     async def main() -> None:
-        forms = [
-            ExpositionFormat.negotiate(accept, encoding)
-            for accept in accepted
-            for encoding in ("", "gzip")
-            for _ in range(10)
-        ]
+        forms = []
+        for accept in accepted:
+            for encoding in ("", "gzip"):
+                forms += [ExpositionFormat.negotiate(accept, encoding)] * 10
         rendered = await asyncio.gather(*map(exposition.render, forms))
         assert gzip.decompress(rendered[10].body).startswith(b"# HELP")
         assert rendered[20].body.endswith(b"# EOF\n")

@@ -1,4 +1,4 @@
-"""Log lines that are written in a thread: their order, what happens when nobody reads them, and forks."""
+"""Log lines that are written in a thread: their order, stalled readers, and forks."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
 def test_what_nobody_reads_is_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], bound: str, value: int
 ) -> None:
-    """The counted lines and those that are read make up all of them, and the report stands where lines are missing."""
+    """Every line is read or counted, and the report is in the place of the missing lines."""
     monkeypatch.setattr(module, bound, value)
     filler = _fill(pipe[1])
     writer, counted = _writer(pipe[1]), [0]
@@ -110,7 +110,7 @@ def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, in
 
 
 def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
-    """In a child that is forked while a line of the parent waits, the child's lines are written, and the parent's once."""
+    """After a fork while a line waits, the child's lines are written, and the parent's once."""
     writer = _writer(pipe[1])
     writer.write("x" * 65_535 + "\n")
     writer.drain(DEADLINE)

@@ -24,7 +24,9 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def run(pid: int) -> None:
-        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))  # type: ignore[no-untyped-call]  # it has no types
+        # The library is untyped.
+        value_class = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
+        monkeypatch.setattr(values, "ValueClass", value_class)
         registry = CollectorRegistry()
         histogram, counter, gauge = multiprocess.metric_factories(registry)
         counter("requests", "Requests.", ("model",)).labels(f"m{pid % 2}").inc(3)
