@@ -17,11 +17,11 @@ NETWORK_VARIABLES = (*_PROXY_VARIABLES, "no_proxy", "ssl_cert_file", "ssl_cert_d
 
 def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the addresses of HTTP proxies by variable."""
-    return {
-        name: address
-        for name, address in environment.items()
-        if address and name.lower() in _PROXY_VARIABLES
-    }
+    addresses = {}
+    for name, address in environment.items():
+        if address and name.lower() in _PROXY_VARIABLES:
+            addresses[name] = address
+    return addresses
 
 
 def export_network_variables(environment: Mapping[str, str]) -> None:

@@ -187,9 +187,8 @@ class Deprecation(NamedTuple):
 def deprecated_variables(environment: Mapping[str, str]) -> tuple[Deprecation, ...]:
     """Return the former names of variables that are set."""
     names = {name.upper() for name, value in environment.items() if value}
-    return tuple(
-        Deprecation(former, name) for former, name in FORMER_VARIABLES.items() if former in names
-    )
+    former_names = [former for former in FORMER_VARIABLES if former in names]
+    return tuple(Deprecation(former, FORMER_VARIABLES[former]) for former in former_names)
 
 
 def used_name(variable: str, environment: Mapping[str, str]) -> str:
@@ -308,18 +307,18 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
 def _problems_by_variable(
     error: ValidationError, variables: Iterable[_Variable]
 ) -> Iterator[InitErrorDetails]:
-    variables_by_path: dict[tuple[int | str, ...], _Variable] = {
-        variable.path: variable for variable in variables
-    }
+    variables_by_path: dict[tuple[int | str, ...], _Variable] = {}
+    for variable in variables:
+        variables_by_path[variable.path] = variable
     for each in error.errors(include_url=False):
         path = each["loc"]
         # Paths of variables have one or two parts.
-        variable = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
-        if variable is None:
+        found = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
+        if found is None:
             # No single field is wrong: there are two sources of keys.
             yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
         else:
-            yield _problem(each["type"], _reason(each), (variable.name,), variable.value)
+            yield _problem(each["type"], _reason(each), (found.name,), found.value)
 
 
 def _reason(error: ErrorDetails) -> str:
