@@ -2,8 +2,9 @@
 
     python -m tests.mutation [--sample 100] [--seed 1] [--required 95] [--own-tests]
 
-Prints each mutant that no test finds, and the share of those found. Exits with 1 when that is less than required, or when
-a listed equivalent no longer exists, and with 2 when the tests fail without a mutant.
+Prints each mutant that no test finds, and the share of those found. Exits with 1 when that is less
+than required, or when a listed equivalent no longer exists, and with 2 when the tests fail without
+a mutant. A mutant whose tests crash, or are not found, is an error and does not count as killed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.project import Project
-from tests.mutation.runner import Runner, forking
+from tests.mutation.runner import Outcome, Runner, Verdict, forking
 
 _ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ class TestsFailError(Exception):
     """The tests fail without a mutant. Holds what pytest printed."""
 
 
-def _survivors(project: Project, sample: list[Mutant], workers: int) -> list[Mutant]:
+def _judge_all(project: Project, sample: list[Mutant], workers: int) -> list[Verdict]:
     with tempfile.TemporaryDirectory() as temporary, forking() as context:
         runners: queue.SimpleQueue[Runner] = queue.SimpleQueue()
         for number in range(workers):
@@ -35,20 +36,20 @@ def _survivors(project: Project, sample: list[Mutant], workers: int) -> list[Mut
 
         def check_tests() -> None:
             with _borrowed(runners) as runner:
-                if not runner.passes(project.all_tests):
+                if runner.run(project.all_tests) is not Outcome.PASSED:
                     raise TestsFailError(runner.output)
 
-        def survives(mutant: Mutant) -> bool:
+        def judge(mutant: Mutant) -> Verdict:
             with _borrowed(runners) as runner:
-                survived = not runner.kills(mutant)
-            _report(_describe(mutant) if survived else f"killed {mutant.file}:{mutant.line}")
-            return survived
+                verdict = runner.judge(mutant)
+            _report(_describe(mutant, verdict))
+            return verdict
 
         with ThreadPoolExecutor(workers) as pool:
             check = pool.submit(check_tests)
-            survived = pool.map(survives, sample)
+            verdicts = pool.map(judge, sample)
             check.result()
-            return [mutant for mutant, alive in zip(sample, survived, strict=True) if alive]
+            return list(verdicts)
 
 
 @contextlib.contextmanager
@@ -60,9 +61,11 @@ def _borrowed(runners: queue.SimpleQueue[Runner]) -> Iterator[Runner]:
         runners.put(runner)
 
 
-def _describe(mutant: Mutant) -> str:
-    place = f"{mutant.file}:{mutant.line}: {mutant.function or 'module'}"
-    return f"SURVIVED {place}\n  - {mutant.before}\n  + {mutant.after}"
+def _describe(mutant: Mutant, verdict: Verdict) -> str:
+    place = f"{verdict.value} {mutant.file}:{mutant.line}"
+    if verdict is Verdict.KILLED:
+        return place
+    return f"{place}: {mutant.function or 'module'}\n  - {mutant.before}\n  + {mutant.after}"
 
 
 def _report(text: str) -> None:
@@ -102,13 +105,15 @@ def main() -> int:
         _report(f"no such mutant any more: {' | '.join(identity)}")
     sample = project.sample(options.sample, options.seed)
     try:
-        survivors = _survivors(project, sample, options.workers)
+        verdicts = _judge_all(project, sample, options.workers)
     except TestsFailError as error:
         _report(f"the tests fail without a mutant:\n{error}")
         return 2
-    killed = len(sample) - len(survivors)
+    killed = verdicts.count(Verdict.KILLED)
     score = 100 * killed / len(sample)
     _report(f"seed {options.seed}: {killed} of {len(sample)} mutants killed, {score:.1f} %")
+    if errors := verdicts.count(Verdict.ERROR):
+        _report(f"{errors} of them could not be judged")
     return 1 if outdated or score < options.required else 0
 
 

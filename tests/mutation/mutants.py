@@ -1,8 +1,9 @@
 """List small faults that can be put into a module: its mutants.
 
-Each mutant replaces one piece of the source by another, so that everything else, line numbers included, stays as it is.
-Annotations, docstrings, prose (strings with spaces), f-strings and the arguments of decorators are not mutated: a change to
-them is either without effect or a matter of wording.
+Each mutant replaces one piece of the source by another.
+Everything else, line numbers included, stays the same.
+Annotations, docstrings, prose (strings with spaces), f-strings and the arguments of decorators are
+not mutated: a change to them is either without effect or a matter of wording.
 """
 
 import ast
@@ -52,7 +53,10 @@ _GENERICS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed piece of a module. Names and source lines identify it in reports, as they outlive line numbers."""
+    """One changed piece of a module.
+
+    Names and source lines identify it in reports, as they outlive line numbers.
+    """
 
     file: str
     line: int
@@ -71,7 +75,7 @@ class Mutant:
 
 
 class Mutants:
-    """The mutants of one module, by line. Only those of the lines that are looked at are made and compiled."""
+    """The mutants of one module, by line. `at` makes and compiles those of a line."""
 
     def __init__(self, file: str, source: str) -> None:
         self._module = _Module(file, source)
@@ -85,7 +89,7 @@ class Mutants:
         return sorted(self._edits)
 
     def at(self, line: int) -> list[Mutant]:
-        """Return the mutants of a line that compile and differ from the module, in a fixed order."""
+        """Return the mutants of a line that compile and change the module, in a fixed order."""
         found = {self._module.mutant(*edit) for edit in self._edits.get(line, ())}
         return sorted(
             (mutant for mutant in found if mutant),
@@ -93,7 +97,7 @@ class Mutants:
         )
 
 
-# A position and a length in bytes, what is written there instead, and the name of the function around it.
+# A position and a length in bytes, the replacement, and the name of the function around it.
 Edit = tuple[int, int, str, str]
 
 
@@ -286,7 +290,10 @@ def _keywords(module: _Module, node: ast.Call) -> Replacements:
 
 
 def _without(module: _Module, start: int, end: int) -> tuple[int, int, str]:
-    """Leave out a member of a list together with the comma behind it, or before it at the list's end."""
+    """Leave out a member of a list together with the comma behind it.
+
+    At the end of the list, leave out the comma before it.
+    """
     behind = re.compile(rb"\s*,[ ]?").match(module.bytes, end)
     if behind:
         return start, behind.end(), ""

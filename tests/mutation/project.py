@@ -1,4 +1,4 @@
-"""Where modules and their tests are, which modules are mutated, and which mutants are known to change nothing."""
+"""The mutated modules, their tests, and the mutants that are known to change nothing."""
 
 import json
 import random
@@ -17,7 +17,7 @@ class Project:
     package: str
     # Folders of the package.
     areas: tuple[str, ...]
-    # A JSON list of objects with the members of `Mutant.identity`, and the reason why no test can fail.
+    # A JSON list of objects: the members of `Mutant.identity`, and the reason why no test can fail.
     equivalents: Path
     # Whether only the tests of a module and its folder may find a fault in it.
     own_tests: bool = False
@@ -69,7 +69,10 @@ class Project:
         return sorted(outdated)
 
     def stages(self, file: str) -> list[list[str]]:
-        """Return arguments of pytest: for the tests of the module, for those of its folder, and for all others."""
+        """Return arguments of pytest: tests of the module, of its folder, and all others.
+
+        The first stage always has tests.
+        """
         module = Path(file).relative_to("src", self.package)
         folder = Path("tests/unit", module.parent)
         own = folder / f"test_{module.stem}.py"
@@ -78,7 +81,7 @@ class Project:
         if (self.root / own).is_file():
             stages.append([str(own)])
             ignored = [f"--ignore={own}"]
-        if (self.root / folder).is_dir():
+        if any((self.root / folder).rglob("test_*.py")):
             stages.append([*ignored, str(folder)])
             ignored = [f"--ignore={folder}"]
         if stages and self.own_tests:

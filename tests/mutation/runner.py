@@ -1,9 +1,11 @@
-"""Run the tests against a mutant, in processes that are forked where the libraries are imported already.
+"""Run the tests against a mutant, in processes forked from a server that imported the libraries.
 
-Each worker has a copy of the package, in front of the real one on the import path. The working tree does not change.
+Each worker has a copy of the package, in front of the real one on the import path.
+The working tree does not change.
 """
 
 import contextlib
+import enum
 import multiprocessing
 import os
 import resource
@@ -19,7 +21,7 @@ import pytest
 from tests.mutation.mutants import Mutant
 from tests.mutation.project import Project
 
-# What starting pytest and importing the package costs most for. Not the package itself: it is imported anew each time.
+# Libraries that take long to import. The package itself is imported anew each time.
 _PRELOADED = [
     "aiohttp",
     "httpx",
@@ -31,17 +33,38 @@ _PRELOADED = [
 ]
 _PRELOADED += ["pydantic_settings", "pypdf", "pytest", "quart", "structlog", "yaml"]
 
-# A mutant may loop without end, and allocate memory meanwhile. Tests take a few seconds at most, also on a busy machine.
+# A mutant may loop without end, and allocate memory meanwhile.
+# Tests take a few seconds at most, also on a busy machine.
 _SECONDS_PER_TEST = 60
 _SECONDS_PER_RUN = 1200
 _BYTES = 4 << 30
+
+# The exit code that multiprocessing reports for a process whose server died.
+_SERVER_GONE = 255
 
 _OPTIONS = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider"]
 # Rewritten asserts only explain failures.
 _OPTIONS += [f"--timeout={_SECONDS_PER_TEST}", "--assert=plain", "--no-header", "--tb=short"]
 
-# The tests that remain after others were run may be none.
-_PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+class Outcome(enum.Enum):
+    """The result of one run of tests."""
+
+    PASSED = enum.auto()
+    FAILED = enum.auto()
+    # pytest collected no test.
+    EMPTY = enum.auto()
+    # The process ended without a result of pytest: by a signal, or with the server that forked it.
+    CRASHED = enum.auto()
+
+
+class Verdict(enum.Enum):
+    """The result of all tests of one mutant."""
+
+    KILLED = "killed"
+    SURVIVED = "SURVIVED"
+    # The tests did not run as they should, so that they prove nothing about the mutant.
+    ERROR = "ERROR"
 
 
 @contextlib.contextmanager
@@ -63,8 +86,8 @@ class Runner:
         self._copy = folder / "src"
         shutil.copytree(project.root / "src" / project.package, self._copy / project.package)
 
-    def passes(self, tests: list[str]) -> bool:
-        """Run these tests, and return whether all pass."""
+    def run(self, tests: list[str]) -> Outcome:
+        """Run these tests. A run that exceeds its time limit is a failed one."""
         process = self._context.Process(
             target=_run_tests,
             args=(
@@ -78,22 +101,46 @@ class Runner:
         if process.is_alive():
             process.kill()
             process.join()
-        return process.exitcode in _PASSED
+            return Outcome.FAILED
+        assert process.exitcode is not None
+        return _outcome(process.exitcode)
 
-    def kills(self, mutant: Mutant) -> bool:
-        """Return whether a test fails: those of the module are run first, then the others."""
+    def judge(self, mutant: Mutant) -> Verdict:
+        """Run the tests of the module first, then the others, until one fails."""
         changed = self._copy / Path(mutant.file).relative_to("src")
         original = changed.read_text("utf-8")
         changed.write_text(mutant.source, "utf-8")
         try:
-            return not all(self.passes(tests) for tests in self._project.stages(mutant.file))
+            return self._judge_stages(self._project.stages(mutant.file))
         finally:
             changed.write_text(original, "utf-8")
+
+    def _judge_stages(self, stages: list[list[str]]) -> Verdict:
+        for number, tests in enumerate(stages):
+            outcome = self.run(tests)
+            if outcome is Outcome.FAILED:
+                return Verdict.KILLED
+            # The tests that remain after those of the first stage may be none.
+            is_empty_at_first = outcome is Outcome.EMPTY and number == 0
+            if is_empty_at_first or outcome is Outcome.CRASHED:
+                return Verdict.ERROR
+        return Verdict.SURVIVED
 
     @property
     def output(self) -> str:
         """Return what pytest printed in the last run."""
         return (self._folder / "output.txt").read_text("utf-8")
+
+
+def _outcome(exit_code: int) -> Outcome:
+    if exit_code < 0 or exit_code == _SERVER_GONE:
+        return Outcome.CRASHED
+    match exit_code:
+        case pytest.ExitCode.OK:
+            return Outcome.PASSED
+        case pytest.ExitCode.NO_TESTS_COLLECTED:
+            return Outcome.EMPTY
+    return Outcome.FAILED
 
 
 def _run_tests(root: Path, folder: Path, arguments: list[str]) -> None:
@@ -103,14 +150,18 @@ def _run_tests(root: Path, folder: Path, arguments: list[str]) -> None:
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    # Bytecode is recognized by size and second: a mutant could be taken for the module as it was a moment ago.
+    # Python compares bytecode by size and second: a mutant could be taken for the module as it was
+    # a moment ago.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder / "src"))
     sys.exit(pytest.main(arguments))
 
 
 def _without_shrinking() -> None:
-    """Let hypothesis stop at the first failing example. A profile that the tests load inherits this."""
+    """Let hypothesis stop at the first failing example.
+
+    A profile that the tests load inherits this.
+    """
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutation", phases=phases, derandomize=True, database=None)
     hypothesis.settings.load_profile("mutation")

@@ -1,6 +1,7 @@
 """The mutants of tiny modules, and the whole command on a tiny project."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.mutation.mutants import Mutants
 from tests.mutation.project import Project
+from tests.mutation.runner import Outcome, Runner, Verdict
 from tests.support.paths import ROOT
 
 
@@ -58,7 +60,7 @@ def test_mutants(source: str, changed: set[str]) -> None:
 
 
 def test_a_mutant_says_where_it_is() -> None:
-    source = "class A:\n    def b(self):\n        for c in self:\n            if c:\n                break\n"
+    source = "class A:\n  def b(self):\n    for c in self:\n      if c:\n        break\n"
     mutants = Mutants("a.py", source)
     assert mutants.lines == [4, 5]
     (mutant,) = mutants.at(5)
@@ -67,7 +69,12 @@ def test_a_mutant_says_where_it_is() -> None:
 
 
 _MODULE = "def largest(a, b):\n    return a if a > b else b\n"
-_TEST = "from tiny.core.numbers import largest\n\n\ndef test_largest():\n    assert largest(1, 2) == 2\n"
+_TEST = """
+from tiny.core.numbers import largest
+
+def test_largest():
+    assert largest(1, 2) == 2
+"""
 _BOTH_WAYS = _TEST + "    assert largest(2, 1) == 2\n"
 _EQUIVALENT = {
     "file": "src/tiny/core/numbers.py",
@@ -76,6 +83,16 @@ _EQUIVALENT = {
     "after": "return a if a >= b else b",
     "reason": "either of two equal numbers is the largest",
 }
+
+
+_CRASHES = """
+import os
+from tiny.core.numbers import largest
+
+def test_crashes():
+    if (largest(1, 2), largest(2, 1)) != (2, 2):
+        os.abort()
+"""
 
 
 def _write_project(root: Path, tests: str, equivalents: list[dict[str, str]]) -> None:
@@ -101,9 +118,10 @@ def _run(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
     [
         (_BOTH_WAYS, 0, "seed 3: 1 of 1 mutants killed, 100.0 %"),
         ("def test_nothing():\n    pass\n", 1, "seed 3: 0 of 1 mutants killed, 0.0 %"),
+        (_CRASHES, 1, "seed 3: 0 of 1 mutants killed, 0.0 %\n1 of them could not be judged"),
         (_BOTH_WAYS + "    assert largest(1, 1) == 2\n", 2, "the tests fail without a mutant"),
     ],
-    ids=["all killed", "a survivor", "failing tests"],
+    ids=["all killed", "a survivor", "a crash", "failing tests"],
 )
 def test_the_command(tmp_path: Path, tests: str, code: int, printed: str) -> None:
     _write_project(tmp_path, tests, [_EQUIVALENT])
@@ -111,8 +129,80 @@ def test_the_command(tmp_path: Path, tests: str, code: int, printed: str) -> Non
     assert (done.returncode, done.stderr) == (code, "")
     assert printed in done.stdout
     if code == 1:
-        assert "SURVIVED src/tiny/core/numbers.py:2: largest\n  - return a if" in done.stdout
+        verdict = "ERROR" if "could not be judged" in printed else "SURVIVED"
+        assert f"{verdict} src/tiny/core/numbers.py:2: largest\n  - return a if" in done.stdout
     assert (tmp_path / "src/tiny/core/numbers.py").read_text() == _MODULE
+
+
+class _Process:
+    """A process that ended with `exit_code`; None: it runs until it is killed."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exitcode = exit_code
+
+    def start(self) -> None:
+        pass
+
+    def join(self, seconds: float | None = None) -> None:
+        pass
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def kill(self) -> None:
+        self.exitcode = -signal.SIGKILL
+
+
+class _Context:
+    def __init__(self, *exit_codes: int | None) -> None:
+        self._exit_codes = iter(exit_codes)
+
+    def Process(self, **_arguments: Any) -> _Process:  # noqa: N802 (multiprocessing's name)
+        return _Process(next(self._exit_codes))
+
+
+def _runner(root: Path, *exit_codes: int | None) -> Runner:
+    _write_project(root, _TEST, [])
+    context: Any = _Context(*exit_codes)
+    return Runner(context, _project(root), root / "copy")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "outcome"),
+    [
+        (pytest.ExitCode.OK, Outcome.PASSED),
+        (pytest.ExitCode.TESTS_FAILED, Outcome.FAILED),
+        (pytest.ExitCode.USAGE_ERROR, Outcome.FAILED),
+        (pytest.ExitCode.NO_TESTS_COLLECTED, Outcome.EMPTY),
+        (-signal.SIGSEGV, Outcome.CRASHED),
+        (-signal.SIGKILL, Outcome.CRASHED),
+        (255, Outcome.CRASHED),
+        (None, Outcome.FAILED),
+    ],
+)
+def test_outcome_of_a_run(tmp_path: Path, exit_code: int | None, outcome: Outcome) -> None:
+    assert _runner(tmp_path, exit_code).run(["tests/unit/core"]) is outcome
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "verdict"),
+    [
+        ((0, 0, 0), Verdict.SURVIVED),
+        ((0, 5, 5), Verdict.SURVIVED),
+        ((1,), Verdict.KILLED),
+        ((0, 5, 1), Verdict.KILLED),
+        ((0, None), Verdict.KILLED),
+        ((5,), Verdict.ERROR),
+        ((0, -signal.SIGKILL), Verdict.ERROR),
+    ],
+)
+def test_verdict_on_a_mutant(
+    tmp_path: Path, exit_codes: tuple[int | None, ...], verdict: Verdict
+) -> None:
+    runner = _runner(tmp_path, *exit_codes)
+    (mutant, *_) = Mutants("src/tiny/core/numbers.py", _MODULE).at(2)
+    assert runner.judge(mutant) is verdict
+    assert (tmp_path / "copy/src/tiny/core/numbers.py").read_text() == _MODULE
 
 
 def _project(root: Path) -> Project:
@@ -145,3 +235,9 @@ def test_the_modules_own_tests_come_first(tmp_path: Path) -> None:
         ["--ignore=tests/unit/core/test_numbers.py", "tests/unit/core"],
         ["--ignore=tests/unit/core", "tests/unit/core"],
     ]
+
+
+def test_the_first_stage_has_tests(tmp_path: Path) -> None:
+    _write_project(tmp_path, _TEST, [])
+    (tmp_path / "tests/unit/core/test_numbers.py").rename(tmp_path / "tests/unit/test_numbers.py")
+    assert _project(tmp_path).stages("src/tiny/core/numbers.py") == [["tests/unit/core"]]
