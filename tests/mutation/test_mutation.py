@@ -11,8 +11,10 @@ import pytest
 
 from tests.mutation.mutants import Mutants
 from tests.mutation.project import Project
-from tests.mutation.runner import Outcome, Runner, Verdict
+from tests.mutation.runner import CpuLimit, Outcome, Runner, Verdict
 from tests.support.paths import ROOT
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,20 @@ def _runner(root: Path, *exit_codes: int | None) -> Runner:
     _write_project(root, _TEST, [])
     context: Any = _Context(*exit_codes)
     return Runner(context, _project(root), root / "copy")
+
+
+_LOOPS = "def test_loops():\n    while True:\n        pass\n"
+
+
+def test_a_test_without_end_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(_LOOPS)
+    signals = signal.SIGPROF, signal.getsignal(signal.SIGPROF)
+    try:
+        ran = pytester.inline_run(plugins=[CpuLimit(0.1)])
+    finally:
+        signal.signal(*signals)
+    (failure,) = ran.getfailures()
+    assert "more than 0.1 seconds of CPU time" in str(failure.longrepr)
 
 
 @pytest.mark.parametrize(
