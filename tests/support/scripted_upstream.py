@@ -8,7 +8,7 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -129,6 +129,9 @@ def completion(text: str | None = "Hello", **choice: Any) -> dict[str, Any]:
     }
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 class ScriptedUpstream:
     """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next. The proxy's probes at its
     start take no script: `on_probe` is their answer, `probe_scripts` the answers to single paths and, under `without key`,
@@ -143,6 +146,7 @@ class ScriptedUpstream:
         self.arrived: queue.Queue[Received] = queue.Queue()
         self.port = port
         self._scripts: queue.Queue[Script] = queue.Queue()
+        self._open: set[asyncio.WriteTransport] = set()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -195,11 +199,28 @@ class ScriptedUpstream:
 
     async def _listen(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        server = await self._loop.create_server(self._connection, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
+        await self._close(server)
+
+    def _connection(self) -> "_Connection":
+        return _Connection(self._serve, self._open)
+
+    async def _close(self, server: asyncio.Server) -> None:
+        """Close all connections before the loop ends: unread bytes would keep them open."""
+        # A connection that was accepted just now takes three turns of the loop until it is open,
+        # and is never closed where `Server.close` comes before.
+        for listener in server.sockets:
+            self._loop.remove_reader(listener)
+        for _ in range(3):
+            await asyncio.sleep(0)
         server.close()
+        for transport in list(self._open):
+            transport.abort()
+        while self._open:  # noqa: ASYNC110 - nothing waits but for the next turns of the loop
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -231,6 +252,24 @@ class ScriptedUpstream:
             else:
                 writer.write(step)
                 await writer.drain()
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """Calls `serve` as `asyncio.start_server` does, and is in `open_ones` while it is open."""
+
+    def __init__(self, serve: Serve, open_ones: set[asyncio.WriteTransport]) -> None:
+        super().__init__(asyncio.StreamReader(), serve)
+        self._open_ones = open_ones
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._own_transport = transport
+        self._open_ones.add(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._open_ones.discard(self._own_transport)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Received:
