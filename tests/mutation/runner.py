@@ -4,10 +4,12 @@ Each worker has a copy of the package, in front of the real one on the import pa
 The working tree does not change.
 """
 
+import compileall
 import contextlib
 import enum
 import multiprocessing
 import os
+import py_compile
 import resource
 import shutil
 import signal
@@ -87,6 +89,10 @@ class Runner:
         self._folder = folder
         self._copy = folder / "src"
         shutil.copytree(project.root / "src" / project.package, self._copy / project.package)
+        # Python compares this bytecode by the hash of the source: only the changed module is compiled.
+        compileall.compile_dir(
+            self._copy, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+        )
 
     def run(self, tests: list[str]) -> Outcome:
         """Run these tests. A run that exceeds its time limit is a failed one."""
@@ -152,8 +158,8 @@ def _run_tests(root: Path, folder: Path, arguments: list[str]) -> None:
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    # Python compares bytecode by size and second: a mutant could be taken for the module as it was
-    # a moment ago.
+    # Python compares the bytecode that it would write by size and second: a mutant could be taken for
+    # the module as it was a moment ago.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder / "src"))
     sys.exit(pytest.main(arguments, [CpuLimit(_CPU_SECONDS_PER_TEST)]))
