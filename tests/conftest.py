@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
+import certifi
 import pytest
 from hypothesis import settings
 
@@ -18,6 +21,20 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.support.skips"]
 
 _OTHERS = ("ANTHROPIC_", "OTEL_")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let clients load one root certificate: loading all takes each of thousands 20 ms."""
+    end = "-----END CERTIFICATE-----\n"
+    first, _, _ = Path(certifi.where()).read_text("utf-8").partition(end)
+    path = tmp_path_factory.mktemp("authorities") / "authority.pem"
+    path.write_text(first + end, "utf-8")
+    with (
+        mock.patch.object(certifi, "where", return_value=str(path)),
+        mock.patch.dict(os.environ, SSL_CERT_FILE=str(path)),
+    ):
+        yield
 
 
 @pytest.fixture(autouse=True)
