@@ -35,8 +35,9 @@ INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 # What `make test` measures; empty for none.
 COVERAGE = --cov --cov-report=term:skip-covered
 # Processes that tests run in. A module's tests stay in one process, since they share its fixtures.
+# The integration tests, whose modules take longest, come first: no process waits long for the last module.
 JOBS = auto
-PARALLEL = -n $(JOBS) --dist loadfile
+PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Of `make test-python`: what may differ between versions of Python.
 TESTS = tests/unit tests/integration $(addprefix --ignore=tests/integration/,$(SAME_ON_ALL))
@@ -50,7 +51,7 @@ SECONDS = 600
 WORKERS = 1
 
 # Tests that run other programs, and no more of ours than other tests do: one version of Python is enough for them.
-SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_soak.py
+SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_quick_start.py test_soak.py
 
 IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
