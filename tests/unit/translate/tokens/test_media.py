@@ -63,6 +63,22 @@ def test_a_size_after_much_metadata() -> None:
     assert estimate_image(url(jpeg(1000, 750, metadata=65_000) + b"\0" * 500_000)) == 1000
 
 
+def test_a_size_before_a_broken_segment() -> None:
+    assert estimate_image(url(jpeg(1000, 750) + b"\xff\xdb\0\0")) == 1000
+
+
+@pytest.mark.parametrize(
+    ("url_head", "size_ends", "tokens"),
+    [(100, 120_000, 1000), (101, 120_000, 1600), (23, 120_001, 1600)],
+)
+def test_a_size_at_the_end_of_what_is_read(url_head: int, size_ends: int, tokens: int) -> None:
+    exif = b"\xff\xe1" + struct.pack(">H", 60_002) + b"\0" * 60_000
+    image = jpeg(1000, 750, metadata=size_ends - len(exif) - 16)
+    start = f"data:image/png;{'a' * (url_head - 23)};base64,"
+    data = image[:2] + exif + image[2:]
+    assert estimate_image(start + base64.b64encode(data).decode()) == tokens
+
+
 @pytest.mark.parametrize(
     "url_of_image",
     [
