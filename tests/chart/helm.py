@@ -1,6 +1,4 @@
-"""The only import of Helm's own engine, which is a Python package. It renders the project's chart,
-or reports why it can't.
-"""
+"""Render the project's chart by Helm's own engine. No other module imports the engine."""
 
 import json
 import re
@@ -63,11 +61,10 @@ def texts(
     apis: tuple[str, ...] = APIS,
     chart: Path = CHART,
 ) -> dict[str, str]:
-    """Return the text that each template renders, with the required values unless `values` sets
-    them.
+    """Return the text of each template, with required values where `values` has none.
 
-    apis: of the cluster, besides those of Kubernetes. Raises HelmError, also for values that the
-    schema rejects.
+    apis: of the cluster, besides Kubernetes' own. Raises HelmError, also for values that the schema
+    rejects.
     """
     return dict(_texts(json.dumps(_merged(REQUIRED, values or {})), kubernetes, name, apis, chart))
 
@@ -106,8 +103,9 @@ def _texts(
 
 
 def objects(values: Values | None = None, **options: Any) -> list[Object]:
-    """Return the objects that `helm install` would create, and the pods of `helm test`. options: of
-    `texts`. Raises HelmError.
+    """Return the objects of `helm install`, and the pods of `helm test`.
+
+    options: of `texts`. Raises HelmError.
     """
     rendered = texts(values, **options)
     parts = [

@@ -1,6 +1,6 @@
 """Makes chart/README.md of readme_head.md and values.yaml: `make chart` does it.
 
-The tables come from values.yaml: a comment that begins with two dashes describes the value below.
+The tables come from values.yaml: a comment above a value that begins with two dashes describes it.
 """
 
 import json
@@ -34,9 +34,7 @@ class Value:
 
 
 def values(text: str) -> list[Value]:
-    """Return the described values of values.yaml in their order. Raises ValueError for a value
-    without a description.
-    """
+    """Return the values of values.yaml in its order. Raises ValueError for an undescribed one."""
     lines = text.splitlines()
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)

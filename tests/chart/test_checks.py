@@ -1,4 +1,4 @@
-"""Values that would make a release fail are rejected, with a sentence that names what to set."""
+"""Values of a release that would not work are rejected, with the value to set."""
 
 from typing import Any
 
@@ -103,7 +103,7 @@ def test_secrets_that_the_configuration_file_uses(content: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_what_the_chart_sets_itself(name: str) -> None:
-    """Its own port or address would result in healthy pods that the Service does not reach."""
+    """With a port or an address of its own, pods would be ready that no Service reaches."""
     places: list[Values] = [
         {"secrets": {"values": {name: "8080"}}},
         {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},

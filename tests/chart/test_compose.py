@@ -1,4 +1,6 @@
-"""docker-compose.yml, as the real Docker Compose reads it: services and settings. Needs no engine.
+"""The services of docker-compose.yml and their settings, as the real Docker Compose reads them.
+
+Needs no engine.
 
 `make judges` installs Docker Compose.
 """
@@ -93,9 +95,7 @@ def test_the_version_of_ollama_is_that_of_the_chart(project: Path) -> None:
 
 
 def _started(project: Path, proxy: dict[str, Any], **variables: str) -> tuple[str, str]:
-    """The UPSTREAM_BASE_URL with which the service's entry point starts the proxy, and its output
-    before.
-    """
+    """Return the UPSTREAM_BASE_URL of the proxy that the entry point starts, and its output."""
     stand_in = project / "anthropic-proxy"
     stand_in.write_text('#!/bin/sh\nprintf "%s" "$UPSTREAM_BASE_URL"')
     stand_in.chmod(0o755)
@@ -129,7 +129,7 @@ _HINT = "set UPSTREAM_BASE_URL in .env, or COMPOSE_PROFILES=ollama\n"
 def test_the_upstream_that_the_proxy_starts_with(
     project: Path, profiles: str, env: str, upstream: str, hint: str
 ) -> None:
-    """Compose requires nothing, so `docker compose down` works without the variables of `up`."""
+    """Compose requires nothing: `docker compose down` works without the variables of `up`."""
     (project / ".env").write_text(env)
     services = _services(project, **({"COMPOSE_PROFILES": profiles} if profiles else {}))
     assert _started(project, services["proxy"]) == (upstream, hint)
@@ -160,8 +160,8 @@ def test_settings_that_do_not_fit_the_composition(
 ) -> None:
     """Prometheus scrapes PORT; a socket or a file of the host is not in the container."""
     not_set = ("METRICS_PORT", "UNIX_SOCKET", "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")
-    set_by_file = {"PORT": "3000", "HOST": "0.0.0.0"}  # noqa: S104 - of a container
-    own = {**set_by_file, **dict.fromkeys(not_set, "")}
+    host = "0.0.0.0"  # noqa: S104 - of a container
+    own = {"PORT": "3000", "HOST": host, **dict.fromkeys(not_set, "")}
     (project / ".env").write_text(HOSTED + "".join(f"{name}=/a/1\n" for name in own))
     found = _settings(project)
     assert {name: found[name] for name in own} == own

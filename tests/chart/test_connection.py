@@ -1,4 +1,4 @@
-"""The pod of `helm test`, run against a real proxy, shows whether the upstream responds."""
+"""The command of the pod of `helm test`, against a real proxy: does the upstream respond?"""
 
 import subprocess
 import sys

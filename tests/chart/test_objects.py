@@ -1,4 +1,4 @@
-"""The objects of the chart are safe, end in order, and agree with the server's settings."""
+"""The objects of the chart: safe, ended in good order, and in accord with the server's settings."""
 
 import base64
 import itertools

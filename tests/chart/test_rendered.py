@@ -1,6 +1,4 @@
-"""The objects of the chart are valid: for several versions of Kubernetes, for the operators' kinds,
-and for Prometheus.
-"""
+"""The objects of the chart are valid: for Kubernetes' versions, for operators, for Prometheus."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The objects around the pods: names, services, routes, policies, monitors, Ollama, notes."""
+"""Objects beside the pods: names, services, routes, policies, monitors, Ollama, notes."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ def test_streams_have_no_limit() -> None:
 
 
 def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
-    """It never repeats a request whose bytes were sent, so that no response is paid for twice."""
+    """It never sends a request again whose bytes were sent: no response is paid for twice."""
     annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"][
         "annotations"
     ]

@@ -1,5 +1,6 @@
-"""`helm upgrade`: an immutable object keeps its specification or gets another name, and unchanged
-pods are not restarted.
+"""`helm upgrade`: immutable objects keep their specification or change their names.
+
+Pods restart only where they must.
 """
 
 import shutil

@@ -1,6 +1,4 @@
-"""The chart's values, their schema and their description agree with each other and with the
-settings of the server.
-"""
+"""The chart's values, schema and description agree with each other and with the settings."""
 
 import json
 import tarfile
@@ -57,9 +55,7 @@ def _own_maps(schema: dict[str, Any], path: str = "") -> list[str]:
 
 
 def test_the_schema_takes_no_other_keys() -> None:
-    """Except for `global`, which a chart shares with all charts on which it depends; see
-    `anthropic-proxy.checkGlobal`.
-    """
+    """A chart shares `global` with the charts it depends on: see `anthropic-proxy.checkGlobal`."""
     assert _own_maps(SCHEMA) == [".global"]
 
 

@@ -1,4 +1,4 @@
-"""What newcomers and operators read when something is set up wrongly, from the command line and through the server."""
+"""Messages to operators about a wrong setup, on the command line and through the server."""
 
 import json
 import os
@@ -363,7 +363,10 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
         done = command.run("--host", "127.0.0.1", "-p", port, UPSTREAM_BASE_URL=upstream.url)
         pid = server.process.pid
     assert done.returncode == 1
-    reason = f"PID {pid} is an anthropic-proxy: end it with `kill {pid}`, or choose another port with --port or PORT"
+    reason = (
+        f"PID {pid} is an anthropic-proxy: end it with `kill {pid}`, "
+        "or choose another port with --port or PORT"
+    )
     assert (
         done.stderr.splitlines()[-1]
         == f"✗ can't listen on 127.0.0.1:{port}: Address already in use; {reason}"
@@ -460,7 +463,7 @@ def test_the_metrics_port_of_a_server_that_drains(
 
 
 def test_the_metrics_port_of_something_else() -> None:
-    """An anthropic-proxy that is not draining, on its own port; and a program that says nothing of HTTP."""
+    """An anthropic-proxy that does not drain, on its own port; and a program without HTTP."""
     with open_tcp_listener("127.0.0.1", 0) as other, pytest.raises(AddressInUseError):
         open_metrics_listener("127.0.0.1", other.getsockname()[1])
     with running_proxy("http://127.0.0.1:9") as proxy, pytest.raises(AddressInUseError):

@@ -1,7 +1,7 @@
 """Rules and dashboard in a real Prometheus, which scrapes a real server with two processes.
 
-What a dashboard asks for and a fresh server can't have yet is named in NOT_YET, with the reason; its metrics must exist all
-the same.
+NOT_YET names the queries of a dashboard that a fresh server can't have yet, with the reason.
+Their metrics must exist all the same.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The README's quick start does what it says, run line by line as it is printed.
 
-Only what needs the internet is replaced: the upstream is scripted, and a small program stands in for Claude Code.
+Only the internet is replaced: the upstream is scripted, and a small program replaces Claude Code.
 `tests/claude_code/test_terminal.py` runs the same lines with the real one.
 """
 
@@ -37,7 +37,8 @@ assert option == "--model"
 assert "ANTHROPIC_API_KEY" not in os.environ
 body = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 headers = {"authorization": f"Bearer {os.environ['ANTHROPIC_AUTH_TOKEN']}"}
-answer = httpx.post(f"{os.environ['ANTHROPIC_BASE_URL']}/v1/messages", json=body, headers=headers, trust_env=False)
+url = f"{os.environ['ANTHROPIC_BASE_URL']}/v1/messages"
+answer = httpx.post(url, json=body, headers=headers, trust_env=False)
 print(answer.json()["content"][0]["text"])
 """
 

@@ -1,4 +1,4 @@
-"""Nothing that is secret is told to anyone: canaries are planted wherever a secret can be, and looked for elsewhere."""
+"""No secret is disclosed: canaries are planted wherever a secret can be, and must stay there."""
 
 import base64
 import contextlib
@@ -28,7 +28,7 @@ from tests.support.scripted_upstream import (
     text_chunks,
 )
 
-# Not a loopback address by its form, so it stands for a private one; connections to it reach the machine itself.
+# By its form not a loopback address, but a private one; connections to it reach this machine.
 HOST = "0.0.0.0"  # noqa: S104 - see above
 CLIENT_KEY = "canary-client-key-of-alice"
 SECRETS = {
@@ -40,8 +40,8 @@ SECRETS = {
 }
 # What a careless upstream could say.
 TALKATIVE = (
-    "key canary-upstream-key-1 and token canary-header-value, sent to http://{address}/canary-path/v1 "
-    "with token=canary-query-value"
+    "key canary-upstream-key-1 and token canary-header-value, "
+    "sent to http://{address}/canary-path/v1 with token=canary-query-value"
 )
 FORMS = ("console", "json")
 
@@ -159,7 +159,8 @@ def _reload(server: Running, command: Command) -> None:
         env.write_text(re.sub(f"(?m)^{name}=.*$", f"{name}={value}", good))
         server.process.send_signal(signal.SIGHUP)
         until(
-            lambda: server.log.read_text().count("config reload failed") >= number,  # noqa: B023 - it is run at once
+            # The function runs at once.
+            lambda: server.log.read_text().count("config reload failed") >= number,  # noqa: B023
             f"{name} is refused",
         )
     env.write_text(good)
@@ -364,7 +365,8 @@ def test_no_secret_is_repeated(echoed: tuple[list[str], str, bytes]) -> None:
 def test_short_keys_leave_words_intact(key: str) -> None:
     refused = {
         "error": {
-            "message": "Unsupported parameter: 'max_tokens' is not supported, use none of 'max_completion_tokens'"
+            "message": "Unsupported parameter: 'max_tokens' is not supported, "
+            "use none of 'max_completion_tokens'"
         }
     }
     with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_API_KEY=key) as proxy:

@@ -36,8 +36,8 @@ _PRELOADED = [
 ]
 _PRELOADED += ["pydantic_settings", "pypdf", "pytest", "quart", "structlog", "yaml"]
 
-# A mutant may loop without end, and allocate memory meanwhile. Tests take a few seconds of CPU time.
-# On a busy machine that may be minutes: only what waits without end reaches the other two limits.
+# A mutant may loop without end, and allocate memory meanwhile. A test takes a few seconds of CPU
+# time. On a busy machine that may be minutes: only endless waits reach the other two limits.
 _CPU_SECONDS_PER_TEST = 30
 _SECONDS_PER_TEST = 900
 _SECONDS_PER_RUN = 3600
@@ -89,7 +89,7 @@ class Runner:
         self._folder = folder
         self._copy = folder / "src"
         shutil.copytree(project.root / "src" / project.package, self._copy / project.package)
-        # Python compares this bytecode by the hash of the source: only the changed module is compiled.
+        # Python compares this bytecode by the hash of the source: it compiles changed modules only.
         compileall.compile_dir(
             self._copy, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
         )
@@ -158,7 +158,7 @@ def _run_tests(root: Path, folder: Path, arguments: list[str]) -> None:
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    # Python compares the bytecode that it would write by size and second: a mutant could be taken for
+    # Python compares bytecode that it writes by size and second: it could take a mutant for
     # the module as it was a moment ago.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder / "src"))
@@ -166,7 +166,7 @@ def _run_tests(root: Path, folder: Path, arguments: list[str]) -> None:
 
 
 class CpuLimit:
-    """A plugin of pytest: a test, or the collection of all, fails when it uses too much CPU time."""
+    """A plugin of pytest: a test, or the collection, fails when it uses too much CPU time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -1,4 +1,4 @@
-"""The judge of event sequences: the invariant at the head of translate/response/stream.py, and what a stream adds up to."""
+"""Check event sequences for the invariant in translate/response/stream.py, and add them up."""
 
 from typing import Any
 
@@ -48,6 +48,6 @@ _CUT = ("max_tokens", "model_context_window_exceeded")
 
 
 def check_input(block: Events, *, cut: bool) -> None:
-    """Asserts that the arguments of a tool_use block, if it is one, add up to an object, or begin one in a cut answer."""
+    """Assert that arguments of a tool_use block add up to an object, or begin one if truncated."""
     pieces = [event["delta"].get("partial_json", "") for event in block[1:-1]]
     assert isinstance(from_json("".join(pieces) or "{}", allow_partial=cut), dict)

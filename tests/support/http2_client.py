@@ -1,7 +1,8 @@
 """An HTTP/2 client that shows every frame and leaves flow control to the test.
 
-httpx cannot stand in for it: its streams take turns in reading the connection, so one whose data has arrived may wait until
-another one's does. A stream of a proxy that is silent but for pings then seems to stall for the interval of the pings.
+httpx cannot replace it: its streams take turns in reading the connection, so one whose data has
+arrived may wait until another one's does. A stream of a proxy that sends only pings then seems to
+stall for the interval of the pings.
 """
 
 import contextlib
@@ -68,7 +69,7 @@ class Http2Client:
         return stream_id
 
     def send(self, data: bytes) -> None:
-        """Send bytes, whatever they are. A server that has closed the connection already is no error."""
+        """Send any bytes. A connection that the server has closed is no error."""
         with contextlib.suppress(OSError):
             self._socket.sendall(data)
 

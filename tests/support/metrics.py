@@ -8,7 +8,7 @@ Samples = dict[str, float]
 
 
 def parse_samples(text: str) -> Samples:
-    """Samples as `name{label="value",...}`, labels in alphabetical order, upstreams without their ports."""
+    """Return samples as `name{label="value",...}`, labels sorted, upstreams without ports."""
     found = {}
     for family in text_string_to_metric_families(
         re.sub(r'"127\.0\.0\.1:\d+"', '"127.0.0.1"', text)

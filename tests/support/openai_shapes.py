@@ -1,5 +1,6 @@
-"""The judge of upstream requests: the `openai` package's own types with nothing more in them, and the rules that OpenAI's
-servers enforce beyond the types.
+"""Check upstream requests by the types of the `openai` package, which must not have other fields.
+
+Also checks the rules that OpenAI's servers enforce beyond the types.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Small PDFs, made by hand (ISO 32000-1, 7.5): a page for each text, none of it where the text is empty."""
+"""Small PDFs, made by hand (ISO 32000-1, 7.5): a page for each text, blank for an empty one."""
 
 import base64
 import io
@@ -44,7 +44,7 @@ def repeated(raw: bytes, times: int) -> bytes:
 
 
 def slow(pages: int = 300) -> bytes:
-    """A PDF of some kilobytes that takes a quarter of an hour: on each page is a form that holds forms, ten times each."""
+    """Return a PDF of some kilobytes that takes a quarter of an hour: nested forms, ten each."""
     forms = 12
     objects = ["<</Type/Catalog/Pages 2 0 R>>"]
     first = 4 + forms
@@ -55,9 +55,15 @@ def slow(pages: int = 300) -> bytes:
     for number in range(forms + 1):
         drawn = text if number == forms else "/X Do " * 10
         inner = "" if number == forms else f"/XObject<</X {4 + number} 0 R>>"
-        head = f"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</Font{font}{inner}>>/Length {len(drawn)}>>"
+        head = (
+            "<</Type/XObject/Subtype/Form/BBox[0 0 9 9]"
+            f"/Resources<</Font{font}{inner}>>/Length {len(drawn)}>>"
+        )
         objects.append(f"{head}stream\n{drawn}\nendstream")
-    page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources<</XObject<</X 3 0 R>>>>/Contents {first + pages} 0 R>>"
+    page = (
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]"
+        f"/Resources<</XObject<</X 3 0 R>>>>/Contents {first + pages} 0 R>>"
+    )
     objects += [page] * pages
     objects.append("<</Length 5>>stream\n/X Do\nendstream")
     body = "%PDF-1.4\n" + "".join(

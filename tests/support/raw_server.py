@@ -1,4 +1,4 @@
-"""A server in the test's own event loop that plays a script for each connection; a connection may be used again."""
+"""A server in the test's event loop that plays a script for each connection, kept alive or not."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2
 
 
 class RawServer:
-    """`requests` and `connections` count what came; a connection is closed at the end of its script."""
+    """Counts its `requests` and `connections`, and closes a connection after its script."""
 
     def __init__(self, scripts: Iterable[Iterable[Any]]) -> None:
         self.requests = 0

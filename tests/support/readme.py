@@ -19,7 +19,7 @@ _UPSTREAM = re.compile(r"\bUPSTREAM_BASE_URL=\S+")
 
 @dataclass(frozen=True)
 class Block:
-    """Commands that the README prints together. `name` is the bold word before them, if there is one."""
+    """Commands of one block of the README. `name` is the bold word before it, if any."""
 
     name: str
     commands: tuple[str, ...]

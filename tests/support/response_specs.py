@@ -15,7 +15,7 @@ from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 
 
 def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> ResponseSpec:
-    """As the gateway makes it for `request`; tool ids are toolu_1, toolu_2, ..., and the input estimate is 7 tokens."""
+    """Return the gateway's spec for `request`, with ids toolu_1, ..., and 7 estimated tokens."""
     given = request or {}
     tools = resolve_tools({"messages": [], **given}, TranslationNotes())
     numbers = itertools.count(1)

@@ -1,5 +1,6 @@
-"""The judge of Responses requests and events: the `openai` package's own types, and the rules that OpenAI's servers enforce
-beyond them.
+"""Check Responses requests and events by the types of the `openai` package.
+
+Also checks the rules that OpenAI's servers enforce beyond the types.
 """
 
 from typing import Any

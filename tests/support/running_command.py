@@ -1,4 +1,4 @@
-"""The command `anthropic-proxy` as people run it: processes of their own, with a home directory of their own."""
+"""The command `anthropic-proxy` in processes of its own, with a home directory of its own."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ class Running:
 
 
 class Command:
-    """`home` is its home and its working directory; variables are added to the environment of the test."""
+    """`home` is its home and working directory; variables extend the test's environment."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

@@ -21,9 +21,10 @@ def running_proxy(
     load: serve.SettingsLoader | None = None,
     **variables: Any,
 ) -> Iterator[str]:
-    """The base URL of a proxy in front of `upstream_url` (None: of what CONFIG_FILE names); `variables` are settings by
-    their names. identifies: whether it asks upstreams at its start what they are, which takes scripts of scripted ones.
-    load: reads other settings, when files have changed.
+    """Serve a proxy in front of `upstream_url` (None: the upstreams of CONFIG_FILE); its base URL.
+
+    identifies: the proxy detects the kind of its upstreams at its start, which takes scripts of
+    scripted ones. load: reads other settings, when files have changed. variables: settings by name.
     """
     places: dict[str, Any] = {"HOST": "127.0.0.1", "PORT": 0, "UPSTREAM_BASE_URL": upstream_url}
     settings = Settings(_env_file=None, **places | variables)

@@ -1,8 +1,9 @@
 """Measure how the cost of some work grows with the size of its input.
 
-A test prepares the same hostile input at sizes n, 2n and 4n. Twice the input may cost at most three times as much: linear
-work costs twice as much, quadratic work four times. Two measures complement each other: executed lines are exact, but do
-not see what happens inside regular expressions, copies and other C code; CPU time sees all of it, and is noisy.
+A test prepares the same hostile input at sizes n, 2n and 4n. Twice the input may cost at most three
+times as much: linear work costs twice as much, quadratic work four times. Two measures complement
+each other: executed lines are exact, but leave out regular expressions, copies and other C code;
+CPU time includes all of it, and is noisy.
 """
 
 import gc
@@ -13,7 +14,7 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
-# Returns the work to be measured for an input of the given size, so that building the input is not measured.
+# Returns the work for an input of the given size. Building the input is not measured.
 Prepare = Callable[[int], Callable[[], object]]
 
 # Shorter runs are mostly noise.
@@ -32,9 +33,9 @@ def assert_linear_lines(prepare: Prepare, size: int) -> None:
 def assert_linear_cpu(prepare: Prepare, size: int, *, doublings: int = _MAX_DOUBLINGS) -> None:
     """Assert that CPU time grows at most in proportion to the size.
 
-    The size is doubled first until one run takes at least ten milliseconds; a run that stays below that after as many
-    doublings (by default up to 4,096 times the size) passes. A failure is measured again: other work on the machine may
-    have disturbed it.
+    The size is doubled first until one run takes at least ten milliseconds. A run that stays below
+    that after as many doublings (by default up to 4,096 times the size) passes. A failure is
+    measured again: other work on the machine may have disturbed it.
     """
     for _ in range(doublings):
         if _cpu_seconds(prepare, size) >= _SHORTEST_RUN_SECONDS:

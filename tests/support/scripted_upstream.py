@@ -1,4 +1,4 @@
-"""An upstream that does what a test tells it: a raw asyncio server, so that every byte and every cut is the test's own.
+"""A raw asyncio server as the upstream: a test scripts every byte and every break of it.
 
 It runs in a thread of its own. Each request takes the next script; what came is kept in `requests`.
 """
@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from anthropic_proxy.gateway.upstream_probe import USER_AGENT
 
-# Seconds that anything may take before a test fails: starting a command on a busy machine takes many.
+# Seconds before a test fails. To start a command takes many of them on a busy machine.
 DEADLINE = 60
 
 
@@ -56,7 +56,7 @@ class Received:
 
 @dataclass
 class Script:
-    """head: status line and headers, or None to send no head. steps: bytes, pauses, resets, in order."""
+    """head: status line and headers; None: none is sent. steps: bytes, pauses, resets, in order."""
 
     head: bytes | None
     steps: list[Any]
@@ -133,9 +133,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class ScriptedUpstream:
-    """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` says what comes next. The proxy's probes at its
-    start take no script: `on_probe` is their answer, `probe_scripts` the answers to single paths and, under `without key`,
-    to requests without one; they are kept in `probes`.
+    """`with ScriptedUpstream() as upstream:`; `upstream.then(script, ...)` adds scripts.
+
+    The proxy's probes at its start take no script: `on_probe` is the response to them,
+    `probe_scripts` those to single paths and, under `without key`, to requests without one.
+    `probes` keeps them.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -170,8 +172,8 @@ class ScriptedUpstream:
             while True:
                 self._scripts.get_nowait()
 
-    def script_for(self, received: Received) -> Script:  # noqa: ARG002 - for those that choose by it
-        """What a request is answered with."""
+    def script_for(self, received: Received) -> Script:  # noqa: ARG002 - subclasses use it
+        """Return the script of the response to a request."""
         return self._scripts.get_nowait()
 
     def _probe_script(self, received: Received) -> Script:

@@ -1,7 +1,7 @@
 """Fail a test run in CI where a test is skipped for a reason that CI does not accept.
 
-A test whose tool is missing is skipped on a developer's machine. CI installs all tools, so there the same skip means
-that something is no longer tested. `CI=true` turns it into a failure.
+A test whose tool is missing is skipped on a developer's machine. CI installs all tools, so there
+the same skip means that something is no longer tested. `CI=true` turns it into a failure.
 """
 
 import os

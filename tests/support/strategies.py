@@ -1,7 +1,7 @@
-"""Any valid request: hypothesis strategies for the messages of the API, made of all its content blocks.
+"""Any valid request: hypothesis strategies for messages of the API with all content blocks.
 
-Each table has a strategy a block type, so that a new type is one more row. Texts are short and from few letters, so that
-what is alike meets.
+Each table has a strategy for each block type, so that a new type is one more row. Texts are short
+and of few letters, so that equal ones occur.
 """
 
 import functools

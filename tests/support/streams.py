@@ -17,7 +17,7 @@ Json = dict[str, Any]
 def translate_stream(
     pieces: Iterator[bytes], request: Json | None = None
 ) -> tuple[list[Json], ApiError | None]:
-    """Events for an upstream's bytes, as the server makes them, and the error that broke the answer off."""
+    """Return the server's events for an upstream's bytes, and the error that ended them."""
     translator, decoder = StreamTranslator(answer_spec(request)), SSEDecoder()
     events = translator.start()
     try:

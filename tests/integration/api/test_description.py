@@ -1,4 +1,4 @@
-"""The server, asked whatever its description allows and does not allow: no internal error, and answers as described."""
+"""Requests that the description allows, and others: no internal error, responses as described."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ from tests.support.scripted_upstream import (
 )
 
 SCHEMA: Any = schemathesis.openapi.from_dict(build_document(has_metrics=True))
-# `negative`: what the description forbids. Of bodies it takes long to find; tests/integration/api/test_fuzz.py has those.
+# `negative`: requests that the description forbids. Such bodies take long to find; see test_fuzz.
 OPERATIONS = [
     *(
         (path, method, GenerationMode.POSITIVE)

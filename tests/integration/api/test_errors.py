@@ -231,8 +231,8 @@ def test_an_upstream_that_is_down() -> None:
             status, kind, text = told(response)
             assert (status, kind) == (500, "api_error")
             assert (
-                text
-                == "The upstream 127.0.0.1:9 refuses connections or can't be reached: is it running?"
+                text == "The upstream 127.0.0.1:9 refuses connections or can't be reached: "
+                "is it running?"
             )
             assert "sk-secret" not in response.text
 

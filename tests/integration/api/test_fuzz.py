@@ -1,7 +1,7 @@
-"""Requests and upstreams gone wrong in ways that nobody wrote down: no internal error, and always an end.
+"""Random faults in requests and in responses of upstreams: no internal error, and always an end.
 
-Bodies of the recorded and written cases are changed somewhere in their depth, as text or as JSON; what comes back from
-the upstream is changed the same way.
+Bodies of recorded and written cases are changed anywhere, as text or as JSON.
+Responses of the upstream are changed in the same way.
 """
 
 import json

@@ -69,7 +69,7 @@ def test_requests_of_a_minute(served: tuple[ScriptedUpstream, str]) -> None:
 
 
 def test_tokens_of_a_month(served: tuple[ScriptedUpstream, str]) -> None:
-    """A stream's tokens are counted, those from the cache not; and no client tries again what can't succeed."""
+    """Tokens of a stream count, except those from the cache. Retries that can't succeed are off."""
     upstream, proxy = served
     with _client(proxy, "second") as client:
         upstream.then(streams([*text_chunks("Hello"), {"choices": [], "usage": USAGE}]))

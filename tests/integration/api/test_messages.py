@@ -165,8 +165,8 @@ def test_a_client_that_leaves_at_once(proxy: str, upstream: ScriptedUpstream, st
     for _ in pauses:
         with socket.create_connection((host, int(port)), DEADLINE) as client:
             client.sendall(
-                f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n".encode()
-                + raw
+                b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n"
+                b"content-length: %d\r\n\r\n%b" % (len(raw), raw)
             )
     assert httpx.get(proxy + "/health", trust_env=False).text == "OK"
     assert all(received.gone.wait(DEADLINE) for received in upstream.requests), (

@@ -133,7 +133,7 @@ def test_answers_are_as_described(
 def _problems(
     value: Any, schema: dict[str, Any], document: dict[str, Any], at: str = "$"
 ) -> list[str]:
-    """Where a value is not as its schema says, of the words of JSON Schema that answers are described with."""
+    """Yield the places where a value violates its schema, by the keywords that responses use."""
     if "$ref" in schema:
         return _problems(
             value,

@@ -1,7 +1,8 @@
-"""HTTP as attackers write it, over raw sockets: what is ambiguous is refused, and nothing is read twice.
+"""HTTP as attackers write it, over raw sockets: ambiguous requests fail, no byte is read twice.
 
-Each case is sent with a second request behind it (`/smuggled`): where a proxy in front of this one saw another end of the
-first one, that would be a request that nobody checked. Sources: RFC 9112 (2.2, 5, 6, 7, 11.2), RFC 9113 (8.2, 8.3).
+A second request (`/smuggled`) follows each case. Where a proxy in front of this one saw another
+end of the first request, the second one would pass unchecked.
+Sources: RFC 9112 (2.2, 5, 6, 7, 11.2), RFC 9113 (8.2, 8.3).
 """
 
 import json
@@ -163,7 +164,10 @@ REFUSED = {
     "a version to come, without a body": (b"HEAD /health HTTP/3.0\r\nhost: a\r\n\r\n", 505),
     "half an IPv6 address": (b"POST http://[::1/v1/messages HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "half an IPv6 address in an upgrade": (
-        b"GET http://[::1/ HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+        (
+            b"GET http://[::1/ HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\n"
+            b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+        ),
         400,
     ),
     "half of another scheme's": (b"GET mailto://[x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
@@ -191,10 +195,13 @@ def test_what_is_refused_before_the_application(proxy: str, case: str) -> None:
 SERVED = {
     "a websocket": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-    "an unknown protocol": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: tls/1.3\r\n\r\n",
-    "HTTP/2 without good settings": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    "an unknown protocol": b"GET / HTTP/1.1\r\nhost: a\r\n"
+    b"connection: upgrade\r\nupgrade: tls/1.3\r\n\r\n",
+    "HTTP/2 without good settings": b"GET / HTTP/1.1\r\nhost: a\r\n"
+    b"connection: upgrade\r\nupgrade: h2c\r\n"
     b"http2-settings: AAAA\r\n\r\n",
-    "HTTP/2 with settings that are none": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    "HTTP/2 with settings that are none": b"GET / HTTP/1.1\r\nhost: a\r\n"
+    b"connection: upgrade\r\nupgrade: h2c\r\n"
     b"http2-settings: A\r\n\r\n",
     "a whole URL": b"GET http://a/?x=1 HTTP/1.1\r\nhost: a\r\n\r\n",
     "a URL without a path": b"GET http://a HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -228,7 +235,7 @@ def test_a_connection_ends_with_its_client(proxy: str) -> None:
 
 
 def test_a_body_is_no_request(proxy: str) -> None:
-    """What stands in a body of the right length is never read as a request, nor is what comes after an end of input."""
+    """Bytes of a body of the right length, or behind the end of input, are no request."""
     body = _SMUGGLED * 3
     received = exchange(
         proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body

@@ -1,4 +1,4 @@
-"""How much a key may use: what is let in, what is told, and what happens when nothing can be counted."""
+"""Rate limits of keys: accepted requests, responses, and a store that fails."""
 
 import asyncio
 import contextlib
@@ -97,7 +97,8 @@ def test_requests() -> None:
             "requests_per_minute",
         )
         assert error.message.startswith(
-            "Your API key may use 2 requests per minute, which are used up; it may be sent again in "
+            "Your API key may use 2 requests per minute, which are used up; "
+            "it may be sent again in "
         )
         assert 1 <= int(error.headers["retry-after"]) <= 75
         assert error.headers["anthropic-ratelimit-requests-remaining"] == "0"

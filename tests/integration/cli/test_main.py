@@ -1,4 +1,4 @@
-"""The command line: what it takes and refuses, and a server in the foreground as a process of its own."""
+"""The command line: its options and errors, and a server in the foreground as its own process."""
 
 import base64
 import signal
@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _invoke(*arguments: str, **variables: str) -> Result:
-    """The command within this process: only for what ends before a server starts. Its texts are those for people."""
+    """Run a command that ends before a server starts in this process, with texts for people."""
     return CliRunner().invoke(cli, arguments, env={"LOG_FORMAT": "console"} | variables)
 
 
@@ -78,7 +78,10 @@ def test_version(command: Command, option: str) -> None:
     [
         (
             [],
-            "-c --config -d --debug -v --verbose -p --port --host --daemon --pid-file -V --version -h --help status stop",
+            (
+                "-c --config -d --debug -v --verbose -p --port --host --daemon --pid-file "
+                "-V --version -h --help status stop"
+            ),
         ),
         (["status"], "--pid-file -h --help"),
         (["stop"], "--pid-file -h --help"),

@@ -1,7 +1,7 @@
-"""SDK -> proxy -> a real model (SmolLM2-135M in llama.cpp's own server, on the CPU): the demo's upstream, in earnest.
+"""SDK -> proxy -> a real model: SmolLM2-135M in llama.cpp's own server, the demo's upstream.
 
-A model of this size can't be relied on to choose a tool or to say something in particular, so the assertions are about
-what the protocol promises: who says what in which form, where it ends, and what it cost.
+A model of this size does not reliably choose a tool or certain words. The assertions are about the
+protocol: roles, forms, ends and usage.
 """
 
 import asyncio
@@ -83,8 +83,8 @@ def model() -> Iterator[str]:
 def fresh_model() -> Iterator[str]:
     """Yield the base URL of a model server that has served no request.
 
-    What a server has in its cache changes how it rounds, and a model of this size then says something else. So tests
-    that expect certain words use a server of their own, with one slot.
+    The cache of a server changes how it rounds, and a model of this size then writes other words.
+    Tests that expect certain words use a server of their own, with one slot.
     """
     with embedded.run_model_server(ctx=SLOT_TOKENS, parallel=1, threads=THREADS) as server:
         yield server.base_url
@@ -262,7 +262,7 @@ def test_count_tokens(client: anthropic.Anthropic, name: str) -> None:
     "way", [token_counting._count_by_input_tokens, token_counting._count_by_template]
 )
 def test_ways_to_count(model: str, way: Any) -> None:
-    """Both that this server has, since older ones have the second alone; and neither takes it for a vLLM."""
+    """By both paths of this server (older ones have the second only), and not as vLLM."""
     endpoint = upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=model))[0]
     body = to_chat_request(COUNTED["tool result"], Route(endpoint, "m")).body
 
@@ -285,7 +285,7 @@ def test_ways_to_count(model: str, way: Any) -> None:
 
 
 def test_cancel(client: anthropic.Anthropic, model: str) -> None:
-    """A client that leaves in mid-stream frees the model: its slots are idle again, long before 900 tokens are said."""
+    """A client that disconnects frees the model: its slots are idle long before 900 tokens."""
     with client.messages.stream(
         **{**ask("Write a very long story about the sea."), "max_tokens": 900}
     ) as stream:
@@ -316,7 +316,7 @@ def test_context_overflow(client: anthropic.Anthropic, streamed: bool) -> None:
 
 
 def test_its_own_messages_api_passed_through(fresh_model: str) -> None:
-    """llama.cpp speaks the API itself: what it says of the same request is the same without and with the proxy."""
+    """llama.cpp speaks the API itself: its response is the same with and without the proxy."""
     request = {
         **ask("What is the capital of France?"),
         "extra_body": {"temperature": 0, "cache_prompt": False},

@@ -1,4 +1,4 @@
-"""Refusals of the upstream, mended on the way and remembered; and its rate limits, told to the client."""
+"""Refusals of the upstream: requests are adapted, and remembered. Rate limits reach the client."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ def test_the_answer_gets_what_room_there_is(proxy: str, upstream: ScriptedUpstre
 
 
 def test_a_context_that_has_grown(proxy: str, upstream: ScriptedUpstream) -> None:
-    """As after a restart of the upstream: an answered prompt that is longer than the context shows it."""
+    """As after a restart of the upstream: a prompt beyond the known context succeeds."""
     long = {
         **completion(),
         "usage": {"prompt_tokens": 9000, "completion_tokens": 5, "total_tokens": 9005},
@@ -185,9 +185,10 @@ def test_a_refusal_after_the_first_words_is_told(proxy: str, upstream: ScriptedU
 
 
 def test_too_many_tools(proxy: str, upstream: ScriptedUpstream) -> None:
-    """The model and the client are told which ones are missing, each by its own names, also of the next requests."""
+    """Model and client learn which ones are missing, by their own names, also in later requests."""
     refused = refusal(
-        "Invalid 'tools': array too long. Expected an array with maximum length 2, but got an array with length 3 instead."
+        "Invalid 'tools': array too long. Expected an array with maximum length 2, "
+        "but got an array with length 3 instead."
     )
     names = ["a", "b", "c.d"]
     tools: list[Any] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
@@ -231,7 +232,7 @@ def test_rate_limits_of_a_stream(proxy: str, upstream: ScriptedUpstream) -> None
 def test_reasoning_that_a_template_opens(
     proxy: str, upstream: ScriptedUpstream, answer: str
 ) -> None:
-    """The first stream shows the closing tag alone; from then on answers are read right, also one without the tag."""
+    """The first stream has only the closing tag; later responses are right, with or without it."""
     upstream.then(
         streams(text_chunks("Hm\n", "</think>\n\n", "Yes")), streams(text_chunks(*answer))
     )
@@ -246,7 +247,7 @@ def test_reasoning_that_a_template_opens(
 def test_a_template_that_opens_reasoning_does_not_where_it_is_forbidden(
     proxy: str, upstream: ScriptedUpstream
 ) -> None:
-    """Claude Code's short requests without thinking stand between those with it, often to the same model."""
+    """Claude Code mixes short requests without thinking among others, often to one model."""
     opened, plain = (
         streams(text_chunks("Hm\n</think>\n\n", "Yes")),
         streams(text_chunks("A ", "title")),

@@ -1,4 +1,4 @@
-"""Files fetched by their addresses: from whom, what, and how much. The servers are real ones, on this machine."""
+"""Files downloaded by their URLs from real servers: allowed hosts, types and sizes."""
 
 import asyncio
 import base64

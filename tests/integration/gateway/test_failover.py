@@ -1,4 +1,4 @@
-"""Which upstream is asked next, and what the client is told when none answers: over real sockets."""
+"""The order of upstreams after failures, and the error when all fail: over real sockets."""
 
 import time
 from collections.abc import Iterator
@@ -334,7 +334,7 @@ def test_the_only_upstream_is_left_alone_for_a_while() -> None:
 
 
 def test_a_thousand_errors_and_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few of a thousand requests reach an upstream that fails; once it is well, it is found by a probe."""
+    """Few of a thousand requests reach a failing upstream; a probe notices its recovery."""
     quick = BreakerConfig(cool_down=0.05, max_cool_down=0.05)
     monkeypatch.setattr(endpoint_client, "BreakerConfig", lambda **_: quick)
     with (

@@ -54,11 +54,17 @@ START = (
 )
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
-DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"event: message_stop\\n"}}\n\n'
+DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","delta":{"text":"event: message_stop\\n"}}\n\n'
+)
 ODD = b": comment\r\n\r\nid: 7\r\nevent: something_new\r\ndata: [1,\r\ndata: 2]\r\n\r\n"
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 EVENTS = [START, PING, BLOCK, DELTA, ODD, DELTA, STOP]
-OVERLOADED = b'{"type":"error", "error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_theirs"}'
+OVERLOADED = (
+    b'{"type":"error", "error":{"type":"overloaded_error","message":"Overloaded"},'
+    b'"request_id":"req_theirs"}'
+)
 OVERLOADED_EVENT = b"event: error\ndata: " + OVERLOADED + b"\n\n"
 
 CONFIG = """
@@ -219,7 +225,10 @@ def test_our_thinking_stays_here(proxy: str, upstream: ScriptedUpstream) -> None
     [
         (
             400,
-            b'{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: Field required"} }',
+            (
+                b'{"type":"error","error":{"type":"invalid_request_error",'
+                b'"message":"max_tokens: Field required"} }'
+            ),
         ),
         (404, b'{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}'),
         (429, b'{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}'),
@@ -247,7 +256,8 @@ def test_errors_come_as_they_are(
 
 
 OVERFLOW = (
-    b'{"error":{"code":400,"message":"exceeds the available context","type":"exceed_context_size_error",'
+    b'{"error":{"code":400,"message":"exceeds the available context",'
+    b'"type":"exceed_context_size_error",'
     b'"n_prompt_tokens":9000,"n_ctx":4096}}'
 )
 
@@ -270,7 +280,10 @@ OVERFLOW = (
         ),
         (
             401,
-            b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}',
+            (
+                b'{"type":"error","error":{"type":"authentication_error",'
+                b'"message":"invalid x-api-key"}}'
+            ),
             500,
             "refused the proxy",
         ),
@@ -370,7 +383,10 @@ def test_what_can_not_be_routed_is_refused_here(
     [
         b'{"model":"m","messages":[]}',
         b'{"model":"m","messages":[{"role":"new"}],"max_tokens":"many"}',
-        b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}],"thread":{"id":"t"}}',
+        (
+            b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}],'
+            b'"thread":{"id":"t"}}'
+        ),
         b'{"model":"m","messages":[{"role":"user","content":[7,{"type":["anthropic-proxy.1."]}]}]}',
         b'{"model":"m","messages":[{"role":"user","content":"\\ud83d"}]}',
     ],
@@ -397,7 +413,7 @@ BREAKS = {
 def test_a_broken_stream_ends_with_an_error(
     proxy: str, upstream: ScriptedUpstream, steps: list[Any]
 ) -> None:
-    """What has come is passed on. A reset may overtake what was not read yet, so it waits until all has come."""
+    """The client gets the bytes before a reset, which may overtake unread ones: so it waits."""
     pause = Pause()
     upstream.then(chunked(START, BLOCK, DELTA, pause, *steps))
     whole = b""

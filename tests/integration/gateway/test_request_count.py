@@ -34,7 +34,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Upstream(ThreadingHTTPServer):
-    """Keeps connections open. failure: what it does with requests from now on; None: it answers them."""
+    """Keeps connections open. failure: of the requests from now on; None: it responds to them."""
 
     daemon_threads = True
 
@@ -184,8 +184,8 @@ def test_a_resent_request_counts_as_a_retry(flaky: Upstream) -> None:
         _post(proxy, REQUEST)
         metrics = httpx.get(f"{proxy}/metrics", trust_env=False, timeout=DEADLINE).text
     assert (
-        f'anthropic_proxy_upstream_retries_total{{upstream="{flaky.url.removeprefix("http://")}"}} 1.0'
-        in metrics
+        "anthropic_proxy_upstream_retries_total"
+        f'{{upstream="{flaky.url.removeprefix("http://")}"}} 1.0' in metrics
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests with files, end to end: what the upstream gets of them, and that reading them holds up nobody."""
+"""Requests with files, end to end: what the upstream gets. Reading them delays no other request."""
 
 import asyncio
 import errno
@@ -167,7 +167,7 @@ def test_a_reader_that_starts_while_the_server_ends() -> None:
 
 
 def test_signals_to_all_processes_do_not_end_a_reader() -> None:
-    """Ctrl-C in a terminal goes to the server's process group, SIGTERM of a service manager to each process."""
+    """Ctrl-C signals the server's process group, a service manager's SIGTERM each process."""
 
     async def main() -> None:
         reader = PdfReader(mock.Mock())
@@ -351,7 +351,10 @@ def test_a_client_that_leaves_ends_the_reading(proxy: str) -> None:
         asking({"type": "base64", "media_type": "application/pdf", "data": SLOW})
     ).encode()
     url = httpx.URL(proxy)
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
         connection.sendall(head.encode() + body)
         until(_readers, "it is read")

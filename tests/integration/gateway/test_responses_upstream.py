@@ -1,4 +1,4 @@
-"""An upstream that speaks the Responses API, chosen or found out by its refusals: over real sockets."""
+"""An upstream that speaks the Responses API, by configuration or by its refusals."""
 
 from typing import Any
 

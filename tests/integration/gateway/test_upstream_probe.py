@@ -90,13 +90,19 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
         (
             answers(b"<!doctype html>", 404, _HTML),
             _KEY,
-            "reachable, key not checked, answered 404 with a web page: that is no OpenAI-compatible API",
+            (
+                "reachable, key not checked, answered 404 with a web page: "
+                "that is no OpenAI-compatible API"
+            ),
             False,
         ),
         (
             answers(b"\n<html>", 405),
             {},
-            "reachable, key not checked, answered 405 with a web page: that is no OpenAI-compatible API",
+            (
+                "reachable, key not checked, answered 405 with a web page: "
+                "that is no OpenAI-compatible API"
+            ),
             False,
         ),
         (answers({}, 404), _KEY, "reachable, key not checked, no list of models", True),
@@ -112,7 +118,10 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
             (
                 answers(page, 400, _HTML),
                 {},
-                "reachable, key not checked, its port takes TLS only: the address has to begin with https://",
+                (
+                    "reachable, key not checked, its port takes TLS only: "
+                    "the address has to begin with https://"
+                ),
                 False,
             )
             for page in (
@@ -258,7 +267,7 @@ def test_readiness(
 
 
 def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is probed again; until then the server listens, and is not ready where it requires an upstream."""
+    """It is probed again; meanwhile the server listens, but is not ready where it needs one."""
     monkeypatch.setattr(upstream_probe, "_RETRY_SECONDS", 0.02)
     with ScriptedUpstream() as gone:
         port = gone.port
@@ -377,11 +386,12 @@ def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
         until(lambda: "2 models" in _readiness(client, proxy), "it is probed")
         for expected in ("key rejected, refused a request with 401", "a request succeeded"):
             client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
-            until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023 - it is run at once
+            # The function runs at once.
+            until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023
 
 
 def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
-    """Another process adopts each outcome once, so what its own requests show stays until the probing one knows more."""
+    """Another process adopts each outcome once; its own requests count until the next outcome."""
     file = tmp_path / "probes.json"
     _, endpoint = _prober(**_KEY)
     first, other = (

@@ -121,7 +121,10 @@ _CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
         ('anthropic_proxy_requests_total{model="m",operation="chat",status="200",UP}', 7),
         ('anthropic_proxy_requests_total{model="m",operation="chat",status="400",UP}', 1),
         (
-            'anthropic_proxy_requests_total{model="none",operation="chat",status="400",upstream="none"}',
+            (
+                "anthropic_proxy_requests_total"
+                '{model="none",operation="chat",status="400",upstream="none"}'
+            ),
             1,
         ),
         ('anthropic_proxy_requests_total{model="other",operation="chat",status="404",UP}', 1),
@@ -258,7 +261,8 @@ def test_all_are_documented() -> None:
     """Name, type, labels and meaning, in a table that tells of nothing else."""
     described = [
         f"| `{each._name}{'_total' if each._type == 'counter' else ''}` | {each._type} | "
-        f"{', '.join(f'`{label}`' for label in each._labelnames)} | {each._documentation.rstrip('.')} |"
+        f"{', '.join(f'`{label}`' for label in each._labelnames)} | "
+        f"{each._documentation.rstrip('.')} |"
         for each in Metrics()._registry._collector_to_names
         if isinstance(each, MetricWrapperBase)
     ]

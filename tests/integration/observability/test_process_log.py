@@ -23,7 +23,7 @@ def command(tmp_path: Path) -> Command:
 
 
 class _Unread:
-    """A server whose log goes to a pipe that is not read, and has filled it. Its requests were all answered."""
+    """A server whose log has filled a pipe that no process reads. All requests succeeded."""
 
     def __init__(self, command: Command, upstream: ScriptedUpstream, workers: int) -> None:
         self.reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""The process runs out of file descriptors or buffers: said clearly, logged once, and held against no upstream."""
+"""No file descriptors or buffers left: a clear error, one log line, no failure of an upstream."""
 
 import asyncio
 import contextlib
@@ -174,8 +174,8 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
     assert len(reported) == (kind is LocalShortageError)
     if kind is LocalShortageError:
         assert (
-            error.message
-            == f"This server has run out of {reported[0]}, so it can't connect to the upstream up:1. Try again in 1 s."
+            error.message == f"This server has run out of {reported[0]}, "
+            "so it can't connect to the upstream up:1. Try again in 1 s."
         )
         assert (error.status, error.headers) == (500, {"retry-after": "1"})
 
@@ -210,7 +210,8 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
     assert reported == [FILES]
     assert (
         error.message
-        == "This server has run out of file descriptors, so it can't download a file. Try again in 1 s."
+        == "This server has run out of file descriptors, so it can't download a file. "
+        "Try again in 1 s."
     )
 
 

@@ -83,7 +83,7 @@ def get(url: str, request_id: str) -> None:
 
 
 class Told:
-    """What came of one request of each kind. sent: headers that the upstreams got, by the asked model."""
+    """Results of one request of each kind. sent: headers that the upstreams got, by model."""
 
     def __init__(self, receiver: Receiver, sent: dict[str, list[dict[str, str]]]) -> None:
         self.receiver = receiver

@@ -1,6 +1,6 @@
-"""What a recorded answer says, read as naively as can be: the other opinion, with which the proxy's is compared.
+"""Read a recorded response as naively as possible, for comparison with the proxy's response.
 
-It shares no code with the proxy. What can't be known by reading alone stands in `exceptions.json`, each with its reason.
+Shares no code with the proxy. `exceptions.json` lists what reading alone can't show, with reasons.
 """
 
 import json
@@ -33,8 +33,10 @@ class Call:
 
 @dataclass
 class Reading:
-    """text, thinking, refusal, calls: as they add up. finish: the first finish reason. usage: the last one. done: whether
-    the upstream said that this is all. status, error: of a failure (of HTTP or within the stream) and its words.
+    """The content of a response, with pieces of a stream joined.
+
+    finish: the first finish reason. usage: the last one. done: the upstream marked the end.
+    status, error: of a failure (of HTTP or within the stream), and its text.
     """
 
     text: str = ""
@@ -50,7 +52,7 @@ class Reading:
 
     @property
     def lacks_path(self) -> bool:
-        """Whether the server has no such path, as it says in words of its own: the base URL is wrong, not the request."""
+        """Whether the server reports in its own words that the path, so the base URL, is wrong."""
         words = {"404 page not found", "File Not Found", "Not Found"}
         return self.status == 404 and self.error.strip() in words
 

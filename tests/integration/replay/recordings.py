@@ -1,7 +1,8 @@
-"""Recorded answers of real upstreams, as files beside a developer's checkout and among the project's own cases.
+"""Recorded responses of real upstreams: files beside a checkout, and the project's own cases.
 
-Two forms: `SERVER/CASE.response.txt`, a raw HTTP answer (with `CASE.request.json`, what it answers), and `NAME.sse` or
-`NAME.json`, a body, with `NAME.source.txt`, which says status and headers and, most often, what it answers.
+Two forms: `SERVER/CASE.response.txt` is a raw HTTP response to `CASE.request.json`.
+`NAME.sse` or `NAME.json` is a body, with status, headers and often the request in
+`NAME.source.txt`.
 """
 
 import json
@@ -24,7 +25,7 @@ _NOT_CHAT = ("models", "native-count-tokens")
 
 @dataclass(frozen=True)
 class Recording:
-    """One answer of an upstream. request: the body of Chat Completions that it answers, empty where that is not known."""
+    """One response of an upstream. request: its body of Chat Completions; empty if unknown."""
 
     name: str
     status: int
@@ -73,7 +74,7 @@ def _bodies(folder: Path) -> Iterator[Recording]:
             if file.with_name(f"{name}.{kind}").exists()
         )
         source = file.read_text()
-        # The name says the status of an error whose recorder noted none, or noted 200 for want of a better one.
+        # The name has the status of an error whose recorder noted none, or 200.
         status = re.search(r"-err-(\d{3})", name) or re.search(
             r"^status: (\d+)", source, re.MULTILINE
         )
@@ -93,7 +94,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
 
 
 def _object(text: str) -> Json:
-    """A recorded request; empty when it is no JSON (some are broken on purpose, and some cut by their recorders)."""
+    """Return a recorded request; empty when it is no JSON: broken on purpose, or truncated."""
     try:
         parsed = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Recorded answers of the Messages APIs that servers have themselves, passed through: the SDK gets what they say."""
+"""Recorded responses of servers' own Messages APIs, passed through to the SDK unchanged."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from tests.support.scripted_upstream import DEADLINE
 
 RECORDINGS = {name: each for name, each in recordings().items() if f"/{NATIVE}" in name}
 
-# The SDK's strict mode wants the empty input at a call's start, which llama.cpp leaves out. What is passed through is not
-# mended.
+# The SDK's strict mode requires the empty input at a call's start, which llama.cpp omits.
+# The passthrough does not repair it.
 NOT_STRICT = "llama-server/native-tool-stream"
 
 TYPES = {400: "invalid_request_error", 404: "not_found_error", 500: "api_error"}
@@ -102,7 +102,7 @@ def test_error(proxy: str, name: str) -> None:
         told(proxy, recording)
     assert isinstance(caught.value.body, dict)
     reading = read(recording)
-    # A missing path is a mistake in the configuration, and a 500 of the recorded servers one in the request.
+    # A missing path is a configuration error; a 500 of the recorded servers is a request error.
     changed = {500: 400, 404: 500 if reading.lacks_path else 404}
     assert caught.value.status_code == changed.get(recording.status, recording.status)
     assert caught.value.body["error"]["type"] == TYPES[caught.value.status_code]

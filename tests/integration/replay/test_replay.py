@@ -1,8 +1,9 @@
-"""Recorded answers of real upstreams, replayed through the whole proxy: sockets on both sides, the official SDK in front.
+"""Recorded responses of real upstreams, replayed through the whole proxy to the official SDK.
 
-Every recording is asked for twice, as a stream and whole, whichever way it was recorded: some servers answer with JSON
-where a stream was asked for, and with a stop sequence the proxy reads a stream for an answer that is whole. What the SDK,
-which checks every field, makes of it is compared with a naive reading of the recording.
+Each recording is requested twice, as a stream and whole, in whichever form it was recorded: some
+servers respond with JSON to a request for a stream, and with a stop sequence the proxy reads a
+stream for a whole response. The SDK checks every field, and its result is compared with a naive
+reading of the recording.
 """
 
 import re
@@ -32,8 +33,8 @@ NAMES: list[Any] = [
 
 NEVER_SAID = "\0never said\0"
 
-# What the client is told of an upstream's status, where it is another one: the key is the proxy's, and a wrong request is a
-# 400 in the API.
+# The client's status for an upstream's, where they differ: the key is the proxy's, and a wrong
+# request is a 400 in the API.
 STATUS = {401: 500, 405: 400, 422: 400}
 TYPES = {
     400: "invalid_request_error",
@@ -115,7 +116,7 @@ def test_stream(client: anthropic.Anthropic, name: str) -> None:
     with pytest.raises(anthropic.APIStatusError) as caught:
         _listen(client, ask, heard)
     check_error(caught.value, reading)
-    # On a slow machine the message has begun before its first content is there, as it does for slow upstreams.
+    # On a slow machine the message begins before its first content, as with slow upstreams.
     if heard and heard[-1].content:
         check_beginning(heard[-1], reading)
 
@@ -167,7 +168,7 @@ def check_answer(message: Any, reading: Reading, ask: Json) -> None:
 
 
 def check_beginning(message: Any, reading: Reading) -> None:
-    """What was told before the answer broke off. Of what looked like a tag or a call as yet the end may be missing."""
+    """Content before the break. The end may be missing of text that looked like a tag or a call."""
     assert reading.text.startswith(_joined(message, "text"))
     assert reading.thinking.startswith(_joined(message, "thinking"))
     calls = [block for block in message.content if block.type == "tool_use"]
@@ -178,7 +179,7 @@ def check_beginning(message: Any, reading: Reading) -> None:
 
 
 def _expected_text(reading: Reading, ask: Json) -> str:
-    """A refusal is no JSON document, and a beginning that the client wrote itself is not told again."""
+    """A refusal is no JSON document, and the client's own beginning is not repeated."""
     beginning = ask["messages"][-1]
     prefill = beginning["content"] if beginning["role"] == "assistant" else ""
     return reading.text.removeprefix(prefill) + ("" if "output_config" in ask else reading.refusal)
@@ -228,7 +229,7 @@ def check_usage(usage: Any, reading: Reading) -> None:
 
 
 def check_error(error: anthropic.APIStatusError, reading: Reading) -> None:
-    """Its type is right, and it has the upstream's words, or for a prompt that is too long the API's and its numbers."""
+    """It has the right type and the upstream's text; for a long prompt the API's, with numbers."""
     assert isinstance(error.body, dict)
     told = error.body["error"]
     words = reading.error or "ended the answer without finishing it"

@@ -1,5 +1,6 @@
-"""One answer of an upstream, told in both ways: as a stream and whole. What clients make of the two must be the same, and
-so must be what a client's next request makes of it for the upstream.
+"""Responses of an upstream in both forms: as a stream and whole.
+
+Clients must get the same message from both, and the next request must send the same upstream.
 """
 
 import json
@@ -33,8 +34,11 @@ USAGE = {"usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 
 
 @dataclass(frozen=True)
 class BothWays:
-    """ask: parameters beyond ASK. streamed, whole: the upstream's answer. content, stop_reason: what the client gets, ids
-    and signatures left out. replay: the assistant message that goes upstream with the next request, tool ids left out.
+    """A response in both forms, and its results.
+
+    ask: parameters beyond ASK. streamed, whole: the upstream's response. content, stop_reason: of
+    the client's message, without ids and signatures. replay: the assistant message that the next
+    request sends upstream, without tool ids.
     """
 
     name: str
@@ -126,8 +130,11 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Form:
-    """One form of reasoning. deltas: of a stream, for the words of a text. message: fields of a whole answer, for the text
-    and what is said after it. replay: fields of an assistant message that give it back. block: what the client gets.
+    """One form of reasoning.
+
+    deltas: of a stream, for the words of a text. message: fields of a whole response, for the text
+    and what follows it. replay: fields of an assistant message that return it upstream. block: of
+    the client's message.
     """
 
     deltas: Callable[[list[str]], list[Fields]]
@@ -315,7 +322,7 @@ PARAMETERS = [pytest.param(answer, id=answer.name.replace(" ", "-")) for answer 
 
 
 def without_ids(value: Any, *others: str) -> Any:
-    """A copy of JSON without what differs from one answer to the next, and without the fields that `others` names."""
+    """Copy JSON without the fields that differ between responses, and without `others`."""
     if isinstance(value, dict):
         dropped = ("id", "tool_call_id", *others)
         return {
@@ -352,8 +359,9 @@ def next_turn(content: list[Any]) -> list[dict[str, Any]]:
 
 
 def check_replay(body: dict[str, Any], answer: BothWays) -> None:
-    """Asserts that an upstream request takes the answer up: as OpenAI would take it but for the fields of reasoning, which
-    other servers want back.
+    """Assert that an upstream request continues after the response in a form that OpenAI takes.
+
+    Fields of reasoning are excepted: other servers require them.
     """
     assert without_ids(body["messages"][1]) == {"role": "assistant", **answer.replay}
     openai_shapes.check({**body, "messages": list(map(_without_reasoning, body["messages"]))})

@@ -1,7 +1,7 @@
-"""Recorded requests of the real Claude Code CLI against the proxy, whose upstream takes only what OpenAI takes.
+"""Recorded requests of the real Claude Code CLI, to an upstream that takes only what OpenAI takes.
 
-The recordings may not be copied into this repository: they are read from a folder beside the checkout, and the test is
-skipped where there is none. What they showed is covered by cases of our own in tests/cases/requests as well.
+The recordings may not be copied into this repository. They are read from a folder beside the
+checkout, and the test is skipped where there is none. Cases in tests/cases/requests cover the same.
 """
 
 import json
@@ -28,11 +28,12 @@ ABSENT = pytest.param(
     None, id="none", marks=pytest.mark.skip(reason=f"no recordings in {SHARED.name}/claude-code")
 )
 
-# What the proxy can't do, by recording: Claude Code hands the text to its model as the result of a failed tool.
+# Requests that the proxy rejects: Claude Code gives its model the text as a failed tool's result.
 REFUSED = {
     "web_search_side_call": {
         "type": "invalid_request_error",
-        "message": "tools: web_search (web_search_20250305) runs on Anthropic's servers. This upstream has none: "
+        "message": "tools: web_search (web_search_20250305) runs on Anthropic's servers. "
+        "This upstream has none: "
         "leave it out, or offer a tool that the client runs itself",
     }
 }

@@ -1,4 +1,4 @@
-"""Context management and compaction by the official SDK's beta client, whose strict validation checks every field."""
+"""Context management and compaction by the official SDK's beta client, strictly validated."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Upstreams of several kinds behind the proxy, asked by the official SDK: what each is sent, what its answers become."""
+"""Upstreams of several kinds and the official SDK: their requests, and the SDK's messages."""
 
 import json
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Asked:
     def ask(
         self, content: Any, *scripts: Script, **params: Any
     ) -> tuple[anthropic.types.Message, Received]:
-        """The answer to the next turn of the conversation, and the last of the requests that it took."""
+        """Return the response to the next turn, and the last upstream request for it."""
         self.upstream.then(*scripts)
         self.history.append({"role": "user", "content": content})
         ask: Json = {"model": "m", "max_tokens": 9000, "messages": self.history, **params}
@@ -80,7 +80,7 @@ def asked(
 
 
 def said(form: str, message: Json, finish: str = "stop", first: list[Any] | None = None) -> Script:
-    """An answer in either form: `message` is the whole of it, or the one delta of a stream, behind `first`."""
+    """Return a response in either form: `message` is all of it, or the one delta after `first`."""
     if form == "whole":
         return answers(completion(message=message, finish_reason=finish))
     return streams(
@@ -111,7 +111,7 @@ def results(message: anthropic.types.Message, *more: Json) -> list[Json]:
 
 @FORMS
 def test_azure(upstream: ScriptedUpstream, form: str) -> None:
-    """A deployment's address; the first chunk of a stream has no choices, and the content filter is a refusal."""
+    """A deployment's URL; the first chunk has no choices, and the content filter is a refusal."""
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     path = "/openai/deployments/gpt?api-version=2024-10-21"
     with asked(upstream, form, path, UPSTREAM_PROVIDER="azure") as azure:
@@ -158,7 +158,7 @@ def test_gemini(upstream: ScriptedUpstream, form: str) -> None:
 
 @FORMS
 def test_mistral(upstream: ScriptedUpstream, form: str) -> None:
-    """Ids of nine characters, thinking as parts, no `stream_options`, and an answer between results and a user's words."""
+    """Ids of nine characters, thinking as parts, no `stream_options`, results apart from text."""
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
     refusal = {
         "object": "error",
@@ -191,7 +191,7 @@ def test_mistral(upstream: ScriptedUpstream, form: str) -> None:
 
 @FORMS
 def test_openrouter(upstream: ScriptedUpstream, form: str) -> None:
-    """Comments in the stream; marks of caching and the provider reach it, and signed reasoning comes back."""
+    """Comments in the stream; caching marks and provider are sent; signed reasoning returns."""
     detail = {
         "type": "reasoning.text",
         "text": "Hm",

@@ -1,6 +1,6 @@
-"""The official SDK as the judge of messages and streams: strict validation makes it check every field of every event.
+"""Messages and streams, judged by the official SDK, whose strict validation checks every field.
 
-`make test` runs the modules test_sdk*.py twice: with the newest SDK, and with 0.121 (API version 2023-06-01).
+`make test` runs the modules test_sdk*.py twice: with the newest SDK, and with 0.121 (2023-06-01).
 """
 
 import asyncio

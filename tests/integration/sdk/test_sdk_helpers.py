@@ -1,4 +1,4 @@
-"""What the official SDK does beyond single requests: a loop that runs tools, structured outputs by a model, pages, counts.
+"""The official SDK beyond single requests: a tool loop, structured outputs, pages, counts.
 
 Helpers that an SDK does not have are skipped with it, by name.
 """
@@ -108,7 +108,7 @@ def test_tool_runner(
     *,
     stream: bool,
 ) -> None:
-    """Two steps and the answer. Newer SDKs begin with a request for a thread, and go on without when that is refused."""
+    """Two steps and the response. Newer SDKs first request a thread, and continue without one."""
     if stream:
         upstream.then(
             *[streams(call_chunks(*each)) for each in CALLS], streams(text_chunks("Done"))

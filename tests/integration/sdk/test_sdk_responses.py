@@ -1,4 +1,7 @@
-"""Answers in both ways, by the official SDK: a stream adds up to what is told whole, and both go back upstream as one."""
+"""Responses in both forms, by the official SDK: a stream adds up to the whole response.
+
+Both return upstream in the same form.
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -34,7 +37,7 @@ def raw_events(events: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def plain(message: Any) -> dict[str, Any]:
-    """A message without what the SDK's stream helper adds to it, of which 0.121 warns that its types don't know it."""
+    """Return a message without the additions of the SDK's stream helper, which 0.121 warns of."""
     made: dict[str, Any] = message.to_dict(warnings=False)
     made["content"] = [
         {name: each for name, each in block.items() if name != "parsed_output"}
@@ -69,7 +72,7 @@ def test_a_stream_adds_up(
 def test_both_ways_go_back_as_one(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, answer: BothWays
 ) -> None:
-    """The next turn takes up the SDK's own blocks, as an application does that keeps its history in them."""
+    """The next turn sends the SDK's own blocks, as applications do with their history."""
     upstream.then(answer.streamed, answer.whole, *[answers(completion()) for _ in range(2)])
     ask = ASK | answer.ask
     with client.messages.stream(**ask) as stream:

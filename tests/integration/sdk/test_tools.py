@@ -1,4 +1,4 @@
-"""Tools that Anthropic defines, through the official SDK: strict validation judges each block, its runners run them."""
+"""Tools that Anthropic defines, validated strictly and run by the official SDK."""
 
 import base64
 from typing import Any
@@ -102,7 +102,7 @@ def test_toolsets(
     member: str,
     arguments: str,
 ) -> None:
-    """Calls of members say whose they are, pass the SDK's own types, and go back upstream as they came."""
+    """Calls of members name their toolset, pass the SDK's types, and return upstream unchanged."""
     tools: Any = [{"type": "computer_toolset_20260801"}, {"type": "browser_toolset_20260801"}, TOOL]
     name = f"{toolset}__{member}"
     upstream.then(

@@ -1,6 +1,6 @@
-"""The official TypeScript SDK as a judge: typescript/judge.mjs plays a scenario, and what it made of it is checked here.
+"""Results of the official TypeScript SDK, which typescript/judge.mjs plays scenarios with.
 
-Skipped where there is no node, or where `npm ci` was not run in that folder (`make test` runs it where npm exists).
+Skipped without node, or where `npm ci` was not run in that folder (`make test` runs it with npm).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The background server: what `--daemon`, `status` and `stop` promise, with real processes and real signals."""
+"""The background server: `--daemon`, `status` and `stop`, with real processes and signals."""
 
 import contextlib
 import os
@@ -159,7 +159,7 @@ def test_an_upstream_that_is_down_is_shown_at_the_start(command: Command, worker
 def test_messages_of_the_server(
     written: bytes, kind: str, found: dict[str, object], *, is_open: bool
 ) -> None:
-    """A writer that never ends, as a worker may keep it open, is waited for no longer than is said."""
+    """The wait for a writer that never ends, such as a worker, has a limit."""
     reader, writer = os.pipe()
     os.write(writer, written)
     if not is_open:

@@ -55,8 +55,9 @@ Meanwhile = Callable[[], None]
 
 
 async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
-    """Begin streams on connections of their own. Return what came of each, complete or not; `meanwhile` runs when all have
-    begun.
+    """Begin streams on connections of their own. Return the bytes of each, complete or not.
+
+    `meanwhile` runs when all have begun.
     """
     has_begun = [asyncio.Event() for _ in range(count)]
     limits = httpx.Limits(max_connections=None)
@@ -226,7 +227,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(
         received = _streams(server.address, "http/1.1", 8, kill)
         code, log = server.end()
     assert code == 0
-    # Which worker got which connection is the system's choice: at worst all eight were the killed one's.
+    # The system assigns connections to workers: at worst the killed one had all eight.
     assert all(data.startswith(b"event: message_start") for data in received)
     assert "worker exited" in log
 

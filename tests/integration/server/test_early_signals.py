@@ -1,4 +1,4 @@
-"""Signals that come while the server starts. It is held there by its configuration file, a pipe that nobody writes yet."""
+"""Signals during the start, which the configuration file delays: a pipe without a writer."""
 
 import os
 import signal
@@ -95,7 +95,7 @@ def test_the_end_before_it_has_begun(
 ) -> None:
     with _starting(command, config, WORKERS=workers) as server:
         server.process.send_signal(number)
-        # The signal may come just before the read of the pipe begins, and is handled when it returns then.
+        # A signal just before the read of the pipe is handled when the read returns.
         server.close()
         assert server.process.wait(DEADLINE) == 0
         assert "Traceback" not in server.log.read_text()

@@ -180,14 +180,14 @@ def test_a_flood_of_control_frames_ends_the_connection(proxy: str, case: str) ->
         for _ in range(20):
             client.send(FLOODS[case] * max(9000 // len(FLOODS[case]), 1))
         client.read_until(lambda each: each.is_closed)
-        # Frames of a stream that does not exist any more may end the connection for that reason, and before.
+        # Frames of a stream that no longer exists may end the connection earlier.
         codes = {h2.errors.ErrorCodes.ENHANCE_YOUR_CALM, h2.errors.ErrorCodes.STREAM_CLOSED}
         assert set(client.goodbyes()) <= codes
     assert httpx.get(f"{proxy}/health", trust_env=False).status_code == 200
 
 
 def test_ordinary_control_frames_are_no_flood(served: tuple[str, ScriptedUpstream]) -> None:
-    """A client that acknowledges each frame of data, on the stream and on the connection, and pings."""
+    """A client that pings, and acknowledges each data frame for stream and connection."""
     proxy, upstream = served
     upstream.then(streams([*text_chunks(*["word "] * 3000)]))
     with Http2Client(proxy, acknowledges=False) as client:
@@ -323,7 +323,7 @@ def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
 def test_a_client_that_opens_no_more_streams_gets_the_open_ones(
     served: tuple[str, ScriptedUpstream], cut: int
 ) -> None:
-    """RFC 9113, 6.8. Its GOAWAY arrives in two parts, and the connection ends with the last stream."""
+    """RFC 9113, 6.8. GOAWAY arrives in two parts; the connection ends with the last stream."""
     proxy, upstream = served
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
@@ -372,7 +372,8 @@ IDLE = {
     + SettingsFrame(0).serialize()
     + HeadersFrame(1, _NOT_ASCII, flags=["END_HEADERS", "END_STREAM"]).serialize(),
     "pings": PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize() * 3,
-    "an upgrade": b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+    "an upgrade": b"GET /health HTTP/1.1\r\nhost: a\r\n"
+    b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
     b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
 }
 

@@ -13,7 +13,7 @@ from tests.support.scripted_upstream import DEADLINE
 
 
 class SlowEnd:
-    """An application whose response ends some time after its last bytes, while the connections are drained."""
+    """An application whose response ends after its last bytes, while connections drain."""
 
     def __init__(self, connections: HypercornServer) -> None:
         self._connections = connections

@@ -49,7 +49,8 @@ def test_a_port_in_use() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(
             ListenError,
-            match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; PID {os.getpid()} ",
+            match=rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use; "
+            rf"PID {os.getpid()} ",
         ):
             open_tcp_listener("127.0.0.1", port)
 

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-# All workers are dead, and known to be, before the first process looks at what it was told: it hears in one go of the
-# first one's end, of a child's death, and of the others' ends.
+# All workers are dead before the first process reads its events: it gets the end of the first one,
+# a child's death and the ends of the others at once.
 BOTH_AT_ONCE = """
 import os, signal
 from anthropic_proxy.observability.logs import Log

@@ -1,4 +1,4 @@
-"""A server that a person starts on a terminal: what is shown there, and what happens when the terminal is closed."""
+"""A server on a terminal: its output, and its end when the terminal is closed."""
 
 import contextlib
 import fcntl
@@ -116,14 +116,17 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
         in shown
     )
     assert (
-        f"  Claude Code   ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN=any claude --model MODEL\n"
-        in shown
+        f"  Claude Code   ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN=any "
+        "claude --model MODEL\n" in shown
     )
     assert (
-        f"[info] upstream probed  {upstream.url}/v1: reachable, key not checked, 1 model (qwen3:4b)\n"
-        in shown
+        f"[info] upstream probed  {upstream.url}/v1: reachable, key not checked, "
+        "1 model (qwen3:4b)\n" in shown
     )
-    answered = r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  end_turn  req_[0-9a-f]{4}…\n"
+    answered = (
+        r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  "
+        r"end_turn  req_[0-9a-f]{4}…\n"
+    )
     assert re.search(answered, shown)
     # Red, and without the upstream's control characters.
     assert re.search(

@@ -1,4 +1,4 @@
-"""What upstreams do to requests on the wire, over real sockets: which failure is told, and what is sent again."""
+"""Faults of upstreams on the wire, over real sockets: reported failures and retries."""
 
 import asyncio
 import gzip
@@ -84,7 +84,10 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
         SLOW,
         "head",
         500,
-        "sent something that is no HTTP answer; if its port takes TLS, the address has to begin with https://",
+        (
+            "sent something that is no HTTP answer; "
+            "if its port takes TLS, the address has to begin with https://"
+        ),
     ),
     "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
     "no HTTP": (

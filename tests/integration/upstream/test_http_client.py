@@ -1,4 +1,4 @@
-"""The HTTP client's failures, provoked over real sockets where they can be, and by its own exceptions where not."""
+"""Failures of the HTTP client, over real sockets where possible, else by its exceptions."""
 
 import asyncio
 import math
@@ -87,7 +87,7 @@ def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:
 
 
 def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
-    """A chunk line that is none: the client library closes the connection, and its reader is not told."""
+    """An invalid chunk line: the library closes the connection without an exception."""
     pause = Pause()
     upstream.then(Script(chunked().head, [b"2\r\nok\r\n", pause, b"zz\r\n"]))
 
@@ -176,8 +176,8 @@ def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> No
     error = failure(upstream.url)
     assert (error.status, error.type) == (500, "api_error")
     assert (
-        "broke the connection before the answer was complete; if its port takes TLS, the address has to begin with https"
-        in error.message
+        "broke the connection before the answer was complete; "
+        "if its port takes TLS, the address has to begin with https" in error.message
     )
 
 
@@ -190,7 +190,8 @@ def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> No
         (OSError("x"), 500, "broke the connection"),
         (httpx.ConnectTimeout("x"), 504, "did not accept a connection in time"),
         (
-            aiohttp.ClientHttpProxyError(None, (), status=407),  # type: ignore[arg-type]  # the request is not read
+            # The request is not read.
+            aiohttp.ClientHttpProxyError(None, (), status=407),  # type: ignore[arg-type]
             500,
             "can't be reached: the HTTP proxy",
         ),

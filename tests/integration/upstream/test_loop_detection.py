@@ -27,7 +27,7 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def _circle(home: Path, length: int, **variables: str) -> Iterator[list[Running]]:
-    """Proxies of which each is the upstream of the one before. Their addresses are names, of which nothing is certain."""
+    """Proxies of which each is the upstream of the one before, by a host name."""
     ports = _free_ports(length)
     with contextlib.ExitStack() as stack:
         proxies = []
@@ -66,7 +66,7 @@ def test_a_circle(tmp_path: Path, length: int, api: str, keys: str) -> None:
             httpx.post(f"{address}/v1/messages", json=REQUEST, headers=headers, timeout=DEADLINE),
         ]
         logged = [each.end()[1] for each in proxies]
-    # A proxy has no path for Chat Completions or Responses: there the circle ends at the second one.
+    # A proxy has no path for Chat Completions or Responses: the circle ends at the second one.
     expected = responses if length == 1 or api == "messages" else responses[:1]
     # Where callers need a key, the request that comes back has none and gets no further than that.
     status, text = (500, "refused the request (401)") if keys else (400, REFUSED)
