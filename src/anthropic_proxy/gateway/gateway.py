@@ -20,6 +20,7 @@ from anthropic_proxy.gateway.streams.deferred import DeferredStream
 from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
+from anthropic_proxy.routing.load_balancing import shuffle_by_weight
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream import retry
@@ -187,7 +188,7 @@ class Gateway:
         """Return the routes in order. Raises ApiError when the first cannot serve the request, which was meant for it."""
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
         routes = router.build_routes(
-            retry.shuffle_by_weight(groups, random.random), context.request["model"]
+            shuffle_by_weight(groups, random.random), context.request["model"]
         )
         if context.refusal is not None:
             if not _is_native(routes[0]):

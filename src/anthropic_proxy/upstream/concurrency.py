@@ -1,7 +1,7 @@
 """Limit concurrent requests per upstream, with a bounded FIFO queue and a wait timeout.
 
-A lease that is released goes straight to the first waiter, so a later request never overtakes it. A waiter that is
-cancelled at the moment it gets the lease passes it on.
+A released lease goes directly to the first waiter, so a later request never overtakes it. A waiter
+that is cancelled at the moment it gets the lease passes it on.
 """
 
 import asyncio
@@ -10,13 +10,11 @@ from typing import Self
 
 
 class BusyError(Exception):
-    """There was no lease.
-
-    retry_after: seconds after which a retry is useful; by then all waiters have had a lease or given up.
-    """
+    """There was no lease."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(retry_after)
+        # Seconds after which all waiters have got a lease or given up.
         self.retry_after = retry_after
 
 
@@ -32,7 +30,11 @@ class ConcurrencyLimiter:
     """The limiter of one upstream, on one event loop."""
 
     def __init__(self, concurrency: int | None, queue: int, queue_seconds: float) -> None:
-        """concurrency: leases at a time (None: no limit). queue: how many may wait. queue_seconds: for how long."""
+        """Create a limiter.
+
+        concurrency: leases at a time (None: no limit). queue: maximum number of waiters.
+        queue_seconds: the longest wait.
+        """
         self._concurrency = concurrency
         self._queue = queue
         self._queue_seconds = queue_seconds
@@ -41,21 +43,24 @@ class ConcurrencyLimiter:
 
     @property
     def busy(self) -> int:
-        """Leases in use."""
+        """Return the number of leases in use."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many wait for a lease."""
+        """Return the number of requests that wait for a lease."""
         return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Whether the next request has to wait."""
+        """Return whether the next request has to wait."""
         return self._concurrency is not None and self._busy >= self._concurrency
 
     async def acquire(self) -> "Lease":
-        """Return a lease, to be released after use. Raises QueueFullError at once, and QueueTimeoutError in the end."""
+        """Return a lease, which the caller releases after use.
+
+        Raises QueueFullError at once, QueueTimeoutError after the longest wait.
+        """
         if not self.is_full:
             self._busy += 1
             return Lease(self)
@@ -66,7 +71,7 @@ class ConcurrencyLimiter:
         return Lease(self)
 
     async def _wait_for_turn(self) -> bool:
-        """Wait for a lease; return False when the time is over."""
+        """Wait for a lease; return False when the wait has timed out."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
@@ -87,7 +92,7 @@ class ConcurrencyLimiter:
             turn.set_result(False)
 
     def _release(self) -> None:
-        # One that is cancelled stays among those who wait until its task has run.
+        # A cancelled waiter stays in the queue until its task has run.
         turn = next((each for each in self._waiting if not each.done()), None)
         if turn is None:
             self._busy -= 1
@@ -97,16 +102,16 @@ class ConcurrencyLimiter:
 
 
 class Lease:
-    """Permission for one request. Call `release`, or use it in a `with`; releasing again does no harm."""
+    """Permission for one request. Call `release`, or use it in a `with` statement."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._limiter: ConcurrencyLimiter | None = limiter
 
     def release(self) -> None:
-        """Pass the lease to the next waiter."""
+        """Pass the lease to the next waiter. A second call does nothing."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
-            limiter._release()  # noqa: SLF001 - the two are one thing
+            limiter._release()  # noqa: SLF001 - two parts of one thing
 
     def __enter__(self) -> Self:
         return self

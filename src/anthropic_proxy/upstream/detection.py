@@ -1,7 +1,8 @@
 """Detect which software a self-hosted upstream runs, as its host name does not show it.
 
-Each kind has a path that the others do not have, or answers it differently. All paths are requested at once, and those
-that do not respond in time are ignored. An unrecognized server is treated as a plain one.
+Each kind has a path that the others do not have, or a response of its own form there. All paths
+are requested at once, and a path without a response in time is ignored. An unrecognized server is
+treated as a plain one.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ Fetch = Callable[[str], Awaitable[tuple[int, bytes] | None]]
 
 
 def _first_model(models: Any) -> JsonObject:
-    """The first of a list of models; empty where there is none."""
-    return models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
+    """Return the first object of a list of models; empty where there is none."""
+    if isinstance(models, list) and models and isinstance(models[0], dict):
+        return models[0]
+    return {}
 
 
 def _is_owned_by(owner: str) -> Callable[[JsonObject], bool]:
@@ -39,62 +42,61 @@ class _Fingerprint(NamedTuple):
     is_match: Callable[[JsonObject], bool]
 
 
-# The first match counts. `/version` is not used: several kinds have it. Sources: the servers' API references and source
-# code; recorded from llama.cpp, vLLM and Ollama.
+# The first match counts. `/version` is not used: several kinds have it. Sources: the servers' API
+# references and source code; recorded from llama.cpp, vLLM and Ollama.
 _FINGERPRINTS = (
     _Fingerprint(
         "ollama",
         "/api/version",
-        lambda answer: isinstance(answer.get("version"), str) and len(answer) == 1,
+        lambda response: isinstance(response.get("version"), str) and len(response) == 1,
     ),
-    _Fingerprint("llamacpp", "/props", lambda answer: "default_generation_settings" in answer),
+    _Fingerprint("llamacpp", "/props", lambda response: "default_generation_settings" in response),
     _Fingerprint("llamacpp", "/v1/models", _is_owned_by("llamacpp")),
     _Fingerprint("sglang", "/v1/models", _is_owned_by("sglang")),
-    _Fingerprint("sglang", "/get_server_info", lambda answer: "model_path" in answer),
-    _Fingerprint("sglang", "/server_info", lambda answer: "model_path" in answer),
+    _Fingerprint("sglang", "/get_server_info", lambda response: "model_path" in response),
+    _Fingerprint("sglang", "/server_info", lambda response: "model_path" in response),
     _Fingerprint("vllm", "/v1/models", _is_owned_by("vllm")),
     _Fingerprint(
         "lmstudio",
         "/api/v0/models",
-        lambda answer: "compatibility_type" in _first_model(answer.get("data")),
+        lambda response: "compatibility_type" in _first_model(response.get("data")),
     ),
     _Fingerprint(
         "lmstudio",
         "/api/v1/models",
-        lambda answer: "loaded_instances" in _first_model(answer.get("models")),
+        lambda response: "loaded_instances" in _first_model(response.get("models")),
     ),
-    _Fingerprint("litellm", "/health/readiness", lambda answer: "litellm_version" in answer),
+    _Fingerprint("litellm", "/health/readiness", lambda response: "litellm_version" in response),
 )
 
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(fingerprint.path for fingerprint in _FINGERPRINTS))
 
 
 async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
-    """Return the profile of the server that `fetch` reads from; None when it is not recognized. Never fails."""
-    responses = dict(
-        zip(
-            PATHS,
-            await asyncio.gather(*(_fetch_object(fetch, path) for path in PATHS)),
-            strict=True,
-        )
-    )
-    matches = (
-        fingerprint.profile_name
-        for fingerprint in _FINGERPRINTS
-        if (response := responses[fingerprint.path]) is not None and fingerprint.is_match(response)
-    )
-    name = next(matches, None)
-    return find_profile_by_name(name) if name else None
+    """Return the profile of the server that `fetch` reads from; None when it is not recognized.
+
+    Never fails.
+    """
+    bodies = await asyncio.gather(*[_fetch_object(fetch, path) for path in PATHS])
+    responses = dict(zip(PATHS, bodies, strict=True))
+    for fingerprint in _FINGERPRINTS:
+        response = responses[fingerprint.path]
+        if response is not None and fingerprint.is_match(response):
+            return find_profile_by_name(fingerprint.profile_name)
+    return None
 
 
 async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
-    """The object at a path; None when there is none, or not in time."""
+    """Return the JSON object at a path; None when there is none, or not in time."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             response = await fetch(path)
     except TimeoutError:
         return None
-    return loads_object(response[1]) if response and response[0] == 200 else None
+    if response is None:
+        return None
+    status, body = response
+    return loads_object(body) if status == 200 else None
 
 
 def should_detect(upstream: Upstream) -> bool:
@@ -107,7 +109,10 @@ def should_detect(upstream: Upstream) -> bool:
 
 
 def _is_private_host(host: str) -> bool:
-    """A private address, or a name that no public server has (`localhost`, `ollama`, `gpu.local`)."""
+    """Return whether a host has a private address, or a name that no public server has.
+
+    Examples of such names: `localhost`, `ollama`, `gpu.local`.
+    """
     with contextlib.suppress(ValueError):
         return not ipaddress.ip_address(host).is_global
     return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost"))

@@ -1,47 +1,53 @@
-"""When to try elsewhere, when to try again, and when to leave an upstream alone: decisions only.
+"""Rules for retries: which statuses, which key, after which delay, and how many in total.
 
-Nothing here waits, reads a clock or draws a random number: the time comes in as `now` (seconds of any clock that only goes
-forward), chance as a callable that gives a number from 0 up to 1. So every decision can be tabled and tested. The shell
-asks before it sends, tells what became of it, and does the waiting.
+The functions and classes neither wait nor read a clock. `now` is the time in seconds, of any clock
+that only moves forward. `random` returns a number from 0 up to 1. `retry_after` is the number of
+seconds that the upstream requested, if it did.
 
-Each state has one owner: a CircuitBreaker for one upstream and key, a KeyRing for one upstream, and a RetryBudget for the
-process.
+A KeyRing belongs to one upstream, a RetryBudget to the process. `retry_plan.RetryPlan` applies the
+rules to one client request.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import log
-from typing import Protocol, TypeVar
 
 _Random = Callable[[], float]
 
-# The request itself may be fine, but not here: a key without rights or credit, a model that this upstream does not have.
-_NOT_HERE = frozenset({401, 402, 403, 404})
+# The key has no rights or credit, or the upstream does not have the model: another one may.
+_REFUSED_HERE = frozenset({401, 402, 403, 404})
 # RFC 9110, 15.5.9, and RFC 6585, 4.
 _TRANSIENT = frozenset({408, 429})
-# A server that can't do this at all (RFC 9110, 15.6.2 and 15.6.6) will not be able to in a moment.
+# The server can't do this at all (RFC 9110, 15.6.2 and 15.6.6).
 _PERMANENT = frozenset({501, 505})
+# The upstream refuses the key, or the key's account has no credit.
+_KEY_REFUSED = frozenset({401, 402, 403})
+
+# Seconds.
+_REFUSED_KEY_COOL_DOWN = 300.0
+_LIMITED_KEY_COOL_DOWN = 10.0
+_MAX_KEY_COOL_DOWN = 300.0
 
 
 def should_fail_over(status: int) -> bool:
-    """Whether another target may answer what one refused with this HTTP status. What is wrong with the request itself
-    (400, 413, 422) is wrong everywhere. Failures to connect have no status and always fail over.
+    """Return whether another upstream may succeed where one responded with this HTTP status.
+
+    An error in the request itself (400, 413, 422) is an error everywhere.
     """
-    return status in _NOT_HERE or status in _TRANSIENT or status >= 500
+    return status in _REFUSED_HERE or status in _TRANSIENT or status >= 500
 
 
 def is_transient(status: int) -> bool:
-    """Whether the same request to the same upstream may succeed in a moment."""
+    """Return whether the same request to the same upstream may succeed in a moment."""
     return status in _TRANSIENT or (status >= 500 and status not in _PERMANENT)
 
 
 def is_outage(status: int) -> bool:
     """Return whether this HTTP status counts against the upstream as a whole (`CircuitBreaker`).
 
-    A rate limit often applies to one model, and cools down its key (`KeyRing`). A missing model or a refused key says
-    nothing about other requests. Some servers return 500 for a request that they can't handle (llama.cpp for an image
-    that its model can't see).
+    A rate limit often applies to one model, and cools down its key (`KeyRing`). A missing model or
+    a refused key says nothing about other requests. Some servers return 500 for a request that
+    they can't handle (llama.cpp for an image that its model can't see).
     """
     return is_transient(status) and status not in (429, 500)
 
@@ -57,32 +63,36 @@ class UpstreamKey:
 
 
 def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
-    """Return the seconds for which a key is not used after this HTTP status; None when it stays in use.
+    """Return the seconds for which a key is not used after this HTTP status.
 
-    A key without rights or credit has to be fixed by the operator, so it is retried at long intervals.
-
-    retry_after: seconds that the upstream requested.
+    Return None when it stays in use. The operator has to fix a refused key, so it is retried at
+    long intervals.
     """
-    if status == 429:
-        return min(10.0 if retry_after is None else max(retry_after, 0.0), 300.0)
-    return 300.0 if status in (401, 402, 403) else None
+    if status in _KEY_REFUSED:
+        return _REFUSED_KEY_COOL_DOWN
+    if status != 429:
+        return None
+    if retry_after is None:
+        return _LIMITED_KEY_COOL_DOWN
+    return min(max(retry_after, 0.0), _MAX_KEY_COOL_DOWN)
 
 
 class KeyRing:
-    """The keys of one upstream in turn, without those that cool. A single key never cools: there is no better one, so the
-    client is told what the upstream says of it.
+    """The keys of one upstream, in turn, without those that cool down.
+
+    A single key never cools down: no other key can replace it, and the client receives the
+    upstream's error.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
-        """keys: repeated ones count once; without any there is one key without a value."""
+        """Create a ring. Repeated keys count once; without any there is one key without a value."""
         values: list[str | None] = [*dict.fromkeys(keys)]
-        self._keys = deque(
-            UpstreamKey(number, value) for number, value in enumerate(values or [None])
-        )
+        entries = enumerate(values or [None])
+        self._keys = deque(UpstreamKey(number, value) for number, value in entries)
         self._cool_until = dict.fromkeys(self._keys, float("-inf"))
 
     def next(self, now: float) -> UpstreamKey | None:
-        """The key that has not been used for the longest time; None when all cool."""
+        """Return the least recently used key; None when all cool down."""
         for key in self._keys:
             if self._cool_until[key] <= now:
                 self._keys.remove(key)
@@ -91,32 +101,33 @@ class KeyRing:
         return None
 
     def cool_down(self, key: UpstreamKey, now: float, seconds: float) -> None:
-        """Do not use a key for some seconds (see `cool_down_seconds`). Never shortens an earlier cool-down."""
+        """Do not use a key for some seconds. Never shortens an earlier cool-down."""
         if len(self._keys) > 1:
             self._cool_until[key] = max(self._cool_until[key], now + seconds)
 
     def retry_after(self, now: float) -> float:
-        """Seconds until there is a key; 0 when there is one."""
+        """Return the seconds until a key can be used; 0 when one can be used now."""
         return max(min(self._cool_until.values()) - now, 0)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait before the same request is sent to the same upstream again. All values are in seconds."""
+    """The delays before a request is sent to the same upstream again, in seconds."""
 
     # The upper bound of the first delay; it doubles with each retry, up to `max_delay`.
     base_delay: float = 0.5
     max_delay: float = 8
-    # The longest wait that an upstream may request. A longer one is left to the client, which receives the error.
+    # The longest wait that an upstream may request. For a longer one the client receives the error.
     max_retry_after: float = 10
 
     def delay(self, retry_count: int, retry_after: float | None, random: _Random) -> float | None:
         """Return the seconds to wait; None when the client should receive the error.
 
-        Without `retry_after` the delay is random up to the bound: "full jitter" spreads the clients of a failed server
-        best (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+        Without `retry_after` the delay is random up to the bound: "full jitter" spreads the
+        clients of a failed server best
+        (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
 
-        retry_count: earlier retries, 0 before the first one. retry_after: seconds that the upstream requested.
+        retry_count: earlier retries, 0 before the first one.
         """
         if retry_after is None:
             return random() * min(self.base_delay * 2.0 ** min(retry_count, 32), self.max_delay)
@@ -148,38 +159,38 @@ class RetryBudgetConfig:
 
 
 class RetryBudget:
-    """Bounds the retries by the requests, so that an upstream under load does not get several times as much of it.
+    """Limits retries to a share of the requests: retries must not multiply the load of an outage.
 
-    As in Finagle (finagle's RetryBudget), counted over a sliding window. Its edge moves in steps of a tenth.
+    As in Finagle (RetryBudget), counted over a sliding window. Its edge moves in steps of a tenth.
     """
 
     def __init__(self, clock: Callable[[], float], config: RetryBudgetConfig | None = None) -> None:
-        """clock: seconds, only ever more."""
+        """Create a budget. clock: returns seconds, and only moves forward."""
         self._clock = clock
         self._config = config or RetryBudgetConfig()
         self._requests = _SlidingCounter(self._config.window)
         self._retries = _SlidingCounter(self._config.window)
 
     def record_request(self) -> None:
-        """A request came from a client; its retries are not counted here."""
+        """Count a client's request. Its retries are not counted here."""
         self._requests.add(self._clock())
 
     def try_spend(self) -> bool:
-        """Whether one more retry is within the budget; if so, it counts as made."""
+        """Return whether one more retry is within the budget. If so, it is counted."""
         now = self._clock()
-        is_allowed = self._retries.count(now) < max(
-            self._config.floor, int(self._config.share * self._requests.count(now))
-        )
-        if is_allowed:
-            self._retries.add(now)
-        return is_allowed
+        allowed = max(self._config.floor, int(self._config.share * self._requests.count(now)))
+        if self._retries.count(now) >= allowed:
+            return False
+        self._retries.add(now)
+        return True
 
 
 class _SlidingCounter:
-    """How often something happened within the last `window` seconds, in ten slots, whatever the rate."""
+    """Counts events of the last `window` seconds, in ten slots, whatever the rate."""
 
     def __init__(self, window: float) -> None:
         self._width = window / 10
+        # Number and count of each slot.
         self._slots: deque[list[int]] = deque()
 
     def add(self, now: float) -> None:
@@ -193,32 +204,8 @@ class _SlidingCounter:
         return sum(number for _, number in self._slots)
 
     def _drop_old(self, now: float) -> int:
-        """Drop what is too old; the number of the slot of `now`."""
+        """Drop the slots before the window, and return the number of the current slot."""
         slot = int(now // self._width)
         while self._slots and self._slots[0][0] < slot - 9:
             self._slots.popleft()
         return slot
-
-
-class Weighted(Protocol):
-    """What has a weight: a positive number, its share among those of its group."""
-
-    @property
-    def weight(self) -> float: ...
-
-
-T = TypeVar("T", bound=Weighted)
-
-
-def shuffle_by_weight(groups: Iterable[Iterable[T]], random: _Random) -> list[T]:
-    """All targets in the order in which to try them: the groups one after the other, and within a group a draw by weight
-    without replacement.
-
-    Each target draws a waiting time whose rate is its weight; the shortest comes first (Efraimidis and Spirakis, "Weighted
-    random sampling with a reservoir", 2006).
-    """
-    return [
-        target
-        for group in groups
-        for target in sorted(group, key=lambda each: -log(1 - random()) / each.weight)
-    ]

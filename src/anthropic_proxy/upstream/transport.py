@@ -1,10 +1,13 @@
-"""httpx on aiohttp's connections: reading a chunk costs a third of what httpx's own transport takes, and a pool without a
-limit means that no stream waits for another to end.
+"""A transport of httpx that uses the connections of aiohttp.
 
-What httpx has no words for goes through its extensions. A request's `trace` (as httpcore names it) is told `reused` or
-`connected` when it has its connection, and `sent` for each piece of it that is written. A response's `body` reads the
-connection itself: a read of it may be cancelled and made again, which httpx's chain of generators does not survive.
-Failures are aiohttp's own: they say more than httpx's.
+Reading a chunk costs a third of the time that httpx's own transport needs, and an unlimited pool
+means that no stream waits for another one to end.
+
+Extensions of httpx carry what its interface lacks. The transport calls a request's `trace` (as
+httpcore names it) with `reused` or `connected` when the request has a connection, and with `sent`
+for each piece of it that is written. A response's `body` reads the connection directly: its read
+can be cancelled and repeated, which breaks httpx's chain of generators. Errors are those of
+aiohttp, which are more specific than httpx's.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -18,34 +21,35 @@ import httpx
 from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
-# A body with images has megabytes; written in one piece it would hold up everything else meanwhile.
+# A body with images has megabytes; to write it in one piece would block the event loop.
 _CHUNK_BYTES = 256 * 1024
 
-# Whose time is up says the caller, which knows what it is waiting for.
+# The caller limits the time: the limit depends on the phase of the request.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
 def _with_scheme(address: str) -> str:
-    """Return the address of an HTTP proxy with the scheme that curl and httpx suppose where it has none."""
-    return address if "://" in address else f"http://{address}"
+    """Return the address of an HTTP proxy with a scheme: by default `http`, as in curl and httpx."""
+    if "://" in address:
+        return address
+    return f"http://{address}"
 
 
 class EnvironmentProxies:
     """The HTTP proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY).
 
-    aiohttp's own `trust_env` would also read ~/.netrc for every request, in a thread, and then refuse the key that the
-    request has already.
+    The option `trust_env` of aiohttp is not used: it also reads ~/.netrc for every request, in a
+    thread, and then refuses a request that already has a key.
     """
 
     def __init__(self) -> None:
-        self._proxies = {
-            scheme: URL(_with_scheme(address))
-            for scheme, address in getproxies().items()
-            if scheme != "no"
-        }
+        self._proxies: dict[str, URL] = {}
+        for scheme, address in getproxies().items():
+            if scheme != "no":
+                self._proxies[scheme] = URL(_with_scheme(address))
 
     def request_options(self, url: httpx.URL) -> dict[str, Any]:
-        """Of aiohttp's request to `url`."""
+        """Return the options of aiohttp for a request to `url`."""
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
         if proxy is None or proxy_bypass(url.host):
             return {}
@@ -56,7 +60,7 @@ class EnvironmentProxies:
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """One pool of connections, made with the first request."""
+    """One pool of connections, created with the first request."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -65,11 +69,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._session = self._session or _create_session()
         content = await request.aread()
+        data: bytes | AsyncGenerator[bytes, None] | None = content or None
+        if len(content) > _CHUNK_BYTES:
+            data = _split(content)
         response = await self._session.request(
             request.method,
             str(request.url),
             headers=request.headers,
-            data=_split(content) if len(content) > _CHUNK_BYTES else content or None,
+            data=data,
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
             trace_request_ctx=request.extensions.get("trace"),
@@ -97,17 +104,16 @@ class ResponseBody(httpx.AsyncByteStream):
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        # Returns the bytes that have arrived, waits when there are none, and returns b"" at the
+        # end. It may be cancelled and called again: no bytes are lost.
         self.read = response.content.readany
-        """Gives the bytes that are there, waits when there are none, and gives b"" at the end. It may be cancelled and
-        called again: no bytes are lost.
-        """
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
 
     async def aclose(self) -> None:
-        """Give the connection back, or cut it when the body was not read to its end."""
+        """Release the connection, or close it when the body was not read to its end."""
         self._response.release()
 
 
@@ -142,7 +148,6 @@ async def _split(content: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _headers_without_encoding(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """The headers, without the one that would have httpx decompress the body once more."""
-    return [
-        (name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"
-    ]
+    """Return the headers without `content-encoding`: httpx would decompress the body again."""
+    headers = response.raw_headers
+    return [(name, value) for name, value in headers if name.lower() != b"content-encoding"]

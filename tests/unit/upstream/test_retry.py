@@ -1,9 +1,7 @@
-"""Decisions about failures, told as tables of what happens and when; and what holds whatever happens."""
+"""Rules for retries, keys and the retry budget, as tables and properties."""
 
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -18,7 +16,6 @@ from anthropic_proxy.upstream.retry import (
     is_outage,
     is_transient,
     should_fail_over,
-    shuffle_by_weight,
 )
 
 STATUSES: list[tuple[int, str]] = [
@@ -187,36 +184,3 @@ def test_the_budget_forgets_requests_without_being_asked() -> None:
         assert tracemalloc.get_traced_memory()[0] < 10_000
     finally:
         tracemalloc.stop()
-
-
-@dataclass(frozen=True)
-class Target:
-    name: str
-    weight: float = 1
-
-
-TARGETS = st.builds(Target, st.text(max_size=3), st.floats(0.001, 1000))
-
-
-@given(st.lists(st.lists(TARGETS, max_size=4), max_size=4), st.randoms(use_true_random=False))
-def test_targets_are_shuffled_within_their_groups(
-    groups: list[list[Target]], random: Random
-) -> None:
-    order = shuffle_by_weight(groups, random.random)
-    for group in groups:
-        first, order = order[: len(group)], order[len(group) :]
-        assert sorted(map(repr, first)) == sorted(map(repr, group))
-    assert order == []
-
-
-def test_weights_are_shares() -> None:
-    random, group = Random(7), [Target("one"), Target("three", 3)]  # noqa: S311 - the same draws each time
-    firsts = [shuffle_by_weight([group], random.random)[0].name for _ in range(4000)]
-    assert 2900 < firsts.count("three") < 3100
-
-
-def test_no_chance_keeps_the_order() -> None:
-    assert [
-        each.name
-        for each in shuffle_by_weight([[Target("a"), Target("b")], [Target("c")]], lambda: 0)
-    ] == ["a", "b", "c"]
