@@ -1,1 +1,1 @@
-"""Client for one upstream: HTTP client, transport, keys, circuit breaker, concurrency limit, retry."""
+"""Client for one upstream: connections, keys, circuit breaker, concurrency limit, retries."""

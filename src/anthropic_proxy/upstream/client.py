@@ -1,13 +1,14 @@
-"""Send requests to one upstream: to its URLs, with its keys and headers, within its limits.
+"""Send requests to one upstream, with its keys and headers and within its limits.
 
-A request waits for a lease, gets the next key in turn, and needs the permit of the key's circuit breaker. A key that the
-upstream refuses or limits is not used for a while, and the next one is tried at once.
+A request waits for a lease (`ConcurrencyLimiter`), gets the next key in turn (`KeyRing`), and needs
+a permit of that key's circuit breaker. If the upstream refuses or limits the key, the key cools
+down, and the next one is used at once.
 """
 
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -17,7 +18,12 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
-from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
+from anthropic_proxy.upstream.circuit_breaker import (
+    BreakerConfig,
+    BreakerState,
+    CircuitBreaker,
+    Permit,
+)
 from anthropic_proxy.upstream.concurrency import BusyError, ConcurrencyLimiter, Lease
 from anthropic_proxy.upstream.headers import build_headers, has_credential
 from anthropic_proxy.upstream.http_client import (
@@ -36,17 +42,22 @@ from anthropic_proxy.upstream.retry import (
 from anthropic_proxy.upstream.retry_plan import RetryPlan
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
-_Send = Callable[[Mapping[str, str]], Awaitable[UpstreamResponse]]
-
+# States of circuit breakers, from the best to the worst.
 _BEST_FIRST = ("closed", "half_open", "open")
+
+# Seconds. Without another upstream to fail over to, a longer pause would only delay the recovery.
+_ONLY_UPSTREAM_MAX_COOL_DOWN = 10
 
 
 class UpstreamSnapshot(TypedDict):
-    """A snapshot of an upstream: requests in progress, requests that wait, and the state of its circuit breaker."""
+    """The state of an upstream at one time."""
 
+    # Requests in progress.
     busy: int
+    # Requests that wait for a lease.
     waiting: int
-    breaker: str
+    # The state of its best circuit breaker.
+    breaker: BreakerState
 
 
 class _TraceObserver:
@@ -69,7 +80,7 @@ class _TraceObserver:
 
 
 class _LeaseObserver:
-    """Reports to the circuit breaker, and releases the lease of the upstream when a response is closed."""
+    """Reports a response to the circuit breaker, and releases its lease when it is closed."""
 
     def __init__(self, lease: Lease, permit: Permit) -> None:
         self._lease = lease
@@ -89,27 +100,31 @@ class _LeaseObserver:
     def closed(self) -> None:
         self._lease.release()
         if self._has_started:
-            # The client left, a stop sequence was found, or the body does not mark its end.
+            # The client disconnected, a stop sequence was found, or the body has no end mark.
             self._permit.record_success()
         else:
             self._permit.abandon()
 
 
 class UpstreamState:
-    """The state of one upstream that all its clients share. failure_reason: of its last failure."""
+    """The state of one upstream, which all its clients share."""
 
     def __init__(self, upstream: Upstream, breaker: BreakerConfig) -> None:
         limits = upstream.limits
         self.limiter = ConcurrencyLimiter(limits.concurrency, limits.queue, limits.queue_seconds)
         self.key_ring = KeyRing(upstream.keys)
-        self.breakers = [
-            CircuitBreaker(random.random, breaker) for _ in dict.fromkeys(upstream.keys or (None,))
-        ]
+        # One for each key, by the numbers of the keys.
+        self.breakers = [CircuitBreaker(random.random, breaker) for _ in range(len(self.key_ring))]
+        # The reason of the last failure.
         self.failure_reason = ""
+        # The last status that made a key cool down.
         self._statuses: dict[UpstreamKey, int] = {}
 
     def acquire_key(self, name: str) -> tuple[UpstreamKey, Permit]:
-        """Return the next usable key, and a permit to use it. Raises ApiError."""
+        """Return the next key that is usable, and a permit to use it. Raises ApiError.
+
+        name: of the upstream.
+        """
         now = time.monotonic()
         for _ in self.breakers:
             key = self.key_ring.next(now)
@@ -118,28 +133,26 @@ class UpstreamState:
             permit = self.breakers[key.number].try_acquire(now)
             if permit is not None:
                 return key, permit
-        wait = min(breaker.retry_after(now) for breaker in self.breakers)
-        raise _busy_error(
-            529,
-            f"The upstream {name} has failed several times in a row: {self.failure_reason}",
-            wait,
-        )
+        text = f"The upstream {name} has failed several times in a row: {self.failure_reason}"
+        raise _busy_error(529, text, min(breaker.retry_after(now) for breaker in self.breakers))
 
-    def cool_key(self, key: UpstreamKey, status: int, seconds: float) -> bool:
-        """Stop using a key that got this status for a while; return whether there is another one."""
-        now = time.monotonic()
+    def cool_key(self, key: UpstreamKey, status: int, seconds: float) -> None:
+        """Do not use a key for some seconds. status: of the response that it got."""
         self._statuses[key] = status
-        self.key_ring.cool_down(key, now, seconds)
-        return self.key_ring.retry_after(now) == 0
+        self.key_ring.cool_down(key, time.monotonic(), seconds)
+
+    def has_usable_key(self) -> bool:
+        return self.key_ring.retry_after(time.monotonic()) == 0
 
     def _no_key_error(self, name: str, now: float) -> ApiError:
-        statuses = {*self._statuses.values()}
+        statuses = set(self._statuses.values())
         if 429 in statuses:
             text = f"The upstream {name} has set a limit to all of the proxy's keys for it"
             return _busy_error(429, text, self.key_ring.retry_after(now))
-        status_list = ", ".join(map(str, sorted(statuses)))
+        status_list = ", ".join(str(status) for status in sorted(statuses))
         text = f"The upstream {name} refused all of the proxy's keys for it ({status_list})"
-        error = ApiError(402 if statuses == {402} else 500, text, {"x-should-retry": "false"})
+        status = 402 if statuses == {402} else 500
+        error = ApiError(status, text, {"x-should-retry": "false"})
         error.upstream_status = max(statuses)
         return error
 
@@ -158,17 +171,17 @@ class UpstreamClient:
     observation: Observation | None = None
     # Counts the upstream requests. None for the proxy's own queries, which are not sent again.
     retry_plan: RetryPlan | None = None
-    # The proxies that the request passed, this one included.
+    # The value of HOPS_HEADER: the proxies that the request passed, this one included.
     hops: str = PROXY_ID
 
     def for_request(
         self, caller: Caller, observation: Observation, retry_plan: RetryPlan | None
     ) -> "UpstreamClient":
         """Return a client for one request of a caller."""
-        needs_caller = self.upstream.key_passthrough or self.upstream.api == "messages"
+        forwards_headers = self.upstream.key_passthrough or self.upstream.api == "messages"
         return replace(
             self,
-            caller=caller if needs_caller else ANONYMOUS,
+            caller=caller if forwards_headers else ANONYMOUS,
             observation=observation,
             retry_plan=retry_plan,
             hops=hops_value(caller.headers),
@@ -176,88 +189,62 @@ class UpstreamClient:
 
     @property
     def identity(self) -> UpstreamIdentity:
-        """The upstream as errors name it, and the secrets that no text may repeat."""
-        caller_api_key = self.caller.api_key if self.upstream.key_passthrough else None
-        url = self.upstream.base_url if self.upstream.has_public_address else ""
-        has_key = bool(self.upstream.keys) or has_credential(self.upstream.headers)
+        """Return the upstream's name for errors, and the secrets that must not appear in them."""
+        upstream = self.upstream
+        caller_api_key = self.caller.api_key if upstream.key_passthrough else None
+        url = upstream.base_url if upstream.has_public_address else ""
+        has_key = bool(upstream.keys) or has_credential(upstream.headers)
         return UpstreamIdentity(
-            self.upstream.name,
-            self.upstream.redactor,
-            caller_api_key,
-            has_key=has_key,
-            base_url=url,
+            upstream.name, upstream.redactor, caller_api_key, has_key=has_key, base_url=url
         )
 
     @property
     def is_circuit_open(self) -> bool:
-        """Whether no key's circuit breaker allows a request now."""
+        """Return whether the circuit breakers of all keys refuse requests now."""
         now = time.monotonic()
-        return not any(each.allows(now) for each in self.state.breakers)
+        return not any(breaker.allows(now) for breaker in self.state.breakers)
+
+    def snapshot(self) -> UpstreamSnapshot:
+        now = time.monotonic()
+        states = [breaker.state(now) for breaker in self.state.breakers]
+        limiter = self.state.limiter
+        return {
+            "busy": limiter.busy,
+            "waiting": limiter.waiting,
+            "breaker": min(states, key=_BEST_FIRST.index),
+        }
 
     async def post(self, url: str, payload: bytes) -> UpstreamResponse:
-        """Post a request as JSON to a URL of the upstream. The caller closes the response. Raises ApiError."""
+        """Post a request as JSON to a URL of the upstream, within the upstream's limits.
 
-        def send(headers: Mapping[str, str]) -> Awaitable[UpstreamResponse]:
-            return self._post(url, payload, headers)
-
+        The caller closes the response. Raises ApiError.
+        """
         lease = await self._acquire_lease()
         try:
-            response, permit = await self._send_with_keys(send)
+            response, permit = await self._post_with_keys(url, payload)
         except BaseException:
             lease.release()
             raise
         response.observers.append(_LeaseObserver(lease, permit))
         return response
 
-    async def _send_with_keys(self, send: _Send) -> tuple[UpstreamResponse, Permit]:
-        """Send with the next key, and with another one where the upstream refuses or limits it."""
-        unused_keys = len(self.state.breakers)
-        while True:
-            key, permit = self.state.acquire_key(self.upstream.name)
-            response = await self._send_measured(key, permit, send)
-            unused_keys -= 1
-            has_another_key = self._cool_refused_key(key, response) and unused_keys > 0
-            if not has_another_key or not self._allows_request:
-                return response, permit
-            permit.record_success()
-            await response.aclose()
-
     async def query(self, url: str, payload: bytes) -> UpstreamResponse:
-        """Post a query as JSON. It needs no lease, and its failure does not count against the upstream."""
-        return await self._send_traced(
-            self._any_key(), lambda headers: self._post(url, payload, headers)
-        )
+        """Post a query as JSON.
 
-    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> UpstreamResponse:
-        upstream = self.upstream
-        return await self.http_client.post(
-            url, payload, headers, upstream.timeouts, upstream.name, allow_resend=self._allow_resend
-        )
-
-    @property
-    def _allows_request(self) -> bool:
-        return self.retry_plan is None or self.retry_plan.allows_request
-
-    def _allow_resend(self) -> bool:
-        """Return whether a request whose reused connection was closed may be sent again; if so, it counts as sent."""
-        if self.retry_plan is None or not self.retry_plan.try_resend(self.upstream):
-            return False
-        self.metrics.count_retry(self.upstream.name)
-        if self.observation is not None:
-            self.observation.retries += 1
-        return True
+        A query runs no model: it needs no lease, and its failure does not count against the
+        upstream.
+        """
+        return await self._send(self._any_key(), url, payload)
 
     async def get(self, url: str) -> UpstreamResponse:
-        """Send a query as `query` does, without a body."""
-        upstream = self.upstream
-        return await self._send_traced(
-            self._any_key(),
-            lambda headers: self.http_client.get(url, headers, upstream.timeouts, upstream.name),
-            "GET",
-        )
+        """Send a query without a body. See `query`."""
+        return await self._send(self._any_key(), url, None)
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
-        """Return status and body at a path of the server itself, without a caller's key; None without a response."""
+        """Return status and body at a path of the server, without a caller's key.
+
+        Return None when there was no response.
+        """
         client = replace(self, upstream=replace(self.upstream, key_passthrough=False))
         try:
             response = await client.get(self.upstream.build_root_url(path))
@@ -271,62 +258,70 @@ class UpstreamClient:
     async def _acquire_lease(self) -> Lease:
         started_at = time.monotonic()
         has_to_wait = self.state.limiter.is_full
+        name = self.upstream.name
         try:
             lease = await self.state.limiter.acquire()
         except BusyError as error:
-            text = (
-                f"The upstream {self.upstream.name} has as many requests as this server may give it"
-            )
+            text = f"The upstream {name} has as many requests as this server may give it"
             raise _busy_error(529, text, error.retry_after) from error
         if has_to_wait:
-            self.metrics.observe_queue_time(self.upstream.name, time.monotonic() - started_at)
+            self.metrics.observe_queue_time(name, time.monotonic() - started_at)
         return lease
 
-    def snapshot(self) -> UpstreamSnapshot:
-        """Return how busy the upstream is, with the state of its best circuit breaker."""
-        now = time.monotonic()
-        breaker = min((each.state(now) for each in self.state.breakers), key=_BEST_FIRST.index)
-        return {
-            "busy": self.state.limiter.busy,
-            "waiting": self.state.limiter.waiting,
-            "breaker": breaker,
-        }
+    async def _post_with_keys(self, url: str, payload: bytes) -> tuple[UpstreamResponse, Permit]:
+        """Post with the next key, and with another one if the upstream refuses or limits it."""
+        unused_keys = len(self.state.key_ring)
+        while True:
+            key, permit = self.state.acquire_key(self.upstream.name)
+            response = await self._post_with_permit(key, permit, url, payload)
+            unused_keys -= 1
+            if not self._cool_refused_key(key, response):
+                return response, permit
+            has_another_key = unused_keys > 0 and self.state.has_usable_key()
+            if not has_another_key or not self._allows_request:
+                return response, permit
+            permit.record_success()
+            await response.aclose()
 
-    async def _send_measured(
-        self, key: UpstreamKey, permit: Permit, send: _Send
+    async def _post_with_permit(
+        self, key: UpstreamKey, permit: Permit, url: str, payload: bytes
     ) -> UpstreamResponse:
+        """Post with a key, and report the result to the metrics and to the circuit breaker."""
+        name = self.upstream.name
         started_at = time.monotonic()
         try:
             if self.retry_plan is not None:
                 self.retry_plan.record_request()
-            response = await self._send_traced(key.value, send)
+            response = await self._send(key.value, url, payload)
         except LocalShortageError:
             permit.abandon()
             raise
         except UpstreamError as error:
-            self.metrics.count_upstream_failure(self.upstream.name, error.phase)
+            self.metrics.count_upstream_failure(name, error.phase)
             self._record_failure(permit, error.message)
             raise
         except BaseException:
             permit.abandon()
             raise
-        self.metrics.count_upstream_response(
-            self.upstream.name, response.status, time.monotonic() - started_at
-        )
+        self.metrics.count_upstream_response(name, response.status, time.monotonic() - started_at)
         if is_outage(response.status):
             self._record_failure(permit, f"it answered {response.status}")
         return response
 
-    async def _send_traced(
-        self, key: str | None, send: _Send, method: str = "POST"
-    ) -> UpstreamResponse:
-        """Send with all headers, and record the request in the observation."""
-        headers = build_headers(self.upstream, key, self.caller) | {HOPS_HEADER: self.hops}
+    async def _send(self, key: str | None, url: str, payload: bytes | None) -> UpstreamResponse:
+        """Send a request with all headers, and record it in the observation.
+
+        payload: the body of a POST; None for a GET.
+        """
+        headers = build_headers(self.upstream, key, self.caller)
+        headers[HOPS_HEADER] = self.hops
         if self.observation is None:
-            return await send(headers)
+            return await self._transmit(url, payload, headers)
+        method = "GET" if payload is None else "POST"
         upstream_request = self.observation.start_upstream_request(self.upstream, method)
         try:
-            response = await send(headers | upstream_request.trace.headers())
+            headers |= upstream_request.trace.headers()
+            response = await self._transmit(url, payload, headers)
         except UpstreamError as error:
             upstream_request.fail(error.phase)
             raise
@@ -337,20 +332,55 @@ class UpstreamClient:
         response.observers.append(_TraceObserver(upstream_request))
         return response
 
+    async def _transmit(
+        self, url: str, payload: bytes | None, headers: Mapping[str, str]
+    ) -> UpstreamResponse:
+        name, timeouts = self.upstream.name, self.upstream.timeouts
+        if payload is None:
+            return await self.http_client.get(url, headers, timeouts, name)
+        return await self.http_client.post(
+            url, payload, headers, timeouts, name, allow_resend=self._try_resend
+        )
+
+    def _try_resend(self) -> bool:
+        """Return whether a request whose reused connection was closed may be sent again.
+
+        If so, it counts as sent.
+        """
+        if self.retry_plan is None or not self.retry_plan.try_resend(self.upstream):
+            return False
+        self.metrics.count_retry(self.upstream.name)
+        if self.observation is not None:
+            self.observation.retries += 1
+        return True
+
+    @property
+    def _allows_request(self) -> bool:
+        return self.retry_plan is None or self.retry_plan.allows_request
+
     def _record_failure(self, permit: Permit, reason: str) -> None:
         self.state.failure_reason = reason
         permit.record_failure(time.monotonic())
 
     def _cool_refused_key(self, key: UpstreamKey, response: UpstreamResponse) -> bool:
-        """Stop using a key that the upstream refused or limited; return whether it did and there is another one."""
-        if len(self.state.breakers) < 2:
+        """Cool down one of several keys if the upstream refused or limited it.
+
+        Return whether it did.
+        """
+        if len(self.state.key_ring) < 2:
             return False
         seconds = cool_down_seconds(response.status, parse_retry_after(response.headers))
-        return seconds is not None and self.state.cool_key(key, response.status, seconds)
+        if seconds is None:
+            return False
+        self.state.cool_key(key, response.status, seconds)
+        return True
 
     def _any_key(self) -> str | None:
+        """Return a key, even when all cool down."""
         key = self.state.key_ring.next(time.monotonic())
-        return key.value if key else next(iter(self.upstream.keys), None)
+        if key is not None:
+            return key.value
+        return self.upstream.keys[0]
 
 
 def create_upstream_client(
@@ -360,15 +390,17 @@ def create_upstream_client(
     *,
     is_only: bool = True,
 ) -> UpstreamClient:
-    """Create the client of an upstream. is_only: there is no other upstream, so its circuit breakers close again soon."""
-    state = UpstreamState(upstream, BreakerConfig(max_cool_down=10) if is_only else BreakerConfig())
+    """Create the client of an upstream. is_only: no other upstream is configured."""
+    breaker = BreakerConfig()
+    if is_only:
+        breaker = BreakerConfig(max_cool_down=_ONLY_UPSTREAM_MAX_COOL_DOWN)
+    state = UpstreamState(upstream, breaker)
     return UpstreamClient(upstream, http_client, state, metrics or Metrics())
 
 
 def _busy_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
-    error = ApiError(
-        status, f"{text}. Try again in {wait_seconds} s", {"retry-after": str(wait_seconds)}
-    )
+    text = f"{text}. Try again in {wait_seconds} s"
+    error = ApiError(status, text, {"retry-after": str(wait_seconds)})
     error.upstream_status = status
     return error

@@ -28,7 +28,7 @@ _KEY_HEADERS: Mapping[str, Mapping[str, str]] = {
     "native-api-key": {"x-api-key": "", "api-key": ""},
 }
 _ANTHROPIC_HOST = "anthropic.com"
-# Login tokens, which Anthropic accepts as bearer tokens with this beta only (the SDK's credentials).
+# Login tokens. Anthropic accepts them as bearer tokens with this beta only (as the SDK sends them).
 _LOGIN_TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - the beginning of such tokens
 _LOGIN_BETA = "oauth-2025-04-20"
 

@@ -1,7 +1,8 @@
-"""The one door to upstreams: bytes out, status, headers and bytes back.
+"""HTTP client for upstreams: sends requests, and limits the time and the size of the responses.
 
-A request goes through three phases (connect, head, body), and a failure says in which it was: until the body nothing of
-an answer has come, so the caller may ask elsewhere. Each phase has its own limit of time, and all together may have one.
+A request goes through three phases: connect, head (until the response's headers) and body. Each
+phase has a time limit, and the whole request may have one. An UpstreamError has the phase in which
+it occurred: before the body, the request may be sent to another upstream.
 """
 
 import asyncio
@@ -21,35 +22,36 @@ from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.interruption import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
 
-# Bytes of an answer that is read whole, decompressed. The largest real ones are a few MB: calls that write files.
+# Bytes of a response that is read whole, decompressed. The largest real ones have a few MB: tool
+# calls that write files.
 MAX_BYTES = 64 * 1024 * 1024
 
 _HEADERS = {"user-agent": "anthropic-proxy", "accept": "*/*", "accept-encoding": "identity"}
 _JSON = {**_HEADERS, "content-type": "application/json"}
 
-# Bytes that are read before other tasks get their turn: an upstream that sends faster than it is read never makes one wait.
+# Bytes that are read before other tasks run: a read of data that has arrived does not yield to the
+# event loop by itself.
 _TURN_BYTES = 64 * 1024
 
-# A malformed body closes its connection without a word to who waits for more; who asks again is told.
+# Seconds after which a read is repeated. aiohttp closes the connection of a malformed body, but
+# reports that to the next read only.
 _CHECK_SECONDS = 10
 
 Phase = Literal["connect", "head", "body"]
 
 
 class UpstreamError(ApiError):
-    """The upstream, or the connection to it, failed.
-
-    phase: `connect` when the request was not sent; `head` when no byte of a response was received; `body` when a response
-    had started.
-    """
+    """The upstream, or the connection to it, failed."""
 
     def __init__(self, status: int, message: str, phase: Phase) -> None:
         super().__init__(status, message)
+        # `connect` when the request was not sent; `head` when no byte of a response was received;
+        # `body` when a response had started.
         self.phase = phase
 
 
 class LocalShortageError(UpstreamError):
-    """This server has run out of something that a connection needs. The upstream has no part in it."""
+    """This server has exhausted a resource that a connection needs. The upstream did not fail."""
 
     def __init__(self, name: str, resource: str) -> None:
         error = resource_exhausted_error(resource, f"connect to the upstream {name}")
@@ -58,7 +60,7 @@ class LocalShortageError(UpstreamError):
 
 
 class ResponseObserver(Protocol):
-    """Is notified of what becomes of the body of a response."""
+    """Is notified of the progress of a response's body."""
 
     def body_started(self) -> None:
         """Handle the first bytes of the body."""
@@ -74,9 +76,9 @@ class ResponseObserver(Protocol):
 
 
 class UpstreamResponse:
-    """A response whose head has been received: `status`, `headers` (lower-case names), and the body still to be read.
+    """A response whose head has been received, and whose body is still to be read.
 
-    The `observers` are notified of the progress of the body. `aclose` after use.
+    Call `aclose` after use.
     """
 
     def __init__(
@@ -93,8 +95,9 @@ class UpstreamResponse:
         must be complete. max_bytes: of a bounded body.
         """
         self.status = response.status_code
-        # A plain mapping: httpx's own searches all of its headers for each that is requested.
+        # By lower-case names. A plain mapping: that of httpx searches all headers at each access.
         self.headers: Mapping[str, str] = dict(response.headers.items())
+        # Are notified of the progress of the body.
         self.observers: list[ResponseObserver] = []
         self._name = name
         self._timeouts = timeouts
@@ -107,7 +110,7 @@ class UpstreamResponse:
         self._read_deadline = ReadDeadline()
         self._loop = asyncio.get_running_loop()
         body: _ReadableBody = response.extensions.get("body") or _IteratedBody(response)
-        # Not the response: its headers would be kept twice for as long as a stream is open.
+        # The response is not kept: it would hold its headers again while a stream is open.
         self._read, self._close = body.read, body.aclose
 
     async def read_available(self, until: float = math.inf) -> bytes | None:
@@ -155,7 +158,10 @@ class UpstreamResponse:
         return b"".join(chunks)
 
     async def aclose(self) -> None:
-        """Release the connection, or close it when the body was not read to its end. May be called again."""
+        """Release the connection, or close it when the body was not read to its end.
+
+        May be called again.
+        """
         # aiohttp raises the same exception object from every read of a closed body. Its traceback
         # would collect the frames, and so the responses, of all later reads.
         self._read = _read_after_close
@@ -165,7 +171,10 @@ class UpstreamResponse:
         await self._close()
 
     def _accept(self, data: bytes) -> bytes | None:
-        """Return the bytes of a read, None for the end. Raises UpstreamError beyond the maximum size."""
+        """Return the bytes of a read, None for the end.
+
+        Raises UpstreamError beyond the maximum size.
+        """
         self._idle_deadline = None
         self._bytes_in_turn += len(data)
         self._bytes_left -= len(data)
@@ -194,12 +203,7 @@ async def _read_after_close() -> bytes:
 
 
 class UpstreamHTTPClient:
-    """A pool of connections.
-
-    transport: replaces the network in tests. max_bytes: of a response that is read whole; a larger one is a failure, so
-    that no upstream can fill the memory. on_shortage: called with the name of the exhausted resource when a connection
-    can't be made.
-    """
+    """Sends requests to upstreams, over a pool of connections."""
 
     def __init__(
         self,
@@ -208,12 +212,18 @@ class UpstreamHTTPClient:
         max_bytes: int = MAX_BYTES,
         on_shortage: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Create a client.
+
+        transport: replaces the network in tests. max_bytes: of a response that is read whole; a
+        larger one is an error, so that no upstream can fill the memory. on_shortage: called with
+        the name of the exhausted resource when a connection can't be made.
+        """
         self.max_bytes = max_bytes
         self._on_shortage = on_shortage
-        # Not a client of httpx: what it adds (cookies, redirects, logins) must not be between different clients of ours.
+        # An `httpx.AsyncClient` is not used: our clients must not share its cookies and logins.
         self._transport = transport or AiohttpTransport()
 
-    async def post(  # noqa: PLR0913 - a request is as much
+    async def post(  # noqa: PLR0913 - the parts of a request
         self,
         url: str,
         payload: bytes,
@@ -223,12 +233,13 @@ class UpstreamHTTPClient:
         *,
         allow_resend: Callable[[], bool] = lambda: True,
     ) -> UpstreamResponse:
-        """Post JSON, and return when the head of the response has been received. Raises UpstreamError.
+        """Post JSON, and return the response when its head has been received.
 
-        The caller closes the response.
+        The caller closes the response. Raises UpstreamError.
 
-        headers: by lower-case names. name: of the upstream, for errors. allow_resend: called when a reused connection
-        turns out to be closed; returns whether to send the request once more on another connection.
+        headers: by lower-case names. name: of the upstream, for errors. allow_resend: called when
+        a reused connection turns out to be closed; returns whether to send the request once more
+        on another connection.
         """
         request = httpx.Request(
             "POST", _parse_url(url), headers={**_JSON, **headers}, content=payload
@@ -238,7 +249,7 @@ class UpstreamHTTPClient:
     async def get(
         self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str
     ) -> UpstreamResponse:
-        """As `post`, without a body. aiohttp itself sends it once more when its connection breaks."""
+        """Send a GET request, as `post` does. aiohttp resends it when its connection breaks."""
         request = httpx.Request("GET", _parse_url(url), headers={**_HEADERS, **headers})
         return await self._send(request, timeouts, name, allow_resend=lambda: False)
 
@@ -252,35 +263,37 @@ class UpstreamHTTPClient:
         name: str,
         allow_resend: Callable[[], bool],
     ) -> UpstreamResponse:
-        deadline = asyncio.get_running_loop().time() + (
-            math.inf if timeouts.total is None else timeouts.total
-        )
-        first_attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
+        deadline = math.inf
+        if timeouts.total is not None:
+            deadline = asyncio.get_running_loop().time() + timeouts.total
+        attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
         try:
-            response = await first_attempt.send(self._transport, request)
+            response = await attempt.send(self._transport, request)
         except UpstreamError as error:
-            if not (
-                first_attempt.is_reused and _is_idle_disconnect(error.__cause__) and allow_resend()
-            ):
+            was_idle = attempt.is_reused and _is_idle_disconnect(error.__cause__)
+            if not was_idle or not allow_resend():
                 raise
-            response = await _SendAttempt(timeouts, name, deadline, self._on_shortage).send(
-                self._transport, request
-            )
+            attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
+            response = await attempt.send(self._transport, request)
         return UpstreamResponse(response, name, timeouts, deadline, self.max_bytes)
 
 
 @lru_cache
 def _parse_url(url: str) -> httpx.URL:
-    """Parse a URL. The URLs of upstreams are few, and parsing one costs as much as all else that httpx does."""
+    """Return a parsed URL. Upstreams have few, and parsing one costs as much as the rest of httpx."""
     return httpx.URL(url)
 
 
 class _SendAttempt:
-    """One way of a request to the head of its answer; the transport's trace says how far it is."""
+    """Sends a request once, and waits for the head of its response.
+
+    The trace of the transport shows in which phase the request is.
+    """
 
     def __init__(
         self, timeouts: Timeouts, name: str, deadline: float, on_shortage: Callable[[str], None]
     ) -> None:
+        # Whether the connection has served another request before.
         self.is_reused = False
         self._on_shortage = on_shortage
         self._timeouts = timeouts
@@ -293,46 +306,41 @@ class _SendAttempt:
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request
     ) -> httpx.Response:
         request.extensions["trace"] = self._trace
+        connect_deadline = self._deadline_after(self._timeouts.connect)
         try:
-            async with asyncio.timeout_at(
-                self._deadline_after(self._timeouts.connect)
-            ) as self._timeout:
+            async with asyncio.timeout_at(connect_deadline) as self._timeout:
                 return await transport.handle_async_request(request)
         except TimeoutError as error:
-            failure = _timeout_error(
-                self._name, self._phase, self._timeouts, is_total=self._is_past_deadline()
-            )
+            is_total = asyncio.get_running_loop().time() >= self._deadline
+            failure = _timeout_error(self._name, self._phase, self._timeouts, is_total=is_total)
             raise _add_explanation(failure, error, request.url, transport) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _add_explanation(
-                self._to_upstream_error(error), error, request.url, transport
-            ) from error
+            failure = self._to_upstream_error(error)
+            raise _add_explanation(failure, error, request.url, transport) from error
         finally:
             self._timeout = None
 
     def _to_upstream_error(self, error: Exception) -> UpstreamError:
-        resource = find_exhausted_resource(error) if self._phase == "connect" else None
-        if resource is None:
-            return _to_upstream_error(error, self._name, self._phase)
-        self._on_shortage(resource)
-        return LocalShortageError(self._name, resource)
+        if self._phase == "connect":
+            resource = find_exhausted_resource(error)
+            if resource is not None:
+                self._on_shortage(resource)
+                return LocalShortageError(self._name, resource)
+        return _to_upstream_error(error, self._name, self._phase)
 
     def _trace(self, event: str) -> None:
         self.is_reused = self.is_reused or event == "reused"
         self._phase = "head"
-        # A body may still be on its way out when its answer has come.
+        # A response may arrive while the body of its request is still being sent.
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(self._deadline_after(self._timeouts.first_byte))
 
     def _deadline_after(self, seconds: float) -> float:
         return min(asyncio.get_running_loop().time() + seconds, self._deadline)
 
-    def _is_past_deadline(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._deadline
-
 
 class _ReadableBody(Protocol):
-    """The body of a response: AiohttpTransport's."""
+    """The body of a response, as AiohttpTransport creates it."""
 
     async def read(self) -> bytes: ...
 
@@ -340,7 +348,7 @@ class _ReadableBody(Protocol):
 
 
 class _IteratedBody:
-    """The body of a response of any transport, without the promise of AiohttpTransport's."""
+    """The body of a response of another transport. A cancelled read may lose bytes."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._chunks = response.aiter_bytes()
@@ -351,14 +359,19 @@ class _IteratedBody:
 
 
 _UNREACHABLE = "refuses connections or can't be reached: is it running?"
-# The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes what is no status line.
+# The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes an invalid status line.
 _TLS_ALERT = repr(b"\x15\x03")[:-1]
-_ENDED_HANDSHAKE = "closed the connection before TLS began: if its port takes no TLS, the address has to begin with http://"
-# What OpenSSL says of a reply that is no TLS, such as an HTTP response.
+_ENDED_HANDSHAKE = (
+    "closed the connection before TLS began: if its port takes no TLS, the address has to begin "
+    "with http://"
+)
+# OpenSSL's error for a reply that is not TLS, such as an HTTP response.
 _PLAIN_REPLY = "WRONG_VERSION_NUMBER"
 _PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
+_TRUST_HINT = "SSL_CERT_FILE can name a PEM file with its authority"
 _BROKEN = "broke the connection before the answer was complete"
 
+# The time limit of each phase, and the text for the client.
 _TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
     "connect": (attrgetter("connect"), "did not accept a connection"),
     "head": (attrgetter("first_byte"), "did not begin to answer"),
@@ -366,13 +379,14 @@ _TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
     "total": (attrgetter("total"), "did not complete its answer"),
 }
 
-# First match wins. Those of httpx are for other transports than ours.
+# Class of an error, status and text for the client. The first match counts. Other transports than
+# AiohttpTransport raise the errors of httpx.
 _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (aiohttp.ClientConnectorDNSError, 500, "has no address (its name can't be resolved)"),
     (
         aiohttp.ClientConnectorCertificateError,
         500,
-        "has a TLS certificate that can't be trusted: SSL_CERT_FILE can name a PEM file with its authority",
+        f"has a TLS certificate that can't be trusted: {_TRUST_HINT}",
     ),
     (aiohttp.ClientConnectorSSLError, 500, "can't be reached over TLS"),
     (
@@ -387,70 +401,79 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (httpx.TimeoutException, 504, "did not answer in time"),
     (httpx.ConnectError, 500, _UNREACHABLE),
 )
+# The errors of httpx that are raised before a request is sent.
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 def _to_upstream_error(error: Exception, name: str, phase: Phase) -> UpstreamError:
-    """What the client library raised, as the client is told of it."""
-    status, text = next(
-        ((status, text) for kind, status, text in _FAILURES if isinstance(error, kind)),
-        (500, _BROKEN),
-    )
-    if (
-        phase == "connect"
-        and isinstance(error, httpx.HTTPError)
-        and not isinstance(error, _BEFORE_SENDING)
-    ):
+    """Return the error for an exception of the HTTP library."""
+    was_sent = isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING)
+    if phase == "connect" and was_sent:
+        # Other transports than AiohttpTransport do not report that a request was sent.
         phase = "head"
-    return _create_error(status, name, text, phase)
+    for kind, status, text in _FAILURES:
+        if isinstance(error, kind):
+            return _create_error(status, name, text, phase)
+    return _create_error(500, name, _BROKEN, phase)
 
 
 def _add_explanation(
     failure: UpstreamError, cause: Exception, url: httpx.URL, transport: httpx.AsyncBaseTransport
 ) -> UpstreamError:
-    """Add to a failure what may be behind it: an HTTP proxy on the way, or TLS on one side alone."""
-    is_proxied = isinstance(transport, AiohttpTransport) and transport.uses_proxy(url)
+    """Add a probable cause: an HTTP proxy in between, or TLS on one side only."""
     if isinstance(failure, LocalShortageError) or _PROXY in failure.message:
         return failure
-    if is_proxied:
-        # The proxy's name is the only one that is resolved here.
-        is_name_unknown = isinstance(cause, aiohttp.ClientConnectorDNSError)
-        addition = f": that is {_PROXY}" if is_name_unknown else f" (through {_PROXY})"
+    text = failure.message
+    if isinstance(transport, AiohttpTransport) and transport.uses_proxy(url):
+        if isinstance(cause, aiohttp.ClientConnectorDNSError):
+            # Only the name of the HTTP proxy is resolved here.
+            text += f": that is {_PROXY}"
+        else:
+            text += f" (through {_PROXY})"
     elif failure.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
-        addition = "; if its port takes TLS, the address has to begin with https://"
+        text += "; if its port takes TLS, the address has to begin with https://"
     elif isinstance(cause, aiohttp.ClientConnectorSSLError) and _PLAIN_REPLY in str(cause):
-        addition = ": it speaks no TLS there, so the address has to begin with http://"
+        text += ": it speaks no TLS there, so the address has to begin with http://"
     elif url.scheme == "https" and _ended_handshake(cause):
-        text = failure.message.replace(_UNREACHABLE, _ENDED_HANDSHAKE)
-        return UpstreamError(failure.status, text, failure.phase)
+        text = text.replace(_UNREACHABLE, _ENDED_HANDSHAKE)
     else:
         return failure
-    return UpstreamError(failure.status, failure.message + addition, failure.phase)
+    return UpstreamError(failure.status, text, failure.phase)
 
 
 def _ended_handshake(cause: Exception) -> bool:
-    """Return whether a connection was accepted and closed before TLS began, as servers without TLS do."""
-    return isinstance(cause, aiohttp.ClientConnectorError) and isinstance(
-        cause.os_error, ConnectionResetError
-    )
+    """Return whether a server closed a connection before TLS began, as servers without TLS do."""
+    if not isinstance(cause, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(cause.os_error, ConnectionResetError)
 
 
 def _may_be_tls(cause: Exception) -> bool:
-    """Return whether a server may have expected TLS: it closed or reset the connection without a byte, or sent an alert."""
+    """Return whether a server may have expected TLS.
+
+    It closed or reset the connection without a byte, or sent an alert.
+    """
     if isinstance(cause, aiohttp.ServerDisconnectedError):
-        return isinstance(cause.message, str)  # else it is what has come of a head
+        return _is_without_head(cause)
     if isinstance(cause, aiohttp.ClientResponseError):
         return _TLS_ALERT in cause.message
     return isinstance(cause, OSError) and cause.errno == errno.ECONNRESET
 
 
 def _is_idle_disconnect(error: BaseException | None) -> bool:
-    """Whether a server closed a connection before any byte of an answer. It may do so, with one that was idle, just when it
-    is used again: that is not about the request (RFC 9112, 9.5).
+    """Return whether a server closed a connection before it sent any byte of a response.
+
+    A server may close an idle connection at the moment when it is used again. Then the failure is
+    not about the request (RFC 9112, 9.5).
     """
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return isinstance(error.message, str)  # else it is what has come of a head
+        return _is_without_head(error)
     return isinstance(error, aiohttp.ClientOSError | ConnectionError)
+
+
+def _is_without_head(error: aiohttp.ServerDisconnectedError) -> bool:
+    """Return whether nothing of a head was received. Otherwise, the message is its beginning."""
+    return isinstance(error.message, str)
 
 
 def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamError:
@@ -458,6 +481,9 @@ def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamEr
 
 
 def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, *, is_total: bool) -> UpstreamError:
-    """Create the error for a timeout. is_total: whether the limit of the whole response expired, not that of the phase."""
+    """Create the error for a timeout.
+
+    is_total: whether the limit of the whole request has expired, not that of the phase.
+    """
     seconds, text = _TIMEOUT_TEXTS["total" if is_total else phase]
     return _create_error(504, name, f"{text} within {seconds(timeouts):g} s", phase)

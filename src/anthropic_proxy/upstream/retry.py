@@ -91,6 +91,9 @@ class KeyRing:
         self._keys = deque(UpstreamKey(number, value) for number, value in entries)
         self._cool_until = dict.fromkeys(self._keys, float("-inf"))
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def next(self, now: float) -> UpstreamKey | None:
         """Return the least recently used key; None when all cool down."""
         for key in self._keys:

@@ -54,7 +54,10 @@ class RetryPlan:
         policy: RetryPolicy | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """budget: limits the retries of the process. draw: returns a random number from 0 up to 1."""
+        """Create a plan.
+
+        budget: limits the retries of the process. draw: returns a random number from 0 up to 1.
+        """
         self.max_requests = max_requests
         self.request_count = 0
         self._budget = budget
@@ -69,7 +72,7 @@ class RetryPlan:
         return self.request_count < self.max_requests
 
     def record_request(self) -> None:
-        """Count an upstream request that is about to be sent. Raises ApiError (500) beyond the limit."""
+        """Count an upstream request before it is sent. Raises ApiError (500) beyond the limit."""
         if not self.allows_request:
             text = (
                 f"The proxy has sent {self.request_count} upstream requests for this request, the "
@@ -145,8 +148,8 @@ def _is_about_request(error: ApiError) -> bool:
 def _is_connection_failure(error: ApiError) -> bool:
     """Return whether a connection was refused or reset before a response.
 
-    One that timed out has taken its time already, and what this server has run out of will not
-    be available in half a second.
+    A connection that timed out is not retried, as the client has waited long enough. Neither is a
+    shortage of this server: it does not end within half a second.
     """
     if not isinstance(error, UpstreamError) or isinstance(error, LocalShortageError):
         return False

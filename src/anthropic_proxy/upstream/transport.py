@@ -29,7 +29,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
 def _with_scheme(address: str) -> str:
-    """Return the address of an HTTP proxy with a scheme: by default `http`, as in curl and httpx."""
+    """Return the address of an HTTP proxy with its scheme: `http` by default, as in curl."""
     if "://" in address:
         return address
     return f"http://{address}"

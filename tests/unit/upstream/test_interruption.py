@@ -46,7 +46,10 @@ def test_what_does_not_come_is_cancelled(seconds: float) -> None:
 
 
 def test_the_limit_moves() -> None:
-    """The timer of the first wait rings in the second, which has more time, and later in a third that has less."""
+    """The timer of the first wait fires in the second, which has a later deadline.
+
+    It fires again in a third wait, which has an earlier one.
+    """
 
     async def work(alarm: ReadDeadline, loop: asyncio.AbstractEventLoop) -> str:
         start = loop.time()
