@@ -1,8 +1,8 @@
-"""What the operator wants to know at the start: whether each upstream can be reached, and takes the key.
+"""Probe the upstreams when the server starts: can each be reached, and does it accept its keys?
 
-Each upstream is asked for its list of models, with each of its keys. Nothing waits for that: the server listens already,
-and an upstream whose outcome is not good is probed again until it is. Clients' requests do not depend on the outcome,
-but replace it where they show something else.
+A probe requests the list of models with each key of an upstream. The server does not wait for the
+results. An upstream whose result is not healthy is probed again until it is. Clients' requests do
+not depend on the results, but their responses correct them.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from anthropic_proxy.auth.caller import ANONYMOUS
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
@@ -31,28 +31,42 @@ from anthropic_proxy.upstream.http_client import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
 
-# Sent in place of the usual one, so that operators of upstreams can tell probes from requests of clients.
+# Not the usual one: operators of upstreams can distinguish probes from requests of clients.
 USER_AGENT = "anthropic-proxy (start-up probe)"
 
 _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
-# Seconds after which upstreams whose outcome is not good are probed again: they double up to the second number.
+# Seconds after which upstreams that are not healthy are probed again; doubled up to the maximum.
 _RETRY_SECONDS = 10.0
-_LONGEST_PAUSE_SECONDS = 300.0
-# Seconds after which a process that does not probe looks for the outcomes of the one that does.
-_LOOK_SECONDS = 1.0
-# Where a key is checked on servers whose list of models needs none.
+_MAX_RETRY_SECONDS = 300.0
+# Seconds after which a process that does not probe reads the results of the one that does.
+_READ_SECONDS = 1.0
+# Settings that reasons name, and the advice on them.
+_ADVICE_BY_SETTING = {
+    "SSL_CERT_FILE": "set SSL_CERT_FILE",
+    "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+}
+# Paths that check a key, on servers whose list of models needs none.
 _KEY_PATHS = {"openrouter": "/key"}
+# Names of models in the log.
 _MAX_NAMES = 3
 _MAX_NAME_LENGTH = 60
+_SERVER_NAME = re.compile(r"[A-Za-z0-9 ./_()-]{1,40}")
 
 KeyState = Literal[
     "accepted", "rejected", "missing", "not needed", "not set", "the client's", "not checked"
 ]
 _KEY_TEXTS: Mapping[KeyState, str] = {
+    "accepted": "key accepted",
+    "rejected": "key rejected",
     "missing": "key missing",
+    "not needed": "key not needed",
     "not set": "no key set",
     "the client's": "the client's key is sent",
+    "not checked": "key not checked",
 }
+# The operator has to set a key.
+_BAD_KEY_STATES = ("rejected", "missing")
+_KEY_REFUSED_STATUSES = (401, 403)
 _WANTS_TLS = "its port takes TLS only: the address has to begin with https://"
 _NO_API = "that is no OpenAI-compatible API"
 
@@ -61,54 +75,49 @@ _NO_API = "that is no OpenAI-compatible API"
 class ProbeResult:
     """The result of probing one upstream."""
 
-    # Whether it answered, or at least accepted a connection.
+    # Whether it responded, or at least accepted a connection.
     is_reachable: bool
-    # Why it gave no list of models: without the name of the upstream.
+    # Why it returned no list of models, without the name of the upstream.
     reason: str = ""
     key: KeyState = "not checked"
-    # Numbers, from 1, of the keys that were rejected, where there are several.
+    # Numbers, from 1, of the rejected keys of an upstream with several keys.
     rejected: tuple[int, ...] = ()
-    # The kind of server, where it is known.
+    # The kind of server, if it is known.
     server: str = ""
-    # Names; None where it has no list.
+    # Names of models; None without a list.
     models: tuple[str, ...] | None = None
-    # Whether the outcome is that of a client's request, not of a probe.
+    # Whether a client's request had this result, not a probe.
     is_request: bool = False
 
     @property
     def is_healthy(self) -> bool:
-        """Whether there is nothing that the operator has to do."""
-        return self.is_reachable and self.key not in ("rejected", "missing") and not self.reason
+        """Return whether the operator has nothing to do."""
+        return self.is_reachable and self.key not in _BAD_KEY_STATES and not self.reason
 
     @property
     def summary(self) -> str:
-        """One line, for the log and for `/readyz`."""
+        """Return one line for the log and for `/readyz`."""
         if not self.is_reachable:
             return self.reason
-        parts = ["reachable", self._key_text(), self.reason, self.server, self._models_text()]
+        key_text = _KEY_TEXTS[self.key]
+        if self.key == "rejected" and self.rejected:
+            key_text = f"key {', '.join(map(str, self.rejected))} rejected"
+        parts = ["reachable", key_text, self.reason, self.server, self._models_text()]
         return ", ".join(filter(None, parts))
 
-    def _key_text(self) -> str:
-        if self.key == "rejected":
-            return self._rejected_text()
-        return _KEY_TEXTS.get(self.key, f"key {self.key}")
-
-    def _rejected_text(self) -> str:
-        if not self.rejected:
-            return "key rejected"
-        return f"key {', '.join(map(str, self.rejected))} rejected"
-
     def _models_text(self) -> str:
+        if self.models is not None and not self.is_request:
+            return "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
+        if self.reason:
+            return ""
         if self.is_request:
-            return "" if self.reason else "a request succeeded"
-        if self.models is None:
-            return "" if self.reason or self.key in ("rejected", "missing") else "no list of models"
-        return f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
+            return "a request succeeded"
+        return "" if self.key in _BAD_KEY_STATES else "no list of models"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Several processes serve, and one of them probes for all."""
+    """Where several processes serve, one of them probes for all."""
 
     # Written by the process that probes, and read by the others.
     file: Path
@@ -117,11 +126,9 @@ class Sharing:
 
 
 class UpstreamProber:
-    """Probe upstreams and keep the results.
+    """Probes the upstreams and holds the results.
 
-    Set `upstreams_changed` when the configuration has changed. `on_change` is called with a line for each upstream when
-    all have been probed, and whenever a result has changed since. Requests of clients are evidence as well:
-    `request_started` and `request_finished` make this a sink of observations.
+    It is a sink of observations as well: the responses to clients' requests correct the results.
     """
 
     def __init__(
@@ -130,41 +137,53 @@ class UpstreamProber:
         upstreams: Callable[[], Sequence[Upstream]],
         sharing: Sharing | None = None,
     ) -> None:
-        """upstreams: returns the upstreams of the current configuration. sharing: None in a server of one process."""
-        self._sharing = sharing
-        self._shared: Mapping[str, ProbeResult] = {}
-        self.on_change: Callable[[Sequence[str]], None] = lambda _: None
+        """Create a prober.
+
+        upstreams: returns the upstreams of the current configuration. sharing: None in a server of
+        one process.
+        """
         self._log = log
         self._upstreams = upstreams
+        self._sharing = sharing
+        # The results that another process has shared.
+        self._shared: Mapping[str, ProbeResult] = {}
         self._results: dict[str, tuple[Upstream, ProbeResult]] = {}
         # Names of upstreams to which a request succeeded.
         self._has_served: set[str] = set()
+        # To be set when the configuration has changed.
         self.upstreams_changed = asyncio.Event()
         # Whether the upstreams are those of CONFIG_FILE.
         self.has_config_file = False
+        # Called with a line for each upstream: when all were probed, and when a result changes.
+        self.on_change: Callable[[Sequence[str]], None] = lambda _: None
 
     def results(self) -> Mapping[str, ProbeResult]:
         """Return the results so far, by the names of the upstreams."""
-        return {name: probe for name, (_, probe) in self._results.items()}
+        return {name: result for name, (_, result) in self._results.items()}
 
     async def run(self) -> None:
-        """Probe all upstreams once, and those whose outcome is not good again and again. Runs until it is cancelled.
+        """Probe the upstreams, or read the results of the process that does. Never returns."""
+        sharing = self._sharing
+        if sharing is not None and not sharing.is_prober:
+            await self._follow(sharing.file)
+        await self._probe_repeatedly()
 
-        In a process that leaves the probes to another one, adopt the outcomes of that one.
-        """
-        if self._sharing is not None and not self._sharing.is_prober:
-            while True:
-                self._adopt(read_outcomes(self._sharing.file))
-                await asyncio.sleep(_LOOK_SECONDS)
+    async def _follow(self, file: Path) -> NoReturn:
+        while True:
+            self._adopt(read_results(file))
+            await asyncio.sleep(_READ_SECONDS)
+
+    async def _probe_repeatedly(self) -> NoReturn:
+        """Probe all upstreams once, and again those that are not healthy or have changed."""
         http_client = UpstreamHTTPClient()
         pause = _RETRY_SECONDS
         try:
             while True:
                 self.upstreams_changed.clear()
-                are_all_healthy = await self._probe_due(http_client)
+                is_done = await self._probe_due(http_client)
                 self._publish()
                 try:
-                    async with asyncio.timeout(None if are_all_healthy else pause):
+                    async with asyncio.timeout(None if is_done else pause):
                         await self.upstreams_changed.wait()
                         pause = _RETRY_SECONDS
                 except TimeoutError:
@@ -173,187 +192,196 @@ class UpstreamProber:
             await http_client.aclose()
 
     def _next_pause(self, pause: float) -> float:
-        """Return the seconds until the next probe. An upstream that is down may come up at any time, so it is not made
-        to wait longer.
+        """Return the seconds until the next probe.
+
+        An unreachable upstream may start at any time, so its pause does not grow.
         """
-        if not all(probe.is_reachable for _, probe in self._results.values()):
+        if not all(result.is_reachable for result in self.results().values()):
             return _RETRY_SECONDS
-        return min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        return min(pause * 2, _MAX_RETRY_SECONDS)
 
     def _adopt(self, shared: Mapping[str, ProbeResult]) -> None:
-        """Replace the outcomes that the process that probes has replaced."""
-        upstreams = {each.name: each for each in self._upstreams()}
+        """Replace the results that have changed in the process that probes."""
+        upstreams = {upstream.name: upstream for upstream in self._upstreams()}
         for name in upstreams.keys() & shared.keys():
             if shared[name] != self._shared.get(name) or name not in self._results:
                 self._results[name] = (upstreams[name], shared[name])
         self._shared = shared
 
     def _publish(self) -> None:
-        """Give the outcomes to those who show them: other processes, and the `status` command."""
+        """Share the results with the other processes, and with `on_change`."""
         if self._sharing is not None:
             if not self._sharing.is_prober:
                 return
-            write_outcomes(self._sharing.file, self.results())
-        self.on_change(
-            [
-                self._log.redact(self._describe_result(upstream, result))
-                for upstream, result in self._results.values()
-            ]
-        )
+            write_results(self._sharing.file, self.results())
+        lines = []
+        for upstream, result in self._results.values():
+            lines.append(self._log.redact(self._describe_result(upstream, result)))
+        self.on_change(lines)
 
     def request_started(self, observation: Observation) -> None:
-        """Do nothing: what the upstream responds is known when the request is finished."""
+        """Do nothing: the upstream has not responded yet."""
 
     def request_finished(self, observation: Observation) -> None:
-        """Replace the outcomes that the responses to this request contradict."""
+        """Replace the results that the responses to this request contradict."""
         for request in observation.upstream_requests:
             if request.method == "POST" and request.status is not None:
-                self._learn(request.upstream, request.status, request.error_type)
+                self._correct(request.upstream, request.status, request.error_type)
 
-    def _learn(self, upstream: Upstream, status: int, error_type: str | None) -> None:
+    def _correct(self, upstream: Upstream, status: int, error_type: str | None) -> None:
+        """Replace the result of an upstream by that of a request, if it differs."""
         if not self._is_current(upstream):
             return
-        _, before = self._results[upstream.name]
-        if before.rejected:
+        _, result = self._results[upstream.name]
+        if result.rejected:
             return
+        first_key = upstream.keys[0] if upstream.keys else None
         if status < 300 and error_type is None:
             self._has_served.add(upstream.name)
-            if not before.is_healthy:
-                key = _key_state(upstream, upstream.keys[0] if upstream.keys else None, 200)
-                key = "not needed" if key == "not set" else key
+            if not result.is_healthy:
+                key = _key_state(upstream, first_key, 200)
+                if key == "not set":
+                    key = "not needed"
                 self._replace(upstream, ProbeResult(is_reachable=True, key=key, is_request=True))
-        elif self._shows_bad_key(upstream, status) and before.is_healthy:
-            key = _key_state(upstream, upstream.keys[0] if upstream.keys else None, status)
+        elif self._shows_bad_key(upstream, status) and result.is_healthy:
+            key = _key_state(upstream, first_key, status)
             reason = f"refused a request with {status}"
             result = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
             self._replace(upstream, result)
 
     def _shows_bad_key(self, upstream: Upstream, status: int) -> bool:
-        """Return whether a status means that the proxy's key is of no use.
+        """Return whether a status means that the proxy's key does not work.
 
-        The caller's own key is the caller's concern, and one of several keys may still be accepted.
-        Where requests succeed, 403 concerns what was requested, such as a model of another account.
+        A refused key of the caller, or one of several keys, does not show that. Where requests
+        succeed, 403 refuses a part of the request, such as a model of another account.
         """
         if upstream.key_passthrough or len(upstream.keys) > 1:
             return False
         return status == 401 or (status == 403 and upstream.name not in self._has_served)
+
+    async def _probe_due(self, http_client: UpstreamHTTPClient) -> bool:
+        """Probe the upstreams that are due; return whether none of them is due any more."""
+        upstreams = self._upstreams()
+        current = [upstream.name for upstream in upstreams if self._is_current(upstream)]
+        self._results = {name: self._results[name] for name in current}
+        self._has_served &= self._results.keys()
+        due = [upstream for upstream in upstreams if self._is_due(upstream.name)]
+        await asyncio.gather(*[self._probe(upstream, http_client) for upstream in due])
+        return not any(self._is_due(upstream.name) for upstream in upstreams)
+
+    def _is_due(self, name: str) -> bool:
+        """Return whether an upstream has no result, or an unhealthy one of a probe.
+
+        Only requests correct the result of a request: a list of models may be readable with a key
+        that is rejected elsewhere.
+        """
+        if name not in self._results:
+            return True
+        _, result = self._results[name]
+        return not (result.is_healthy or result.is_request)
+
+    def _is_current(self, upstream: Upstream) -> bool:
+        """Return whether there is a result of this configuration of the upstream."""
+        entry = self._results.get(upstream.name)
+        return entry is not None and entry[0] == upstream
 
     def _replace(self, upstream: Upstream, result: ProbeResult) -> None:
         self._results[upstream.name] = (upstream, result)
         self._report(upstream, result)
         self._publish()
 
-    async def _probe_due(self, http_client: UpstreamHTTPClient) -> bool:
-        """Probe the upstreams that are new, or whose outcome is not healthy; return whether all outcomes are.
-
-        An outcome of a request is left to requests: a list of models may be readable with a key that is rejected elsewhere.
-        """
-        upstreams = self._upstreams()
-        self._results = {
-            each.name: self._results[each.name] for each in upstreams if self._is_current(each)
-        }
-        self._has_served &= self._results.keys()
-        due = [each for each in upstreams if self._is_due(each.name)]
-        await asyncio.gather(*(self._probe(each, http_client) for each in due))
-        return not any(self._is_due(each.name) for each in upstreams)
-
-    def _is_due(self, name: str) -> bool:
-        if name not in self._results:
-            return True
-        _, result = self._results[name]
-        return not (result.is_healthy or result.is_request)
-
-    def _hint(self, upstream: Upstream, result: ProbeResult) -> str:
-        return _hint(upstream, result, is_from_file=self.has_config_file)
-
-    def _describe_result(self, upstream: Upstream, result: ProbeResult) -> str:
-        """Return the outcome for a person."""
-        hint = self._hint(upstream, result)
-        return f"{upstream.base_url}: {result.summary}{f'; {hint}' if hint else ''}"
-
-    def _is_current(self, upstream: Upstream) -> bool:
-        entry = self._results.get(upstream.name)
-        return entry is not None and entry[0] == upstream
-
     async def _probe(self, upstream: Upstream, http_client: UpstreamHTTPClient) -> None:
         started_at = time.perf_counter()
         try:
             result = await probe_upstream(upstream, http_client)
-        except Exception as error:  # noqa: BLE001 - a flaw here must not end a server whose requests do not depend on it
+        except Exception as error:  # noqa: BLE001 - a bug here must not end the server
             self._log.error("internal error", exc_info=error)
             result = ProbeResult(is_reachable=True, reason="could not be probed")
-        previous = self._results.get(upstream.name)
-        if previous is not None and previous[1].is_request:
-            return  # a request was finished meanwhile
+        _, previous = self._results.get(upstream.name, (upstream, None))
+        if previous is not None and previous.is_request:
+            # A request was finished in the meantime.
+            return
         self._results[upstream.name] = (upstream, result)
-        if previous is None or previous[1].summary != result.summary:
+        if previous is None or previous.summary != result.summary:
             self._report(upstream, result, round(time.perf_counter() - started_at, 3))
 
     def _report(
         self, upstream: Upstream, result: ProbeResult, seconds: float | None = None
     ) -> None:
-        values = {
+        """Log a result. seconds: the duration of the probe; None for the result of a request."""
+        values: dict[str, object] = {
             "result": result.summary,
             "name": upstream.name,
             "url": upstream.base_url,
             "reachable": result.is_reachable,
             "key": result.key,
             "server": result.server,
-            "models": None if result.models is None else len(result.models),
-            "first_models": ", ".join(result.models[:_MAX_NAMES]) if result.models else "",
+            "models": None,
+            "first_models": "",
             "seconds": seconds,
             "hint": self._hint(upstream, result),
         }
+        if result.models is not None:
+            values["models"] = len(result.models)
+            values["first_models"] = ", ".join(result.models[:_MAX_NAMES])
         write = self._log.info if result.is_healthy else self._log.warning
         if self._sharing is not None and not self._sharing.is_prober:
             write = self._log.debug
-        write(
-            UPSTREAM_PROBED,
-            **{name: value for name, value in values.items() if value not in (None, "")},
-        )
+        fields = {name: value for name, value in values.items() if value not in (None, "")}
+        write(UPSTREAM_PROBED, **fields)
+
+    def _describe_result(self, upstream: Upstream, result: ProbeResult) -> str:
+        """Return a result and its hint for the operator."""
+        text = f"{upstream.base_url}: {result.summary}"
+        hint = self._hint(upstream, result)
+        return f"{text}; {hint}" if hint else text
+
+    def _hint(self, upstream: Upstream, result: ProbeResult) -> str:
+        return _hint(upstream, result, is_from_file=self.has_config_file)
 
 
-def write_outcomes(path: Path, outcomes: Mapping[str, ProbeResult]) -> None:
-    """Write outcomes to a file, which a reader finds whole. They are shown only, so a full disk is no error."""
+def write_results(path: Path, results: Mapping[str, ProbeResult]) -> None:
+    """Replace a file of results at once, so that a reader finds it complete.
+
+    The results are for display only, so a full disk is no error.
+    """
     new = path.with_suffix(".new")
     with contextlib.suppress(OSError):
-        new.write_bytes(dumps({name: asdict(each) for name, each in outcomes.items()}))
+        new.write_bytes(dumps({name: asdict(result) for name, result in results.items()}))
         new.replace(path)
 
 
-def read_outcomes(path: Path) -> dict[str, ProbeResult]:
-    """Return the outcomes that `write_outcomes` wrote; none where there is no file yet."""
+def read_results(path: Path) -> dict[str, ProbeResult]:
+    """Return the results that `write_results` wrote; none if there is no file yet."""
     try:
         written = loads(path.read_bytes())
     except OSError:
         return {}
-    return {name: _probe_from(values) for name, values in written.items()}
+    return {name: _parse_result(values) for name, values in written.items()}
 
 
-def _probe_from(values: JsonObject) -> ProbeResult:
-    models = values["models"]
-    return ProbeResult(
-        **{
-            **values,
-            "rejected": tuple(values["rejected"]),
-            "models": None if models is None else tuple(models),
-        }
-    )
+def _parse_result(values: JsonObject) -> ProbeResult:
+    """Return a result. JSON has arrays for its tuples."""
+    values["rejected"] = tuple(values["rejected"])
+    if values["models"] is not None:
+        values["models"] = tuple(values["models"])
+    return ProbeResult(**values)
 
 
 async def probe_upstream(upstream: Upstream, http_client: UpstreamHTTPClient) -> ProbeResult:
-    """Ask an upstream for its models with each of its keys. Raises no ApiError."""
-    keys: tuple[str | None, ...] = (None,) if upstream.key_passthrough else upstream.keys or (None,)
-    results = await asyncio.gather(*(_probe_key(upstream, key, http_client) for key in keys))
-    if any(each.key == "accepted" for each in results) and not await _checks_keys(
-        upstream, http_client
-    ):
-        results = [_without_claim(each) for each in results]
-    best = next((each for each in results if each.is_healthy), results[0])
-    rejected = tuple(number for number, each in enumerate(results, 1) if each.key == "rejected")
+    """Request the models of an upstream with each of its keys. Raises no ApiError."""
+    keys: tuple[str | None, ...] = upstream.keys or (None,)
+    if upstream.key_passthrough:
+        keys = (None,)
+    results = await asyncio.gather(*[_probe_key(upstream, key, http_client) for key in keys])
+    has_accepted_key = any(result.key == "accepted" for result in results)
+    if has_accepted_key and not await _checks_keys(upstream, http_client):
+        results = [_without_key_claim(result) for result in results]
+    best = next((result for result in results if result.is_healthy), results[0])
+    rejected = [number for number, result in enumerate(results, 1) if result.key == "rejected"]
     if not rejected or len(keys) == 1:
         return best
-    return replace(best, key="rejected", rejected=rejected)
+    return replace(best, key="rejected", rejected=tuple(rejected))
 
 
 async def _probe_key(
@@ -370,34 +398,43 @@ async def _probe_key(
         status, _, _ = await _get(upstream, path, key, http_client)
         return replace(result, key=_key_state(upstream, key, status))
     except ApiError as error:
-        is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
-        is_local_shortage = isinstance(error, LocalShortageError)
-        reason = error.message.removeprefix(f"The upstream {upstream.name} ")
-        return ProbeResult(is_reachable=is_local_shortage or not is_unreachable, reason=reason)
+        return _to_failed_result(upstream, error)
+
+
+def _to_failed_result(upstream: Upstream, error: ApiError) -> ProbeResult:
+    is_unreachable = isinstance(error, UpstreamError) and error.phase == "connect"
+    if isinstance(error, LocalShortageError):
+        is_unreachable = False
+    reason = error.message.removeprefix(f"The upstream {upstream.name} ")
+    return ProbeResult(is_reachable=not is_unreachable, reason=reason)
 
 
 async def _checks_keys(upstream: Upstream, http_client: UpstreamHTTPClient) -> bool:
-    """Return whether the upstream refuses a request without a key, so that an accepted key is a valid one."""
+    """Return whether the upstream refuses a request without a key.
+
+    Only then an accepted key is a valid one.
+    """
     path = _KEY_PATHS.get(upstream.profile.name, "/models")
     try:
         status, _, _ = await _get(upstream, path, None, http_client)
     except ApiError:
         return False
-    return status in (401, 403)
+    return status in _KEY_REFUSED_STATUSES
 
 
-def _without_claim(result: ProbeResult) -> ProbeResult:
-    """Return the outcome for a list of models that needs no key: it does not show whether the key is valid."""
-    return replace(result, key="not checked") if result.key == "accepted" else result
+def _without_key_claim(result: ProbeResult) -> ProbeResult:
+    """Return the result for a list of models that needs no key, and so does not check it."""
+    if result.key != "accepted":
+        return result
+    return replace(result, key="not checked")
 
 
 async def _get(
     upstream: Upstream, path: str, key: str | None, http_client: UpstreamHTTPClient
 ) -> tuple[int, Mapping[str, str], bytes]:
     headers = build_headers(replace(upstream, key_passthrough=False), key, ANONYMOUS)
-    response = await http_client.get(
-        upstream.build_url(path), {"user-agent": USER_AGENT, **headers}, _TIMEOUTS, upstream.name
-    )
+    headers = {"user-agent": USER_AGENT, **headers}
+    response = await http_client.get(upstream.build_url(path), headers, _TIMEOUTS, upstream.name)
     try:
         return response.status, response.headers, await response.read()
     finally:
@@ -418,11 +455,13 @@ def _to_result(
         models = _parse_model_names(body)
         if models is not None:
             return replace(result, models=models)
-        content = f"a web page: {_NO_API}" if is_web_page else "200 without a list of models"
-        return replace(result, reason=f"answered {content}", key="not checked")
+        reason = "answered 200 without a list of models"
+        if is_web_page:
+            reason = f"answered a web page: {_NO_API}"
+        return replace(result, reason=reason, key="not checked")
     if status in MISSING_PATH_STATUSES and is_web_page:
         return replace(result, reason=f"answered {status} with a web page: {_NO_API}")
-    if status in (401, 403) or status in MISSING_PATH_STATUSES:
+    if status in _KEY_REFUSED_STATUSES or status in MISSING_PATH_STATUSES:
         return result
     if status == 400 and wants_tls(body):
         return replace(result, reason=_WANTS_TLS)
@@ -430,7 +469,8 @@ def _to_result(
 
 
 def _key_state(upstream: Upstream, key: str | None, status: int) -> KeyState:
-    is_refused = status in (401, 403)
+    """Return what a status shows of the key that was sent, or of its absence."""
+    is_refused = status in _KEY_REFUSED_STATUSES
     if status != 200 and not is_refused:
         return "not checked"
     if key:
@@ -442,36 +482,43 @@ def _key_state(upstream: Upstream, key: str | None, status: int) -> KeyState:
 
 def _parse_model_names(body: bytes) -> tuple[str, ...] | None:
     try:
-        infos = to_model_infos(loads_received(body))
+        models = to_model_infos(loads_received(body))
     except ValueError:
         return None
-    return None if infos is None else tuple(str(info["id"])[:_MAX_NAME_LENGTH] for info in infos)
+    if models is None:
+        return None
+    return tuple(str(model["id"])[:_MAX_NAME_LENGTH] for model in models)
 
 
 def _server_name(upstream: Upstream, headers: Mapping[str, str]) -> str:
-    """Return the kind of server: the one that was configured or found out, else what it calls itself."""
+    """Return the kind of server that is configured or was detected, else its `server` header."""
     if upstream.profile is not GENERIC and upstream.profile.name != GENERIC.name:
         return upstream.profile.name
     name = headers.get("server", "")
-    is_name = bool(re.fullmatch(r"[A-Za-z0-9 ./_()-]{1,40}", name))
-    return f"server {name}" if is_name and upstream.redactor.redact(name) == name else ""
-
-
-# Words of reasons that name what to change already, and the variables to change.
-_VARIABLES_OF_REASONS = {
-    "SSL_CERT_FILE": "set SSL_CERT_FILE",
-    "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
-}
+    if not _SERVER_NAME.fullmatch(name) or upstream.redactor.redact(name) != name:
+        return ""
+    return f"server {name}"
 
 
 def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str:
     """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
-    place = f" of {upstream.name} in CONFIG_FILE"
-    url = f"url{place}" if is_from_file else "UPSTREAM_BASE_URL"
-    named = (hint for word, hint in _VARIABLES_OF_REASONS.items() if word in result.reason)
+    url, key = "UPSTREAM_BASE_URL", "UPSTREAM_API_KEY"
+    if is_from_file:
+        url = f"url of {upstream.name} in CONFIG_FILE"
+        key = f"the key of {upstream.name} in CONFIG_FILE"
     if not result.is_reachable:
-        advice = next(named, f"check that it runs, and {url}")
+        advice = _find_advice(result.reason) or f"check that it runs, and {url}"
         return f"{advice}; it is probed again every {_RETRY_SECONDS:g} s"
-    if result.key in ("rejected", "missing"):
-        return f"set the key{place}" if is_from_file else "set UPSTREAM_API_KEY"
-    return next(named, f"check {url}") if result.reason else ""
+    if result.key in _BAD_KEY_STATES:
+        return f"set {key}"
+    if not result.reason:
+        return ""
+    return _find_advice(result.reason) or f"check {url}"
+
+
+def _find_advice(reason: str) -> str | None:
+    """Return the advice on the setting that a reason names, if it names one."""
+    for setting, advice in _ADVICE_BY_SETTING.items():
+        if setting in reason:
+            return advice
+    return None

@@ -280,7 +280,7 @@ class UpstreamHTTPClient:
 
 @lru_cache
 def _parse_url(url: str) -> httpx.URL:
-    """Return a parsed URL. Upstreams have few, and parsing one costs as much as the rest of httpx."""
+    """Return a parsed URL. Upstreams have few, and each costs as much as the rest of httpx."""
     return httpx.URL(url)
 
 

@@ -16,7 +16,7 @@ from anthropic_proxy.gateway.upstream_probe import (
     ProbeResult,
     Sharing,
     UpstreamProber,
-    read_outcomes,
+    read_results,
 )
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
@@ -398,15 +398,15 @@ def test_outcomes_of_the_process_that_probes(tmp_path: Path) -> None:
         UpstreamProber(Log(), lambda: [endpoint], Sharing(file, is_prober=is_prober))
         for is_prober in (True, False)
     )
-    other._adopt(read_outcomes(file))
+    other._adopt(read_results(file))
     assert other.results() == {}
     seen: list[ProbeResult | str] = []
     for outcome in (_GOOD, _REJECTED):
         first._replace(endpoint, outcome)
-        other._adopt(read_outcomes(file))
+        other._adopt(read_results(file))
         seen.append(other.results()[endpoint.name])
-        other._learn(endpoint, 200, None)
-        other._adopt(read_outcomes(file))
+        other._correct(endpoint, 200, None)
+        other._adopt(read_results(file))
         seen.append(other.results()[endpoint.name].summary)
     assert seen == [_GOOD, _GOOD.summary, _REJECTED, _SUCCEEDED]
     assert first.results()[endpoint.name] == _REJECTED
