@@ -108,9 +108,7 @@ def _parse_values(text: str, name: str) -> Any:
     return parse_text(text, name).value
 
 
-def load_api_keys(
-    settings: KeySettings, read: Callable[[PurePath], str]
-) -> ApiKeyRegistry | None:
+def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ApiKeyRegistry | None:
     """Return the API keys; None when clients need no key. Raises ConfigError.
 
     read: returns the text of a file.
