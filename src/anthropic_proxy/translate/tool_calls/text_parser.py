@@ -254,6 +254,7 @@ class TextCallParser:
     # Text that leaves the parser, and the code blocks in it.
 
     def _emit(self, text: str) -> None:
+        """Add text to the parts, and note whether it ends at a line's start or in a code block."""
         if not text:
             return
         self._parts.append(text)
