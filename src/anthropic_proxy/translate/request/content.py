@@ -51,9 +51,17 @@ def to_tool_text(
 
     `label` names the result in the text where a part was, and before the part itself.
     """
+    parts = to_parts(to_blocks(block.get("content")), context)
+    return _separate_attachments(block, parts, label)
+
+
+def _separate_attachments(
+    block: JsonObject, parts: list[JsonObject], label: str
+) -> tuple[str, list[JsonObject]]:
+    """Return the text of a tool_result with `parts`, and the parts that are not text."""
     texts: list[str] = []
     attachments: list[JsonObject] = []
-    for part in to_parts(to_blocks(block.get("content")), context):
+    for part in parts:
         if part["type"] == "text":
             texts.append(part["text"])
             continue
@@ -73,13 +81,12 @@ def to_tool_content(
 
     Parts follow the message if the upstream does not accept them within it.
     """
-    if context.profile.tool_parts:
-        parts = to_parts(to_blocks(block.get("content")), context)
-        if any(part["type"] != "text" for part in parts):
-            if block.get("is_error"):
-                parts = [openai.text_part("Error:"), *parts]
-            return parts, []
-    text, attachments = to_tool_text(block, label, context)
+    parts = to_parts(to_blocks(block.get("content")), context)
+    if context.profile.tool_parts and any(part["type"] != "text" for part in parts):
+        if block.get("is_error"):
+            parts = [openai.text_part("Error:"), *parts]
+        return parts, []
+    text, attachments = _separate_attachments(block, parts, label)
     mark = _find_result_mark(block, context)
     # The providers that know marks refuse them where there is nothing to cache.
     if mark and text:
