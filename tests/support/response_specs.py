@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from anthropic_proxy.translate.notes import TranslationNotes
-from anthropic_proxy.translate.request.parameters import get_output_format
+from anthropic_proxy.translate.request.chat_request import get_output_format
 from anthropic_proxy.translate.request.tools import resolve_tools
 from anthropic_proxy.translate.response.spec import (
     ResponseSpec,

@@ -4,9 +4,12 @@ Each top-level field has its function. The order of the resulting body is fixed:
 conversation gives the same bytes, so upstream prefix caches hold.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.context_edits import describe_ignored_edits
 from anthropic_proxy.translate.notes import TranslationNotes
@@ -14,18 +17,26 @@ from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.request.context import PdfPageReader, TranslationContext
 from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.request.messages import to_chat_messages
-from anthropic_proxy.translate.request.parameters import (
-    get_output_format,
-    to_parameters,
-    to_user_fields,
-)
 from anthropic_proxy.translate.request.pdf import read_pages
 from anthropic_proxy.translate.request.response_format import RESPONSE_FORMAT_CONVERTERS
+from anthropic_proxy.translate.request.schemas import is_strict_compatible
 from anthropic_proxy.translate.request.thinking import to_reasoning_fields
 from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICE_CONVERTERS
 from anthropic_proxy.translate.request.tools import resolve_tools
 from anthropic_proxy.translate.tool_names import ToolName
-from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire import openai
+from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+
+_SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
+
+# Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed
+# without being parsed.
+_MAX_PARSED_LENGTH = 256
+
+# Claude Code before 2.1: user_HASH_account_UUID_session_UUID.
+_USER = "user_"
+_SESSION = "_session_"
+_SESSION_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ def to_chat_request(
         "messages": chat_messages.messages,
         **chat_messages.fields,
         **tools.fields,
-        **to_parameters(request, output_format, profile),
+        **_to_parameters(request, output_format, profile),
         **to_reasoning_fields(request, profile),
         **to_user_fields(request, profile),
     }
@@ -89,3 +100,96 @@ def _describe_ignored_fields(request: JsonObject) -> set[str]:
     """Return notes for the top-level fields and context edits that the proxy does not support."""
     fields = {f"field {name}" for name in request if name not in REQUEST_FIELDS}
     return fields | describe_ignored_edits(request)
+
+
+def get_output_format(request: JsonObject) -> JsonObject | None:
+    """Return the required format: `output_config.format`, or `output_format` of older clients."""
+    output_config = request.get("output_config") or {}
+    return output_config.get("format") or request.get("output_format")
+
+
+def _to_parameters(
+    request: JsonObject, output_format: JsonObject | None, profile: ProviderProfile
+) -> JsonObject:
+    """Return limits, sampling and format.
+
+    Without `stop_sequences`, which the proxy applies itself.
+    """
+    parameters = {
+        profile.max_tokens_field: request.get("max_tokens"),
+        "temperature": request.get("temperature"),
+        "top_p": request.get("top_p"),
+    }
+    if profile.sampling_top_k:
+        parameters["top_k"] = request.get("top_k")
+    if output_format is not None:
+        schema = output_format["schema"]
+        is_strict = is_strict_compatible(schema)
+        parameters["response_format"] = openai.json_schema_format(schema, strict=is_strict)
+    if profile.service_tiers:
+        parameters["service_tier"] = _choose_service_tier(request)
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _choose_service_tier(request: JsonObject) -> str | None:
+    """Return the service tier.
+
+    OpenAI's fast processing is a tier; it costs more, as Anthropic's does.
+    """
+    if request.get("speed") == "fast":
+        return "priority"
+    return _SERVICE_TIERS.get(request.get("service_tier") or "")
+
+
+def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
+    """Return the upstream's fields for the user and the prompt cache; none without a user_id.
+
+    Only hashes are sent: OpenAI accepts 64 characters, and Claude Code's user_id is 170 characters
+    of JSON with account ids. It also holds the session, which changes while the user stays the
+    same; requests of one session share a prompt cache.
+    """
+    user_id = (request.get("metadata") or {}).get("user_id")
+    if not user_id:
+        return {}
+    user, session = _split_user_id(user_id)
+    fields: JsonObject = {}
+    if profile.user_field:
+        fields[profile.user_field] = _hash(user)
+    if profile.prompt_cache_key:
+        fields["prompt_cache_key"] = _hash(session)
+    return fields
+
+
+def _split_user_id(user_id: str) -> tuple[str, str]:
+    """Return the parts that identify the user and the session.
+
+    An id without such parts is both.
+    """
+    parts = None
+    if len(user_id) <= _MAX_PARSED_LENGTH:
+        parts = _parse_json_id(user_id) or _parse_legacy_id(user_id)
+    return parts or (user_id, user_id)
+
+
+def _parse_json_id(user_id: str) -> tuple[str, str] | None:
+    if not user_id.startswith("{"):
+        return None
+    payload = loads_object(user_id.encode("utf-8", "replace"))
+    if not payload or not isinstance(payload.get("session_id"), str):
+        return None
+    user = "/".join(str(payload.get(name) or "") for name in ("device_id", "account_uuid"))
+    return user, payload["session_id"]
+
+
+def _parse_legacy_id(user_id: str) -> tuple[str, str] | None:
+    # At least one character follows, so the search ends before the last one.
+    position = user_id.rfind(_SESSION, 0, len(user_id) - 1)
+    user, session = user_id[: max(position, 0)], user_id[position + len(_SESSION) :]
+    is_user = user.startswith(_USER) and len(user) > len(_USER) and "\n" not in user
+    if not is_user or not _SESSION_ID.fullmatch(session):
+        return None
+    return user, session
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anthropic_proxy.providers.profiles import PROFILES
-from anthropic_proxy.translate.request.parameters import to_user_fields
+from anthropic_proxy.translate.request.chat_request import to_user_fields
 from tests.support.scaling import assert_linear_cpu
 
 OPENAI = next(dialect for dialect in PROFILES if dialect.name == "openai")
