@@ -1,6 +1,6 @@
 """Build and read Chat Completions messages, parts and tools as plain dicts in the wire format.
 
-Source: the request types of the `openai` package (3.51); the tests check what is built here against them.
+Source: the request types of the `openai` package (3.51); the tests check the results against them.
 """
 
 from typing import Any
@@ -12,13 +12,15 @@ _PLAIN_FIELDS = frozenset(("content", "role"))
 
 
 def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
-    """`cache_control` is OpenRouter's, in the Messages API's form."""
+    """Return a text part. `cache_control` is OpenRouter's field, in the Messages API's form."""
     part: JsonObject = {"type": "text", "text": text}
-    return part | {"cache_control": cache_control} if cache_control else part
+    if cache_control:
+        part["cache_control"] = cache_control
+    return part
 
 
 def image_url_part(url: str) -> JsonObject:
-    """`url` is an http(s) address or a `data:` URL."""
+    """Return an image part. `url` is an http(s) address or a `data:` URL."""
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -31,19 +33,26 @@ def system_message(content: str | list[JsonObject]) -> JsonObject:
 
 
 def user_message(parts: list[JsonObject]) -> JsonObject:
-    """A lone text part becomes a string, so that a string and a single text block look the same to the upstream."""
-    is_single_text = len(parts) == 1 and parts[0].keys() == {"type", "text"}
-    return {"role": "user", "content": parts[0]["text"] if is_single_text else parts}
+    """Return a user message. A lone text part becomes a string.
+
+    So a string and a single text block look the same to the upstream.
+    """
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        return {"role": "user", "content": parts[0]["text"]}
+    return {"role": "user", "content": parts}
 
 
 def assistant_message(text: str, tool_calls: list[JsonObject]) -> JsonObject:
-    """`content` is null when there are only calls."""
-    message: JsonObject = {"role": "assistant", "content": text or (None if tool_calls else "")}
-    return message | {"tool_calls": tool_calls} if tool_calls else message
+    """Return an assistant message. `content` is null when there are only calls."""
+    message: JsonObject = {"role": "assistant", "content": text}
+    if tool_calls:
+        message["content"] = text or None
+        message["tool_calls"] = tool_calls
+    return message
 
 
 def tool_call(call_id: str, name: str, arguments: str) -> JsonObject:
-    """`arguments` is a JSON document in a string."""
+    """Return a tool call. `arguments` is a JSON document in a string."""
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -70,32 +79,40 @@ def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
 
 
 def get_first_choice(chunk: JsonObject) -> JsonObject | None:
-    """Return the first choice of a response or chunk; None without one (usage and moderation chunks)."""
+    """Return the first choice of a response or chunk; None without one.
+
+    Chunks with usage or moderation results have none.
+    """
     choices: Any = chunk.get("choices")
-    return (
-        choices[0]
-        if isinstance(choices, list) and choices and isinstance(choices[0], dict)
-        else None
-    )
+    if not isinstance(choices, list) or not choices:
+        return None
+    choice: Any = choices[0]
+    return choice if isinstance(choice, dict) else None
 
 
 def get_plain_text(chunk: JsonObject) -> str:
-    """Return the text of a chunk that holds nothing else, as nearly all do; empty for other chunks."""
+    """Return the text of a chunk that holds nothing else, as most do; empty for other chunks."""
     if chunk.get("usage") or chunk.get("error"):
         return ""
     choice = get_first_choice(chunk)
-    delta = choice.get("delta") if choice and not choice.get("finish_reason") else None
+    if not choice or choice.get("finish_reason"):
+        return ""
+    delta = choice.get("delta")
     if not isinstance(delta, dict):
         return ""
-    # Fields without a value say nothing.
-    is_plain = _PLAIN_FIELDS.issuperset(delta) or not any(
-        value for name, value in delta.items() if name not in _PLAIN_FIELDS
-    )
-    return string_or_empty(delta.get("content")) if is_plain else ""
+    if not _PLAIN_FIELDS.issuperset(delta):
+        # Fields without a value mean nothing.
+        for name, value in delta.items():
+            if value and name not in _PLAIN_FIELDS:
+                return ""
+    return string_or_empty(delta.get("content"))
 
 
 def string_or_empty(value: Any) -> str:
-    """Return `value` if it is a string, else an empty string: upstreams send null and other types for strings."""
+    """Return `value` if it is a string, else an empty string.
+
+    Upstreams send null and other types for strings.
+    """
     return value if isinstance(value, str) else ""
 
 
@@ -106,5 +123,7 @@ def get_content_text(content: Any) -> str:
     """
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    return "".join(string_or_empty(part.get("text")) for part in parts if isinstance(part, dict))
+    if not isinstance(content, list):
+        return ""
+    texts = [string_or_empty(part.get("text")) for part in content if isinstance(part, dict)]
+    return "".join(texts)

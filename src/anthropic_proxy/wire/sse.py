@@ -1,8 +1,9 @@
 """Server-sent events, both ways (WHATWG HTML, section 9.2.6).
 
-`SSEDecoder` takes bytes as the socket delivers them and returns the data of each complete event. Events end at an empty
-line; lines end with LF, CRLF or CR. Comments and fields other than `data` are skipped, since upstreams repeat the event's
-name in its data. The decoder works on bytes, so a character may be split between two reads.
+`SSEDecoder` takes bytes as the socket delivers them and returns the data of each complete event.
+Events end at an empty line; lines end with LF, CRLF or CR. Comments and fields other than `data`
+are skipped, since upstreams repeat the name of an event in its data. The decoder works on bytes, so
+a character may be split between two reads.
 """
 
 import re
@@ -19,30 +20,31 @@ _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
 _BOM = b"\xef\xbb\xbf"
 
-# The longest event under way that is searched again with each read.
+# The longest incomplete event that is searched again with each read.
 _SHORT_BYTES = 4096
 
-# No upstream sends an event of this size; one that does would otherwise grow our memory without a bound.
+# No upstream sends an event of this size. Without the limit, one that does would fill the memory.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 
 class EventTooLargeError(ValueError):
-    """The peer sent more than MAX_EVENT_BYTES without an end of it."""
+    """The peer sent more than MAX_EVENT_BYTES without the end of the event."""
 
 
 class SSEDecoder:
-    """Incremental decoder: `feed` bytes, get the payloads (bytes) of the events that ended within them.
+    """Incremental decoder: `feed` bytes, get the payloads of the events that ended within them.
 
-    The time for each read depends on its own size, not on the size of the event under way: of a long one only the new
-    bytes are searched, and it is put together once, at its end.
+    The time for each read depends on its own size, not on the size of the incomplete event: of a
+    long one only the new bytes are searched, and it is joined once, at its end.
     """
 
     def __init__(self) -> None:
-        # The incomplete event, with LF line ends: a short one in `_buffer`, a long one in `_long_buffer`.
+        # The incomplete event, with LF line ends. A long one is in `_long_buffer`.
         self._buffer = b""
         self._long_buffer = bytearray()
         # Whether the last byte was a CR, whose LF may follow.
         self._after_cr = False
+        # Whether a byte order mark may follow.
         self._at_start = True
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -50,7 +52,10 @@ class SSEDecoder:
         return _parse_events(self.split_events(data))
 
     def split_events(self, data: bytes) -> list[bytes]:
-        """Return the events that are complete now: their lines, separated by LF. Raises EventTooLargeError."""
+        """Return the events that are complete now: their lines, separated by LF.
+
+        Raises EventTooLargeError.
+        """
         if self._at_start:
             data = self._strip_bom(data)
         if self._after_cr or b"\r" in data:
@@ -77,7 +82,10 @@ class SSEDecoder:
         return events
 
     def close(self) -> list[bytes]:
-        """Return what the end of input leaves: several servers end with a `data:` line and no empty line after it."""
+        """Return the payload of the last event, if no empty line ended it.
+
+        Several servers end their stream with such an event.
+        """
         rest = self._buffer + self._long_buffer
         self._buffer = b""
         self._long_buffer.clear()
@@ -97,7 +105,7 @@ class SSEDecoder:
         return start.removeprefix(_BOM)
 
     def _normalise_line_ends(self, data: bytes) -> bytes:
-        """Turn CRLF and CR into LF. A CR at the very end is held back until it is known whether an LF follows."""
+        """Replace CRLF and CR with LF. A CR at the very end is held, as an LF may follow."""
         text = b"\r" + data if self._after_cr else data
         self._after_cr = text.endswith(b"\r")
         return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -115,7 +123,7 @@ def _parse_events(events: list[bytes]) -> list[bytes]:
 def parse_data(event: bytes) -> bytes | None:
     """Return the data of a complete event; None when it has none."""
     if event.startswith(DATA_PREFIX) and b"\n" not in event:
-        # All that most events have.
+        # The fast path for most events.
         return event[len(DATA_PREFIX) :]
     lines = b"\n" + event
     first = _DATA_LINE.search(lines)
@@ -132,7 +140,10 @@ def parse_data(event: bytes) -> bytes | None:
 
 
 def encode_event(event: JsonObject) -> bytes:
-    """Encode one Anthropic stream event. `event:` repeats the name, as the SDKs drop events without one."""
+    """Encode one Anthropic stream event.
+
+    The field `event` repeats the name, as the SDKs drop events without it.
+    """
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
 
 

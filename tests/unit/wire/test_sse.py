@@ -1,4 +1,4 @@
-"""Framing of server-sent events: every form that the standard allows, and no dependence on where the network cuts."""
+"""Framing of server-sent events: every form that the standard allows, cut anywhere."""
 
 import itertools
 import json

@@ -1,7 +1,4 @@
-"""The grammar of a stream's content: blocks with indices 0, 1, 2 ..., one open at a time.
-
-It is independent of the upstream. Events collect in `pending_events` until `take`.
-"""
+"""Write the blocks of a stream: with indices 0, 1, 2, ..., and one open at a time."""
 
 from collections.abc import Mapping
 
@@ -14,26 +11,35 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class BlockWriter:
-    """Writes text, thinking and tool_use blocks; a change of kind closes the open block and opens the next.
+    """Writes text, thinking and tool_use blocks.
 
-    With `omits_thinking` thinking blocks have no text; their signatures hold it. `is_truncated`: the token limit ended the
-    response, so that a call that ends now is incomplete.
+    A change of kind closes the open block and opens the next.
     """
 
     def __init__(
         self, signer: Signer, tool_names: Mapping[str, ToolName], *, omits_thinking: bool
     ) -> None:
-        """`tool_names` holds the caller's names of the tools that have other names at the upstream."""
+        """Write no block yet.
+
+        Args:
+            tool_names: the caller's names of the tools that have other names at the upstream.
+            omits_thinking: thinking blocks have no text; their signatures hold it.
+        """
+        # Whether a token limit ended the response, so that a call that ends now is incomplete.
         self.is_truncated = False
-        self._tool_names = tool_names
+        # Events that `take` has not returned.
         self.pending_events: list[JsonObject] = []
+        # The call whose block is open.
         self.open_call: ToolCall | None = None
+        # Whether there is a text block.
         self.has_text = False
+        self._tool_names = tool_names
         self._signer = signer
         self._omits_thinking = omits_thinking
         self._open_kind: str | None = None
         # The index of the last block.
         self.index = -1
+        # The reasoning of the open block, or encrypted reasoning that has no block yet.
         self._reasoning: ReasoningBlock | None = None
 
     def write_text(self, text: str) -> None:
@@ -50,9 +56,11 @@ class BlockWriter:
     def write_thinking(self, delta: ReasoningDelta) -> None:
         """Write reasoning; the signature follows at the end of the block, as in the real API.
 
-        Encrypted reasoning opens no block: it belongs to the reasoning next to it, or becomes a redacted block.
+        Encrypted reasoning opens no block: it belongs to the reasoning next to it, or becomes a
+        redacted block.
         """
         if self._open_kind != "thinking" and delta.text:
+            # Encrypted reasoning that arrived before belongs to this block.
             encrypted, self._reasoning = self._reasoning, None
             self._open("thinking", events.thinking_block())
             self._reasoning = encrypted
@@ -82,9 +90,8 @@ class BlockWriter:
         reasoning, self._reasoning = self._reasoning, None
         if reasoning is not None and self._open_kind == "thinking":
             visible_text = "" if self._omits_thinking else reasoning.text
-            self.pending_events.append(
-                events.signature_delta(self.index, self._signer.sign(reasoning, visible_text))
-            )
+            signature = self._signer.sign(reasoning, visible_text)
+            self.pending_events.append(events.signature_delta(self.index, signature))
         if self.open_call is not None:
             self._write_arguments(self.open_call.arguments.finish(truncated=self.is_truncated))
         if self._open_kind is not None:
@@ -93,10 +100,8 @@ class BlockWriter:
         if reasoning is not None and reasoning.is_encrypted:
             self.index += 1
             block = events.redacted_thinking_block(self._signer.sign(reasoning, ""))
-            self.pending_events += [
-                events.block_start(self.index, block),
-                events.block_stop(self.index),
-            ]
+            self.pending_events.append(events.block_start(self.index, block))
+            self.pending_events.append(events.block_stop(self.index))
 
     def _write_arguments(self, text: str) -> None:
         if text:

@@ -1,7 +1,7 @@
 """Collect the events of a stream into a Message, as the official SDKs do.
 
-It serves requests without `stream` whose answer must be cut at a stop sequence: read as a stream, the upstream can be
-told to stop there.
+It serves requests without `stream` whose response must be cut at a stop sequence: a stream can be
+closed there, so that the upstream stops.
 """
 
 from collections.abc import Iterable
@@ -33,13 +33,19 @@ def collect_message(events: Iterable[JsonObject]) -> JsonObject:
                 field = _DELTA_FIELDS[event["delta"]["type"]]
                 pieces[-1].setdefault(field, []).append(event["delta"][field])
             case "message_delta":
-                extra = {name: event[name] for name in ("context_management",) if name in event}
-                message |= {**event["delta"], "usage": event["usage"], **extra}
-    blocks = zip(message["content"], pieces, strict=True)
-    return {**message, "content": [block | _join_fields(parts) for block, parts in blocks]}
+                message |= event["delta"]
+                message["usage"] = event["usage"]
+                if "context_management" in event:
+                    message["context_management"] = event["context_management"]
+    for block, texts_by_field in zip(message["content"], pieces, strict=True):
+        block.update(_join_fields(texts_by_field))
+    return message
 
 
-def _join_fields(parts: dict[str, list[str]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: "".join(texts) for name, texts in parts.items()}
+def _join_fields(texts_by_field: dict[str, list[str]]) -> dict[str, Any]:
+    """Return the fields of a block for the texts of its deltas."""
+    fields: dict[str, Any] = {name: "".join(texts) for name, texts in texts_by_field.items()}
     arguments = fields.pop("partial_json", None)
-    return fields if arguments is None else {**fields, "input": loads_partial(arguments)}
+    if arguments is not None:
+        fields["input"] = loads_partial(arguments)
+    return fields

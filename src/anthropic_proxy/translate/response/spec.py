@@ -12,10 +12,12 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class ReasoningDisplay(Enum):
-    """How the response shows reasoning: not at all without `thinking`, and without text for display "omitted"."""
+    """How the response shows reasoning."""
 
     FULL = "full"
+    # Thinking blocks have no text (display "omitted").
     OMITTED = "omitted"
+    # There are no thinking blocks (a request without `thinking`).
     HIDDEN = "hidden"
 
 
@@ -33,7 +35,7 @@ class CompactionResult:
 
 @dataclass(frozen=True)
 class ResponseSpec:
-    """What the translation of one response needs to know."""
+    """The parts of a request that the translation of its response needs."""
 
     message_id: str
     # The model name of the request.
@@ -76,34 +78,42 @@ class ResponseSpec:
 
 
 def build_diagnostics(request: JsonObject) -> JsonObject:
-    """Return the message's field `diagnostics`. The proxy can't compare the request with an earlier one."""
+    """Return the message's field `diagnostics`.
+
+    The proxy cannot compare the request with an earlier one.
+    """
     options = request.get("diagnostics")
     if options is None:
         return {}
-    previous_id = options.get("previous_message_id")
-    return {"diagnostics": {"cache_miss_reason": {"type": "unavailable"}} if previous_id else None}
+    if not options.get("previous_message_id"):
+        return {"diagnostics": None}
+    return {"diagnostics": {"cache_miss_reason": {"type": "unavailable"}}}
 
 
 def build_fallback_credit(request: JsonObject) -> JsonObject:
-    """Return the usage field for a request that uses the credit of a refused one, which only Anthropic grants."""
-    status = {"type": "not_applied", "reason": "not_enabled"}
-    return {"fallback_credit": {"status": status}} if request.get("fallback_credit_token") else {}
+    """Return the usage field for a request that uses the credit of a refused one.
+
+    Only Anthropic grants such credit.
+    """
+    if not request.get("fallback_credit_token"):
+        return {}
+    return {"fallback_credit": {"status": {"type": "not_applied", "reason": "not_enabled"}}}
 
 
 def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
     """Return how the response to a checked request shows reasoning."""
     if not requests_thinking(request):
         return ReasoningDisplay.HIDDEN
-    return (
-        ReasoningDisplay.OMITTED
-        if request["thinking"].get("display") == "omitted"
-        else ReasoningDisplay.FULL
-    )
+    if request["thinking"].get("display") == "omitted":
+        return ReasoningDisplay.OMITTED
+    return ReasoningDisplay.FULL
 
 
 def get_tool_schemas(body: JsonObject) -> Mapping[str, JsonObject]:
     """Return the parameter schemas of the tools of a Chat Completions body, by name."""
-    functions = [
-        tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"
-    ]
-    return {function["name"]: function.get("parameters") or {} for function in functions}
+    schemas: dict[str, JsonObject] = {}
+    for tool in body.get("tools") or ():
+        if tool.get("type") == "function":
+            function = tool["function"]
+            schemas[function["name"]] = function.get("parameters") or {}
+    return schemas

@@ -203,6 +203,9 @@ class StreamTranslator:
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
 
+    def _create_error(self, text: str) -> ApiError:
+        return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
+
     def _can_bypass_filters(self) -> bool:
         """Return whether text without marks would only extend the open text block."""
         if self.is_finished or self._deferred or not self._writer.is_text_open:
@@ -221,9 +224,7 @@ class StreamTranslator:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise ApiError(
-                500, f"The upstream {self.spec.upstream.name} broke off the answer without a reason"
-            )
+            raise self._create_error("broke off the answer without a reason")
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -333,15 +334,10 @@ class StreamTranslator:
         calls = self.assembler.accepted_calls
         for call in calls:
             if call.arguments.is_overrun:
-                raise ApiError(
-                    500,
-                    f"The upstream {self.spec.upstream.name} sent more of a tool call after its end",
-                )
+                raise self._create_error("sent more of a tool call after its end")
         for call in calls[self._opened_call_count :]:
             if not call.name:
-                raise ApiError(
-                    500, f"The upstream {self.spec.upstream.name} sent a tool call without a name"
-                )
+                raise self._create_error("sent a tool call without a name")
             self._writer.write_tool_use(call)
 
     def _write_unclosed_thinking(self) -> None:

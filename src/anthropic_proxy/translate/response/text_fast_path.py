@@ -137,7 +137,7 @@ def _parse_strings(strings: list[bytes]) -> list[str]:
     """Parse the contents of JSON strings, up to the first that is invalid."""
     joined = b'["%b"]' % b'","'.join(strings)
     texts: list[str] = []
-    # Without escapes, two quotes make a string: a string that holds quotes adds strings to the list.
+    # Without escapes two quotes make a string, so that quotes within a string add to the list.
     if b"\\" not in joined:
         with contextlib.suppress(ValueError):
             texts = loads(joined)

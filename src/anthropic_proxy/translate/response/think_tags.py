@@ -1,8 +1,10 @@
-"""Reasoning that a server leaves in the text, as `<think>...</think>` (DeepSeek R1 and its kin behind plain servers).
+"""Split off reasoning that a server leaves in the text, as `<think>...</think>`.
 
-Only a tag at the very beginning of the answer counts: later ones may be quoted, in code above all. Some chat templates open
-the block themselves, so that only its closing tag is in the answer. A whole answer shows that when the tag stands on a line
-of its own; a stream shows it when it is too late, but the next answers of that model can be read right.
+DeepSeek R1 and similar models produce it, behind servers that do not parse it. Only a tag at the
+very beginning of the response counts: later ones may be quoted, mostly in code. Some chat templates
+open the block themselves, so that only its closing tag is in the response. A complete response
+shows that if the tag has a line of its own; a stream shows it too late, but the next responses of
+the model can be read right.
 """
 
 from enum import Enum, auto
@@ -14,39 +16,51 @@ _LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
 def has_lone_closing_tag(text: str) -> bool:
     """Return whether a complete response begins within a block that its chat template opened."""
     before, close_tag, _ = text.partition(CLOSE_TAG)
-    return bool(close_tag) and OPEN_TAG not in before and _LONE_CLOSE_TAG in f"\n{text}\n"
+    if not close_tag or OPEN_TAG in before:
+        return False
+    return _LONE_CLOSE_TAG in f"\n{text}\n"
 
 
 class _State(Enum):
+    # Before any text: an opening tag may follow.
     START = auto()
+    # Within the block of reasoning.
     THINKING = auto()
+    # In the white space after the block.
     GAP = auto()
+    # In the text of the response, up to its end.
     TEXT = auto()
 
 
 class ThinkTagSplitter:
-    """Splits text that comes in pieces into (is reasoning, text) pairs, none of them empty.
+    """Splits text that arrives in pieces into (is reasoning, text) pairs, none of them empty.
 
-    A possible beginning of a tag is held. White space around the block is dropped. With `starts_in_thinking` the response
-    begins within the block.
+    A possible beginning of a tag is held. White space around the block is dropped.
     """
 
     def __init__(self, *, starts_in_thinking: bool = False) -> None:
-        self._has_lone_close = False
-        self._is_searching = True
-        self._space: list[str] = []
-        self._buffer = ""
+        """`starts_in_thinking`: the response begins within a block of reasoning."""
         self._starts_in_thinking = starts_in_thinking
         self._state = _State.START
+        # White space at the beginning of the response.
+        self._space: list[str] = []
+        # Held text that may be the beginning of a tag.
+        self._buffer = ""
         self._has_reasoning = False
+        # Reasoning without an end that was expected at the beginning; None if that is not the case.
         self._unclosed: list[str] | None = None
+        # Whether the text is searched for a closing tag without an opening one, and the end of the
+        # text so far, where that tag may begin.
+        self._is_searching = True
         self._tail = ""
+        self._has_lone_close = False
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
         """Return the pairs that are certain after `piece`."""
         if self._is_in(_State.TEXT):
             return self._feed_text(piece)
-        if self._is_in(_State.START) and not self._buffer and (not piece or piece.isspace()):
+        if self._is_in(_State.START) and not self._buffer and not piece.strip():
+            # A response may begin with white space for ever: it is joined once.
             self._space.append(piece)
             return []
         self._buffer = "".join((*self._space, self._buffer, piece))
@@ -87,11 +101,16 @@ class ThinkTagSplitter:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the response began within a block, as far as it was read: the model's next responses will do so, too."""
-        return self._has_lone_close or (self._starts_in_thinking and not self.get_unclosed_text())
+        """Whether the response began within a block, as far as it was read.
+
+        The next responses of the model will begin like this one.
+        """
+        if self._has_lone_close:
+            return True
+        return self._starts_in_thinking and not self.get_unclosed_text()
 
     def get_unclosed_text(self) -> str:
-        """Return the text read as reasoning because the response was expected to begin with it, if no tag ended it."""
+        """Return reasoning that was expected at the beginning, if no tag ended it."""
         return "".join(self._unclosed or ())
 
     def _feed_text(self, piece: str) -> list[tuple[bool, str]]:
@@ -99,10 +118,12 @@ class ThinkTagSplitter:
             window = self._tail + piece
             before, close_tag, _ = window.partition(_LONE_CLOSE_TAG)
             self._has_lone_close = bool(close_tag) and OPEN_TAG not in before
-            # Behind an opening tag (an example, or the model's own) a closing one says nothing.
+            # After an opening tag (an example, or the model's own) a closing one means nothing.
             self._is_searching = not close_tag and OPEN_TAG not in before
             self._tail = window[-len(_LONE_CLOSE_TAG) :]
-        return [(False, piece)] if piece else []
+        if not piece:
+            return []
+        return [(False, piece)]
 
     def _is_in(self, state: _State) -> bool:
         return self._state is state
@@ -124,18 +145,17 @@ class ThinkTagSplitter:
             self._buffer = rest
             self._state = _State.GAP
         else:
-            overlap = _measure_overlap(self._buffer, CLOSE_TAG)
-            reasoning, self._buffer = (
-                self._buffer[: len(self._buffer) - overlap],
-                self._buffer[len(self._buffer) - overlap :],
-            )
+            certain = len(self._buffer) - _measure_overlap(self._buffer, CLOSE_TAG)
+            reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
         if not self._has_reasoning:
-            # Models that were told not to think leave an empty block.
+            # Models that must not think leave an empty block.
             reasoning = reasoning.lstrip()
             self._has_reasoning = bool(reasoning)
         if self._unclosed is not None:
             self._unclosed.append(reasoning)
-        return [(True, reasoning)] if reasoning else []
+        if not reasoning:
+            return []
+        return [(True, reasoning)]
 
     def _skip_space(self) -> None:
         self._buffer = self._buffer.lstrip()
@@ -144,6 +164,8 @@ class ThinkTagSplitter:
 
 
 def _measure_overlap(text: str, tag: str) -> int:
-    """Return the length of the longest end of `text` that is a beginning of `tag`, and not all of it."""
-    longest = min(len(text), len(tag) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(tag[:size])), 0)
+    """Return the length of the longest end of `text` that is a proper beginning of `tag`."""
+    for size in range(min(len(text), len(tag) - 1), 0, -1):
+        if text.endswith(tag[:size]):
+            return size
+    return 0

@@ -1,12 +1,14 @@
 """Token usage: Chat Completions -> Messages.
 
-OpenAI counts cached tokens within `prompt_tokens`; Anthropic keeps the three kinds of input apart, so that their sum is
-the prompt. No count is ever negative, whatever an upstream reports (Azure's Grok says cached > prompt).
+OpenAI counts cached tokens within `prompt_tokens`; Anthropic separates the three kinds of input, so
+that their sum is the prompt. No count is ever negative, whatever an upstream reports (Azure's Grok
+reports more cached than prompt tokens).
 """
 
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire.openai import string_or_empty
 
 _COUNTS = (
     "input_tokens",
@@ -15,12 +17,12 @@ _COUNTS = (
     "output_tokens",
 )
 
-# Larger values cannot be token counts; integers in JSON may have any size, also beyond the range of floats.
+# Larger values cannot be token counts; integers in JSON may exceed the range of floats.
 _MAX_COUNT = 2**53
 
 _CHARACTERS_PER_TOKEN = 4
 
-# The SDKs know standard, priority and batch, and strict ones refuse any other.
+# The SDKs support standard, priority and batch, and strict ones reject any other.
 _SERVICE_TIERS = {
     "default": "standard",
     "flex": "standard",
@@ -32,15 +34,18 @@ _SERVICE_TIERS = {
 
 
 class UsageCounter:
-    """Counts the output of a response. `reported` is the upstream's usage and `service_tier` its service tier.
+    """Counts the output of a response.
 
-    `delta_count` and the characters estimate the output until the upstream reports its usage.
+    Deltas and characters estimate the output until the upstream reports its usage.
     """
 
     def __init__(self) -> None:
+        # The usage that the upstream reported.
         self.reported: JsonObject | None = None
+        # The service tier that the upstream reported.
         self.service_tier: Any = None
         self.delta_count = 0
+        # Number of characters of text and reasoning.
         self.characters = 0
 
     def add(self, text: str) -> None:
@@ -49,10 +54,12 @@ class UsageCounter:
         self.characters += len(text)
 
     def build_usage(self, input_estimate: int, argument_characters: int) -> JsonObject:
-        """Return the `usage` so far. `argument_characters` counts the arguments of the tool calls."""
-        estimate = max(
-            self.delta_count, (self.characters + argument_characters) // _CHARACTERS_PER_TOKEN
-        )
+        """Return the `usage` so far.
+
+        `argument_characters` is the number of characters in the arguments of the tool calls.
+        """
+        characters = self.characters + argument_characters
+        estimate = max(self.delta_count, characters // _CHARACTERS_PER_TOKEN)
         return to_usage(self.reported, input_estimate=input_estimate, output_estimate=estimate)
 
 
@@ -64,7 +71,10 @@ def zero_usage() -> JsonObject:
 def to_usage(
     reported: JsonObject | None, *, input_estimate: int, output_estimate: int
 ) -> JsonObject:
-    """Return the `usage` of a message, in tokens. The estimates replace counts that the upstream did not report."""
+    """Return the `usage` of a message, in tokens.
+
+    The estimates replace counts that the upstream did not report.
+    """
     usage = reported if isinstance(reported, dict) else {}
     prompt = _get_count(usage, "prompt_tokens")
     details = _get_object(usage, "prompt_tokens_details")
@@ -75,64 +85,71 @@ def to_usage(
     )
     cache_read = min(cached, prompt)
     cache_write = min(_get_count(details, "cache_write_tokens"), prompt - cache_read)
-    return {
+    counts: JsonObject = {
         "input_tokens": prompt - cache_read - cache_write if prompt else input_estimate,
         "cache_creation_input_tokens": cache_write,
         "cache_read_input_tokens": cache_read,
         "output_tokens": _count_output(usage, prompt) or output_estimate,
-        **_build_output_details(usage),
     }
+    reasoning = _count_reasoning(usage)
+    if reasoning:
+        counts["output_tokens_details"] = {"thinking_tokens": reasoning}
+    return counts
 
 
 def get_reported_input(reported: JsonObject | None) -> int | None:
-    """Return all input tokens that the upstream reported, cached ones included; None without a usable count."""
-    return (_get_count(reported, "prompt_tokens") or None) if isinstance(reported, dict) else None
+    """Return all input tokens that the upstream reported, including cached ones.
+
+    Returns None without a usable count.
+    """
+    if not isinstance(reported, dict):
+        return None
+    return _get_count(reported, "prompt_tokens") or None
 
 
 def fills_context(usage: JsonObject, context_window: int) -> bool:
-    """Return whether a message's usage fills the model's context window (tokens; 0 if not known)."""
+    """Return whether a usage fills the model's context window (tokens; 0 if not known)."""
     counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
     return 0 < context_window <= sum(counts)
 
 
 def to_tiers(reported_tier: Any, *, wants_fast_mode: bool) -> JsonObject:
     """Return `service_tier` and `speed` of a usage, as far as the upstream reported a tier."""
-    tier = _SERVICE_TIERS.get(reported_tier) if isinstance(reported_tier, str) else None
+    tier = _SERVICE_TIERS.get(string_or_empty(reported_tier))
     if tier is None:
         return {}
-    speed = {"speed": "fast" if tier == "priority" else "standard"} if wants_fast_mode else {}
-    return {"service_tier": tier, **speed}
+    tiers = {"service_tier": tier}
+    if wants_fast_mode:
+        tiers["speed"] = "fast" if tier == "priority" else "standard"
+    return tiers
 
 
 def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
-    """Return the entry of `usage.iterations` for one run of the model; `kind` is `message` or `compaction`."""
+    """Return the entry of `usage.iterations` for one run of the model.
+
+    `kind` is `message` or `compaction`.
+    """
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
 
 
 def _count_output(usage: JsonObject, prompt: int) -> int:
-    """completion_tokens. xAI and Gemini leave the reasoning out of them, but not out of the total; Gemini doesn't even say
-    that it was reasoning, and a gateway over it leaves it out of the total as well (all recorded).
+    """Return the completion tokens, including those of reasoning.
+
+    xAI and Gemini exclude reasoning from `completion_tokens`, but include it in the total. Gemini
+    does not report it, and a gateway over Gemini excludes it from the total, too (all recorded).
     """
     completion = _get_count(usage, "completion_tokens")
     reasoning = _count_reasoning(usage)
     if reasoning > completion:
         return completion + reasoning
-    return (
-        max(completion, _get_count(usage, "total_tokens") - prompt)
-        if prompt and completion
-        else completion
-    )
+    if not prompt or not completion:
+        return completion
+    return max(completion, _get_count(usage, "total_tokens") - prompt)
 
 
 def _count_reasoning(usage: JsonObject) -> int:
-    return _get_count(
-        _get_object(usage, "completion_tokens_details"), "reasoning_tokens"
-    ) or _get_count(usage, "reasoning_tokens")
-
-
-def _build_output_details(usage: JsonObject) -> JsonObject:
-    reasoning = _count_reasoning(usage)
-    return {"output_tokens_details": {"thinking_tokens": reasoning}} if reasoning else {}
+    details = _get_object(usage, "completion_tokens_details")
+    return _get_count(details, "reasoning_tokens") or _get_count(usage, "reasoning_tokens")
 
 
 def _get_object(usage: JsonObject, name: str) -> JsonObject:
@@ -141,5 +158,8 @@ def _get_object(usage: JsonObject, name: str) -> JsonObject:
 
 
 def _get_count(usage: JsonObject, name: str) -> int:
+    """Return a count; 0 for anything that cannot be one."""
     value: Any = usage.get(name)
-    return int(value) if isinstance(value, int | float) and 0 < value <= _MAX_COUNT else 0
+    if not isinstance(value, int | float) or not 0 < value <= _MAX_COUNT:
+        return 0
+    return int(value)

@@ -178,7 +178,7 @@ def test_passed_streams(
 def test_an_upstream_that_never_pauses_is_passed_on_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever comes without an end before any content, the client hears of it when its time has come."""
+    """The time to the first content also limits an upstream that sends comments without an end."""
     monkeypatch.setattr("anthropic_proxy.gateway.streams.passthrough.FIRST_CONTENT_SECONDS", 0)
     read: list[bytes] = []
 

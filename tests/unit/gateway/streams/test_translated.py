@@ -1,4 +1,4 @@
-"""An answer under way, without a network: read by read it gives what its chunks give one after the other."""
+"""A translated stream, without a network: reads give the events of their chunks, one by one."""
 
 import asyncio
 from collections.abc import Iterable

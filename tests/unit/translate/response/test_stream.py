@@ -81,7 +81,10 @@ inputs = st.dictionaries(texts, arguments, max_size=3)
 
 @st.composite
 def answers(draw: st.DrawFn) -> tuple[list[Json], list[Json]]:
-    """An answer's blocks, and the deltas in which an upstream could send them: calls cut anywhere and interleaved."""
+    """Return deltas of an upstream and the blocks that they become.
+
+    Calls are cut anywhere, and may interleave.
+    """
     reasoning = draw(st.lists(texts.filter(bool), max_size=3))
     content = draw(st.lists(texts.filter(bool), max_size=3))
     calls = draw(st.lists(inputs, max_size=3))

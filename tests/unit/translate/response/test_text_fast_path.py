@@ -1,4 +1,4 @@
-"""Chunks that are alike but for their text: what is read without parsing them is what parsing them gives."""
+"""Chunks that are alike but for their text: reading the text alone gives what parsing gives."""
 
 import json
 from typing import Any
@@ -184,7 +184,10 @@ def test_strings_without_escapes_are_parsed_together(
 
 
 def test_an_escaped_quote_does_not_join_two_strings() -> None:
-    r"""`a\` and `,"b` are no strings. Between the quotes of a list they would be the two strings `a",` and `b`."""
+    r"""`a\` and `,"b` are no strings.
+
+    Between the quotes of a list they would be the two strings `a",` and `b`.
+    """
     before, behind = written(chunk("?")).split(b"?")
     strings = (b"a\\", b',"b')
     events = [event(before + each + behind) for each in strings]
