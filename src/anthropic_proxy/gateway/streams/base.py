@@ -49,7 +49,7 @@ class EventStream(ABC, Generic[Batch]):
             on_read: called with the bytes of each read.
             on_end: called with this stream once, when it is closed.
         """
-        # Whether the response has begun.
+        # True if the response has begun.
         self.started = False
         # The error that ended the response.
         self.error: ApiError | None = None
@@ -62,9 +62,9 @@ class EventStream(ABC, Generic[Batch]):
         self._loop = asyncio.get_running_loop()
         # Events for the next batch.
         self._output = output
-        # Whether no events follow those of `_output`.
+        # True if no events follow those of `_output`.
         self._is_finished = False
-        # Whether the upstream has sent everything.
+        # True if the upstream has sent everything.
         self._is_input_complete = False
 
     async def start(self) -> None:

@@ -59,10 +59,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         return self._translator.usage
 
     def limit_size(self) -> None:
-        """Limit the rest of the response to the size of a whole response.
-
-        For callers that collect all events.
-        """
+        """Limit the size of the rest of the response, for callers that collect all events."""
         self._response.limit_size()
 
     async def aclose(self) -> None:

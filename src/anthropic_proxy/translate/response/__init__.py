@@ -1,1 +1,1 @@
-"""Chat Completions to Messages: whole responses and streams."""
+"""Chat Completions to Messages: complete responses and streams."""

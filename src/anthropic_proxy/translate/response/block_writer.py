@@ -25,13 +25,13 @@ class BlockWriter:
             tool_names: the caller's names of the tools that have other names at the upstream.
             omits_thinking: thinking blocks have no text; their signatures hold it.
         """
-        # Whether a token limit ended the response, so that a call that ends now is incomplete.
+        # True if a token limit ended the response, so that a call that ends now is incomplete.
         self.is_truncated = False
         # Events that `take` has not returned.
         self.pending_events: list[JsonObject] = []
         # The call whose block is open.
         self.open_call: ToolCall | None = None
-        # Whether there is a text block.
+        # True if there is a text block.
         self.has_text = False
         self._tool_names = tool_names
         self._signer = signer
@@ -50,7 +50,7 @@ class BlockWriter:
 
     @property
     def is_text_open(self) -> bool:
-        """Whether a block of text is open."""
+        """True if a block of text is open."""
         return self._open_kind == "text"
 
     def write_thinking(self, delta: ReasoningDelta) -> None:

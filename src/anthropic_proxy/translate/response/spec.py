@@ -52,7 +52,7 @@ class ResponseSpec:
     signer: Signer = UNSIGNED
     # The tools of the upstream request: parameter schemas by the upstream's names.
     tools: Mapping[str, JsonObject] = field(default_factory=dict)
-    # Whether the text may contain tool calls.
+    # True if the text may contain tool calls.
     calls_in_text: bool = False
     # The caller accepts at most one tool call, whether or not the upstream complies.
     single_call: bool = False
@@ -60,11 +60,11 @@ class ResponseSpec:
     reasoning: ReasoningDisplay = ReasoningDisplay.HIDDEN
     # Tokens of prompt and response together; 0 if not known.
     context_window: int = 0
-    # Whether the response begins within a block of reasoning.
+    # True if the response begins within a block of reasoning.
     starts_in_thinking: bool = False
     # The beginning of the response text, where the caller wrote it.
     prefill: str = ""
-    # Whether the text must be one JSON document.
+    # True if the text must be one JSON document.
     is_structured: bool = False
     # More top-level fields of the message.
     message_fields: JsonObject = field(default_factory=dict)

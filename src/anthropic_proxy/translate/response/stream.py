@@ -63,7 +63,7 @@ class StreamTranslator:
     """
 
     def __init__(self, spec: ResponseSpec) -> None:
-        # Whether the response has ended; at a stop sequence the upstream may still send.
+        # True if the response has ended; at a stop sequence the upstream may still send.
         self.is_finished = False
         # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
@@ -92,7 +92,7 @@ class StreamTranslator:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the model's next response must be read as beginning within reasoning."""
+        """True if the model's next response must be read as beginning within reasoning."""
         return self._splitter.next_starts_in_thinking
 
     def start_in_thinking(self) -> None:
@@ -108,7 +108,7 @@ class StreamTranslator:
 
     @property
     def has_finish_reason(self) -> bool:
-        """Whether the upstream has sent a finish reason: the response is then complete."""
+        """True if the upstream has sent a finish reason: the response is then complete."""
         return bool(self._finish_reason)
 
     @property
@@ -172,8 +172,8 @@ class StreamTranslator:
             )
         # A call that was cut by the token limit is left incomplete, not repaired.
         self._writer.is_truncated = is_truncated(self._finish_reason)
-        # What the splitter and the parser hold did not become a tag or a call: it is text, and may
-        # end with calls in formats without an end marker.
+        # The splitter and the parser hold text that did not become a tag or a call. It is text, or
+        # calls in a format without an end marker.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
         # The filters hold text that arrived before the calls that still wait.

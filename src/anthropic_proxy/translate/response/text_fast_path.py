@@ -86,7 +86,7 @@ class ChunkTemplate:
 
     @property
     def is_learning(self) -> bool:
-        """Whether more calls of `learn` are worth their cost."""
+        """True if more calls of `learn` are worth their cost."""
         return self._misses < _MAX_MISSES
 
     def learn(self, payload: bytes, text: str) -> None:

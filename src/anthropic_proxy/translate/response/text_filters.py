@@ -25,7 +25,7 @@ class ResponseTextFilter:
     """Filters text that arrives in pieces. No text follows a match of a stop sequence."""
 
     def __init__(self, spec: ResponseSpec) -> None:
-        # Whether the filters never change the text.
+        # True if the filters never change the text.
         self.is_passthrough = not (spec.prefill or spec.is_structured or spec.stop_sequences)
         self._prefill = PrefillStripper(spec.prefill)
         self._json = JsonTextFilter() if spec.is_structured else None

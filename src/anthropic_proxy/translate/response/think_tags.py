@@ -49,9 +49,9 @@ class ThinkTagSplitter:
         self._has_reasoning = False
         # Reasoning without an end that was expected at the beginning; None if that is not the case.
         self._unclosed: list[str] | None = None
-        # Whether the text is searched for a closing tag without an opening one, and the end of the
-        # text so far, where that tag may begin.
+        # True while the text is searched for a closing tag without an opening one.
         self._is_searching = True
+        # The end of the text so far, where that tag may begin.
         self._tail = ""
         self._has_lone_close = False
 
@@ -79,7 +79,7 @@ class ThinkTagSplitter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether text without `<` passes unchanged, so that `skip` may replace `feed`."""
+        """True if text without `<` passes unchanged, so that `skip` may replace `feed`."""
         if self._state is not _State.TEXT:
             return False
         return not (self._is_searching and "<" in self._tail)
@@ -101,7 +101,7 @@ class ThinkTagSplitter:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """Whether the response began within a block, as far as it was read.
+        """True if the response began within a block, as far as it was read.
 
         The next responses of the model will begin like this one.
         """

@@ -15,7 +15,7 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass
 class SentPart:
-    """What was sent of a part of an item."""
+    """The fragments of a part that were sent."""
 
     fragments: list[str] = field(default_factory=list)
     # in characters
@@ -33,7 +33,7 @@ class OutputItem:
     call_id: str = ""
     # number among the calls; None until the call is opened
     call_index: int | None = None
-    # whether the name of the call was sent
+    # true if the name of the call was sent
     is_name_sent: bool = False
     sent_parts: dict[Any, SentPart] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ class OpenItems:
 
     @property
     def has_sent_any(self) -> bool:
-        """Whether anything of any item was sent."""
+        """True if anything of any item was sent."""
         return any(item.sent_parts for item in self._items)
 
     def open_item(self, event: JsonObject, kind: str) -> OutputItem:
