@@ -83,12 +83,10 @@ class ApiKey:
 
     def allows_model(self, model: str) -> bool:
         """Return whether the key allows a model."""
-        if not self.models:
+        # A name may contain glob characters itself: `claude-opus-4-6[1m]`.
+        if not self.models or model in self.models:
             return True
-        # Equality comes first because a name may contain glob characters: `claude-opus-4-6[1m]`.
-        return model in self.models or any(
-            fnmatch.fnmatchcase(model, pattern) for pattern in self.models
-        )
+        return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
 
     def check_model(self, model: str) -> None:
         """Raise RequestDeniedError (403) unless the key allows a model."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Caller:
-    """What a request says about its sender."""
+    """The sender of a request, as the request describes it."""
 
     # by lower-case names
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -219,8 +219,8 @@ class TokenUsageSink:
 
     def request_finished(self, observation: Observation) -> None:
         """Charge the tokens, if the key has a token limit."""
-        keys = self._keys()
-        key = keys.find(observation.api_key_name) if keys and observation.api_key_name else None
+        keys, name = self._keys(), observation.api_key_name
+        key = keys.find(name) if keys and name else None
         tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)
         if key is not None and tokens and key.limits.has_token_limit:
             self._limits.schedule_charge(key, tokens)

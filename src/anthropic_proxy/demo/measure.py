@@ -29,9 +29,9 @@ def measure_pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[f
     """
     urls = (f"{direct}/v1/chat/completions", f"{proxied}/v1/messages")
     with httpx.Client(trust_env=False, timeout=60) as client:
-        durations = [
-            _measure_pair(client, urls, swapped=bool(number % 2)) for number in range(count + 1)
-        ]
+        durations = []
+        for number in range(count + 1):
+            durations.append(_measure_pair(client, urls, swapped=bool(number % 2)))
     return durations[1:]
 
 

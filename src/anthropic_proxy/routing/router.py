@@ -100,7 +100,7 @@ class Routing:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets of all upstreams."""
-        return tuple(secret for upstream in self.upstreams for secret in upstream.secrets)
+        return tuple(chain.from_iterable(upstream.secrets for upstream in self.upstreams))
 
     def select_groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> TargetGroups:
         """Return the target groups for a validated request."""

@@ -111,7 +111,7 @@ def find_pid_file(environment: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class ServerDetails:
-    """What `status` shows of a server besides its PID."""
+    """The details of a server that `status` shows besides its PID."""
 
     pid: int
     address: str

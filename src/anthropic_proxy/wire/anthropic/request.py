@@ -304,11 +304,10 @@ def _reject_removed_fields(request: JsonObject, version: str) -> None:
     """Raise InvalidRequestError for fields that the version no longer has."""
     if version < _SAMPLING_REMOVED_IN:
         return
-    problems = [
-        f"{name}: Extra inputs are not permitted"
-        for name in _SAMPLING_PARAMETERS
-        if request.get(name) is not None
-    ]
+    problems = []
+    for name in _SAMPLING_PARAMETERS:
+        if request.get(name) is not None:
+            problems.append(f"{name}: Extra inputs are not permitted")
     for index, message in enumerate(request["messages"]):
         problems += _find_removed_block_fields(message, f"messages.{index}.content")
     if problems:
