@@ -96,6 +96,14 @@ def test_invalid_json_is_found(document: str, data: st.DataObject) -> None:
         ('{"a": 01}', 7),
         ('{"a": 1.}', 8),
         ('{"a": .5}', 6),
+        ("[+1]", 1),
+        ("[-]", 2),
+        ("[1e]", 3),
+        ("[1e+]", 4),
+        ("[1.5.5]", 4),
+        ("[1e5.5]", 4),
+        ("[1e5e5]", 4),
+        ("[1-1]", 2),
         ('{"a": "line\nbreak"}', 11),
         ('{"a": "\\x"}', 8),
         ('{"a": "\\u12g4"}', 11),
@@ -110,6 +118,17 @@ def test_invalid_json_is_found(document: str, data: st.DataObject) -> None:
 def test_the_first_invalid_character(text: str, length: int) -> None:
     scanner = scan([text])
     assert (scanner.is_valid, scanner.length) == (False, length)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0", "-0", "7", "10", "-19", "0.0", "1.50", "0e0", "1e5", "1E5", "1e+5", "1E-05", "10.25e10"],
+)
+def test_numbers(number: str) -> None:
+    assert json.loads(number) is not None
+    for text in (number, f"[{number}]", f"[{number} , {number}]"):
+        scanner = scanned(list(text))
+        assert (scanner.is_valid, scanner.is_complete, scanner.length) == (True, True, len(text))
 
 
 @pytest.mark.parametrize(
