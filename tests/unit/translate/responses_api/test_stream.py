@@ -285,12 +285,33 @@ _SERVERS = {"server_error": 500, "vector_store_timeout": 500, "rate_limit_exceed
 
 @pytest.mark.parametrize("code", get_args(ResponseError.model_fields["code"].annotation))
 def test_each_code_has_its_status(code: str) -> None:
-    error = parse_chunk_error(
-        build_error_chunk({"code": code, "message": "No."}), UpstreamIdentity("up:1")
-    )
+    status = _SERVERS.get(code, 400)
+    chunk = build_error_chunk({"code": code, "message": "No."})
+    assert chunk["error"] == {
+        "message": "No.",
+        "type": code,
+        "code": code if status == 500 else status,
+    }
+    error = parse_chunk_error(chunk, UpstreamIdentity("up:1"))
     assert error is not None
-    assert error.status == _SERVERS.get(code, 400)
+    assert error.status == status
     assert "No." in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("insufficient_quota", 429),
+        ("server_is_overloaded", 503),
+        ("slow_down", 503),
+        ("invalid_request_error", 400),
+        ("context_length_exceeded", 400),
+    ],
+)
+@pytest.mark.parametrize("field", ["code", "type"])
+def test_other_servers_errors_have_their_status(field: str, name: str, status: int) -> None:
+    chunk = build_error_chunk({field: name, "message": "No."})
+    assert chunk["error"] == {"message": "No.", "type": name, "code": status}
 
 
 @pytest.mark.parametrize("error", [None, "", [], {}, {"message": None, "code": None}])

@@ -127,7 +127,7 @@ def test_the_first_invalid_character(text: str, length: int) -> None:
 def test_numbers(number: str) -> None:
     assert json.loads(number) is not None
     for text in (number, f"[{number}]", f"[{number} , {number}]"):
-        scanner = scanned(list(text))
+        scanner = scan(list(text))
         assert (scanner.is_valid, scanner.is_complete, scanner.length) == (True, True, len(text))
 
 
