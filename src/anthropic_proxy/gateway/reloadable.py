@@ -1,19 +1,27 @@
 """The gateway of the current configuration, replaced when the configuration is reloaded."""
 
 from anthropic_proxy.config.settings import Settings
-from anthropic_proxy.gateway.backends import create_backend
+from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
+from anthropic_proxy.gateway.backend import Backend
 from anthropic_proxy.gateway.gateway import Gateway
+from anthropic_proxy.gateway.passthrough_backend import PassthroughBackend
 from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
+from anthropic_proxy.gateway.translating_backend import TranslatingBackend
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog
 from anthropic_proxy.routing.router import Routing
+from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 
 
 class ReloadableGateway:
-    """The gateways of the successive configurations. A request stays with the gateway that it began with."""
+    """The gateway of the current configuration, and the resources of all earlier ones.
+
+    A request is served by the gateway with which it began.
+    """
 
     def __init__(
         self,
@@ -61,6 +69,22 @@ class ReloadableGateway:
     async def aclose(self) -> None:
         """Close the connections to the upstreams, and end all processes and threads."""
         for resources in self._resources:
-            await resources.preparation.aclose()
+            await resources.translator.aclose()
         self._process.threads.close()
         await self._process.http_client.aclose()
+
+
+def create_backend(
+    upstream: Upstream, resources: GatewayResources, process: ProcessResources, *, is_only: bool
+) -> Backend:
+    """Create the backend of an upstream. is_only: no other upstream is configured."""
+    client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)
+    if upstream.api == "messages":
+        return PassthroughBackend(client, process.log)
+    return TranslatingBackend(
+        client,
+        resources.translator,
+        resources.signer,
+        AdaptiveSender(process.log, process.metrics),
+        calls_in_text=resources.recovers_calls,
+    )

@@ -1,4 +1,4 @@
-"""Create what a gateway needs: the resources of the process, those of a configuration, and the backends."""
+"""The resources that gateways share: those of the process, and those of a configuration."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -6,7 +6,7 @@ from typing import Self
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.gateway.pdf_process import PdfReader
-from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.request_translation import RequestTranslator
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
@@ -28,11 +28,11 @@ class ProcessResources:
 
 @dataclass(frozen=True)
 class GatewayResources:
-    """Resources of one configuration besides its upstreams."""
+    """Resources of one configuration, apart from its upstreams."""
 
-    preparation: RequestPreparer
+    translator: RequestTranslator
     signer: Signer
-    # Whether calls written as text become tool calls.
+    # Whether tool calls written as text become tool calls.
     recovers_calls: bool
     settings: Settings
 
@@ -43,10 +43,9 @@ class GatewayResources:
         signer = Signer(secret.get_secret_value() if secret else None)
         report = process.shortages.report
         downloads = FileDownloader(settings.download_policy, on_shortage=report)
-        preparation = RequestPreparer(
-            signer, downloads, PdfReader(process.log, on_shortage=report), process.threads
-        )
-        return cls(preparation, signer, settings.tool_call_recovery == "auto", settings)
+        reader = PdfReader(process.log, on_shortage=report)
+        translator = RequestTranslator(signer, downloads, reader, process.threads)
+        return cls(translator, signer, settings.tool_call_recovery == "auto", settings)
 
     def matches(self, settings: Settings) -> bool:
         """Return whether other settings would create the same resources."""

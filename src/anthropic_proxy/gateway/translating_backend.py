@@ -11,7 +11,7 @@ from anthropic_proxy.gateway.exchange import Exchange
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
-from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.request_translation import RequestTranslator
 from anthropic_proxy.gateway.streams.message_stream import EventListStream, MessageStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.routing.router import Route
@@ -58,7 +58,7 @@ class TranslatingBackend:
     def __init__(
         self,
         client: UpstreamClient,
-        preparation: RequestPreparer,
+        translator: RequestTranslator,
         signer: Signer,
         sender: AdaptiveSender,
         *,
@@ -67,12 +67,12 @@ class TranslatingBackend:
         """calls_in_text: whether tool calls that the model writes as text become tool calls."""
         self.client = client
         self.sender = sender
-        self._preparation = preparation
+        self._translator = translator
         self._signer = signer
         self._calls_in_text = calls_in_text
         self._log = sender.log
-        self._counter = TokenCounter(preparation.prepare_for_counting)
-        exchange = Exchange(sender, self._counter, preparation.threads)
+        self._counter = TokenCounter(translator.translate_for_counting)
+        exchange = Exchange(sender, self._counter, translator.threads)
         self._exchange = exchange
         self._as_message = _Delivery(exchange.fetch_message, collect_message)
         self._as_stream = _Delivery[MessageStream](exchange.open_stream, EventListStream)
@@ -193,7 +193,7 @@ class TranslatingBackend:
         self, context: RequestContext, request: JsonObject, route: Route, api: Api
     ) -> PreparedRequest:
         """Translate a request, and begin its route. Raises ApiError."""
-        translation = await self._preparation.prepare(request, route, context.caller.api_key)
+        translation = await self._translator.translate(request, route, context.caller.api_key)
         body = translation.body
         self._log.log_ignored(translation.notes.ignored)
         estimate = estimate_request(body)

@@ -20,11 +20,10 @@ import httpx
 import pytest
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway import pdf_process
-from anthropic_proxy.gateway import request_preparation as preparation_module
+from anthropic_proxy.gateway import pdf_process, request_translation
 from anthropic_proxy.gateway.downloads import FileDownloader
 from anthropic_proxy.gateway.pdf_process import PdfReader
-from anthropic_proxy.gateway.request_preparation import RequestPreparer
+from anthropic_proxy.gateway.request_translation import RequestTranslator
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.router import Route
@@ -332,14 +331,14 @@ def test_what_was_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         threads = TranslationThreads()
-        preparation = RequestPreparer(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
+        translator = RequestTranslator(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
         twice = asking(pdf_source())
         twice["messages"][0]["content"] *= 2
         for _ in range(2):
-            translated = await preparation.prepare(twice, ROUTE, "alice")
+            translated = await translator.translate(twice, ROUTE, "alice")
             assert translated.body["messages"][0]["content"].count(INSIDE) == 2
-        await preparation.prepare_for_counting(twice, ROUTE)
-        await preparation.aclose()
+        await translator.translate_for_counting(twice, ROUTE)
+        await translator.aclose()
         threads.close()
 
     asyncio.run(main())
@@ -386,7 +385,7 @@ def test_many_parts_are_translated_in_a_thread(
         threads.append(threading.current_thread().name)
         return to_chat_request(request, *arguments)
 
-    monkeypatch.setattr(preparation_module, "to_chat_request", translate)
+    monkeypatch.setattr(request_translation, "to_chat_request", translate)
     request = {
         "model": "m",
         "max_tokens": 9,
@@ -396,13 +395,13 @@ def test_many_parts_are_translated_in_a_thread(
 
     async def main() -> Any:
         threads = TranslationThreads()
-        preparation = RequestPreparer(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
+        translator = RequestTranslator(UNSIGNED, FileDownloader(), PdfReader(mock.Mock()), threads)
         try:
-            return await preparation.prepare(
+            return await translator.translate(
                 request, Route(Upstream("up", "http://up/v1", GENERIC), "m")
             )
         finally:
-            await preparation.aclose()
+            await translator.aclose()
             threads.close()
 
     assert asyncio.run(main()).body["model"] == "m"

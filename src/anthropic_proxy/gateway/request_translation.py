@@ -1,8 +1,8 @@
-"""A checked request on its way to the translation: its files fetched, and its PDFs read, which holds up no other request.
+"""Translate checked requests: download their files, read their PDFs, and use threads for large ones.
 
-The translation takes microseconds for each block and tool. A request with many of them, or with documents of megabytes, is
-translated in a thread, so that other requests go on meanwhile. PDFs are read in processes first (see pdf_process), and
-what was read is kept for the next turns.
+A translation takes microseconds for each block and tool. A request with many of them, or with
+documents of megabytes, is translated in a thread and does not delay other requests. PDFs are read
+by processes first (`gateway.pdf_process`), and their pages are cached for the next turns.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# Token counts share one place in the PDF queue, under this caller name.
+# All token counts share one place in the PDF queue, under this caller name.
 _COUNTING_CALLER = "count_tokens"
 
-# Blocks, messages and objects of tools. So many take some 20 ms to translate.
+# Blocks, messages and objects of tools. A translation of so many takes about 20 ms.
 _MANY_PARTS = 4000
 
 
-class RequestPreparer:
-    """Makes Chat Completions requests of checked requests. `aclose` ends its processes and connections.
+class RequestTranslator:
+    """Translates checked requests to Chat Completions requests.
 
-    threads: those that translate large requests; the caller closes them.
+    `aclose` ends its processes and connections.
     """
 
     def __init__(
@@ -38,25 +38,28 @@ class RequestPreparer:
         reader: PdfReader,
         threads: TranslationThreads,
     ) -> None:
+        """Create a translator. threads: translate large requests; the caller closes them."""
         self.threads = threads
         self._signer = signer
         self._downloads = downloads
         self._pdf_cache = PdfPageCache()
         self._pdf_reader = reader
 
-    async def prepare(
+    async def translate(
         self, request: JsonObject, route: Route, caller: str = ""
     ) -> TranslatedRequest:
-        """Return the request to send upstream, with the files that the upstream can't fetch. Raises ApiError.
+        """Return the upstream's request, with the files that it can't download. Raises ApiError.
 
-        caller: name of the place that its PDFs take in the queue.
+        caller: name of the place of its PDFs in the queue.
         """
-        return await self._translate(
-            await self._downloads.inline_files(request, route.profile), route, caller
-        )
+        request = await self._downloads.inline_files(request, route.profile)
+        return await self._translate(request, route, caller)
 
-    async def prepare_for_counting(self, request: JsonObject, route: Route) -> TranslatedRequest:
-        """Return the request to count, without fetching files. Raises ApiError, also for documents that must be fetched."""
+    async def translate_for_counting(self, request: JsonObject, route: Route) -> TranslatedRequest:
+        """Return the upstream's request without downloading files.
+
+        Raises ApiError, also for documents that must be downloaded.
+        """
         return await self._translate(request, route, _COUNTING_CALLER)
 
     async def aclose(self) -> None:
@@ -74,16 +77,17 @@ class RequestPreparer:
     async def _translate_with_pdfs(
         self, translate: Callable[..., TranslatedRequest], caller: str
     ) -> TranslatedRequest:
+        """Translate with the cached pages of the PDFs. If any are missing, read them and repeat."""
         pages_by_document: dict[str, list[str]] = {}
         missing: dict[str, None] = {}
 
         def get_pages_or_record_missing(data: str) -> list[str]:
-            """Return the pages of a PDF; one empty page as a placeholder, and record it, when it must be read first."""
+            """Return the pages of a PDF; an empty page as a placeholder for a missing one."""
             pages = pages_by_document.get(data) or self._pdf_cache.get(data)
             if pages is None:
                 missing[data] = None
-            else:
-                pages_by_document[data] = pages
+                return [""]
+            pages_by_document[data] = pages
             return pages or [""]
 
         result = await self.threads.run(partial(translate, get_pages_or_record_missing))
@@ -96,7 +100,9 @@ class RequestPreparer:
 
 
 def _count_parts(request: JsonObject) -> int:
-    """Return about how many parts a checked request has: messages, blocks, and the objects that its tools consist of."""
+    """Return about how many parts a checked request has: messages, blocks and objects of tools."""
+    count = len(request["messages"]) + count_blocks(request)
     tools = request.get("tools")
-    objects = dumps(tools).count(b"{") if tools else 0
-    return len(request["messages"]) + count_blocks(request) + objects
+    if tools:
+        count += dumps(tools).count(b"{")
+    return count
