@@ -42,23 +42,26 @@ class Request:
         return self.observation.request_id
 
     def check_framing(self) -> None:
-        """Raises ApiError (400) where another server in front may have seen another end of the body (RFC 9112, 6.3)."""
+        """Raise ApiError (400) for a body whose length is ambiguous.
+
+        A server in front of this one may have seen another end of the body (RFC 9112, 6.3).
+        """
         headers = self.caller.headers
         if "transfer-encoding" in headers and "content-length" in headers:
-            raise ApiError(
-                400,
-                "A request has either content-length or transfer-encoding",
-                {"connection": "close"},
-            )
+            text = "A request has either content-length or transfer-encoding"
+            raise ApiError(400, text, {"connection": "close"})
 
     async def read(self, receive: Receive, seconds: float) -> None:
-        """Receive the body within `seconds`. Raises ApiError (400, 408, 413) and CallerDisconnectedError."""
+        """Receive the body within `seconds`.
+
+        Raises ApiError (400, 408, 413) and CallerDisconnectedError.
+        """
         encoding = self.caller.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise invalid_request(
                 f"content-encoding {shorten(encoding)!r} is not supported: send the body as it is"
             )
-        # What is no number was refused by the server below, or is counted on its way.
+        # Hypercorn rejects invalid numbers of HTTP/1.1. For any other, `_read_body` counts.
         length = self.caller.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
             raise ApiError(413, TOO_LARGE)
@@ -69,7 +72,10 @@ class Request:
             raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
 
     def take_body(self) -> bytes:
-        """Return the body once, and drop it: it may have megabytes, and the request lasts as long as its response."""
+        """Return the body, and drop it.
+
+        It may have megabytes, and the request exists until the end of its response.
+        """
         body, self._body = self._body, b""
         return body
 
@@ -78,9 +84,10 @@ def _join_headers(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, value = line[0].decode("latin-1").lower(), line[1].decode("latin-1")
-        previous = headers.get(name)
-        # RFC 9110, 5.3: several lines are one list.
-        headers[name] = value if previous is None else f"{previous}, {value}"
+        if name in headers:
+            # RFC 9110, 5.3: several lines are one list.
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
     return headers
 
 
@@ -103,7 +110,7 @@ async def _read_body(receive: Receive) -> bytes:
 class CancelOnDisconnect:
     """An async context manager that cancels its block when the client disconnects.
 
-    It suppresses that cancellation. What the client sends in the meantime is dropped.
+    It suppresses that cancellation, and drops the messages that the client sends in the meantime.
     """
 
     def __init__(self, receive: Receive) -> None:

@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 class AdaptiveSender:
-    """Sends requests to one upstream, and adapts them to its refusals. `get_memory` has what it has learned of a model."""
+    """Sends requests to one upstream, and adapts them to its refusals."""
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self.log = log
@@ -34,7 +34,10 @@ class AdaptiveSender:
         self._memories: LRUCache[str, ModelMemory] = LRUCache(_MAX_MODELS)
 
     def get_memory(self, model: str) -> ModelMemory:
-        """Return the memory of an upstream model; the least recently used ones are dropped."""
+        """Return what the refusals of an upstream model have shown.
+
+        The least recently used memories are dropped.
+        """
         return self._memories.setdefault(model, ModelMemory())
 
     async def send(

@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 class Exchange:
-    """Sends requests by `sender`. What their responses reveal of a model is remembered there and in `counter`."""
+    """Sends requests, and records in `sender` and `counter` what responses reveal of a model."""
 
     def __init__(
         self, sender: AdaptiveSender, counter: TokenCounter, threads: TranslationThreads
@@ -56,7 +56,10 @@ class Exchange:
     async def open_stream(
         self, context: RequestContext, prepared: PreparedRequest
     ) -> TranslatedStream:
-        """Return the stream of the Message's events when its first content has come. Raises ApiError."""
+        """Return the stream of the Message's events when its first content has arrived.
+
+        Raises ApiError.
+        """
         stream_fields: JsonObject = {"stream": True}
         if prepared.client.upstream.profile.stream_options:
             stream_fields["stream_options"] = {"include_usage": True}
@@ -86,14 +89,12 @@ class Exchange:
         """Return the result of `read` for the successful response. Raises ApiError."""
         headers = context.response_headers
         untranslated = headers.get(UNAVAILABLE_HEADER)
-        unavailable = [untranslated] if untranslated else []
 
         async def handle_response(response: UpstreamResponse, sent_body: JsonObject) -> _Result:
-            missing_tools = [
-                to_caller_name(prepared.spec.tool_names, name).name
-                for name in list_missing_tools(prepared.body, sent_body)
-            ]
-            headers.update(build_unavailable_header(unavailable + missing_tools))
+            unavailable = [untranslated] if untranslated else []
+            for name in list_missing_tools(prepared.body, sent_body):
+                unavailable.append(to_caller_name(prepared.spec.tool_names, name).name)
+            headers.update(build_unavailable_header(unavailable))
             headers.update(to_rate_limit_headers(response.headers))
             context.accepted.set()
             return await read(response)

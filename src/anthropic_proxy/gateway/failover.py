@@ -93,7 +93,7 @@ class Failover:
         *,
         is_repeated: bool = False,
     ) -> None:
-        """Log a failed request. is_repeated: the log line of the client's request has the same reason."""
+        """Log a failed request. is_repeated: the request log has the same reason."""
         write = self._log.debug if is_repeated else self._log.warning
         values: dict[str, object] = {
             "action": action,
@@ -102,7 +102,7 @@ class Failover:
             "url": route.upstream.base_url,
             "reason": error.message,
         }
-        # Not the client's status: without a response of the upstream, that is the proxy's own.
+        # Not `error.status`: without a response of the upstream, the proxy has chosen that.
         if error.upstream_status is not None:
             values["status"] = error.upstream_status
         write("upstream request failed", **values)

@@ -27,9 +27,8 @@ from anthropic_proxy.upstream import retry
 from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
 
-# Of a request that nobody here understands; rather too many tokens.
+# For a request that can only be passed through; a high estimate of its tokens.
 _BYTES_PER_TOKEN = 4
-
 
 _Content = TypeVar("_Content", bytes, MessageStream)
 
@@ -58,9 +57,9 @@ class GatewayResponse(Generic[_Content]):
 
 
 class Gateway:
-    """Serves checked requests by one configuration. `model_list` lists the models."""
+    """Serves checked requests by one configuration."""
 
-    def __init__(  # noqa: PLR0913 - all that a configuration consists of
+    def __init__(  # noqa: PLR0913 - the parts of a configuration
         self,
         resources: GatewayResources,
         routing: Routing,
@@ -72,9 +71,9 @@ class Gateway:
     ) -> None:
         """Create the backends of a configuration.
 
-        previous: the gateway of the configuration before, whose backends are kept for unchanged
-        upstreams: their leases, circuit breakers, keys and model memories.
-        max_upstream_requests: that one client request may cause.
+        previous: the gateway of the previous configuration. The backends of unchanged upstreams
+        are reused, with their leases, circuit breakers, keys and model memories.
+        max_upstream_requests: the limit for one client request.
         """
         self._resources = resources
         self._process = process
@@ -83,30 +82,42 @@ class Gateway:
         self._retry_budget = retry.RetryBudget(time.monotonic)
         self._max_upstream_requests = max_upstream_requests
         self._routing = routing
-        reusable = previous._reusable_backends(resources, routing) if previous else {}  # noqa: SLF001 - another of the same
+        reusable = previous.reusable_backends(resources, routing) if previous else {}
         is_only = len(routing.upstreams) == 1
-        self._backends = {
-            upstream.name: reusable.get(upstream.name)
-            or create_backend(upstream, resources, process, is_only=is_only)
-            for upstream in routing.upstreams
-        }
+        # In the order of the upstreams, as lists of models have it.
+        self._backends: dict[str, Backend] = {}
+        for upstream in routing.upstreams:
+            backend = reusable.get(upstream.name)
+            if backend is None:
+                backend = create_backend(upstream, resources, process, is_only=is_only)
+            self._backends[upstream.name] = backend
         self.model_list = ModelList(self._routing, self._backends)
 
     def upstream_availability(self) -> dict[str, bool]:
-        """Return the names of the upstreams, and whether each is available: a circuit breaker may be open."""
-        return {
-            name: not backend.client.is_circuit_open for name, backend in self._backends.items()
-        }
+        """Return whether each upstream is available, by its name: a circuit breaker may be open."""
+        backends = self._backends
+        return {name: not backends[name].client.is_circuit_open for name in backends}
 
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""
         for name, backend in self._backends.items():
             self._process.metrics.set_upstream_state(name, **backend.client.snapshot())
 
+    def reusable_backends(
+        self, resources: GatewayResources, routing: Routing
+    ) -> dict[str, Backend]:
+        """Return the backends that another configuration can use, by the names of upstreams."""
+        was_only = len(self._routing.upstreams) == 1
+        is_only = len(routing.upstreams) == 1
+        if resources is not self._resources or was_only != is_only:
+            return {}
+        unchanged = [each for each in self._routing.upstreams if each in routing.upstreams]
+        return {upstream.name: self._backends[upstream.name] for upstream in unchanged}
+
     async def create_message(
         self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse[bytes]:
-        """Return the Message that a request asks for. Raises ApiError."""
+        """Return the Message for a request. Raises ApiError."""
         context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
         self._retry_budget.record_request()
@@ -116,18 +127,20 @@ class Gateway:
     async def open_stream(
         self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse[MessageStream]:
-        """Return the events of the Message that a request asks for.
+        """Return the events of the Message for a request.
 
         The upstream may not have responded yet; its failure is then an event. Raises ApiError.
         """
         context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
         self._retry_budget.record_request()
-        # A stream that is passed through has opening events of its own.
-        has_opening_events = not any(_is_native(route) for route in routes)
+        opening_events = context.opening_events
+        if any(_is_native(route) for route in routes):
+            # A stream that is passed through has opening events of its own.
+            opening_events = list
         stream = DeferredStream(
             self._failover.run(context, routes, self._open_backend_stream),
-            context.opening_events if has_opening_events else list,
+            opening_events,
             context.request_id,
             partial(self._log_broken_stream, observation),
             context.accepted,
@@ -171,42 +184,27 @@ class Gateway:
         self._log.log_stream_failure(observation.request_id, error)
         observation.record_stream_failure(error)
 
-    def _reusable_backends(
-        self, resources: GatewayResources, routing: Routing
-    ) -> dict[str, Backend]:
-        """Return the backends of the upstreams that another configuration leaves unchanged, by their names."""
-        is_only = len(self._routing.upstreams) == 1
-        if resources is not self._resources or is_only != (len(routing.upstreams) == 1):
-            return {}
-        return {
-            upstream.name: self._backends[upstream.name]
-            for upstream in self._routing.upstreams
-            if upstream in routing.upstreams
-        }
-
     def _select_routes(self, context: RequestContext) -> list[Route]:
-        """Return the routes in order. Raises ApiError when the first cannot serve the request, which was meant for it."""
+        """Return the routes in the order in which to try them.
+
+        Raises ApiError when the first one, which is meant for the request, cannot serve it.
+        """
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
-        routes = router.build_routes(
-            shuffle_by_weight(groups, random.random), context.request["model"]
-        )
+        targets = shuffle_by_weight(groups, random.random)
+        routes = router.build_routes(targets, context.request["model"])
         if context.refusal is not None:
             if not _is_native(routes[0]):
                 raise context.refusal
             routes = [route for route in routes if _is_native(route)]
-        # Those that fail are kept for the case that all do.
-        return sorted(
-            routes, key=lambda route: self._backends[route.upstream.name].client.is_circuit_open
-        )
+        # Upstreams with an open circuit come last, and are tried when all others fail.
+        return sorted(routes, key=lambda route: self._get_backend(route).client.is_circuit_open)
 
     def _input_tokens(self, context: RequestContext) -> int:
         """Estimate the input tokens of a request before a route is selected."""
         if context.refusal is not None:
             return len(context.raw_body) // _BYTES_PER_TOKEN
-        first = self._routing.upstreams[0]
-        return self._backends[first.name].estimate_tokens(
-            context.request, Route(first, context.request["model"])
-        )
+        route = Route(self._routing.upstreams[0], context.request["model"])
+        return self._get_backend(route).estimate_tokens(context.request, route)
 
 
 def _is_native(route: Route) -> bool:
@@ -214,15 +212,12 @@ def _is_native(route: Route) -> bool:
 
 
 def _translation_refusal(body: RequestBody) -> ApiError | None:
-    """What all upstreams but native ones say to a request."""
+    """Return the error for a request that only an upstream with the Messages API can serve."""
     if body.problem is not None:
         return ApiError(400, str(body.problem), details=body.problem.details)
-    return _no_threads_error() if body.request.get("thread") else None
-
-
-def _no_threads_error() -> ApiError:
-    """On this code the SDKs send the whole conversation again, and from then on without a thread."""
+    if not body.request.get("thread"):
+        return None
+    # At this code the SDKs send the whole conversation again, and no thread from then on.
     details = {"error_code": "thread_unsupported_request", "unsupported": []}
-    return ApiError(
-        400, "thread: this server keeps no threads; send the whole conversation", details=details
-    )
+    text = "thread: this server keeps no threads; send the whole conversation"
+    return ApiError(400, text, details=details)

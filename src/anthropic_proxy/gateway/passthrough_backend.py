@@ -22,7 +22,7 @@ from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# Seconds. Clients wait for a count before they ask.
+# Seconds. Clients wait for a count before they send the request.
 _COUNT_TIMEOUT_SECONDS = 10
 
 
@@ -39,11 +39,11 @@ class PassthroughBackend:
         response = await self._send(context, route, client)
         body = await self._read_body(response, context.request_id)
         if not body.lstrip().startswith(b"{"):
-            invalid_response = ApiError(
-                500,
+            text = (
                 f"The upstream {route.upstream.name} answered {response.status} with something "
-                "that is no message",
+                "that is no message"
             )
+            invalid_response = ApiError(500, text)
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
         _raise_for_secrets(client, response, body)
@@ -51,7 +51,10 @@ class PassthroughBackend:
         return body
 
     async def open_stream(self, context: RequestContext, route: Route) -> PassthroughStream:
-        """Send a request, and return the upstream's events when the first content has come. Raises ApiError."""
+        """Send a request, and return the upstream's events when its first content has arrived.
+
+        Raises ApiError.
+        """
         client = self._client_for(context)
         response = await self._send(context, route, client)
         stream = self._create_stream(context.observation, client, response)
@@ -91,7 +94,10 @@ class PassthroughBackend:
     async def _send(
         self, context: RequestContext, route: Route, client: UpstreamClient
     ) -> UpstreamResponse:
-        """Return the successful response, its body still to be read. Raises ApiError for any other."""
+        """Return the successful response, whose body is still to be read.
+
+        Raises ApiError for any other.
+        """
         upstream = route.upstream
         payload = passthrough.build_request_body(
             context.raw_body, context.request, route.model, upstream.extra_body
@@ -128,12 +134,12 @@ class PassthroughBackend:
         _raise_for_secrets(client, response, body)
         return body
 
-    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - as in Backend
-        """Input tokens of a checked request, without asking the upstream."""
+    def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - Backend
+        """Return the input tokens of a checked request, without a request to the upstream."""
         return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
-    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - as in Backend
-        """Nothing: a request that is passed through is not changed."""
+    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - Backend
+        """Return nothing: a request that is passed through is not changed."""
         return {}
 
     def _estimate_response(self, context: RequestContext, route: Route) -> bytes:
@@ -144,12 +150,10 @@ class PassthroughBackend:
     def _create_stream(
         self, observation: Observation, client: UpstreamClient, response: UpstreamResponse
     ) -> PassthroughStream:
-        # It lasts: the request, which may have megabytes, must not be within its reach.
-        on_read = (
-            partial(self._log.log_body, "upstream chunk received", observation.request_id)
-            if self._log.verbose
-            else None
-        )
+        # Nothing here may refer to the request: it may have megabytes, and a stream lasts long.
+        on_read = None
+        if self._log.verbose:
+            on_read = partial(self._log.log_body, "upstream chunk received", observation.request_id)
         on_end = partial(self._record_stream_end, observation)
         return PassthroughStream(
             response, client.identity, observation.request_id, on_read=on_read, on_end=on_end
@@ -166,8 +170,10 @@ class PassthroughBackend:
         observation.record_response(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, context: RequestContext, route: Route) -> int:
-        # What the upstream takes and our checks don't has a form of which nothing is known.
-        return 0 if context.refusal is not None else self.estimate_tokens(context.request, route)
+        # A request that only the upstream understands can't be estimated.
+        if context.refusal is not None:
+            return 0
+        return self.estimate_tokens(context.request, route)
 
     async def _read_body(self, response: UpstreamResponse, request_id: str) -> bytes:
         try:
@@ -186,36 +192,35 @@ class PassthroughBackend:
     ) -> ApiError:
         """Return the error for an unsuccessful response."""
         upstream = client.upstream
-        is_about_key = response.status in (401, 403)
-        if not _repeats_secret(client, body) and (upstream.key_passthrough or not is_about_key):
-            native_error = passthrough.parse_native_error(
-                response.status, _headers_without_secrets(client, response), body
-            )
+        status = response.status
+        is_about_proxy_key = status in (401, 403) and not upstream.key_passthrough
+        if not is_about_proxy_key and not _repeats_secret(client, body):
+            headers = _headers_without_secrets(client, response)
+            native_error = passthrough.parse_native_error(status, headers, body)
             if native_error is not None:
                 return native_error
-        return to_caller_error(
-            upstream_errors.parse_failure(
-                response.status, response.headers, body, client.identity, path
-            )
+        failure = upstream_errors.parse_failure(
+            status, response.headers, body, client.identity, path
         )
+        return to_caller_error(failure)
 
 
 def _headers_without_secrets(
     client: UpstreamClient, response: UpstreamResponse
 ) -> Mapping[str, str]:
-    """Return a reply's headers without those that repeat a secret: a masked number or id would be a wrong one."""
-    identity = client.identity
-    return {
-        name: value for name, value in response.headers.items() if identity.redact(value) == value
-    }
+    """Return the headers without those that contain a secret.
+
+    They are not redacted: a masked number or id would be a wrong one.
+    """
+    redact = client.identity.redact
+    return {name: value for name, value in response.headers.items() if redact(value) == value}
 
 
 def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
-    """Raise ApiError for an error with a good status that repeats a secret."""
+    """Raise ApiError for an error that has a successful status and contains a secret."""
     if passthrough.is_error_body(body) and _repeats_secret(client, body):
-        raise to_caller_error(
-            upstream_errors.parse_failure(500, response.headers, body, client.identity)
-        )
+        failure = upstream_errors.parse_failure(500, response.headers, body, client.identity)
+        raise to_caller_error(failure)
 
 
 def _repeats_secret(client: UpstreamClient, body: bytes) -> bool:

@@ -28,5 +28,5 @@ class PreparedRequest:
     spec: ResponseSpec
 
     def without_body(self) -> "PreparedRequest":
-        """Return the request without its body, which may have megabytes, for the time of a stream."""
+        """Return the request without its body, which may have megabytes: streams last long."""
         return replace(self, body={})

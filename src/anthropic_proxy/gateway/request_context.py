@@ -22,7 +22,7 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 @dataclass
 class RequestContext:
-    """A checked request and its caller. Streams must not hold it: the request may have megabytes."""
+    """A checked request and its caller. Streams must not hold it: it may have megabytes."""
 
     request: JsonObject
     observation: Observation
@@ -33,11 +33,11 @@ class RequestContext:
     # what routing needs is sure to be valid in the request.
     refusal: ApiError | None = None
     retry_plan: RetryPlan = field(default_factory=RetryPlan)
-    # Of the response, whichever upstream sends it.
+    # The id of the Message, whichever upstream sends it.
     message_id: str = field(default_factory=partial(new_id, "msg"))
-    # Tokens of the request as it was sent last.
+    # Estimated tokens of the request that was sent last.
     input_estimate: int = 0
-    # Set when an upstream has accepted the request, so that what follows is its response.
+    # Set when an upstream has accepted the request.
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     response_status: int = 200
     response_headers: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Translate checked requests: download their files, read their PDFs, and use threads for large ones.
+"""Translate checked requests: with their files and PDFs, and in threads where they are large.
 
 A translation takes microseconds for each block and tool. A request with many of them, or with
 documents of megabytes, is translated in a thread and does not delay other requests. PDFs are read

@@ -64,7 +64,10 @@ class TranslatingBackend:
         *,
         calls_in_text: bool,
     ) -> None:
-        """calls_in_text: whether tool calls that the model writes as text become tool calls."""
+        """Create a backend.
+
+        calls_in_text: whether tool calls that the model writes as text become tool calls.
+        """
         self.client = client
         self.sender = sender
         self._translator = translator
@@ -101,26 +104,26 @@ class TranslatingBackend:
         return self.sender.get_memory(model).describe()
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
-        """Return the input tokens of a checked request, without translating it or querying the upstream."""
+        """Return the input tokens of a checked request. Neither translates it nor sends a query."""
         return self._counter.estimate(route, expand_compaction_blocks(request))
 
     async def _respond(
         self, context: RequestContext, route: Route, delivery: _Delivery[_Result]
     ) -> _Result:
-        """Respond by the API that the model is known to need, or by the one that the upstream requires."""
-        memory = self.sender.get_memory(route.model)
-        api = APIS[memory.api or self.client.upstream.api]
-        try:
-            return await self._respond_by(context, route, api, delivery)
-        except UpstreamFailureError as error:
-            if not self._change_api(context, route, error):
-                raise
-        return await self._respond(context, route, delivery)
+        """Respond by the model's API. If the upstream requires its other API, use that."""
+        while True:
+            memory = self.sender.get_memory(route.model)
+            api = APIS[memory.api or self.client.upstream.api]
+            try:
+                return await self._respond_by(context, route, api, delivery)
+            except UpstreamFailureError as error:
+                if not self._change_api(context, route, error):
+                    raise
 
     def _change_api(
         self, context: RequestContext, route: Route, error: UpstreamFailureError
     ) -> bool:
-        """Remember the API that a refusal requires. Return False where it requires no other one."""
+        """Remember the API that a refusal requires. Return whether it requires another one."""
         upstream = self.client.upstream
         memory = self.sender.get_memory(route.model)
         api = memory.other_api(error.failure)

@@ -1,4 +1,4 @@
-"""Threads in which large requests and responses are translated, so that other requests go on meanwhile."""
+"""Threads that translate large requests and responses, without a delay of other requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,36 +7,40 @@ from typing import TypeVar
 
 from anthropic_proxy.wire import collector
 
-# Bytes. A whole response takes a few milliseconds for each megabyte, but a hostile one up to a second.
+# Bytes. The translation of a whole response takes a few milliseconds for each megabyte, but up to a
+# second for a hostile one.
 LARGE_RESPONSE_BYTES = 64 * 1024
 
-# Translation is pure Python, so more threads would only share the same interpreter. With a second one a hostile message
-# does not hold up all others.
+# Translation is pure Python, so more threads would only share the same interpreter. The second
+# thread serves other requests while a hostile message blocks the first one.
 _THREADS = 2
 
 _Result = TypeVar("_Result")
 
 
 class TranslationThreads:
-    """The only threads for translations: the event loop's own stay free, as they resolve host names. `close` after use."""
+    """The threads for translations. Call `close` after use.
+
+    The event loop has threads of its own; they stay free to resolve host names.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, "translator")
 
     async def run(self, translate: Callable[[], _Result]) -> _Result:
-        """Return `translate()`, which runs in a thread."""
+        """Return the result of `translate`, which runs in a thread."""
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, _run_without_collection, translate
         )
 
     async def run_if_large(self, response: bytes, translate: Callable[[], _Result]) -> _Result:
-        """Return `translate()`, which translates a whole response and runs in a thread when that is large."""
+        """Return the result of `translate`, which runs in a thread if the response is large."""
         if len(response) < LARGE_RESPONSE_BYTES:
             return translate()
         return await self.run(translate)
 
     def close(self) -> None:
-        """Start nothing more. What is running ends by itself."""
+        """Start no more translations. Those that run end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from anthropic_proxy.gateway.ids import new_id
 
-# OpenAI takes at most 40 characters in a tool call's id; Anthropic's SDKs and Claude Code take these characters.
+# OpenAI accepts at most 40 characters in the id of a tool call; Anthropic's SDKs and Claude Code
+# accept these characters.
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
 

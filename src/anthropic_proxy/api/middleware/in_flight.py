@@ -1,8 +1,9 @@
-"""Requests that are open: counted, limited, and ended where they must end before their time. An ASGI middleware.
+"""An ASGI middleware that counts and limits the open requests, and ends them when the server stops.
 
-To the application a request that is ended looks as if its client had left, so it gives back all that it holds. Its client
-is told the reason: as an error, or as the last event of its stream. That way neither the handlers nor the streams know of
-it, and an event costs two assignments.
+It also ends requests whose clients stop reading. The application sees the end of a request as a
+disconnect of its client, and releases what the request holds. The client receives the reason as an
+error response, or as the last event of its stream. So neither the handlers nor the streams have
+code for it, and an event costs two assignments.
 """
 
 import asyncio
@@ -40,8 +41,9 @@ class InFlightRequests:
     ) -> None:
         """Wrap `app`.
 
-        max_requests: limit of counted requests at a time (None: no limit). write_seconds: how long a client may read no
-        bytes. uncounted: paths that are always served, and that a drain does not wait for.
+        max_requests: limit of counted requests at a time (None: no limit). write_seconds: how long
+        a client may read no bytes. uncounted: paths that are always served, and that a drain does
+        not wait for.
         """
         self._app = app
         self._max_requests = math.inf if max_requests is None else max_requests
@@ -61,18 +63,17 @@ class InFlightRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] in self._uncounted:
-            await self._serve_uncounted(
-                _InFlightRequest(scope, receive, send, closes_connection=lambda: False), scope
-            )
+            await self._serve_uncounted(_InFlightRequest(scope, receive, send), scope)
         else:
-            await self._serve(
-                _InFlightRequest(scope, receive, send, closes_connection=self._closes_connections),
-                scope,
-            )
+            request = _InFlightRequest(scope, receive, send, lambda: self.is_draining)
+            await self._serve(request, scope)
 
     async def _serve(self, request: "_InFlightRequest", scope: Scope) -> None:
-        if self._is_ended or len(self._requests) >= self._max_requests:
-            request.end(server_stopping_error() if self._is_ended else _too_many_requests())
+        if self._is_ended:
+            request.end(server_stopping_error())
+        elif len(self._requests) >= self._max_requests:
+            request.end(_too_many_requests_error())
+        if request.is_ended:
             await request.send_error()
             return
         self._requests.add(request)
@@ -93,36 +94,33 @@ class InFlightRequests:
             self._uncounted_requests.discard(request)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no request is open, `seconds` at most, or until cancelled; then send an error to those that are left,
-        and end them.
+        """Wait until no request is open, then end those that are still open with an error.
+
+        Wait for `seconds` at most, or until cancelled.
         """
         self.is_draining = True
+        is_idle = False
         try:
-            has_ended = await self._wait_until_idle(seconds)
-        except asyncio.CancelledError:
-            await self._end_rest()
-            raise
-        if not has_ended:
-            await self._end_rest()
-
-    async def _end_rest(self) -> None:
-        self.end_all()
-        await self._wait_until_idle(_FINAL_EVENT_SECONDS)
+            is_idle = await self._wait_until_idle(seconds)
+        finally:
+            if not is_idle:
+                self.end_all()
+                await self._wait_until_idle(_FINAL_EVENT_SECONDS)
 
     def end_all(self) -> None:
-        """End all requests, and those to come, with an error that says that the server stops."""
+        """End all open and all later requests: send the error that the server stops."""
         self._is_ended = True
         for request in self._requests:
             request.end(server_stopping_error())
 
     async def watch(self) -> None:
-        """End the requests whose clients take nothing. Runs until it is cancelled."""
+        """End the requests whose clients do not read. Runs until it is cancelled."""
         loop = asyncio.get_running_loop()
         while self._write_seconds < math.inf:
             await asyncio.sleep(self._write_seconds / 4)
-            latest = loop.time() - self._write_seconds
+            deadline = loop.time() - self._write_seconds
             for request in (*self._requests, *self._uncounted_requests):
-                if request.sending_since < latest:
+                if request.sending_since < deadline:
                     request.abandon()
 
     async def _wait_until_idle(self, seconds: float) -> bool:
@@ -133,17 +131,19 @@ class InFlightRequests:
             return False
         return True
 
-    def _closes_connections(self) -> bool:
-        return self.is_draining
-
 
 class _InFlightRequest:
-    """One request: what the application receives and sends passes here."""
+    """One request: wraps what the application receives and sends."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, closes_connection: Callable[[], bool]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        closes_connection: Callable[[], bool] = lambda: False,
     ) -> None:
         """closes_connection: returns whether the connection must be closed after the response."""
+        # When sending of the current message began; infinite between messages.
         self.sending_since = math.inf
         self._scope = scope
         self._observation: Observation = scope["state"][OBSERVATION]
@@ -157,7 +157,7 @@ class _InFlightRequest:
         self._is_complete = False
 
     async def receive(self) -> Message:
-        """The next message of the client's; that it has left, when the request is ended."""
+        """Return the next message of the client; a disconnect when the request is ended."""
         if self._error is not None:
             return {"type": "http.disconnect"}
         self._receiving.begin()
@@ -171,7 +171,7 @@ class _InFlightRequest:
             self._receiving.end()
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application's."""
+        """Send a message of the application."""
         if message["type"] == "http.response.start":
             self._response_start = message
             if self._closes_connection() and self._scope["http_version"].startswith("1"):
@@ -182,6 +182,10 @@ class _InFlightRequest:
         await self._send(message)
         self.sending_since = math.inf
 
+    @property
+    def is_ended(self) -> bool:
+        return self._error is not None
+
     def end(self, error: ApiError) -> None:
         """End the request with an error, which `send_error` sends to the client."""
         if self._error is None:
@@ -190,8 +194,9 @@ class _InFlightRequest:
             self._receiving.interrupt()
 
     def abandon(self) -> None:
-        """End the request of a client that does not read its response, which cannot receive an error either: its connection
-        is closed, or its HTTP/2 stream reset.
+        """End the request of a client that does not read, and so cannot receive an error either.
+
+        Its connection is closed, or its HTTP/2 stream reset.
         """
         self.end(ApiError(408, "The client read nothing of the answer for too long"))
         abort = self._scope["state"].get(ABORT)
@@ -199,34 +204,32 @@ class _InFlightRequest:
             abort()
 
     async def send_error(self) -> None:
-        """Send the client the error that ended its request, if there is one and it can still be sent."""
+        """Send the client the error that ended its request, if any and if still possible."""
         if self._error is None or self._is_complete or self.sending_since < math.inf:
             return
         if self._response_start is None:
             await self._send_error_response(self._error)
         elif _is_stream(self._response_start):
-            error_event = encode_event(self._error.body(self._observation.request_id))
-            await self._send(
-                {"type": "http.response.body", "body": error_event, "more_body": False}
-            )
+            event = encode_event(self._error.body(self._observation.request_id))
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
 
     async def _send_error_response(self, error: ApiError) -> None:
         headers = {"content-type": "application/json", **error.headers}
         raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        body = error.to_json(self._observation.request_id)
         await self.send(
             {"type": "http.response.start", "status": error.status, "headers": raw_headers}
         )
-        body = error.to_json(self._observation.request_id)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _too_many_requests() -> ApiError:
+def _too_many_requests_error() -> ApiError:
     message = "This server has as many requests as it may take at a time; try again in a moment"
     return ApiError(529, message, {"retry-after": "1"})
 
 
 def _is_stream(response_start: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and b"event-stream" in value
-        for name, value in response_start["headers"]
-    )
+    for name, value in response_start["headers"]:
+        if name.lower() == b"content-type" and b"event-stream" in value:
+            return True
+    return False
