@@ -38,38 +38,53 @@ class Failover:
         Raises ApiError: the error that is about the request itself, else the error of the first
         route, which was meant to serve it.
         """
-        observation, plan = context.observation, context.retry_plan
         is_only_route = len(routes) == 1
         errors: list[ApiError] = []
+        for route in routes:
+            try:
+                return await self._send_with_retries(
+                    context, route, send, is_only_route=is_only_route
+                )
+            except ApiError as error:
+                if not can_fail_over(error):
+                    raise
+                errors.append(error)
+                if len(errors) == len(routes) or not context.retry_plan.allows_request:
+                    self._log_end(context, route, error, is_only_route=is_only_route)
+                    break
+                context.observation.failovers += 1
+                self._metrics.count_failover(route.upstream.name)
+                self._log_failure(route, error, context.request_id, "failed over")
+        raise errors[0]
+
+    async def _send_with_retries(
+        self,
+        context: RequestContext,
+        route: Route,
+        send: Callable[[RequestContext, Route], Awaitable[_Result]],
+        *,
+        is_only_route: bool,
+    ) -> _Result:
+        """Return the response of a route, which is retried as the retry plan allows.
+
+        Raises ApiError.
+        """
         retry_count = 0
         while True:
-            route = routes[len(errors)]
             try:
                 return await send(context, route)
             except ApiError as error:
-                observation.fail_upstream_request(error)
-                delay = plan.retry_delay(
+                context.observation.fail_upstream_request(error)
+                delay = context.retry_plan.retry_delay(
                     error, route.upstream, retry_count, is_only_route=is_only_route
                 )
                 if delay is None:
-                    if not can_fail_over(error):
-                        raise
-                    errors.append(error)
-                failure = error
-            if delay is not None:
+                    raise
                 retry_count += 1
-                observation.retries += 1
+                context.observation.retries += 1
                 self._metrics.count_retry(route.upstream.name)
-                self._log_failure(route, failure, context.request_id, "sent again")
-                await asyncio.sleep(delay)
-            elif len(errors) < len(routes) and plan.allows_request:
-                retry_count = 0
-                observation.failovers += 1
-                self._metrics.count_failover(route.upstream.name)
-                self._log_failure(route, failure, context.request_id, "failed over")
-            else:
-                self._log_end(context, route, failure, is_only_route=is_only_route)
-                raise errors[0]
+                self._log_failure(route, error, context.request_id, "sent again")
+            await asyncio.sleep(delay)
 
     def _log_end(
         self, context: RequestContext, route: Route, error: ApiError, *, is_only_route: bool

@@ -103,8 +103,11 @@ class UpstreamResponse:
         self._timeouts = timeouts
         self._deadline = deadline
         self._max_bytes = max_bytes
+        # Bytes that a bounded body may still have.
         self._bytes_left = math.inf
+        # The deadline of a read that `until` has interrupted.
         self._idle_deadline: float | None = None
+        # Bytes that were read since other tasks could run.
         self._bytes_in_turn = 0
         self._has_started = False
         self._read_deadline = ReadDeadline()

@@ -1,7 +1,7 @@
 """Interrupt a task that waits, and turn its cancellation into a result.
 
 A read ends at a deadline, a handler when its client disconnects, a request when the server
-stops. All three cancel the task that waits, and must then tell their own cancellation from
+stops. All three cancel the task that waits, and must then distinguish their own cancellation from
 one that another part of the program has requested.
 """
 

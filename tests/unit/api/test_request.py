@@ -1,4 +1,4 @@
-"""Requests and responses as ASGI tells of them: headers, bodies, and clients that leave."""
+"""Requests through ASGI: headers, bodies, and clients that disconnect."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -60,7 +60,7 @@ def test_lines_of_one_header_are_one_list() -> None:
     assert (made.headers, made.query) == ({"anthropic-beta": "a, b", "x-name": "é"}, "beta=true")
 
 
-def test_a_body_is_given_once() -> None:
+def test_a_body_is_returned_once() -> None:
     asked = request()
     asyncio.run(asked.read(client(piece(b"one ", more=True), piece(b"two", more=False)), 5))
     assert (asked.take_body(), asked.take_body()) == (b"one two", b"")
@@ -79,7 +79,7 @@ _HALF = b"x" * (MAX_BODY_BYTES // 2 + 1)
     ],
     ids=["told to be too large", "too large", "half a body", "compressed"],
 )
-def test_bodies_that_are_not_read(
+def test_bodies_that_are_refused(
     headers: dict[str, str], messages: list[Message], seconds: float, status: int
 ) -> None:
     with pytest.raises(ApiError) as told:
@@ -87,7 +87,7 @@ def test_bodies_that_are_not_read(
     assert told.value.status == status
 
 
-def test_a_client_that_leaves_within_its_body() -> None:
+def test_a_client_that_disconnects_within_its_body() -> None:
     with pytest.raises(CallerDisconnectedError):
         asyncio.run(request().read(client(piece(b"{", more=True), LEFT), 5))
 
@@ -99,13 +99,13 @@ async def _attended(receive: Receive, block: Callable[[], Awaitable[Any]]) -> st
     return "cancelled"
 
 
-def test_work_is_cancelled_when_its_client_leaves() -> None:
-    """What it still sends before is thrown away."""
+def test_work_is_cancelled_when_its_client_disconnects() -> None:
+    """Messages that it sends before are dropped."""
     sent = client(piece(b"rest", more=True), piece(b"", more=False), LEFT)
     assert asyncio.run(_attended(sent, asyncio.Event().wait)) == "cancelled"
 
 
-def test_nothing_is_left_when_the_work_is_done() -> None:
+def test_no_task_is_left_when_the_work_is_done() -> None:
     async def main() -> None:
         assert await _attended(client(), lambda: asyncio.sleep(0)) == "done"
         await asyncio.sleep(0)
@@ -114,7 +114,7 @@ def test_nothing_is_left_when_the_work_is_done() -> None:
     asyncio.run(main())
 
 
-def test_errors_of_the_work_go_through() -> None:
+def test_errors_of_the_work_are_raised() -> None:
     async def fails() -> None:
         raise ValueError("of the work")
 
@@ -125,7 +125,7 @@ def test_errors_of_the_work_go_through() -> None:
 @pytest.mark.parametrize(
     "messages", [[], [LEFT]], ids=["the client stays", "the client leaves as well"]
 )
-def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> None:
+def test_another_cancellation_is_raised(messages: list[Message]) -> None:
     async def main() -> None:
         begun = asyncio.Event()
 
@@ -143,8 +143,8 @@ def test_a_cancellation_from_elsewhere_goes_through(messages: list[Message]) -> 
 
 
 @pytest.mark.parametrize("value", ["plain", "é", "名"])
-def test_headers_of_responses_go_on_as_they_were_read(value: str) -> None:
-    """Passthrough upstreams may send any characters; httpx decodes valid UTF-8."""
+def test_response_headers_are_forwarded_unchanged(value: str) -> None:
+    """A passthrough upstream may send any headers; httpx decodes them as UTF-8 if possible."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Ids: legal on both sides and never the same twice."""
+"""Ids: valid in both APIs and unique."""
 
 import re
 
@@ -18,5 +18,5 @@ def test_form(prefix: str) -> None:
     assert _LEGAL.fullmatch(identifier)
 
 
-def test_no_two_are_alike() -> None:
+def test_ids_are_unique() -> None:
     assert len({new_id("msg") for _ in range(10_000)}) == 10_000

@@ -1,4 +1,4 @@
-"""The breaker, told as stories of what happens and when; and what holds whatever happens."""
+"""Circuit breaker: scenarios as tables of events, and properties of any sequence of events."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -12,7 +12,7 @@ from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreak
 
 
 class Told:
-    """A breaker with its permits by name, so that a story can be told in lines of text."""
+    """A breaker with its permits by name, for scenarios written as lines of text."""
 
     def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
         self.breaker = CircuitBreaker(random)
@@ -39,7 +39,7 @@ class Told:
 OPEN = [(0, "fails 5", "open", 10)]
 PROBING = [*OPEN, (10, "begin probe", "half_open", 1)]
 BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
-    # now, what happens, the state after it, retry_after
+    # now, event, the state after it, retry_after
     "opens at the fifth failure": [(0, "fails 4", "closed", 0), (1, "fails 1", "open", 10)],
     "failures count in a row": [
         (0, "fails 4", "closed", 0),
@@ -139,7 +139,7 @@ def test_breaker(story: Sequence[tuple[float, str, str, float]]) -> None:
             assert begun
 
 
-def test_chance_shortens_the_cool_down() -> None:
+def test_the_cool_down_is_shortened_at_random() -> None:
     told = Told(lambda: 0.5)
     told.line(0, "fails 5")
     assert told.breaker.retry_after(0) == 9

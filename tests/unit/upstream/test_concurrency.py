@@ -1,4 +1,4 @@
-"""Slots: who gets one, in which order, and what becomes of it when its waiter has gone."""
+"""Leases: their order, their queue, and waiters that are cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,13 +14,13 @@ from anthropic_proxy.upstream.concurrency import (
 )
 
 
-async def queued(slots: ConcurrencyLimiter, number: int = 1) -> list["asyncio.Task[Lease]"]:
-    """Tasks that wait for a slot, in this order."""
+async def queued(limiter: ConcurrencyLimiter, number: int = 1) -> list["asyncio.Task[Lease]"]:
+    """Create tasks that wait for a lease, in this order."""
     tasks = []
     for _ in range(number):
-        tasks.append(asyncio.create_task(slots.acquire()))
+        tasks.append(asyncio.create_task(limiter.acquire()))
         await asyncio.sleep(0)
-    assert slots.waiting >= number
+    assert limiter.waiting >= number
     return tasks
 
 
@@ -31,134 +31,134 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_without_a_limit_there_is_always_one() -> None:
+def test_without_a_limit_every_request_gets_a_lease() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(None, 0, 0)
-        held = [await slots.acquire() for _ in range(100)]
-        assert slots.busy == 100
-        for slot in held:
-            slot.release()
-        assert slots.busy == 0
+        limiter = ConcurrencyLimiter(None, 0, 0)
+        held = [await limiter.acquire() for _ in range(100)]
+        assert limiter.busy == 100
+        for lease in held:
+            lease.release()
+        assert limiter.busy == 0
 
     run(story)
 
 
-def test_slots_go_to_those_who_wait_in_their_order() -> None:
+def test_waiters_get_leases_in_order() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 3, 60)
-        slot = await slots.acquire()
-        tasks = await queued(slots, 3)
+        limiter = ConcurrencyLimiter(1, 3, 60)
+        lease = await limiter.acquire()
+        tasks = await queued(limiter, 3)
         for number, task in enumerate(tasks):
-            slot.release()
-            slot = await task
-            assert (slots.busy, slots.waiting) == (1, 2 - number)
-        slot.release()
-        assert slots.busy == 0
+            lease.release()
+            lease = await task
+            assert (limiter.busy, limiter.waiting) == (1, 2 - number)
+        lease.release()
+        assert limiter.busy == 0
 
     run(story)
 
 
-def test_who_comes_later_does_not_get_ahead() -> None:
+def test_a_later_request_does_not_overtake_a_waiter() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 1, 60)
-        slot = await slots.acquire()
-        (first,) = await queued(slots)
-        slot.release()
-        assert (slots.busy, slots.waiting) == (1, 0)
-        (second,) = await queued(slots)
+        limiter = ConcurrencyLimiter(1, 1, 60)
+        lease = await limiter.acquire()
+        (first,) = await queued(limiter)
+        lease.release()
+        assert (limiter.busy, limiter.waiting) == (1, 0)
+        (second,) = await queued(limiter)
         (await first).release()
         (await second).release()
-        assert slots.busy == 0
+        assert limiter.busy == 0
 
     run(story)
 
 
 @pytest.mark.parametrize(("queue", "error"), [(0, QueueFullError), (1, QueueTimeoutError)])
 @pytest.mark.parametrize(("seconds", "retry_after"), [(0, 1), (0.01, 1)])
-def test_there_is_none(
+def test_requests_without_a_lease(
     queue: int, error: type[BusyError], seconds: float, retry_after: float
 ) -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, queue, seconds)
-        held = await slots.acquire()
+        limiter = ConcurrencyLimiter(1, queue, seconds)
+        held = await limiter.acquire()
         with pytest.raises(error) as raised:
-            await slots.acquire()
-        assert (raised.value.retry_after, slots.busy, slots.waiting) == (retry_after, 1, 0)
+            await limiter.acquire()
+        assert (raised.value.retry_after, limiter.busy, limiter.waiting) == (retry_after, 1, 0)
         held.release()
-        (await slots.acquire()).release()
+        (await limiter.acquire()).release()
 
     run(story)
 
 
-def test_a_full_queue_names_the_time_after_which_it_has_emptied() -> None:
+def test_a_full_queue_reports_when_a_retry_is_useful() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 0, 30)
-        await slots.acquire()
+        limiter = ConcurrencyLimiter(1, 0, 30)
+        await limiter.acquire()
         with pytest.raises(QueueFullError) as raised:
-            await slots.acquire()
+            await limiter.acquire()
         assert raised.value.retry_after == 30
 
     run(story)
 
 
 @pytest.mark.parametrize("order", ["cancelled first", "released first"])
-def test_a_waiter_that_leaves_at_that_moment_hands_the_slot_on(order: str) -> None:
+def test_a_waiter_cancelled_with_its_lease_passes_it_on(order: str) -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 2, 60)
-        held = await slots.acquire()
-        leaving, staying = await queued(slots, 2)
+        limiter = ConcurrencyLimiter(1, 2, 60)
+        held = await limiter.acquire()
+        leaving, staying = await queued(limiter, 2)
         if order == "cancelled first":
             leaving.cancel()
         held.release()
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        slot = await staying
-        assert (slots.busy, slots.waiting) == (1, 0)
-        slot.release()
-        assert slots.busy == 0
+        lease = await staying
+        assert (limiter.busy, limiter.waiting) == (1, 0)
+        lease.release()
+        assert limiter.busy == 0
 
     run(story)
 
 
-def test_a_waiter_that_leaves_when_its_time_is_over_takes_nothing() -> None:
+def test_a_waiter_cancelled_at_its_timeout_takes_no_lease() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 1, 60)
-        held = await slots.acquire()
-        (leaving,) = await queued(slots)
-        # As the timer does, just before the task that it wakes is cancelled.
-        slots._time_out(next(iter(slots._waiting)))
+        limiter = ConcurrencyLimiter(1, 1, 60)
+        held = await limiter.acquire()
+        (leaving,) = await queued(limiter)
+        # As the timer does it, just before the task is cancelled.
+        limiter._time_out(next(iter(limiter._waiting)))
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
         held.release()
-        assert (slots.busy, slots.waiting) == (0, 0)
+        assert (limiter.busy, limiter.waiting) == (0, 0)
 
     run(story)
 
 
-def test_a_waiter_that_leaves_early_frees_its_place() -> None:
+def test_a_cancelled_waiter_frees_its_place_in_the_queue() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(1, 1, 60)
-        held = await slots.acquire()
-        (leaving,) = await queued(slots)
+        limiter = ConcurrencyLimiter(1, 1, 60)
+        held = await limiter.acquire()
+        (leaving,) = await queued(limiter)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert slots.waiting == 0
+        assert limiter.waiting == 0
         held.release()
-        assert slots.busy == 0
+        assert limiter.busy == 0
 
     run(story)
 
 
-def test_releasing_twice_frees_one() -> None:
+def test_a_second_release_does_nothing() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimiter(2, 0, 0)
-        with await slots.acquire() as slot:
-            await slots.acquire()
-            slot.release()
-        slot.release()
-        assert slots.busy == 1
+        limiter = ConcurrencyLimiter(2, 0, 0)
+        with await limiter.acquire() as lease:
+            await limiter.acquire()
+            lease.release()
+        lease.release()
+        assert limiter.busy == 1
 
     run(story)

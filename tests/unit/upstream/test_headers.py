@@ -1,4 +1,4 @@
-"""Which headers an upstream gets: its key, and what of the client's own goes on."""
+"""Headers of upstream requests: the key, and the forwarded headers of the client."""
 
 from typing import Any
 
@@ -69,7 +69,9 @@ def endpoint(host: str, **more: Any) -> Upstream:
         pytest.param("api.anthropic.com", None, {}, id="none"),
     ],
 )
-def test_a_native_endpoint(host: str, key: str | None, expected: dict[str, str]) -> None:
+def test_an_upstream_with_the_messages_api(
+    host: str, key: str | None, expected: dict[str, str]
+) -> None:
     assert build_headers(endpoint(host), key, CLIENT) == PASSED | expected
 
 
@@ -82,7 +84,7 @@ def test_a_native_endpoint(host: str, key: str | None, expected: dict[str, str])
     ],
     ids=["key", "bearer", "both"],
 )
-def test_the_clients_key_goes_on_as_it_came(keys: dict[str, str]) -> None:
+def test_the_key_headers_of_the_client_are_forwarded_unchanged(keys: dict[str, str]) -> None:
     sent = build_headers(
         endpoint("api.anthropic.com", key_passthrough=True), None, Caller({"x-odd": "1", **keys})
     )
@@ -100,13 +102,13 @@ def test_a_client_without_a_key(api: str) -> None:
     assert caught.value.status == 401
 
 
-def test_other_endpoints_get_nothing_of_the_client() -> None:
+def test_other_upstreams_receive_no_headers_of_the_client() -> None:
     assert build_headers(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {
         "authorization": "Bearer k"
     }
 
 
-def test_configured_headers_win() -> None:
+def test_configured_headers_take_precedence() -> None:
     given = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
     sent = build_headers(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
     assert sent == PASSED | {

@@ -63,7 +63,7 @@ def test_keys_take_turns() -> None:
     assert "'" not in repr(keys)
 
 
-def test_cooling_keys_are_left_out_until_their_time() -> None:
+def test_keys_that_cool_down_are_not_used() -> None:
     ring = KeyRing(["a", "b"])
     a, b = ring.next(0), ring.next(0)
     assert a
@@ -77,7 +77,7 @@ def test_cooling_keys_are_left_out_until_their_time() -> None:
 
 
 @pytest.mark.parametrize(("keys", "value"), [([], None), (["only"], "only")])
-def test_a_single_key_never_cools(keys: list[str], value: str | None) -> None:
+def test_a_single_key_never_cools_down(keys: list[str], value: str | None) -> None:
     ring = KeyRing(keys)
     key = ring.next(0)
     assert key
@@ -86,7 +86,9 @@ def test_a_single_key_never_cools(keys: list[str], value: str | None) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 20)), max_size=30), st.floats(0, 100))
-def test_a_key_that_cools_is_never_given(steps: list[tuple[int, float]], later: float) -> None:
+def test_a_key_that_cools_down_is_never_returned(
+    steps: list[tuple[int, float]], later: float
+) -> None:
     ring = KeyRing(["a", "b", "c"])
     until = {"a": 0.0, "b": 0.0, "c": 0.0}
     for now, seconds in steps:
@@ -115,7 +117,7 @@ def test_a_key_that_cools_is_never_given(steps: list[tuple[int, float]], later: 
         (400, None, None),
     ],
 )
-def test_cooling(status: int, retry_after: float | None, seconds: float | None) -> None:
+def test_cool_down_seconds(status: int, retry_after: float | None, seconds: float | None) -> None:
     assert cool_down_seconds(status, retry_after) == seconds
 
 
@@ -166,7 +168,7 @@ def test_retries_stay_within_their_budget(steps: list[tuple[int, str]]) -> None:
             retries += [now] if allowed else []
 
 
-def test_the_budget_by_default() -> None:
+def test_the_default_budget() -> None:
     budget = RetryBudget(lambda: 1000)
     assert sum(budget.try_spend() for _ in range(20)) == 10
     for _ in range(100):
@@ -174,7 +176,7 @@ def test_the_budget_by_default() -> None:
     assert sum(budget.try_spend() for _ in range(20)) == 10
 
 
-def test_the_budget_forgets_requests_without_being_asked() -> None:
+def test_old_requests_take_no_memory() -> None:
     hours = iter(range(0, 3600 * 1000, 3600))
     tracemalloc.start()
     try:
