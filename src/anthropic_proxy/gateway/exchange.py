@@ -41,9 +41,8 @@ class Exchange:
         if prepared.spec.stop_sequences:
             # As a stream, so that the upstream can be stopped at a stop sequence.
             return await self._collect_stream(await self.open_stream(context, prepared))
-        message, translator = await self._send(
-            context, prepared, {}, partial(self._read_message, context, prepared)
-        )
+        read = partial(self._read_message, context, prepared)
+        message, translator = await self._send(context, prepared, {}, read)
         self._update_memory(prepared, translator)
         context.observation.record_response(
             message["usage"],
@@ -63,9 +62,8 @@ class Exchange:
         stream_fields: JsonObject = {"stream": True}
         if prepared.client.upstream.profile.stream_options:
             stream_fields["stream_options"] = {"include_usage": True}
-        return await self._send(
-            context, prepared, stream_fields, partial(self._read_stream, context, prepared)
-        )
+        read = partial(self._read_stream, context, prepared)
+        return await self._send(context, prepared, stream_fields, read)
 
     async def _collect_stream(self, stream: TranslatedStream) -> JsonObject:
         stream.limit_size()
@@ -86,7 +84,10 @@ class Exchange:
         stream_fields: JsonObject,
         read: Callable[[UpstreamResponse], Awaitable[_Result]],
     ) -> _Result:
-        """Return the result of `read` for the successful response. Raises ApiError."""
+        """Send a request, and return the result of `read` for the successful response.
+
+        Raises ApiError.
+        """
         headers = context.response_headers
         untranslated = headers.get(UNAVAILABLE_HEADER)
 

@@ -145,6 +145,7 @@ class TranslatingBackend:
     async def _respond_by(
         self, context: RequestContext, route: Route, api: Api, delivery: _Delivery[_Result]
     ) -> _Result:
+        """Respond by one API: send the edited request, or a summary of its conversation."""
         profile = api.to_profile(route.upstream.profile)
         if profile is not route.upstream.profile:
             route = replace(route, upstream=replace(route.upstream, profile=profile))
@@ -177,15 +178,12 @@ class TranslatingBackend:
     ) -> _Result:
         """Fetch a summary of the conversation, and continue from it."""
         summary_request = await prepare(compaction.build_summary_request(request, plan))
-        hidden_spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
-        message = await self._exchange.fetch_message(
-            context, replace(summary_request, spec=hidden_spec)
-        )
+        spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
+        message = await self._exchange.fetch_message(context, replace(summary_request, spec=spec))
         summary = compaction.parse_summary(message, request, plan)
         if plan.ends_response(summary):
-            return delivery.from_events(
-                compaction.build_summary_events(prepared.spec, summary, plan)
-            )
+            events = compaction.build_summary_events(prepared.spec, summary, plan)
+            return delivery.from_events(events)
         continuation = await prepare(compaction.apply_summary(request, summary))
         spec = replace(
             prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
@@ -199,10 +197,6 @@ class TranslatingBackend:
         translation = await self._translator.translate(request, route, context.caller.api_key)
         body = translation.body
         self._log.log_ignored(translation.notes.ignored)
-        estimate = estimate_request(body)
-        context.input_estimate = self._counter.predict(route.model, estimate)
-        client = self.client.for_request(context.caller, context.observation, context.retry_plan)
-        forbids_thinking = disables_thinking(body)
         self._log.debug(
             "request routed",
             request_id=context.request_id,
@@ -215,6 +209,13 @@ class TranslatingBackend:
         )
         context.begin_route(route)
         context.response_headers.update(build_unavailable_header(translation.notes.unavailable))
+        estimate = estimate_request(body)
+        context.input_estimate = self._counter.predict(route.model, estimate)
+        client = self.client.for_request(context.caller, context.observation, context.retry_plan)
+        forbids_thinking = disables_thinking(body)
+        spec = self._create_spec(
+            context, request, translation, client, forbids_thinking=forbids_thinking
+        )
         return PreparedRequest(
             client=client,
             api=api,
@@ -222,9 +223,7 @@ class TranslatingBackend:
             model=body["model"],
             forbids_thinking=forbids_thinking,
             estimate=estimate,
-            spec=self._create_spec(
-                context, request, translation, client, forbids_thinking=forbids_thinking
-            ),
+            spec=spec,
         )
 
     def _create_spec(

@@ -117,7 +117,7 @@ class UpstreamState:
         self.breakers = [CircuitBreaker(random.random, breaker) for _ in range(len(self.key_ring))]
         # The reason of the last failure.
         self.failure_reason = ""
-        # The last status that made a key cool down.
+        # The status after which each key cooled down last.
         self._statuses: dict[UpstreamKey, int] = {}
 
     def acquire_key(self, name: str) -> tuple[UpstreamKey, Permit]:
