@@ -164,9 +164,10 @@ class UpstreamProber:
     async def run(self) -> None:
         """Probe the upstreams, or read the results of the process that does. Never returns."""
         sharing = self._sharing
-        if sharing is not None and not sharing.is_prober:
+        if sharing is None or sharing.is_prober:
+            await self._probe_repeatedly()
+        else:
             await self._follow(sharing.file)
-        await self._probe_repeatedly()
 
     async def _follow(self, file: Path) -> NoReturn:
         while True:
