@@ -25,6 +25,9 @@ _SPACE = b" \t\r\n"
 # Values in a document from a peer. No real response has a hundredth of them.
 _MAX_RECEIVED_VALUES = 1_000_000
 
+# pydantic_core raises TypeError for a str that has no UTF-8 form.
+_HALF_PAIR = "half of a surrogate pair"
+
 # A JSON object in the wire format. Its content was validated (wire/anthropic/request.py), or is
 # read with `.get`, because upstreams omit, add and rename fields.
 JsonObject = dict[str, Any]
@@ -44,7 +47,10 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
 
 def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
     """Parse as `loads` does, but also reject halves of surrogate pairs."""
-    return from_json(data, allow_inf_nan=allow_nan)
+    try:
+        return from_json(data, allow_inf_nan=allow_nan)
+    except TypeError as error:
+        raise ValueError(_HALF_PAIR) from error
 
 
 def _loads_lenient(data: bytes | str, *, allow_nan: bool) -> Any:
@@ -89,7 +95,11 @@ def loads_partial(text: str) -> Any:
     try:
         return loads(text)
     except ValueError:
+        pass
+    try:
         return from_json(text, allow_partial=True)
+    except TypeError as error:
+        raise ValueError(_HALF_PAIR) from error
 
 
 def loads_received(data: bytes) -> Any:

@@ -18,6 +18,7 @@ from anthropic_proxy.wire.json_codec import (
     loads_object,
     loads_partial,
     loads_received,
+    loads_strict,
     repair_json_surrogates,
 )
 
@@ -232,3 +233,14 @@ def test_no_first_document(text: str, start: int, end: int) -> None:
     with pytest.raises(InvalidJsonError) as raised:
         loads_first(text, start)
     assert raised.value.end == end
+
+
+def test_half_a_surrogate_pair_in_a_text() -> None:
+    text = '["\ud800"]'
+    assert loads(text) == ["\ud800"]
+    with pytest.raises(ValueError, match="surrogate"):
+        loads_strict(text)
+    with pytest.raises(InvalidJsonError, match="surrogate"):
+        loads_first(text, 0)
+    with pytest.raises(ValueError, match="surrogate"):
+        loads_partial('["\ud800", ')
