@@ -72,6 +72,17 @@ def test_after_the_end_nothing_comes() -> None:
     assert translator.close(done=True) == []
 
 
+def test_a_stop_sequence_in_held_text_ends_the_response() -> None:
+    """The filter of structured responses holds this text until the end."""
+    output_format = {"format": {"type": "json_schema", "schema": {}}}
+    request = {"output_config": output_format, "stop_sequences": ["END"]}
+    translator = StreamTranslator(answer_spec(request))
+    chunk = {"choices": [{"delta": {"content": 'Sure: {"a": "END"}'}, "finish_reason": "stop"}]}
+    assert translator.feed(chunk) == []
+    events = translator.close(done=True)
+    assert events[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 arguments = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | texts, lambda each: st.lists(each, max_size=2)
