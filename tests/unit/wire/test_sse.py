@@ -115,6 +115,29 @@ def test_a_payload_is_given_as_soon_as_its_event_ends() -> None:
     assert decoder.close() == []
 
 
+_LONG = b"x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("reads", "payloads"),
+    [
+        ([b"\n\n"], [[_LONG]]),
+        ([b"\n", b"\n"], [[], [_LONG]]),
+        ([b"\r\n", b"\r\n"], [[], [_LONG]]),
+        ([b"z\n\ndata: y\n", b"\n"], [[_LONG + b"z"], [b"y"]]),
+        ([b"z", b"\n\ndata: y\n\n"], [[], [_LONG + b"z", b"y"]]),
+        ([b"\ndata: z", b"\n\n"], [[], [_LONG + b"\nz"]]),
+    ],
+)
+def test_a_long_payload_is_given_as_soon_as_its_event_ends(
+    reads: list[bytes], payloads: list[list[bytes]]
+) -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b"data: " + _LONG) == []
+    assert [decoder.feed(read) for read in reads] == payloads
+    assert decoder.close() == []
+
+
 def test_nothing_comes_twice_out_of_close() -> None:
     decoder = SSEDecoder()
     decoder.feed(b"data: one")
