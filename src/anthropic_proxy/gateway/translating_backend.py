@@ -8,9 +8,9 @@ from typing import Generic, TypeVar
 
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
 from anthropic_proxy.gateway.exchange import Exchange
-from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
+from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.request_translation import RequestTranslator
 from anthropic_proxy.gateway.streams.message_stream import EventListStream, MessageStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
@@ -19,21 +19,10 @@ from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
-from anthropic_proxy.translate.notes import build_unavailable_header
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.request.chat_request import TranslatedRequest
-from anthropic_proxy.translate.request.thinking import disables_thinking
 from anthropic_proxy.translate.response.collect import collect_message
-from anthropic_proxy.translate.response.spec import (
-    ReasoningDisplay,
-    ResponseSpec,
-    build_diagnostics,
-    build_fallback_credit,
-    get_reasoning_display,
-    get_tool_schemas,
-)
+from anthropic_proxy.translate.response.spec import ReasoningDisplay
 from anthropic_proxy.translate.response.whole import build_empty_events
-from anthropic_proxy.translate.tokens.estimate import estimate_request
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamResponse
@@ -70,11 +59,11 @@ class TranslatingBackend:
         """
         self.client = client
         self.sender = sender
-        self._translator = translator
-        self._signer = signer
-        self._calls_in_text = calls_in_text
         self._log = sender.log
         self._counter = TokenCounter(translator.translate_for_counting)
+        self._preparer = RequestPreparer(
+            client, translator, signer, sender, self._counter, calls_in_text=calls_in_text
+        )
         exchange = Exchange(sender, self._counter, translator.threads)
         self._exchange = exchange
         self._as_message = _Delivery(exchange.fetch_message, collect_message)
@@ -152,7 +141,7 @@ class TranslatingBackend:
         count = partial(self._counter.estimate, route)
         request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
         plan = compaction.plan_summary(request, count)
-        prepare = partial(self._prepare, context, route=route, api=api)
+        prepare = partial(self._preparer.prepare, context, route=route, api=api)
         prepared = await prepare(request)
         if request.get("context_management") is not None:
             report = {"applied_edits": applied_edits}
@@ -189,72 +178,3 @@ class TranslatingBackend:
             prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
         )
         return await delivery.send(context, replace(continuation, spec=spec))
-
-    async def _prepare(
-        self, context: RequestContext, request: JsonObject, route: Route, api: Api
-    ) -> PreparedRequest:
-        """Translate a request, and begin its route. Raises ApiError."""
-        translation = await self._translator.translate(request, route, context.caller.api_key)
-        body = translation.body
-        self._log.log_ignored(translation.notes.ignored)
-        self._log.debug(
-            "request routed",
-            request_id=context.request_id,
-            model=request["model"],
-            upstream=route.upstream.name,
-            upstream_model=body["model"],
-            messages=len(body["messages"]),
-            tools=len(body.get("tools", ())),
-            stream=context.is_stream,
-        )
-        context.begin_route(route)
-        context.response_headers.update(build_unavailable_header(translation.notes.unavailable))
-        estimate = estimate_request(body)
-        context.input_estimate = self._counter.predict(route.model, estimate)
-        client = self.client.for_request(context.caller, context.observation, context.retry_plan)
-        forbids_thinking = disables_thinking(body)
-        spec = self._create_spec(
-            context, request, translation, client, forbids_thinking=forbids_thinking
-        )
-        return PreparedRequest(
-            client=client,
-            api=api,
-            body=body,
-            model=body["model"],
-            forbids_thinking=forbids_thinking,
-            estimate=estimate,
-            spec=spec,
-        )
-
-    def _create_spec(
-        self,
-        context: RequestContext,
-        request: JsonObject,
-        translation: TranslatedRequest,
-        client: UpstreamClient,
-        *,
-        forbids_thinking: bool,
-    ) -> ResponseSpec:
-        body = translation.body
-        memory = self.sender.get_memory(body["model"])
-        return ResponseSpec(
-            message_id=context.message_id,
-            model=request["model"],
-            input_estimate=context.input_estimate,
-            upstream=client.identity,
-            new_tool_id=partial(new_id, "toolu"),
-            tool_names=translation.tool_names,
-            single_call=translation.single_call,
-            signer=self._signer,
-            tools=get_tool_schemas(body),
-            calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
-            stop_sequences=request.get("stop_sequences") or [],
-            reasoning=get_reasoning_display(request),
-            context_window=memory.context_window,
-            is_structured=translation.is_structured,
-            starts_in_thinking=memory.opens_thinking.get(forbids_thinking, False),
-            prefill=translation.prefill,
-            message_fields=build_diagnostics(request),
-            usage_fields=build_fallback_credit(request),
-            wants_fast_mode=request.get("speed") == "fast",
-        )
