@@ -15,9 +15,8 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
-from anthropic_proxy.translate.response.collect import collect_message
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.response.whole import collect_message, to_message
 from anthropic_proxy.translate.tool_names import to_caller_name
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object

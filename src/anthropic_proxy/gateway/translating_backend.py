@@ -20,9 +20,8 @@ from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.response.collect import collect_message
 from anthropic_proxy.translate.response.spec import ReasoningDisplay
-from anthropic_proxy.translate.response.whole import build_empty_events
+from anthropic_proxy.translate.response.whole import build_empty_events, collect_message
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamResponse

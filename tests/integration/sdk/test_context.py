@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import deferred
-from anthropic_proxy.translate.response import collect
+from anthropic_proxy.translate.response.whole import collect_message
 from tests.support import grammar, openai_shapes
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
@@ -294,7 +294,7 @@ def test_a_slow_summary_is_waited_for(
     assert [event["type"] for event in events[:3]] == ["message_start", "ping", "ping"]
     assert events[-1]["type"] == end
     if end == "message_stop":
-        assert [each["type"] for each in collect.collect_message(events)["content"]] == [
+        assert [each["type"] for each in collect_message(events)["content"]] == [
             "compaction",
             "text",
         ]

@@ -13,10 +13,10 @@ from anthropic_proxy.translate.compaction import (
     parse_summary,
     plan_summary,
 )
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.spec import CompactionResult
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.usage import zero_usage
+from anthropic_proxy.translate.response.whole import collect_message
 from tests.support import grammar
 from tests.support.response_specs import answer_spec
 
@@ -144,7 +144,7 @@ def test_it_comes_before_the_answer(summary: str | None) -> None:
     said = translator.feed({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]})
     events = [*translator.start(), *said, *translator.close(done=True)]
     grammar.check(events)
-    message = collect.collect_message(events)
+    message = collect_message(events)
     assert message["content"] == [compaction.block, {"type": "text", "text": "Hello"}]
     assert [each["type"] for each in message["usage"]["iterations"]] == ["compaction", "message"]
     assert message["context_management"] == {"applied_edits": []}
@@ -165,7 +165,7 @@ def test_alone(asked: SummaryPlan, kinds: list[str]) -> None:
     events = build_summary_events(answer_spec(), compaction, asked)
     grammar.check(events)
     assert [event["type"] for event in events[2:-2]] == kinds
-    message = collect.collect_message(events)
+    message = collect_message(events)
     assert (message["content"], message["stop_reason"]) == ([compaction.block], "compaction")
 
 
@@ -188,5 +188,5 @@ def test_a_call_needs_its_result_first() -> None:
 def test_a_block_without_a_summary_is_left_out_on_demand() -> None:
     plan = SummaryPlan("x", on_demand=True)
     compaction = parse_summary(answer("max_tokens", "cut"), REQUEST, plan)
-    message = collect.collect_message(build_summary_events(answer_spec(), compaction, plan))
+    message = collect_message(build_summary_events(answer_spec(), compaction, plan))
     assert (message["content"], message["stop_reason"]) == ([], "max_tokens")

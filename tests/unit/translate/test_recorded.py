@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.response.whole import collect_message, to_message
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_api_error
 from anthropic_proxy.wire.json_codec import loads
 from tests.support import grammar
@@ -45,7 +44,7 @@ def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
         grammar.check(events)
         if failed:
             return {"status": failed.status, "error": failed.message}
-        message = collect.collect_message(events)
+        message = collect_message(events)
     else:
         message = to_message(loads(body), StreamTranslator(answer_spec(request)))
     return {name: message[name] for name in ("content", "stop_reason", "usage")}

@@ -11,8 +11,8 @@ from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.translate.reasoning.tool_call_signatures import reset_call_signatures
 from anthropic_proxy.translate.request.chat_request import to_chat_request
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import collect_message
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
 
@@ -30,7 +30,7 @@ def translate(case: Json, signer: Signer) -> list[Json]:
     events = translator.start()
     for chunk in case["chunks"]:
         events += translator.feed(chunk)
-    blocks: list[Json] = collect.collect_message([*events, *translator.close(done=True)])["content"]
+    blocks: list[Json] = collect_message([*events, *translator.close(done=True)])["content"]
     return blocks
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
@@ -28,7 +28,7 @@ def test_case(case: Json, split: Any) -> None:
         assert {"status": error.status, "message": error.message} == case["error"]
         assert events[-1] == error.body("req_1")
     else:
-        message = collect.collect_message(events)
+        message = collect_message(events)
         assert message == {
             "id": "msg_1",
             "type": "message",
@@ -134,7 +134,7 @@ def test_what_went_in_comes_out(answer: tuple[list[Json], list[Json]]) -> None:
     )
     assert error is None
     grammar.check(events)
-    content = collect.collect_message(events)["content"]
+    content = collect_message(events)["content"]
     assert [
         {name: block[name] for name in wanted}
         for block, wanted in zip(content, blocks, strict=True)

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from tests.support import responses_shapes
@@ -87,7 +87,7 @@ def content_of(output: list[Json], request: Json) -> list[Json]:
     told = translator.start()
     for event in events_of(output):
         told += [each for chunk in reader.feed(event) for each in translator.feed(chunk)]
-    content: list[Json] = collect.collect_message([*told, *translator.close(done=False)])["content"]
+    content: list[Json] = collect_message([*told, *translator.close(done=False)])["content"]
     return content
 
 

@@ -13,9 +13,8 @@ from openai.types.responses import ResponseError
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.response import collect
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import to_message
+from anthropic_proxy.translate.response.whole import collect_message, to_message
 from anthropic_proxy.translate.responses_api.stream import build_error_chunk, to_completion
 from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
 from anthropic_proxy.wire.json_codec import dumps, loads
@@ -79,7 +78,7 @@ def told(case: Json, split: Any = whole) -> tuple[Json, ApiError | None]:
     """The message that a case comes to, or the error."""
     events, error = translated(split(wire(case)), case.get("request"))
     grammar.check(events)
-    return {} if error else collect.collect_message(events), error
+    return {} if error else collect_message(events), error
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
