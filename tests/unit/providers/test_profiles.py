@@ -175,6 +175,17 @@ def test_files(name: str, chat: bool, responses: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_the_responses_api_lacks_what_others_have(profile: ProviderProfile) -> None:
+    responses = to_responses_profile(profile)
+    assert (responses.reasoning, responses.replays_reasoning) == ("responses", True)
+    assert (responses.prefill, responses.sampling_top_k, responses.cache_control) == (
+        "refused",
+        False,
+        False,
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "api_path"),
     [

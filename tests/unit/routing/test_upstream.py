@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from anthropic_proxy.providers.profiles import PROFILES
 from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts, Upstream
@@ -17,6 +17,14 @@ def test_the_defaults_are_the_safe_choices() -> None:
     assert (upstream.headers, upstream.query, upstream.extra_body) == ({}, {}, {})
     assert upstream.retries == 0
     assert upstream.is_profile_guessed is False
+
+
+@pytest.mark.parametrize("record", [Timeouts, ConcurrencyLimits])
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), "inf"])
+def test_seconds_are_finite(record: type[BaseModel], seconds: object) -> None:
+    name = "idle" if record is Timeouts else "queue_seconds"
+    with pytest.raises(ValidationError, match="finite"):
+        record.model_validate({name: seconds})
 
 
 def _upstream(base_url: str, name: str = "a", **fields: Any) -> Upstream:
