@@ -9,7 +9,10 @@ import pytest
 from container import engines
 
 CREATE = "podman pod create --replace --network=host --name anthropic-proxy-probe"
-PAUSE = 'Error: building local pause image: finding pause binary: exec: "catatonit": executable file not found in $PATH'
+PAUSE = (
+    'Error: building local pause image: finding pause binary: exec: "catatonit": '
+    "executable file not found in $PATH"
+)
 LIMITS = "Error: runc: error setting rlimit type 7: operation not permitted: OCI permission denied"
 
 

@@ -180,7 +180,8 @@ UNKNOWN = JSON.replace("get_weather", "other")
 TEXTS = {
     "endless space": f"a{' ' * 333}",
     "deepseek, endless space": (
-        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{{{' ' * 9999}<｜tool▁calls▁end｜>"
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{"
+        f"{' ' * 9999}<｜tool▁calls▁end｜>"
     ),
     "glm, a key without a value": (
         "<tool_call>now<arg_key>a</arg_key> or <arg_key>b</arg_key><arg_value>c</arg_value>"
