@@ -106,15 +106,16 @@ class ModelMemory:
             "opens_thinking": any(self.opens_thinking.values()),
         }
 
-    def other_api(self, refusal: UpstreamFailure) -> str | None:
-        """Return the API to use instead of the current one; None if the API is not the reason.
+    def other_api(self, used_api: str, refusal: UpstreamFailure) -> str | None:
+        """Return the API to use instead of the refused one; None if the API is not the reason.
 
-        An upstream may name the Responses API without having it.
+        An upstream may name the Responses API without having it. Another request may have changed
+        `api` since this one was sent, so what was used decides.
         """
-        if self.api is None and requires_responses_api(refusal):
+        if used_api == "responses":
+            return "chat_completions" if refusal.status in MISSING_PATH_STATUSES else None
+        if self.api != "chat_completions" and requires_responses_api(refusal):
             return "responses"
-        if self.api == "responses" and refusal.status in MISSING_PATH_STATUSES:
-            return "chat_completions"
         return None
 
     def _expire(self, now: float) -> None:
@@ -171,8 +172,9 @@ class RequestAdapter:
         No change of the request helps then. The caller selects that API with
         `ModelMemory.other_api`.
         """
-        is_chat = self._api is APIS["chat_completions"]
-        return is_chat and self._memory.api is None and requires_responses_api(failure)
+        if self._api is not APIS["chat_completions"]:
+            return False
+        return self._memory.other_api("chat_completions", failure) is not None
 
     def record_success(self, now: float) -> None:
         """Remember the changes that hold for the model, which has accepted the request."""

@@ -101,20 +101,20 @@ class TranslatingBackend:
         """Respond by the model's API. If the upstream requires its other API, use that."""
         while True:
             memory = self.sender.get_memory(route.model)
-            api = APIS[memory.api or self.client.upstream.api]
+            api = memory.api or self.client.upstream.api
             try:
-                return await self._respond_by(context, route, api, delivery)
+                return await self._respond_by(context, route, APIS[api], delivery)
             except UpstreamFailureError as error:
-                if not self._change_api(context, route, error):
+                if not self._change_api(context, route, api, error):
                     raise
 
     def _change_api(
-        self, context: RequestContext, route: Route, error: UpstreamFailureError
+        self, context: RequestContext, route: Route, used_api: str, error: UpstreamFailureError
     ) -> bool:
         """Remember the API that a refusal requires. Return whether it requires another one."""
         upstream = self.client.upstream
         memory = self.sender.get_memory(route.model)
-        api = memory.other_api(error.failure)
+        api = memory.other_api(used_api, error.failure)
         if api is None or upstream.api != "chat_completions":
             return False
         if not context.retry_plan.try_change_api(upstream):

@@ -200,18 +200,18 @@ def test_a_refusal_that_another_api_avoids_changes_nothing() -> None:
     assert attempt.needs_other_api(NEEDS_RESPONSES)
     assert attempt.adapt_to(NEEDS_RESPONSES, 0) is None
     assert attempt.body == body
-    assert known.other_api(NEEDS_RESPONSES) == "responses"
+    assert known.other_api("chat_completions", NEEDS_RESPONSES) == "responses"
     assert not attempt.needs_other_api(NO_TEMPERATURE)
-    assert known.other_api(NO_TEMPERATURE) is None
+    assert known.other_api("chat_completions", NO_TEMPERATURE) is None
 
 
 def test_a_request_is_adapted_where_the_other_api_is_missing() -> None:
     known = ModelMemory()
     known.set_api("responses", 0)
     missing = replace(NEEDS_RESPONSES, status=404)
-    assert known.other_api(missing) == "chat_completions"
+    assert known.other_api("responses", missing) == "chat_completions"
     known.set_api("chat_completions", 0)
-    assert known.other_api(missing) is None
+    assert known.other_api("chat_completions", missing) is None
     attempt = RequestAdapter(known, CHAT, {**THINKING, "tools": []}, 10, 0)
     assert not attempt.needs_other_api(NEEDS_RESPONSES)
     assert attempt.adapt_to(NEEDS_RESPONSES, 0) is not None
@@ -232,3 +232,16 @@ def test_rules_of_the_responses_api_run_first() -> None:
     body = {**BODY, "reasoning": {"summary": "auto"}, "reasoning_effort": "low"}
     attempt = RequestAdapter(ModelMemory(), APIS["responses"], body, 10, 0)
     assert attempt.adapt_to(no_summary, 0) == RequestChange("drop", "reasoning")
+
+
+def test_two_requests_that_both_need_the_other_api() -> None:
+    """The second one was sent before the first one's refusal had come."""
+    known = ModelMemory()
+    attempts = [RequestAdapter(known, CHAT, THINKING, 10, 0) for _ in range(2)]
+    needs_responses = replace(NEEDS_RESPONSES, status=404)
+    for attempt in attempts:
+        assert attempt.adapt_to(needs_responses, 0) is None
+        api = known.other_api("chat_completions", needs_responses)
+        assert api == "responses"
+        known.set_api(api, 0)
+    assert known.api == "responses"
