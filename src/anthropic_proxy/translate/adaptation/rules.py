@@ -14,6 +14,7 @@ from recorded transcripts and from issue trackers of clients and servers.
 """
 
 import re
+from dataclasses import replace
 
 from anthropic_proxy.translate.adaptation.changes import (
     EFFORT_LEVELS,
@@ -49,7 +50,13 @@ def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | N
     """Return the change for `failure`, the refusal of `body`; None when no rule applies."""
     if failure.status not in _REFUSAL_STATUSES:
         return None
-    return find_rule_change(RULES, failure, body)
+    change = find_rule_change(RULES, failure, body)
+    if change is None or failure.status < 500:
+        return change
+    # An outage may mention a field or a format, too: then the change is not for later requests.
+    # Refusals of messages and of what they contain have wordings of their own.
+    is_about_messages = change.field == "messages" or change.field not in body
+    return replace(change, is_lasting=change.is_lasting and is_about_messages)
 
 
 def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
@@ -126,16 +133,28 @@ def _build_drop_rules() -> list[RefusalRule]:
     else one whose alias it mentions.
     """
     rules = []
-    for named_by, patterns in (
-        (is_param, ANY_WORDING),
-        (names_field, _REFUSED),
-        (mentions_field, _REFUSED),
+    for named_by, patterns, is_lasting in (
+        (is_param, _REFUSED, True),
+        # Perhaps only the value is refused, and another client's is accepted.
+        (is_param, ANY_WORDING, False),
+        (names_field, _REFUSED, True),
+        (mentions_field, _REFUSED, True),
     ):
         for field in (*_SAMPLING_FIELDS, *THINKING_FIELDS):
-            rule = RefusalRule(patterns, "drop", field, named_by=named_by, shared="thinking")
-            rules.append(rule)
+            rules.append(
+                RefusalRule(
+                    patterns,
+                    "drop",
+                    field,
+                    named_by=named_by,
+                    shared="thinking",
+                    is_lasting=is_lasting,
+                )
+            )
         for field in _OTHER_OPTIONAL_FIELDS:
-            rules.append(RefusalRule(patterns, "drop", field, named_by=named_by))
+            rules.append(
+                RefusalRule(patterns, "drop", field, named_by=named_by, is_lasting=is_lasting)
+            )
     return rules
 
 

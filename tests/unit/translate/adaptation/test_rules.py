@@ -40,6 +40,30 @@ def test_case(case: Json) -> None:
     assert change is None or "when" not in case or dict(change.conditions) == case["when"]
 
 
+_FORMATTED: Json = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "a"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}},
+    "reasoning_effort": "low",
+    "top_p": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (500, {"message": "failed to load structured output backend worker: out of memory"}),
+        (500, {"message": "unexpected exception in the reasoning worker"}),
+        (501, {"message": "the json_schema worker has crashed"}),
+        (400, {"message": "top_p must be in (0, 1], got 0.0", "param": "top_p"}),
+        (422, {"message": "Input should be greater than 0", "param": "top_p"}),
+    ],
+)
+def test_an_outage_or_a_bad_value_changes_no_later_request(status: int, error: Json) -> None:
+    change = found({"status": status, "answer": {"error": error}, "request": _FORMATTED})
+    assert change is None or not change.is_lasting
+
+
 @pytest.mark.parametrize("case", [case for case in cases("refusals") if case.values[0]["changed"]])
 def test_what_was_changed_can_be_sent_and_is_not_changed_again(case: Json) -> None:
     change = found(case)
