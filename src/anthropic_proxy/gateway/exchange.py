@@ -130,7 +130,8 @@ class Exchange:
             ),
         )
         await stream.start()
-        context.observation.mark_first_token()
+        if context.is_stream:
+            context.observation.mark_first_token()
         return stream
 
     def _record_stream_end(
@@ -145,7 +146,8 @@ class Exchange:
             # The caller of `open_stream` handles the error.
             return
         for error in (stream.error, stream.unexpected_error):
-            if error is not None:
+            # A stream that is collected raises its error, and the request may be sent again.
+            if error is not None and observation.is_stream:
                 self._log.log_stream_failure(observation.request_id, error)
                 observation.record_stream_failure(error)
         # What was received of an incomplete response was paid for as well.

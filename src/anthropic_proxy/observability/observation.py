@@ -162,7 +162,9 @@ class Observation:
         tool_calls: int,
         repairs: Mapping[str, int] = _NO_REPAIRS,
     ) -> None:
-        """Record the finished response.
+        """Record the finished response of an upstream.
+
+        A request may have several, such as the summary of a compaction; their tokens add up.
 
         usage: of the Message; of an incomplete response, the usage so far. repairs: number of
         repaired tool calls by kind.
@@ -171,10 +173,9 @@ class Observation:
         details = usage.get("output_tokens_details")
         if isinstance(details, Mapping):
             counts["thinking"] = details.get("thinking_tokens")
-        self.tokens = {}
         for kind, count in counts.items():
             if isinstance(count, int) and count > 0:
-                self.tokens[kind] = count
+                self.tokens[kind] = self.tokens.get(kind, 0) + count
         self.stop_reason = stop_reason
         self.tool_calls = tool_calls
         self.repairs = repairs
