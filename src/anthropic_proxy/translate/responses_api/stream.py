@@ -153,7 +153,11 @@ class ResponsesReader:
         for text_kind in TEXT_KINDS.values():
             if text_kind.item_type == item.kind:
                 chunks += self._write_unsent_texts(item, text_kind, item_json)
-        if item.kind == "reasoning" and string_or_empty(item_json.get("encrypted_content")):
+        has_encrypted = item.kind == "reasoning" and string_or_empty(
+            item_json.get("encrypted_content")
+        )
+        # Some servers send the end of an item twice.
+        if has_encrypted and "encrypted_content" not in item.sent_parts:
             chunks.append(self._write_encrypted(item, item_json))
         return chunks
 
@@ -169,15 +173,24 @@ class ResponsesReader:
     def _finish_response(self, event: JsonObject) -> Chunks:
         """Finish the response.
 
-        The event repeats all items, which count only if nothing was sent before.
+        The event repeats all items. Those of a kind count only if nothing of that kind was sent
+        before, because servers that number items differently here would repeat them. Reasoning
+        counts only if nothing at all was sent, as it precedes everything.
         """
         response = _get_object(event, "response")
         chunks: Chunks = []
-        if not self._items.has_sent_any:
-            for index, item in enumerate(_get_objects(response, "output")):
-                item_event = {"output_index": index, "item": item}
-                chunks += self._open_item(item_event)
-                chunks += self._finish_item(item_event)
+        unsent_kinds = set()
+        if self._last_message is None:
+            unsent_kinds.add("message")
+        if self._call_count == 0:
+            unsent_kinds.add("function_call")
+        has_sent_any = self._items.has_sent_any
+        for index, item in enumerate(_get_objects(response, "output")):
+            if has_sent_any and item.get("type") not in unsent_kinds:
+                continue
+            item_event = {"output_index": index, "item": item}
+            chunks += self._open_item(item_event)
+            chunks += self._finish_item(item_event)
         is_incomplete = (
             event["type"] == "response.incomplete" or response.get("status") == "incomplete"
         )

@@ -23,6 +23,7 @@ from tests.support import grammar, responses_shapes
 from tests.support.cases import cases
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
+from tests.support.streams import LOOK
 
 Json = dict[str, Any]
 
@@ -321,3 +322,48 @@ def test_an_error_without_words_is_one(error: Any) -> None:
         500,
         "The upstream up:1 broke off the answer without a reason",
     )
+
+
+_REASONING_DELTA = {
+    "type": "response.reasoning_summary_text.delta",
+    "item_id": "rs_1",
+    "output_index": 0,
+    "summary_index": 0,
+    "delta": "Thinking.",
+}
+_MESSAGE_DELTA = {
+    "type": "response.output_text.delta",
+    "item_id": "msg_1",
+    "output_index": 0,
+    "content_index": 0,
+    "delta": "Hello",
+}
+_CALL_ITEM = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "look",
+    "arguments": "{}",
+}
+
+
+def _completed(*output: Json) -> Json:
+    response = {"status": "completed", "output": [*output], "usage": None}
+    return {"type": "response.completed", "response": response}
+
+
+@pytest.mark.parametrize(
+    ("events", "types"),
+    [
+        ([_REASONING_DELTA, _completed(_MESSAGE)], ["thinking", "text"]),
+        ([_REASONING_DELTA, _completed(_CALL_ITEM)], ["thinking", "tool_use"]),
+        ([_MESSAGE_DELTA, _completed(_MESSAGE, _CALL_ITEM)], ["text", "tool_use"]),
+        ([_MESSAGE_DELTA, _completed(_MESSAGE)], ["text"]),
+        ([_completed(_MESSAGE, _CALL_ITEM)], ["text", "tool_use"]),
+    ],
+)
+def test_what_only_the_last_event_has_is_not_lost(events: list[Json], types: list[str]) -> None:
+    request = {**LOOK, "thinking": {"type": "adaptive"}}
+    message, error = told({"events": events, "done": False, "request": request})
+    assert error is None
+    assert [block["type"] for block in message["content"]] == types
