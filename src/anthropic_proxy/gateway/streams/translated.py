@@ -151,7 +151,11 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._is_finished = True
 
     def _handle_silence(self) -> None:
-        self._output.append(events.ping())
+        if self._translator.has_finish_reason:
+            # Some servers leave the connection open.
+            self._end_of_input()
+        else:
+            self._output.append(events.ping())
 
     def _fail(self, error: ApiError) -> None:
         self.error = error

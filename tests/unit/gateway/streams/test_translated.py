@@ -140,3 +140,29 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     told = [event for batch in streamed([wire([saying("a")], done=False), rest]) for event in batch]
     assert [event["delta"]["text"] for event in told if _is_text(event)] == ["a", "bc"]
     assert told[-1]["type"] == "error"
+
+
+class _SilentReply(Reply):
+    """Sends nothing after its reads, and leaves the connection open."""
+
+    async def read_available(self, _: float) -> bytes | None:
+        return next(self._reads, b"")
+
+
+def test_a_complete_message_ends_although_the_connection_stays_open() -> None:
+    async def events() -> list[Json]:
+        stream = TranslatedStream(
+            cast("UpstreamResponse", _SilentReply([wire([saying("a"), END], done=False)])),
+            StreamTranslator(answer_spec(None)),
+            APIS["chat_completions"],
+            "req_1",
+            threads=TranslationThreads(),
+            on_read=None,
+            on_end=lambda _: None,
+        )
+        await stream.start()
+        return [event async for batch in stream for event in batch]
+
+    received = asyncio.run(events())
+    grammar.check(received)
+    assert received[-1]["type"] == "message_stop"
