@@ -66,6 +66,8 @@ class Connection(TCPServer):
                     await self.protocol.start_http2()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
+        # A client that reads nothing must not keep the connection until it closes it.
+        self.loop.call_later(_LINGER_SECONDS, self.writer.transport.abort)
         await self._close()
 
     def drain(self) -> None:

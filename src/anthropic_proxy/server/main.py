@@ -7,6 +7,7 @@ then closes the connections. With several WORKERS each worker does so; see `supe
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -183,10 +184,16 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
         return
     path = settings.unix_socket.expanduser()
     listener = open_unix_listener(path)
+    created = path.stat()
     try:
         yield Listeners(listener, ops)
     finally:
-        path.unlink(missing_ok=True)
+        # While this server drained, another one may have bound a socket of its own to the path.
+        # It may have the same inode number.
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            if os.path.samestat(found, created) and found.st_ctime_ns == created.st_ctime_ns:
+                path.unlink()
 
 
 def _open_metrics_listener(host: str, port: int) -> socket.socket:

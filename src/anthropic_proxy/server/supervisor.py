@@ -236,7 +236,7 @@ class Supervisor:
         else:
             self._state = _State.ENDING
             command, seconds = Command.END, 0.0
-        self._kill_at = time.monotonic() + seconds + _KILL_SECONDS
+        self._kill_at = min(self._kill_at, time.monotonic() + seconds + _KILL_SECONDS)
         self._start_times.clear()
         self._callbacks.on_stop()
         self._send_command(command)

@@ -4,10 +4,12 @@ See test_drain.py for its end, and integration/cli for the command.
 """
 
 import contextlib
+import os
 import select
 import shutil
 import socket
 import ssl
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ import httpx
 import pytest
 import trustme
 
+from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.server import hypercorn_connection
-from anthropic_proxy.server.main import loop_factory
+from anthropic_proxy.server.main import loop_factory, open_listeners
+from anthropic_proxy.wire.json_codec import dumps
 from tests.support.raw_client import exchange
 from tests.support.running_command import REQUEST, until
 from tests.support.running_proxy import running_proxy
@@ -178,6 +182,19 @@ def test_a_unix_socket(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_unix_socket_of_a_successor_is_kept(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """A server that has closed its socket may still drain when the next one starts."""
+    path = tmp_path / "proxy.sock"
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream.url, UNIX_SOCKET=path)
+    with contextlib.ExitStack() as successor:
+        with open_listeners(settings) as listeners:
+            listeners.main.close()
+            next_listeners = successor.enter_context(open_listeners(settings))
+            successor.enter_context(next_listeners.main)
+        assert path.exists()
+    assert not path.exists()
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize(
     ("option", "version"),
@@ -269,6 +286,44 @@ def test_a_client_that_sends_on_and_on(proxy: str, monkeypatch: pytest.MonkeyPat
         assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
         with pytest.raises(ConnectionError):
             _send_on_and_on(connection)
+
+
+def test_a_client_that_closes_its_side_and_reads_nothing(
+    upstream: ScriptedUpstream, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypercorn_connection, "_LINGER_SECONDS", 0.05)
+    upstream.then(answers(completion()), answers(completion("x" * 16_000_000)))
+    body = dumps(REQUEST)
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(DEADLINE)
+        connection.connect(_place(proxy))
+        # The first request opens the connection to the upstream.
+        connection.sendall(head.encode() + body)
+        received = b""
+        while not received.endswith(b"}"):
+            received += connection.recv(65536)
+        connection.sendall(head.encode() + body)
+        assert connection.recv(9) == b"HTTP/1.1 "
+        assert _count_connections(_place(proxy)) == 1
+        connection.shutdown(socket.SHUT_WR)
+        until(lambda: _count_connections(_place(proxy)) == 0, "the server closes its side")
+
+
+def _count_connections(address: tuple[str, int]) -> int:
+    """Return the number of connections that the server has, which runs in this process."""
+    count = 0
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - not a folder of files
+        # Others open and close files meanwhile.
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as opened:
+                opened.getpeername()
+                if opened.getsockname() == address:
+                    count += 1
+    return count
 
 
 def _send_on_and_on(connection: socket.socket) -> None:
