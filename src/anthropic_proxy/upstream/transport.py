@@ -10,6 +10,8 @@ can be cancelled and repeated, which breaks httpx's chain of generators. Errors 
 aiohttp, which are more specific than httpx's.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ import httpx
 from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
+_CLOSE_SECONDS = 1
 # A body with images has megabytes; to write it in one piece would block the event loop.
 _CHUNK_BYTES = 256 * 1024
 
@@ -95,8 +98,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return bool(self._proxies.request_options(url))
 
     async def aclose(self) -> None:
+        """Close all connections.
+
+        A connection with unsent bytes closes only when the server reads them, perhaps never.
+        """
         if self._session is not None:
-            await self._session.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._session.close()
 
 
 class ResponseBody(httpx.AsyncByteStream):

@@ -243,6 +243,21 @@ def test_an_answer_before_the_request_is_read() -> None:
     assert run(work, [b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n", STALL]) == 413
 
 
+def test_the_end_of_the_client_does_not_wait_for_an_upload() -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        post = upstream.post(server.url, b"x" * 20_000_000, {}, SLOW, NAME)
+        upload = asyncio.ensure_future(post)
+        # Until the buffers of the connection are full.
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert server.connections == 1
+        await upstream.aclose()
+        upload.cancel()
+        await asyncio.wait([upload])
+
+    run(work, [STALL])
+
+
 @pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
 def test_a_reused_connection_that_ends_is_replaced(end: list[Any]) -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
