@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 STEM = f"anthropic_proxy-{__version__}"
 PACKAGE = "src/anthropic_proxy/"
-OTHER_FILES = {"py.typed", "small.jinja"}
+OTHER_FILES = {"openapi.yaml", "py.typed", "small.jinja"}
 PAGES = {
     ".env.example",
     ".gitignore",  # the build backend adds it and needs it to read the same files again

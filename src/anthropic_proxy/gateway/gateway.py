@@ -4,7 +4,6 @@ request -> routes -> the first backend that responds. Every failure is an ApiErr
 """
 
 import random
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -23,7 +22,6 @@ from anthropic_proxy.routing import router
 from anthropic_proxy.routing.load_balancing import shuffle_by_weight
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Upstream
-from anthropic_proxy.upstream import retry
 from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
 
@@ -79,7 +77,6 @@ class Gateway:
         self._process = process
         self._log = process.log
         self._failover = Failover(process.log, process.metrics)
-        self._retry_budget = retry.RetryBudget(time.monotonic)
         self._max_upstream_requests = max_upstream_requests
         self._routing = routing
         reusable = previous.reusable_backends(resources, routing) if previous else {}
@@ -120,7 +117,7 @@ class Gateway:
         """Return the Message for a request. Raises ApiError."""
         context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
-        self._retry_budget.record_request()
+        self._process.retry_budget.record_request()
         message = await self._failover.run(context, routes, self._create_message)
         return GatewayResponse(context.response_status, context.response_headers, message)
 
@@ -133,7 +130,7 @@ class Gateway:
         """
         context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
-        self._retry_budget.record_request()
+        self._process.retry_budget.record_request()
         opening_events = context.opening_events
         if any(_is_native(route) for route in routes):
             # A stream that is passed through has opening events of its own.
@@ -168,7 +165,7 @@ class Gateway:
             caller=caller,
             raw_body=body.raw,
             refusal=_translation_refusal(body),
-            retry_plan=RetryPlan(self._max_upstream_requests, budget=self._retry_budget),
+            retry_plan=RetryPlan(self._max_upstream_requests, budget=self._process.retry_budget),
         )
 
     def _get_backend(self, route: Route) -> Backend:

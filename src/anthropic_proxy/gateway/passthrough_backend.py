@@ -79,12 +79,12 @@ class PassthroughBackend:
                 response = await client.query(
                     upstream.build_url("/messages/count_tokens", context.caller.query), payload
                 )
+                if response.status in MISSING_PATH_STATUSES:
+                    await response.aclose()
+                    return self._estimate_response(context, route)
+                body = await self.read_ok(client, response, context.request_id)
         except (TimeoutError, UpstreamError):
             return self._estimate_response(context, route)
-        if response.status in MISSING_PATH_STATUSES:
-            await response.aclose()
-            return self._estimate_response(context, route)
-        body = await self.read_ok(client, response, context.request_id)
         self._forward_headers(context, client, response)
         return body
 

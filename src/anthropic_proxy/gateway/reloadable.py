@@ -1,5 +1,7 @@
 """The gateway of the current configuration, replaced when the configuration is reloaded."""
 
+import time
+
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
 from anthropic_proxy.gateway.backend import Backend
@@ -15,6 +17,7 @@ from anthropic_proxy.routing.router import Routing
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.client import create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
+from anthropic_proxy.upstream.retry import RetryBudget
 
 
 class ReloadableGateway:
@@ -34,7 +37,14 @@ class ReloadableGateway:
         http_client = UpstreamHTTPClient(
             max_bytes=settings.max_upstream_bytes, on_shortage=shortages.report
         )
-        self._process = ProcessResources(log, metrics, http_client, shortages, TranslationThreads())
+        self._process = ProcessResources(
+            log,
+            metrics,
+            http_client,
+            shortages,
+            TranslationThreads(),
+            RetryBudget(time.monotonic),
+        )
         self._resources = [GatewayResources.create(settings, self._process)]
         self.current = Gateway(
             self._resources[-1],

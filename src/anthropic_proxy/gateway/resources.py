@@ -13,6 +13,7 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
+from anthropic_proxy.upstream.retry import RetryBudget
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ProcessResources:
     http_client: UpstreamHTTPClient
     shortages: ExhaustionLog
     threads: TranslationThreads
+    retry_budget: RetryBudget
 
 
 @dataclass(frozen=True)

@@ -271,8 +271,8 @@ class UpstreamClient:
     async def _post_with_keys(self, url: str, payload: bytes) -> tuple[UpstreamResponse, Permit]:
         """Post with the next key, and with another one if the upstream refuses or limits it."""
         unused_keys = len(self.state.key_ring)
+        key, permit = self.state.acquire_key(self.upstream.name)
         while True:
-            key, permit = self.state.acquire_key(self.upstream.name)
             response = await self._post_with_permit(key, permit, url, payload)
             unused_keys -= 1
             if not self._cool_refused_key(key, response):
@@ -280,8 +280,18 @@ class UpstreamClient:
             has_another_key = unused_keys > 0 and self.state.has_usable_key()
             if not has_another_key or not self._allows_request:
                 return response, permit
+            try:
+                key, next_permit = self.state.acquire_key(self.upstream.name)
+            except ApiError:
+                # The circuit breakers of the other keys are open: the refusal says more.
+                return response, permit
             permit.record_success()
-            await response.aclose()
+            permit = next_permit
+            try:
+                await response.aclose()
+            except BaseException:
+                permit.abandon()
+                raise
 
     async def _post_with_permit(
         self, key: UpstreamKey, permit: Permit, url: str, payload: bytes

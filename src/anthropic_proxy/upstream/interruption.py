@@ -32,11 +32,6 @@ class Interruption:
         """Return whether a task is between `begin` and `end`."""
         return self._task is not None
 
-    @property
-    def is_requested(self) -> bool:
-        """Return whether `interrupt` has cancelled the task since `begin`."""
-        return self._is_requested
-
     def begin(self) -> None:
         """Let `interrupt` cancel the current task from now on."""
         task = asyncio.current_task()

@@ -15,7 +15,7 @@ There are six reasons to send it again. Each has a limit of its own, and all tog
 - **API**: the upstream requires its other API. Once in each direction.
 
 A compaction sends two requests, one for the summary and one that continues from it. Both count.
-Queries that run no model (token counts, model lists) do not count.
+Queries that run no model (token counts, model lists) do not count, but for one that is sent again.
 """
 
 import random
@@ -86,8 +86,9 @@ class RetryPlan:
 
         If so, it counts as sent.
         """
-        if not (self.allows_request and self._try_spend_resend(upstream)):
+        if not (self.allows_request and self._allows_resend(upstream)):
             return False
+        self._resends[upstream.name] += 1
         self.request_count += 1
         return True
 
@@ -114,17 +115,15 @@ class RetryPlan:
             return None
         policy = self._policy if has_retries else _RECONNECT_POLICY
         delay = policy.delay(retry_count, parse_retry_after(error.headers), self._draw)
-        if delay is None or not self._try_spend_resend(upstream):
+        if delay is None or not self._allows_resend(upstream):
             return None
         if self._budget is not None and not self._budget.try_spend():
             return None
+        self._resends[upstream.name] += 1
         return delay
 
-    def _try_spend_resend(self, upstream: Upstream) -> bool:
-        if self._resends[upstream.name] >= effective_retries(upstream.retries):
-            return False
-        self._resends[upstream.name] += 1
-        return True
+    def _allows_resend(self, upstream: Upstream) -> bool:
+        return self._resends[upstream.name] < effective_retries(upstream.retries)
 
 
 def can_fail_over(error: ApiError) -> bool:
