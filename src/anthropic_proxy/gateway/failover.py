@@ -1,9 +1,9 @@
 """Failover: send a request to its routes in order, until one responds.
 
 Nothing of a response has reached the client while this runs, so a failed request may be sent
-again, to the same upstream or to another one. With a single route an error is raised at once, as
-clients retry by themselves; only a connection that could not be made, or that broke before a
-response, is retried once. `RetryPlan` decides.
+again, to the same upstream or to another one. By default nothing is sent to the same upstream
+again, as clients retry by themselves; only a connection of a single route that could not be made,
+or that broke before a response, is retried once. `RetryPlan` decides.
 """
 
 import asyncio

@@ -145,10 +145,10 @@ def _is_about_request(error: ApiError) -> bool:
 
 
 def _is_connection_failure(error: ApiError) -> bool:
-    """Return whether a connection was refused or reset before a response.
+    """Return whether a connection was refused or reset before a response, and did not time out.
 
-    A connection that timed out is not retried, as the client has waited long enough. Neither is a
-    shortage of this server: it does not end within half a second.
+    Without retries the client of a connection that timed out has waited long enough. A shortage
+    of this server does not end within half a second.
     """
     if not isinstance(error, UpstreamError) or isinstance(error, LocalShortageError):
         return False

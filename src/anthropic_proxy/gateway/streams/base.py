@@ -17,7 +17,7 @@ from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Seconds to the first content after the first sign of a response: some upstreams report only within
-# the stream that they are overloaded.
+# the stream that they are overloaded. For deferred streams and those that are passed through.
 FIRST_CONTENT_SECONDS = 1
 
 # Seconds without an event, after which the client receives a ping. Claude Code gives up on a stream

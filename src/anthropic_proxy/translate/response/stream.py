@@ -7,7 +7,8 @@ Invariant. Whatever the upstream sends, the events of one response have the orde
 
 with indices 0, 1, 2, ... and one open block at a time, or they end with one `error` event. Exactly
 one of `close` and `fail` ends the response, except that a stop sequence ends it within `feed`. An
-end of input without a finish reason is an error, never an invented `end_turn`.
+end of input without a finish reason is an error, never an invented `end_turn`; only [DONE] may
+end a Chat Completions response without one.
 
 Blocks cannot interleave, but the fragments of tool calls can. The open call streams. Later calls
 wait until its arguments are a complete document, or until the response ends; so does other content
