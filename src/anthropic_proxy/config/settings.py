@@ -112,7 +112,6 @@ class ServerSettings(BaseSettings):
     max_concurrent_requests: int | None = Field(
         default=None, ge=1, description="a number from 1 on"
     )
-    max_upstream_requests: int = Field(default=16, ge=1, description="a number from 1 on")
     http2_max_concurrent_streams: int = Field(
         default=256, ge=1, le=2**31 - 1, description="a number from 1 on"
     )

@@ -129,6 +129,7 @@ class UpstreamSettings(BaseSettings):
         "limits.queue_seconds", "a number of seconds from 0 on"
     )
     upstream_retries: _Value = _variable("retries", "a number from 0 to 10")
+    max_upstream_requests: int = Field(default=16, ge=1, description="a number from 1 on")
     max_upstream_bytes: int = Field(
         default=64 * 1024 * 1024, ge=2**20, description="a number of bytes from 1048576 on"
     )

@@ -65,8 +65,11 @@ class AdaptiveSender:
                 result = await self._send_once(prepared, request.body, request_id, read)
             except upstream_errors.UpstreamFailureError as error:
                 change = request.adapt_to(error.failure, time.monotonic())
-                has_requests_left = client.retry_plan is None or client.retry_plan.allows_request
-                if change is None or not has_requests_left:
+                if change is None:
+                    raise
+                if client.retry_plan is not None and not client.retry_plan.try_attempt():
+                    # The next request begins with the change.
+                    request.record_changes(time.monotonic())
                     raise
                 self.metrics.count_request_change(client.upstream.name, change.change)
                 self.log.info(
@@ -77,7 +80,7 @@ class AdaptiveSender:
                     reason=error.failure.redacted_text,
                 )
             else:
-                request.record_success(time.monotonic())
+                request.record_changes(time.monotonic())
                 return result
 
     async def _send_once(

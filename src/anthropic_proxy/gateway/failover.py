@@ -38,6 +38,25 @@ class Failover:
         Raises ApiError: the error that is about the request itself, else the error of the first
         route, which was meant to serve it.
         """
+        plan = context.retry_plan
+        try:
+            return await self._try_routes(context, routes, send)
+        finally:
+            if plan.was_limited:
+                self._log.warning(
+                    "upstream request limit reached",
+                    request_id=context.request_id,
+                    limit=plan.max_requests,
+                    hint="MAX_UPSTREAM_REQUESTS limits the upstream requests of a client request",
+                )
+
+    async def _try_routes(
+        self,
+        context: RequestContext,
+        routes: Sequence[Route],
+        send: Callable[[RequestContext, Route], Awaitable[_Result]],
+    ) -> _Result:
+        plan = context.retry_plan
         is_only_route = len(routes) == 1
         errors: list[ApiError] = []
         for route in routes:
@@ -49,8 +68,10 @@ class Failover:
                 if not can_fail_over(error):
                     raise
                 errors.append(error)
-                if len(errors) == len(routes) or not context.retry_plan.allows_request:
-                    self._log_end(context, route, error, is_only_route=is_only_route)
+                if len(errors) == len(routes) or not plan.try_attempt(plan.attempt_size):
+                    self._log_failure(
+                        route, error, context.request_id, "given up", is_repeated=is_only_route
+                    )
                     break
                 context.observation.failovers += 1
                 self._metrics.count_failover(route.upstream.name)
@@ -85,19 +106,6 @@ class Failover:
                 self._metrics.count_retry(route.upstream.name)
                 self._log_failure(route, error, context.request_id, "sent again")
             await asyncio.sleep(delay)
-
-    def _log_end(
-        self, context: RequestContext, route: Route, error: ApiError, *, is_only_route: bool
-    ) -> None:
-        plan = context.retry_plan
-        if not plan.allows_request:
-            self._log.warning(
-                "upstream request limit reached",
-                request_id=context.request_id,
-                limit=plan.max_requests,
-                hint="MAX_UPSTREAM_REQUESTS limits the upstream requests of each client request",
-            )
-        self._log_failure(route, error, context.request_id, "given up", is_repeated=is_only_route)
 
     def _log_failure(
         self,

@@ -176,8 +176,8 @@ class RequestAdapter:
             return False
         return self._memory.other_api("chat_completions", failure) is not None
 
-    def record_success(self, now: float) -> None:
-        """Remember the changes that hold for the model, which has accepted the request."""
+    def record_changes(self, now: float) -> None:
+        """Remember the changes that hold for the model: it accepted them, or no request is left."""
         lasting = [change for change in self._changes if change.is_lasting]
         self._memory.record_changes(lasting, now)
 

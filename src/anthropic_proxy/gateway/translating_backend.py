@@ -111,12 +111,13 @@ class TranslatingBackend:
     def _change_api(
         self, context: RequestContext, route: Route, used_api: str, error: UpstreamFailureError
     ) -> bool:
-        """Remember the API that a refusal requires. Return whether it requires another one."""
+        """Remember the API that a refusal requires. Return whether to send the request to it."""
         upstream = self.client.upstream
         memory = self.sender.get_memory(route.model)
         api = memory.other_api(used_api, error.failure)
         if api is None or upstream.api != "chat_completions":
             return False
+        memory.set_api(api, time.monotonic())
         if not context.retry_plan.try_change_api(upstream):
             return False
         self._log.info(
@@ -127,7 +128,6 @@ class TranslatingBackend:
             reason=error.message,
         )
         self.sender.metrics.count_request_change(upstream.name, f"api_{api}")
-        memory.set_api(api, time.monotonic())
         return True
 
     async def _respond_by(
@@ -165,6 +165,7 @@ class TranslatingBackend:
         delivery: _Delivery[_Result],
     ) -> _Result:
         """Fetch a summary of the conversation, and continue from it."""
+        context.retry_plan.begin_compaction()
         summary_request = await prepare(compaction.build_summary_request(request, plan))
         spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
         message = await self._exchange.fetch_message(context, replace(summary_request, spec=spec))

@@ -82,7 +82,8 @@ class _TraceObserver:
 class _LeaseObserver:
     """Reports a response to the circuit breaker, and releases its lease when it is closed."""
 
-    def __init__(self, lease: Lease, permit: Permit) -> None:
+    def __init__(self, lease: Lease, permit: Permit, state: "UpstreamState") -> None:
+        self._state = state
         self._lease = lease
         self._permit = permit
         self._has_started = False
@@ -94,7 +95,8 @@ class _LeaseObserver:
     def body_completed(self) -> None:
         self._permit.record_success()
 
-    def body_failed(self, _error: UpstreamError) -> None:
+    def body_failed(self, error: UpstreamError) -> None:
+        self._state.failure_reason = error.message
         self._permit.record_failure(time.monotonic())
 
     def closed(self) -> None:
@@ -225,7 +227,7 @@ class UpstreamClient:
         except BaseException:
             lease.release()
             raise
-        response.observers.append(_LeaseObserver(lease, permit))
+        response.observers.append(_LeaseObserver(lease, permit, self.state))
         return response
 
     async def query(self, url: str, payload: bytes) -> UpstreamResponse:
@@ -278,7 +280,7 @@ class UpstreamClient:
             if not self._cool_refused_key(key, response):
                 return response, permit
             has_another_key = unused_keys > 0 and self.state.has_usable_key()
-            if not has_another_key or not self._allows_request:
+            if not has_another_key or not self._try_attempt():
                 return response, permit
             try:
                 key, next_permit = self.state.acquire_key(self.upstream.name)
@@ -364,9 +366,8 @@ class UpstreamClient:
             self.observation.retries += 1
         return True
 
-    @property
-    def _allows_request(self) -> bool:
-        return self.retry_plan is None or self.retry_plan.allows_request
+    def _try_attempt(self) -> bool:
+        return self.retry_plan is None or self.retry_plan.try_attempt()
 
     def _record_failure(self, permit: Permit, reason: str) -> None:
         self.state.failure_reason = reason

@@ -14,7 +14,8 @@ There are six reasons to send it again. Each has a limit of its own, and all tog
   (`gateway.model_memory`). Eight changes of a request at most.
 - **API**: the upstream requires its other API. Once in each direction.
 
-A compaction sends two requests, one for the summary and one that continues from it. Both count.
+A compaction sends two requests, one for the summary and one that continues from it. Both count,
+and it begins only where two are left.
 Queries that run no model (token counts, model lists) do not count, but for one that is sent again.
 """
 
@@ -60,33 +61,48 @@ class RetryPlan:
         """
         self.max_requests = max_requests
         self.request_count = 0
+        # The requests that the next attempt needs: two for a compaction.
+        self.attempt_size = 1
+        # Whether the limit has prevented a request.
+        self.was_limited = False
         self._budget = budget
         self._policy = policy or RetryPolicy()
         self._draw = draw
         self._resends: Counter[str] = Counter()
         self._api_changes: Counter[str] = Counter()
 
-    @property
-    def allows_request(self) -> bool:
-        """Return whether another upstream request is within the limit."""
-        return self.request_count < self.max_requests
+    def try_attempt(self, size: int = 1) -> bool:
+        """Return whether `size` more requests are within the limit; if not, remember that."""
+        if self.request_count + size <= self.max_requests:
+            return True
+        self.was_limited = True
+        return False
+
+    def begin_compaction(self) -> None:
+        """Let each attempt need two requests. Raises ApiError (500) where fewer are left."""
+        self.attempt_size = 2
+        if not self.try_attempt(self.attempt_size):
+            raise self._limit_error()
 
     def record_request(self) -> None:
         """Count an upstream request before it is sent. Raises ApiError (500) beyond the limit."""
-        if not self.allows_request:
-            text = (
-                f"The proxy has sent {self.request_count} upstream requests for this request, the "
-                "limit of this server (MAX_UPSTREAM_REQUESTS)"
-            )
-            raise ApiError(500, text)
+        if not self.try_attempt():
+            raise self._limit_error()
         self.request_count += 1
+
+    def _limit_error(self) -> ApiError:
+        text = (
+            "This request needs more upstream requests than this server may send for it: "
+            f"{self.max_requests} (MAX_UPSTREAM_REQUESTS)"
+        )
+        return ApiError(500, text, {"x-should-retry": "false"})
 
     def try_resend(self, upstream: Upstream) -> bool:
         """Return whether a request may be sent again because its reused connection was closed.
 
         If so, it counts as sent.
         """
-        if not (self.allows_request and self._allows_resend(upstream)):
+        if not (self._allows_resend(upstream) and self.try_attempt()):
             return False
         self._resends[upstream.name] += 1
         self.request_count += 1
@@ -94,7 +110,9 @@ class RetryPlan:
 
     def try_change_api(self, upstream: Upstream) -> bool:
         """Return whether the request may be sent to the upstream's other API."""
-        if not self.allows_request or self._api_changes[upstream.name] >= _MAX_API_CHANGES:
+        if self._api_changes[upstream.name] >= _MAX_API_CHANGES:
+            return False
+        if not self.try_attempt(self.attempt_size):
             return False
         self._api_changes[upstream.name] += 1
         return True
@@ -106,7 +124,7 @@ class RetryPlan:
 
         Return None when it is not. retry_count: its retries so far.
         """
-        if not self.allows_request or _is_about_request(error):
+        if _is_about_request(error):
             return None
         has_retries = retry_count < upstream.retries
         should_retry = has_retries and is_transient(error.upstream_status or error.status)
@@ -116,6 +134,8 @@ class RetryPlan:
         policy = self._policy if has_retries else _RECONNECT_POLICY
         delay = policy.delay(retry_count, parse_retry_after(error.headers), self._draw)
         if delay is None or not self._allows_resend(upstream):
+            return None
+        if not self.try_attempt(self.attempt_size):
             return None
         if self._budget is not None and not self._budget.try_spend():
             return None

@@ -242,3 +242,29 @@ def test_all_reasons_together_are_limited(
         proxy = stack.enter_context(running_proxy(urls, **variables))
         assert _has_failed(_post(proxy, sent))
         assert sum(len(upstream.requests) for upstream in upstreams) == requests
+
+
+def test_a_change_is_remembered_although_the_limit_prevents_it() -> None:
+    """Otherwise the model would never accept a request."""
+    sent = REQUEST | {"temperature": 0.5}
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, MAX_UPSTREAM_REQUESTS=1) as proxy,
+    ):
+        upstream.then(_refusal("temperature"), answered(completion()))
+        assert _post(proxy, sent).status_code == 400
+        assert _post(proxy, sent).status_code == 200
+        assert ["temperature" in request.body for request in upstream.requests] == [True, False]
+
+
+def test_an_api_is_remembered_although_the_limit_prevents_it() -> None:
+    text = "This model is only supported in v1/responses and not in v1/chat/completions."
+    with (
+        ScriptedUpstream() as upstream,
+        running_proxy(upstream.url, MAX_UPSTREAM_REQUESTS=1) as proxy,
+    ):
+        upstream.then(answered({"error": {"message": text}}, 404), answered({}, 500))
+        assert _post(proxy, REQUEST).status_code == 404
+        assert _post(proxy, REQUEST).status_code == 500
+        paths = [request.path.rpartition("/")[2] for request in upstream.requests]
+        assert paths == ["completions", "responses"]

@@ -38,7 +38,7 @@ def taught(known: ModelMemory, body: Json, *failures: UpstreamFailure, now: floa
     attempt = RequestAdapter(known, CHAT, body, 10, now)
     for failure in failures:
         assert attempt.adapt_to(failure, now) is not None
-    attempt.record_success(now)
+    attempt.record_changes(now)
     return attempt.body
 
 

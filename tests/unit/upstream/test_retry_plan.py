@@ -95,14 +95,30 @@ def test_no_more_requests_than_the_limit() -> None:
     upstream, plan = with_retries(9), RetryPlan(2)
     plan.record_request()
     assert plan.try_resend(upstream)
-    assert not plan.allows_request
+    assert not plan.was_limited
+    assert not plan.try_attempt()
+    assert plan.was_limited
     assert not plan.try_resend(upstream)
     assert not plan.try_change_api(upstream)
     assert plan.retry_delay(ERRORS["outage"], upstream, 0, is_only_route=True) is None
-    with pytest.raises(ApiError, match=r"2 upstream requests .*MAX_UPSTREAM_REQUESTS") as raised:
+    with pytest.raises(ApiError, match=r"2 \(MAX_UPSTREAM_REQUESTS\)") as raised:
         plan.record_request()
     assert raised.value.status == 500
+    assert raised.value.headers == {"x-should-retry": "false"}
     assert plan.request_count == 2
+
+
+def test_a_compaction_needs_two_requests() -> None:
+    plan = RetryPlan(3)
+    plan.begin_compaction()
+    plan.record_request()
+    plan.record_request()
+    # The summary would be made in vain.
+    assert plan.retry_delay(ERRORS["outage"], with_retries(9), 0, is_only_route=True) is None
+    assert not plan.try_change_api(UPSTREAM)
+    assert plan.was_limited
+    with pytest.raises(ApiError, match="MAX_UPSTREAM_REQUESTS"):
+        plan.begin_compaction()
 
 
 def test_no_more_retries_than_the_budget() -> None:
