@@ -9,6 +9,7 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
 # Dependencies change seldom, so they have layers of their own.
+# pip is in every image of Python and checks the hashes of the locks; uv is one more download.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/builder
 COPY requirements requirements
 # Extras of the package: their locks hold all that the package needs besides. Several replicas want both.

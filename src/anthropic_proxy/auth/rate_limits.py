@@ -82,6 +82,8 @@ class RateLimiter:
         """`clock` returns monotonic time in seconds."""
         self._clock = clock
         self._storage_handle = storage_handle
+        # The only strategy that can charge tokens afterwards. In the minute around the edge of two
+        # windows, a key may use twice its limit.
         self._limiter = FixedWindowRateLimiter(storage_handle.storage)
         errors = storage_handle.storage.base_exceptions
         if not isinstance(errors, tuple):

@@ -100,7 +100,10 @@ async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
 
 
 def should_detect(upstream: Upstream) -> bool:
-    """Return whether the provider of a self-hosted upstream is unknown."""
+    """Return whether the provider of a self-hosted upstream is unknown.
+
+    A hosted service is known by its host, and gets no requests that no client has sent.
+    """
     return (
         upstream.is_profile_guessed
         and upstream.api != "messages"

@@ -383,7 +383,7 @@ _TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
 }
 
 # Class of an error, status and text for the client. The first match counts. Other transports than
-# AiohttpTransport raise the errors of httpx.
+# AiohttpTransport raise the errors of httpx. Claude Code hides the text of a 529.
 _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (aiohttp.ClientConnectorDNSError, 500, "has no address (its name can't be resolved)"),
     (

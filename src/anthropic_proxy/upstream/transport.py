@@ -129,6 +129,7 @@ class ResponseBody(httpx.AsyncByteStream):
 def _create_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+        # A jar would share cookies between all clients, and pin them to one backend.
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[_create_trace_config()],
     )

@@ -29,7 +29,8 @@ from anthropic_proxy.observability.tracing import spans
 
 # Seconds for the last spans at the end of the server.
 _FLUSH_SECONDS = 5
-# Seconds between two equal warnings of the SDK in the log.
+# Seconds between two equal warnings of the SDK in the log. Each batch for an unreachable collector
+# causes one.
 _LOG_INTERVAL = 300
 _MAX_CHARACTERS = 300
 
