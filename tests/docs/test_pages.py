@@ -84,6 +84,7 @@ TEXTS = [
         "*.md",
         "*.yml",
         ".env.example",
+        ".github/**/*",
         "docs/**/*",
         "deploy/**/*",
         "chart/**/*",
