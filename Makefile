@@ -33,8 +33,8 @@ INSTALL_WITH = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(
 INSTALL_LOCKED = $(call INSTALL_WITH,--require-hashes -r $(1))
 INSTALL_PROJECT = $(call INSTALL_WITH,--no-build-isolation -e .)
 
-# What `make test` measures; empty for none.
-COVERAGE = --cov --cov-report=term:skip-covered
+# Options of `make coverage`, which takes more than twice as long as `make test`.
+COVERAGE =
 # Processes that tests run in. A module's tests stay in one process, since they share its fixtures.
 # The integration tests, whose modules take longest, come first: no process waits long for the last module.
 JOBS = auto
@@ -58,7 +58,7 @@ IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
 BUILD =
 
-.PHONY: demo help test test-python test-lowest t mutation npm judges check-containers \
+.PHONY: demo help test coverage test-python test-lowest t mutation npm judges check-containers \
   test-claude-code test-upstreams test-fronts check format docs lock lock-check check-package \
   soak image container-test bench chart clean
 
@@ -68,7 +68,10 @@ demo: $(VENV)/.demo ## Run the demo with a small model on the CPU (default targe
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(VENV)/.dev ## Run all tests and measure the coverage (COVERAGE= for none)
+coverage: ## Run all tests, and fail when they cover too little
+	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term:skip-covered"
+
+test: $(VENV)/.dev ## Run all tests
 	@if [ "$$CI" = true ]; then $(MAKE) --no-print-directory npm; \
 	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory npm || echo "npm failed: the tests that need it are skipped"; fi
 	$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
