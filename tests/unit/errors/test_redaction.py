@@ -317,3 +317,24 @@ def test_the_beginning_of_a_text_never_ends_within_a_secret() -> None:
         assert "sk-" not in Redactor([Secret(LONG)]).redact_beginning(
             "x" * length + LONG + "y" * 1000
         )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "accept",
+        "Accept-Language",
+        "anthropic-beta",
+        "anthropic-version",
+        "api-version",
+        "content-type",
+        "http-referer",
+        "openai-beta",
+        "referer",
+        "user-agent",
+        "X-Title",
+    ],
+)
+def test_headers_that_are_no_secrets(name: str) -> None:
+    assert [*find_header_secrets(name, "value")] == []
+    assert [*find_header_secrets(f"{name}-token", "value")] != []

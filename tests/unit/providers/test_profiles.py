@@ -199,3 +199,15 @@ def test_the_path_of_the_api(name: str, api_path: str) -> None:
     profile = find_profile_by_name(name)
     assert profile is not None
     assert profile.api_path == api_path
+
+
+@pytest.mark.parametrize(
+    ("host", "api_path"),
+    [
+        ("dashscope.aliyuncs.com", "/compatible-mode/v1"),
+        ("dashscope-intl.aliyuncs.com", "/compatible-mode/v1"),
+        ("api.openai.com", "/v1"),
+    ],
+)
+def test_the_api_path_of_a_host(host: str, api_path: str) -> None:
+    assert find_profile_by_host(host).api_path == api_path

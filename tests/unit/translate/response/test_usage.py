@@ -143,3 +143,12 @@ def test_tiers(told: Any, expected: dict[str, str]) -> None:
     assert to_tiers(told, wants_fast_mode=False) == expected
     speed = {"standard": "standard", "priority": "fast"}.get(expected.get("service_tier", ""))
     assert to_tiers(told, wants_fast_mode=True) == expected | ({"speed": speed} if speed else {})
+
+
+def test_a_number_that_no_count_can_have() -> None:
+    """Clients read numbers up to 2**53 exactly."""
+    counts = []
+    for tokens in (2**53, 2**53 + 1):
+        usage = to_usage({"prompt_tokens": tokens}, input_estimate=7, output_estimate=0)
+        counts.append(usage["input_tokens"])
+    assert counts == [2**53, 7]
