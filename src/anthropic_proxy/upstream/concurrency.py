@@ -5,8 +5,6 @@ that is cancelled at the moment it gets the lease passes it on.
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 
 class BusyError(Exception):
@@ -102,7 +100,7 @@ class ConcurrencyLimiter:
 
 
 class Lease:
-    """Permission for one request. Call `release`, or use it in a `with` statement."""
+    """Permission for one request. Call `release` after use."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._limiter: ConcurrencyLimiter | None = limiter
@@ -112,14 +110,3 @@ class Lease:
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter._release()  # noqa: SLF001 - two parts of one thing
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()

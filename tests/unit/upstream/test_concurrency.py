@@ -155,9 +155,9 @@ def test_a_cancelled_waiter_frees_its_place_in_the_queue() -> None:
 def test_a_second_release_does_nothing() -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(2, 0, 0)
-        with await limiter.acquire() as lease:
-            await limiter.acquire()
-            lease.release()
+        lease = await limiter.acquire()
+        await limiter.acquire()
+        lease.release()
         lease.release()
         assert limiter.busy == 1
 
