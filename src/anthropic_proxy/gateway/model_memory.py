@@ -60,7 +60,7 @@ class ModelMemory:
             body = entry.change.apply(body)
         room = self.context_window - round(prompt_tokens * 1.1) - _MARGIN_TOKENS
         if room >= _MIN_RESPONSE_TOKENS:
-            body = RequestChange("room", "max_tokens", room).apply(body)
+            body = RequestChange("fit_output_to_context", "max_tokens", room).apply(body)
         return body
 
     def record_changes(self, changes: list[RequestChange], now: float) -> None:

@@ -1,5 +1,5 @@
-"""The translation between the two APIs: pure functions and state machines.
+"""Translation between the APIs, as pure functions and state machines.
 
-Nothing here awaits, sleeps, logs, or reads the clock or random numbers: ids are arguments, and
-notes on the translation are part of the result.
+The package does no I/O and uses no clock, random numbers or logger. Ids are arguments, and notes on
+the translation are part of the result.
 """

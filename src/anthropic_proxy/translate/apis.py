@@ -1,8 +1,8 @@
-"""The APIs of upstreams: one row for each.
+"""The table of the APIs that upstreams implement.
 
-The translation makes Chat Completions requests and reads Chat Completions responses. A row converts
-a request before it is sent, and a response before it is read; the row of Chat Completions itself
-changes nothing.
+The translation builds Chat Completions requests and reads Chat Completions responses. The row of
+another API converts the request before it is sent, and the response before it is read. The row of
+Chat Completions changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class ChunkReader(Protocol):
-    """Converts the events of one stream to chunks of Chat Completions."""
+    """A converter from the events of one stream to Chat Completions chunks."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         """Return the chunks for one event of the stream."""
@@ -30,26 +30,26 @@ class ChunkReader(Protocol):
 class Api:
     """One API of an upstream."""
 
-    # below the base URL
+    # path below the base URL
     path: str
     # converts a Chat Completions request to a request of this API
     to_body: Callable[[JsonObject], JsonObject]
-    # makes the reader of one stream
+    # creates the reader of one stream
     new_reader: Callable[[], ChunkReader]
-    # converts a complete response to one of Chat Completions
+    # converts a response that is not streamed to a Chat Completions response
     to_completion: Callable[[JsonObject], JsonObject]
-    # whether `[DONE]` ends a response that has no finish reason
+    # whether `[DONE]` ends a response without a finish reason
     done_ends_stream: bool
-    # renames the refused field to its name in Chat Completions
+    # replaces the name of a refused field by its name in Chat Completions
     to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
-    # returns the change of the Chat Completions request for a refusal that only this API has
+    # returns the change of the Chat Completions request for refusals that are specific to this API
     find_change: Callable[[UpstreamFailure, JsonObject], RequestChange | None]
     # adapts the profile of an upstream to this API
     to_profile: Callable[[ProviderProfile], ProviderProfile]
 
 
 class _ChunkPassthrough:
-    """The reader of streams of chunks. It has no state, so one instance serves all streams."""
+    """The reader of Chat Completions streams. It has no state; all streams share one instance."""
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         return (event,)

@@ -1,12 +1,14 @@
-"""Compact a conversation: a summary replaces it in later requests.
+"""Compaction: replace a conversation by a summary in later requests.
 
-The edit `compact_20260112` makes a summary when a request has grown too long; the response holds
-the compaction block and continues after it. The field `compaction` requests the summary alone. The
-summary is the response to a request of its own: the same conversation with the same system prompt
-and tools, so that the upstream's prefix cache holds, and instructions at its end. This module
-builds that request and reads its response; the gateway sends it.
+The edit `compact_20260112` adds a summary when a request is too long: the response contains the
+compaction block, followed by other content. With the field `compaction`, the response contains only
+the summary.
 
-Source: the pages on compaction of the API's docs, and recorded responses.
+The summary comes from a separate request: the same conversation, system prompt and tools, so that
+the upstream can reuse its prefix cache, followed by instructions. This module builds that request
+and parses the response; the gateway sends it.
+
+Source: the pages on compaction in the API's documentation, and recorded responses.
 """
 
 from dataclasses import dataclass
@@ -23,22 +25,21 @@ from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _INSTRUCTIONS = """\
-Write a summary of the conversation above, so that somebody who has only the summary can go on \
-with it: all that came before will be gone. Say, as far as it still matters:
-- what the user wants: the latest request in the user's own words, and whether it has been answered;
-- what has been done and found out, with the exact names, paths, numbers, code and errors that are \
-needed again;
-- decisions with their reasons, and the rules and wishes that the user has named;
-- what is left to do, and the next step.
-Leave out what is of no more use. Do not answer the request, do not go on with the work and do not \
-call tools: your whole answer is the summary."""
+Write a summary of the conversation above. The summary will replace the conversation, so it must \
+be possible to continue the work with the summary alone. Include, if it still matters:
+- the user's goal: the latest request in the user's own words, and whether it is completed;
+- the work done and the facts found, with the exact names, paths, numbers, code and errors that \
+are needed again;
+- decisions with their reasons, and the rules and preferences that the user stated;
+- the remaining work, and the next step.
+Omit everything that is no longer useful. Do not respond to the request, do not continue the work \
+and do not call tools: respond with the summary only."""
 
 _DEFAULT_TRIGGER_TOKENS = 150_000
-# With an edit `max_tokens` limits the response after the summary; the summary itself of a long
-# conversation needs at least some room.
+# In an edit, `max_tokens` limits only the response after the summary.
 _MIN_SUMMARY_TOKENS = 4096
 
-# Marks the blocks that clients requested on demand. The text is complete, so nothing is signed.
+# Marks the blocks of on-demand summaries. It signs nothing, because the block's text is complete.
 _SIGNATURE = "anthropic-proxy.1.compaction"
 
 _STOP_FIELDS = ("stop_reason", "stop_sequence", "stop_details")
@@ -57,26 +58,26 @@ _RESPONSE_FIELDS = (
 
 @dataclass(frozen=True)
 class SummaryPlan:
-    """How to summarise the conversation of a request."""
+    """The settings for the summary of a conversation."""
 
     instructions: str
-    # the request wants the summary and nothing else
+    # the response contains only the summary (field `compaction`)
     on_demand: bool = False
-    # the response pauses after the summary; the client sends the next request
+    # the response ends after the summary, and the client sends the next request
     pauses: bool = False
 
     def ends_response(self, result: CompactionResult) -> bool:
         """Return whether the response ends after the summary.
 
-        A pause without a summary would not help the client.
+        A response without a summary does not pause, because the client could not continue.
         """
         return self.on_demand or (self.pauses and result.block["content"] is not None)
 
 
 def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan | None:
-    """Return how to summarise a checked request; None if it wants no summary.
+    """Return the plan for the summary of a validated request, or None if it needs no summary.
 
-    Raises ApiError (400) for invalid combinations.
+    Raises ApiError (400) for invalid combinations of fields.
     """
     config = request.get("compaction")
     if config is not None:
@@ -93,7 +94,7 @@ def plan_summary(request: JsonObject, count_tokens: CountTokens) -> SummaryPlan 
 
 
 def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
-    """Build the request whose response is the summary of the conversation in `request`."""
+    """Build the request for a summary of the conversation in `request`."""
     summary_request = {
         name: value for name, value in request.items() if name not in _RESPONSE_FIELDS
     }
@@ -112,7 +113,7 @@ def build_summary_request(request: JsonObject, plan: SummaryPlan) -> JsonObject:
 def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -> CompactionResult:
     """Parse the response to a summary request.
 
-    Only complete text without a tool call is a summary.
+    The block has no content if the response was truncated or contains a tool call.
     """
     text = ""
     if message["stop_reason"] == "end_turn":
@@ -132,7 +133,7 @@ def parse_summary(message: JsonObject, request: JsonObject, plan: SummaryPlan) -
 
 
 def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObject:
-    """Replace the conversation with its summary, as when the client sends the block back."""
+    """Replace the conversation by its summary, as if the client had sent the block."""
     if compaction.block["content"] is None:
         return request
     summary_message = {"role": "assistant", "content": [compaction.block]}
@@ -143,11 +144,11 @@ def apply_summary(request: JsonObject, compaction: CompactionResult) -> JsonObje
 def build_summary_events(
     spec: ResponseSpec, compaction: CompactionResult, plan: SummaryPlan
 ) -> list[JsonObject]:
-    """Build the events of a response that holds only the compaction block.
+    """Build the events of a response that contains only the compaction block.
 
-    A response on demand has no block without a summary, and one event with the complete block. The
-    block of an edit has the same events as before other content. The tokens of the summary count
-    in `iterations` alone.
+    An on-demand response has the complete block in one event, or no block without a summary. The
+    block of an edit has the same events as in a longer response. Only `iterations` of the usage
+    counts the tokens of the summary.
     """
     writer = BlockWriter(spec.signer, {}, omits_thinking=False)
     if not plan.on_demand:
@@ -171,7 +172,7 @@ def _get_instructions(config: JsonObject) -> str:
 
 
 def _check_combinations(request: JsonObject) -> None:
-    """Raise ApiError (400) for fields that a response with a summary alone can't satisfy."""
+    """Raise ApiError (400) for fields that cannot apply to a response with only a summary."""
     output_config = request.get("output_config") or {}
     tool_choice = request.get("tool_choice") or {}
     incompatible_fields = {
@@ -184,7 +185,7 @@ def _check_combinations(request: JsonObject) -> None:
     for name, is_present in incompatible_fields.items():
         if is_present:
             raise invalid_request(
-                f"{name}: can't be combined with compaction, which answers with a summary alone"
+                f"{name}: cannot be combined with compaction, which returns only a summary"
             )
 
 
@@ -196,20 +197,21 @@ def _check_conversation(request: JsonObject) -> None:
             conversation.append(message)
     if not conversation:
         details = {"error_code": NOTHING_TO_SUMMARIZE}
-        raise ApiError(400, "compaction: the messages hold nothing to summarize", details=details)
+        text = "compaction: the messages contain nothing to summarize"
+        raise ApiError(400, text, details=details)
     last = conversation[-1]
     has_call = any(block["type"] == "tool_use" for block in get_blocks(last))
     if last["role"] == "assistant" and has_call:
         details = {"error_code": "compaction_incomplete_turn"}
         text = (
             "compaction: the last assistant turn ends in a tool call without a result; "
-            "send its results first"
+            "send the result first"
         )
         raise ApiError(400, text, details=details)
 
 
 def _collect_tool_changes(request: JsonObject) -> list[JsonObject]:
-    """Return the tool changes within the conversation, which stay valid after it."""
+    """Return the tool changes of the conversation, which stay valid after the summary."""
     changes = []
     for message in request["messages"]:
         if message["role"] != "system":

@@ -1,12 +1,11 @@
-"""Expand compaction blocks: each replaces everything before it in the conversation.
+"""Expand compaction blocks, which replace all earlier messages of a conversation.
 
-The last block that holds a summary wins: its text opens the conversation as the user's, and the
-messages before it are left out. A block without content is a failed compaction and has no effect.
-The tool changes that a block lists become a system message, the form in which a conversation has
-them.
+The last block with a summary counts: its text becomes the first user message, and the earlier
+messages are dropped. A block without content is a failed compaction and has no effect. The tool
+changes of a block become a system message.
 
-The gateway expands the blocks once, before anything else reads the conversation: context edits,
-compaction, estimates and the translation expect requests without them.
+The gateway expands the blocks first: context edits, compaction, estimates and the translation
+expect requests without compaction blocks.
 """
 
 from typing import Any
@@ -14,15 +13,13 @@ from typing import Any
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_INTRODUCTION = (
-    "The conversation so far was replaced by this summary of it. Go on from where it ends.\n\n"
-)
+_INTRODUCTION = "This summary replaces the conversation so far. Continue from where it ends.\n\n"
 
 
 def expand_compaction_blocks(request: JsonObject) -> JsonObject:
-    """Replace the messages before the last summary with its text.
+    """Replace the messages before the last summary by its text.
 
-    Returns the request itself if it has no compaction block.
+    Returns the same request if it has no compaction block.
     """
     messages: list[JsonObject] = request["messages"]
     has_compaction = False
@@ -45,7 +42,7 @@ def expand_compaction_blocks(request: JsonObject) -> JsonObject:
 
 
 def get_blocks(message: JsonObject) -> list[Any]:
-    """Return the blocks of a message; none if its content is a text."""
+    """Return the blocks of a message; none if its content is a string."""
     content = message.get("content")
     return content if isinstance(content, list) else []
 

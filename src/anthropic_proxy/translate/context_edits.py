@@ -1,11 +1,11 @@
-"""Apply `context_management.edits`: remove old tool results and old thinking from a request.
+"""Apply `context_management.edits`: remove old tool results and thinking from a request.
 
-Upstreams have no such feature, so the proxy edits the request before it is translated. An edit
-depends on the request alone: the same conversation is always cut in the same way, and upstream
-prefix caches hold. The given request is not changed; unchanged parts are shared with it.
+Upstreams have no such feature, so the proxy edits the request before the translation. The result
+depends only on the request: the same conversation is always edited in the same way, which keeps
+upstream prefix caches valid. The original request is not modified; unchanged parts are shared.
 
-Source: the page on context editing of the API's docs, and recorded responses: `applied_edits` lists
-the edits that removed something, and is empty, not absent, when there were none.
+Source: the page on context editing in the API's documentation, and recorded responses.
+`applied_edits` lists the edits that removed something; it is an empty list if none did.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # Estimates the input tokens of a request.
 CountTokens = Callable[[JsonObject], int]
 
-# The edited request and the edit's fields of `applied_edits`; None if the edit removes nothing.
+# The edited request and the edit's fields in `applied_edits`; None if the edit removes nothing.
 _Edited = tuple[JsonObject, JsonObject] | None
 
 CLEARED_TEXT = "[This tool result was cleared to save context]"
@@ -25,7 +25,7 @@ SUPPORTED_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015", "compa
 
 _DEFAULT_TRIGGER: JsonObject = {"type": "input_tokens", "value": 100_000}
 _DEFAULT_KEEP_TOOL_USES = 3
-# The API's default depends on the model of Claude: the last turn, or all turns for the newest ones.
+# The API's default depends on the Claude model: the last turn, or all turns for the newest models.
 _DEFAULT_KEEP_THINKING_TURNS = 1
 
 _THINKING_TYPES = ("thinking", "redacted_thinking")
@@ -34,10 +34,10 @@ _THINKING_TYPES = ("thinking", "redacted_thinking")
 def apply_edits(
     request: JsonObject, count_tokens: CountTokens
 ) -> tuple[JsonObject, list[JsonObject]]:
-    """Apply the edits of a checked request without compaction blocks.
+    """Apply the edits of a validated request without compaction blocks.
 
-    Return the edited request and the value of `applied_edits`. Compaction is separate: see
-    translate/compaction.py. Tokens are counted only where an edit depends on them or removed
+    Return the edited request and the value of `applied_edits`. Compaction is separate (see
+    translate/compaction.py). Tokens are counted only if an edit depends on them or removed
     something.
     """
     applied_edits: list[JsonObject] = []
@@ -56,11 +56,11 @@ def apply_edits(
 
 
 class _CachedCounter:
-    """Estimates the tokens of each request once."""
+    """A counter that estimates the tokens of each request only once."""
 
     def __init__(self, count_tokens: CountTokens) -> None:
         self._count_tokens = count_tokens
-        # With the requests, as an id is unique only while its object exists.
+        # The requests are stored too, because an id is unique only while its object exists.
         self._counts: dict[int, tuple[JsonObject, int]] = {}
 
     def count(self, request: JsonObject) -> int:
@@ -70,7 +70,7 @@ class _CachedCounter:
 
 
 def get_edits(request: JsonObject) -> list[JsonObject]:
-    """Return the edits of a checked request."""
+    """Return the edits of a validated request."""
     edits: list[JsonObject] = (request.get("context_management") or {}).get("edits") or []
     return edits
 
@@ -107,7 +107,7 @@ def _clear_tool_uses(request: JsonObject, edit: JsonObject, count_tokens: CountT
 def _find_old_uses(
     messages: list[JsonObject], uses: list[JsonObject], edit: JsonObject
 ) -> set[str]:
-    """Return the ids of the uses to clear. An id that occurs again belongs to a use that stays."""
+    """Return the ids of the tool uses to clear, without ids that later tool uses repeat."""
     keep = (edit.get("keep") or {}).get("value", _DEFAULT_KEEP_TOOL_USES)
     excluded = frozenset(edit.get("exclude_tools") or ())
     keep_start = max(0, len(uses) - keep)
@@ -116,9 +116,9 @@ def _find_old_uses(
 
 
 def _find_unread_results(messages: list[JsonObject]) -> set[str]:
-    """Return the ids of the results that the model has not read.
+    """Return the ids of the results after the last assistant message.
 
-    Without them it would repeat the calls for ever.
+    The model has not read them yet; without them it would repeat the calls forever.
     """
     ids: set[str] = set()
     for message in reversed(messages):
@@ -131,7 +131,7 @@ def _find_unread_results(messages: list[JsonObject]) -> set[str]:
 
 
 def _parse_clear_tool_inputs(edit: JsonObject) -> Callable[[str], bool]:
-    """Return the predicate for the names of the tools whose inputs are cleared."""
+    """Return a predicate for the names of tools whose inputs are cleared."""
     inputs = edit.get("clear_tool_inputs")
     if isinstance(inputs, list):
         return frozenset(inputs).__contains__
@@ -141,7 +141,7 @@ def _parse_clear_tool_inputs(edit: JsonObject) -> Callable[[str], bool]:
 def _clear_block(
     block: JsonObject, old_ids: set[str], clears_input: Callable[[str], bool]
 ) -> JsonObject:
-    """Return the block without its cleared content; the block itself when nothing is cleared."""
+    """Return the block with its content cleared, or the same block if nothing is cleared."""
     if block["type"] == "tool_result" and block["tool_use_id"] in old_ids:
         is_cleared = block.get("content") == CLEARED_TEXT
         return block if is_cleared else {**block, "content": CLEARED_TEXT}
@@ -171,10 +171,10 @@ def _clear_thinking(request: JsonObject, edit: JsonObject, _: CountTokens) -> _E
 
 
 def _number_turns(messages: list[JsonObject]) -> list[int]:
-    """Return for each message the number of its assistant turn.
+    """Return the number of the assistant turn of each message.
 
-    A turn continues through tool results, also with text beside them (Claude Code puts reminders
-    there).
+    A message with tool results does not end a turn, even if it also contains text (Claude Code adds
+    reminders there).
     """
     numbers: list[int] = []
     turn = 0

@@ -1,6 +1,7 @@
-"""Convert an upstream's list of models to the API's, with its pages and the configured aliases.
+"""Convert an upstream's list of models to the format of the Anthropic API.
 
-Fields that an upstream does not report are left out, not guessed.
+The list has pages and includes the configured aliases. Fields that an upstream does not report are
+omitted, not guessed.
 
 Source: the SDK's ModelInfo and paging types (`before_id`, `after_id`, `limit`; `has_more`,
 `first_id`, `last_id`).
@@ -19,22 +20,22 @@ from anthropic_proxy.wire.quoting import shorten
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 
-# The size of a model's context, in tokens: OpenRouter, vLLM, LM Studio, Groq.
+# The context size in tokens, as OpenRouter, vLLM, LM Studio and Groq name it.
 _CONTEXT_FIELDS = ("context_length", "max_model_len", "max_context_length", "context_window")
-# In llama.cpp's `meta`: the size with which the server was started, then that of the training.
+# Fields of llama.cpp's `meta`: the context size of the server, then the one used in training.
 _META_FIELDS = ("n_ctx", "n_ctx_train")
-# The longest response, in tokens: OpenRouter (within `top_provider`), Groq.
+# The maximum length of a response in tokens, in OpenRouter's `top_provider` and Groq's entries.
 _OUTPUT_FIELDS = ("max_completion_tokens",)
 
 
 def to_model_infos(response: Any) -> list[JsonObject] | None:
-    """Convert an upstream's response to `GET /v1/models`, in its order.
+    """Convert an upstream's response to `GET /v1/models`, in the same order.
 
-    Returns None when the response is not a list of models. Entries without an id are left out, and
-    of those that share an id all but the first, as pages begin at an id. Entries in the API's own
-    shape stay as they are.
+    Drops entries without an id and entries that repeat an id, because ids mark the ends of pages.
+    Entries in the Anthropic format stay unchanged. Returns None if the response is not a list of
+    models.
     """
-    # Together responds with the list itself; Ollama's `data` is null when it has no models.
+    # Together returns a bare list. Ollama's `data` is null when it has no models.
     entries = response
     if isinstance(response, dict) and "data" in response:
         entries = response["data"] or []
@@ -48,14 +49,14 @@ def to_model_infos(response: Any) -> list[JsonObject] | None:
 
 
 def to_configured_models(names: Iterable[str]) -> list[JsonObject]:
-    """Return the models that the configuration names, for upstreams without a model list."""
+    """Return entries for configured model names, for upstreams without a model list."""
     return [_to_model_info({"id": name}) for name in dict.fromkeys(names)]
 
 
 def add_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) -> list[JsonObject]:
-    """Return the aliases with the fields of their models, then the models.
+    """Return the aliases, with the fields of their models, followed by the models.
 
-    An alias hides a model of its name.
+    An alias hides the model with the same name.
     """
     if not aliases:
         return models
@@ -73,12 +74,12 @@ def paginate(
 ) -> JsonObject:
     """Return one page of at most `limit` models, directly after or before an id.
 
-    Raises ApiError (400).
+    Raises ApiError (400) for invalid parameters.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise invalid_request(f"limit: must be between 1 and {MAX_LIMIT}")
     if before_id is not None and after_id is not None:
-        raise invalid_request("before_id: can't be used together with after_id")
+        raise invalid_request("before_id: cannot be combined with after_id")
     if before_id is not None:
         end = _find_position(models, before_id, "before_id")
         start = max(0, end - limit)
@@ -128,7 +129,7 @@ def _to_model_info(entry: JsonObject) -> JsonObject:
 
 
 def _get_first_count(entry: Any, names: tuple[str, ...]) -> int:
-    """Return the first of the fields that holds a number of tokens; 0 when none does."""
+    """Return the value of the first field with a number of tokens, or 0."""
     if not isinstance(entry, dict):
         return 0
     for name in names:
@@ -139,10 +140,10 @@ def _get_first_count(entry: Any, names: tuple[str, ...]) -> int:
 
 
 def _to_capabilities(parameters: list[Any], architecture: Any) -> JsonObject:
-    """Return all capabilities of the API's type, from OpenRouter's fields on the model.
+    """Return the `capabilities` of a model from OpenRouter's fields.
 
-    Features of Anthropic's service around a model (batches, citations, server tools) are not
-    supported. The proxy manages the context.
+    Features of Anthropic's service (batches, citations, server tools) are not supported. Context
+    management is, because the proxy does it.
     """
     inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
     if not isinstance(inputs, list):
@@ -171,9 +172,9 @@ def _to_capabilities(parameters: list[Any], architecture: Any) -> JsonObject:
 
 
 def _to_created_at(seconds: Any) -> str:
-    """Return an RFC 3339 time.
+    """Convert seconds since the epoch to an RFC 3339 time.
 
-    Servers that do not know it report nothing or 0: then it is the epoch, as in the API for unknown
+    The result is the epoch if the server reports no time or 0, as in the Anthropic API for unknown
     dates.
     """
     timestamp = seconds if isinstance(seconds, int | float) and 0 < seconds < 1e11 else 0

@@ -1,37 +1,37 @@
-"""Record the parts of a request that a translation leaves out: for logs, model and client."""
+"""Notes on the parts of a request that a translation drops, for logs, the model and the client."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# The response header for tools that the request offers and the model does not have.
+# The response header that lists the tools of the request that the model cannot use.
 UNAVAILABLE_HEADER = "anthropic-proxy-unavailable-tools"
-# Characters. Node accepts at most 16 KB of headers together.
+# In characters. Node limits all headers together to 16 KB.
 _HEADER_LENGTH = 4000
 _NO_HEADER_CHARACTER = re.compile(r"[^ -~]")
 
 
 @dataclass
 class TranslationNotes:
-    """The parts of one request that the translation left out."""
+    """The parts of one request that the translation dropped."""
 
-    # kinds of fields and blocks that were left out harmlessly, such as `field context_management`
+    # kinds of dropped fields and blocks that change nothing, such as `content block thinking`
     ignored: set[str] = field(default_factory=set)
-    # tools that only Anthropic can run; the prompt says that the model doesn't have them
+    # tools that only Anthropic can run; the system prompt lists them as not available
     unavailable: list[str] = field(default_factory=list)
 
 
 def to_header_text(text: str) -> str:
-    """Return the text with `?` for each character but printable ASCII, which headers can't hold."""
+    """Replace each character that is not printable ASCII, and not allowed in headers, by `?`."""
     if text.isascii() and text.isprintable():
         return text
     return _NO_HEADER_CHARACTER.sub("?", text)
 
 
 def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
-    """Build the response header that lists unavailable tools; empty without names.
+    """Build the response header that lists unavailable tools.
 
-    The header counts the names that do not fit.
+    The header ends with the number of names that do not fit. Returns no header without names.
     """
     room = _HEADER_LENGTH
     values: list[str] = []
@@ -47,7 +47,7 @@ def build_unavailable_header(names: Sequence[str]) -> dict[str, str]:
 
 
 def build_unavailable_note(notes: TranslationNotes) -> str:
-    """Return the note for the model about its missing tools; empty when there are none."""
+    """Return the system prompt text about unavailable tools; empty if there are none."""
     if not notes.unavailable:
         return ""
     names = ", ".join(notes.unavailable)

@@ -1,8 +1,8 @@
-"""Pass requests through to an upstream that speaks the Messages API, and read its responses.
+"""Requests and responses of upstreams that implement the Messages API.
 
-The client's bytes and the response's bytes stay unchanged, with three exceptions: the route names
-another model, the configuration adds fields, or the conversation holds blocks that this proxy has
-signed. Anthropic refuses a request with a foreign signature.
+The bytes of requests and responses stay unchanged, with three exceptions: the route names another
+model, the configuration adds fields, or the conversation contains blocks that this proxy signed.
+Anthropic rejects requests with signatures of others.
 """
 
 import re
@@ -18,11 +18,11 @@ from anthropic_proxy.wire.sse import SSEDecoder
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"
 
-# Headers of responses. The upstream's organization is not for clients.
+# Response headers for clients. `anthropic-organization-id` would reveal the operator's account.
 _FORWARDED_HEADERS = frozenset({"content-type", "retry-after", "retry-after-ms", "x-should-retry"})
 _RATE_LIMIT_PREFIX = "anthropic-ratelimit-"
 
-# The form of the API's error types; other servers have put names of classes into its envelope.
+# The form of the API's error types. Other servers use the same envelope with class names.
 _ERROR_TYPE = re.compile(r"[a-z][a-z_]*")
 _STATUS_BY_TYPE = {name: status for status, name in TYPE_BY_STATUS.items()}
 
@@ -34,10 +34,10 @@ _SIGNATURE_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
 def build_request_body(
     raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str, Any]
 ) -> bytes:
-    """Build the body for the upstream from the client's body `raw`, whose parsed form is `request`.
+    """Build the upstream's request body from the client's body.
 
-    `model` is the upstream's model name. `extra_body` holds configured fields, which replace those
-    of the request.
+    `raw` is the client's body and `request` its parsed form. `model` is the upstream's model name.
+    `extra_body` contains configured fields, which replace fields of the request.
     """
     changes: JsonObject = {}
     if model != request["model"]:
@@ -51,7 +51,10 @@ def build_request_body(
 
 
 def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the response headers for the client; the upstream's request id gets another name."""
+    """Return the response headers for the client.
+
+    The upstream's request id is in the header UPSTREAM_REQUEST_ID.
+    """
     forwarded: dict[str, str] = {}
     for name, value in headers.items():
         if name in _FORWARDED_HEADERS or name.startswith(_RATE_LIMIT_PREFIX):
@@ -63,7 +66,7 @@ def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse_message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
-    """Return usage, stop reason and number of tool calls of a Message."""
+    """Return the usage, the stop reason and the number of tool calls of a Message."""
     message = loads_object(raw) or {}
     calls = 0
     for block in get_blocks(message):
@@ -73,7 +76,7 @@ def parse_message_usage(raw: bytes) -> tuple[JsonObject, str | None, int]:
 
 
 def parse_stream_usage(events: bytes) -> tuple[JsonObject, str | None]:
-    """Return usage and stop reason of a stream from the events that hold them; later values win."""
+    """Return the usage and the stop reason from events of a stream; later values win."""
     usage: JsonObject = {}
     stop_reason = None
     for data in SSEDecoder().feed(events):
@@ -90,10 +93,10 @@ def has_input_tokens(usage: JsonObject) -> bool:
 
 
 def estimate_usage(usage: JsonObject, input_estimate: int, output_estimate: int) -> JsonObject:
-    """Return the usage of an incomplete stream; `usage` is from its events.
+    """Return the usage of an incomplete stream, whose events reported `usage`.
 
-    Most servers report the input at the start (some report 0), and the output only in
-    message_delta, at the end.
+    Most servers report input tokens at the start (some report 0), and output tokens only at the
+    end, in message_delta. The estimates replace missing values.
     """
     estimated = dict(usage)
     if not has_input_tokens(usage):
@@ -114,7 +117,7 @@ def _object_or_empty(value: object) -> JsonObject:
 def parse_native_error(
     status: int, headers: Mapping[str, str], raw: bytes
 ) -> PassthroughError | None:
-    """Return the error of a response of `status` >= 400, if it has the API's form."""
+    """Return the error of a response with `status` >= 400 if it has the API's format."""
     envelope = _parse_envelope(raw) if status >= 400 else None
     if envelope is None:
         return None
@@ -122,14 +125,14 @@ def parse_native_error(
 
 
 def is_error_body(raw: bytes) -> bool:
-    """Return whether a body is an error in the API's envelope, whatever its status."""
-    # A member of this name is rare in a Message, and quotes in a model's text are escaped: most
-    # bodies need no parsing.
+    """Return whether a body is an error in the API's envelope, for any status."""
+    # Most bodies need no parsing: a Message rarely has a member with this name, and quotes in text
+    # are escaped.
     return b'"error"' in raw and _parse_envelope(raw) is not None
 
 
 def parse_event_error(event: bytes) -> PassthroughError | None:
-    """Return the error in the data of an event, if it is one."""
+    """Return the error if the data of an event is one."""
     envelope = _parse_envelope(event)
     if envelope is None:
         return None
@@ -147,9 +150,9 @@ def _parse_envelope(raw: bytes) -> JsonObject | None:
 
 
 def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
-    """Remove thinking that this proxy signed, and replace its summaries with text.
+    """Remove thinking blocks of this proxy, and replace its compaction blocks with text.
 
-    Returns `messages` if there is none.
+    Returns the same list if there are none.
     """
     if _has_proxy_summary(messages):
         messages = expand_compaction_blocks({"messages": messages})["messages"]
@@ -162,16 +165,16 @@ def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
             kept_messages.append(message)
             continue
         changed = True
-        # The API accepts no empty message, but two of one role in a row.
+        # The API rejects empty messages, but accepts consecutive messages with the same role.
         if kept_blocks:
             kept_messages.append({**message, "content": kept_blocks})
     return kept_messages if changed else messages
 
 
 def _has_proxy_summary(messages: list[JsonObject]) -> bool:
-    """Return whether a compaction block is from this proxy, and all blocks have a type.
+    """Return whether the messages contain a compaction block of this proxy.
 
-    The request may be unchecked; blocks without a type can't be expanded.
+    Returns False if a block has no type, which is possible in requests that were not validated.
     """
     has_summary = False
     for message in messages:

@@ -1,9 +1,11 @@
-"""Convert the rate limit headers of upstreams to the API's own, which clients show and plan by.
+"""Convert the rate limit headers of upstreams to those of the Anthropic API.
 
-OpenAI's: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, the reset as a time to wait
-(`6m0s`, `20ms`, or seconds). Some servers have them without the last part, and OpenRouter's reset
-is a time in milliseconds since the epoch. Anthropic's:
-`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, the reset as a time in RFC 3339.
+- OpenAI: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`. The reset is a duration (`6m0s`,
+  `20ms`, or seconds).
+- Other servers omit the last part of the name. OpenRouter's reset is a time in milliseconds since
+  the epoch.
+- Anthropic: `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`. The reset is an
+  RFC 3339 time.
 """
 
 import re
@@ -20,9 +22,9 @@ _SECONDS_SINCE = 1e9
 
 
 def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) -> dict[str, str]:
-    """Convert the headers of an upstream's response, with lower-case names.
+    """Return Anthropic's rate limit headers for an upstream's response headers.
 
-    `now` is in seconds since the epoch.
+    The names of `upstream_headers` are in lower case. `now` is in seconds since the epoch.
     """
     headers: dict[str, str] = {}
     for suffix, kind in _KINDS.items():
@@ -38,7 +40,7 @@ def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) 
 
 
 def _parse_reset(reset: str, now: float) -> float | None:
-    """Return seconds since the epoch; None when the value is not a time."""
+    """Return the time in seconds since the epoch, or None for an invalid value."""
     if re.fullmatch(r"\d{1,13}(\.\d+)?", reset, re.ASCII):
         number = float(reset)
         if number >= _MILLISECONDS_SINCE:

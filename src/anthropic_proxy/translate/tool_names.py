@@ -1,10 +1,11 @@
-"""Convert tool names to legal names for the upstream, and back to the caller's names.
+"""Convert tool names to names that upstreams accept, and back to the client's names.
 
-Chat Completions accepts names of up to 64 characters of [a-zA-Z0-9_-]; Claude Code forwards MCP
-names of 76 and more. An illegal name is cut and ends in the beginning of its own hash, so it is the
-same in every request (tools, tool_choice and history alike), and names with the same beginning stay
-distinct. The members of a toolset share the names of other tools; upstream their names start with
-that of the toolset, and other tools with such names end in their hash too.
+Chat Completions accepts up to 64 characters of [a-zA-Z0-9_-]; Claude Code sends MCP names of 76 and
+more. The proxy truncates an invalid name and appends a part of its hash. The result is the same in
+every request (in tools, tool_choice and history), and names with the same beginning stay distinct.
+
+Members of a toolset may have the names of other tools. Upstream, the name of the toolset is their
+prefix. Other tools whose names look like that get a hash too.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ _MAX_READABLE = 55
 
 @dataclass(frozen=True)
 class ToolName:
-    """The client's name of a tool."""
+    """The name of a tool in the client's request."""
 
     name: str
     # `computer` or `browser` for a member of a toolset
@@ -29,7 +30,7 @@ class ToolName:
 
 
 def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
-    """Return the upstream's name of a tool: `name` if it is legal, else its legal form."""
+    """Return `name` if upstreams accept it, else a valid name derived from it."""
     if toolset_name:
         name = f"{toolset_name}__{name}"
     elif _TOOLSET_MEMBER.fullmatch(name):
@@ -40,9 +41,9 @@ def to_upstream_name(name: str, toolset_name: str | None = None) -> str:
 
 
 def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
-    """Return the client's name of an upstream name.
+    """Return the client's name for an upstream name.
 
-    An unknown name stays: the client reports it to the model.
+    Unknown names stay unchanged: the client reports them to the model.
     """
     return names.get(name) or ToolName(name)
 
@@ -53,13 +54,13 @@ def _append_hash(name: str) -> str:
 
 
 class NamePrefixes:
-    """Names that can be searched by their beginnings, in logarithmic time."""
+    """A set of names with prefix search in logarithmic time."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(names)
 
     def any_starts_with(self, prefix: str) -> bool:
-        """Return whether a name is `prefix` or starts with it."""
+        """Return whether a name starts with `prefix` or equals it."""
         return self._starts_at(bisect_left(self._names, prefix), prefix)
 
     def any_extends(self, prefix: str) -> bool:

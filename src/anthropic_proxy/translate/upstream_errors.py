@@ -1,9 +1,9 @@
-"""Parse an upstream's error, and map it to the error for the caller.
+"""Parse errors of upstreams, and map them to errors for the client.
 
-The caller gets the right status and the upstream's words without secrets.
-Clients act on status and words: on "prompt is too long" Claude Code compacts the conversation, on
-401 it starts a new login, and of a 404 it hides the text. The rules at the end run in their order,
-and the first that matches decides. A failure that no rule matches keeps its status.
+The client gets the matching status and the upstream's text without secrets. Clients act on both:
+Claude Code compacts the conversation on "prompt is too long", starts a new login on 401, and hides
+the text of a 404. The first matching rule in `_RULES` determines the error. Without a match, the
+error keeps the status of the failure, as far as the Messages API has it.
 """
 
 import re
@@ -18,17 +18,17 @@ from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
-# Seconds. The SDKs obey a retry-after of weeks; Claude Code gives up at an hour.
+# In seconds. The SDKs wait for any retry-after, even weeks; Claude Code gives up after an hour.
 _MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 _MAX_REDACTED_LENGTH = 2000
-# One character more than is searched shows that the text was cut.
+# The additional character shows that the text was truncated.
 _MAX_TEXT_LENGTH = MAX_SEARCHED + 1
 _MAX_CODE_LENGTH = 200
 _MAX_PAGE_SEARCHED = 4096
 _MAX_COUNT_DIGITS = 15
 
-# For failures that a retry cannot avoid: Claude Code retries a dead credential for three minutes.
+# For failures that retries cannot fix. Claude Code would retry an invalid key for three minutes.
 _NO_RETRY_HEADERS = {"x-should-retry": "false"}
 
 
@@ -36,14 +36,14 @@ _NO_RETRY_HEADERS = {"x-should-retry": "false"}
 class UpstreamIdentity:
     """The upstream that sent a response."""
 
-    # the name that callers know
+    # the name that clients see
     name: str
     redactor: Redactor = NO_SECRETS
-    # the caller's own key, if the upstream was sent this key in place of the proxy's
+    # the client's own key, if the proxy sent it instead of the configured key
     caller_api_key: str | None = None
-    # whether the upstream is sent a key or another credential
+    # whether the proxy sends a key or another credential to the upstream
     has_key: bool = True
-    # base URL of its API; empty where callers must not see it
+    # base URL of its API; empty if clients must not see it
     base_url: str = ""
 
     def redact_beginning(self, text: str) -> str:
@@ -63,42 +63,41 @@ class UpstreamIdentity:
 class UpstreamFailure:
     """An error that an upstream reported.
 
-    Rules read `text`; callers, logs and spans get `redacted_text`.
+    Rules use `text`; clients, logs and spans get `redacted_text`.
     """
 
     status: int
-    # as the upstream wrote it, with the secrets that it may repeat; its beginning, if it is long
+    # the upstream's text, which may contain secrets; truncated if it is long
     text: str
     # the machine-readable error object
     error: JsonObject
     headers: Mapping[str, str]
     upstream: UpstreamIdentity
-    # path below the base URL to which a conversation was sent; empty for other requests
+    # path below the base URL, for requests with a conversation; empty for other requests
     path: str = ""
-    # whether the response had a text
+    # whether the response contained an error text
     has_reason: bool = True
 
     @property
     def upstream_name(self) -> str:
-        """The name of the upstream."""
         return self.upstream.name
 
     @cached_property
     def redacted_text(self) -> str:
-        """The beginning of the text, without secrets."""
+        """The beginning of the text without secrets, at most 2,000 characters."""
         return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
 
     @property
     def searchable_text(self) -> str:
-        """The text and the error's codes; the codes are cut, as some patterns are slow."""
+        """The text with the error's code and type, truncated because some patterns are slow."""
         codes = [str(self.error.get(name) or "")[:_MAX_CODE_LENGTH] for name in ("code", "type")]
         return " ".join([self.text, *codes])
 
 
 class UpstreamFailureError(ApiError):
-    """The caller's error for an upstream failure.
+    """The client's error for an upstream failure.
 
-    It holds the failure, which a changed request may avoid (see `translate/adaptation`).
+    It contains the failure, because a changed request may succeed (see `translate/adaptation`).
     """
 
     def __init__(self, error: ApiError, failure: UpstreamFailure) -> None:
@@ -110,36 +109,36 @@ class UpstreamFailureError(ApiError):
 def parse_api_error(
     status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity
 ) -> ApiError:
-    """Return the error for an HTTP response of `status` >= 300."""
+    """Return the client's error for an HTTP response with `status` >= 300."""
     return to_api_error(parse_failure(status, headers, body, upstream))
 
 
 def parse_failure(
     status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
 ) -> UpstreamFailure:
-    """Parse an HTTP response of `status` >= 300. `path` is as in `UpstreamFailure`."""
+    """Parse an HTTP response with `status` >= 300. `path` is as in `UpstreamFailure`."""
     try:
         text, error = _parse_message(loads_received(body))
     except ValueError:
         text, error = _parse_plain_text(body), {}
     has_reason = bool(text)
     if not has_reason:
-        text = f"The upstream {upstream.name} answered {status} without a reason"
+        text = f"The upstream {upstream.name} returned status {status} without an error message"
     return UpstreamFailure(
         status, text[:_MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
     )
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error of a stream chunk, None without one.
+    """Return the error in a stream chunk, or None.
 
-    The chunk is `{"error": ...}`, with or without choices.
+    The shape is `{"error": ...}`, with or without choices.
     """
     if not chunk.get("error"):
         return None
     text, error = _parse_message(chunk)
     if not text:
-        text = f"The upstream {upstream.name} broke off the answer without a reason"
+        text = f"The upstream {upstream.name} aborted the response without an error message"
     status = _parse_chunk_status(error)
     return to_api_error(UpstreamFailure(status, text[:_MAX_TEXT_LENGTH], error, {}, upstream))
 
@@ -148,16 +147,16 @@ def _parse_chunk_status(error: JsonObject) -> int:
     code = str(error.get("code"))
     if re.fullmatch(r"[45]\d\d", code):
         return int(code)
-    # OpenAI's and vLLM's types.
+    # The types of OpenAI and vLLM.
     if error.get("type") in ("invalid_request_error", "BadRequestError"):
         return 400
     return 500
 
 
 def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
-    """Return text and error object of an error body, in any of the shapes that servers use."""
+    """Return the text and the error object of an error body in any known shape."""
     if isinstance(parsed, list) and len(parsed) == 1:
-        # Gemini's.
+        # Gemini's shape.
         return _parse_message(parsed[0])
     if not isinstance(parsed, dict):
         return _to_text(parsed), {}
@@ -165,7 +164,7 @@ def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
     if not isinstance(error, dict):
         return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
     texts = [error.get("message")]
-    # OpenRouter's, with the text of the provider.
+    # OpenRouter's shape, with the text of the provider.
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
@@ -180,7 +179,7 @@ def _to_text(value: Any) -> str:
     return dumps(value).decode()
 
 
-# The words of nginx, Go and Apache, in this order, for a request without TLS on a port for TLS.
+# The texts of nginx, Go and Apache, in this order, for a plain HTTP request to a TLS port.
 _TLS_PORT = re.compile(
     r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)"
     r"|plain HTTP to an SSL-enabled server port",
@@ -190,7 +189,10 @@ _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNOREC
 
 
 def _parse_plain_text(body: bytes) -> str:
-    """Return the text of a plain text response; an HTML page has no text of use to callers."""
+    """Return the text of a response that is not JSON.
+
+    For an HTML page, return only the part about TLS, else nothing.
+    """
     text = body.decode("utf-8", "replace").strip()
     if not text.startswith("<"):
         return text
@@ -201,27 +203,29 @@ def _parse_plain_text(body: bytes) -> str:
 
 
 def is_html_page(headers: Mapping[str, str]) -> bool:
-    """Return whether a response is an HTML page, which no API sends."""
+    """Return whether a response is an HTML page, which is never an API response."""
     return _HTML_TYPE.match(headers.get("content-type", "")) is not None
 
 
 def wants_tls(body: bytes) -> bool:
-    """Return whether a response of status 400 says that the port takes TLS only."""
+    """Return whether a response with status 400 states that the port accepts only TLS."""
     return _TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
 
 
 def html_page_error(upstream: UpstreamIdentity) -> ApiError:
-    """Return the error for a response of status 200 that is an HTML page."""
+    """Return the error for an HTML page with status 200."""
     text = (
-        f"The upstream {upstream.name} answered text/html: that is no OpenAI-compatible API. "
+        f"The upstream {upstream.name} returned an HTML page: it is not an OpenAI-compatible API. "
         "Check UPSTREAM_BASE_URL"
     )
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
 def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
-    """Return the error for a response of status 200 that is not a completion."""
-    text = f"The upstream {upstream.name} answered 200 with something that is no chat completion"
+    """Return the error for a response with status 200 that is not a chat completion."""
+    text = (
+        f"The upstream {upstream.name} returned status 200 and a body that is not a chat completion"
+    )
     return ApiError(500, text)
 
 
@@ -254,22 +258,22 @@ _THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3})")
 
 @dataclass(frozen=True)
 class ContextSizes:
-    """The sizes that a context overflow states, in tokens; 0 for those that it does not state."""
+    """Sizes in the text of a context overflow, in tokens; 0 if unknown."""
 
     prompt: int = 0
-    # limit of the context
+    # the context window
     limit: int = 0
-    # requested completion
+    # the requested completion
     completion: int = 0
 
 
 def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
-    """Parse the sizes in a context overflow; all 0 for any other failure."""
+    """Parse the sizes in a context overflow; all are 0 for other failures."""
     if not _is_context_overflow(failure):
         return ContextSizes()
     text = drop_thousands_separators(failure.text)
     return ContextSizes(
-        # llama.cpp's fields.
+        # The fields are llama.cpp's.
         prompt=_parse_count_field(failure, "n_prompt_tokens") or _find_count(_PROMPT_LENGTH, text),
         limit=_parse_count_field(failure, "n_ctx") or _find_count(_CONTEXT_LIMIT, text),
         completion=_find_count(_COMPLETION_LENGTH, text),
@@ -297,9 +301,9 @@ def _find_count(pattern: re.Pattern[str], text: str) -> int:
 
 
 def parse_count(match: re.Match[str]) -> int:
-    """Return the number in the first group that matched.
+    """Return the number in the first matching group, or 0 if it has more than 15 digits.
 
-    0 for more digits than any count has: `int` refuses thousands of them.
+    `int` raises ValueError for thousands of digits.
     """
     digits: str = next(group for group in match.groups() if group)
     if len(digits) > _MAX_COUNT_DIGITS:
@@ -308,12 +312,12 @@ def parse_count(match: re.Match[str]) -> int:
 
 
 def drop_thousands_separators(text: str) -> str:
-    """Return the text with numbers such as 128,000 and 128_000 in digits alone."""
+    """Replace numbers such as 128,000 and 128_000 by their digits."""
     return _THOUSANDS_SEPARATOR.sub("", text)
 
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
-    """Map an upstream failure to the error for the caller."""
+    """Map an upstream failure to the error for the client."""
     for rule in _RULES:
         error = rule(failure)
         if error is not None:
@@ -329,33 +333,33 @@ _STATUS_BY_UPSTREAM_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}
 
 @dataclass(frozen=True)
 class _ErrorRule:
-    """A row: the failures that it matches, and the error for the caller."""
+    """A rule that maps failures with certain statuses and texts to one error."""
 
-    # statuses of the failure
+    # statuses of matching failures
     statuses: Container[int]
-    # wording of the failure
+    # pattern in the text of matching failures
     pattern: re.Pattern[str]
-    # status of the error
+    # status of the client's error
     status: int
-    # text of the error, with the fields of the failure
+    # format string of the client's error
     message: str = "{failure.redacted_text}"
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, failure: UpstreamFailure) -> ApiError | None:
-        """Return the error for the caller, None where the rule does not match."""
+        """Return the client's error, or None if the rule does not match."""
         if failure.status not in self.statuses or not self.pattern.search(failure.searchable_text):
             return None
         return ApiError(self.status, self.message.format(failure=failure), self.headers)
 
 
-# The words of the Messages API itself.
+# The text of the Messages API.
 _API_OVERFLOW = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 
 
 def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
-    """Map a context overflow to the Messages API's words.
+    """Map a context overflow to the texts of the Messages API.
 
-    On them Claude Code compacts the conversation or, when only the response is too long, lowers
+    Claude Code acts on them: it compacts the conversation or, if the prompt alone would fit, lowers
     `max_tokens`.
     """
     if not _is_context_overflow(failure):
@@ -377,7 +381,7 @@ def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
 
 
 def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
-    """Map Groq's error for an invalid call by the model, which another try may avoid."""
+    """Map Groq's error for an invalid tool call of the model, which a retry may avoid."""
     if failure.error.get("code") != "tool_use_failed":
         return None
     return ApiError(500, failure.redacted_text)
@@ -387,9 +391,10 @@ _BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
 
 
 def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
-    """Map a rejected key.
+    """Map a rejected API key.
 
-    A 401 for the proxy's key would start a new login in the client, whose own key is fine.
+    If the proxy's key was rejected, a 401 would make the client start a new login, although the
+    client's key is valid.
     """
     is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.text)
     if failure.status not in (401, 403) and not is_bad_request:
@@ -404,8 +409,8 @@ def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-# Texts for a path that a server does not have: Go, FastAPI, Spring, llama.cpp, OpenAI. Texts for a
-# missing model contain its name.
+# Texts of Go, FastAPI, Spring, llama.cpp and OpenAI for an unknown path. Texts for an unknown model
+# contain its name, so they do not match.
 _NO_SUCH_PATH = re.compile(
     r"\s*(?:404\b[:\s]*)?(?:the )?(?:requested )?"
     r"(?:(?:page|file|path|route|url|resource|endpoint) )?(?:was )?not found[.!]?\s*"
@@ -415,9 +420,10 @@ _NO_SUCH_PATH = re.compile(
 
 
 def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
-    """Map the 404 of a wrong base URL, which clients would show as a missing model.
+    """Map the 404 for a wrong base URL, which clients would show as an unknown model.
 
-    Only for the paths of conversations: an upstream may lack others, such as the list of models.
+    The rule applies only to paths of conversations, because other paths, such as the list of
+    models, are optional.
     """
     if failure.status != 404 or not failure.path:
         return None
@@ -438,7 +444,7 @@ def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
 def _map_busy(failure: UpstreamFailure) -> ApiError | None:
     if failure.status == 429:
         return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
-    # 520 to 524 are Cloudflare's.
+    # Cloudflare returns 520 to 524.
     if failure.status in (503, 529) or 520 <= failure.status <= 524:
         headers = _build_retry_after(failure, _OVERLOADED_RETRY_AFTER)
         return ApiError(529, failure.redacted_text, headers)
@@ -470,13 +476,13 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
         (400,),
         _TLS_PORT,
         500,
-        "The upstream {failure.upstream_name} takes TLS only (400): "
-        "UPSTREAM_BASE_URL has to begin with https://",
+        "The upstream {failure.upstream_name} accepts only TLS (400): "
+        "UPSTREAM_BASE_URL must begin with https://",
         _NO_RETRY_HEADERS,
     ),
     _map_context_overflow,
-    # On these words Claude Code removes the image from the conversation. Other words would fail
-    # every later turn.
+    # On "Could not process image" Claude Code removes the image from the conversation. With another
+    # text, every later turn would fail too.
     _ErrorRule(
         (400, 404, 415, 422, 500),
         re.compile(

@@ -273,7 +273,7 @@ def test_an_upstream_that_says_nothing_sensible(proxy: str, upstream: ScriptedUp
     for _ in range(2):
         status, kind, text = told(send("POST", proxy + "/v1/messages", json=REQUEST))
         assert (status, kind) == (500, "api_error")
-        assert "answered 200 with something that is no chat completion" in text
+        assert "returned status 200 and a body that is not a chat completion" in text
 
 
 def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,7 +298,7 @@ def test_an_upstream_that_dies_in_the_stream(proxy: str, upstream: ScriptedUpstr
     first, *_ = text_chunks("one")
     pause = Pause()
     for script, text in [
-        (streams([first, pause], done=False), "ended the answer without finishing it"),
+        (streams([first, pause], done=False), "ended the response before it was complete"),
         (
             streams([first, pause, b'data: {"choices": [{"del'], done=False),
             "sent something that is no chunk",

@@ -200,7 +200,7 @@ def test_a_document_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_a_reader_says_of_a_document() -> None:
     with pytest.raises(
         ApiError,
-        match=r"^400 invalid_request_error: The PDF specified was not valid: it can't be read",
+        match=r"^400 invalid_request_error: The PDF specified was not valid: it cannot be parsed",
     ):
         asyncio.run(PdfReader(mock.Mock()).read(base64_of(b"%PDF-"), ""))
 

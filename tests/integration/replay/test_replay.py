@@ -232,7 +232,7 @@ def check_error(error: anthropic.APIStatusError, reading: Reading) -> None:
     """It has the right type and the upstream's text; for a long prompt the API's, with numbers."""
     assert isinstance(error.body, dict)
     told = error.body["error"]
-    words = reading.error or "ended the answer without finishing it"
+    words = reading.error or "ended the response before it was complete"
     assert told["type"] == TYPES[_status(reading)]
     overflow = re.fullmatch(r"prompt is too long: (\d+) tokens > (\d+) maximum", told["message"])
     assert (

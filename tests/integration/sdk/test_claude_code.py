@@ -33,8 +33,8 @@ REFUSED = {
     "web_search_side_call": {
         "type": "invalid_request_error",
         "message": "tools: web_search (web_search_20250305) runs on Anthropic's servers. "
-        "This upstream has none: "
-        "leave it out, or offer a tool that the client runs itself",
+        "This upstream does not support it: "
+        "remove it, or offer a tool that the client runs",
     }
 }
 

@@ -312,12 +312,12 @@ def test_a_slow_summary_is_waited_for(
         (
             {"messages": tool_loop(1)[:2]},
             "compaction_incomplete_turn",
-            "send its results first",
+            "send the result first",
         ),
         (
             {"context_management": {"edits": []}},
             None,
-            "context_management: can't be combined with compaction",
+            "context_management: cannot be combined with compaction",
         ),
         ({"stop_sequences": ["x"]}, None, "stop_sequences: can't be combined"),
         ({"tool_choice": {"type": "any"}, "tools": [TOOL]}, None, "tool_choice: can't be combined"),

@@ -370,7 +370,9 @@ def test_a_gateway_without_json(
     )
     response = post(proxy, body)
     assert response.status_code == 500
-    assert response.json()["error"]["message"].endswith("answered 502 without a reason")
+    assert response.json()["error"]["message"].endswith(
+        "returned status 502 without an error message"
+    )
 
 
 def test_a_stream_that_falls_silent(

@@ -258,7 +258,7 @@ def test_a_web_page_of_a_good_status(
     answer = httpx.post(f"{proxy}/v1/messages", json=body, trust_env=False)
     assert (
         answer.status_code,
-        "answered text/html: that is no OpenAI-compatible API" in answer.text,
+        "returned an HTML page: it is not an OpenAI-compatible API" in answer.text,
     ) == (500, True)
 
 

@@ -72,7 +72,7 @@ def test_it_is_kept_when_it_is_learned_again() -> None:
     other = {**WARM, "reasoning_effort": "low"}
     taught(known, other, NO_TEMPERATURE, now=HOUR / 2)
     known.record_changes(
-        [RequestChange("drop", "temperature", conditions=(("thinking", "unsaid"),))], HOUR / 2
+        [RequestChange("drop", "temperature", conditions=(("thinking", "unset"),))], HOUR / 2
     )
     assert known.apply_to(WARM, 10, HOUR) == BODY
 
@@ -99,7 +99,7 @@ def test_a_name_that_changes_back() -> None:
 def test_a_newer_value_takes_the_place_of_an_older_one() -> None:
     known = ModelMemory()
     for most in (8000, 4000):
-        known.record_changes([RequestChange("at_most", "max_tokens", most)], 0)
+        known.record_changes([RequestChange("limit_output", "max_tokens", most)], 0)
     assert [each["value"] for each in known.describe()["changes"]] == [4000]
 
 
@@ -139,18 +139,22 @@ def test_a_request_is_not_changed_without_end() -> None:
     [
         (RequestChange("drop", "user"), {"change": "drop", "field": "user"}),
         (
-            RequestChange("nearest", "reasoning_effort", ("low", "high")),
-            {"change": "nearest", "field": "reasoning_effort", "value": ["low", "high"]},
+            RequestChange("choose_nearest_effort", "reasoning_effort", ("low", "high")),
+            {
+                "change": "choose_nearest_effort",
+                "field": "reasoning_effort",
+                "value": ["low", "high"],
+            },
         ),
         (
             RequestChange(
-                "not_thinking",
+                "disable_thinking",
                 "thinking",
                 {"type": "disabled"},
                 conditions=(("forced_call", True),),
             ),
             {
-                "change": "not_thinking",
+                "change": "disable_thinking",
                 "field": "thinking",
                 "value": {"type": "disabled"},
                 "when": {"forced_call": True},

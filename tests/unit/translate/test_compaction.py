@@ -65,7 +65,7 @@ def test_what_shapes_a_reply_can_not_be_asked_with_it() -> None:
         {"output_config": {"format": {"x": 1}}},
         {"tool_choice": {"type": "tool"}},
     ):
-        with pytest.raises(ApiError, match="can't be combined with compaction"):
+        with pytest.raises(ApiError, match="cannot be combined with compaction"):
             plan_summary({**REQUEST, "compaction": {"type": "summarize"}, **fields}, len)
 
 
@@ -180,7 +180,7 @@ def test_a_call_needs_its_result_first() -> None:
     call = {"type": "tool_use", "id": "toolu_1", "name": "read", "input": {}}
     messages = [*REQUEST["messages"], {"role": "assistant", "content": [call]}]
     request = {**REQUEST, "compaction": {"type": "summarize"}, "messages": messages}
-    with pytest.raises(ApiError, match="send its results first") as caught:
+    with pytest.raises(ApiError, match="send the result first") as caught:
         plan_summary(request, len)
     assert caught.value.details == {"error_code": "compaction_incomplete_turn"}
 

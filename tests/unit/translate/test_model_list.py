@@ -175,7 +175,7 @@ def test_page(
         ({"limit": 0}, "limit: must be between 1 and 1000"),
         ({"limit": 1001}, "limit: must be between 1 and 1000"),
         ({"after_id": "z"}, "after_id: no model has the id z"),
-        ({"before_id": "a", "after_id": "b"}, "before_id: can't be used together with after_id"),
+        ({"before_id": "a", "after_id": "b"}, "before_id: cannot be combined with after_id"),
     ],
 )
 def test_bad_pages(arguments: dict[str, Any], text: str) -> None:

@@ -47,7 +47,7 @@ def test_a_chunk_without_an_error_is_none() -> None:
         ({"message": "a", "code": 200, "type": "BadRequestError"}, 400, "a"),
         ({"message": "a", "type": "invalid_request_error"}, 400, "a"),
         ({"message": "a"}, 500, "a"),
-        ({"code": 1}, 500, "The upstream up:1 broke off the answer without a reason"),
+        ({"code": 1}, 500, "The upstream up:1 aborted the response without an error message"),
     ],
 )
 def test_an_error_in_a_stream(error: Json, status: int, message: str) -> None:
@@ -197,7 +197,7 @@ def test_a_hostile_404(text: str) -> None:
 )
 def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
     error = parse_api_error(status, {}, body, SOURCE)
-    assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
+    assert ("UPSTREAM_BASE_URL must begin with https://" in error.message) is is_tls
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_port_for_tls(body: bytes, is_tls: bool) -> None:
 def test_a_200_that_is_no_completion(build: Callable[[UpstreamIdentity], ApiError]) -> None:
     error = build(SOURCE)
     assert error.status == 500
-    assert error.message.startswith("The upstream up:1 answered ")
+    assert error.message.startswith("The upstream up:1 returned ")
     assert ("x-should-retry" in error.headers) == (build is html_page_error)
 
 

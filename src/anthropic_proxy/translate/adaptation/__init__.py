@@ -1,1 +1,1 @@
-"""Adapt a request that an upstream refused: rules for refusals, and changes of the request."""
+"""Adaptation of requests that an upstream refused: rules for refusals, and request changes."""

@@ -1,7 +1,9 @@
-"""Named changes of a Chat Completions request that an upstream refused.
+"""Named changes of Chat Completions requests that an upstream refused.
 
-The rules choose the change and its conditions. A change has no effect on requests that it does not
-concern, so a change that is remembered for a model can be applied to all its requests.
+The rules select a change and its conditions. A change has no effect on requests that it does not
+concern. So the proxy can remember it for a model and apply it to all requests of the model.
+
+The names of changes are values of the label `change` of a metric, and of a log field.
 """
 
 from collections.abc import Callable
@@ -22,17 +24,16 @@ from anthropic_proxy.translate.request.tool_choice import require_chosen_tool
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Ascending; Groq's "default" leaves the effort to the model.
+# In ascending order. With Groq's "default" the model determines the effort.
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
 _TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
-# Some refusals hold for part of a model's requests only: a temperature while the model thinks, an
-# effort beside tools. A condition is the name and the value of a property that a request must have
-# for the change to concern it.
+# Some refusals concern only part of a model's requests: a temperature while the model thinks, or an
+# effort together with tools. A condition is the name of a request property and its required value.
 Condition = tuple[str, Any]
 
-# Every field that controls thinking, in any upstream's form.
+# All fields of any upstream that control thinking.
 THINKING_FIELDS = (
     "reasoning_effort",
     "reasoning",
@@ -44,14 +45,14 @@ THINKING_FIELDS = (
 _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
 
-def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unsaid"]:
+def parse_thinking_mode(body: JsonObject) -> Literal["on", "off", "unset"]:
     """Return the thinking mode that a Chat Completions request sets.
 
-    "unsaid" without a field: models then use their own default.
+    The mode is "unset" if no field sets it, and the model uses its default.
     """
     values = [body[name] for name in THINKING_FIELDS if name in body]
     if not values:
-        return "unsaid"
+        return "unset"
     if any(map(_disables_thinking, values)):
         return "off"
     return "on"
@@ -68,7 +69,7 @@ def _forces_tool_call(body: JsonObject) -> bool:
     return choice == "required" or isinstance(choice, dict)
 
 
-# Properties of a request.
+# Functions that return the properties of a request.
 _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
     "thinking": parse_thinking_mode,
     "tools": lambda body: "tools" in body,
@@ -80,7 +81,7 @@ _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
 
 
 def build_condition(name: str, body: JsonObject) -> Condition:
-    """Return the condition that requests with the same property as `body` fulfil."""
+    """Return the condition that a request has the same property as `body`."""
     return name, _PROPERTIES[name](body)
 
 
@@ -90,17 +91,17 @@ class RequestChange:
 
     # name of the change, a key of `_CHANGES` or `_MESSAGE_CHANGES`
     change: str
-    # the request field that changes
+    # the field of the request or of its messages
     field: str
     # argument of the change
     value: Any = None
-    # whether the change holds for the model, not only for this request
+    # whether the change applies to all requests of the model, not only to this request
     is_lasting: bool = True
     # conditions on the requests that it concerns
     conditions: tuple[Condition, ...] = ()
 
     def apply(self, body: JsonObject) -> JsonObject:
-        """Return the request with the change, or `body` where a condition is not fulfilled."""
+        """Return the changed request, or `body` if a condition is not met."""
         for name, value in self.conditions:
             if build_condition(name, body) != (name, value):
                 return body
@@ -120,7 +121,7 @@ def _rename_field(body: JsonObject, field: str, new_name: str) -> JsonObject:
 
 
 def _disable_thinking(body: JsonObject, field: str, value: Any) -> JsonObject:
-    """Remove all thinking fields; set `field` where the server needs it to turn thinking off."""
+    """Remove all thinking fields, and set `field` to `value` unless `value` is None."""
     body = {name: each for name, each in body.items() if name not in THINKING_FIELDS}
     if value is not None:
         body[field] = value
@@ -136,9 +137,9 @@ def _cap_output(body: JsonObject, limit: int) -> JsonObject:
 
 
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
-    """Replace a refused effort by the highest allowed one below it, else by the lowest.
+    """Replace a refused effort by the next lower allowed level, else by the lowest.
 
-    A request for thinking keeps some thinking, if any level but `none` is allowed.
+    The result is `none` only if no other level is allowed.
     """
     requested = body.get(field)
     if requested not in EFFORT_LEVELS or requested in allowed:
@@ -161,7 +162,7 @@ def _drop_strict_schemas(body: JsonObject) -> JsonObject:
 
 
 def _choose_only_tool(body: JsonObject) -> JsonObject:
-    """Replace "required" by the tool's name where the request has one tool."""
+    """Replace the tool choice "required" by the tool's name if the request has one tool."""
     tools = body.get("tools", ())
     if body.get("tool_choice") != "required" or len(tools) != 1:
         return body
@@ -174,7 +175,7 @@ def _merge_system_messages(body: JsonObject) -> JsonObject:
 
 
 def _separate_tool_results(body: JsonObject, text: str) -> JsonObject:
-    """Insert an assistant message between tool results and a user message."""
+    """Insert an assistant message with `text` between tool results and a user message."""
     messages: list[JsonObject] = []
     for message in body["messages"]:
         if message["role"] == "user" and messages and messages[-1]["role"] == "tool":
@@ -184,7 +185,7 @@ def _separate_tool_results(body: JsonObject, text: str) -> JsonObject:
 
 
 def _add_tool_names(body: JsonObject) -> JsonObject:
-    """Add the name of the tool to each tool message."""
+    """Add the tool's name to each tool message."""
     names: dict[str, str] = {}
     messages: list[JsonObject] = []
     for message in body["messages"]:
@@ -210,7 +211,7 @@ def _add_to_assistant(message: JsonObject, field: str, default: str) -> JsonObje
 
 
 def _drop_parts_from_assistant(message: JsonObject, kind: str) -> JsonObject:
-    """Remove the parts of one kind; the others become plain text."""
+    """Remove the parts of one type, and join the others to plain text."""
     parts = message.get("content")
     if message["role"] != "assistant" or not isinstance(parts, list):
         return message
@@ -229,32 +230,32 @@ def _drop_from_parts(message: JsonObject, field: str) -> JsonObject:
 
 _Change = Callable[[JsonObject, str, Any], JsonObject]
 
-# Each row takes the request, and the field and the value of the `RequestChange`.
+# Functions of the request, and of the field and the value of the `RequestChange`.
 _CHANGES: dict[str, _Change] = {
     "drop": lambda body, field, _: _drop_field(body, field),
     "rename": _rename_field,
     "set": lambda body, field, value: {**body, field: value},
-    "not_thinking": _disable_thinking,
-    "at_most": lambda body, _, limit: _cap_output(body, limit),
-    "room": lambda body, _, limit: _cap_output(body, limit),
-    "nearest": _choose_nearest_level,
-    "as_json_object": lambda body, _, __: to_json_object_format(body),
-    "no_format": lambda body, _, __: to_prompted_format(body),
-    "not_strict": lambda body, _, __: _drop_strict_schemas(body),
-    "any_of_one": lambda body, _, __: require_chosen_tool(body),
-    "name_the_one": lambda body, _, __: _choose_only_tool(body),
-    "fewer_tools": lambda body, _, limit: limit_tools(body, limit),
-    "shorter_descriptions": lambda body, _, limit: shorten_descriptions(body, limit),
-    "as_user": lambda body, _, __: _merge_system_messages(body),
-    "answer_between": lambda body, _, text: _separate_tool_results(body, text),
-    "name_results": lambda body, _, __: _add_tool_names(body),
+    "disable_thinking": _disable_thinking,
+    "limit_output": lambda body, _, limit: _cap_output(body, limit),
+    "fit_output_to_context": lambda body, _, limit: _cap_output(body, limit),
+    "choose_nearest_effort": _choose_nearest_level,
+    "use_json_object_format": lambda body, _, __: to_json_object_format(body),
+    "move_format_to_prompt": lambda body, _, __: to_prompted_format(body),
+    "drop_strict": lambda body, _, __: _drop_strict_schemas(body),
+    "offer_only_chosen_tool": lambda body, _, __: require_chosen_tool(body),
+    "choose_only_tool": lambda body, _, __: _choose_only_tool(body),
+    "limit_tools": lambda body, _, limit: limit_tools(body, limit),
+    "shorten_descriptions": lambda body, _, limit: shorten_descriptions(body, limit),
+    "merge_system_into_user": lambda body, _, __: _merge_system_messages(body),
+    "separate_tool_results": lambda body, _, text: _separate_tool_results(body, text),
+    "add_tool_names": lambda body, _, __: _add_tool_names(body),
 }
 
-# Each row takes one message of the request instead; it is applied to all of them.
+# Functions of one message instead of the request. They are applied to all messages.
 _MESSAGE_CHANGES: dict[str, _Change] = {
-    "forget": lambda message, field, _: _drop_from_assistant(message, field),
-    "forget_parts": lambda message, _, kind: _drop_parts_from_assistant(message, kind),
-    "give": _add_to_assistant,
-    "unmark": lambda message, _, field: _drop_from_parts(message, field),
-    "without_signatures": lambda message, _, __: reset_call_signatures(message),
+    "drop_from_assistant": lambda message, field, _: _drop_from_assistant(message, field),
+    "drop_assistant_parts": lambda message, _, kind: _drop_parts_from_assistant(message, kind),
+    "add_to_assistant": _add_to_assistant,
+    "drop_from_parts": lambda message, _, field: _drop_from_parts(message, field),
+    "reset_signatures": lambda message, _, __: reset_call_signatures(message),
 }

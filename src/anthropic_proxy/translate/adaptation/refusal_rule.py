@@ -1,7 +1,7 @@
-"""The row type of rules for refusals, and the interpreter of such rows.
+"""The type of refusal rules, and the function that evaluates them.
 
-A rule recognizes a refusal by its wording and gives the change that makes the upstream accept the
-request. The rules of Chat Completions are in `rules.py`, those of the Responses API in
+A rule recognizes a refusal by its text and names the change that makes the upstream accept the
+request. The rules for Chat Completions are in `rules.py`, those for the Responses API in
 `responses_api/refusals.py`.
 """
 
@@ -22,52 +22,52 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 @dataclass(frozen=True)
 class RefusalRule:
-    """A row: the refusals that it recognizes, and the change of the request."""
+    """A rule that maps refusals to a change of the request."""
 
-    # wordings (see `wordings`), each of which occurs in the refusal
+    # patterns (see `wordings`), all of which must match the refusal
     patterns: tuple[re.Pattern[str], ...]
-    # the change, a key of a table in `changes.py`
+    # name of the change, a key of a table in `changes.py`
     change: str
-    # the field that changes
+    # the changed field
     field: str
     # argument of the change
     value: Any = None
-    # reads the argument from the match of the first pattern, the refusal and the request; where it
-    # finds none, the rule is skipped
+    # reads the argument from the match of the first pattern, the refusal and the request; the rule
+    # is skipped if the argument is false
     read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
     # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
     named_by: Callable[[UpstreamFailure, str], bool] | None = None
-    # property (see `changes.py`) of the refused request, without which the rule is skipped; the
-    # change concerns only requests with it
+    # property (see `changes.py`) that the refused request must have; the change concerns only
+    # requests with this property
     requires: str = ""
     # property of the refused request; the change concerns only requests with the same value
     shared: str = ""
-    # whether the change holds for the model, not only for this request
+    # whether the change applies to all requests of the model, not only to this request
     is_lasting: bool = True
-    # whether no later rule applies, also when the change has no effect on the request
+    # whether later rules are skipped even if the change has no effect on the request
     is_final: bool = False
 
 
 def wordings(*patterns: str) -> tuple[re.Pattern[str], ...]:
-    """Compile patterns that ignore letter case and line ends."""
+    """Compile patterns that ignore case, and in which `.` matches line breaks."""
     return tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in patterns)
 
 
-# For rules that recognize a refusal by the field that it names.
+# For rules that match any refusal that names the field.
 ANY_WORDING = wordings("")
 
 
 def read_limit(match: re.Match[str], _failure: UpstreamFailure, _body: JsonObject) -> int:
-    """Return the limit that the refusal states, 0 without one."""
+    """Return the limit in the refusal, or 0."""
     return parse_count(match)
 
 
 def find_rule_change(
     rules: Iterable[RefusalRule], failure: UpstreamFailure, body: JsonObject
 ) -> RequestChange | None:
-    """Return the change of the first rule that recognizes `failure`, the refusal of `body`.
+    """Return the change of the first rule that matches `failure`, the refusal of `body`.
 
-    A rule whose change has no effect on `body` is skipped. Return None when no rule applies.
+    Rules whose change has no effect on `body` are skipped. Returns None if no rule applies.
     """
     text = drop_thousands_separators(failure.searchable_text)
 
@@ -84,7 +84,7 @@ def find_rule_change(
             if rule.is_final:
                 return None
             continue
-        # Last, as it is the slowest check and most fields are absent from the request.
+        # The slowest check comes last: most fields are absent from the request.
         if rule.named_by is None or rule.named_by(failure, rule.field):
             return change
     return None
@@ -111,7 +111,7 @@ _ALIASES = {
     "reasoning_effort": ("think", "thinking", "reasoning", "reasoningEffort"),
     "chat_template_kwargs": ("enable_thinking",),
 }
-# Many refusals mention users and their messages; few mean the field.
+# Many refusals contain the word "user", but few refer to the field.
 _USER_FIELD = re.compile(
     r"['\"`]user['\"`]|(parameter|argument|field|property|supplied)s?:? user\b", re.IGNORECASE
 )

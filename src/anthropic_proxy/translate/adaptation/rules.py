@@ -1,16 +1,17 @@
 """The rules for refusals of Chat Completions requests.
 
-Servers differ by model and version in ways that no table can hold: the name of the token limit, the
-largest response, the effort levels, fields that only reasoning models refuse. Their refusals (400,
-422 and similar) say so. The change is applied at once, and remembered for the model when it helped,
-so that only the first request pays for it.
+Servers differ by model and version more than a table can describe: in the name of the token limit,
+the maximum response length, the effort levels, and fields that only reasoning models refuse. The
+texts of their refusals (400, 422 and similar) name the reason. The proxy changes the request and
+sends it again. If the upstream accepts it, the proxy remembers the change for the model, so only
+the first request is sent twice.
 
-The rules run in their order; the first whose change has an effect decides. Only optional fields are
-dropped; any other refusal stays an error for the caller. A refusal of some kind of requests only
-(with thinking, with tools) is remembered for that kind.
+The first rule whose change has an effect applies. Only optional fields are dropped; other refusals
+remain errors for the client. A refusal that concerns only some requests (with thinking, with tools)
+is remembered only for such requests.
 
-Another refusal is a row here, and the refusal as a case in tests/cases/refusals. The wordings come
-from recorded transcripts and from issue trackers of clients and servers.
+To support another refusal, add a rule here and the refusal as a case in tests/cases/refusals. The
+patterns come from recorded responses and from issue trackers of clients and servers.
 """
 
 import re
@@ -42,27 +43,27 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
 
-# Tokens. A shorter response is useless; an error about the long prompt serves the caller better.
+# A shorter response is useless; the error about the long prompt is more helpful to the client.
 _MIN_OUTPUT_TOKENS = 256
 
 
 def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Return the change for `failure`, the refusal of `body`; None when no rule applies."""
+    """Return the change for `failure`, the refusal of `body`, or None if no rule applies."""
     if failure.status not in _REFUSAL_STATUSES:
         return None
     change = find_rule_change(RULES, failure, body)
     if change is None or failure.status < 500:
         return change
-    # An outage may mention a field or a format, too: then the change is not for later requests.
-    # Refusals of messages and of what they contain have wordings of their own.
+    # The error of an outage may also mention a field or a format, so later requests are not
+    # changed. Refusals of messages and their content have specific texts.
     is_about_messages = change.field == "messages" or change.field not in body
     return replace(change, is_lasting=change.is_lasting and is_about_messages)
 
 
 def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
-    """Return the model's limit on the response in tokens, 0 without one.
+    """Return the model's limit on the response in tokens, or 0.
 
-    Limits on prompt plus response are another case.
+    Limits on the sum of prompt and response are handled by `_read_room`.
     """
     limit = parse_count(match)
     if limit <= 1 or parse_context_sizes(failure).limit:
@@ -73,7 +74,7 @@ def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: Js
 
 
 def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
-    """Return the tokens that the prompt leaves of the context; 0 when they are unknown or few."""
+    """Return the tokens of the context that the prompt leaves; 0 if unknown or too few."""
     sizes = parse_context_sizes(failure)
     room = sizes.limit - sizes.prompt
     if not sizes.prompt or room < _MIN_OUTPUT_TOKENS:
@@ -84,13 +85,13 @@ def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObjec
 def _read_other_levels(
     match: re.Match[str], _failure: UpstreamFailure, body: JsonObject
 ) -> tuple[str, ...]:
-    """Return the effort levels that the refusal lists, without the refused one."""
+    """Return the effort levels that the refusal lists, without the refused level."""
     listed = re.findall(r"['\"`](\w+)['\"`]", match[1])
     refused = body.get("reasoning_effort")
     return tuple(level for level in EFFORT_LEVELS if level in listed and level != refused)
 
 
-# A field, a value or a combination of them is refused.
+# Refusals of a field, a value or a combination of them.
 _REFUSED = wordings(
     r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)"
     r"|extra_forbidden|not permitted|(does|do) not support|do(es)?n't support|not allowed"
@@ -111,10 +112,10 @@ _SIGNATURE_REFUSED = wordings(
     r"|thought.?signature is (not valid|invalid)"
 )
 
-# Many models accept these only while they don't think. Few refusals say so.
+# Many models accept these only without thinking, but few refusals state this.
 _SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 
-# Other fields that a request can lose and still get a useful response.
+# Other fields without which the response is still useful.
 _OTHER_OPTIONAL_FIELDS = (
     "reasoning_split",
     "parallel_tool_calls",
@@ -127,15 +128,15 @@ _OTHER_OPTIONAL_FIELDS = (
 
 
 def _build_drop_rules() -> list[RefusalRule]:
-    """Return the rules that drop a refused field, in their order.
+    """Return the rules that drop a refused field, in order.
 
-    The refused field is the one in `param`, whatever the wording, else one that the text names,
-    else one whose alias it mentions.
+    The refused field is the value of `param` with any text, else a field that the text names, else
+    a field with an alias in the text.
     """
     rules = []
     for named_by, patterns, is_lasting in (
         (is_param, _REFUSED, True),
-        # Perhaps only the value is refused, and another client's is accepted.
+        # Perhaps only this value is refused, and the values of other clients are accepted.
         (is_param, ANY_WORDING, False),
         (names_field, _REFUSED, True),
         (mentions_field, _REFUSED, True),
@@ -158,35 +159,38 @@ def _build_drop_rules() -> list[RefusalRule]:
     return rules
 
 
-# In the order in which they run.
+# In order of evaluation.
 RULES: tuple[RefusalRule, ...] = (
-    # Mistral's models, wherever they run. Claude Code adds text after most tool results.
+    # Mistral's models on any server. Claude Code adds text after most tool results.
     RefusalRule(
         wordings(r"unexpected role '?user'? after role '?tool|roles must alternate"),
-        "answer_between",
+        "separate_tool_results",
         "messages",
         "OK.",
     ),
-    # DeepSeek and Moonshot require the reasoning of earlier turns. It is missing when another
-    # server wrote the turn or when the caller cleared it. Not all of them accept an empty text.
+    # DeepSeek and Moonshot require the reasoning of earlier turns. It is missing if another server
+    # generated the turn or if the client removed it. Some models refuse an empty text.
     RefusalRule(
         wordings(
             r"reasoning_content.{0,60}(must be passed back|(is|are) missing)"
             r"|(missing|requires) .{0,20}reasoning_content"
         ),
-        "give",
+        "add_to_assistant",
         "reasoning_content",
         " ",
     ),
-    # Reasoning of earlier turns in a field of another server (Cerebras, Groq).
+    # Reasoning of earlier turns in a field of another server (refused by Cerebras, Groq).
     *(
         RefusalRule(
-            _REFUSED + wordings("messages|assistant"), "forget", field, named_by=mentions_field
+            _REFUSED + wordings("messages|assistant"),
+            "drop_from_assistant",
+            field,
+            named_by=mentions_field,
         )
         for field in REASONING_FIELDS
     ),
-    # Reasoning of earlier turns in the form of Mistral, which no other server accepts.
-    RefusalRule(wordings("(?-i:content|thinking)"), "forget_parts", "content", "thinking"),
+    # Reasoning of earlier turns in Mistral's format, which other servers refuse.
+    RefusalRule(wordings("(?-i:content|thinking)"), "drop_assistant_parts", "content", "thinking"),
     # Models whose chat template has no system role.
     RefusalRule(
         wordings(
@@ -194,7 +198,7 @@ RULES: tuple[RefusalRule, ...] = (
             r"|system role (is )?not supported|unknown variant `system`"
             r"|developer instruction is not enabled"
         ),
-        "as_user",
+        "merge_system_into_user",
         "messages",
     ),
     # Gateways in front of Gemini.
@@ -203,21 +207,23 @@ RULES: tuple[RefusalRule, ...] = (
             r"function_response\.name: name cannot be empty"
             r"|tool message must have a 'name' field"
         ),
-        "name_results",
+        "add_tool_names",
         "messages",
     ),
-    # Gemini, wherever it runs: a signature is missing, or is another project's or model's. The
-    # server may accept those of the next conversation, unless the request had none.
+    # Gemini on any server: a signature is missing, or belongs to another project or model. If the
+    # request had signatures, the server may accept those of the next conversation.
     RefusalRule(
         _SIGNATURE_REFUSED,
-        "without_signatures",
+        "reset_signatures",
         "messages",
         requires="signatures",
         is_lasting=False,
     ),
-    RefusalRule(_SIGNATURE_REFUSED, "without_signatures", "messages"),
-    # The upstream then caches as it likes.
-    RefusalRule(_REFUSED + wordings("cache_control"), "unmark", "messages", "cache_control"),
+    RefusalRule(_SIGNATURE_REFUSED, "reset_signatures", "messages"),
+    # Without cache_control, the upstream decides itself what to cache.
+    RefusalRule(
+        _REFUSED + wordings("cache_control"), "drop_from_parts", "messages", "cache_control"
+    ),
     RefusalRule(
         wordings(
             r"'tools\\*': array too long\. expected an array with maximum length (\d+)"
@@ -227,7 +233,7 @@ RULES: tuple[RefusalRule, ...] = (
             r"|number of tools exceeds (\d+)"
             r"|\"tools\"\],\"msg\":\"list should have at most (\d+) item"
         ),
-        "fewer_tools",
+        "limit_tools",
         "tools",
         read_value=read_limit,
     ),
@@ -237,7 +243,7 @@ RULES: tuple[RefusalRule, ...] = (
             r" expected a string with maximum length (\d+)"
             r"|\"function\",\"description\"\],\"msg\":\"string should have at most (\d+) character"
         ),
-        "shorter_descriptions",
+        "shorten_descriptions",
         "tools",
         read_value=read_limit,
     ),
@@ -249,11 +255,11 @@ RULES: tuple[RefusalRule, ...] = (
         "none",
         requires="tools",
     ),
-    # Models that cannot combine thinking with a forced call or a whole response. Final: without
-    # the forced call, the response would be useless.
+    # Models that cannot combine thinking with a forced tool call or a response that is not
+    # streamed. The rules are final: without the forced call, the response would be useless.
     RefusalRule(
         wordings("tool_choice.{0,60}required or object in thinking mode"),
-        "not_thinking",
+        "disable_thinking",
         "enable_thinking",
         value=False,
         shared="forced_call",
@@ -264,7 +270,7 @@ RULES: tuple[RefusalRule, ...] = (
             "tool_choice.{0,60}incompatible with thinking"
             "|thinking mode does not support this tool_choice"
         ),
-        "not_thinking",
+        "disable_thinking",
         "thinking",
         {"type": "disabled"},
         shared="forced_call",
@@ -272,14 +278,14 @@ RULES: tuple[RefusalRule, ...] = (
     ),
     RefusalRule(
         wordings("thinking may not be enabled when tool_choice forces"),
-        "not_thinking",
+        "disable_thinking",
         "reasoning_effort",
         shared="forced_call",
         is_final=True,
     ),
     RefusalRule(
         wordings("enable[_ ]thinking.{0,60}(non-streaming|stream=false)"),
-        "not_thinking",
+        "disable_thinking",
         "enable_thinking",
         value=False,
         shared="stream",
@@ -287,7 +293,7 @@ RULES: tuple[RefusalRule, ...] = (
     ),
     RefusalRule(
         wordings(r"(?:supported values are|should be|one of)(.*)"),
-        "nearest",
+        "choose_nearest_effort",
         "reasoning_effort",
         read_value=_read_other_levels,
         named_by=mentions_field,
@@ -304,37 +310,49 @@ RULES: tuple[RefusalRule, ...] = (
             r"(?: is|:| of) (\d+)",
             "token",
         ),
-        "at_most",
+        "limit_output",
         "max_tokens",
         read_value=_read_output_limit,
     ),
-    RefusalRule((CONTEXT_OVERFLOW,), "room", "max_tokens", read_value=_read_room, is_lasting=False),
+    RefusalRule(
+        (CONTEXT_OVERFLOW,),
+        "fit_output_to_context",
+        "max_tokens",
+        read_value=_read_room,
+        is_lasting=False,
+    ),
     # The other name of the token limit.
     RefusalRule(_REFUSED, "rename", "max_tokens", "max_completion_tokens", named_by=mentions_field),
     RefusalRule(_REFUSED, "rename", "max_completion_tokens", "max_tokens", named_by=mentions_field),
-    # Response formats: as any JSON object where schemas are refused, else in the prompt. Where one
-    # schema is refused, the model may accept others.
+    # If a server refuses JSON schemas, request any JSON object; if it refuses this too, put the
+    # schema into the prompt. If only this schema is invalid, the model may accept others.
     RefusalRule(
         _FORMAT_REFUSED
         + wordings(r"(function|tool) (calling|use)|tools?\b.{0,40}(incompatible|cannot be)"),
-        "no_format",
+        "move_format_to_prompt",
         "response_format",
         requires="tools",
     ),
     RefusalRule(
-        _FORMAT_REFUSED + _SCHEMA_REFUSED, "as_json_object", "response_format", is_lasting=False
+        _FORMAT_REFUSED + _SCHEMA_REFUSED,
+        "use_json_object_format",
+        "response_format",
+        is_lasting=False,
     ),
-    RefusalRule(_FORMAT_REFUSED, "as_json_object", "response_format"),
+    RefusalRule(_FORMAT_REFUSED, "use_json_object_format", "response_format"),
     RefusalRule(
-        _FORMAT_REFUSED + _SCHEMA_REFUSED, "no_format", "response_format", is_lasting=False
+        _FORMAT_REFUSED + _SCHEMA_REFUSED,
+        "move_format_to_prompt",
+        "response_format",
+        is_lasting=False,
     ),
-    RefusalRule(_FORMAT_REFUSED, "no_format", "response_format"),
-    # Some servers reject a tool by its name, others the word "required".
-    RefusalRule(wordings("tool_choice"), "any_of_one", "tool_choice"),
-    RefusalRule(wordings("tool_choice"), "name_the_one", "tool_choice"),
-    RefusalRule(_STRICT_REFUSED + _SCHEMA_REFUSED, "not_strict", "tools", is_lasting=False),
-    RefusalRule(_STRICT_REFUSED, "not_strict", "tools"),
-    # Claude's newer models accept one of the two.
+    RefusalRule(_FORMAT_REFUSED, "move_format_to_prompt", "response_format"),
+    # Some servers refuse a choice by name, others the word "required".
+    RefusalRule(wordings("tool_choice"), "offer_only_chosen_tool", "tool_choice"),
+    RefusalRule(wordings("tool_choice"), "choose_only_tool", "tool_choice"),
+    RefusalRule(_STRICT_REFUSED + _SCHEMA_REFUSED, "drop_strict", "tools", is_lasting=False),
+    RefusalRule(_STRICT_REFUSED, "drop_strict", "tools"),
+    # Newer Claude models accept only one of the two.
     RefusalRule(
         wordings("`temperature` and `top_p` cannot both be"),
         "drop",

@@ -1,7 +1,6 @@
-"""Fit tools into an upstream's limits on their number and the length of their descriptions.
+"""Apply an upstream's limits on the number of tools and the length of their descriptions.
 
-Nothing is dropped silently: the system prompt names the missing tools and continues the shortened
-descriptions.
+The system prompt names the dropped tools and contains the rest of shortened descriptions.
 """
 
 from anthropic_proxy.translate.notes import TranslationNotes, build_unavailable_note
@@ -14,8 +13,8 @@ _CONTINUED_MARK = " [continued in the system prompt]"
 def limit_tools(body: JsonObject, limit: int) -> JsonObject:
     """Return the request with at most `limit` tools.
 
-    The tools that remain are the one that must be called, then the called ones, last call first,
-    then the first ones of the list.
+    Tools are kept in this order: the tool that must be called, the tools of earlier calls (latest
+    call first), the other tools in the order of the list.
     """
     tools = body.get("tools", [])
     if len(tools) <= limit:
@@ -28,9 +27,9 @@ def limit_tools(body: JsonObject, limit: int) -> JsonObject:
 
 
 def list_missing_tools(before: JsonObject, after: JsonObject) -> list[str]:
-    """Return the names of tools that `before` offers and `after` does not.
+    """Return the names of the tools of `before` that `after` does not have.
 
-    Empty when a named tool must be called: the others are not needed then.
+    Returns no names if a named tool must be called, because the others are not needed then.
     """
     if isinstance(before.get("tool_choice"), dict):
         return []
@@ -40,7 +39,7 @@ def list_missing_tools(before: JsonObject, after: JsonObject) -> list[str]:
 def shorten_descriptions(body: JsonObject, limit: int) -> JsonObject:
     """Return the request with tool descriptions of at most `limit` characters.
 
-    The rest of the descriptions moves into the system prompt.
+    The rest of each description moves into the system prompt.
     """
     tools: list[JsonObject] = []
     continuations: list[str] = []
@@ -64,7 +63,7 @@ def _list_missing(before: list[JsonObject], after: list[JsonObject]) -> list[str
 
 
 def _list_names_by_need(body: JsonObject) -> list[str]:
-    """Return the names of the tools, the most needed first."""
+    """Return the names of the tools in descending order of need."""
     offered = dict.fromkeys(map(_get_name, body["tools"]))
     needed: list[str] = []
     choice = body.get("tool_choice")
@@ -77,9 +76,9 @@ def _list_names_by_need(body: JsonObject) -> list[str]:
 
 
 def _split_description(text: str, limit: int) -> tuple[str, str]:
-    """Return a beginning of at most `limit` characters with a continuation mark, and the rest.
+    """Split a description into a beginning of at most `limit` characters, and the rest.
 
-    The split is at white space where possible.
+    The beginning ends in a continuation mark. The split is at white space if possible.
     """
     mark = _CONTINUED_MARK
     if limit <= 2 * len(mark):

@@ -1,1 +1,1 @@
-"""Messages requests to Chat Completions requests."""
+"""Translation of Messages requests to Chat Completions requests."""

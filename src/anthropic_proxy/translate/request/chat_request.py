@@ -1,7 +1,7 @@
 """Convert a Messages request to a Chat Completions request.
 
-Each top-level field has its function. The order of the resulting body is fixed: the same
-conversation gives the same bytes, so upstream prefix caches hold.
+The order of the fields in the result is fixed: the same conversation gives the same bytes, which
+keeps upstream prefix caches valid.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 
-# Characters, the Messages API's own limit. Claude Code's JSON has about 170. Longer ids are hashed
-# without being parsed.
+# In characters. This is the limit of the Messages API; Claude Code's ids have about 170. Longer ids
+# are hashed as a unit.
 _MAX_PARSED_LENGTH = 256
 
-# Claude Code before 2.1: user_HASH_account_UUID_session_UUID.
+# The format of Claude Code before 2.1: user_HASH_account_UUID_session_UUID.
 _USER = "user_"
 _SESSION = "_session_"
 _SESSION_ID = re.compile(r"[\w-]+")
@@ -41,19 +41,19 @@ _SESSION_ID = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True)
 class TranslatedRequest:
-    """A Chat Completions request, and what the response path needs."""
+    """A Chat Completions request, and the data for the translation of its response."""
 
-    # the request, without `stream`
+    # the request without `stream`
     body: JsonObject
-    # what could not be translated
+    # the parts that were not translated
     notes: TranslationNotes
     # the client's names of the tools that have other names upstream
     tool_names: Mapping[str, ToolName] = field(default_factory=dict)
     # whether the client accepts at most one tool call
     single_call: bool = False
-    # whether the request has an output format: the response text must be one JSON document
+    # whether the response text must be one JSON document
     is_structured: bool = False
-    # the beginning of the response, where the client wrote it
+    # beginning of the response that the client provided
     prefill: str = ""
 
 
@@ -63,11 +63,11 @@ def to_chat_request(
     signer: Signer = UNSIGNED,
     pdf_pages: PdfPageReader = read_pages,
 ) -> TranslatedRequest:
-    """Translate a validated request without compaction blocks, after its context edits.
+    """Translate a validated request, after its context edits and without compaction blocks.
 
     `signer` reads the signatures of thinking blocks. `pdf_pages` extracts text from PDFs for
-    upstreams that accept none, which may take seconds. Raises ApiError for a request that can't be
-    served.
+    upstreams that do not accept PDFs, which may take seconds. Raises ApiError for a request that
+    cannot be translated.
     """
     profile = route.profile
     notes = TranslationNotes(ignored=_describe_ignored_fields(request))
@@ -97,13 +97,13 @@ def to_chat_request(
 
 
 def _describe_ignored_fields(request: JsonObject) -> set[str]:
-    """Return notes for the top-level fields and context edits that the proxy does not support."""
+    """Return notes for the fields and context edits that the proxy does not support."""
     fields = {f"field {name}" for name in request if name not in REQUEST_FIELDS}
     return fields | describe_ignored_edits(request)
 
 
 def get_output_format(request: JsonObject) -> JsonObject | None:
-    """Return the required format: `output_config.format`, or `output_format` of older clients."""
+    """Return `output_config.format`, or `output_format` of older clients."""
     output_config = request.get("output_config") or {}
     return output_config.get("format") or request.get("output_format")
 
@@ -111,9 +111,9 @@ def get_output_format(request: JsonObject) -> JsonObject | None:
 def _to_parameters(
     request: JsonObject, output_format: JsonObject | None, profile: ProviderProfile
 ) -> JsonObject:
-    """Return limits, sampling and format.
+    """Return the fields for limits, sampling, output format and service tier.
 
-    Without `stop_sequences`, which the proxy applies itself.
+    `stop_sequences` is not sent, because the proxy applies it.
     """
     parameters = {
         profile.max_tokens_field: request.get("max_tokens"),
@@ -132,10 +132,7 @@ def _to_parameters(
 
 
 def _choose_service_tier(request: JsonObject) -> str | None:
-    """Return the service tier.
-
-    OpenAI's fast processing is a tier; it costs more, as Anthropic's does.
-    """
+    """Return the service tier. OpenAI's equivalent of Anthropic's fast mode is a tier."""
     if request.get("speed") == "fast":
         return "priority"
     return _SERVICE_TIERS.get(request.get("service_tier") or "")
@@ -144,9 +141,9 @@ def _choose_service_tier(request: JsonObject) -> str | None:
 def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
     """Return the upstream's fields for the user and the prompt cache; none without a user_id.
 
-    Only hashes are sent: OpenAI accepts 64 characters, and Claude Code's user_id is 170 characters
-    of JSON with account ids. It also holds the session, which changes while the user stays the
-    same; requests of one session share a prompt cache.
+    The proxy sends only hashes: OpenAI accepts 64 characters, and Claude Code's user_id has 170
+    characters of JSON with account ids. It also contains the session id. Requests of one session
+    share a prompt cache.
     """
     user_id = (request.get("metadata") or {}).get("user_id")
     if not user_id:
@@ -163,7 +160,7 @@ def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
 def _split_user_id(user_id: str) -> tuple[str, str]:
     """Return the parts that identify the user and the session.
 
-    An id without such parts is both.
+    If the format is unknown, both are the complete id.
     """
     parts = None
     if len(user_id) <= _MAX_PARSED_LENGTH:
@@ -182,7 +179,7 @@ def _parse_json_id(user_id: str) -> tuple[str, str] | None:
 
 
 def _parse_legacy_id(user_id: str) -> tuple[str, str] | None:
-    # At least one character follows, so the search ends before the last one.
+    # The session has at least one character, so the search ends before the last character.
     position = user_id.rfind(_SESSION, 0, len(user_id) - 1)
     user, session = user_id[: max(position, 0)], user_id[position + len(_SESSION) :]
     is_user = user.startswith(_USER) and len(user) > len(_USER) and "\n" not in user

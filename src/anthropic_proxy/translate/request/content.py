@@ -1,7 +1,6 @@
-"""Convert content blocks of users and tool results to content parts.
+"""Convert content blocks of user messages and tool results to content parts.
 
-Each block type has one function, in one table. A block of an unknown type is kept as JSON for the
-model to read. Blocks that mean nothing to a model, or that it must not read, are listed as such.
+A table has one function for each block type. A block of an unknown type is sent as JSON text.
 """
 
 import re
@@ -15,18 +14,19 @@ from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# Reasoning is never sent as text, and a summary of the conversation is not the user's.
+# Block types that are dropped with a note: reasoning is never sent as text, and a summary of the
+# conversation is not content of the user.
 _NOTED_TYPES = frozenset({"thinking", "redacted_thinking", "compaction"})
 
-# Data encoded as text, which costs many tokens and means nothing to a model. The lookbehind matches
-# only at the beginning of a run: with many short runs, matching from each position takes seconds.
+# Encoded data costs many tokens and is useless to a model. The lookbehind limits matches to the
+# beginning of a run: with many short runs, matching from each position takes seconds.
 _ENCODED_DATA = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_=-]{200,}")
 
 
 def to_blocks(content: str | list[JsonObject] | None) -> list[JsonObject]:
-    """Return content as a list of blocks without empty texts.
+    """Return content as a list of blocks without empty text blocks.
 
-    A string equals a single text block.
+    A string becomes a single text block.
     """
     if not content:
         return []
@@ -36,7 +36,7 @@ def to_blocks(content: str | list[JsonObject] | None) -> list[JsonObject]:
 
 
 def to_parts(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
-    """Return the non-empty content parts of blocks. Raises ApiError (400) for unusable data."""
+    """Return the content parts of blocks. Raises ApiError (400) for invalid data."""
     parts: list[JsonObject] = []
     for block in blocks:
         convert = _CONVERTERS.get(block["type"], _unknown_block_parts)
@@ -47,9 +47,9 @@ def to_parts(blocks: list[JsonObject], context: TranslationContext) -> list[Json
 def to_tool_text(
     block: JsonObject, label: str, context: TranslationContext
 ) -> tuple[str, list[JsonObject]]:
-    """Return a tool_result as text, and the parts that a tool message can't hold (images, files).
+    """Return the text of a tool_result, and its other parts (images, files).
 
-    `label` names the result in the text where a part was, and before the part itself.
+    In the text and before each of these parts, a reference with `label` identifies the part.
     """
     parts = to_parts(to_blocks(block.get("content")), context)
     return _separate_attachments(block, parts, label)
@@ -77,9 +77,9 @@ def _separate_attachments(
 def to_tool_content(
     block: JsonObject, label: str, context: TranslationContext
 ) -> tuple[str | list[JsonObject], list[JsonObject]]:
-    """Return a tool_result as content of a tool message, and the parts that must follow it.
+    """Return the content of the tool message for a tool_result, and parts for a later message.
 
-    Parts follow the message if the upstream does not accept them within it.
+    Images and files are in a later message if the upstream does not accept them in tool messages.
     """
     parts = to_parts(to_blocks(block.get("content")), context)
     if context.profile.tool_parts and any(part["type"] != "text" for part in parts):
@@ -88,14 +88,14 @@ def to_tool_content(
         return parts, []
     text, attachments = _separate_attachments(block, parts, label)
     mark = _find_result_mark(block, context)
-    # The providers that know marks refuse them where there is nothing to cache.
+    # Providers refuse cache marks on empty text.
     if mark and text:
         return [openai.text_part(text, mark)], attachments
     return text, attachments
 
 
 def _find_result_mark(block: JsonObject, context: TranslationContext) -> JsonObject | None:
-    """Return the `cache_control` of a tool_result, or of the last block of its content with one."""
+    """Return the `cache_control` of a tool_result, or the last in its content."""
     if not context.profile.cache_control:
         return None
     for candidate in (block, *reversed(to_blocks(block.get("content")))):
@@ -106,7 +106,7 @@ def _find_result_mark(block: JsonObject, context: TranslationContext) -> JsonObj
 
 
 def find_cache_control(block: JsonObject, context: TranslationContext) -> JsonObject | None:
-    """Return the block's `cache_control` for upstreams that support it."""
+    """Return the block's `cache_control` if the upstream supports it."""
     if not context.profile.cache_control:
         return None
     mark = block.get("cache_control")
@@ -114,7 +114,7 @@ def find_cache_control(block: JsonObject, context: TranslationContext) -> JsonOb
 
 
 def to_json(value: Any) -> str:
-    """Return a value of unknown shape as JSON for a model, without cache marks and encoded data."""
+    """Return a value as JSON text for a model, without cache marks and encoded data."""
     return dumps(_strip_unreadable(value)).decode()
 
 
@@ -158,7 +158,7 @@ def _document_parts(block: JsonObject, context: TranslationContext) -> list[Json
             if part["type"] != "text" or part["text"]:
                 parts.append(part)
     mark = find_cache_control(block, context)
-    # Only a text part can hold a mark (OpenRouter).
+    # OpenRouter accepts marks only on text parts.
     if mark and parts and parts[-1]["type"] == "text":
         parts[-1] = openai.text_part(parts[-1]["text"], mark)
     return parts

@@ -1,4 +1,4 @@
-"""The upstream's profile and the services on which the translation of messages depends."""
+"""The upstream's profile and the services that the translation of messages needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,18 +8,18 @@ from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Returns the texts of the pages of a PDF in base64. Raises ApiError (400).
+# Returns the text of each page of a base64-encoded PDF. Raises ApiError (400).
 PdfPageReader = Callable[[str], list[str]]
 
 
 class ReasoningReplayer(Protocol):
-    """Restores reasoning from thinking blocks: a `Signer`, which reads their signatures."""
+    """Restores an upstream's reasoning from thinking blocks; implemented by `Signer`."""
 
     def can_replay(self, block: JsonObject) -> bool:
-        """Return whether a thinking block holds reasoning of an upstream."""
+        """Return whether a thinking block contains reasoning of an upstream."""
 
     def replay_reasoning(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
-        """Return an assistant message with the reasoning of its thinking blocks."""
+        """Return the assistant message with the reasoning of its thinking blocks."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class TranslationContext:
     """The upstream's profile and the services that the translation needs."""
 
     profile: ProviderProfile
-    # collects the dropped parts
+    # receives notes on dropped parts
     notes: TranslationNotes
     signer: ReasoningReplayer
     # extracts PDF text for upstreams that accept no files
     pdf_pages: PdfPageReader
 
     def without_files(self) -> "TranslationContext":
-        """Return the context for places that hold no file, whatever else the upstream accepts."""
+        """Return the context for an upstream that does not accept files."""
         return replace(self, profile=replace(self.profile, takes_files=False))

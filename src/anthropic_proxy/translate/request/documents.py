@@ -1,4 +1,4 @@
-"""Convert images and documents to content parts, by the source of their data."""
+"""Convert images and documents to content parts, depending on their source."""
 
 import base64
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shorten
 
 _PDF = "application/pdf"
-# The Messages API's own list.
+# The types that the Messages API accepts.
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-# A common slip, which upstreams refuse.
+# A common mistake of clients; upstreams refuse it.
 _MEDIA_TYPE_ALIASES = {"image/jpg": "image/jpeg"}
 _TEXT_TYPES = (
     "application/json",
@@ -22,13 +22,16 @@ _TEXT_TYPES = (
     "application/javascript",
 )
 
-_NO_FILES = "a file source can't be used: this server keeps no files; send the data as base64"
+_NO_FILES = (
+    "a file source is not supported, because this server does not store files: "
+    "send the data as base64"
+)
 
 
 def to_image_part(source: JsonObject) -> JsonObject:
-    """Return the part for an image.
+    """Return the content part for an image.
 
-    Raises ApiError (400); Claude Code then replaces the image by a text.
+    Raises ApiError (400), on which Claude Code replaces the image by a text.
     """
     if source["type"] == "url":
         return openai.image_url_part(source["url"])
@@ -37,7 +40,7 @@ def to_image_part(source: JsonObject) -> JsonObject:
     media_type = _parse_media_type(source)
     if media_type not in _IMAGE_TYPES:
         raise invalid_request(
-            f"Could not process image: media_type {shorten(source['media_type'])!r} is none of "
+            f"Could not process image: media_type {shorten(source['media_type'])!r} is not one of "
             f"{', '.join(_IMAGE_TYPES)}"
         )
     return openai.image_url_part(_build_data_url(media_type, source["data"]))
@@ -46,7 +49,10 @@ def to_image_part(source: JsonObject) -> JsonObject:
 def to_document_parts(
     source: JsonObject, name: str, context: TranslationContext
 ) -> list[JsonObject]:
-    """Return the parts for a document source of any type but `content`. Raises ApiError (400)."""
+    """Return the parts for a document source whose type is not `content`.
+
+    Raises ApiError (400) for invalid or unsupported sources.
+    """
     return _CONVERTERS[source["type"]](source, name, context)
 
 
@@ -59,14 +65,14 @@ def _from_base64(source: JsonObject, name: str, context: TranslationContext) -> 
     if media_type.startswith("text/") or media_type in _TEXT_TYPES:
         return [openai.text_part(_decode_text(source["data"]))]
     raise invalid_request(
-        f"a document of media_type {shorten(source['media_type'])!r} can't be used: "
+        f"a document with media_type {shorten(source['media_type'])!r} is not supported: "
         "send a PDF or text"
     )
 
 
 def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
     if context.profile.takes_files:
-        # OpenAI detects the type of a file by its name too.
+        # OpenAI also uses the name to detect the type.
         filename = name if name.lower().endswith(".pdf") else f"{name}.pdf"
         return openai.file_part(filename, _build_data_url(_PDF, data))
     pages = context.pdf_pages(data)
@@ -77,7 +83,7 @@ def _pdf_part(data: str, name: str, context: TranslationContext) -> JsonObject:
 
 
 def _build_data_url(media_type: str, data: str) -> str:
-    """Build a data URL without the line ends of MIME, which upstreams refuse."""
+    """Build a data URL without MIME line breaks, which upstreams refuse."""
     return f"data:{media_type};base64,{''.join(data.split())}"
 
 
@@ -86,8 +92,8 @@ def _from_text(source: JsonObject, _name: str, _context: TranslationContext) -> 
 
 
 def _from_url(_source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
-    """Raise ApiError (400): the gateway replaces URLs by their files before translation."""
-    raise invalid_request("a document with a url source can't be passed on: send it as base64")
+    """Raise ApiError (400): the gateway has replaced all URLs that it may download."""
+    raise invalid_request("a document with a url source cannot be forwarded: send it as base64")
 
 
 def _from_file(_source: JsonObject, _name: str, _context: TranslationContext) -> list[JsonObject]:
@@ -102,14 +108,14 @@ def _parse_media_type(source: JsonObject) -> str:
 
 def _decode_text(data: str) -> str:
     try:
-        # Without validation, a text that is not encoded would decode to other characters.
+        # Without validation, plain text would be decoded to other characters.
         raw = base64.b64decode("".join(data.split()), validate=True)
     except ValueError as error:
-        raise invalid_request(f"a document's data is no base64: {error}") from error
+        raise invalid_request(f"the data of a document is not valid base64: {error}") from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # Other texts are most often from Windows; a wrong character is better than no document.
+        # Most other texts come from Windows; a wrong character is better than a failed request.
         return raw.decode("cp1252", "replace")
 
 

@@ -10,16 +10,16 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class RemoteSource(NamedTuple):
-    """A source that the proxy must fetch: the type of its block, and its URL."""
+    """A source with a URL: the type of its block, and the URL."""
 
     kind: Literal["image", "document"]
     url: str
 
 
 def count_remote_sources(request: JsonObject, profile: ProviderProfile) -> Counter[RemoteSource]:
-    """Count the sources that the upstream can't fetch itself, in order.
+    """Count the sources that the proxy must download, in order of appearance.
 
-    These are documents, and images unless the upstream fetches them.
+    These are documents, and also images if the upstream does not download them.
     """
     remotes: Counter[RemoteSource] = Counter()
     for block in _iterate_blocks(request):
@@ -36,7 +36,7 @@ def _is_fetched_by_upstream(remote: RemoteSource, profile: ProviderProfile) -> b
 
 
 def inline_sources(request: JsonObject, sources: dict[RemoteSource, JsonObject]) -> JsonObject:
-    """Return the request with `sources` instead of URLs.
+    """Return the request with `sources` in place of the sources with URLs.
 
     Unchanged parts are shared with the request.
     """
@@ -51,9 +51,9 @@ def inline_sources(request: JsonObject, sources: dict[RemoteSource, JsonObject])
 
 
 def has_pdfs(request: JsonObject) -> bool:
-    """Return whether a PDF may need text extraction, which can take seconds.
+    """Return whether a request may contain a PDF, whose text extraction can take seconds.
 
-    Results of server tools may hold a PDF.
+    Results of server tools may contain PDFs.
     """
     return any(map(_may_be_pdf, _iterate_blocks(request)))
 
@@ -71,9 +71,9 @@ def _may_be_pdf(block: JsonObject) -> bool:
 
 
 def _iterate_blocks(request: JsonObject) -> Iterator[JsonObject]:
-    """Yield all blocks in order, except those that only hold others."""
+    """Yield all blocks in order, with nested blocks in place of the block that contains them."""
     for message in request["messages"]:
-        # Nested generators would hand each block up through all levels.
+        # A stack is faster than nested generators, which pass each block through all levels.
         levels = [_iterate_content(message)]
         while levels:
             block = next(levels[-1], None)
@@ -93,7 +93,7 @@ def _iterate_content(holder: JsonObject) -> Iterator[JsonObject]:
 
 
 def _find_content_holder(block: JsonObject) -> JsonObject | None:
-    """Return the object with the content of a block that holds others, else None."""
+    """Return the object whose `content` has the nested blocks of a block, or None."""
     if block["type"] == "tool_result":
         return block
     if block["type"] == "document" and block["source"]["type"] == "content":
@@ -113,7 +113,7 @@ _BlockChange = Callable[[JsonObject], JsonObject]
 
 
 def _replace_blocks(request: JsonObject, replace: _BlockChange) -> JsonObject:
-    """Return the request with each block replaced; the request itself when no block changed."""
+    """Return the request with each block replaced, or the same request if no block changed."""
     messages = [_replace_content(message, replace) for message in request["messages"]]
     if _are_same(messages, request["messages"]):
         return request
@@ -121,7 +121,7 @@ def _replace_blocks(request: JsonObject, replace: _BlockChange) -> JsonObject:
 
 
 def _replace_content(holder: JsonObject, replace: _BlockChange) -> JsonObject:
-    """Replace blocks in a message, tool_result or content source: anything with `content`."""
+    """Replace the blocks in the `content` of a message, tool_result or content source."""
     content = holder.get("content")
     if not isinstance(content, list):
         return holder

@@ -1,7 +1,7 @@
-"""Convert system prompt and messages to Chat Completions messages.
+"""Convert the system prompt and the messages to Chat Completions messages.
 
-Chat Completions and the chat templates behind it require one system message first, alternating
-roles, and the results of a turn's calls right after it, in order. So messages are first gathered
+Servers and their chat templates require one system message at the beginning, alternating roles, and
+the results of tool calls directly after the calls, in the same order. So messages are first grouped
 into turns (see turns.py), then each turn is converted.
 """
 
@@ -30,8 +30,8 @@ from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# Claude Code's first system block, or the first line where a gateway has joined them. It differs
-# from one conversation to the next and, as the very first tokens, would spoil every prefix cache.
+# Claude Code's first system block, or the first line if a gateway joined the blocks. It differs
+# between conversations, and would invalidate prefix caches because it comes first.
 _BILLING_HEADER = "x-anthropic-billing-header:"
 
 
@@ -42,7 +42,7 @@ class ChatMessages:
     messages: list[JsonObject]
     # text of a final assistant message, which the response continues
     prefill: str = ""
-    # request fields that ask for the continuation
+    # request fields that make the upstream continue it
     fields: JsonObject = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ class ChatMessages:
 class _Call:
     """A converted tool call."""
 
-    # the id that the client knows
+    # the client's id
     tool_use_id: str
     # unique in the conversation
     upstream_id: str
@@ -64,11 +64,11 @@ class _Call:
 def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMessages:
     """Return all messages of the upstream's request.
 
-    Raises ApiError (400), also when nothing is left to send.
+    Raises ApiError (400) for invalid messages, and if all messages are empty.
     """
     leading, turns = to_turns(request["messages"], context)
     messages: list[JsonObject] = []
-    # of the last assistant turn, until their results
+    # The calls of the last assistant turn, whose results must follow.
     open_calls: list[_Call] = []
     ids = ToolCallIds(context.profile.tool_call_ids)
     for turn in turns:
@@ -93,7 +93,7 @@ def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMe
 
 
 def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> list[JsonObject]:
-    """Return one system message: one text, or with cache marks a part for each block."""
+    """Return one system message, or none. Its content has parts only if there are cache marks."""
     parts: list[JsonObject] = []
     for block in blocks:
         if block["type"] != "text":
@@ -146,7 +146,7 @@ def _assistant_message(
 def _user_messages(
     turn: UserTurn, calls: list[_Call], context: TranslationContext
 ) -> list[JsonObject]:
-    """Return tool messages in the order of the calls, then their attachments, then the rest."""
+    """Return the tool messages in the order of the calls, then their attachments and the rest."""
     results, orphans = _assign_results(turn.results, calls)
     tool_messages: list[JsonObject] = []
     attachments: list[JsonObject] = []
@@ -167,9 +167,9 @@ def _user_messages(
 def _assign_results(
     results: list[JsonObject], calls: list[_Call]
 ) -> tuple[dict[str, JsonObject], list[JsonObject]]:
-    """Return the results by the upstream's call id, and those that belong to no open call.
+    """Return the results by the upstream's call id, and the results without an open call.
 
-    Calls may share a `tool_use_id`; their results are in the order of the calls.
+    If calls share a `tool_use_id`, their results are in the order of the calls.
     """
     open_calls: defaultdict[str, deque[_Call]] = defaultdict(deque)
     for call in calls:
@@ -186,7 +186,7 @@ def _assign_results(
 
 
 def _missing_result_message(call: _Call, context: TranslationContext) -> JsonObject:
-    """Return the result of a call without one; an interrupted client may have none."""
+    """Return a placeholder for a missing result; an interrupted client may omit results."""
     return _tool_message(call, "[no result]", context)
 
 
@@ -200,9 +200,9 @@ def _tool_message(
 
 
 def _orphan_parts(result: JsonObject, context: TranslationContext) -> list[JsonObject]:
-    """Return the content of a result that belongs to no open call, as text for the model.
+    """Return the content of a result without an open call as user content.
 
-    Such a result can't be a tool message.
+    Upstreams refuse tool messages without a call.
     """
     # The label precedes each of the result's images.
     label = f"another tool result, for call {shorten(result['tool_use_id'])}"
@@ -215,7 +215,7 @@ def _content_messages(
     content: list[JsonObject | SystemText],
     context: TranslationContext,
 ) -> list[JsonObject]:
-    """Return user and system messages for attachments and content of a user's turn, in order."""
+    """Return user and system messages for the attachments and the content of a user turn."""
     messages: list[JsonObject] = []
     parts = list(attachments)
     for block in content:

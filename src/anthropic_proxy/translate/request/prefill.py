@@ -1,7 +1,7 @@
-"""Prefill: a final assistant message, which the response continues.
+"""Prefill: a final assistant message that the response continues.
 
-Servers continue it in different ways, one row each. Some (llama.cpp, recorded) repeat it before
-what they add, which the caller must not see twice.
+Servers differ in how a request must mark this message. Some servers (llama.cpp, recorded) repeat
+the message at the beginning of the response; the proxy removes the repetition.
 """
 
 from collections.abc import Callable
@@ -35,17 +35,16 @@ def _set_partial(message: JsonObject) -> tuple[JsonObject, JsonObject]:
 
 
 _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObject]]] = {
-    # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill): the message as
-    # it is.
+    # llama.cpp and Ollama (recorded), OpenRouter (its guide to assistant prefill) need no mark.
     "continued": _keep_message,
-    # OpenAI and Azure begin a new response instead. The error text is that of the Messages API.
+    # OpenAI and Azure start a new response instead. The error text is the Messages API's.
     "refused": _reject_prefill,
-    # vLLM and SGLang (their references of the chat API): without these fields they begin a new
-    # response too (recorded).
+    # vLLM and SGLang (their chat API references): without these fields they start a new response
+    # (recorded).
     "continue_final_message": _set_continue_final_message,
     # DeepSeek ("chat prefix completion") and Mistral ("prefix").
     "prefix": _set_prefix,
-    # Moonshot and Qwen ("partial mode"); Qwen's models take it only while they don't think.
+    # Moonshot and Qwen ("partial mode"); Qwen's models accept it only without thinking.
     "partial": _set_partial,
 }
 
@@ -53,9 +52,10 @@ _CONVERTERS: dict[PrefillMode, Callable[[JsonObject], tuple[JsonObject, JsonObje
 def to_prefill_message(
     message: JsonObject, text: str, mode: PrefillMode
 ) -> tuple[JsonObject, JsonObject]:
-    """Return the upstream's form of a final assistant message, and request fields beside it.
+    """Return the upstream's form of a final assistant message, and additional request fields.
 
-    `text` is the text of the message. Raises ApiError (400).
+    `text` is the text of the message. Raises ApiError (400) if the upstream does not support
+    prefill, or if the text ends with white space.
     """
     if text != text.rstrip():
         raise invalid_request(
@@ -65,10 +65,10 @@ def to_prefill_message(
 
 
 class PrefillStripper:
-    """Removes the prefill from a response that repeats it.
+    """Removes the prefill from the beginning of a response that repeats it.
 
-    Text is held back only while it is a beginning of the prefill. A response that ends within it
-    did not repeat it.
+    Text is buffered while it matches the beginning of the prefill. If it then differs or ends, the
+    response did not repeat the prefill, and the buffered text is returned.
     """
 
     def __init__(self, prefill: str) -> None:
@@ -89,7 +89,7 @@ class PrefillStripper:
         return self.close() + piece
 
     def close(self) -> str:
-        """Return the text that is held back, at the end of the response's text."""
+        """Return the buffered text, at the end of the response's text."""
         held_text = self._prefill[: self._matched]
         self._prefill, self._matched = "", 0
         return held_text

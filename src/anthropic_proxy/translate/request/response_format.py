@@ -1,6 +1,7 @@
-"""Response formats for servers without JSON schemas: the schema moves into the system prompt.
+"""Response formats for servers that do not support JSON schemas.
 
-Some servers refuse schemas, others ignore them; see the profile field `answer_format`.
+Some servers refuse schemas, others ignore them (profile field `answer_format`). For them, the
+schema moves into the system prompt.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +13,13 @@ _FIELD = "response_format"
 
 
 def to_json_object_format(body: JsonObject) -> JsonObject:
-    """Put the schema into the prompt where the server only guarantees JSON."""
+    """Move the schema into the system prompt, and request any JSON object."""
     response_format = body.get(_FIELD)
     if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
         return body
     schema = dumps(response_format["json_schema"]["schema"]).decode()
     text = (
-        "Answer with one JSON object that matches this JSON schema, and with nothing else:\n"
-        f"{schema}"
+        f"Respond with one JSON object that matches this JSON schema, and nothing else:\n{schema}"
     )
     return {
         **body,
@@ -29,7 +29,7 @@ def to_json_object_format(body: JsonObject) -> JsonObject:
 
 
 def to_prompted_format(body: JsonObject) -> JsonObject:
-    """Put the schema into the prompt, and send no format to the server."""
+    """Move the schema into the system prompt, and request no format."""
     body = to_json_object_format(body)
     return {name: value for name, value in body.items() if name != _FIELD}
 

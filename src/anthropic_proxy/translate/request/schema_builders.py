@@ -1,10 +1,10 @@
-"""Builders of JSON schemas: an object, and the property types of tools."""
+"""Builders of JSON schemas for tools."""
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def object_schema(required: JsonObject, optional: JsonObject | None = None) -> JsonObject:
-    """Return an object's schema; both arguments map property names to schemas."""
+    """Return the schema of an object; the arguments map property names to schemas."""
     schema: JsonObject = {"type": "object", "properties": {**required, **(optional or {})}}
     return {**schema, "required": list(required)} if required else schema
 

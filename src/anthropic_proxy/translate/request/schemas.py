@@ -1,8 +1,8 @@
-"""Make JSON schemas legal for OpenAI's API, and check them against the subset of its strict mode.
+"""Convert JSON schemas to schemas that OpenAI's API accepts, and check them for strict mode.
 
-What the API or its grammar compilers refuse moves into a description, where the model reads it.
-Sources: OpenAI's guides to function calling and structured outputs ("Supported schemas"); Claude
-Code's recorded tools.
+Parts that the API or grammar compilers of servers refuse move into a description, so the model can
+still read them. Sources: OpenAI's guides to function calling and structured outputs ("Supported
+schemas"); recorded tools of Claude Code.
 """
 
 import re
@@ -28,13 +28,13 @@ _STRICT_KEYWORDS = frozenset(
 # Strict mode requires one of these in each schema.
 _TYPE_KEYWORDS = frozenset(("type", "enum", "const", "anyOf"))
 
-# Refused at the top of a function's parameters, which must be one object.
+# OpenAI refuses these at the top level of a function's parameters, which must be an object.
 _TOP_ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "enum", "if", "then", "else")
 
-# Keywords at the top that require rewriting the parameters.
+# With these at the top level, the parameters must be rewritten.
 _REWRITTEN_AT_TOP = frozenset((*_TOP_ALTERNATIVES, "$ref"))
 
-# Formats that OpenAI documents; others (uri above all) make some servers refuse the whole request.
+# Formats that OpenAI documents. Because of others, such as uri, some servers refuse the request.
 _FORMATS = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 )
@@ -48,29 +48,30 @@ _SCHEMA_MAP_KEYWORDS = frozenset(
     ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 )
 
-# Alternatives of an object: a choice, or all of them.
+# Keywords with alternatives of an object.
 _CHOICE_KEYWORDS = ("anyOf", "oneOf")
 _BRANCH_KEYWORDS = ("allOf", *_CHOICE_KEYWORDS)
 
 _FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
 
-# A reference into an alternative at the top.
+# A reference into an alternative at the top level.
 _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
 _REFERENCE_IN_TEXT = re.compile(rb'"\$ref":"#/(?:oneOf|anyOf|allOf|not|if|then|else)')
 
-# A property takes seven bytes at least, with its type 20, and one or two steps where alternatives
-# are not nested deeply.
+# A property has at least 7 bytes, or 20 with its type, and needs one or two steps unless
+# alternatives are deeply nested.
 _MIN_STEPS = 100
 _BYTES_PER_STEP = 8
 
 
 def to_function_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
-    """Return the parameters of a function, and text for the tool's description, often empty.
+    """Return the parameters of a function, and a text for the tool's description or "".
 
-    OpenAI refuses parameters without `properties`, and alternatives at the top. Those give their
-    properties to the object, which requires what all of them require, unless merging takes too many
-    steps. A reference at the top, alone or as an alternative, is resolved; references into the
-    alternatives become references to definitions.
+    OpenAI refuses parameters without `properties`, and alternatives at the top level. The
+    properties of the alternatives are merged into the object, which requires the properties that
+    all alternatives require. If this takes too many steps, the alternatives are omitted. A
+    reference at the top level, alone or as an alternative, is resolved; references into the
+    alternatives become references to definitions. The text contains the alternatives.
     """
     if _REWRITTEN_AT_TOP.isdisjoint(schema):
         parameters = _build_object(schema, _get_properties(schema), _get_required(schema))
@@ -95,7 +96,8 @@ def to_function_parameters(schema: JsonObject) -> tuple[JsonObject, str]:
 def is_strict_compatible(schema: Any) -> bool:
     """Return whether strict mode accepts the schema.
 
-    Strict mode requires an object at the top, closed objects, and all properties.
+    Strict mode requires an object at the top level, no additional properties, and that all
+    properties are required.
     """
     if not isinstance(schema, dict) or schema.get("type") != "object" or "anyOf" in schema:
         return False
@@ -131,7 +133,7 @@ def _build_object(schema: JsonObject, properties: JsonObject, required: list[str
 
 
 def _get_properties(schema: JsonObject) -> JsonObject:
-    """Return the properties of a schema without those of its alternatives."""
+    """Return the direct properties of a schema, without those of its alternatives."""
     properties = schema.get("properties")
     return properties if isinstance(properties, dict) else {}
 
@@ -144,7 +146,7 @@ def _get_required(schema: JsonObject) -> list[str]:
 
 
 def _get_branches(schema: JsonObject, keyword: str) -> list[JsonObject]:
-    """Return the alternatives of a keyword that are objects; `true` and `false` say nothing."""
+    """Return the alternatives of a keyword, without the schemas `true` and `false`."""
     branches = schema.get(keyword)
     if not isinstance(branches, list):
         return []
@@ -152,9 +154,9 @@ def _get_branches(schema: JsonObject, keyword: str) -> list[JsonObject]:
 
 
 def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
-    """Copy alternatives to the definitions if references point into them, as they leave the top.
+    """Copy alternatives to the definitions if references point into them.
 
-    `text` is the schema's JSON.
+    The alternatives are removed later. `text` is the schema as JSON.
     """
     if not _REFERENCE_IN_TEXT.search(text):
         return schema
@@ -173,7 +175,7 @@ def _define_alternatives(schema: JsonObject, text: bytes) -> JsonObject:
 
 
 def _alternatives_by_path(schema: JsonObject) -> JsonObject:
-    """Return the alternatives at the top of a schema by their reference paths."""
+    """Return the alternatives at the top level of a schema by their reference paths."""
     alternatives: JsonObject = {}
     for name in _TOP_ALTERNATIVES:
         value = schema.get(name)
@@ -186,7 +188,10 @@ def _alternatives_by_path(schema: JsonObject) -> JsonObject:
 
 
 def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
-    """Replace references to alternatives (by path) by references to definitions."""
+    """Replace references to alternatives by references to definitions.
+
+    `definition_names` maps the paths of alternatives to definitions.
+    """
     if isinstance(value, list):
         return [_rewrite_references(item, definition_names) for item in value]
     if not isinstance(value, dict):
@@ -204,7 +209,7 @@ def _rewrite_references(value: Any, definition_names: dict[str, str]) -> Any:
 def _resolve_reference(schema: JsonObject, root: JsonObject) -> JsonObject:
     """Return the definition that a schema refers to, with the schema's other keywords.
 
-    Any other schema is returned as it is.
+    A schema without a known reference is returned unchanged.
     """
     definition = _find_definition(schema, root)
     if definition is None:
@@ -225,12 +230,12 @@ def _find_definition(schema: JsonObject, root: JsonObject) -> JsonObject | None:
     return definition if isinstance(definition, dict) else None
 
 
-# For each name the schemas that alternatives give it, with repetitions.
+# The schemas of each property name in all alternatives, with repetitions.
 _Properties = dict[str, list[Any]]
 
 
 class _TooManyStepsError(Exception):
-    """Merging the alternatives would take too many steps."""
+    """The merge of the alternatives takes too many steps."""
 
 
 def _merge_alternatives(
@@ -238,9 +243,9 @@ def _merge_alternatives(
 ) -> tuple[JsonObject, list[str]]:
     """Return the properties of an object schema and its alternatives, and the required names.
 
-    Required is what every alternative requires. A property that differs between alternatives (the
-    `kind` that distinguishes them) may have the schema of any of them. A reference that is an
-    alternative at the top is resolved in `root`. Raises _TooManyStepsError.
+    A name is required if every alternative requires it. A property that differs between
+    alternatives (such as the `kind` that distinguishes them) accepts the schemas of all of them.
+    Alternatives that are references are resolved in `root`. Raises _TooManyStepsError.
     """
     merger = _Merger(max_steps)
     flat = dict(schema)
@@ -253,22 +258,22 @@ def _merge_alternatives(
 
 
 def _join_schemas(schemas: list[Any]) -> Any:
-    """Return a schema that accepts what any of the schemas accepts."""
+    """Return a schema that accepts the values of all the schemas."""
     if len(schemas) == 1:
         return schemas[0]
-    # The same definition may occur many times. Only hashes of the others are kept, not their texts.
+    # The same definition may occur many times. Hashes need less memory than texts.
     distinct = {id(schema): schema for schema in schemas}.values()
     different = list({hash(dumps(schema)): schema for schema in distinct}.values())
     return {"anyOf": different} if len(different) > 1 else different[0]
 
 
 class _Merger:
-    """Merges the properties that alternatives (`anyOf`, `oneOf`, `allOf`) give to their object.
+    """Merges the properties of alternatives (`anyOf`, `oneOf`, `allOf`) into their object.
 
-    Any number of alternatives may refer to one definition, and alternatives may nest, so merging
-    can take far more steps than the schema has parts. It stops after too many steps. Parts are
-    merged into the collections of the first one, which nothing else refers to, so that depth costs
-    nothing.
+    Alternatives may be nested, and any number of them may refer to one definition, so a merge can
+    take far more steps than the schema has parts. After `max_steps`, the methods raise
+    _TooManyStepsError. Results are merged in place into the first collection, which is not shared,
+    so deep nesting is not expensive.
     """
 
     def __init__(self, max_steps: int) -> None:
@@ -299,7 +304,8 @@ class _Merger:
     def merge_required(self, schema: JsonObject) -> dict[str, None]:
         """Return the names that the object requires, as the keys of a dict.
 
-        These are its own, those of `allOf`, and those that all of `anyOf` or `oneOf` share.
+        These are its own, those of `allOf`, and those that all alternatives of `anyOf` or `oneOf`
+        require.
         """
         direct = _get_required(schema)
         self._spend(1 + len(direct))
@@ -321,7 +327,7 @@ class _Merger:
         return properties
 
     def _unite(self, properties: _Properties, others: _Properties) -> _Properties:
-        # The smaller one goes into the larger, as a large one may be within many alternatives.
+        # Copy the smaller collection: a large collection may be nested in many alternatives.
         if len(properties) < len(others):
             self._spend(len(properties))
             for name, schemas in properties.items():
@@ -355,8 +361,8 @@ class _Merger:
 
 
 def _sanitize(parameters: JsonObject) -> JsonObject:
-    """Move formats and patterns that servers refuse into the description beside them."""
-    # Searching the text costs a fraction of walking the schema, and most schemas have neither.
+    """Move formats and patterns that servers refuse into the description of their schema."""
+    # A text search is much faster than a traversal, and most schemas have neither.
     if not _FORMAT_OR_PATTERN.search(dumps(parameters)):
         return parameters
     sanitized: JsonObject = _sanitize_schema(parameters)
@@ -396,5 +402,5 @@ def _is_unsupported(name: str, value: Any) -> bool:
         return False
     if name == "format":
         return value not in _FORMATS
-    # Classes of Unicode characters: few grammar compilers and regular expression engines know them.
+    # Few grammar compilers and regular expression engines support Unicode character classes.
     return "\\p{" in value or "\\P{" in value

@@ -1,9 +1,8 @@
-"""Describe tool calls of Anthropic's servers and their results as text.
+"""Describe calls and results of tools that Anthropic's servers run as text.
 
-Such blocks come from conversations that began at Anthropic. No upstream has those tools, so a call
-and its result become short assistant texts in place; opaque data (`encrypted_...`) is dropped. The
-blocks have many variants, and a client can't repair its history: they are read leniently and never
-refused.
+Such blocks come from conversations that started at Anthropic. Upstreams do not have these tools, so
+calls and results become short assistant texts; opaque data (`encrypted_...`) is dropped. The blocks
+have many variants, and a client cannot change its history, so unknown shapes are never rejected.
 """
 
 from collections.abc import Callable
@@ -17,16 +16,16 @@ from anthropic_proxy.wire.json_codec import JsonObject
 _LineReader = Callable[[JsonObject, TranslationContext], list[str]]
 _Describer = Callable[[JsonObject, TranslationContext], str]
 
-# Blocks that list a server's tools or the responding model, and no content of the conversation.
+# Blocks with a server's tools or the name of the responding model, which are not content.
 SILENT_TYPES = frozenset({"mcp_tool_listing", "fallback"})
 
 
 def render_as_text(block: JsonObject, context: TranslationContext) -> str:
-    """Return an image, document or tool result as text, for places that hold text alone."""
+    """Return the text of a block, with placeholders for images."""
     try:
         parts = to_parts([block], context.without_files())
     except ApiError:
-        return f"[{block['type']} that can't be read]"
+        return f"[unreadable {block['type']}]"
     lines = []
     for part in parts:
         lines.append(part["text"] if part["type"] == "text" else f"[{block['type']}]")
@@ -42,7 +41,7 @@ def _describe_call(block: JsonObject, _: TranslationContext) -> str:
 
 
 def _build_result_describer(read_lines: _LineReader) -> _Describer:
-    """Return a function that describes a result block: an error, or the lines of `read_lines`."""
+    """Return a function that describes a result block: its error, or its lines."""
 
     def describe_result(block: JsonObject, context: TranslationContext) -> str:
         tool = block["type"].removesuffix("_tool_result")
@@ -73,7 +72,7 @@ def _fetch_lines(block: JsonObject, context: TranslationContext) -> list[str]:
     source = _as_object(document.get("source"))
     lines = [_get_string(content, "url")]
     if _get_string(source, "type") in ("base64", "text"):
-        # Every field is a string, as in a validated block.
+        # As in a validated block, all fields are strings.
         document_block = {
             "type": "document",
             "title": _get_string(document, "title"),
@@ -99,7 +98,7 @@ def _execution_lines(block: JsonObject, _: TranslationContext) -> list[str]:
 
 
 def _editor_lines(block: JsonObject, _: TranslationContext) -> list[str]:
-    """Return the text that was read, the file status, or the changed lines."""
+    """Return the text that was read, the file status and the changed lines."""
     content = _as_object(block.get("content"))
     lines = [_get_string(content, "content")]
     is_update = content.get("is_file_update")
@@ -143,7 +142,7 @@ def _get_string(holder: Any, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-# Functions that return a block as text, by the type of the block.
+# Functions that return the text of a block, by block type.
 DESCRIBERS: dict[str, _Describer] = {
     "server_tool_use": _describe_call,
     "mcp_tool_use": _describe_call,

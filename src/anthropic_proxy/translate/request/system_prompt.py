@@ -5,7 +5,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
-    """Return the messages with `text` at the end of the system prompt."""
+    """Append `text` to the system prompt, or insert it as the system prompt."""
     first, *rest = messages
     if first["role"] != "system":
         return [openai.system_message(text), *messages]
@@ -15,8 +15,8 @@ def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject
 def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
     """Merge each system message into the user message after it.
 
-    Templates without a system role require alternating roles. Elsewhere it becomes its own user
-    message.
+    A system message before another role becomes a user message. Chat templates without a system
+    role require alternating roles.
     """
     merged: list[JsonObject] = []
     pending: list[JsonObject] = []
@@ -37,7 +37,7 @@ def merge_system_into_user(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
-    """Return the last message as a user message with the contents of all."""
+    """Return a user message with the other fields of the last message and all contents."""
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]
     return {
@@ -48,7 +48,7 @@ def _merge_as_user(messages: list[JsonObject]) -> JsonObject:
 
 
 def _join_contents(contents: list[str | list[JsonObject]]) -> str | list[JsonObject]:
-    """Return several contents as one: a text if all of them are texts."""
+    """Join contents: the result is a string if all of them are strings, else parts."""
     texts = [content for content in contents if isinstance(content, str)]
     if len(texts) == len(contents):
         return "\n\n".join(texts)

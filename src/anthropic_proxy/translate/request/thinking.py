@@ -1,7 +1,7 @@
 """Convert `thinking` and `output_config.effort` to the upstream's reasoning fields.
 
-A request states at most one of: think (with an effort or a budget in tokens), or don't think.
-Models that refuse it are handled by translate/adaptation.
+A request enables thinking (with an effort or a budget in tokens), disables it, or does neither.
+translate/adaptation handles models that refuse the fields.
 """
 
 from collections.abc import Callable
@@ -11,41 +11,41 @@ from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _ENABLED_TYPES = frozenset({"enabled", "adaptive"})
-# "between_tools": no thinking, but short notes between tool calls, which no other API has.
+# "between_tools" replaces thinking by short notes between tool calls. Other APIs lack this mode.
 _DISABLED_TYPES = frozenset({"disabled", "between_tools"})
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
-# The effort for budgets of at least so many tokens, as in other gateways.
+# Minimum budget in tokens for each effort, as in other gateways.
 _BUDGETS = ((16384, "high"), (4096, "medium"), (0, "low"))
 
 
 @dataclass(frozen=True)
 class ReasoningRequest:
-    """The thinking that a request asks for."""
+    """The thinking settings of a request."""
 
-    # None: the request does not say
+    # None if the request does not set it
     enabled: bool | None
     # one of _EFFORTS
     effort: str | None
-    # tokens
+    # in tokens
     budget: int | None
 
     @property
     def level(self) -> str | None:
-        """The effort, else the effort that corresponds to the budget."""
+        """The effort, or the effort that corresponds to the budget."""
         if self.effort or self.budget is None:
             return self.effort
         return next(effort for least, effort in _BUDGETS if self.budget >= least)
 
 
 def to_reasoning_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """Return the reasoning fields for this profile; none when the request does not say."""
+    """Return the reasoning fields for this profile; none if the request sets no thinking."""
     return _CONVERTERS[profile.reasoning](_parse_reasoning_request(request))
 
 
 def disables_thinking(body: JsonObject) -> bool:
-    """Return whether a Chat Completions request, in any of the forms, turns thinking off."""
+    """Return whether a Chat Completions request disables thinking, in any provider's form."""
     return any(body.get(name) == value for name, value in _DISABLING_FIELDS)
 
 
@@ -64,7 +64,7 @@ def _parse_reasoning_request(request: JsonObject) -> ReasoningRequest:
 
 
 def _find_effort(request: JsonObject) -> str | None:
-    """Return the effort of the last message with a known one, else that of the request."""
+    """Return the last known effort of a message, or the effort of the request."""
     for holder in (*reversed(request["messages"]), request):
         config = holder.get("output_config")
         if isinstance(config, dict) and config.get("effort") in _EFFORTS:
@@ -91,7 +91,7 @@ def _openrouter_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _template_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return the fields of local model servers, with both names that chat templates use."""
+    """Return the fields of local model servers; chat templates use one or the other."""
     fields = _effort_fields(reasoning)
     if reasoning.enabled is False:
         fields["chat_template_kwargs"] = {"enable_thinking": False}
@@ -101,7 +101,7 @@ def _template_fields(reasoning: ReasoningRequest) -> JsonObject:
 def _effort_fields(reasoning: ReasoningRequest) -> JsonObject:
     """Return the fields of services with three levels.
 
-    An effort alone does not turn thinking on: with a local model it may take minutes.
+    An effort without `thinking` does not enable thinking, which may take minutes with local models.
     """
     if reasoning.enabled is False:
         return {"reasoning_effort": "none"}
@@ -115,7 +115,7 @@ def _effort_fields(reasoning: ReasoningRequest) -> JsonObject:
 def _toggle_fields(reasoning: ReasoningRequest) -> JsonObject:
     """Return Together's fields.
 
-    Models that think by default have a switch, others have levels without "off".
+    Models that think by default have a switch; others have levels, but no level for "off".
     """
     if reasoning.enabled is False:
         return {"reasoning": {"enabled": False}}
@@ -125,9 +125,9 @@ def _toggle_fields(reasoning: ReasoningRequest) -> JsonObject:
 def _thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
     """Return the fields of DeepSeek, GLM and Moonshot.
 
-    These are Anthropic's switch without a budget, and three levels. Their models think by default,
-    so an effort alone has an effect. The levels are DeepSeek's, as Moonshot takes unknown levels
-    for the highest.
+    These are Anthropic's switch without a budget, and three levels. The models think by default, so
+    an effort without `thinking` is sent too. The levels are DeepSeek's; Moonshot treats unknown
+    levels as the highest.
     """
     fields: JsonObject = {}
     if reasoning.enabled is not None:
@@ -149,7 +149,7 @@ def _enable_thinking_fields(reasoning: ReasoningRequest) -> JsonObject:
 
 
 def _split_fields(reasoning: ReasoningRequest) -> JsonObject:
-    """Return MiniMax's fields: keep reasoning out of the text, and a switch for reasoning."""
+    """Return MiniMax's fields: one to separate reasoning from the text, and a switch."""
     fields: JsonObject = {"reasoning_split": True}
     if reasoning.enabled is not None:
         fields["thinking"] = {"type": "adaptive" if reasoning.enabled else "disabled"}
@@ -159,8 +159,8 @@ def _split_fields(reasoning: ReasoningRequest) -> JsonObject:
 def _responses_fields(reasoning: ReasoningRequest) -> JsonObject:
     """Return the fields of OpenAI's Responses API.
 
-    It shows and returns reasoning only on request. Models without reasoning refuse such a request,
-    so it is left out for clients that would not see reasoning.
+    The API returns reasoning only if the request includes these fields. Models without reasoning
+    refuse them, so they are sent only if the client enables thinking.
     """
     fields = _openai_fields(reasoning)
     if reasoning.enabled:

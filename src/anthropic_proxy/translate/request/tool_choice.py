@@ -1,7 +1,7 @@
-"""Tool choices for servers that don't accept every choice; see the profile field `tool_choices`.
+"""Tool choices for servers that do not support all of them (profile field `tool_choices`).
 
-What the server does not support is stated in the prompt: a client that forces a call can use
-neither another response nor an error.
+If the server does not support a choice, the system prompt states it: a client that forces a call
+cannot use another response, nor an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from anthropic_proxy.translate.request.system_prompt import append_system_text
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _FIELD = "tool_choice"
-# Without tools these fields have no effect, and upstreams refuse some of them.
+# Fields that have no effect without tools; some upstreams refuse them then.
 _TOOL_FIELDS = frozenset({"tools", _FIELD, "parallel_tool_calls"})
 
 
 def require_chosen_tool(body: JsonObject) -> JsonObject:
-    """Replace the choice of a named tool by "required" with that tool alone."""
+    """Replace the choice of a named tool by "required", and offer only this tool."""
     choice = body.get(_FIELD)
     if not isinstance(choice, dict):
         return body
@@ -26,9 +26,9 @@ def require_chosen_tool(body: JsonObject) -> JsonObject:
 
 
 def to_prompted_choice(body: JsonObject) -> JsonObject:
-    """Leave the choice to the model, and state a required call in the prompt.
+    """Replace a required call by a text in the system prompt.
 
-    Drop the tools where the client wants no call.
+    Drops the tools if the tool choice is "none".
     """
     body = require_chosen_tool(body)
     if body.get(_FIELD) == "none":
@@ -37,7 +37,7 @@ def to_prompted_choice(body: JsonObject) -> JsonObject:
         return body
     names = [tool["function"]["name"] for tool in body["tools"]]
     subject = f"the tool {names[0]}" if len(names) == 1 else "one of the tools"
-    text = f"Answer with a call of {subject}, and with nothing else."
+    text = f"Respond only with a call to {subject}."
     return {**body, "messages": append_system_text(body["messages"], text), _FIELD: "auto"}
 
 

@@ -1,8 +1,8 @@
-"""Assign ids to tool calls: legal for the upstream, and each used once.
+"""Assign unique ids to tool calls that the upstream accepts.
 
-OpenAI accepts ids of up to 40 characters, Mistral of exactly 9 letters and digits, others plain
-characters only, and calls that share an id are taken for one. Clients echo ids that other servers
-chose. The same history gets the same ids in every request.
+OpenAI accepts ids of up to 40 characters, Mistral ids of exactly 9 letters and digits, others only
+plain characters, and servers treat calls with the same id as one call. Clients send ids that other
+servers created. The same history gets the same ids in every request.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class ToolCallIds:
-    """The ids of one conversation's calls, in order. `form` is ProviderProfile.tool_call_ids."""
+    """The ids of the calls of one conversation. `form` is ProviderProfile.tool_call_ids."""
 
     def __init__(self, form: Literal["plain", "nine"] = "plain") -> None:
         self._pattern, self._build_id = _FORMS[form]
@@ -25,8 +25,8 @@ class ToolCallIds:
         self._attempts: dict[str, int] = {}
 
     def assign_id(self, tool_use_id: str) -> str:
-        """Return the id for the next call `tool_use_id`; unchanged where it is legal and unused."""
-        # Hash a long id once, not again for each attempt to find an unused id.
+        """Return the id of the next call; `tool_use_id` itself if it is valid and unused."""
+        # Hash a long id only once, not for each attempt to find an unused id.
         short = tool_use_id
         if len(tool_use_id) > _MAX_HASHED_LENGTH:
             short = _shorten(tool_use_id)

@@ -1,13 +1,12 @@
 """Convert tools and tool_choice to functions.
 
-A tool that the client runs becomes a function: tools with a schema as they are; dated types of
-Anthropic with the schema of the type (builtin_tools); toolsets as one function per member
-(toolsets).
+Tools that the client runs become functions: tools with a schema directly, tools with a dated type
+with the schema of the type (builtin_tools), and toolsets as one function per member (toolsets).
 
-Tools that only Anthropic can run are never dropped silently. Beside other tools they are left out:
-the model reads that they are missing, and the client finds them in a response header. A request
-with such tools alone is refused, as the model would invent results. Only the tool search is dropped
-without a note to the client, as all the tools that it could find are offered from the start.
+Tools that only Anthropic can run are dropped if the request has other tools: the system prompt and
+a response header list them. A request with only such tools is rejected, because the model would
+invent results. The tool search is dropped without a header, because the proxy offers all tools that
+it could find.
 """
 
 from collections import Counter
@@ -24,18 +23,18 @@ from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# Claude Code's stand-in while real tools are deferred; its description is "never call this tool".
+# Claude Code's placeholder for deferred tools; its description is "never call this tool".
 _PLACEHOLDER = "DeferredToolPlaceholder"
 
 _TOOL_SEARCH_TYPES = ("tool_search_tool_regex", "tool_search_tool_bm25")
 
-# Anthropic runs these even when the request holds a schema for them.
+# Anthropic runs these tools even if the request has a schema for them.
 _SERVER_TOOL_TYPES = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
 
-# The API has one tool of each dated type.
+# Clients need only one tool of each dated type.
 _MAX_TOOLS_OF_A_TYPE = 20
 
-# Characters of an error's text.
+# In characters of the error message.
 _MAX_REASONS_LENGTH = 2000
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -43,10 +42,10 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 @dataclass(frozen=True)
 class ResolvedTools:
-    """The tools of a request, as the upstream's request and the response translation need them."""
+    """The tools of a request, for the upstream's request and the response translation."""
 
-    # `tools`, `tool_choice` and `parallel_tool_calls`, each only where needed: OpenAI refuses
-    # `tools: []`, and the other two without tools
+    # `tools`, `tool_choice` and `parallel_tool_calls`, each only if needed: OpenAI refuses
+    # `tools: []`, and the others without tools
     fields: JsonObject
     # the client's names of the functions that have another name upstream
     names: Mapping[str, ToolName]
@@ -58,7 +57,7 @@ class ResolvedTools:
 class _Function:
     """A tool that the client runs."""
 
-    # its description and schema
+    # the tool with name, description and schema
     definition: JsonObject
     caller_name: ToolName
     upstream_name: str
@@ -66,18 +65,18 @@ class _Function:
 
 @dataclass(frozen=True)
 class _UnavailableTool:
-    """A tool that can't be used here."""
+    """A tool that the upstream cannot use."""
 
-    # as the model and the client know it
+    # the name for the model and the client
     name: str
-    # a clause that begins with the name
+    # a clause that starts with the name
     reason: str
 
 
 def resolve_tools(request: JsonObject, notes: TranslationNotes) -> ResolvedTools:
     """Resolve the tools and the tool choice of a validated request.
 
-    Raises ApiError (400) for tools or a tool choice that can't be translated.
+    Raises ApiError (400) for tools or a tool choice that cannot be translated.
     """
     _reject_skills(request)
     definitions = _apply_tool_changes(request)
@@ -86,7 +85,7 @@ def resolve_tools(request: JsonObject, notes: TranslationNotes) -> ResolvedTools
     functions, unavailable = _sort_tools(definitions, notes)
     for server in request.get("mcp_servers") or ():
         unavailable.append(_unavailable_mcp_server(server["name"]))
-    # Each name once: several tools may be of one MCP server.
+    # Keep each name once: several tools may belong to one MCP server.
     unavailable = list({tool.name: tool for tool in unavailable}.values())
     choice = request.get("tool_choice") or {}
     single_call = bool(choice.get("disable_parallel_tool_use"))
@@ -108,11 +107,11 @@ def resolve_tools(request: JsonObject, notes: TranslationNotes) -> ResolvedTools
 
 
 def _apply_tool_changes(request: JsonObject) -> list[JsonObject]:
-    """Return the tool definitions after the last message, in order of appearance.
+    """Return the tool definitions that are valid after the last message, in order of appearance.
 
-    System messages add and remove tools: the API's types `tool_addition` and `tool_removal` (beta
-    mid-conversation-tool-changes-2026-07-01). References to tools of MCP servers have no effect, as
-    those tools are not available here.
+    System messages add and remove tools with blocks of type `tool_addition` and `tool_removal`
+    (beta mid-conversation-tool-changes-2026-07-01). References to tools of MCP servers have no
+    effect, because these tools are not available.
     """
     tools: list[JsonObject] = list(request.get("tools") or ())
     index_by_name = {_get_name(tool): index for index, tool in enumerate(tools)}
@@ -127,7 +126,7 @@ def _apply_tool_changes(request: JsonObject) -> list[JsonObject]:
         elif change["type"] == "tool_removal":
             removed.add(subject["name"])
         else:
-            # A deferred tool is offered from the beginning: its addition only reverts a removal.
+            # The proxy offers deferred tools from the beginning, so this only reverts a removal.
             removed.discard(subject["name"])
     return [tool for tool in tools if _get_name(tool) not in removed]
 
@@ -143,7 +142,7 @@ def _iterate_tool_changes(messages: list[JsonObject]) -> Iterator[JsonObject]:
 
 
 def _define_tool(tool: JsonObject, tools: list[JsonObject], index_by_name: dict[str, int]) -> None:
-    """Add a tool, or replace the one with its name. Toolsets have no name."""
+    """Add a tool, or replace the tool with the same name. Toolsets have no name."""
     name = _get_name(tool)
     if name and name in index_by_name:
         tools[index_by_name[name]] = tool
@@ -157,12 +156,12 @@ def _get_name(tool: JsonObject) -> str:
 
 
 def _reject_skills(request: JsonObject) -> None:
-    """Raise ApiError (400) for skills. A container without skills is harmless."""
+    """Raise ApiError (400) for skills. A container without skills is ignored."""
     container = request.get("container")
     if isinstance(container, dict) and container.get("skills"):
         raise invalid_request(
             "container.skills: skills run in containers on Anthropic's servers, "
-            "and this upstream has none; leave them out"
+            "which this upstream does not have; remove the skills"
         )
 
 
@@ -173,12 +172,12 @@ def _reject_duplicate_names(tools: list[JsonObject]) -> None:
 
 
 def _duplicate_names_error() -> ApiError:
-    """Return the API's error. With duplicate names the calls of one tool would reach another."""
+    """Return the API's error for duplicate names, with which calls would be ambiguous."""
     return invalid_request("tools: Tool names must be unique.")
 
 
 def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
-    """Raise ApiError (400) for many tools of one dated type: each adds kilobytes of description."""
+    """Raise ApiError (400) for too many tools of a dated type, with kilobytes of text each."""
     families: Counter[str] = Counter()
     for tool in tools:
         kind = tool.get("type") or "custom"
@@ -187,16 +186,17 @@ def _reject_many_of_a_type(tools: list[JsonObject]) -> None:
     for family, count in families.items():
         if count > _MAX_TOOLS_OF_A_TYPE:
             raise invalid_request(
-                f"tools: at most {_MAX_TOOLS_OF_A_TYPE} tools may have the type {family}"
+                f"tools: the maximum number of tools of type {family} is {_MAX_TOOLS_OF_A_TYPE}"
             )
 
 
 def _sort_tools(
     definitions: list[JsonObject], notes: TranslationNotes
 ) -> tuple[list[_Function], list[_UnavailableTool]]:
-    """Return the functions for the model, and the tools that can't be used here.
+    """Return the functions for the model, and the unavailable tools.
 
-    Raises ApiError (400) at the first duplicate name: one definition may expand to many functions.
+    Raises ApiError (400) at the first duplicate name, because one definition may expand to many
+    functions.
     """
     functions: dict[str, _Function] = {}
     unavailable: list[_UnavailableTool] = []
@@ -227,9 +227,9 @@ def _is_placeholder(definition: JsonObject) -> bool:
 def _expand_definition(
     definition: JsonObject, kind: str, notes: TranslationNotes
 ) -> list[JsonObject] | None:
-    """Return the tools of a definition, with name and schema; None for a tool that Anthropic runs.
+    """Return the tools of a definition with their names and schemas.
 
-    Toolset members have `toolset_name`.
+    Members of a toolset have `toolset_name`. Returns None for a tool that Anthropic runs.
     """
     if kind == "custom":
         return [definition]
@@ -241,7 +241,7 @@ def _expand_definition(
         return [builtin_tools.add_builtin_schema(definition)]
     has_schema = definition.get("name") and isinstance(definition.get("input_schema"), dict)
     if has_schema and not kind.startswith(_SERVER_TOOL_TYPES):
-        # A tool of an unknown type with a schema can be offered like any other function.
+        # A tool of an unknown type with a schema can be offered like other functions.
         return [definition]
     return None
 
@@ -267,14 +267,14 @@ def _unavailable_code_tool(name: str) -> _UnavailableTool:
 def _unavailable_mcp_server(name: str) -> _UnavailableTool:
     return _UnavailableTool(
         f"MCP server {name}",
-        f"MCP server {shorten(name)} is connected to from Anthropic's servers",
+        f"MCP server {shorten(name)} is called from Anthropic's servers",
     )
 
 
 def _require_usable_tools(
     functions: list[_Function], unavailable: list[_UnavailableTool], choice: JsonObject
 ) -> None:
-    """Raise ApiError (400) when only unavailable tools could serve the request."""
+    """Raise ApiError (400) if the request needs a tool that is not available."""
     kind = choice.get("type")
     if kind == "tool":
         forced = [tool for tool in unavailable if tool.name == choice.get("name")]
@@ -286,7 +286,7 @@ def _require_usable_tools(
         raise _unavailable_error("tools", unavailable)
     if kind in ("any", "tool"):
         raise invalid_request(
-            "tool_choice: a tool call is required, but no tool of the request is available here"
+            "tool_choice: a tool call is required, but the request has no available tool"
         )
 
 
@@ -294,8 +294,8 @@ def _unavailable_error(path: str, unavailable: list[_UnavailableTool]) -> ApiErr
     reasons = shorten("; ".join(tool.reason for tool in unavailable), _MAX_REASONS_LENGTH)
     pronoun = "it" if len(unavailable) == 1 else "them"
     return invalid_request(
-        f"{path}: {reasons}. This upstream has none: leave {pronoun} out, "
-        "or offer a tool that the client runs itself"
+        f"{path}: {reasons}. This upstream does not support {pronoun}: remove {pronoun}, "
+        "or offer a tool that the client runs"
     )
 
 
@@ -316,16 +316,16 @@ def _convert_choice(choice: JsonObject, functions: list[_Function]) -> str | Jso
         return _CHOICES[choice["type"]]
     name = choice.get("name") or ""
     candidates = [function for function in functions if function.caller_name.name == name]
-    # A plain tool precedes a toolset member of the same name.
+    # A plain tool has precedence over a toolset member with the same name.
     plain_tools = [function for function in candidates if not function.caller_name.toolset_name]
     chosen = plain_tools or candidates
     if not chosen:
         raise invalid_request(
-            f"tool_choice.name: no tool of that name is available: {shorten(name)}"
+            f"tool_choice.name: the request has no available tool named {shorten(name)}"
         )
     if len(chosen) > 1:
         toolset_names = ", ".join(str(function.caller_name.toolset_name) for function in chosen)
         raise invalid_request(
-            f"tool_choice.name: more than one toolset has {shorten(name)}: {toolset_names}"
+            f"tool_choice.name: several toolsets have a tool named {shorten(name)}: {toolset_names}"
         )
     return {"type": "function", "function": {"name": chosen[0].upstream_name}}

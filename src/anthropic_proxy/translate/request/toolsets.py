@@ -1,9 +1,9 @@
-"""Expand toolsets: one entry of `tools` that stands for many functions.
+"""Expand toolsets: single entries of `tools` that provide many functions.
 
-A call of a member returns as `tool_use` with the names of the member and the toolset. An unknown
-date uses the known members. Source of names, fields and default state: the official SDKs' types and
-toolset registries (computer_toolset_20260801, browser_toolset_20260801). A test compares the
-schemas with those types.
+A call to a member becomes a `tool_use` block with the names of the member and the toolset. For an
+unknown date, the known members are used. Source of names, fields and default state: the types and
+toolset registries of the official SDKs (computer_toolset_20260801, browser_toolset_20260801). A
+test compares the schemas with these types.
 """
 
 import re
@@ -31,12 +31,12 @@ class _Member:
 
     description: str
     schema: JsonObject
-    # whether it is offered without configuration by the client
+    # whether it is offered unless the client configures it
     is_enabled_by_default: bool = True
 
 
 def parse_toolset_family(kind: str) -> str | None:
-    """Return `computer` or `browser` for the type of a toolset, None for other types."""
+    """Return `computer` or `browser` for the type of a toolset, or None for other types."""
     match = _TOOLSET_TYPE.fullmatch(kind)
     if match is None or match[1] not in _FAMILIES:
         return None
@@ -67,7 +67,7 @@ def expand_members(tool: JsonObject) -> list[JsonObject] | None:
 
 
 def list_unknown_members(tool: JsonObject) -> set[str]:
-    """Return notes on configured members without a schema here."""
+    """Return notes on configured members that this module does not know."""
     family = parse_toolset_family(tool.get("type") or "")
     if family is None:
         return set()
@@ -83,7 +83,7 @@ def _get_configs(tool: JsonObject) -> JsonObject:
 def _is_enabled(config: Any, member: _Member) -> bool:
     """Return whether a member is enabled.
 
-    As in the SDKs, any value but true, false and null disables it.
+    As in the SDKs, values other than true and null disable it.
     """
     enabled = config.get("enabled") if isinstance(config, dict) else config
     return member.is_enabled_by_default if enabled is None else enabled is True
@@ -102,15 +102,15 @@ def _build_tab_member(
     *,
     is_enabled_by_default: bool = True,
 ) -> _Member:
-    """Build a member of the browser toolset that acts on any tab."""
+    """Build a member of the browser toolset that has an optional `tab_id`."""
     schema = object_schema(required or {}, {**(optional or {}), **_TAB})
     return _Member(description, schema, is_enabled_by_default)
 
 
-_DIRECTION = enum_schema("Which way to scroll", "up", "down", "left", "right")
+_DIRECTION = enum_schema("The scroll direction", "up", "down", "left", "right")
 _KEYS = (
-    'A key, or a combination such as "ctrl+s"; names such as Return, Tab, Escape, Up, Page_Down, '
-    "BackSpace are known"
+    'A key, or a combination such as "ctrl+s"; key names are Return, Tab, Escape, Up, Page_Down, '
+    "BackSpace and similar"
 )
 
 _COORDINATE = {
@@ -118,34 +118,36 @@ _COORDINATE = {
         2, "[x, y] in pixels from the left and from the top of the screen"
     )
 }
-_START = {"start_coordinate": integer_list_schema(2, "[x, y] where the drag begins")}
-_HELD = {"text": string_schema('Keys to hold down meanwhile, such as "ctrl" or "ctrl+shift"')}
+_START = {"start_coordinate": integer_list_schema(2, "[x, y], start of the drag")}
+_HELD = {
+    "text": string_schema('Keys to hold down during the action, such as "ctrl" or "ctrl+shift"')
+}
 _SECONDS = {"duration": integer_schema("Seconds")}
-_AT_COORDINATE = "at `coordinate`, or where the cursor is without one."
+_AT_COORDINATE = "at `coordinate` (default: the cursor position)."
 
 _COMPUTER_MEMBERS: Mapping[str, _Member] = {
     "key": _build_member(
         "Press a key or a combination of keys.",
         {"text": string_schema(_KEYS)},
-        {"repeat": integer_schema("How often; 1")},
+        {"repeat": integer_schema("Number of presses (default: 1)")},
     ),
     "hold_key": _build_member(
-        "Hold a key or a combination of keys down.", {"text": string_schema(_KEYS), **_SECONDS}
+        "Hold down a key or a combination of keys.", {"text": string_schema(_KEYS), **_SECONDS}
     ),
     "type": _build_member("Type a text on the keyboard.", {"text": string_schema("The text")}),
-    "cursor_position": _build_member("Tell where the mouse cursor is, in pixels of the screen."),
+    "cursor_position": _build_member(
+        "Return the position of the mouse cursor in pixels of the screen."
+    ),
     "mouse_move": _build_member(
-        "Move the mouse cursor without a click, to hover over something.", _COORDINATE
+        "Move the mouse cursor without a click, for example to hover over an element.", _COORDINATE
     ),
-    "left_mouse_down": _build_member(
-        "Press the left mouse button where the cursor is, and keep it down."
-    ),
-    "left_mouse_up": _build_member("Let the left mouse button go."),
+    "left_mouse_down": _build_member("Press and hold the left mouse button."),
+    "left_mouse_up": _build_member("Release the left mouse button."),
     "left_click": _build_member(
         f"Click the left mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
     ),
     "left_click_drag": _build_member(
-        "Drag with the left mouse button held down.", _START | _COORDINATE, _HELD
+        "Drag with the left mouse button.", _START | _COORDINATE, _HELD
     ),
     "right_click": _build_member(
         f"Click the right mouse button {_AT_COORDINATE}", {}, _COORDINATE | _HELD
@@ -160,23 +162,23 @@ _COMPUTER_MEMBERS: Mapping[str, _Member] = {
         f"Click the left mouse button three times {_AT_COORDINATE}", {}, _COORDINATE | _HELD
     ),
     "scroll": _build_member(
-        f"Turn the mouse wheel {_AT_COORDINATE} Better than the Page_Up and Page_Down keys.",
-        {"scroll_direction": _DIRECTION, "scroll_amount": integer_schema("Notches of the wheel")},
+        f"Turn the mouse wheel {_AT_COORDINATE} Prefer this to the Page_Up and Page_Down keys.",
+        {"scroll_direction": _DIRECTION, "scroll_amount": integer_schema("Number of wheel steps")},
         _COORDINATE | _HELD,
     ),
-    "wait": _build_member("Wait, for a program to start or a page to load.", _SECONDS),
-    "screenshot": _build_member("Take a picture of the whole screen."),
+    "wait": _build_member("Wait, for example until a program starts or a page loads.", _SECONDS),
+    "screenshot": _build_member("Take a screenshot of the full screen."),
     "zoom": _build_member(
-        "Take a picture of a part of the screen, enlarged, to read what is small.",
+        "Take an enlarged screenshot of a part of the screen, to read small text.",
         {
             "region": integer_list_schema(
-                4, "[x0, y0, x1, y1], corners of the part in pixels of the whole screenshot"
+                4, "[x0, y0, x1, y1], corners of the part in pixels of the full screenshot"
             )
         },
     ),
 }
 
-_TAB = {"tab_id": string_schema("The tab to act on; the active one without it")}
+_TAB = {"tab_id": string_schema("The tab (default: the active tab)")}
 _POINT: JsonObject = object_schema(
     {
         "type": enum_schema("A point of the viewport", "coordinate"),
@@ -188,8 +190,8 @@ _ELEMENT: JsonObject = object_schema(
     {
         "type": enum_schema("An element of the page", "ref"),
         "ref": string_schema(
-            'The reference that read_page or find gave, such as "ref_7"; it is void once the page '
-            "has changed"
+            'The reference that read_page or find returned, such as "ref_7"; it becomes invalid '
+            "when the page changes"
         ),
     }
 )
@@ -202,88 +204,86 @@ _AT_EITHER = {
     }
 }
 _MODIFIERS = {
-    "modifiers": string_schema('Keys to hold down meanwhile, such as "shift" or "ctrl+shift"')
+    "modifiers": string_schema(
+        'Keys to hold down during the action, such as "shift" or "ctrl+shift"'
+    )
 } | _TAB
-_UP_TO_30 = {"duration": number_schema("Seconds, 30 at most")}
+_UP_TO_30 = {"duration": number_schema("Seconds, at most 30")}
 _BROWSER_KEYS = (
-    'A key, a combination such as "ctrl+a", or several of them with spaces between, such as '
+    'A key, a combination such as "ctrl+a", or several of them separated by spaces, such as '
     '"Tab Tab Return"'
 )
 
 
 _BROWSER_MEMBERS: Mapping[str, _Member] = {
     "navigate": _build_tab_member(
-        "Open a URL, or go through the tab's history.",
-        {
-            "url": string_schema(
-                'The URL (https:// may be left out), or "back", "forward" or "reload"'
-            )
-        },
+        "Open a URL, or navigate in the tab's history.",
+        {"url": string_schema('The URL (https:// is optional), or "back", "forward" or "reload"')},
     ),
-    "list_tabs": _build_member("List the open tabs: tab_id, title and URL of each."),
-    "new_tab": _build_member("Open an empty tab; its tab_id is the result."),
-    "switch_tab": _build_member("Make a tab the active one.", {"tab_id": string_schema("The tab")}),
+    "list_tabs": _build_member("List the tab_id, title and URL of each open tab."),
+    "new_tab": _build_member("Open an empty tab and return its tab_id."),
+    "switch_tab": _build_member("Activate a tab.", {"tab_id": string_schema("The tab")}),
     "close_tab": _build_member("Close a tab.", {"tab_id": string_schema("The tab")}),
     "read_page": _build_tab_member(
-        "Read the page as a tree of its elements, with references to use as targets of other "
-        "actions. It is cut at 50,000 characters: then read a part of it by `ref`, or less deep.",
+        "Read the page as a tree of elements, with references to use as targets of other actions. "
+        "The result is truncated at 50,000 characters: then read a part of the page with `ref`, or "
+        "reduce `depth`.",
         {},
         {
-            "depth": integer_schema("How deep the tree goes; 15"),
+            "depth": integer_schema("Maximum depth of the tree (default: 15)"),
             "filter": enum_schema(
-                "interactive: only what can be used. all: also what is out of sight. "
-                "Without it: what is in sight",
+                "interactive: only interactive elements. all: also elements that are not visible. "
+                "Default: visible elements",
                 "all",
                 "interactive",
             ),
-            "ref": string_schema("The element to begin with; the whole page without it"),
+            "ref": string_schema("The root element (default: the complete page)"),
         },
     ),
     "get_page_text": _build_tab_member(
-        "Read the text of the page without its structure. Good for articles and documentation."
+        "Read the text of the page without its structure. Use it for articles and documentation."
     ),
     "read_console": _build_tab_member(
-        "Read what the page has written to the console since the last call. "
-        "What came before may be missing.",
+        "Read the console messages of the page since the last call. "
+        "Earlier messages may be missing.",
         is_enabled_by_default=False,
     ),
     "read_network": _build_tab_member(
-        "Read the page's network requests since the last call. What came before may be missing.",
+        "Read the network requests of the page since the last call. "
+        "Earlier requests may be missing.",
         is_enabled_by_default=False,
     ),
     "find": _build_tab_member(
-        "Find up to 20 elements of the page by a description in plain words; the result has "
+        "Find up to 20 elements of the page by a description in natural language, and return "
         "references to them.",
-        {"query": string_schema('What to look for, such as "search box"')},
+        {"query": string_schema('The description, such as "search box"')},
     ),
     "form_input": _build_tab_member(
-        "Set the value of a form's element.",
+        "Set the value of a form element.",
         _AT_ELEMENT
         | {
             "value": {
                 "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}],
                 "description": (
-                    "The value: true or false for a check box, value or text of an option for a "
-                    "select"
+                    "The value: true or false for a checkbox; the value or text of an option for a "
+                    "select element"
                 ),
             }
         },
     ),
     "file_upload": _build_tab_member(
-        "Choose the files of a file input. Needs `paths` or `document_ids`.",
+        "Select the files of a file input. Needs `paths` or `document_ids`.",
         _AT_ELEMENT,
         {
-            "document_ids": string_list_schema(
-                "References to files that were made ready for upload"
-            ),
+            "document_ids": string_list_schema("References to files prepared for upload"),
             "paths": string_list_schema("Paths of files on the browser's machine"),
         },
         is_enabled_by_default=False,
     ),
-    "scroll_to": _build_tab_member("Scroll until an element is in sight.", _AT_ELEMENT),
-    "screenshot": _build_tab_member("Take a picture of the viewport."),
+    "scroll_to": _build_tab_member("Scroll until an element is visible.", _AT_ELEMENT),
+    "screenshot": _build_tab_member("Take a screenshot of the viewport."),
     "zoom": _build_tab_member(
-        "Take a picture of a part of the viewport, enlarged, to read what is small.",
+        "Take an enlarged screenshot of a part of the viewport, to read small text.",
         {
             "region": integer_list_schema(
                 4, "[x0, y0, x1, y1], corners of the part in pixels of the viewport"
@@ -297,36 +297,34 @@ _BROWSER_MEMBERS: Mapping[str, _Member] = {
     "triple_click": _build_member(
         "Click the left mouse button three times, to select a line.", _AT_EITHER, _MODIFIERS
     ),
-    "hover": _build_tab_member("Move the mouse cursor onto something without a click.", _AT_EITHER),
+    "hover": _build_tab_member("Move the mouse cursor to a target without a click.", _AT_EITHER),
     "left_click_drag": _build_tab_member(
         "Drag from `from` to `target`.", {"from": _POINT, "target": _POINT}
     ),
-    "left_mouse_down": _build_tab_member(
-        "Press the left mouse button and keep it down.", _AT_POINT
-    ),
-    "left_mouse_up": _build_tab_member("Let the left mouse button go.", _AT_POINT),
+    "left_mouse_down": _build_tab_member("Press and hold the left mouse button.", _AT_POINT),
+    "left_mouse_up": _build_tab_member("Release the left mouse button.", _AT_POINT),
     "mouse_move": _build_tab_member("Move the mouse cursor to a point without a click.", _AT_POINT),
     "scroll": _build_tab_member(
         "Turn the mouse wheel.",
         {"scroll_direction": _DIRECTION, **_AT_POINT},
-        {"scroll_amount": integer_schema("Notches of the wheel, 1 to 10; 3")},
+        {"scroll_amount": integer_schema("Number of wheel steps, 1 to 10 (default: 3)")},
     ),
     "type": _build_tab_member(
-        "Type a text where the focus is.", {"text": string_schema("The text")}
+        "Type a text into the focused element.", {"text": string_schema("The text")}
     ),
     "key": _build_tab_member(
         "Press keys.",
         {"text": string_schema(_BROWSER_KEYS)},
-        {"repeat": integer_schema("How often; 1")},
+        {"repeat": integer_schema("Number of presses (default: 1)")},
     ),
     "hold_key": _build_tab_member(
-        "Hold a key or a combination of keys down.",
+        "Hold down a key or a combination of keys.",
         {"text": string_schema(_BROWSER_KEYS), **_UP_TO_30},
     ),
-    "wait": _build_tab_member("Wait, for a page to load.", _UP_TO_30),
+    "wait": _build_tab_member("Wait, for example until a page loads.", _UP_TO_30),
     "javascript_exec": _build_tab_member(
-        "Run JavaScript in the page; the value of its last expression is the result, so don't "
-        "write `return`.",
+        "Run JavaScript in the page. The result is the value of the last expression; do not use "
+        "`return`.",
         {"text": string_schema("The code")},
         is_enabled_by_default=False,
     ),

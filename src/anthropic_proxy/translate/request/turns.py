@@ -1,8 +1,8 @@
-"""Gather messages into turns, and replace blocks that have no form upstream.
+"""Group messages into turns, and replace blocks that upstreams do not support.
 
-The Messages API accepts several messages of one role in a row, system messages anywhere, and blocks
-of any kind on either side. Turns alternate between the two sides, and each side has few kinds of
-blocks.
+The Messages API accepts consecutive messages with the same role, system messages anywhere, and
+blocks of any type in all messages. Turns alternate between user and assistant, and contain only a
+few types of blocks.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class SystemText:
 
 @dataclass
 class UserTurn:
-    """Neighbouring messages of the user, with system messages between and after them."""
+    """Consecutive user messages, with the system messages between and after them."""
 
     # `tool_result` blocks
     results: list[JsonObject] = field(default_factory=list)
@@ -51,7 +51,7 @@ class UserTurn:
 
 @dataclass
 class AssistantTurn:
-    """Neighbouring messages of the assistant."""
+    """Consecutive assistant messages."""
 
     thinking: list[JsonObject] = field(default_factory=list)
     # `tool_use` blocks
@@ -66,9 +66,9 @@ class AssistantTurn:
         return "".join(self._texts)
 
     def add_block(self, block: JsonObject, *, starts_message: bool) -> None:
-        """Add a block of text, thinking or tool use.
+        """Add a block with text, thinking or a tool use.
 
-        Text blocks of one message join without a separator.
+        Text blocks of one message are joined without a separator.
         """
         kind = block["type"]
         if kind == "text":
@@ -83,7 +83,7 @@ class AssistantTurn:
         self.ends_with_text = kind == "text"
 
     def add_activity(self, description: str) -> None:
-        """Add text about the assistant's actions; a blank line separates it from other text."""
+        """Add a description of the assistant's actions, separated by blank lines."""
         if self._texts:
             self._texts.append("\n\n")
         self._texts.append(description)
@@ -99,7 +99,7 @@ def to_turns(
 ) -> tuple[list[JsonObject], list[Turn]]:
     """Return the blocks of leading system messages, and the turns of the conversation.
 
-    Raises ApiError (400).
+    Raises ApiError (400) for blocks that cannot be translated.
     """
     leading: list[JsonObject] = []
     turns: list[Turn] = []
@@ -127,7 +127,7 @@ def _find_last_user(messages: list[JsonObject]) -> int:
 
 
 def _iterate_kept_blocks(message: JsonObject) -> Iterator[JsonObject]:
-    """Yield the blocks of a user or system message without those that mean nothing to a model."""
+    """Yield the blocks of a user or system message that are content for the model."""
     for block in to_blocks(message.get("content")):
         if block["type"] not in _DROPPED_TYPES:
             yield block
@@ -167,7 +167,7 @@ def _add_user_message(turns: list[Turn], message: JsonObject, context: Translati
 
 
 def _get_assistant_turn(turns: list[Turn]) -> AssistantTurn:
-    """Return the last turn if it is the assistant's, else append one."""
+    """Return the last turn if it is the assistant's, or append a new turn."""
     turn = turns[-1] if turns else None
     if not isinstance(turn, AssistantTurn):
         turn = AssistantTurn()
@@ -176,7 +176,7 @@ def _get_assistant_turn(turns: list[Turn]) -> AssistantTurn:
 
 
 def _get_user_turn(turns: list[Turn]) -> UserTurn:
-    """Return the last turn if it is the user's, else append one."""
+    """Return the last turn if it is the user's, or append a new turn."""
     turn = turns[-1] if turns else None
     if not isinstance(turn, UserTurn):
         turn = UserTurn()
@@ -185,16 +185,16 @@ def _get_user_turn(turns: list[Turn]) -> UserTurn:
 
 
 def _is_sendable(block: JsonObject, context: TranslationContext) -> bool:
-    """Return whether an assistant block has a form upstream."""
+    """Return whether the upstream supports an assistant block."""
     if block["type"] in _THINKING_TYPES:
         return context.profile.replays_reasoning and context.signer.can_replay(block)
     return block["type"] in ("text", "tool_use")
 
 
 def _describe_assistant_block(block: JsonObject, context: TranslationContext) -> str:
-    """Return an assistant block without a form upstream as text; empty when it is left out.
+    """Return the text for an unsupported assistant block; empty if the block is dropped.
 
-    Unknown blocks are left out, as the model would imitate them as its words.
+    Unknown blocks are dropped, because the model would imitate their text.
     """
     kind = block["type"]
     if kind in _THINKING_TYPES:
@@ -221,7 +221,7 @@ def _reject_uploads(message: JsonObject, message_index: int) -> None:
     for block_index, block in enumerate(content):
         if block["type"] == "container_upload":
             raise invalid_request(
-                f"messages.{message_index}.content.{block_index}: a container_upload can't be "
-                "used: this server keeps no files and runs no container; send the file's content "
-                "as a document or an image"
+                f"messages.{message_index}.content.{block_index}: container_upload is not "
+                "supported, because this server does not store files or run containers: send the "
+                "file as a document or an image"
             )

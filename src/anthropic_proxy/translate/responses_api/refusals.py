@@ -84,13 +84,13 @@ _RULES = (
             r"|items are not persisted when `?store"
             r"|'reasoning' was provided without its required following"
         ),
-        "forget",
+        "drop_from_assistant",
         DETAILS,
         is_lasting=False,
     ),
     RefusalRule(
         wordings(r"max_output_tokens.{0,60}value <= (\d+)"),
-        "at_most",
+        "limit_output",
         "max_tokens",
         read_value=read_limit,
     ),

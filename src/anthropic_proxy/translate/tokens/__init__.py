@@ -1,1 +1,1 @@
-"""Token estimates and their calibration."""
+"""Estimates of token counts, and their calibration."""

@@ -1,23 +1,24 @@
-"""Learn from reported usage how far the token estimates are off, for each model.
+"""Calibrate the token estimates of each model with the usage that upstreams report.
 
-Vocabularies and chat templates differ, so an estimate may be off by tens of percent, but always in
-the same way for the same model. A request with the estimated tokens `text`, `tools` and `media`
-(see TokenEstimate) is assumed to have
+Vocabularies and chat templates differ, so an estimate may be wrong by tens of percent, but the
+error is similar for all requests of a model. For the estimated tokens `text`, `tools` and `media`
+(see TokenEstimate), the number of tokens is modeled as
 
     text_ratio * text + tools_ratio * tools + media_ratio * media + fixed
 
-tokens: each model has three ratios, and a fixed cost of its chat template. Divided by the estimated
-total, which makes errors relative, each response measures these four parameters linearly:
+with three ratios and a fixed cost of the chat template for each model. Divided by the estimated
+total, so that errors are relative, each response is a linear measurement of these four parameters:
 
     reported / total = parameters . shares + noise
 
-A Kalman filter estimates them: it keeps their means and their covariance, which says how certain
-each combination of them is. A few requests are enough for the combinations that occur. Others
-become uncertain again with time, so that new observations of them soon outweigh old ones.
+A Kalman filter estimates the parameters: it stores their means and their covariance, which
+describes the uncertainty of each combination. A few requests are enough for the combinations that
+occur. The uncertainty of other combinations grows with time, so new observations soon outweigh old
+ones.
 
-The names in brackets in the code are those of G. Welch and G. Bishop, "An Introduction to the
-Kalman Filter" (UNC-Chapel Hill, TR 95-041), after R. E. Kalman, "A New Approach to Linear Filtering
-and Prediction Problems" (1960).
+Symbols in brackets are those of G. Welch and G. Bishop, "An Introduction to the Kalman Filter"
+(UNC-Chapel Hill, TR 95-041), after R. E. Kalman, "A New Approach to Linear Filtering and Prediction
+Problems" (1960).
 """
 
 import math
@@ -25,30 +26,30 @@ from collections import OrderedDict
 
 from anthropic_proxy.translate.tokens.estimate import TokenEstimate
 
-# No vocabulary is further off. A report beyond these ratios counts something else (Ollama omitted
-# cached tokens).
+# The ratios of all known vocabularies are between these. Reports outside this range count something
+# else: Ollama omitted cached tokens.
 _MIN_RATIO, _MAX_RATIO = 0.3, 3.0
-# Tokens. In shorter requests the fixed cost hides everything else.
+# In shorter requests, the fixed cost outweighs the rest.
 _MIN_TOKENS = 50
 _MAX_MODELS = 256
 
-# Tokens. The unit of the fixed cost, which makes it comparable to the ratios.
+# The unit of the fixed cost in tokens, which makes it comparable to the ratios.
 _FIXED_UNIT = 100
 # Ratios of text, tools and media, and the fixed cost.
 _INITIAL_PARAMETERS = (1.0, 1.0, 1.0, 0.0)
-# Variances before the first observation: a ratio may be off by a factor of two, the fixed cost by
-# some hundred tokens.
+# Variances before the first observation: a ratio may be wrong by a factor of two, the fixed cost by
+# a few hundred tokens.
 _INITIAL_VARIANCES = (1.0, 1.0, 1.0, 9.0)
-# Variance of one measurement [R]: texts of the same size differ by some percent.
+# Variance of one measurement [R]: the tokens of texts of the same size differ by a few percent.
 _NOISE = 0.02**2
-# Share of the initial variances that returns with each observation.
+# Share of the initial variances that each observation adds.
 _FORGETTING_RATE = 0.001
-# Standard deviations. A measurement further off moves the parameters no further than that.
+# In standard deviations. Limits the effect of a single measurement.
 _MAX_DEVIATIONS = 3
 
 
 class TokenCalibration:
-    """Predicts the tokens of requests for the 256 models that were observed last.
+    """Predictions of input tokens for the 256 most recently observed models.
 
     The predictions depend only on the observations.
     """
@@ -57,7 +58,10 @@ class TokenCalibration:
         self._filters: OrderedDict[str, _ParameterFilter] = OrderedDict()
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
-        """Predict the input tokens that `model` reports; for a new model, return the estimate."""
+        """Predict the input tokens that the upstream will report.
+
+        Returns the estimate for a model without observations.
+        """
         model_filter = self._filters.get(model)
         *ratios, fixed = model_filter.parameters if model_filter else _INITIAL_PARAMETERS
         tokens = 0.0
@@ -67,7 +71,7 @@ class TokenCalibration:
         return round(_clamp(tokens, _MIN_RATIO * estimate.total, _MAX_RATIO * estimate.total))
 
     def observe(self, model: str, estimate: TokenEstimate, reported: int) -> None:
-        """Learn from a response that reported `reported` input tokens, including cached ones."""
+        """Update the model's parameters with the reported input tokens, including cached tokens."""
         if estimate.total < _MIN_TOKENS:
             return
         ratio = reported / estimate.total
@@ -82,10 +86,10 @@ class TokenCalibration:
 
 
 class _ParameterFilter:
-    """Kalman filter of the parameters of one model.
+    """A Kalman filter for the parameters of one model.
 
-    It has no model of how parameters change. Instead it forgets a small share of what it learned
-    with each update, and it limits how much a single measurement changes them.
+    Instead of modeling changes of the parameters, each update increases their uncertainty a little,
+    and the effect of a single measurement is limited.
     """
 
     def __init__(self) -> None:
@@ -95,7 +99,7 @@ class _ParameterFilter:
         self._covariance = _diagonal_matrix(_INITIAL_VARIANCES)
 
     def update(self, shares: list[float], measured_ratio: float) -> None:
-        """Learn from one measurement of `parameters . shares` [z, H]."""
+        """Update the parameters with one measurement of `parameters . shares` [z, H]."""
         # Covariance of each parameter with the expected measurement [P H^T], and the variance of
         # the measurement [H P H^T + R].
         cross_covariance = [_dot(row, shares) for row in self._covariance]
@@ -107,7 +111,7 @@ class _ParameterFilter:
         for index, parameter_gain in enumerate(gain):
             self.parameters[index] += parameter_gain * deviation
 
-        # The measurement makes the parameters more certain [(I - K H) P], and forgetting less.
+        # The measurement reduces the uncertainty [(I - K H) P], forgetting increases it.
         for index, row in enumerate(self._covariance):
             for column, covariance in enumerate(row):
                 explained = cross_covariance[index] * cross_covariance[column] / variance

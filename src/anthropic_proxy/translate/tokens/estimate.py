@@ -1,8 +1,8 @@
-"""Estimate input tokens where a number is required before the upstream has counted.
+"""Estimate the input tokens of a request before the upstream counts them.
 
-Vocabularies differ, so this is a rule of thumb for the current large ones: a token is about 3.7
-ASCII characters (a little more in prose, less in source code and JSON), or 4.5 bytes of other
-scripts. It costs two passes of C code. The actual ratios of a model are learned; see calibration.
+The estimate is a rule of thumb for large current vocabularies: a token is about 3.7 ASCII
+characters (more in prose, less in source code and JSON), or 4.5 bytes of other scripts. It takes
+two passes in C code. The calibration module corrects the estimates for each model.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ _ASCII_CHARACTERS_PER_TOKEN = 3.7
 _OTHER_BYTES_PER_TOKEN = 4.5
 _TOKENS_PER_MESSAGE = 4
 
-# Fields of content blocks whose values no model reads.
+# Fields of content blocks that are not sent to the model.
 _IGNORED_KEYS = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))
 
 
 @dataclass(frozen=True)
 class TokenEstimate:
-    """Estimated tokens of a request by kind: the estimate of each kind is off in its own way."""
+    """Estimated tokens of a request by kind, because the errors of the kinds differ."""
 
-    # Messages and the system prompt.
+    # messages and the system prompt
     text: int
-    # Tools and the format of the response.
+    # tools and the response format
     tools: int = 0
-    # Images and files.
+    # images and files
     media: int = 0
 
     @property
     def parts(self) -> tuple[int, int, int]:
-        """Tokens of text, tools and media."""
+        """The tokens of text, tools and media."""
         return self.text, self.tools, self.media
 
     @property
@@ -41,7 +41,7 @@ class TokenEstimate:
 
 
 def estimate_text(text: str) -> int:
-    """Estimate the tokens of a text; 0 only for an empty one."""
+    """Estimate the tokens of a text; 0 only for an empty text."""
     if not text:
         return 0
     if text.isascii():
@@ -70,7 +70,7 @@ def estimate_request(body: JsonObject) -> TokenEstimate:
 
 
 def _estimate_content(content: str | list[JsonObject] | None) -> tuple[int, int]:
-    """Return the tokens of the texts in a message's content, and of its media."""
+    """Return the estimated tokens of the texts and of the media in a message's content."""
     if isinstance(content, str):
         return estimate_text(content), 0
     text = media = 0
@@ -86,7 +86,7 @@ def _estimate_content(content: str | list[JsonObject] | None) -> tuple[int, int]
 
 
 def estimate_untranslated(request: JsonObject) -> TokenEstimate:
-    """Estimate the input tokens of a checked Messages request that has no translation."""
+    """Estimate the input tokens of a validated Messages request that is not translated."""
     text, media = _estimate_values([request.get("system"), request["messages"]])
     text += _TOKENS_PER_MESSAGE * len(request["messages"])
     tools = _estimate_json(request["tools"]) if request.get("tools") else 0
@@ -94,7 +94,7 @@ def estimate_untranslated(request: JsonObject) -> TokenEstimate:
 
 
 def _estimate_values(value: Any) -> tuple[int, int]:
-    """Return the tokens of all texts within a JSON value, and of its media."""
+    """Return the estimated tokens of all texts and of the media in a JSON value."""
     text = media = 0
     stack = [value]
     while stack:
@@ -113,7 +113,7 @@ def _estimate_values(value: Any) -> tuple[int, int]:
 def _is_source(value: JsonObject) -> bool:
     """Return whether an object is the source of an image or file.
 
-    The arguments of a tool may look alike, so that the field of its type is checked, too.
+    Tool arguments may have the same `type`, so the other field is checked too.
     """
     match value.get("type"):
         case "base64":

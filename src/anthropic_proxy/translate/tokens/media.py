@@ -1,7 +1,8 @@
-"""Estimate the tokens of images and PDF files, from their first bytes or page objects.
+"""Estimate the tokens of images and PDF files from their headers and page objects.
 
-No image or page is decoded. Source: the API's pages on vision (width x height / 750 after scaling
-down to 1,568 pixels a side and 1.15 megapixels) and on PDF support (1,500 to 3,000 tokens a page).
+Images and pages are not decoded. Source: the API's pages on vision (width x height / 750, after
+scaling down to 1,568 pixels per side and 1.15 megapixels) and on PDF support (1,500 to 3,000 tokens
+per page).
 """
 
 import base64
@@ -15,22 +16,22 @@ import imagesize
 _PIXELS_PER_TOKEN = 750
 _MAX_SIDE = 1568
 _MAX_PIXELS = 1_150_000
-# An image of unknown size (behind a URL, broken, of another format) counts as one at the limits.
+# The maximum, for images of unknown size (remote, invalid or of another format).
 _UNKNOWN_IMAGE_TOKENS = 1600
 
-# The formats that upstreams accept. The library reads more, and parses some of them at length.
+# The formats that upstreams accept. The library supports more, some of which it parses slowly.
 _FORMATS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF")
-# Characters of base64. A JPEG's size follows its metadata, which seldom exceeds 64 kB.
+# In base64 characters. The size of a JPEG follows its metadata, which rarely exceeds 64 kB.
 _HEAD_CHARACTERS = 4 * 40_000
 
 _TOKENS_PER_PAGE = 2000
 _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
-# A typical page, to estimate the number of pages where the page objects are compressed.
+# A typical size, to estimate the number of pages if the page objects are compressed.
 _BYTES_PER_PAGE = 37_500
 
 
 def estimate_image(url: str) -> int:
-    """Estimate the tokens of an image by its URL, which may be a data URL."""
+    """Estimate the tokens of an image from its URL, which may be a data URL."""
     head, _, data = url[: _HEAD_CHARACTERS + 100].partition(";base64,")
     if not head.startswith("data:"):
         return _UNKNOWN_IMAGE_TOKENS
@@ -42,24 +43,24 @@ def estimate_image(url: str) -> int:
 
 
 def estimate_pdf(url: str) -> int:
-    """Estimate the tokens of a PDF file by its data URL."""
+    """Estimate the tokens of a PDF file from its data URL."""
     data = _decode(url.partition(";base64,")[2])
     pages = len(_PAGE.findall(data)) or 1 + len(data) // _BYTES_PER_PAGE
     return pages * _TOKENS_PER_PAGE
 
 
 def _read_size(data: str) -> tuple[int, int]:
-    """Return width and height in pixels; neither is positive if the size is unknown."""
+    """Return the width and height in pixels; both are 0 or negative if unknown."""
     head = _decode(data)
     if not head.startswith(_FORMATS):
         return 0, 0
-    # (-1, -1) for a broken or truncated image.
+    # The library returns (-1, -1) for an invalid or truncated image.
     width, height = imagesize.get(BytesIO(head), exif_rotation=False)
     return int(width), int(height)
 
 
 def _decode(data: str) -> bytes:
-    """Decode the complete groups of base64 `data`; return nothing when it is invalid."""
+    """Decode the complete groups of base64 `data`; return no bytes if it is invalid."""
     try:
         return base64.b64decode(data[: len(data) // 4 * 4])
     except (binascii.Error, ValueError):

@@ -11,7 +11,7 @@ from anthropic_proxy.translate.adaptation.changes import RequestChange, parse_th
     ("wanted", "expected"), [("max", "high"), ("xhigh", "high"), ("minimal", "low"), ("low", "low")]
 )
 def test_the_nearest_level(wanted: str, expected: str) -> None:
-    change = RequestChange("nearest", "reasoning_effort", ("low", "high"))
+    change = RequestChange("choose_nearest_effort", "reasoning_effort", ("low", "high"))
     assert change.apply({"reasoning_effort": wanted}) == {"reasoning_effort": expected}
 
 
@@ -21,7 +21,7 @@ def test_a_schema_without_a_system_prompt() -> None:
         "json_schema": {"name": "output", "schema": {}, "strict": False},
     }
     body = {"messages": [{"role": "user", "content": "a"}], "response_format": schema}
-    changed = RequestChange("as_json_object", "response_format").apply(body)
+    changed = RequestChange("use_json_object_format", "response_format").apply(body)
     assert [message["role"] for message in changed["messages"]] == ["system", "user"]
     assert changed["response_format"] == {"type": "json_object"}
 
@@ -34,7 +34,9 @@ def test_parts_of_other_kinds_stay_parts() -> None:
         {"role": "assistant", "content": [thinking, *parts]},
         {"role": "user", "content": [thinking]},
     ]
-    changed = RequestChange("forget_parts", "content", "thinking").apply({"messages": messages})
+    changed = RequestChange("drop_assistant_parts", "content", "thinking").apply(
+        {"messages": messages}
+    )
     assert changed["messages"] == [
         {"role": "assistant", "content": parts},
         {"role": "assistant", "content": "a"},
@@ -45,7 +47,7 @@ def test_parts_of_other_kinds_stay_parts() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({}, "unsaid"),
+        ({}, "unset"),
         ({"reasoning_effort": "low"}, "on"),
         ({"reasoning_effort": "none"}, "off"),
         ({"reasoning": {"enabled": True}}, "on"),

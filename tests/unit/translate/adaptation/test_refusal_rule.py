@@ -75,7 +75,7 @@ def test_a_rule_without_the_value_that_it_reads_is_skipped(pattern: str, limit: 
     def read(match: re.Match[str], failure: UpstreamFailure, body: Json) -> int:
         return read_limit(match, failure, body) if match[1] else 0
 
-    rule = RefusalRule(wordings(pattern), "at_most", "max_tokens", read_value=read)
+    rule = RefusalRule(wordings(pattern), "limit_output", "max_tokens", read_value=read)
     assert changed({"max_tokens": 5000}, rule) == (limit and {"max_tokens": limit})
 
 

@@ -17,7 +17,7 @@ WANTED = {
     "json_schema": {"name": "output", "schema": SCHEMA, "strict": False},
 }
 PROMPT = (
-    "Answer with one JSON object that matches this JSON schema, and with nothing else:\n"
+    "Respond with one JSON object that matches this JSON schema, and nothing else:\n"
     '{"type":"object"}'
 )
 BODY = {"model": "m", "messages": [USER], "response_format": WANTED}

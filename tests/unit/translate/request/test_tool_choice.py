@@ -33,8 +33,8 @@ def chosen(way: str, choice: Any, *names: str) -> tuple[Any, list[str], str]:
 
 
 B = {"type": "function", "function": {"name": "b"}}
-ANY = "Answer with a call of one of the tools, and with nothing else."
-ONE = "Answer with a call of the tool b, and with nothing else."
+ANY = "Respond only with a call to one of the tools."
+ONE = "Respond only with a call to the tool b."
 
 
 @pytest.mark.parametrize(

@@ -61,5 +61,5 @@ def test_takes_one_call(choice: Any, *, expected: bool) -> None:
 def test_many_tools_of_a_dated_type_are_refused() -> None:
     tools = [{"type": "bash_20250124", "name": f"bash_{number}"} for number in range(21)]
     assert len(resolved({"tools": tools[:20]}).fields["tools"]) == 20
-    with pytest.raises(ApiError, match="at most 20 tools may have the type bash"):
+    with pytest.raises(ApiError, match="the maximum number of tools of type bash is 20"):
         resolved({"tools": tools})

@@ -223,7 +223,7 @@ def test_an_answer_that_has_not_ended_is_an_error(status: str) -> None:
         (
             {"object": "list"},
             500,
-            "The upstream up:1 answered 200 with something that is no chat completion",
+            "The upstream up:1 returned status 200 and a body that is not a chat completion",
         ),
         (
             {
@@ -320,7 +320,7 @@ def test_an_error_without_words_is_one(error: Any) -> None:
     assert found is not None
     assert (found.status, found.message) == (
         500,
-        "The upstream up:1 broke off the answer without a reason",
+        "The upstream up:1 aborted the response without an error message",
     )
 
 
