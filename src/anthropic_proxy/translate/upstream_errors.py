@@ -2,8 +2,8 @@
 
 The client gets the matching status and the upstream's text without secrets. Clients act on both:
 Claude Code compacts the conversation on "prompt is too long", starts a new login on 401, and hides
-the text of a 404. The first matching rule in `_RULES` determines the error. Without a match, the
-error keeps the status of the failure, as far as the Messages API has it.
+the text of a 404. The first matching rule in `_RULES` determines the error. Without a match,
+`_STATUS_BY_UPSTREAM_STATUS` determines the status.
 """
 
 import re
@@ -18,7 +18,7 @@ from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
-# In seconds. The SDKs wait for any retry-after, even weeks; Claude Code gives up after an hour.
+# In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
 _MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 _MAX_REDACTED_LENGTH = 2000
@@ -477,7 +477,7 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
         _TLS_PORT,
         500,
         "The upstream {failure.upstream_name} accepts only TLS (400): "
-        "UPSTREAM_BASE_URL must begin with https://",
+        "UPSTREAM_BASE_URL has to begin with https://",
         _NO_RETRY_HEADERS,
     ),
     _map_context_overflow,

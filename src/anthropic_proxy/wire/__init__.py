@@ -1,3 +1,4 @@
-"""Both APIs on the wire: message shapes, JSON and event framing. Imports no other package of the
-proxy.
+"""Wire formats of both APIs: messages, JSON and server-sent events.
+
+The package does not import other packages of the proxy.
 """

@@ -1,7 +1,7 @@
-"""Pause Python's garbage collector while one large value is built.
+"""Pause Python's garbage collector while a large value is built.
 
-A parsed request is a tree of many new objects, none of them garbage. The collector would traverse
-them dozens of times meanwhile: a megabyte of small arrays takes 200 ms to parse with it and 15 ms
+A parsed request consists of many new objects that are all in use. The collector would traverse them
+dozens of times: parsing a megabyte of small arrays takes 200 ms with the collector and 15 ms
 without it.
 """
 
@@ -12,11 +12,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def pause_garbage_collection() -> Iterator[None]:
-    """Disable the collector within the block, which must be short. Reference counting still frees
-    memory.
+    """Disable the collector during a `with` block, which must be short.
 
-    The collector is always enabled afterwards: if each of two threads restored the state that it
-    found, the last one could leave the collector disabled forever.
+    Reference counting still frees memory. The collector is always enabled afterwards: if each of
+    two threads restored the previous state, the collector could remain disabled.
     """
     gc.disable()
     try:

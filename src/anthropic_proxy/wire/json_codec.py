@@ -1,9 +1,9 @@
-"""Parse and write JSON: the only module that imports JSON libraries.
+r"""Parse and write JSON. This is the only module that imports JSON libraries.
 
-pydantic's parser reads and orjson writes: both are fast, and the parser keeps integers of any size,
-which orjson would turn into floats. The standard library handles what the two reject but real peers
-send: half of a surrogate pair (a text cut in the middle of an emoji, which JavaScript clients
-escape as `\\ud83d`) and integers beyond 64 bits.
+pydantic's parser and orjson's writer are fast, and the parser supports integers of any size, which
+orjson would convert to floats. Clients and upstreams also send JSON that these libraries reject:
+unpaired surrogates (a text truncated within an emoji, which JavaScript clients escape as `\ud83d`)
+and integers of more than 64 bits. The standard library handles these.
 """
 
 import json
@@ -13,20 +13,21 @@ from typing import Any
 import orjson
 from pydantic_core import from_json
 
-# A document is an object, an array, a string, a number or a literal, and its values are itself and
-# all values in it. Names of members are not values. A parsed value takes dozens of bytes (32 MB of
-# empty arrays take 900 MB), so values are counted in the text, before it is parsed. The document
-# need not be valid: a parser reads no more values before it finds an error than were counted.
+# The values of a document are the document itself and all values in it; names of members are not
+# values. A parsed value takes dozens of bytes (32 MB of empty arrays take 900 MB), so values are
+# counted in the text before it is parsed. In an invalid document, a parser reads at most the
+# counted number of values before the error.
 
-# Bytes that are examined at a time. Counting stops after the piece that exceeds the limit.
+# The number of bytes that are examined at once. Counting stops after the piece that exceeds the
+# limit.
 _PIECE_BYTES = 64 * 1024
 _SPACE = b" \t\r\n"
 
-# Values in a document from a peer. No real response has a hundredth of them.
+# The maximum number of values in a received document. Real responses have less than 1 % of it.
 _MAX_RECEIVED_VALUES = 1_000_000
 
-# pydantic_core raises TypeError for a str that has no UTF-8 form.
-_HALF_PAIR = "half of a surrogate pair"
+# pydantic_core raises TypeError for a str that cannot be encoded as UTF-8.
+_HALF_PAIR = "unpaired surrogate"
 
 # A JSON object in the wire format. Its content was validated (wire/anthropic/request.py), or is
 # read with `.get`, because upstreams omit, add and rename fields.
@@ -34,10 +35,10 @@ JsonObject = dict[str, Any]
 
 
 def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
-    """Parse one JSON document. Raises ValueError when it is invalid or nested too deeply.
+    """Parse one JSON document. Raises ValueError if it is invalid or nested too deeply.
 
-    NaN and infinities are not JSON, but servers write them into fields that the proxy does not
-    read; `allow_nan` accepts them.
+    `allow_nan` accepts NaN and infinities, which are not JSON, but which servers send in fields
+    that the proxy does not read.
     """
     try:
         return loads_strict(data, allow_nan=allow_nan)
@@ -46,7 +47,7 @@ def loads(data: bytes | str, *, allow_nan: bool = True) -> Any:
 
 
 def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
-    """Parse as `loads` does, but also reject halves of surrogate pairs."""
+    """Parse as `loads`, but also reject unpaired surrogates."""
     try:
         return from_json(data, allow_inf_nan=allow_nan)
     except TypeError as error:
@@ -54,7 +55,7 @@ def loads_strict(data: bytes | str, *, allow_nan: bool = True) -> Any:
 
 
 def _loads_lenient(data: bytes | str, *, allow_nan: bool) -> Any:
-    # The standard library would guess the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
+    # The standard library would detect the encoding of bytes, but JSON is UTF-8 (RFC 8259, 8.1).
     text = data if isinstance(data, str) else data.decode("utf-8-sig", "surrogatepass")
     try:
         return json.loads(text, parse_constant=None if allow_nan else _reject_constant)
@@ -72,10 +73,9 @@ class InvalidJsonError(ValueError):
 
 
 def loads_first(text: str, start: int) -> tuple[Any, int]:
-    """Parse the JSON document that begins at text[start]; return its value and its end.
+    """Parse the JSON document that starts at text[start], and return its value and its end.
 
-    Raises InvalidJsonError when there is none, and for NaN, infinities and halves of surrogate
-    pairs.
+    Raises InvalidJsonError if there is none, and for NaN, infinities and unpaired surrogates.
     """
     end = len(text)
     try:
@@ -88,9 +88,9 @@ def loads_first(text: str, start: int) -> tuple[Any, int]:
 
 
 def loads_partial(text: str) -> Any:
-    """Parse the beginning of a JSON document as the SDKs do: drop an incomplete last member.
+    """Parse the beginning of a JSON document like the SDKs: drop an incomplete last member.
 
-    Raises ValueError when the text does not begin a document.
+    Raises ValueError if the text is not the beginning of a document.
     """
     try:
         return loads(text)
@@ -103,8 +103,10 @@ def loads_partial(text: str) -> Any:
 
 
 def loads_received(data: bytes) -> Any:
-    """Parse a document from a peer. Raises ValueError also when it has more than a million values,
-    because each takes dozens of bytes of memory.
+    """Parse a document from a client or an upstream.
+
+    Raises ValueError also if it has more than a million values, because each takes dozens of bytes
+    of memory.
     """
     if len(data) > _MAX_RECEIVED_VALUES and has_more_values(data, _MAX_RECEIVED_VALUES):
         raise ValueError(f"more than {_MAX_RECEIVED_VALUES} values")
@@ -112,7 +114,7 @@ def loads_received(data: bytes) -> Any:
 
 
 def loads_object(data: bytes) -> JsonObject | None:
-    """Parse an object from a peer; return None when `data` is anything else."""
+    """Parse an object from a client or an upstream; return None for other data."""
     try:
         value = loads_received(data)
     except ValueError:
@@ -121,8 +123,9 @@ def loads_object(data: bytes) -> JsonObject | None:
 
 
 def dumps(value: Any) -> bytes:
-    """Return `value` as compact UTF-8 JSON. Equal values give equal bytes, so that prefix caches of
-    upstreams hit.
+    """Return `value` as compact UTF-8 JSON.
+
+    Equal values give equal bytes, which is required for the prefix caches of upstreams.
     """
     try:
         return orjson.dumps(value)
@@ -131,19 +134,20 @@ def dumps(value: Any) -> bytes:
 
 
 def repair_json_surrogates(data: bytes | str) -> bytes:
-    """Replace halves of surrogate pairs in a JSON document with U+FFFD. Raises ValueError when it
-    is not JSON.
+    """Replace unpaired surrogates in a JSON document with U+FFFD.
+
+    Raises ValueError for invalid JSON.
     """
     return repair_surrogates(json.dumps(loads(data), ensure_ascii=False)).encode()
 
 
 def repair_surrogates(text: str) -> str:
-    """Join the halves of surrogate pairs in `text`, and replace unpaired halves with U+FFFD."""
+    """Join surrogate pairs in `text`, and replace unpaired surrogates with U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
@@ -152,11 +156,11 @@ _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 def has_more_values(document: bytes, limit: int) -> bool:
     """Return whether the document has more than `limit` values.
 
-    In a valid document every string and container is a value or the name of one. So it exceeds the
-    limit also when it has more than twice as many of them.
+    In a valid document, each string and container is a value or the name of a value. So the limit
+    is also exceeded if their number is more than twice the limit.
     """
-    # This counts commas within strings, and empty containers twice. It is enough for nearly all
-    # documents.
+    # This is an upper bound, because it also counts commas in strings. It is sufficient for nearly
+    # all documents.
     if 1 + _count_separators(document) <= limit:
         return False
     values, starts, last = 1, 0, b""
@@ -165,7 +169,7 @@ def has_more_values(document: bytes, limit: int) -> bool:
         starts += _count_starts(structure)
         values += _count_separators(structure) - joined.count(b"[]") - joined.count(b"{}")
         last = joined[-1:]
-        # A container that begins at the end of this piece may be empty.
+        # A container that starts at the end of this piece may be empty.
         may_be_empty = last in (b"[", b"{")
         if values - may_be_empty > limit or starts > 2 * limit:
             return True
@@ -173,27 +177,25 @@ def has_more_values(document: bytes, limit: int) -> bool:
 
 
 def _count_separators(text: bytes) -> int:
-    """Count values that begin after a comma or a bracket, as if no container were empty."""
+    """Count commas and opening brackets, after which a value starts unless a container is empty."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _count_starts(structure: bytes) -> int:
-    """Count the beginnings of strings and containers."""
+    """Count the strings and containers that start in `structure`."""
     return structure.count(b'"') + structure.count(b"[") + structure.count(b"{")
 
 
 def _iter_structure(document: bytes) -> Iterator[bytes]:
-    """Yield the document in pieces, without white space and with one quotation mark for each
-    string.
-    """
+    """Yield the document in pieces, without white space and with each string as one `"`."""
     in_string = False
     for text in _iter_pieces(document):
-        # Without escapes, each quotation mark begins or ends a string.
+        # Without escapes, each quotation mark starts or ends a string.
         parts = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        # Every other part is outside strings.
+        # Every second part is outside of strings.
         structure = b'"'.join(parts[in_string::2])
         if in_string and len(parts) > 1:
-            # The string that began in an earlier piece ends in this one.
+            # A string from an earlier piece ends in this piece.
             structure = b'"' + structure
         yield structure.translate(None, _SPACE)
         has_odd_quotes = len(parts) % 2 == 0
@@ -201,7 +203,7 @@ def _iter_structure(document: bytes) -> Iterator[bytes]:
 
 
 def _iter_pieces(document: bytes) -> Iterator[bytes]:
-    """Yield the document in pieces that do not end within an escape."""
+    """Yield the document in pieces that do not end within an escape sequence."""
     start = 0
     while start < len(document):
         piece = document[start : start + _PIECE_BYTES]

@@ -1,8 +1,8 @@
-"""Replace members of a JSON object in its text, without changing any other byte.
+"""Replace members of a JSON object in its text, without changes to other bytes.
 
-Parsing and writing would change the text: numbers get another form, repeated names disappear. So
-this module walks the text and finds the members of the outermost object. A regular expression skips
-from bracket to bracket within their values, so that a long request takes a millisecond or two.
+Parsing and serializing would change the form of numbers and remove repeated names. So this module
+searches the text for the members of the outermost object. A regular expression skips from bracket
+to bracket in their values, so a long request takes one or two milliseconds.
 """
 
 import re
@@ -14,7 +14,8 @@ from anthropic_proxy.wire.json_codec import dumps, loads
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]++")
-# Everything up to the next bracket, but containers of up to two levels, as most are, count as text.
+# Text up to the next bracket. Containers with one or two levels, which are the most frequent, count
+# as text.
 _NO_VALUES = rb'[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb"[{\[](?:" + _NO_VALUES + rb")*+[}\]]"
 _FLAT_IN_FLAT = rb"[{\[](?:" + _NO_VALUES + rb"|" + _FLAT + rb")*+[}\]]"
@@ -30,18 +31,17 @@ class _Member(NamedTuple):
 
 
 def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
-    """Set the members `values` of the JSON object `document`: replace those with the same names,
-    and append the others.
+    """Set members of a JSON object: replace existing members and append the others.
 
-    `document` must be the text of an object that was parsed. Of several members with the same name,
-    the first is replaced and the others are removed, so that a long value is not repeated.
+    `document` must be the text of a valid object. If it has several members with the same name, the
+    first is replaced and the others are removed, so long values are not repeated.
     """
     pieces: list[bytes] = []
     position = previous_end = 0
     replaced_names: set[str] = set()
     for member in _iter_members(document):
         if member.name in replaced_names:
-            # The comma before it is removed as well.
+            # Remove the comma before it too.
             pieces.append(document[position:previous_end])
             position = member.end
         elif member.name in values:
@@ -77,7 +77,7 @@ def _iter_members(document: bytes) -> Iterator[_Member]:
 
 
 def _find_value_end(document: bytes, start: int) -> int:
-    """Return the end of the value that begins at `start`."""
+    """Return the end of the value that starts at `start`."""
     first = document[start : start + 1]
     if first not in (b"{", b"["):
         pattern = _STRING if first == b'"' else _SCALAR
@@ -95,6 +95,6 @@ def _skip_space(document: bytes, pos: int) -> int:
 
 
 def _match_end(pattern: re.Pattern[bytes], document: bytes, pos: int) -> int:
-    """Return the end of the match at `pos`. The document is valid, so there is always a match."""
+    """Return the end of the match at `pos`. In a valid document, there is always a match."""
     match = pattern.match(document, pos)
     return match.end() if match else len(document)

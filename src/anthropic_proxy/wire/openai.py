@@ -1,4 +1,4 @@
-"""Build and read Chat Completions messages, parts and tools as plain dicts in the wire format.
+"""Build and read Chat Completions messages, parts and tools as dicts in the wire format.
 
 Source: the request types of the `openai` package (3.51); the tests check the results against them.
 """
@@ -7,12 +7,12 @@ from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# The fields of a delta that holds text only.
+# The fields of a delta that contains only text.
 _PLAIN_FIELDS = frozenset(("content", "role"))
 
 
 def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
-    """Return a text part. `cache_control` is OpenRouter's field, in the Messages API's form."""
+    """Return a text part. `cache_control` is OpenRouter's field with the Messages API's format."""
     part: JsonObject = {"type": "text", "text": text}
     if cache_control:
         part["cache_control"] = cache_control
@@ -20,7 +20,7 @@ def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
 
 
 def image_url_part(url: str) -> JsonObject:
-    """Return an image part. `url` is an http(s) address or a `data:` URL."""
+    """Return an image part. `url` is an http, https or data URL."""
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -33,9 +33,9 @@ def system_message(content: str | list[JsonObject]) -> JsonObject:
 
 
 def user_message(parts: list[JsonObject]) -> JsonObject:
-    """Return a user message. A lone text part becomes a string.
+    """Return a user message. A single text part becomes a string.
 
-    So a string and a single text block look the same to the upstream.
+    So a string and a single text block give the same request for the upstream.
     """
     if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
         return {"role": "user", "content": parts[0]["text"]}
@@ -43,7 +43,7 @@ def user_message(parts: list[JsonObject]) -> JsonObject:
 
 
 def assistant_message(text: str, tool_calls: list[JsonObject]) -> JsonObject:
-    """Return an assistant message. `content` is null when there are only calls."""
+    """Return an assistant message. Its `content` is null if there are only calls."""
     message: JsonObject = {"role": "assistant", "content": text}
     if tool_calls:
         message["content"] = text or None
@@ -79,9 +79,9 @@ def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
 
 
 def get_first_choice(chunk: JsonObject) -> JsonObject | None:
-    """Return the first choice of a response or chunk; None without one.
+    """Return the first choice of a response or chunk, or None.
 
-    Chunks with usage or moderation results have none.
+    Chunks with usage or moderation results have no choices.
     """
     choices: Any = chunk.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -91,7 +91,7 @@ def get_first_choice(chunk: JsonObject) -> JsonObject | None:
 
 
 def get_plain_text(chunk: JsonObject) -> str:
-    """Return the text of a chunk that holds nothing else, as most do; empty for other chunks."""
+    """Return the text of a chunk that contains only text; empty for other chunks."""
     if chunk.get("usage") or chunk.get("error"):
         return ""
     choice = get_first_choice(chunk)
@@ -101,7 +101,7 @@ def get_plain_text(chunk: JsonObject) -> str:
     if not isinstance(delta, dict):
         return ""
     if not _PLAIN_FIELDS.issuperset(delta):
-        # Fields without a value mean nothing.
+        # Fields without a value are ignored.
         for name, value in delta.items():
             if value and name not in _PLAIN_FIELDS:
                 return ""
@@ -111,13 +111,13 @@ def get_plain_text(chunk: JsonObject) -> str:
 def string_or_empty(value: Any) -> str:
     """Return `value` if it is a string, else an empty string.
 
-    Upstreams send null and other types for strings.
+    Some upstreams send null or other types instead of strings.
     """
     return value if isinstance(value, str) else ""
 
 
 def get_content_text(content: Any) -> str:
-    """Return the text of a delta's or message's `content`: a string, null, or a list of parts.
+    """Return the text of a `content` field: a string, null, or a list of parts.
 
     Mistral sends parts; its thinking parts have no `text`.
     """

@@ -1,10 +1,10 @@
-"""Shorten the values that error messages quote from requests: a value may have megabytes."""
+"""Shorten values of requests that error messages quote, because they may have megabytes."""
 
 _MAX_CHARACTERS = 200
 
 
 def shorten(text: str, limit: int = _MAX_CHARACTERS) -> str:
-    """Return `text`; of a text with more than `limit` characters, its beginning and length."""
+    """Return `text`, or its first `limit` characters and its length if it is longer."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}... ({len(text)} characters)"

@@ -1,4 +1,4 @@
-"""Parse the headers in which upstreams state the wait before a retry."""
+"""Parse the response headers with the delay before a retry."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait before a retry; None without a valid header."""
+    """Return the delay before a retry in seconds, or None without a valid header."""
     # OpenAI and Azure also send milliseconds, which OpenAI's SDK prefers.
     milliseconds = _parse_seconds(headers.get("retry-after-ms", ""), "")
     if milliseconds is not None:

@@ -197,7 +197,7 @@ def test_a_hostile_404(text: str) -> None:
 )
 def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
     error = parse_api_error(status, {}, body, SOURCE)
-    assert ("UPSTREAM_BASE_URL must begin with https://" in error.message) is is_tls
+    assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class RefusalRule:
     # argument of the change
     value: Any = None
     # reads the argument from the match of the first pattern, the refusal and the request; the rule
-    # is skipped if the argument is false
+    # is skipped if the argument is 0 or empty
     read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
     # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
     named_by: Callable[[UpstreamFailure, str], bool] | None = None

@@ -1,1 +1,1 @@
-"""Reasoning fields of upstreams, thinking blocks and their signatures."""
+"""Conversion between the reasoning of upstreams and thinking blocks with signatures."""

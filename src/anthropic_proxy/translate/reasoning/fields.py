@@ -1,9 +1,9 @@
-"""Read the reasoning of upstreams, which becomes thinking blocks.
+"""Parse the reasoning of upstreams, which becomes thinking blocks.
 
-Upstreams have many forms for the model's reasoning: two names for its text, a list of details with
-signatures and encrypted parts (OpenRouter), parts of the content (Mistral), tags within the text
-(see think_tags). Some require it in the next request, in the same form; the block's `signature`
-carries the data for that (see signatures).
+Upstreams send reasoning in several forms: in a text field with one of two names, as a list of
+details with signatures and encrypted parts (OpenRouter), as parts of the content (Mistral), or in
+tags in the text (see think_tags). Some require it in the next request, in the same form. The
+`signature` of the block contains the data for this (see signatures).
 """
 
 from dataclasses import dataclass, field
@@ -12,27 +12,27 @@ from typing import Any
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# In order of precedence; a server that fills both has the same text in them.
+# In order of precedence. Servers that send both fields send the same text.
 _TEXT_FIELDS = ("reasoning", "reasoning_content")
 DETAILS = "reasoning_details"
 
-# Origin of reasoning in parts of the content (Mistral):
+# The origin of reasoning in parts of the content (Mistral):
 # `{"type": "thinking", "thinking": [{"type": "text", "text": ...}]}`.
 CONTENT_PARTS = "content_parts"
 
-# The fields of a message that hold reasoning.
+# The fields of a message with reasoning.
 REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
 _FIELDS = frozenset(REASONING_FIELDS)
 
-# Origin of reasoning within the text. It is not sent back: the chat templates of such models leave
-# it out of the history.
+# The origin of reasoning in the text. It is not sent back, because the chat templates of such
+# models omit it from the history.
 IN_TEXT = "content"
 
-# Keys whose values are equal in all pieces of one detail. A summary of OpenAI's Responses API has
-# several parts.
+# Keys whose values are equal in all pieces of one detail. Summaries of OpenAI's Responses API have
+# several parts with different `summary_index`.
 _IDENTITY_KEYS = ("type", "index", "summary_index")
 
-# Keys of a detail's text: which one depends on the detail's type.
+# Keys of a detail's text, depending on the type of the detail.
 DETAIL_TEXT_KEYS = ("text", "summary")
 
 
@@ -40,14 +40,14 @@ DETAIL_TEXT_KEYS = ("text", "summary")
 class ReasoningDelta:
     """Reasoning in one delta or message."""
 
-    # The field that it came from, CONTENT_PARTS or IN_TEXT.
+    # name of its field, CONTENT_PARTS or IN_TEXT
     origin: str
     text: str
     details: tuple[JsonObject, ...] = ()
 
 
 def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
-    """Return the reasoning of a delta or message, None if it has none."""
+    """Return the reasoning of a delta or message, or None."""
     if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
         return None
     name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
@@ -65,18 +65,18 @@ def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
 
 
 def get_detail_text(detail: JsonObject) -> str:
-    """Return the text of a detail; that of encrypted details is empty."""
+    """Return the text of a detail; it is empty for encrypted details."""
     name = find_text_key(detail)
     return detail[name] if name else ""
 
 
 def find_text_key(detail: JsonObject) -> str | None:
-    """Return the key of the detail's text, None when it has none."""
+    """Return the key of the detail's text, or None if it has no text."""
     return next((name for name in DETAIL_TEXT_KEYS if string_or_empty(detail.get(name))), None)
 
 
 def thinking_part(text: str) -> JsonObject:
-    """Build Mistral's form of reasoning, a part of an assistant message's content."""
+    """Build a content part with reasoning in Mistral's form."""
     return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
@@ -86,7 +86,7 @@ def _continues(last: JsonObject, detail: JsonObject) -> bool:
         return False
     if detail.get("data"):
         return False
-    # A signature ends the text that it signs.
+    # After its signature, the text of a detail is complete.
     return not (last.get("signature") and get_detail_text(detail))
 
 
@@ -109,19 +109,22 @@ def _get_objects(value: Any) -> list[JsonObject]:
 
 @dataclass
 class ReasoningBlock:
-    """The reasoning of one thinking block, as the upstream has sent it so far."""
+    """The reasoning of one thinking block, as far as it has arrived."""
 
-    # The origin of its deltas; see `add`.
+    # the origin of its deltas; see `add`
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
     _details: list[JsonObject] = field(default_factory=list)
-    # Texts of the last detail that are not joined yet, by their keys.
+    # texts of the last detail that are not joined yet, by their keys
     _unjoined_texts: dict[str, list[str]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def add(self, delta: ReasoningDelta) -> None:
-        """Add reasoning. Of several origins, details take precedence, and IN_TEXT yields."""
+        """Add reasoning.
+
+        If origins differ, DETAILS has the highest precedence and IN_TEXT the lowest.
+        """
         if delta.origin == DETAILS or self.origin == IN_TEXT:
             self.origin = delta.origin
         if delta.text:
@@ -139,18 +142,18 @@ class ReasoningBlock:
 
     @property
     def is_encrypted(self) -> bool:
-        """True if it has data for the upstream, but no text."""
+        """True if there is data for the upstream, but no text."""
         if any(self.texts):
             return False
         return any(detail.get("data") or detail.get("signature") for detail in self.details)
 
     @property
     def text(self) -> str:
-        """All of the text."""
+        """The complete text."""
         return "".join(self.texts)
 
     def _merge_detail(self, detail: JsonObject) -> None:
-        """Add a detail, or extend the last one if it has the same `index` and type.
+        """Add a detail, or extend the last detail if it has the same `index` and type.
 
         Source: OpenRouter's documentation of reasoning details.
         """
@@ -162,7 +165,7 @@ class ReasoningBlock:
             if name in DETAIL_TEXT_KEYS and isinstance(value, str):
                 first_text = string_or_empty(last.get(name))
                 self._unjoined_texts.setdefault(name, [first_text]).append(value)
-                # The key has its place from its first piece on.
+                # The position of the key is that of its first piece.
                 last.setdefault(name, "")
             elif value:
                 last[name] = value

@@ -1,16 +1,17 @@
-"""Encode data for the upstream in the `signature` of a thinking block or `data` of a redacted one.
+"""Store data for the upstream in the `signature` of thinking blocks.
+
+For redacted blocks, the field is `data`. The format is
 
     anthropic-proxy.1.ORIGIN[.PAYLOAD[.MAC]]
 
-ORIGIN is the field that the reasoning came from. PAYLOAD is base64 of JSON, compressed if it is
-long, and holds the data that the block does not show:
+ORIGIN is the field in which the upstream sent the reasoning. PAYLOAD is base64-encoded JSON,
+compressed if it is long, with the data that the block does not show:
 
-    text     the text of the reasoning, where the block does not display it
-    details  objects (signatures, encrypted parts) that the provider requires back
+    text     the text of the reasoning, if the block does not show it
+    details  objects (signatures, encrypted parts) that the upstream requires in the next request
 
-MAC is present if a secret is configured: a block that was changed is then dropped. A foreign
-signature, of a session that began on another server, means nothing here. Its block is dropped, and
-never becomes text.
+MAC is present if a secret is configured; modified blocks are then dropped. Blocks with foreign
+signatures, from sessions that started on another server, are dropped too, and never sent as text.
 """
 
 import base64
@@ -40,20 +41,20 @@ _SIGNATURE = re.compile(
     r"(?:\.([\w-]*)(?:\.([\w-]{22}))?)?",
     re.ASCII,
 )
-# Occurs in every request that holds a signature of this proxy.
+# Every request with a signature of this proxy contains this text.
 SIGNATURE_MARK = f"{_PREFIX}.".encode()
-# A client may send anything: a payload that unpacks to more than this is refused.
+# Larger payloads are rejected, because they may come from an attacker.
 _MAX_UNPACKED_BYTES = 16 * 1024 * 1024
-# A document that compresses better is not compressed, and such a payload is refused: a short
-# signature must not take much memory.
+# Maximum ratio of unpacked to compressed size, so that short signatures cannot use much memory.
+# Documents with a higher ratio are not compressed, and such payloads are rejected.
 _MAX_EXPANSION = 10
 _MAC_BYTES = 16
-# Shorter JSON is not worth compressing.
+# Compression is not useful for shorter JSON.
 _MIN_COMPRESSIBLE_BYTES = 400
 
 
 def is_proxy_signature(signature: object) -> bool:
-    """Return whether this proxy made the signature or `data` of a block, with any secret."""
+    """Return whether a signature or `data` has this proxy's format, with any secret."""
     return isinstance(signature, str) and signature.startswith(f"{_PREFIX}.")
 
 
@@ -61,11 +62,11 @@ def is_proxy_signature(signature: object) -> bool:
 class Signer:
     """Signs thinking blocks and parses their signatures."""
 
-    # Without a secret, signatures have no MAC.
+    # key of the MAC; without a secret, signatures have no MAC
     secret: str | None = None
 
     def sign(self, reasoning: ReasoningBlock, visible_text: str) -> str:
-        """Return the signature of a block that shows `visible_text` of the reasoning."""
+        """Return the signature of a block whose text is `visible_text`."""
         origin, payload = reasoning.origin, _pack(reasoning, visible_text)
         if self.secret:
             mac = self._compute_mac(origin, payload, visible_text)
@@ -75,7 +76,7 @@ class Signer:
         return f"{_PREFIX}.{origin}"
 
     def parse_signature(self, signature: str | None, visible_text: str) -> ReasoningBlock | None:
-        """Return the signed reasoning, None if the signature is foreign or does not match."""
+        """Return the signed reasoning, or None if the signature is foreign or invalid."""
         match = _SIGNATURE.fullmatch(signature or "")
         if match is None:
             return None
@@ -91,7 +92,7 @@ class Signer:
 
     def replay_reasoning(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
         """Add the reasoning of thinking blocks to an assistant message, in the upstream's form."""
-        # Details, or pieces of text, by their origin.
+        # Details or texts by their origin.
         pieces: dict[str, list[Any]] = {}
         for block in blocks:
             reasoning = self._parse_block(block)
@@ -113,7 +114,7 @@ class Signer:
         return replayed
 
     def can_replay(self, block: JsonObject) -> bool:
-        """Return whether this thinking or redacted_thinking block can be sent to the upstream."""
+        """Return whether a thinking or redacted_thinking block can be sent to the upstream."""
         reasoning = self._parse_block(block)
         return reasoning is not None and bool(_get_replayable(reasoning))
 
@@ -131,7 +132,7 @@ UNSIGNED = Signer()
 
 
 def _get_replayable(reasoning: ReasoningBlock) -> list[Any]:
-    """Return the details, or the text, that the upstream requires back."""
+    """Return the details or the text that the upstream requires in the next request."""
     if reasoning.origin == DETAILS:
         return reasoning.details
     if reasoning.origin == IN_TEXT or not reasoning.text:
@@ -140,9 +141,9 @@ def _get_replayable(reasoning: ReasoningBlock) -> list[Any]:
 
 
 def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
-    """Encode what `visible_text` lacks.
+    """Encode the data that `visible_text` does not contain.
 
-    Details whose texts add up to it have the lengths of their texts in place of the texts.
+    If the texts of the details make up `visible_text`, they are replaced by their lengths.
     """
     content: JsonObject = {}
     if reasoning.text != visible_text and reasoning.origin not in (IN_TEXT, DETAILS):
@@ -161,7 +162,7 @@ def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
 
 
 def _compress(document: bytes) -> bytes:
-    """Return compressed JSON, or the JSON itself if the compressed form would expand too much."""
+    """Compress JSON, or return it unchanged if the ratio is too high."""
     compressed = zlib.compress(document)
     if _expands_moderately(compressed, document):
         return compressed
@@ -169,7 +170,7 @@ def _compress(document: bytes) -> bytes:
 
 
 def _expands_moderately(compressed: bytes, document: bytes) -> bool:
-    """Return whether unpacking takes about as much memory as plain JSON of the same length."""
+    """Return whether the memory use is similar to that of plain JSON of the compressed length."""
     if len(document) > _MAX_EXPANSION * len(compressed):
         return False
     return not has_more_values(document, len(compressed) // 2)
@@ -183,7 +184,7 @@ def _replace_text_with_length(detail: JsonObject) -> JsonObject:
 
 
 def _unpack(payload: str) -> JsonObject | None:
-    """Decode a payload, None if this proxy cannot have made it."""
+    """Decode a payload; return None if it is invalid."""
     if not payload:
         return {}
     try:
@@ -200,7 +201,7 @@ def _decompress(compressed: bytes) -> bytes:
     max_length = min(_MAX_UNPACKED_BYTES, _MAX_EXPANSION * len(compressed) + 1)
     document = unpacker.decompress(compressed, max_length)
     if not unpacker.eof or not _expands_moderately(compressed, document):
-        raise ValueError("truncated, or too long")
+        raise ValueError("compressed data is truncated or too long")
     return document
 
 
@@ -220,7 +221,10 @@ def _to_reasoning_block(
 
 
 def _restore_texts(details: list[JsonObject], visible_text: str) -> list[JsonObject] | None:
-    """Replace the lengths in details with texts, None if they do not add up to the block's text."""
+    """Replace the lengths in details by texts.
+
+    Returns None if the lengths do not match the text of the block.
+    """
     restored: list[JsonObject] = []
     has_lengths = False
     end = 0
@@ -231,7 +235,7 @@ def _restore_texts(details: list[JsonObject], visible_text: str) -> list[JsonObj
             continue
         start, end = end, end + detail[key]
         if start > end:
-            # With negative lengths, the pieces of a short text could be of any size.
+            # Negative lengths could expand a short text to any size.
             return None
         restored.append({**detail, key: visible_text[start:end]})
         has_lengths = True
@@ -241,7 +245,7 @@ def _restore_texts(details: list[JsonObject], visible_text: str) -> list[JsonObj
 
 
 def _find_length_key(detail: JsonObject) -> str | None:
-    """Return the key that has a length in place of a text, None without one."""
+    """Return the key with a length instead of a text, or None."""
     return next((key for key in DETAIL_TEXT_KEYS if isinstance(detail.get(key), int)), None)
 
 

@@ -1,12 +1,12 @@
-"""Signatures of tool calls (Gemini), without which the next turn is refused.
+"""Signatures of tool calls, without which Gemini refuses the next turn.
 
-On the way to the client, a signature becomes an encrypted detail of the reasoning that names the
-call by the client's id. So it is in the `signature` of a thinking block, or in a redacted one, and
-returns with the history. If it does not (the client did not request thinking, or another server
-made the call), the call gets the value that Google documents for such histories. Only the first
-call of a turn requires a signature.
+In a response, a signature becomes an encrypted detail of the reasoning with the client's id of the
+call. So it is stored in the `signature` of a thinking block or in a redacted block, which the
+client sends with the history. If the history has no signature (the client did not request thinking,
+or another server generated the call), the call gets the value that Google documents for such
+histories. Only the first call of a turn requires a signature.
 
-Source: ai.google.dev/gemini-api/docs/thought-signatures; recorded:
+Source: ai.google.dev/gemini-api/docs/thought-signatures, and recordings of
 `extra_content.google.thought_signature`.
 """
 
@@ -22,7 +22,7 @@ _NO_SIGNATURE = "skip_thought_signature_validator"
 
 
 def parse_call_signature(fragment: JsonObject, tool_use_id: str) -> ReasoningDelta | None:
-    """Return the signature of a tool call fragment as reasoning, None without one."""
+    """Return the signature of a tool call fragment as reasoning, or None."""
     extra_content = fragment.get(_FIELD)
     google = extra_content.get("google") if isinstance(extra_content, dict) else None
     if not isinstance(google, dict):
@@ -35,9 +35,9 @@ def parse_call_signature(fragment: JsonObject, tool_use_id: str) -> ReasoningDel
 
 
 def restore_call_signatures(message: JsonObject, tool_use_ids: list[str]) -> JsonObject:
-    """Restore the signatures of an assistant message's calls.
+    """Restore the signatures of the calls of an assistant message.
 
-    `tool_use_ids` are the ids of its calls, in order.
+    `tool_use_ids` are the client's ids of the calls, in order.
     """
     calls = message.get("tool_calls")
     restored = drop_call_signatures(message)
@@ -53,7 +53,7 @@ def restore_call_signatures(message: JsonObject, tool_use_ids: list[str]) -> Jso
 
 
 def reset_call_signatures(message: JsonObject) -> JsonObject:
-    """Give the first call the value for histories without signatures, and the others none."""
+    """Set the value for histories without signatures at the first call, and remove the others."""
     if not message.get("tool_calls"):
         return message
     first, *others = (_without(call, _FIELD) for call in message["tool_calls"])
@@ -66,7 +66,7 @@ def has_call_signature(message: JsonObject) -> bool:
 
 
 def drop_call_signatures(message: JsonObject) -> JsonObject:
-    """Remove from an assistant message the details that only `restore_call_signatures` uses."""
+    """Remove the details of call signatures from an assistant message."""
     if DETAILS not in message:
         return message
     details = [detail for detail in message[DETAILS] if detail.get("type") != _TYPE]

@@ -1,1 +1,1 @@
-"""Chat Completions to Messages: complete responses and streams."""
+"""Translation of Chat Completions responses to Messages responses."""

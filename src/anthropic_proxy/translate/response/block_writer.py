@@ -1,4 +1,4 @@
-"""Write the blocks of a stream: with indices 0, 1, 2, ..., and one open at a time."""
+"""Write the content blocks of a stream with indices 0, 1, 2, ..., one open block at a time."""
 
 from collections.abc import Mapping
 
@@ -13,23 +13,24 @@ from anthropic_proxy.wire.json_codec import JsonObject
 class BlockWriter:
     """Writes text, thinking and tool_use blocks.
 
-    A change of kind closes the open block and opens the next.
+    Content of another kind closes the open block and opens a new block.
     """
 
     def __init__(
         self, signer: Signer, tool_names: Mapping[str, ToolName], *, omits_thinking: bool
     ) -> None:
-        """Write no block yet.
+        """Create a writer without blocks.
 
         Args:
-            tool_names: the caller's names of the tools that have other names at the upstream.
-            omits_thinking: thinking blocks have no text; their signatures hold it.
+            signer: signs thinking blocks.
+            tool_names: the client's names of the tools that have other names upstream.
+            omits_thinking: thinking blocks have no text; their signatures contain it.
         """
-        # True if a token limit ended the response, so that a call that ends now is incomplete.
+        # True if a token limit ended the response: the open call is then incomplete.
         self.is_truncated = False
-        # Events that `take` has not returned.
+        # The events that `take` has not returned yet.
         self.pending_events: list[JsonObject] = []
-        # The call whose block is open.
+        # The call with the open block.
         self.open_call: ToolCall | None = None
         # True if there is a text block.
         self.has_text = False
@@ -50,17 +51,17 @@ class BlockWriter:
 
     @property
     def is_text_open(self) -> bool:
-        """True if a block of text is open."""
+        """True if a text block is open."""
         return self._open_kind == "text"
 
     def write_thinking(self, delta: ReasoningDelta) -> None:
-        """Write reasoning; the signature follows at the end of the block, as in the real API.
+        """Write reasoning.
 
-        Encrypted reasoning opens no block: it belongs to the reasoning next to it, or becomes a
-        redacted block.
+        As in the real API, the signature is sent at the end of the block. Encrypted reasoning does
+        not open a block: it is part of adjacent reasoning, or becomes a redacted block.
         """
         if self._open_kind != "thinking" and delta.text:
-            # Encrypted reasoning that arrived before belongs to this block.
+            # Earlier encrypted reasoning is part of this block.
             encrypted, self._reasoning = self._reasoning, None
             self._open("thinking", events.thinking_block())
             self._reasoning = encrypted
@@ -70,7 +71,7 @@ class BlockWriter:
             self.pending_events.append(events.thinking_delta(self.index, delta.text))
 
     def write_tool_use(self, call: ToolCall) -> None:
-        """Open the block of `call` if it is not open, and write the new part of its arguments."""
+        """Open the block of `call` if necessary, and write the new part of its arguments."""
         if self.open_call is not call:
             tool = to_caller_name(self._tool_names, call.name)
             self._open("tool_use", events.tool_use_block(call.id, tool.name, {}, tool.toolset_name))
@@ -79,14 +80,14 @@ class BlockWriter:
         self._write_arguments(call.arguments.take())
 
     def write_compaction(self, block: JsonObject) -> None:
-        """Write the compaction block that precedes a response, with its summary in one delta."""
+        """Write the compaction block before a response, with the summary in one delta."""
         self._open("compaction", {**block, "content": None})
         if block["content"]:
             self.pending_events.append(events.compaction_delta(self.index, block["content"]))
         self.close()
 
     def close(self) -> None:
-        """Close the open block, if there is one."""
+        """Close the open block, if any."""
         reasoning, self._reasoning = self._reasoning, None
         if reasoning is not None and self._open_kind == "thinking":
             visible_text = "" if self._omits_thinking else reasoning.text

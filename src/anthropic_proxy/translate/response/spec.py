@@ -12,12 +12,12 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class ReasoningDisplay(Enum):
-    """How the response shows reasoning."""
+    """Representation of reasoning in the response."""
 
     FULL = "full"
     # Thinking blocks have no text (display "omitted").
     OMITTED = "omitted"
-    # There are no thinking blocks (a request without `thinking`).
+    # There are no thinking blocks (request without `thinking`).
     HIDDEN = "hidden"
 
 
@@ -25,11 +25,11 @@ class ReasoningDisplay(Enum):
 class CompactionResult:
     """The result of a summary request."""
 
-    # The compaction block; its content is null without a summary.
+    # the compaction block; its content is null without a summary
     block: JsonObject
-    # The stop fields of the upstream's response.
+    # the stop fields of the message
     stop: JsonObject
-    # The entry in `usage.iterations`.
+    # the entry in `usage.iterations`
     usage: JsonObject
 
 
@@ -38,49 +38,49 @@ class ResponseSpec:
     """The parts of a request that the translation of its response needs."""
 
     message_id: str
-    # The model name of the request.
+    # model name of the request
     model: str
-    # Tokens of the request, used until the upstream reports its count.
+    # input tokens, used until the upstream reports its count
     input_estimate: int
-    # Named in errors.
+    # for errors
     upstream: UpstreamIdentity
-    # Returns a new id for each tool call.
+    # returns a new id for each tool call
     new_tool_id: Callable[[], str]
-    # The caller's names of the tools that have other names at the upstream.
+    # the client's names of the tools that have other names upstream
     tool_names: Mapping[str, ToolName] = field(default_factory=dict)
-    # Signs thinking blocks.
+    # signs thinking blocks
     signer: Signer = UNSIGNED
-    # The tools of the upstream request: parameter schemas by the upstream's names.
+    # parameter schemas of the upstream request's tools, by the upstream's names
     tools: Mapping[str, JsonObject] = field(default_factory=dict)
-    # True if the text may contain tool calls.
+    # whether the text may contain tool calls
     calls_in_text: bool = False
-    # The caller accepts at most one tool call, whether or not the upstream complies.
+    # whether the client receives only the first tool call, even if the upstream sends more
     single_call: bool = False
     stop_sequences: list[str] = field(default_factory=list)
     reasoning: ReasoningDisplay = ReasoningDisplay.HIDDEN
-    # Tokens of prompt and response together; 0 if not known.
+    # maximum sum of prompt and response in tokens; 0 if unknown
     context_window: int = 0
-    # True if the response begins within a block of reasoning.
+    # whether the response starts within a reasoning block
     starts_in_thinking: bool = False
-    # The beginning of the response text, where the caller wrote it.
+    # beginning of the response text that the client provided
     prefill: str = ""
-    # True if the text must be one JSON document.
+    # whether the text must be one JSON document
     is_structured: bool = False
-    # More top-level fields of the message.
+    # additional top-level fields of the message
     message_fields: JsonObject = field(default_factory=dict)
-    # More fields of its usage.
+    # additional fields of the usage
     usage_fields: JsonObject = field(default_factory=dict)
-    # The report on the request's context edits, if it had any.
+    # the report on the request's context edits, if it had any
     context_management: JsonObject | None = None
-    # The compaction that precedes the response.
+    # the compaction before the response
     compaction: CompactionResult | None = None
     wants_fast_mode: bool = False
 
 
 def build_diagnostics(request: JsonObject) -> JsonObject:
-    """Return the message's field `diagnostics`.
+    """Return the field `diagnostics` of the message.
 
-    The proxy cannot compare the request with an earlier one.
+    The cache miss reason is "unavailable", because the proxy stores no earlier requests.
     """
     options = request.get("diagnostics")
     if options is None:
@@ -91,9 +91,9 @@ def build_diagnostics(request: JsonObject) -> JsonObject:
 
 
 def build_fallback_credit(request: JsonObject) -> JsonObject:
-    """Return the usage field for a request that uses the credit of a refused one.
+    """Return the usage field `fallback_credit` if the request has a credit token.
 
-    Only Anthropic grants such credit.
+    The credit is never applied, because only Anthropic grants it.
     """
     if not request.get("fallback_credit_token"):
         return {}
@@ -101,7 +101,7 @@ def build_fallback_credit(request: JsonObject) -> JsonObject:
 
 
 def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
-    """Return how the response to a checked request shows reasoning."""
+    """Return the representation of reasoning for a validated request."""
     if not requests_thinking(request):
         return ReasoningDisplay.HIDDEN
     if request["thinking"].get("display") == "omitted":
@@ -110,7 +110,7 @@ def get_reasoning_display(request: JsonObject) -> ReasoningDisplay:
 
 
 def get_tool_schemas(body: JsonObject) -> Mapping[str, JsonObject]:
-    """Return the parameter schemas of the tools of a Chat Completions body, by name."""
+    """Return the parameter schemas of a Chat Completions request's tools, by name."""
     schemas: dict[str, JsonObject] = {}
     for tool in body.get("tools") or ():
         if tool.get("type") == "function":

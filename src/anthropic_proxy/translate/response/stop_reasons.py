@@ -2,7 +2,7 @@
 
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# The reasons of Chat Completions first, then those of other servers.
+# First the reasons of Chat Completions, then those of other servers.
 STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -17,15 +17,15 @@ STOP_REASONS = {
     "sensitive": "refusal",
 }
 
-# The response is cut or refused, whatever else it contains.
+# With these reasons, the response is truncated or refused even if it contains tool calls.
 _FINAL_REASONS = frozenset({"max_tokens", "refusal", "model_context_window_exceeded"})
 
 
 def to_stop_fields(finish_reason: str, *, has_calls: bool, refusal: str = "") -> JsonObject:
     """Return stop_reason, stop_sequence and, for a refusal, stop_details.
 
-    A response with tool calls ends in `tool_use` even when the upstream says `stop` (Ollama, vLLM
-    with a named tool, Gemini), and one without calls never does: clients act on it.
+    Clients act on `tool_use`, so it depends only on the presence of tool calls: some upstreams
+    report `stop` for calls (Ollama, vLLM with a named tool, Gemini).
     """
     reason = STOP_REASONS.get(finish_reason, "end_turn")
     if refusal:
@@ -39,7 +39,7 @@ def to_stop_fields(finish_reason: str, *, has_calls: bool, refusal: str = "") ->
 
 
 def to_stop_sequence_fields(sequence: str) -> JsonObject:
-    """Return the stop fields of a response that matched one of the caller's stop sequences."""
+    """Return the stop fields of a response that matched a stop sequence of the client."""
     return {"stop_reason": "stop_sequence", "stop_sequence": sequence}
 
 

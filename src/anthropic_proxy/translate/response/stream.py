@@ -1,21 +1,23 @@
-"""Chat Completions chunks -> Anthropic stream events: a state machine without I/O.
+"""Translate Chat Completions chunks to Anthropic stream events.
 
-Invariant. Whatever the upstream sends, the events of one response have the order
+`StreamTranslator` is a state machine without I/O. For any input, the events of one response have
+the order
 
     message_start ping (content_block_start content_block_delta* content_block_stop)*
     message_delta message_stop
 
 with indices 0, 1, 2, ... and one open block at a time, or they end with one `error` event. Exactly
-one of `close` and `fail` ends the response, except that a stop sequence ends it within `feed`. An
-end of input without a finish reason is an error, never an invented `end_turn`; only [DONE] may
-end a Chat Completions response without one.
+one of `close` and `fail` ends the response, unless a stop sequence ends it in `feed`. An end of
+input without a finish reason is an error, never an invented `end_turn`; only [DONE] may end a Chat
+Completions response without a finish reason.
 
-Blocks cannot interleave, but the fragments of tool calls can. The open call streams. Later calls
-wait until its arguments are a complete document, or until the response ends; so does other content
-that arrives between the fragments of the open call.
+Fragments of tool calls may interleave, but blocks may not. The arguments of the open call are
+streamed. Later calls are deferred until these arguments are a complete document, or until the
+response ends. Other content between the fragments of the open call is deferred too.
 
-The way of a text: think tags (`_splitter`), calls written as text (`_text_parser`), waiting
-(`_deferred`), stop sequences and structured output (`_text_filter`), blocks (`_writer`).
+Text passes through these stages: think tags (`_splitter`), calls written as text (`_text_parser`),
+deferred content (`_deferred`), stop sequences and structured output (`_text_filter`), blocks
+(`_writer`).
 """
 
 from anthropic_proxy.errors import ApiError, TruncatedError
@@ -58,13 +60,14 @@ from anthropic_proxy.wire.openai import (
 
 
 class StreamTranslator:
-    """Translates one response: `start`, then `feed` for each chunk, then `close` or `fail`.
+    """Translates one response.
 
-    Each of them returns events to send.
+    Call `start`, then `feed` for each chunk, then `close` or `fail`. Each method returns the events
+    to send.
     """
 
     def __init__(self, spec: ResponseSpec) -> None:
-        # True if the response has ended; at a stop sequence the upstream may still send.
+        # True if the response has ended. After a stop sequence the upstream may send more chunks.
         self.is_finished = False
         # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
@@ -80,63 +83,60 @@ class StreamTranslator:
         self._text_filter = ResponseTextFilter(spec)
         self._text_parser = TextCallParser(spec.tools if spec.calls_in_text else {})
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
-        # The number of accepted calls that have a block; later ones wait.
+        # The number of accepted calls with a block. Later calls are deferred.
         self._opened_call_count = 0
-        # Content that waits until the open call is complete.
+        # Content that is deferred until the open call is complete.
         self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason = ""
         self._refusals: list[str] = []
         self._counter = UsageCounter()
-        # Takes the chunks that only extend the open text block. `feed` closes it before any filter
-        # reads, and opens it while no filter has anything to search for.
+        # Handles chunks that only extend the open text block. `feed` opens it while all filters
+        # are idle, and closes it before a filter gets text.
         self.fast_path = TextFastPath(self._counter)
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """True if the model's next response must be read as beginning within reasoning."""
+        """True if the next response of the model starts within a reasoning block."""
         return self._splitter.next_starts_in_thinking
 
     def start_in_thinking(self) -> None:
-        """Read the response as beginning within a block of reasoning. Call it before `feed`."""
+        """Expect that the response starts within a reasoning block. Call it before `feed`."""
         self._splitter = ThinkTagSplitter(starts_in_thinking=True)
 
     @property
     def unknown_finish_reason(self) -> str | None:
-        """The upstream's finish reason if STOP_REASONS has no row for it; it ends the turn."""
+        """The upstream's finish reason if STOP_REASONS does not contain it."""
         if not self._finish_reason or self._finish_reason in STOP_REASONS:
             return None
         return self._finish_reason
 
     @property
     def has_finish_reason(self) -> bool:
-        """True if the upstream has sent a finish reason: the response is then complete."""
+        """True if the upstream has sent a finish reason, so the response is complete."""
         return bool(self._finish_reason)
 
     @property
     def reported_input_tokens(self) -> int | None:
-        """Input tokens as the upstream counted them; None before its report."""
+        """The input tokens that the upstream reported; None before its report."""
         return get_reported_input(self._counter.reported)
 
     @property
     def current_usage(self) -> JsonObject:
-        """Usage of the response so far: the upstream's, or an estimate before its report."""
+        """The usage so far: reported by the upstream, or estimated before its report."""
         argument_characters = 0
         for call in self.assembler.calls:
             argument_characters += call.arguments.character_count
         return self._counter.build_usage(self.spec.input_estimate, argument_characters)
 
     def start(self) -> list[JsonObject]:
-        """Return the first events of the response.
-
-        Their usage is an estimate; the last events have the real one.
-        """
+        """Return the first events of the response, with estimated usage."""
         estimate = to_usage(None, input_estimate=self.spec.input_estimate, output_estimate=0)
         message = events.message(self.spec.message_id, self.spec.model, estimate)
         message |= self.spec.message_fields
         return [events.message_start(message), events.ping(), *self._leading_events]
 
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
-        """Return the events for one chunk. Raises ApiError when it reports an upstream error."""
+        """Return the events for one chunk. Raises ApiError if the chunk contains an error."""
         if self.is_finished:
             return []
         self._counter.service_tier = chunk.get("service_tier") or self._counter.service_tier
@@ -159,35 +159,35 @@ class StreamTranslator:
         return self._writer.take()
 
     def close(self, *, done: bool) -> list[JsonObject]:
-        """Return the events that end the response. Raises ApiError when it is incomplete.
+        """Return the events that end the response. Raises ApiError if it is incomplete.
 
-        `done`: the upstream sent [DONE], which ends a response even without a finish reason
-        (Snowflake).
+        `done` is true if the upstream sent [DONE], which ends a response even without a finish
+        reason (Snowflake).
         """
         if self.is_finished:
             return []
         self.fast_path.close()
         if not self._finish_reason and not (done and self._counter.delta_count):
             raise TruncatedError(
-                f"The upstream {self.spec.upstream.name} ended the answer without finishing it"
+                f"The upstream {self.spec.upstream.name} ended the response before it was complete"
             )
-        # A call that was cut by the token limit is left incomplete, not repaired.
+        # A call that the token limit truncated is not repaired.
         self._writer.is_truncated = is_truncated(self._finish_reason)
-        # The splitter and the parser hold text that did not become a tag or a call. It is text, or
-        # calls in a format without an end marker.
+        # The splitter and the parser may hold incomplete tags and calls, which are text, or calls
+        # in a format without an end marker.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
-        # The filters hold text that arrived before the calls that still wait.
+        # The filters may hold text that precedes the deferred calls.
         self._flush_text()
-        # No more fragments will complete the open call, or the names of later ones.
+        # No more fragments will extend the open call, or the names of later calls.
         self._write_waiting_calls()
-        # All calls are complete now, so the content that waited for them can follow.
+        # All calls are written, so the deferred content can follow.
         self._write_deferred()
-        # Only now it is known whether there is any text.
+        # This depends on whether the response has any text.
         self._write_unclosed_thinking()
-        # The two steps before may have left text in the filters again.
+        # The last two steps may have added text to the filters.
         self._flush_text()
-        # A stop sequence in one of these texts has finished the response already.
+        # A stop sequence in one of these texts has already finished the response.
         if not self.is_finished:
             self._finish(
                 to_stop_fields(
@@ -199,7 +199,7 @@ class StreamTranslator:
         return self._writer.take()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
-        """Return the events of a failed response. The open block stays open: it is incomplete."""
+        """Return the last events of a failed response. The open block is not closed."""
         self.is_finished = True
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
@@ -208,14 +208,14 @@ class StreamTranslator:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
 
     def _can_bypass_filters(self) -> bool:
-        """Return whether text without marks would only extend the open text block."""
+        """Return whether text that the parser's `mark` does not match can skip the filters."""
         if self.is_finished or self._deferred or not self._writer.is_text_open:
             return False
         if not self._text_filter.is_passthrough:
             return False
         return self._splitter.is_idle and self._text_parser.is_idle
 
-    # From a chunk to its reasoning, text and fragments of calls.
+    # Chunks: reasoning, text and fragments of calls.
 
     def _feed_choice(self, choice: JsonObject) -> None:
         delta = choice.get("delta")
@@ -225,7 +225,7 @@ class StreamTranslator:
             return
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise self._create_error("broke off the answer without a reason")
+            raise self._create_error("aborted the response without an error message")
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 
@@ -237,7 +237,7 @@ class StreamTranslator:
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
         text = get_content_text(delta.get("content"))
-        # With structured outputs a refusal has no text: the SDKs would parse it as the document.
+        # In structured output, SDKs would parse the text of a refusal as the document.
         if not text and not self.spec.is_structured:
             text = refusal
         if text:
@@ -249,7 +249,7 @@ class StreamTranslator:
     def _feed_tool_call(self, fragment: JsonObject) -> None:
         if self.is_finished:
             return
-        # Text before a call is complete. Once there are calls, the text contains no others.
+        # A call ends the text before it. After structured calls, no calls are expected in text.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.stop())
         self._flush_text()
@@ -262,13 +262,13 @@ class StreamTranslator:
             self._open_waiting_calls()
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
-        """Write the signature of a call: before the call, or after it where it arrives later."""
+        """Write the signature of a call when it arrives, before or after the call."""
         signature = parse_call_signature(fragment, call.id)
         if signature is not None and not call.is_signed and self.assembler.accepts(call):
             call.is_signed = True
             self._write(signature)
 
-    # From text to its parts.
+    # Text: reasoning, calls and other text.
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
@@ -285,15 +285,15 @@ class StreamTranslator:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
                 self._open_waiting_calls()
 
-    # From content and calls to blocks: only one is open at a time, so some have to wait.
+    # Blocks. Only one block is open at a time, so content and calls may be deferred.
 
     def _is_call_incomplete(self) -> bool:
-        """Return whether a call is open whose arguments are not a complete document yet."""
+        """Return whether the arguments of an open call are not a complete document yet."""
         call = self._writer.open_call
         return call is not None and not call.arguments.is_complete
 
     def _write(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text, or let it wait for the end of the open call."""
+        """Write reasoning or text, or defer it until the open call is complete."""
         if self._is_call_incomplete():
             self._deferred.append(content)
             return
@@ -301,22 +301,22 @@ class StreamTranslator:
         self._put(content)
 
     def _write_deferred(self) -> None:
-        """Write the content that waited for the end of a call, in order of arrival."""
+        """Write the deferred content in order of arrival."""
         deferred, self._deferred = self._deferred, []
         for content in deferred:
             self._put(content)
 
     def _open_waiting_calls(self) -> None:
-        """Open blocks for waiting calls, in order.
+        """Open blocks for deferred calls, in order.
 
-        Stop at a call whose predecessor is incomplete, or whose name may still grow.
+        Stops if the previous call is incomplete, or if more of the call's name may arrive.
         """
         calls = self.assembler.accepted_calls
         while self._opened_call_count < len(calls):
             call = calls[self._opened_call_count]
             if self._is_call_incomplete() or not self.assembler.is_name_complete(call):
                 return
-            # Content that arrived before this call.
+            # This content arrived before the call.
             self._write_deferred()
             self._flush_text()
             if self.is_finished:
@@ -325,26 +325,26 @@ class StreamTranslator:
             self._opened_call_count += 1
 
     def _write_waiting_calls(self) -> None:
-        """Write the calls without a block at the end of the response.
+        """Write the remaining calls at the end of the response.
 
-        Raises ApiError for a call without a name, and for text after arguments that were already
-        sent: that text can be neither sent nor dropped.
+        Raises ApiError for a call without a name, and for more text after complete arguments, which
+        can be neither sent nor dropped.
         """
         if self.is_finished:
             return
         calls = self.assembler.accepted_calls
         for call in calls:
             if call.arguments.is_overrun:
-                raise self._create_error("sent more of a tool call after its end")
+                raise self._create_error("sent more text of a tool call after its end")
         for call in calls[self._opened_call_count :]:
             if not call.name:
                 raise self._create_error("sent a tool call without a name")
             self._writer.write_tool_use(call)
 
     def _write_unclosed_thinking(self) -> None:
-        """Write reasoning as text if it was expected at the beginning, but has no end.
+        """Write the expected reasoning as text if no tag ended it.
 
-        Not after a token limit, and not in a response with other text or calls.
+        Reasoning is kept if a token limit ended the response, or if there is other text or a call.
         """
         if self._finish_reason == "length" or self.assembler.calls or self._writer.has_text:
             return
@@ -353,7 +353,7 @@ class StreamTranslator:
             self._put(text)
 
     def _put(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text into its block, after the text that the filters hold."""
+        """Write reasoning or text to its block, after the text that the filters hold."""
         if self.is_finished:
             return
         if isinstance(content, str):
@@ -363,7 +363,7 @@ class StreamTranslator:
             self._writer.write_thinking(content)
 
     def _flush_text(self) -> None:
-        """Write the text that the filters hold, before a block of another kind."""
+        """Write the text that the filters hold, before a block of another kind starts."""
         if not self.is_finished:
             self._put_text(self._text_filter.flush())
 

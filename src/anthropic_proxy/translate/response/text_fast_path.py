@@ -1,17 +1,16 @@
-"""The fast path for chunks that only extend the open text block, as most chunks of a stream do.
+"""A fast path for chunks that only extend the open text block, like most chunks of a stream.
 
-It saves two steps of the translation:
+It avoids two steps of the translation:
 
-- Parsing. A server sends the pieces of a text in chunks that differ in one string. If P"s"Q is JSON
-  and "t" is a JSON string, then P"t"Q is the same JSON with t in the place of s. `ChunkTemplate`
-  takes P and Q from a chunk that was parsed, and then parses only the strings of the chunks that
-  match, all strings of one read at once.
-- Filters. While the filters of the response wait for a mark (`<think>`, a tool call), text without
-  the beginning of one passes them unchanged and does not change their state. `TextFastPath` writes
-  such text without them.
+- Parsing. The chunks of a text differ in only one string. If P"s"Q is JSON and "t" is a JSON
+  string, then P"t"Q is the same JSON with t instead of s. `ChunkTemplate` takes P and Q from a
+  parsed chunk. It then parses only the strings of matching chunks, all strings of one read at once.
+- Filters. While the filters of the response search for a mark (`<think>`, a tool call), text
+  without the beginning of a mark passes unchanged and does not change their state. `TextFastPath`
+  writes such text directly.
 
-Without it a flooded stream is a third as fast. The result is the same, except that texts of one
-read share a delta; property tests compare both ways.
+The fast path triples the throughput of a stream. The result is the same, except that the texts of
+one read share a delta; property tests compare both paths.
 """
 
 import contextlib
@@ -26,18 +25,17 @@ from anthropic_proxy.wire.sse import DATA_PREFIX
 _CONTENT_KEY = b'"content":'
 _CONTENT_MEMBER = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*+")')
 
-# Events that are parsed at once after a failure.
+# The number of events that are parsed at once after a failure.
 _MIN_BATCH = 16
 
-# Some servers put a new value into each chunk (a time, padding), so that no template ever matches.
+# Some servers add a different value to each chunk (a time, padding), so no template matches.
 _MAX_MISSES = 16
 
 
 class TextFastPath:
-    """Writes text into the open block of a response. It is closed until `open`."""
+    """Writes text to the open block of a response. The path is closed until `open` is called."""
 
     def __init__(self, counter: UsageCounter) -> None:
-        """Count the text in `counter`."""
         self._counter = counter
         # The index of the open text block; None while the path is closed.
         self._block_index: int | None = None
@@ -45,25 +43,25 @@ class TextFastPath:
         self._last_text = ""
 
     def open(self, block_index: int, mark: re.Pattern[str] | None) -> None:
-        """Write text into a block from now on, but no text that `mark` matches."""
+        """Start writing to a block, except text that `mark` matches."""
         self._block_index = block_index
         self._mark = mark
 
     def close(self) -> str:
-        """Write no text from now on. Return the last text since `open`, if there was any."""
+        """Stop writing, and return the last text since `open`, if any."""
         self._block_index = None
         last_text, self._last_text = self._last_text, ""
         return last_text
 
     def feed(self, texts: Sequence[str]) -> list[JsonObject]:
-        """Return the events for the texts of chunks that hold nothing else.
+        """Return the events for the texts of chunks with only text.
 
-        Returns no events if the chunks must be fed to the filters instead.
+        Returns no events if the chunks must pass through the filters.
         """
         text = "".join(texts)
         if self._block_index is None or not text:
             return []
-        # Think tags begin like this.
+        # Think tags start with this character.
         if "<" in text:
             return []
         if self._mark is not None and self._mark.search(text):
@@ -76,7 +74,7 @@ class TextFastPath:
 
 
 class ChunkTemplate:
-    """The bytes around the text in the chunks of one stream."""
+    """The bytes before and after the text in the chunks of one stream."""
 
     def __init__(self) -> None:
         self._prefix = b""
@@ -86,19 +84,19 @@ class ChunkTemplate:
 
     @property
     def is_learning(self) -> bool:
-        """True if more calls of `learn` are worth their cost."""
+        """True if more calls to `learn` are worth their cost."""
         return self._misses < _MAX_MISSES
 
     def learn(self, payload: bytes, text: str) -> None:
         """Take the template from the data of an event and the text of its chunk.
 
-        `text` is empty if the chunk holds more than text.
+        `text` is empty if the chunk contains more than text.
         """
         if not text:
             return
         self._misses += 1
         match = _CONTENT_MEMBER.search(payload)
-        # A key that occurs once is the key of the text.
+        # If the key occurs once, it is the key of the text.
         if match and payload.count(_CONTENT_KEY) == 1 and loads(match[1]) == text:
             self._prefix = DATA_PREFIX + payload[: match.start(1) + 1]
             self._suffix = payload[match.end(1) - 1 :]
@@ -106,8 +104,8 @@ class ChunkTemplate:
     def parse_texts(self, events: Iterable[bytes]) -> list[str]:
         """Return the texts of the leading events that match the template.
 
-        A string that is not JSON wastes the work on all strings parsed with it. So the batch is
-        small after a failure and grows with each text: the work stays in proportion to the texts.
+        An invalid string wastes the work on all strings of its batch. So the batch is small after a
+        failure and then grows, which keeps the work proportional to the number of texts.
         """
         strings = self._match_strings(islice(events, self._batch_limit))
         if not strings:
@@ -134,10 +132,10 @@ class ChunkTemplate:
 
 
 def _parse_strings(strings: list[bytes]) -> list[str]:
-    """Parse the contents of JSON strings, up to the first that is invalid."""
+    """Parse the contents of JSON strings, up to the first invalid string."""
     joined = b'["%b"]' % b'","'.join(strings)
     texts: list[str] = []
-    # Without escapes two quotes make a string, so that quotes within a string add to the list.
+    # Without escapes, a quotation mark within a string changes the number of strings.
     if b"\\" not in joined:
         with contextlib.suppress(ValueError):
             texts = loads(joined)

@@ -1,7 +1,7 @@
-"""Filter the text of a response.
+"""Filters for the text of a response.
 
-The first filter removes the caller's prefill where the upstream repeats it, the second reduces a
-structured response to its document, and the last searches for stop sequences.
+The first filter removes the prefill if the upstream repeats it, the second reduces a structured
+response to its JSON document, and the last searches for stop sequences.
 """
 
 import re
@@ -13,16 +13,16 @@ from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.wire.json_codec import InvalidJsonError, loads_first
 
-# The language of a code fence is a short word.
+# A code fence may have a short language name.
 _OPENING = re.compile(r"\s*+(?:```\w{0,30}+\s*+)?+(?=[{\[])")
 _BEGINNING = re.compile(r"\s*+(?:```\w{0,30}+\s*+|`{1,3}+)?+")
 _BRACKET = re.compile(r"[{\[]")
-# Brackets in a text that are tried for the beginning of a document.
+# The maximum number of brackets in a text that are tried as the start of a document.
 _MAX_TRIES = 50
 
 
 class ResponseTextFilter:
-    """Filters text that arrives in pieces. No text follows a match of a stop sequence."""
+    """Filters text that arrives in pieces. After a stop sequence, it returns no more text."""
 
     def __init__(self, spec: ResponseSpec) -> None:
         # True if the filters never change the text.
@@ -40,11 +40,11 @@ class ResponseTextFilter:
         return self._apply_filters(self._prefill.feed(piece))
 
     def flush(self) -> str:
-        """Return the held text at the end of a text block. It may contain a stop sequence."""
+        """Return the buffered text at the end of a text block. It may contain a stop sequence."""
         text = self._apply_filters(self._prefill.close())
         if self._json is not None:
             document_end = self._json.close()
-            # The next text block is a document of its own.
+            # The next text block is a separate document.
             self._json = JsonTextFilter()
             text += self._scanner.feed(document_end)
         return text + self._scanner.flush()
@@ -58,11 +58,11 @@ class ResponseTextFilter:
 class JsonTextFilter:
     """Reduces the text of a structured response to its JSON document.
 
-    The SDKs parse every text block of such a response, and fail at a code fence or a friendly word;
-    upstreams that do not enforce the schema send both. A document at the beginning, fenced or not,
-    is sent as it arrives, and the text after it is dropped. A text that begins with anything else
-    is held until its end, and reduced to the longest document in it. A text without any document is
-    sent unchanged, so that the client sees the words of the model.
+    The SDKs parse all text of such a response and fail on code fences and introductions, which
+    upstreams send if they do not enforce the schema. A document at the beginning, also in a code
+    fence, is sent as it arrives, and text after it is dropped. A text with another beginning is
+    buffered until its end and reduced to the longest document in it. A text without a document is
+    sent unchanged.
     """
 
     def __init__(self) -> None:
@@ -75,8 +75,7 @@ class JsonTextFilter:
         if self._scanner is not None:
             return self._feed_document(self._scanner, piece)
         self._buffer.append(piece)
-        # Models that must write JSON may write white space for ever. It decides nothing, and is not
-        # searched again.
+        # Models that must generate JSON may generate endless white space, which is not searched.
         if self._waits_for_end or piece.isspace():
             return ""
         text = "".join(self._buffer)
@@ -96,9 +95,9 @@ class JsonTextFilter:
         return _find_longest_document(text)
 
     def _feed_document(self, scanner: JsonScanner, piece: str) -> str:
-        """Return the part of `piece` that belongs to the document.
+        """Return the part of `piece` that is part of the document.
 
-        Nothing after the end of the document, and everything after an error in it.
+        After an error in the document, all text is returned.
         """
         was_complete = scanner.is_complete
         end = len(piece)
@@ -112,9 +111,9 @@ class JsonTextFilter:
 
 
 def _find_longest_document(text: str) -> str:
-    """Return the longest object or array within `text`; all of `text` without one.
+    """Return the longest JSON object or array in `text`, or `text` if there is none.
 
-    The search ends once as many characters were read in vain as the text has.
+    The search stops when failed attempts have read as many characters as the text has.
     """
     longest, min_start, wasted = text, 0, 0
     for bracket in islice(_BRACKET.finditer(text), _MAX_TRIES):
@@ -134,13 +133,13 @@ def _find_longest_document(text: str) -> str:
 class StopSequenceScanner:
     """Searches for stop sequences in a text that arrives in pieces.
 
-    `feed` returns the text that certainly precedes any match, and holds only what may be the
-    beginning of one. After a match no more text follows. Of several sequences, the one that is
-    complete first wins, then the longer: the result does not depend on how the text is cut.
+    `feed` returns the text before a possible match and buffers only a possible beginning of a
+    match. After a match, no more text is returned. The sequence that is complete first matches, and
+    of several such sequences the longest; the result does not depend on the boundaries of pieces.
 
-    Upstreams cannot replace it: almost none reports which sequence matched (vLLM does), some do not
-    accept `stop` at all (GPT-5), some leave the sequence in the text (transformers), and none
-    accepts more than four.
+    Upstreams cannot do this: almost none reports which sequence matched (vLLM does), some do not
+    accept `stop` (GPT-5), some keep the sequence in the text (transformers), and none accepts more
+    than four.
     """
 
     def __init__(self, sequences: list[str]) -> None:
@@ -157,7 +156,7 @@ class StopSequenceScanner:
             return piece
         held_text = self._automaton.get_prefix(self._state)
         state, end, self.match = self._automaton.search(self._state, piece)
-        # The end of the text read so far that is not returned: the match, or what may become one.
+        # The last part of the text, which is not returned: a match or a possible beginning.
         held_end = self.match
         self._state = _ROOT
         if held_end is None:
@@ -167,31 +166,31 @@ class StopSequenceScanner:
         return held_text[:ready] + piece[: max(ready - len(held_text), 0)]
 
     def flush(self) -> str:
-        """Return the held text at the end of a block: it is not a match."""
+        """Return the buffered text at the end of a block, which is not a match."""
         state, self._state = self._state, _ROOT
         if self._automaton is None:
             return ""
         return self._automaton.get_prefix(state)
 
 
-# The state of an automaton in which no beginning of a sequence has been read.
+# The initial state of an automaton.
 _ROOT = 0
 
 
 class _Automaton:
-    """The automaton of Aho and Corasick (1975): finds all sequences in one pass over the text.
+    """The automaton of Aho and Corasick (1975), which finds all sequences in one pass.
 
-    A state represents the longest end of the text that begins a sequence; only that must be held. A
-    character leads to the state of a longer beginning, if there is one. Otherwise it is tried from
-    the fallback, the state of the longest proper end of this beginning that begins a sequence.
+    A state represents the longest suffix of the text that is a prefix of a sequence. A character
+    leads to the state of a longer prefix, if there is one. Otherwise it is tried in the fallback
+    state, which represents the longest proper suffix that is also a prefix of a sequence.
     """
 
     def __init__(self, sequences: list[str]) -> None:
         self._next: list[dict[str, int]] = [{}]
         self._fallbacks = [_ROOT]
-        # For each state: a sequence with this beginning, and the length of the beginning.
+        # For each state: a sequence with this prefix, and the length of the prefix.
         self._prefixes = [("", 0)]
-        # For each state: the longest sequence that ends here.
+        # For each state: the longest sequence that ends in it.
         self._matches: list[str | None] = [None]
         for sequence in sequences:
             self._add(sequence)
@@ -199,14 +198,14 @@ class _Automaton:
         self._first_characters = re.compile(f"[{re.escape(''.join(self._next[_ROOT]))}]")
 
     def get_prefix(self, state: int) -> str:
-        """Return the beginning that a state represents."""
+        """Return the prefix that a state represents."""
         sequence, size = self._prefixes[state]
         return sequence[:size]
 
     def search(self, state: int, text: str) -> tuple[int, int, str | None]:
-        """Read `text` up to the first match.
+        """Search `text` for the first match.
 
-        Return the new state, the position behind the text that was read, and the match.
+        Return the new state, the end position of the search, and the matched sequence or None.
         """
         pos = 0
         while pos < len(text):
@@ -233,7 +232,7 @@ class _Automaton:
         self._matches[state] = sequence
 
     def _set_fallbacks(self) -> None:
-        """Set the fallbacks of shorter beginnings first: the longer ones depend on them."""
+        """Set the fallbacks in order of prefix length: longer prefixes depend on shorter ones."""
         states = deque(self._next[_ROOT].values())
         while states:
             state = states.popleft()

@@ -1,10 +1,11 @@
-"""Split off reasoning that a server leaves in the text, as `<think>...</think>`.
+"""Separate reasoning from text if the server sends it as `<think>...</think>`.
 
-DeepSeek R1 and similar models produce it, behind servers that do not parse it. Only a tag at the
-very beginning of the response counts: later ones may be quoted, mostly in code. Some chat templates
-open the block themselves, so that only its closing tag is in the response. A complete response
-shows that if the tag has a line of its own; a stream shows it too late, but the next responses of
-the model can be read right.
+DeepSeek R1 and similar models generate these tags, and some servers do not parse them. Only a tag
+at the beginning of the response counts, because later tags may be quotations.
+
+Some chat templates open the block themselves, so the response contains only the closing tag. If
+this tag is on a separate line, a response that is not streamed is split correctly. In a stream, the
+tag arrives too late, but the next responses of the model are split correctly.
 """
 
 from enum import Enum, auto
@@ -14,7 +15,7 @@ _LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
 
 
 def has_lone_closing_tag(text: str) -> bool:
-    """Return whether a complete response begins within a block that its chat template opened."""
+    """Return whether a complete text has a closing tag on a separate line, but no opening tag."""
     before, close_tag, _ = text.partition(CLOSE_TAG)
     if not close_tag or OPEN_TAG in before:
         return False
@@ -22,45 +23,48 @@ def has_lone_closing_tag(text: str) -> bool:
 
 
 class _State(Enum):
-    # Before any text: an opening tag may follow.
+    # before any text; an opening tag may follow
     START = auto()
-    # Within the block of reasoning.
+    # in the reasoning block
     THINKING = auto()
-    # In the white space after the block.
+    # in the white space after the block
     GAP = auto()
-    # In the text of the response, up to its end.
+    # in the text of the response
     TEXT = auto()
 
 
 class ThinkTagSplitter:
-    """Splits text that arrives in pieces into (is reasoning, text) pairs, none of them empty.
+    """Splits text that arrives in pieces into non-empty pairs (is reasoning, text).
 
-    A possible beginning of a tag is held. White space around the block is dropped.
+    A possible beginning of a tag is buffered. White space before and after the block is dropped.
     """
 
     def __init__(self, *, starts_in_thinking: bool = False) -> None:
-        """`starts_in_thinking`: the response begins within a block of reasoning."""
+        """Create a splitter.
+
+        With `starts_in_thinking`, the response is expected to start within a reasoning block.
+        """
         self._starts_in_thinking = starts_in_thinking
         self._state = _State.START
         # White space at the beginning of the response.
         self._space: list[str] = []
-        # Held text that may be the beginning of a tag.
+        # A possible beginning of a tag.
         self._buffer = ""
         self._has_reasoning = False
-        # Reasoning without an end that was expected at the beginning; None if that is not the case.
+        # Expected reasoning that no tag has ended yet; None if there is none.
         self._unclosed: list[str] | None = None
-        # True while the text is searched for a closing tag without an opening one.
+        # True during the search for a closing tag without an opening tag.
         self._is_searching = True
-        # The end of the text so far, where that tag may begin.
+        # The end of the text so far, which may contain the beginning of this tag.
         self._tail = ""
         self._has_lone_close = False
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
-        """Return the pairs that are certain after `piece`."""
+        """Return the pairs that are complete after `piece`."""
         if self._is_in(_State.TEXT):
             return self._feed_text(piece)
         if self._is_in(_State.START) and not self._buffer and not piece.strip():
-            # A response may begin with white space for ever: it is joined once.
+            # A response may start with endless white space, so it is joined only once.
             self._space.append(piece)
             return []
         self._buffer = "".join((*self._space, self._buffer, piece))
@@ -79,19 +83,19 @@ class ThinkTagSplitter:
 
     @property
     def is_idle(self) -> bool:
-        """True if text without `<` passes unchanged, so that `skip` may replace `feed`."""
+        """True if text without `<` passes unchanged; `skip` may then replace `feed`."""
         if self._state is not _State.TEXT:
             return False
         return not (self._is_searching and "<" in self._tail)
 
     def skip(self, text: str) -> None:
-        """Count text without `<` as read, of which `text` is the last piece."""
+        """Skip text without `<`, whose last piece is `text`."""
         if text:
-            # A closing tag may begin with the line break before it.
+            # A lone closing tag includes the line break before it.
             self._tail = text[-1]
 
     def close(self) -> list[tuple[bool, str]]:
-        """Return the held text at the end of the response."""
+        """Return the buffered text at the end of the response."""
         text = "".join((*self._space, self._buffer))
         self._space, self._buffer = [], ""
         is_thinking = self._is_in(_State.THINKING)
@@ -101,16 +105,16 @@ class ThinkTagSplitter:
 
     @property
     def next_starts_in_thinking(self) -> bool:
-        """True if the response began within a block, as far as it was read.
+        """True if the response so far started within a reasoning block.
 
-        The next responses of the model will begin like this one.
+        The next responses of the model will start in the same way.
         """
         if self._has_lone_close:
             return True
         return self._starts_in_thinking and not self.get_unclosed_text()
 
     def get_unclosed_text(self) -> str:
-        """Return reasoning that was expected at the beginning, if no tag ended it."""
+        """Return the expected reasoning if no tag ended it."""
         return "".join(self._unclosed or ())
 
     def _feed_text(self, piece: str) -> list[tuple[bool, str]]:
@@ -118,7 +122,7 @@ class ThinkTagSplitter:
             window = self._tail + piece
             before, close_tag, _ = window.partition(_LONE_CLOSE_TAG)
             self._has_lone_close = bool(close_tag) and OPEN_TAG not in before
-            # After an opening tag (an example, or the model's own) a closing one means nothing.
+            # After an opening tag, for example in a quotation, a closing tag does not count.
             self._is_searching = not close_tag and OPEN_TAG not in before
             self._tail = window[-len(_LONE_CLOSE_TAG) :]
         if not piece:
@@ -148,7 +152,7 @@ class ThinkTagSplitter:
             certain = len(self._buffer) - _measure_overlap(self._buffer, CLOSE_TAG)
             reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
         if not self._has_reasoning:
-            # Models that must not think leave an empty block.
+            # If thinking is disabled, some models generate an empty block.
             reasoning = reasoning.lstrip()
             self._has_reasoning = bool(reasoning)
         if self._unclosed is not None:
@@ -164,7 +168,7 @@ class ThinkTagSplitter:
 
 
 def _measure_overlap(text: str, tag: str) -> int:
-    """Return the length of the longest end of `text` that is a proper beginning of `tag`."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `tag`."""
     for size in range(min(len(text), len(tag) - 1), 0, -1):
         if text.endswith(tag[:size]):
             return size

@@ -1,8 +1,8 @@
-"""Token usage: Chat Completions -> Messages.
+"""Convert the token usage of Chat Completions to that of the Messages API.
 
-OpenAI counts cached tokens within `prompt_tokens`; Anthropic separates the three kinds of input, so
-that their sum is the prompt. No count is ever negative, whatever an upstream reports (Azure's Grok
-reports more cached than prompt tokens).
+OpenAI's `prompt_tokens` includes cached tokens; Anthropic has three separate counts of input
+tokens, whose sum is the prompt. No count is negative, even if the upstream's counts are
+inconsistent (Azure's Grok reports more cached than prompt tokens).
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ _COUNTS = (
     "output_tokens",
 )
 
-# Larger values cannot be token counts; integers in JSON may exceed the range of floats.
+# Integers in JSON may exceed the range of floats; larger values are not token counts.
 _MAX_COUNT = 2**53
 
 _CHARACTERS_PER_TOKEN = 4
 
-# The SDKs support standard, priority and batch, and strict ones reject any other.
+# The SDKs support standard, priority and batch, and strict SDKs reject other values.
 _SERVICE_TIERS = {
     "default": "standard",
     "flex": "standard",
@@ -36,7 +36,8 @@ _SERVICE_TIERS = {
 class UsageCounter:
     """Counts the output of a response.
 
-    Deltas and characters estimate the output until the upstream reports its usage.
+    Until the upstream reports its usage, the output tokens are estimated from the numbers of deltas
+    and characters.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class UsageCounter:
         # The service tier that the upstream reported.
         self.service_tier: Any = None
         self.delta_count = 0
-        # Number of characters of text and reasoning.
+        # The number of characters of text and reasoning.
         self.characters = 0
 
     def add(self, text: str) -> None:
@@ -98,23 +99,20 @@ def to_usage(
 
 
 def get_reported_input(reported: JsonObject | None) -> int | None:
-    """Return all input tokens that the upstream reported, including cached ones.
-
-    Returns None without a usable count.
-    """
+    """Return the reported input tokens, including cached tokens, or None."""
     if not isinstance(reported, dict):
         return None
     return _get_count(reported, "prompt_tokens") or None
 
 
 def fills_context(usage: JsonObject, context_window: int) -> bool:
-    """Return whether a usage fills the model's context window (tokens; 0 if not known)."""
+    """Return whether a usage fills the model's context window (in tokens; 0 if unknown)."""
     counts = (int(value) for name, value in usage.items() if name.endswith("_tokens"))
     return 0 < context_window <= sum(counts)
 
 
 def to_tiers(reported_tier: Any, *, wants_fast_mode: bool) -> JsonObject:
-    """Return `service_tier` and `speed` of a usage, as far as the upstream reported a tier."""
+    """Return `service_tier` and `speed` of a usage, if the upstream reported a tier."""
     tier = _SERVICE_TIERS.get(string_or_empty(reported_tier))
     if tier is None:
         return {}
@@ -133,10 +131,11 @@ def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
 
 
 def _count_output(usage: JsonObject, prompt: int) -> int:
-    """Return the completion tokens, including those of reasoning.
+    """Return the completion tokens, including reasoning tokens.
 
     xAI and Gemini exclude reasoning from `completion_tokens`, but include it in the total. Gemini
-    does not report it, and a gateway over Gemini excludes it from the total, too (all recorded).
+    does not report it separately, and a gateway for Gemini excludes it from the total too (all
+    recorded).
     """
     completion = _get_count(usage, "completion_tokens")
     reasoning = _count_reasoning(usage)
@@ -158,7 +157,7 @@ def _get_object(usage: JsonObject, name: str) -> JsonObject:
 
 
 def _get_count(usage: JsonObject, name: str) -> int:
-    """Return a count; 0 for anything that cannot be one."""
+    """Return a count, or 0 for a value that is not a valid count."""
     value: Any = usage.get(name)
     if not isinstance(value, int | float) or not 0 < value <= _MAX_COUNT:
         return 0

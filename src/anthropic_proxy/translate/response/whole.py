@@ -1,8 +1,9 @@
-"""Complete responses: translated by way of the stream translation, so that both cannot differ.
+"""Translate responses that are not streamed.
 
-`collect_message` makes a Message of the events, as the official SDKs do. It also serves requests
-without `stream` whose response must be cut at a stop sequence: a stream can be closed there, so
-that the upstream stops.
+The translation uses the stream translation, so the results of both are consistent.
+`collect_message` builds a Message from the events, like the official SDKs. The gateway also uses it
+for requests without `stream` that have stop sequences: it closes the upstream's stream at a stop
+sequence, so the upstream stops.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ _DELTA_FIELDS = {
 
 
 def _to_chunk(response: JsonObject) -> JsonObject:
-    """Convert a complete response to a single chunk."""
+    """Convert a response that is not streamed to a single chunk."""
     choice = get_first_choice(response) or {}
     message = choice.get("message")
     delta = dict(message) if isinstance(message, dict) else {}
@@ -37,10 +38,10 @@ def _to_chunk(response: JsonObject) -> JsonObject:
 
 
 def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonObject]:
-    """Return the events of a complete response, without those of `start`.
+    """Return the events of a response that is not streamed, without the events of `start`.
 
-    An empty finish reason (Snowflake, recorded) does not mean truncation, as the JSON is complete;
-    null does. Raises ApiError for a response that is not a completion.
+    A response with an empty finish reason (Snowflake, recorded) is complete; a response with null
+    is truncated. Raises ApiError for a response that is not a completion.
     """
     error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
     if error:
@@ -56,7 +57,7 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
 
 
 def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject:
-    """Return the message for a response of status 200.
+    """Return the message for a response with status 200.
 
     Raises ApiError for a response that is not a completion.
     """
@@ -64,9 +65,9 @@ def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject
 
 
 def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
-    """Build the events for `max_tokens: 0`, a request without output that upstreams refuse.
+    """Build the events for a request with `max_tokens: 0`, which upstreams refuse.
 
-    Clients send it to warm a prompt cache.
+    Clients send it to fill a prompt cache.
     """
     translator = StreamTranslator(spec)
     events = translator.start()
@@ -75,7 +76,7 @@ def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
 
 
 def collect_message(events: Iterable[JsonObject]) -> JsonObject:
-    """Return the message of a complete stream (one that ends with message_stop)."""
+    """Return the message of a stream that ends with message_stop."""
     message: JsonObject = {}
     pieces: list[dict[str, list[str]]] = []
     for event in events:
@@ -99,7 +100,7 @@ def collect_message(events: Iterable[JsonObject]) -> JsonObject:
 
 
 def _join_fields(texts_by_field: dict[str, list[str]]) -> dict[str, Any]:
-    """Return the fields of a block for the texts of its deltas."""
+    """Return the fields of a block from the texts of its deltas."""
     fields: dict[str, Any] = {name: "".join(texts) for name, texts in texts_by_field.items()}
     arguments = fields.pop("partial_json", None)
     if arguments is not None:

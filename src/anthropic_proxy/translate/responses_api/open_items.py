@@ -1,9 +1,9 @@
-"""Find the output item that an event belongs to.
+"""Find the output item of an event.
 
-By OpenAI's documents an item has a position (`output_index`) and an id. But some servers send
-another id with each event (GitHub Copilot), some use one position for several items (gateways that
-emulate this API), and some send no position. So a known id decides, then the position among items
-of one kind; a call has its own id in addition.
+According to OpenAI's documentation, an item has a position (`output_index`) and an id. But some
+servers send a different id with each event (GitHub Copilot), some use one position for several
+items (gateways that emulate this API), and some send no position. So a known id has precedence over
+the position among items of one kind. A call also has a call id.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass
 class SentPart:
-    """The fragments of a part that were sent."""
+    """The text of a part that was sent."""
 
     fragments: list[str] = field(default_factory=list)
     # in characters
@@ -24,7 +24,7 @@ class SentPart:
 
 @dataclass(eq=False)
 class OutputItem:
-    """An item of the response, and what was sent of each of its parts."""
+    """An item of the response, and the sent text of its parts."""
 
     kind: str
     # position in the response
@@ -33,7 +33,7 @@ class OutputItem:
     call_id: str = ""
     # number among the calls; None until the call is opened
     call_index: int | None = None
-    # true if the name of the call was sent
+    # whether the name of the call was sent
     is_name_sent: bool = False
     sent_parts: dict[Any, SentPart] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class OutputItem:
         sent_part.length += len(fragment)
 
     def get_unsent(self, part: Any, text: str) -> str:
-        """Return what was not sent of a part; empty where other text was sent."""
+        """Return the rest of `text` that was not sent; empty if other text was sent."""
         sent_part = self.sent_parts.get(part)
         if sent_part is None:
             return text
@@ -61,11 +61,11 @@ class OpenItems:
 
     @property
     def has_sent_any(self) -> bool:
-        """True if anything of any item was sent."""
+        """True if a part of any item was sent."""
         return any(item.sent_parts for item in self._items)
 
     def open_item(self, event: JsonObject, kind: str) -> OutputItem:
-        """Add the item that the event announces."""
+        """Add the item of an event."""
         index = event.get("output_index")
         if not isinstance(index, int):
             index = len(self._items)
@@ -76,10 +76,10 @@ class OpenItems:
         return item
 
     def find_or_open(self, event: JsonObject, kind: str) -> OutputItem:
-        """Return the item of an event; a new one where none is known."""
+        """Return the item of an event, or add a new item if it is unknown."""
         item_id = event.get("item_id")
         if isinstance(item_id, str) and "item" not in event:
-            # The fast path for deltas, of which there are many.
+            # A fast path for deltas, which are most events.
             named_item = self._by_identifier.get((kind, item_id))
             if named_item is not None:
                 return named_item
@@ -88,7 +88,7 @@ class OpenItems:
             return self.open_item(event, kind)
         call_id = _get_call_id(event)
         if item.call_id and call_id and call_id != item.call_id:
-            # Another call at the same position.
+            # This is another call at the same position.
             return self.open_item(event, kind)
         return item
 
@@ -101,9 +101,9 @@ class OpenItems:
 
 
 def _list_identifiers(event: JsonObject) -> list[str | int]:
-    """Return the ids of the event's item, then its position.
+    """Return the ids and then the position of the event's item.
 
-    All items that have neither share one empty identifier.
+    Items without both share one empty identifier.
     """
     item_id = string_or_empty(event.get("item_id"))
     own_id = string_or_empty(get_item(event).get("id"))
@@ -119,6 +119,6 @@ def _get_call_id(event: JsonObject) -> str:
 
 
 def get_item(event: JsonObject) -> JsonObject:
-    """Return the item that an event holds, or an empty object."""
+    """Return the item in an event, or an empty object."""
     value = event.get("item")
     return value if isinstance(value, dict) else {}

@@ -1,10 +1,10 @@
 """Convert reasoning items to `reasoning_details` and back.
 
-In this form reasoning travels to the caller, and returns with the next request.
-An item becomes one detail for each part of its summary and one for its encrypted content. The
-latter holds the item's id, as the upstream stores nothing. OpenAI requires each reasoning item
-before the item that resulted from it, and a Chat Completions message has no such order, so the
-detail also counts the outputs before it.
+The client receives the details in signatures, and sends them with the next request. An item becomes
+one detail for each part of its summary, and one detail for its encrypted content. The latter
+contains the item's id, because the upstream does not store items. OpenAI requires each reasoning
+item directly before its output item. A Chat Completions message has no such order, so the detail
+also contains the number of preceding outputs.
 """
 
 from collections.abc import Iterable
@@ -15,31 +15,31 @@ from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# OpenRouter's name for it; the encrypted parts of other formats mean nothing to OpenAI.
+# OpenRouter's name of this format. OpenAI cannot read the encrypted parts of other formats.
 REASONING_FORMAT = "openai-responses-v1"
 
 _SUMMARY = "reasoning.summary"
 _TEXT = "reasoning.text"
 _ENCRYPTED = "reasoning.encrypted"
 
-# Separates the parts of reasoning. It begins a part's text, so that the joined texts are what the
-# caller reads.
+# Separates the parts of reasoning. It is at the beginning of a part's text, so the texts can be
+# joined directly.
 SEPARATOR = "\n\n"
 
 
 @dataclass(frozen=True)
 class ReasoningItem:
-    """A reasoning item to send back."""
+    """A reasoning item for the next request."""
 
     item: JsonObject
     # number of outputs before it: the calls, and one for text
     preceding_outputs: int
-    # phase of the message after it
+    # `phase` of the message after it
     phase: str
 
 
 def build_summary_detail(index: int, summary_index: Any, text: str) -> JsonObject:
-    """Return the detail for a fragment of one part of the item's summary."""
+    """Return the detail for a fragment of a summary part."""
     return {
         "type": _SUMMARY,
         "summary": text,
@@ -50,12 +50,12 @@ def build_summary_detail(index: int, summary_index: Any, text: str) -> JsonObjec
 
 
 def build_text_detail(index: int, text: str) -> JsonObject:
-    """Return the detail for a fragment of open reasoning text. It is not sent back."""
+    """Return the detail for a fragment of reasoning text, which is not sent back."""
     return {"type": _TEXT, "text": text, "format": REASONING_FORMAT, "index": index}
 
 
 def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int) -> JsonObject:
-    """Return the detail that sends the item back."""
+    """Return the detail from which the item can be restored."""
     detail: JsonObject = {
         "type": _ENCRYPTED,
         "data": item["encrypted_content"],
@@ -69,12 +69,12 @@ def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int)
 
 
 def build_phase_detail(index: int, phase: str) -> JsonObject:
-    """Return the detail that adds the `phase` of the following message to the encrypted detail."""
+    """Return the detail that adds the next message's `phase` to the encrypted detail."""
     return {"type": _ENCRYPTED, "index": index, "phase": phase}
 
 
 def build_delta(detail: JsonObject) -> JsonObject:
-    """Return the delta of a chunk with one detail."""
+    """Return a chunk's delta with one detail."""
     return {DETAILS: [detail]}
 
 
@@ -96,7 +96,7 @@ def parse_reasoning_items(details: Any) -> list[ReasoningItem]:
 
 
 def _build_reasoning_item(detail: JsonObject, summary: list[JsonObject]) -> ReasoningItem:
-    """Return the item of an encrypted detail and the summary before it."""
+    """Return the item for an encrypted detail and the summary before it."""
     item: JsonObject = {
         "type": "reasoning",
         "summary": summary,
@@ -111,7 +111,7 @@ def _build_reasoning_item(detail: JsonObject, summary: list[JsonObject]) -> Reas
 
 
 def _filter_by_format(details: Any) -> Iterable[JsonObject]:
-    """Yield the details that were built from this API's items."""
+    """Yield the details in this API's format."""
     if not isinstance(details, list):
         return
     for detail in details:

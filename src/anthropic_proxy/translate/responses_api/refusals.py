@@ -1,8 +1,8 @@
-"""Read refusals about the choice of the API, and refusals by the Responses API.
+"""Refusals that require the Responses API, and refusals of the Responses API.
 
-Some fields have another name in the Responses API. Under Chat Completions' names, the rules of
-`translate/adaptation` apply to its refusals as well. Refusals without a counterpart there have
-rules here.
+Some fields have other names in the Responses API. With the names of Chat Completions, the rules in
+`translate/adaptation` also apply to refusals of this API. This module has the rules for refusals
+that only this API has.
 """
 
 import re
@@ -22,8 +22,9 @@ from anthropic_proxy.translate.upstream_errors import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# OpenAI's GPT-5.4 and later with tools; OpenAI's models without Chat Completions (two wordings, of
-# which the second recommends the API of completion models); Azure; GitHub Copilot (two wordings).
+# Texts of OpenAI for GPT-5.4 and later with tools, of OpenAI for models without Chat Completions
+# (two texts; the second recommends the API for completion models), of Azure, and of GitHub Copilot
+# (two texts).
 _RESPONSES_API_REQUIRED = re.compile(
     r"\buse (the )?/?v1/responses"
     r"|only supported in /?v1/responses"
@@ -33,7 +34,7 @@ _RESPONSES_API_REQUIRED = re.compile(
     re.IGNORECASE,
 )
 
-# The names of this API's fields in Chat Completions.
+# Field names of this API, with their names in Chat Completions.
 _CHAT_FIELDS = {
     "reasoning.effort": "reasoning_effort",
     "text.format": "response_format",
@@ -43,14 +44,14 @@ _CHAT_FIELDS = {
 
 
 def requires_responses_api(failure: UpstreamFailure) -> bool:
-    """Return whether a refusal by Chat Completions says that the model needs the Responses API."""
+    """Return whether a refusal of Chat Completions states that the Responses API is required."""
     if failure.status not in (400, 404):
         return False
     return _RESPONSES_API_REQUIRED.search(failure.searchable_text) is not None
 
 
 def to_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
-    """Return the refusal with its field under the name that Chat Completions uses."""
+    """Return the refusal with the field name of Chat Completions."""
     param = _CHAT_FIELDS.get(string_or_empty(failure.error.get("param")))
     if param is None:
         return failure
@@ -58,7 +59,7 @@ def to_chat_failure(failure: UpstreamFailure) -> UpstreamFailure:
 
 
 def find_responses_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
-    """Return the change for a refusal that only the Responses API has; None when no rule applies.
+    """Return the change for a refusal that only the Responses API has, or None.
 
     `body` is the Chat Completions request from which the refused request was built.
     """
@@ -69,14 +70,14 @@ def _is_about_summary(failure: UpstreamFailure, _field: str) -> bool:
     return is_param(failure, "reasoning.summary")
 
 
-# In the order in which they run.
+# In order of evaluation.
 _RULES = (
-    # Unverified organizations get no summary, and not all models write one.
+    # Summaries are not available to unverified organizations, nor with all models.
     RefusalRule(wordings(r"reasoning summaries|reasoning\.summary"), "drop", "reasoning"),
     RefusalRule(ANY_WORDING, "drop", "reasoning", named_by=_is_about_summary),
-    # Models that don't reason.
+    # Models without reasoning.
     RefusalRule(wordings("encrypted content is not supported"), "drop", "include"),
-    # Reasoning of another organization or server. The next conversation may hold none.
+    # Reasoning of another organization or server. The next conversation may have none.
     RefusalRule(
         wordings(
             r"invalid_encrypted_content"

@@ -1,12 +1,12 @@
 """Convert a Chat Completions request to a Responses request.
 
-One table has a row for each field that differs. A field without a row is sent unchanged: both APIs
-share it (`temperature`, `service_tier`, `stream`), or the upstream refuses it. The upstream stores
-nothing, so a request holds the entire conversation, with encrypted reasoning of earlier turns.
+A table contains the fields that differ. Other fields are sent unchanged: both APIs have them
+(`temperature`, `service_tier`, `stream`), or the upstream refuses them. The upstream does not store
+responses, so a request contains the complete conversation with the encrypted reasoning of earlier
+turns.
 
-Messages become the items of `input`. System messages stay in place instead of becoming
-`instructions`: xAI does not support that field, and OpenAI's JSON mode looks for the word "JSON" in
-the input alone.
+Messages become the items of `input`. System messages do not become `instructions`, because xAI does
+not support this field, and OpenAI's JSON mode searches only the input for the word "JSON".
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from anthropic_proxy.translate.responses_api.reasoning import ReasoningItem, par
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import get_content_text
 
-# Tokens; OpenAI refuses less.
+# OpenAI refuses lower limits.
 MIN_OUTPUT_TOKENS = 16
 
-# Every Responses response includes usage.
+# The usage is always in the response.
 _DROPPED_FIELDS = frozenset({"stream_options"})
 
 
 def to_responses_request(body: JsonObject) -> JsonObject:
     """Return the Responses request for a Chat Completions request, with or without `stream`.
 
-    The API accepts no output limit below 16 tokens, so a lower one becomes 16. In addition to Chat
-    Completions' fields, the request may hold `reasoning` (`{"summary": "auto"}`) and `include` in
-    this API's form. Raises ApiError (400) when the messages are empty.
+    Output limits below 16 tokens become 16. In addition to the fields of Chat Completions, `body`
+    may have `reasoning` (`{"summary": "auto"}`) and `include` in this API's form. Raises ApiError
+    (400) if the messages are empty.
     """
     request: JsonObject = {}
     for name, value in body.items():
@@ -53,7 +53,7 @@ def _set_path(request: JsonObject, path: str, value: Any) -> None:
 
 
 def _to_input_items(messages: list[JsonObject]) -> list[JsonObject]:
-    """Return the items of all messages, in order. Raises ApiError (400) when there are none."""
+    """Return the items of all messages, in order. Raises ApiError (400) if there are none."""
     items: list[JsonObject] = []
     for message in messages:
         items += _CONVERTERS[message["role"]](message)
@@ -75,7 +75,7 @@ def _tool_output_items(message: JsonObject) -> list[JsonObject]:
 def _assistant_items(message: JsonObject) -> list[JsonObject]:
     """Return the items of an assistant message.
 
-    Content parts other than text are another server's reasoning (Mistral); they are dropped.
+    Content parts that are not text are dropped: they are reasoning of another server (Mistral).
     """
     reasoning_items = parse_reasoning_items(message.get(DETAILS))
     outputs: list[JsonObject] = []
@@ -89,7 +89,7 @@ def _assistant_items(message: JsonObject) -> list[JsonObject]:
 def _assistant_message(text: str, reasoning_items: list[ReasoningItem]) -> JsonObject:
     """Return the message item.
 
-    `phase` marks commentary or final text; newer models do worse without it.
+    Its `phase` marks commentary or final text; it improves the results of newer models.
     """
     item: JsonObject = {"type": "message", "role": "assistant", "content": text}
     phases = [reasoning_item.phase for reasoning_item in reasoning_items if reasoning_item.phase]
@@ -113,8 +113,8 @@ def _interleave(
 ) -> list[JsonObject]:
     """Insert each reasoning item at its original position.
 
-    OpenAI refuses reasoning that nothing follows, so the last output stays behind all reasoning,
-    and reasoning without any output is dropped.
+    OpenAI refuses reasoning without a following output. So the last output is always after all
+    reasoning, and reasoning without outputs is dropped.
     """
     if not outputs:
         return []
@@ -171,7 +171,7 @@ def _unchanged(value: Any) -> Any:
 def _convert_tools(tools: list[JsonObject]) -> list[JsonObject]:
     """Return the tools with an explicit `strict`.
 
-    The API's default would be strict, and many schemas can't be.
+    The API's default is strict, but many schemas do not support it.
     """
     return [{"type": "function", "strict": False, **tool["function"]} for tool in tools]
 
@@ -190,7 +190,7 @@ def _raise_to_minimum(tokens: int) -> int:
     return max(tokens, MIN_OUTPUT_TOKENS)
 
 
-# By the name in Chat Completions: path and value in a Responses request.
+# Path and conversion of the value, by the name in Chat Completions.
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "messages": ("input", _to_input_items),
     "tools": ("tools", _convert_tools),

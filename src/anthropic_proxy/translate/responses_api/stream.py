@@ -1,12 +1,13 @@
 """Convert the events of a Responses stream to Chat Completions chunks.
 
-The response consists of items (reasoning, message, function_call). Each item is announced, sent in
-deltas, and repeated in full at its end. Deltas are forwarded at once; text that only the full item
-holds is sent at its end, as some servers send no deltas. The last event states how the response
-ended: a stream without it has no finish reason and counts as interrupted. Unknown events and items
-are skipped, so that new ones break nothing.
+A response consists of items (reasoning, message, function_call). Each item is added, sent in
+deltas, and repeated completely at its end. Deltas are forwarded immediately; text that only the
+complete item contains is sent at its end, because some servers send no deltas. The last event
+contains the reason for the end of the response: a stream without it has no finish reason and counts
+as interrupted. Unknown events and items are skipped, so new types cause no errors.
 
-A complete response becomes a completion by way of the same chunks, so that the two can't differ.
+A response that is not streamed is converted with the same chunks, so the results of both are
+consistent.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,23 +34,23 @@ def _build_reasoning_delta(item_index: int, _: int, fragment: str) -> JsonObject
 
 @dataclass(frozen=True)
 class TextKind:
-    """A kind of text: where it is in an item, and its form in Chat Completions."""
+    """A kind of text: its location in an item, and its form in Chat Completions."""
 
-    # type of the items that hold it
+    # type of the items that contain it
     item_type: str
-    # in a complete item, the list of its parts
+    # field of a complete item with the list of parts
     parts_field: str
-    # type of the parts that hold this text
+    # type of the parts
     part_type: str
-    # the part's field with the text
+    # field of a part with the text
     text_field: str
-    # in a delta event, the field with the index of the part
+    # field of a delta event with the index of the part
     index_field: str
     # builds a chunk's delta from item index, part index and fragment
     build_delta: Callable[[int, int, str], JsonObject]
 
 
-# By the event that sends a piece of it.
+# By the type of the event with a fragment of the text.
 TEXT_KINDS: Mapping[str, TextKind] = {
     "response.reasoning_summary_text.delta": TextKind(
         item_type="reasoning",
@@ -84,23 +85,23 @@ TEXT_KINDS: Mapping[str, TextKind] = {
         build_delta=lambda _, __, fragment: {"refusal": fragment},
     ),
 }
-# By the event that repeats all of it.
+# By the type of the event with the complete text.
 _COMPLETE_TEXT_KINDS = {
     event_type.replace(".delta", ".done"): text_kind for event_type, text_kind in TEXT_KINDS.items()
 }
 
 
 class ResponsesReader:
-    """Converts one stream, event by event. Its state: the items, and what was sent last."""
+    """Converts the events of one stream."""
 
     def __init__(self) -> None:
         self._items = OpenItems()
         self._call_count = 0
-        # The message of which text was sent last.
+        # The message whose text was sent last.
         self._last_message: OutputItem | None = None
-        # The part of the reasoning that was sent last, while only reasoning has followed.
+        # The last sent part of reasoning; None after other output.
         self._last_reasoning_part: tuple[OutputItem, Any] | None = None
-        # The encrypted reasoning that was sent last, while nothing has followed.
+        # The item of the last sent encrypted reasoning; None after other output.
         self._last_encrypted_item: OutputItem | None = None
 
     def feed(self, event: JsonObject) -> Chunks:
@@ -116,7 +117,7 @@ class ResponsesReader:
         if convert is not None:
             return convert(self, event)
         if event.get("error"):
-            # Gateways report failures in their own formats.
+            # Gateways report failures in other formats.
             return [build_error_chunk(event["error"])]
         return []
 
@@ -156,7 +157,7 @@ class ResponsesReader:
         has_encrypted = item.kind == "reasoning" and string_or_empty(
             item_json.get("encrypted_content")
         )
-        # Some servers send the end of an item twice.
+        # Some servers send the last event of an item twice.
         if has_encrypted and "encrypted_content" not in item.sent_parts:
             chunks.append(self._write_encrypted(item, item_json))
         return chunks
@@ -173,9 +174,9 @@ class ResponsesReader:
     def _finish_response(self, event: JsonObject) -> Chunks:
         """Finish the response.
 
-        The event repeats all items. Those of a kind count only if nothing of that kind was sent
-        before, because servers that number items differently here would repeat them. Reasoning
-        counts only if nothing at all was sent, as it precedes everything.
+        The event repeats all items. Servers may number them differently than before, so items are
+        used only if no item of their kind was sent. Reasoning precedes all other output, so it is
+        used only if nothing was sent.
         """
         response = _get_object(event, "response")
         chunks: Chunks = []
@@ -206,19 +207,19 @@ class ResponsesReader:
     def _convert_error(self, event: JsonObject) -> Chunks:
         """Convert an error event.
 
-        The error is the event (documented), or within it (OpenAI's servers).
+        Its fields are in the event (documented) or in its member `error` (OpenAI's servers).
         """
         error = event.get("error")
         if not error:
             error = {name: event.get(name) for name in ("message", "code", "param")}
         return [build_error_chunk(error)]
 
-    # Chunks for what is new in an item.
+    # Chunks for the new parts of an item.
 
     def _write_unsent_texts(
         self, item: OutputItem, text_kind: TextKind, item_json: JsonObject
     ) -> Chunks:
-        """Write the texts of a complete item, as far as no delta has sent them."""
+        """Write the texts of a complete item that were not sent in deltas."""
         chunks: Chunks = []
         for part_index, part in enumerate(_get_parts(item_json, text_kind)):
             if part.get("type") == text_kind.part_type:
@@ -228,7 +229,7 @@ class ResponsesReader:
     def _write_rest(
         self, item: OutputItem, text_kind: TextKind, part_index: int, part: JsonObject
     ) -> Chunks:
-        """Write what was not sent of a complete part."""
+        """Write the rest of a complete part that was not sent."""
         text = string_or_empty(part.get(text_kind.text_field))
         unsent_text = item.get_unsent((text_kind.part_type, part_index), text)
         return self._write_text(item, text_kind, part_index, unsent_text)
@@ -247,13 +248,13 @@ class ResponsesReader:
         return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
     def _needs_separator(self, item: OutputItem, part: Any) -> bool:
-        """Return whether a text follows another part of the reasoning, or another message."""
+        """Return whether the text follows another part of reasoning or another message."""
         if item.kind == "reasoning":
             return self._last_reasoning_part not in (None, (item, part))
         return self._last_message not in (None, item)
 
     def _move_to(self, item: OutputItem, part: Any) -> None:
-        """Remember the part of which text is sent now."""
+        """Record the part whose text is sent."""
         self._last_encrypted_item = None
         if item.kind == "reasoning":
             self._last_reasoning_part = (item, part)
@@ -271,7 +272,7 @@ class ResponsesReader:
         return _build_chunk(reasoning.build_delta(detail))
 
     def _write_call(self, item: OutputItem, call: JsonObject) -> Chunks:
-        """Write what is new in a call."""
+        """Write the name and the arguments of a call that were not sent."""
         name = "" if item.is_name_sent else string_or_empty(call.get("name"))
         arguments = item.get_unsent("arguments", _to_argument_text(call.get("arguments")))
         return self._write_arguments(item, name, arguments)
@@ -313,8 +314,8 @@ class ResponsesReader:
 def to_completion(response: JsonObject) -> JsonObject:
     """Return the completion for the JSON of a response with status 200, or `{"error": ...}`.
 
-    JSON that is no response becomes a completion without choices. A response that has not ended
-    (`in_progress`, `cancelled`) has no finish reason.
+    Other JSON becomes a completion without choices. An unfinished response (`in_progress`,
+    `cancelled`) has no finish reason.
     """
     status = "failed" if response.get("error") else response.get("status")
     if status is None:
@@ -328,7 +329,7 @@ def to_completion(response: JsonObject) -> JsonObject:
         chunk_choice = chunk["choices"][0]
         choice["finish_reason"] = chunk_choice.get("finish_reason")
         _merge_delta(message, chunk_choice["delta"])
-        # The last chunk has the usage and the service tier.
+        # The last chunk contains the usage and the service tier.
         completion = chunk
     return {**completion, "choices": [choice]}
 
@@ -342,10 +343,10 @@ def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
             message.setdefault(name, []).extend(delta[name])
 
 
-# By the reason of `incomplete_details`; all other reasons become `length`.
+# By the reason in `incomplete_details`; other reasons become `length`.
 _FINISH_REASONS = {"content_filter": "content_filter"}
 
-# HTTP status by code or type of an error within a response; all others are 500.
+# HTTP status by code or type of an error in a response; 500 for other errors.
 _STATUS_BY_CODE = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -374,7 +375,7 @@ _STATUS_BY_CODE = {
     "failed_to_download_image": 400,
 }
 
-# The names of this API's usage in Chat Completions.
+# Usage fields of this API, with their names in Chat Completions.
 _USAGE_FIELDS = {
     "input_tokens": "prompt_tokens",
     "output_tokens": "completion_tokens",
@@ -387,9 +388,9 @@ _USAGE_DETAIL_FIELDS = {
 
 
 def build_error_chunk(error: Any) -> JsonObject:
-    """Return the chunk for an error within a response.
+    """Return the chunk for an error in a response.
 
-    Its `code` is an HTTP status where one is known, and its `type` holds the code that it replaces.
+    Its `code` is the HTTP status for a known error, and its `type` contains the original code.
     """
     if not isinstance(error, dict):
         return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
@@ -402,7 +403,7 @@ def build_error_chunk(error: Any) -> JsonObject:
 
 
 def _build_finish_chunk(response: JsonObject, finish_reason: str) -> JsonObject:
-    """Return the last chunk, with finish reason, usage and service tier."""
+    """Return the last chunk with the finish reason, usage and service tier."""
     chunk = _build_chunk({})
     chunk["choices"][0]["finish_reason"] = finish_reason
     if isinstance(response.get("usage"), dict):
@@ -430,7 +431,7 @@ def _build_chunk(delta: JsonObject) -> JsonObject:
 
 
 def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
-    """Return the parts of an item. Some servers send one string instead, as requests may."""
+    """Return the parts of an item. Some servers send a string instead of a list."""
     single_text = string_or_empty(item_json.get(text_kind.parts_field))
     if single_text:
         return [{"type": "output_text", "text": single_text}]
@@ -438,7 +439,7 @@ def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
 
 
 def _to_argument_text(arguments: Any) -> str:
-    """Return arguments as text; some servers send the object itself."""
+    """Return arguments as text; some servers send an object."""
     if isinstance(arguments, dict):
         return dumps(arguments).decode()
     return string_or_empty(arguments)

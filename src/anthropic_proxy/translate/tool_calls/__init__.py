@@ -1,1 +1,1 @@
-"""Tool calls, assembled from fragments or found in text."""
+"""Tool calls that are assembled from fragments or found in text."""

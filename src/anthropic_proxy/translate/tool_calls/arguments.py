@@ -1,13 +1,13 @@
 """Assemble the arguments of one tool call from pieces of text, and stream them to the client.
 
-The pieces sent add up to a JSON object, as clients fail on anything else and abort the whole
-stream. So only the valid beginning of the text is sent while it arrives, up to where it could be
-closed without inventing anything (see json_scanner). At the end of the call the rest is repaired
-where the repair is certain. Otherwise the raw text becomes a member `INVALID_JSON` of the object:
-the tool then rejects its input, and the model sees what it wrote.
+The sent text is always a JSON object, because clients abort the stream on anything else. While
+pieces arrive, only the valid beginning is sent that can be closed without invented content (see
+json_scanner). At the end of the call, the rest is repaired if the repair is unambiguous. Otherwise
+the raw text becomes a member `INVALID_JSON` of the object: the tool rejects its input, and the
+model can read its own text.
 
-If the token limit truncates the response, the object stays open, as the real API leaves it. A
-closed object would look complete, and Claude Code would write half a file.
+If the token limit truncates the response, the object is not closed, as in the real API. A closed
+object would look complete, and Claude Code would write an incomplete file.
 """
 
 import re
@@ -25,7 +25,7 @@ from anthropic_proxy.wire.json_codec import (
 
 INVALID_KEY = "INVALID_JSON"
 
-# Text that models leave behind a complete document and that means nothing.
+# Text after a complete document that can be ignored.
 _HARMLESS_TRAILER = re.compile(r"(```|</\w+>)?")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSERS_AND_SPACE = " \t\r\n}]"
@@ -33,10 +33,10 @@ _MAX_TAG_LENGTH = 100
 
 
 def parse_arguments(raw: str) -> JsonObject | None:
-    """Return the object of an argument string, repaired where that is certain; None without one.
+    """Return the object in an argument string, or None.
 
-    An empty string is the empty object. Small models write the document as a JSON string: it is
-    unpacked.
+    The JSON is repaired if the repair is unambiguous. An empty string gives an empty object. If the
+    document is a JSON string, as some small models write it, its content is parsed.
     """
     if not raw.strip():
         return {}
@@ -60,44 +60,44 @@ def _parse_or_repair(text: str) -> Any:
 class ToolArguments:
     """The arguments of one call.
 
-    `add` each piece of the upstream, `take` the text that can be sent after it, and `finish` at the
-    end of the call.
+    Call `add` for each piece of the upstream, then `take` for the text that can be sent, and
+    `finish` at the end of the call.
     """
 
     def __init__(self) -> None:
         self._scanner = JsonScanner()
-        # All text of the document, without the white space in front of it.
+        # The complete text without leading white space.
         self._pieces: list[str] = []
         self._length = 0
         # Valid text that was not sent yet.
         self._unsent: list[str] = []
         self._sent_length = 0
-        # Text behind a complete document, without white space and closing brackets around it.
+        # Text after a complete document, without white space and closing brackets around it.
         self._trailing = ""
-        # Characters that the upstream sent.
+        # The number of characters that the upstream sent.
         self.character_count = 0
-        # How the object was repaired, if it is not what the upstream sent.
+        # The kind of repair, or None if the sent object is the upstream's text.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
 
     @property
     def has_started(self) -> bool:
-        """True once the upstream has sent anything but white space."""
+        """True if the upstream has sent text other than white space."""
         return bool(self._pieces)
 
     @property
     def is_complete(self) -> bool:
-        """True if the text is a complete document, with nothing of significance behind it."""
+        """True if the text is a complete document, without significant text after it."""
         is_document = self._scanner.is_complete and self._first_character in '{["'
         return is_document and self._has_harmless_trailer
 
     @property
     def is_overrun(self) -> bool:
-        """True if text followed after the complete document was sent."""
+        """True if more text arrived after the complete document had been sent."""
         return not self._has_harmless_trailer and self._sent_length == self._scanner.safe_length
 
     @property
     def is_placeholder(self) -> bool:
-        """True if the text so far is an empty object, which may precede the actual arguments."""
+        """True if the text is an empty object, which some servers send before the arguments."""
         return (
             not self._sent_length
             and self._is_object
@@ -123,20 +123,20 @@ class ToolArguments:
         self._length += len(piece)
 
     def add_object(self, value: JsonObject) -> None:
-        """Add all arguments as an object, which needs no scan."""
+        """Add all arguments as an object, without a scan."""
         document = dumps(value).decode()
         self.character_count = self._length = len(document)
         self._pieces, self._unsent = [document], [document]
         self._scanner.skip_document(document)
 
     def is_repeated_by(self, piece: str) -> bool:
-        """Return whether `piece` begins with all earlier pieces."""
+        """Return whether `piece` starts with the text of all earlier pieces."""
         return 0 < self._length <= len(piece) and piece.startswith("".join(self._pieces))
 
     def take(self) -> str:
         """Return the text that can be sent now.
 
-        An empty object is not sent: the input of a call begins as one.
+        An empty object is not sent, because it is the initial input of a call.
         """
         if not self._is_object or self.is_placeholder or not self._has_harmless_trailer:
             return ""
@@ -151,7 +151,7 @@ class ToolArguments:
     def finish(self, *, truncated: bool) -> str:
         """Return the rest of the object at the end of the call.
 
-        `truncated`: a token limit ended the response, so that an incomplete object stays open.
+        If a token limit `truncated` the response, an incomplete object is not closed.
         """
         text = self.take()
         if not self._pieces or self.is_placeholder or self.is_overrun:
@@ -168,7 +168,7 @@ class ToolArguments:
         return text + rest
 
     def _restart(self) -> None:
-        """Forget the text so far, but not how much of it was sent."""
+        """Discard the text so far, but keep the length of the sent text."""
         self._scanner = JsonScanner()
         self._pieces, self._unsent = [], []
         self._length = 0
@@ -177,7 +177,7 @@ class ToolArguments:
     def _scan(self, piece: str) -> None:
         start, end = 0, self._scanner.feed(piece)
         if not self._scanner.is_valid and self.is_repeated_by(piece):
-            # Each fragment has all arguments so far: the sent text begins this one, too.
+            # Each fragment repeats all arguments so far, including the text that was sent.
             self._restart()
             start, end = self._sent_length, self._scanner.feed(piece)
         self._unsent.append(piece[start:end])
@@ -185,7 +185,7 @@ class ToolArguments:
             self._add_trailing(piece[end:])
 
     def _add_trailing(self, piece: str) -> None:
-        """Collect text behind a complete document. Long text is never harmless: do not join it."""
+        """Collect text after a complete document, up to a limit: long text is never harmless."""
         if self._scanner.is_complete and len(self._trailing) < _MAX_TAG_LENGTH:
             self._trailing = (self._trailing + piece).lstrip(_CLOSERS_AND_SPACE).rstrip()
 
@@ -195,7 +195,7 @@ class ToolArguments:
 
     @property
     def _is_object(self) -> bool:
-        """True if the text begins an object, not a string, a code fence or nonsense."""
+        """True if the text starts with an object, not with a string, a code fence or other text."""
         return self._first_character == "{"
 
     @property
@@ -207,14 +207,14 @@ class ToolArguments:
 
 
 def _repair_rest(sent: str, raw: str) -> str | None:
-    """Return the text that completes `sent` to the object of `raw`, None if there is none."""
+    """Return the text that completes `sent` to the object in `raw`, or None."""
     value = parse_arguments(raw)
     if value is None:
         return None
     document = dumps(value).decode()
     if not sent:
         return document
-    # In compact form, without its closing text, the sent part is the beginning of the document.
+    # In compact form, the sent part without its closing text is the beginning of the document.
     closing_text = _get_closing_text(sent)
     sent_object = loads(sent + closing_text)
     sent_document = dumps(sent_object).decode().removesuffix(closing_text)
@@ -224,7 +224,7 @@ def _repair_rest(sent: str, raw: str) -> str | None:
     try:
         is_completed = loads(sent + rest) == value
     except ValueError:
-        # The value of a repeated key is in the place of its first value, not at the end.
+        # For a repeated key, the last value replaces the first one, which was already sent.
         return None
     return rest if is_completed else None
 

@@ -1,8 +1,8 @@
 """Assemble tool calls from the fragments of a stream.
 
-A fragment continues the call that has its `index`. Without an index, it continues the call that has
-its id; without either, the last call. Servers leave out, repeat and reuse all three; a comment at
-each branch names the recorded oddity that it serves.
+A fragment continues the call with the same `index`. Without an index, it continues the call with
+the same id; without an id, the last call. Some servers omit, repeat or reuse indices, ids and
+names; comments name the recorded behavior that each branch handles.
 """
 
 from collections import Counter
@@ -19,17 +19,17 @@ from anthropic_proxy.wire.openai import string_or_empty
 
 @dataclass(eq=False)
 class ToolCall:
-    """A call as assembled so far."""
+    """A tool call, as far as its fragments have arrived."""
 
     id: str
-    # Empty where the upstream sent none.
+    # empty if the upstream sent none
     upstream_id: str
-    # The upstream's name of the tool.
+    # the upstream's name of the tool
     name: str = ""
     arguments: ToolArguments = field(default_factory=ToolArguments)
-    # True once the response has a block for it.
+    # whether the response has a block for it
     has_block: bool = False
-    # True once its signature has arrived.
+    # whether its signature has arrived
     is_signed: bool = False
 
 
@@ -39,7 +39,7 @@ class ToolCallAssembler:
     def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
         """Create an assembler for one response.
 
-        `tool_names` are the upstream's names of the request's tools. With `single`, the caller
+        `tool_names` are the upstream's names of the request's tools. With `single`, the client
         receives only the first call.
         """
         # All calls, in the order of their first fragments.
@@ -52,7 +52,7 @@ class ToolCallAssembler:
 
     @property
     def repair_counts(self) -> dict[str, int]:
-        """Number of repaired calls by kind: kinds of repaired arguments, and calls in text."""
+        """The number of repairs by kind: repaired or invalid arguments, and calls in text."""
         repairs = (call.arguments.repair for call in self.accepted_calls)
         counts = Counter[str](repair for repair in repairs if repair)
         if self._text_call_count:
@@ -61,7 +61,7 @@ class ToolCallAssembler:
 
     @property
     def accepted_calls(self) -> list[ToolCall]:
-        """Calls that the caller receives."""
+        """The calls that the client receives."""
         if self._single:
             return self.calls[:1]
         return self.calls
@@ -71,11 +71,11 @@ class ToolCallAssembler:
         return NamePrefixes(self._tool_names)
 
     def accepts(self, call: ToolCall) -> bool:
-        """Return whether the caller receives the call."""
+        """Return whether the client receives the call."""
         return not self._single or call is self.calls[0]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
-        """Add a fragment to its call and return the call. `new_id` returns the id of a new call."""
+        """Add a fragment to its call and return the call. `new_id` creates the id of a new call."""
         function = fragment.get("function")
         if not isinstance(function, dict):
             function = {}
@@ -100,30 +100,30 @@ class ToolCallAssembler:
     def is_name_complete(self, call: ToolCall) -> bool:
         """Return whether the name of `call` is complete.
 
-        A name that begins the name of another tool may grow until arguments arrive.
+        Until arguments arrive, a name that is a prefix of another tool's name may be incomplete.
         """
         if not call.name:
             return False
         return call.arguments.has_started or not self._prefixes.any_extends(call.name)
 
     def _find_call(self, fragment: JsonObject, name: str, piece: str) -> ToolCall | None:
-        """Return the call that the fragment continues, None if it begins a new one."""
+        """Return the call that the fragment continues, or None if it starts a new call."""
         upstream_id = string_or_empty(fragment.get("id"))
         index = fragment.get("index")
         if isinstance(index, int):
-            # Only a key: the first index may be 1 (Anthropic's compatible endpoint).
+            # The index is only a key: the first index may be 1 (Anthropic's compatible endpoint).
             call = self._by_index.get(index)
         elif upstream_id:
-            # No index at all (Mistral, Gemini). Fragments of several calls may interleave.
+            # Mistral and Gemini send no index. Fragments of several calls may interleave.
             call = self._by_upstream_id.get(upstream_id)
         else:
             call = self.calls[-1] if self.calls else None
         if call is None:
             return None
         if upstream_id and call.upstream_id not in ("", upstream_id):
-            # One index for several calls (gateways over Gemini).
+            # Gateways for Gemini use one index for several calls.
             return None
-        # Later fragments mostly have no name, or null. Their id is missing, empty or repeated.
+        # In most later fragments, the name is missing or null, and the id missing, empty or equal.
         if name and call.name and self._starts_another(call, upstream_id, name, piece):
             return None
         return call
@@ -138,33 +138,33 @@ class ToolCallAssembler:
         return call
 
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
-        """Return whether a named fragment with the index or id of `call` begins another call."""
+        """Return whether a fragment with a name and the index or id of `call` starts a new call."""
         if name != call.name:
             if not call.arguments.has_started:
                 # The name may arrive in pieces.
                 return self._extend_name(call.name, name) is None
-            # Nothing continues a complete document.
+            # A complete document cannot be continued.
             return call.arguments.is_complete
         if not piece.lstrip().startswith("{") or not call.arguments.is_complete:
-            # The name is repeated in later fragments.
+            # Later fragments repeat the name.
             return False
-        # A second document begins, which cannot continue the first one.
+        # A second document starts after a complete document.
         if upstream_id:
-            # By id the same call: an empty object precedes the arguments, or each fragment has
-            # all of them.
+            # It is the same call if an empty object precedes the arguments, or if each fragment
+            # repeats all arguments so far.
             return not (call.arguments.is_placeholder or call.arguments.is_repeated_by(piece))
-        # One index for several calls without ids.
+        # Several calls without ids have the same index.
         return True
 
     def _extend_name(self, current: str, name: str) -> str | None:
-        """Return the longer name that `current` and the next piece `name` make up.
+        """Return `current` extended by the next piece `name`.
 
-        Return None where they do not begin the name of a tool.
+        Returns None if the result is not the beginning of a tool's name.
         """
         if not name or name == current:
             return None
         if current in self._tool_names and name in self._tool_names:
-            # Two calls.
+            # These are two calls.
             return None
         if name.startswith(current) and self._prefixes.any_starts_with(name):
             # Each piece repeats the name so far.
@@ -175,7 +175,7 @@ class ToolCallAssembler:
 
 
 def get_fragments(delta: JsonObject) -> list[JsonObject]:
-    """Return the tool call fragments of a delta, the old `function_call` form included."""
+    """Return the tool call fragments of a delta, including the old form `function_call`."""
     fragments = delta.get("tool_calls")
     if isinstance(fragments, list):
         return [fragment for fragment in fragments if isinstance(fragment, dict)]
@@ -190,5 +190,5 @@ def _to_argument_text(arguments: Any) -> str:
         return ""
     if isinstance(arguments, str):
         return arguments
-    # Some servers send the object itself.
+    # Some servers send an object.
     return dumps(arguments).decode()

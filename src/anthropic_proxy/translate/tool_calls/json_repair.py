@@ -1,17 +1,17 @@
-"""Repair JSON that a model wrote, where only one meaning is possible.
+"""Repair JSON that a model generated, if only one meaning is possible.
 
-The text is read as tokens of a language wider than JSON, and each token is written as JSON. The
-wider language has single quotes, Python's literals, keys without quotes, raw control characters in
-strings, comments, trailing commas, a code fence around the document, and it may lack brackets at
-its very end. The result must then match JSON's own grammar. So nothing is guessed, omitted or
-invented: a repair is certain or refused. A text that ends within a string, in a number or with a
-comma is refused, as it may be truncated: servers report `tool_calls` for truncated responses, too.
+The text is split into tokens of a superset of JSON, and each token is converted to JSON. The
+superset has single quotes, Python literals, keys without quotes, raw control characters in strings,
+comments, trailing commas and a code fence around the document, and closing brackets at the end may
+be missing. The result must match the grammar of JSON. So no content is guessed, omitted or
+invented. A text that ends within a string, in a number or with a comma is rejected, because it may
+be truncated: servers report `tool_calls` for truncated responses too.
 
-Libraries for this (json-repair, json5) go further and guess, and a tool would run with what they
-drop. `ast.literal_eval` reads neither comments nor a mix of JSON and Python.
+Libraries for this purpose (json-repair, json5) guess, so a tool could run with missing content.
+`ast.literal_eval` supports neither comments nor a mix of JSON and Python.
 
-Long texts of short tokens would block the server, as each token is matched on its own: a text of
-more than `_MAX_TOKENS` tokens is refused. A long string is one token.
+Each token needs a separate match, so long texts of short tokens would block the server: texts with
+more than `_MAX_TOKENS` tokens are rejected. A long string is one token.
 """
 
 import re
@@ -32,19 +32,19 @@ _TOKEN = re.compile(
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _CLOSERS = {"{": "}", "[": "]"}
 _MAX_TOKENS = 20_000
-# Parts of a string that JSON may write in another way.
+# The parts of a string that may need another form in JSON.
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
 class _AmbiguousError(Exception):
-    """The text has no meaning, or more than one."""
+    """The text is invalid or ambiguous."""
 
 
 def repair_json(text: str) -> JsonObject | None:
-    """Return the object that `text` means, None if that is not certain."""
+    """Return the object that `text` describes, or None if it is invalid or ambiguous."""
     tokens = _drop_trailing_commas(_tokenize(_strip_fence(text)))
     try:
-        # Spaces keep tokens apart: 1 2 is not 12.
+        # Spaces separate tokens: 1 2 is not 12.
         document = " ".join(_close_brackets(tokens))
     except _AmbiguousError:
         return None
@@ -93,13 +93,13 @@ def _escape(match: re.Match[str]) -> str:
     if characters == "\\'":
         return "'"
     if characters.startswith("\\"):
-        # JSON's grammar refuses the escape sequences that it does not have.
+        # The final check rejects escape sequences that JSON does not have.
         return characters
     return dumps(characters).decode()[1:-1]
 
 
 def _drop_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
-    """Yield the tokens without the commas in front of closing brackets."""
+    """Yield the tokens without commas before closing brackets."""
     after_comma = False
     for part in tokens:
         if after_comma and part not in ("}", "]"):
@@ -112,7 +112,7 @@ def _drop_trailing_commas(tokens: Iterator[str]) -> Iterator[str]:
 
 
 def _close_brackets(tokens: Iterator[str]) -> Iterator[str]:
-    """Yield the tokens, and then the missing closing brackets."""
+    """Yield the tokens, followed by the missing closing brackets."""
     closers: list[str] = []
     token = ""
     for token in tokens:

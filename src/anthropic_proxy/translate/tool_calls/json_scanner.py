@@ -1,27 +1,29 @@
-"""Scan JSON that arrives in pieces: which part is valid, and how to close it to a document.
+"""Scan JSON that arrives in pieces.
 
-A state machine with one method for each state, after the grammar of RFC 8259. Each method reads
-from a position on and returns where it stopped:
+The scanner finds the valid part of the text, and the text that completes it to a document. It is a
+state machine for the grammar of RFC 8259 with one method for each state. Each method reads from a
+position and returns the position after the text that it read:
 
     value          before a value
-    first_member   behind an opening bracket
+    first_member   after an opening bracket
     member         before the key or the value of a member
-    string         in a key or a string value; escape, code_point: in an escape sequence of it
-    colon          behind a key
+    string         in a key or a string value (escape, code_point: in an escape sequence)
+    colon          after a key
     number         in a number
     literal        in true, false or null
-    after_value    behind a value, or behind the document
+    after_value    after a value, or after the document
 
-Plain characters and white space are read in runs, so the cost is linear in the length of the text,
-however it is cut. The scanner is strict: NaN, comments, single quotes and raw control characters
-are invalid. So is half a surrogate pair, escaped or not, at which the Python SDK's parser fails.
+Plain characters and white space are read in runs, so the cost is linear in the length of the text
+and independent of the pieces. The scanner is strict: NaN, comments, single quotes and raw control
+characters are invalid. Unpaired surrogates, escaped or not, are invalid too, because the Python
+SDK's parser rejects them.
 """
 
 import re
 from collections.abc import Callable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Characters of a string, with escape sequences but for those of surrogates.
+# Characters of a string and escape sequences, except surrogates.
 _PLAIN = re.compile(
     r"""[^"\\\x00-\x1f\ud800-\udfff]*+
     (?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f\ud800-\udfff]*+)*+""",
@@ -33,10 +35,10 @@ _ESCAPED = frozenset('"\\/bfnrt')
 _LITERALS = {"t": "rue", "f": "alse", "n": "ull"}
 _CLOSERS = {"{": "}", "[": "]"}
 
-# Parsers limit the depth (the Python SDK's to 200). A document that no client can read is invalid.
+# Parsers of clients limit the depth; the limit of the Python SDK is 200.
 _MAX_DEPTH = 100
 
-# Numbers have a state machine of their own: state -> class of the next character -> next state.
+# Numbers have a separate state machine: state -> class of the next character -> next state.
 _CHARACTER_CLASSES = {
     **dict.fromkeys("123456789", "1"),
     "0": "0",
@@ -59,31 +61,31 @@ _NUMBER_STATES = {
 }
 # States in which the number may end.
 _NUMBER_ENDS = frozenset({"zero", "integer", "fraction", "power"})
-# States that further digits do not change.
+# States that more digits do not change.
 _DIGIT_RUNS = frozenset({"integer", "fraction", "power"})
 
 
 class JsonScanner:
-    """Reads one document, piece by piece."""
+    """Scans one document, piece by piece."""
 
     def __init__(self) -> None:
-        # False once the text is no longer the beginning of a document.
+        # False if the text is not the beginning of a document.
         self.is_valid = True
-        # Number of valid characters.
+        # The number of valid characters.
         self.length = 0
-        # Number of characters that are a document with `closing_text` behind them, in which nothing
-        # is invented. They may end within a string value. They exclude a key without its value, a
-        # number that may continue, a part of a literal and a part of an escape sequence.
+        # The number of characters that form a document with `closing_text`, without invented
+        # content. They may end within a string value. They exclude a key without its value, a
+        # number that may continue, an incomplete literal and an incomplete escape sequence.
         self.safe_length = 0
         # True if `safe_length` ends within a string.
         self._is_safe_in_string = False
-        # Length of all earlier pieces.
+        # The length of all earlier pieces.
         self._offset = 0
         # The brackets that close the open objects and arrays.
         self._closers: list[str] = []
         # True if the string is a key.
         self._is_key = False
-        # Rest of a literal, state of a number, or digits of a code point.
+        # The rest of a literal, the state of a number, or the digits of a code point.
         self._token = ""
         self._has_high_surrogate = False
         self._state: Callable[[str, int], int] = self._read_value
@@ -99,17 +101,20 @@ class JsonScanner:
 
     @property
     def is_in_string(self) -> bool:
-        """True if the next character is part of a string."""
+        """True if the scanned text ends within a string."""
         return self._state in (self._read_string, self._read_escape, self._read_code_point)
 
     @property
     def closing_text(self) -> str:
-        """Quote and brackets that complete the first `safe_length` characters to a document."""
+        """The text that completes the first `safe_length` characters to a document."""
         quote = '"' if self._is_safe_in_string else ""
         return quote + "".join(reversed(self._closers))
 
     def feed(self, piece: str) -> int:
-        """Read the next piece and return the length of its valid part. Feed nothing behind it."""
+        """Read the next piece and return the length of its valid part.
+
+        If a part is invalid, no more pieces may follow.
+        """
         pos = 0
         self._offset = self.length
         while self.is_valid and pos < len(piece):
@@ -156,7 +161,7 @@ class JsonScanner:
         return pos + 1
 
     def _read_first_member(self, piece: str, pos: int) -> int:
-        """Read the closing bracket of an empty container, or leave the state."""
+        """Read the closing bracket of an empty container, or change to the state `member`."""
         pos = _skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
@@ -166,7 +171,7 @@ class JsonScanner:
         return pos
 
     def _read_member(self, piece: str, pos: int) -> int:
-        """Read the opening quote of a key; a member of an array is a value."""
+        """Read the opening quote of a key; in an array, change to the state `value`."""
         if self._closers[-1] == "]":
             self._state = self._read_value
             return pos
@@ -188,7 +193,7 @@ class JsonScanner:
         self._mark_safe(pos)
 
     def _read_after_value(self, piece: str, pos: int) -> int:
-        """Read a comma or a closing bracket; nothing may follow the document."""
+        """Read a comma or a closing bracket. After the document, only white space is valid."""
         pos = _skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
@@ -218,7 +223,7 @@ class JsonScanner:
         return end + 1
 
     def _read_low_surrogate(self, piece: str, pos: int) -> int:
-        """Read the backslash that must follow the escaped first half of a surrogate pair."""
+        """Read the backslash that must follow an escaped high surrogate."""
         if piece[pos] != "\\":
             return self._fail(pos)
         self._state = self._read_escape
@@ -248,7 +253,7 @@ class JsonScanner:
         return pos + 1
 
     def _end_code_point(self, pos: int) -> int:
-        """End an escaped character; behind the first half of a surrogate pair is no safe end."""
+        """End an escaped character. The position after a high surrogate is not safe."""
         code = int(self._token, 16)
         if (0xDC00 <= code < 0xE000) != self._has_high_surrogate:
             return self._fail(pos)

@@ -1,11 +1,12 @@
-"""Formats in which models write tool calls as text: one row for each, with its markers and reader.
+"""Formats in which models write tool calls as text.
 
-Each row cites the chat template that it comes from, by its repository on Hugging Face or the
-vendor's documentation. A server that has the parser for its model reads such calls itself; a server
-without it passes them on as text. A text is a call only if its name is that of an offered tool.
-Several calls within one pair of markers are all calls, or all text.
+A table has one row for each format, with its markers and its reader. The rows cite the chat
+template by its repository on Hugging Face, or the vendor's documentation. Servers with a parser for
+their model convert such calls; other servers forward them as text. A text is a call only if it has
+the name of an offered tool. If one of several calls within a pair of markers is invalid, all of
+them are text.
 
-All patterns match or fail in linear time: neighbouring repetitions exclude each other's characters.
+All patterns match or fail in linear time: adjacent repetitions have no characters in common.
 """
 
 import re
@@ -19,10 +20,10 @@ from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_names import NamePrefixes
 from anthropic_proxy.wire.json_codec import JsonObject, loads, loads_first, repair_surrogates
 
-# The upstream's names of the offered tools, and the schemas of their parameters.
+# The schemas of the parameters of the offered tools, by the upstream's names.
 ToolSchemas = Mapping[str, JsonObject]
 
-# Stands for the name of an offered tool in a row. A character that no name has follows it.
+# A placeholder for the name of an offered tool. The next character is never part of a name.
 _NAME = "NAME"
 
 
@@ -36,7 +37,7 @@ TextCalls = list[TextCall]
 
 
 class OfferedTools:
-    """The tools that can be called, prepared once for all calls in the text of a response."""
+    """The offered tools, with caches for all calls in the text of a response."""
 
     def __init__(self, tools: ToolSchemas) -> None:
         self._tools = tools
@@ -50,7 +51,7 @@ class OfferedTools:
         return NamePrefixes(self._tools)
 
     def get_types(self, name: str, parameter: str) -> frozenset[str]:
-        """Return the JSON types that the tool's schema names for a parameter."""
+        """Return the JSON types of a parameter in the tool's schema."""
         key = name, parameter
         if key not in self._types:
             properties = self._tools.get(name, {}).get("properties")
@@ -78,30 +79,30 @@ def _collect_types(schema: Any) -> set[str]:
 class TextCallFormat:
     """A format of calls."""
 
-    # Marker in front of the calls.
+    # marker before the calls
     opener: str
-    # Marker behind the calls; None if they extend to the end of the response.
+    # marker after the calls; None if they extend to the end of the response
     end: str | None
-    # Texts that may follow the opener, without white space. Each one extends to where a call of the
-    # tool NAME is likely enough to hold the text back.
+    # possible texts after the opener, without white space, that are long enough to expect a call to
+    # the tool NAME
     openings: tuple[str, ...]
-    # Returns the calls between the markers. Raises ValueError if they are not all calls of offered
-    # tools.
+    # returns the calls between the markers; raises ValueError if some are not calls to offered
+    # tools
     read: Callable[[str, OfferedTools], TextCalls]
-    # True if such calls count only at the end of the response.
+    # whether such calls are accepted only at the end of the response
     must_be_last: bool = False
 
     @cached_property
     def split_openings(self) -> tuple[tuple[str, str], ...]:
-        """Texts before and after NAME for each opening; without NAME, nothing is after it."""
+        """The texts before and after NAME in each opening."""
         parts = (opening.partition(_NAME) for opening in self.openings)
         return tuple((before, after) for before, _, after in parts)
 
 
 def starts_call(call_format: TextCallFormat, text: str, tools: OfferedTools) -> bool | None:
-    """Return whether `text` begins a call, None if more text decides that.
+    """Return whether `text` is the beginning of a call; None if more text is needed.
 
-    `text` is the text behind the opener, without white space.
+    `text` is the text after the opener, without white space.
     """
     is_undecided = False
     for before, after in call_format.split_openings:
@@ -117,7 +118,7 @@ def starts_call(call_format: TextCallFormat, text: str, tools: OfferedTools) -> 
 
 
 def _starts_with_tool(text: str, after: str, tools: OfferedTools) -> bool | None:
-    """Return whether `text` begins with a tool's name and `after`, None if more text decides."""
+    """Return whether `text` starts with a tool's name and `after`; None if it is too short."""
     name, separator, _ = text.partition(after[0])
     if not separator:
         return None if tools.prefixes.any_starts_with(name) else False
@@ -130,12 +131,12 @@ def _starts_with_tool(text: str, after: str, tools: OfferedTools) -> bool | None
 
 
 class _NotACallError(ValueError):
-    """The text is not a call of an offered tool."""
+    """The text is not a call to an offered tool."""
 
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _BLANK = re.compile(r"\s*\Z")
-# Text between JSON documents and around them: separators, and Llama's end markers.
+# Text between JSON documents and around them: separators and Llama's end markers.
 _DOCUMENT_GAP = re.compile(r"(?:[\s;,]|<\|eom_id\|>|<\|eot_id\|>)*")
 
 
@@ -150,7 +151,10 @@ def _build_call(name: Any, arguments: Any, tools: OfferedTools) -> TextCall:
 
 
 def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> TextCall:
-    """Return the call of an object with name and arguments; `strict` allows no other members."""
+    """Return the call in an object with a name and arguments.
+
+    With `strict`, other members are not allowed. Raises _NotACallError.
+    """
     if not isinstance(value, dict):
         raise _NotACallError
     if not strict and isinstance(value.get("function"), dict):
@@ -164,13 +168,13 @@ def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> Text
 
 
 def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> TextCalls:
-    """Return the calls of an object, or of a list of objects."""
+    """Return the calls in an object, or in a list of objects."""
     entries = value if isinstance(value, list) else [value]
     return [_parse_object_call(entry, tools, strict=strict) for entry in entries]
 
 
 def _parse_documents(text: str, tools: OfferedTools, *, strict: bool) -> TextCalls:
-    """Return the calls of the JSON documents that make up the text."""
+    """Return the calls in a text that is a sequence of JSON documents."""
     calls: TextCalls = []
     pos = _skip(_DOCUMENT_GAP, text, 0)
     while pos < len(text):
@@ -186,9 +190,9 @@ def _skip(gap: re.Pattern[str], text: str, pos: int) -> int:
 
 
 def _iter_matches(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterator[re.Match[str]]:
-    """Yield the matches of `pattern`, which make up all of the text.
+    """Yield consecutive matches of `pattern`.
 
-    Raises _NotACallError for other text.
+    Raises _NotACallError if there is other text between or after the matches.
     """
     pos = start
     while not _BLANK.match(text, pos):
@@ -206,10 +210,10 @@ _PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.D
 def _read_tagged(body: str, tools: OfferedTools) -> TextCalls:
     inner = body.strip()
     if inner.startswith(("{", "[")):
-        # Hermes and Qwen.
+        # Hermes and Qwen
         return _read_json(inner, tools)
     if inner.startswith("<function="):
-        # Qwen3-Coder.
+        # Qwen3-Coder
         matches = _iter_matches(_FUNCTION, inner)
         return [_parse_function(match[1], match[2], tools) for match in matches]
     return _read_glm(inner, tools)
@@ -263,7 +267,7 @@ _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
 
 
 def _convert_arguments(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> JsonObject:
-    """Convert plain text to the types of the tool's schema, or to strings where it has none."""
+    """Convert plain text to the types of the tool's schema, or to strings without types."""
     return {key: _convert_value(text, tools.get_types(name, key)) for key, text in pairs}
 
 
@@ -348,7 +352,7 @@ _ARGUMENT_MEMBERS = (
     '"parameters":"',
     '"parameters":null',
 )
-# With a name, up to the arguments: many JSON documents begin with a name.
+# With a name, the opening extends to the arguments: many JSON documents start with a name.
 _CALL_MEMBERS = (
     *_ARGUMENT_MEMBERS,
     *(f'"name":"{_NAME}",{member}' for member in _ARGUMENT_MEMBERS),
@@ -358,11 +362,11 @@ _JSON_OPENINGS = (
     *(f"[{{{member}" for member in _CALL_MEMBERS),
 )
 
-# Llama 3.1 and 3.2 without the python tag, and models without a format that copy the API's.
-# meta-llama/Llama-3.2-3B-Instruct
+# Llama 3.1 and 3.2 without the python tag, and models without a specific format that imitate the
+# API's. meta-llama/Llama-3.2-3B-Instruct
 BARE_FORMAT = TextCallFormat("", None, _JSON_OPENINGS, _read_bare)
 
-# Models without a format that write for a human reader.
+# Models without a specific format that write calls as code blocks.
 FENCE_FORMAT = TextCallFormat("```json", "```", _JSON_OPENINGS, _read_bare, must_be_last=True)
 
 FORMATS = (
@@ -376,8 +380,8 @@ FORMATS = (
         ("{", "[{", "<function=NAME>", "NAME<arg_key>", "NAME</tool_call>"),
         _read_tagged,
     ),
-    # Qwen3-Coder without the outer tag, and the custom tools of Llama 3.1, with JSON in the tag.
-    # Qwen/Qwen3-Coder-480B-A35B-Instruct, Meta's prompt format page of Llama 3.1
+    # Qwen3-Coder without the outer tag, and custom tools of Llama 3.1 with JSON in the tag.
+    # Qwen/Qwen3-Coder-480B-A35B-Instruct, Meta's prompt format page for Llama 3.1
     TextCallFormat(
         "<function=",
         "</function>",
@@ -386,12 +390,12 @@ FORMATS = (
     ),
     # Llama 3.1. meta-llama/Llama-3.1-8B-Instruct
     TextCallFormat("<|python_tag|>", None, ("{",), _read_llama),
-    # Mistral: a list of objects, later `name[CALL_ID]id[ARGS]{...}` with one marker per call.
+    # Mistral: a list of objects; newer models: `name[CALL_ID]id[ARGS]{...}` with a marker per call.
     # mistralai/Mistral-7B-Instruct-v0.3, mistralai/Mistral-Small-3.2-24B-Instruct-2506
     TextCallFormat(
         "[TOOL_CALLS]", None, ("[{", "NAME{", "NAME[ARGS]", "NAME[CALL_ID]"), _read_mistral
     ),
-    # DeepSeek: with a type and a fence (V3, R1), later without either (V3.1).
+    # DeepSeek: with a type and a code fence (V3, R1), or without both (V3.1).
     # deepseek-ai/DeepSeek-V3, deepseek-ai/DeepSeek-V3.1
     TextCallFormat(
         "<｜tool▁calls▁begin｜>",
@@ -420,7 +424,7 @@ FORMATS = (
 
 
 def read_calls(call_format: TextCallFormat, body: str, tools: OfferedTools) -> TextCalls:
-    """Return the calls in `body`; none if it is text after all."""
+    """Return the calls in `body`, or none if it is other text."""
     try:
         return call_format.read(repair_surrogates(body), tools)
     except ValueError:

@@ -1,40 +1,39 @@
-"""Parser for tool calls that a model writes into its text.
+"""Parser for tool calls in the text of a response.
 
-Weak models, and servers without the parser for their model, leave calls in the text. The client
-would show them, and no tool would run. `TextCallParser` splits the text of one response, in pieces
-cut anywhere, into text and calls. The formats are rows of a table: see text_formats.py.
+Weak models write calls as text, and so do models behind servers without the right parser. Clients
+would show the text, and no tool would run. `TextCallParser` splits the text of one response, which
+arrives in arbitrary pieces, into text and calls. text_formats.py has a table of the formats.
 
 States of `TextCallParser`:
 
-    START  Waits for the first character that is not white space: a bracket may begin a bare call.
-    TEXT   Searches for an opener outside code blocks. Holds the end of a piece that may begin one.
-    CALL   Reads a candidate, the text behind an opener, until it is calls or text after all.
-    GAP    Drops the white space behind a call, and one closing tag that has no opening tag.
+    START  Waits for the first character that is not white space: a bracket may start a bare call.
+    TEXT   Searches for an opener outside code blocks. Holds a possible beginning of an opener.
+    CALL   Reads a candidate, the text after an opener, until it is either calls or text.
+    GAP    Drops the white space after a call, and one closing tag without an opening tag.
 
     START -> TEXT | CALL    TEXT -> CALL    CALL -> GAP (calls) | TEXT (text)    GAP -> TEXT
 
 States of `_Candidate`:
 
-    OPENING  Reads the few characters that show whether a call of an offered tool begins here.
+    OPENING  Reads the first characters, which show whether this is a call to an offered tool.
     BODY     Searches for the end marker outside the strings of a JSON document.
-    ENDED    Waits for the end of the response, for formats that count only there.
+    ENDED    Waits for the end of the response, for formats that are accepted only there.
 
     OPENING -> BODY | decided    BODY -> ENDED | decided    ENDED -> decided
 
 Invariants:
 
-- Texts, the calls' own text and the white space around calls add up to the input.
-- The parts do not depend on how the text is cut into pieces.
-- The parser reads forward. Only the opening of a rejected candidate is read a second time, and a
-  JSON document is scanned once, however many end markers its strings hold. So the cost is linear in
-  the length of the text. The number of offered tools adds only the cost of sorting their names.
+- The texts, the source text of the calls and the white space around the calls make up the input.
+- The parts do not depend on the boundaries of pieces.
+- The parser reads forward. Only the opening of a rejected candidate is read again, and a JSON
+  document is scanned once, even if its strings contain end markers. So the cost is linear in the
+  length of the text. The number of offered tools adds only the cost of sorting their names.
 
-A response has at most `MAX_CALLS` calls in its text; what follows them is text. Each call becomes a
-block with events of its own, which costs far more than reading the few characters of a call.
+The parser finds at most `MAX_CALLS` calls in a response and treats the rest as text, because the
+block and the events of each call cost much more than parsing its few characters.
 
-Where text alone does not distinguish a call from an example of one, its position does: a bare
-object counts only as the entire response, a code block only at its end, and a marker within a code
-block never.
+The position distinguishes calls from examples of calls: a bare object must be the complete
+response, a code block must be at its end, and markers in other code blocks are ignored.
 """
 
 import re
@@ -63,22 +62,22 @@ _OPENER_BEGINNINGS = frozenset(
     opener[:size] for opener in _BY_OPENER for size in range(1, len(opener))
 )
 _MAX_OPENER_LENGTH = max(map(len, _BY_OPENER))
-# A text without a match neither begins an opener nor is the white space in front of one.
+# Text without a match contains no beginning of an opener, and no white space before one.
 _SUSPECT = re.compile(r"[<\[`]|\s\Z")
 
 MAX_CALLS = 1_000
 
-# White space that is dropped in front of a call, and backticks that are held together. Longer runs
-# are text.
+# The maximum length of white space that is dropped before a call, and of backticks that are held
+# together. Longer runs are text.
 _MAX_RUN = 100
 
-# A closing tag that is left over where the model left out the opening one (Qwen3-Coder).
+# A closing tag after a call for which the model omitted the opening tag (Qwen3-Coder).
 _STRAY_CLOSER = "</tool_call>"
 
 _SPACE = re.compile(r"\s*")
-# The name of a function in front of its arguments, or a part of it: `<function=name>{...}`.
+# The function name before its arguments, or a part of it: `<function=name>{...}`.
 _BEFORE_DOCUMENT = re.compile(r"\s*+(?:[^\s>{\[]++(?:>\s*+|\Z))?+")
-# Characters of an opening that are examined at a time. Most candidates are rejected by the first.
+# The number of characters of an opening that are examined at once. Most candidates need one window.
 _OPENING_WINDOW = 32
 
 
@@ -93,35 +92,35 @@ class TextCallParser:
     """Splits text that arrives in pieces into text and calls."""
 
     def __init__(self, tools: ToolSchemas) -> None:
-        """Create a parser for calls of `tools`. Without tools, all text passes unchanged."""
+        """Create a parser for calls to `tools`. Without tools, all text passes unchanged."""
         self._tools = OfferedTools(tools)
         self._has_tools = bool(tools)
         self._state = _State.START
-        # Text that waits for more.
+        # Text that needs more text before it can be read.
         self._unread: list[str] = []
-        # The text that `feed` reads, and where it reads.
+        # The text that `feed` reads, and the current position.
         self._text = ""
         self._pos = 0
-        # Parts that `feed` returns.
+        # The parts that `feed` returns.
         self._parts: TextParts = []
         # Set in the state CALL.
         self._candidate: _Candidate | None = None
-        # True if the GAP had a stray closing tag.
+        # True if a stray closing tag was dropped in the state GAP.
         self._has_dropped_stray = False
         self._calls_left = MAX_CALLS
-        # True if only blanks follow the last line break of the text that left the parser.
+        # True if the last line of the returned text contains only blanks so far.
         self._at_line_start = True
-        # True if that text ends within a code block.
+        # True if the returned text ends within a code block.
         self._in_code_block = False
 
     def feed(self, piece: str) -> TextParts:
-        """Return the parts that are certain after `piece`."""
+        """Return the parts that are complete after `piece`."""
         if piece and self._is_plain(piece):
             self._at_line_start = False
             return [piece]
         self._unread.append(piece)
         if self._state is _State.START and piece.isspace():
-            # A response may begin with endless white space: join it once, when something follows.
+            # A response may start with endless white space, so it is joined only once.
             return []
         self._text, self._pos = "".join(self._unread), 0
         self._unread = []
@@ -134,12 +133,12 @@ class TextCallParser:
 
     @property
     def mark(self) -> re.Pattern[str] | None:
-        """Matches text in which a call may begin; None if no tool can be called."""
+        """The pattern of text that may contain the start of a call; None without tools."""
         return _SUSPECT if self._has_tools else None
 
     @property
     def is_idle(self) -> bool:
-        """Whether text without a match of `mark` passes unchanged and leaves the state as it is."""
+        """True if text that `mark` does not match passes unchanged and changes no state."""
         return not self._has_tools or (self._is_reading_text() and not self._at_line_start)
 
     def _is_plain(self, piece: str) -> bool:
@@ -147,13 +146,13 @@ class TextCallParser:
         return not self._has_tools or (self._is_reading_text() and not _SUSPECT.search(piece))
 
     def _is_reading_text(self) -> bool:
-        """Return whether the next piece begins in the state TEXT, with no held text before it."""
+        """Return whether the parser is in the state TEXT without held text."""
         return self._state is _State.TEXT and self._candidate is None and not self._unread
 
     def close(self, *, truncated: bool) -> TextParts:
         """Return the held parts at the end of the response.
 
-        `truncated`: a token limit ended the response, perhaps within a call.
+        If a token limit `truncated` the response, a call may be incomplete.
         """
         if self._candidate is not None:
             calls = self._candidate.close(truncated=truncated)
@@ -163,13 +162,13 @@ class TextCallParser:
         return self.stop()
 
     def stop(self) -> TextParts:
-        """Return the held text. From now on all text passes unchanged."""
+        """Return the held text, and stop parsing: later text passes unchanged."""
         text = "".join(self._unread) if self._candidate is None else self._candidate.text
         self._has_tools = False
         self._candidate, self._unread = None, []
         return [text] if text else []
 
-    # States. Each method reads from `_pos` on. It returns False if the rest waits for more text.
+    # States. Each method reads from `_pos`, and returns False if it needs more text.
 
     def _step(self) -> bool:
         if self._candidate is not None:
@@ -228,7 +227,7 @@ class TextCallParser:
     # Transitions.
 
     def _start_candidate(self, call_format: TextCallFormat, lead: int, body: int) -> None:
-        """Begin a candidate: text[lead:body] is its opener and the white space in front of it."""
+        """Start a candidate; text[lead:body] is its opener and the white space before it."""
         self._candidate = _Candidate(call_format, self._text[lead:body], self._tools)
         self._state = _State.CALL
         self._pos = body
@@ -244,17 +243,17 @@ class TextCallParser:
         self._at_line_start = True
 
     def _reject(self, candidate: "_Candidate") -> None:
-        """Emit the candidate as text. Its opening is read again: another opener may be in it."""
+        """Emit the candidate as text. Its opening is read again for other openers."""
         self._state = _State.TEXT
         self._emit(candidate.rejected_text)
         if candidate.unread:
             self._text = candidate.unread + self._text[self._pos :]
             self._pos = 0
 
-    # Text that leaves the parser, and the code blocks in it.
+    # Returned text and its code blocks.
 
     def _emit(self, text: str) -> None:
-        """Add text to the parts, and note whether it ends at a line's start or in a code block."""
+        """Add text to the parts, and update `_at_line_start` and `_in_code_block`."""
         if not text:
             return
         self._parts.append(text)
@@ -270,7 +269,7 @@ class TextCallParser:
     def _starts_line(self, text: str, start: int, pos: int) -> bool:
         """Return whether only blanks precede text[pos] on its line.
 
-        The text that left the parser last precedes text[start].
+        The previously returned text precedes text[start].
         """
         while pos > start and text[pos - 1] in " \t":
             pos -= 1
@@ -279,7 +278,7 @@ class TextCallParser:
         return self._at_line_start
 
     def _find_opener(self) -> re.Match[str] | None:
-        """Return the next opener outside code blocks. That of a JSON block begins a line."""
+        """Return the next opener outside code blocks. A code fence must be at the line start."""
         in_code_block = self._in_code_block
         for match in _OPENER.finditer(self._text, self._pos):
             is_fence = match[0].startswith(_BACKTICKS)
@@ -292,15 +291,15 @@ class TextCallParser:
         return None
 
     def _measure_held_text(self) -> int:
-        """Return how many characters at the end of the text may belong to an incomplete opener."""
+        """Return the length of a possible incomplete opener at the end of the text."""
         end = len(self._text)
         held = _measure_opener_beginning(self._text, self._pos)
-        # Backticks stay together: the position of the first one decides whether they are a fence.
+        # Backticks are held together: their first position determines whether they are a fence.
         held += _measure_run(self._text, self._pos, end - held, "`")
         return held + _measure_run(self._text, self._pos, end - held, None)
 
     def _take_parts(self) -> TextParts:
-        """Return the parts, with neighbouring texts joined."""
+        """Return the parts, with adjacent texts joined."""
         joined: TextParts = []
         texts: list[str] = []
         for part in self._parts:
@@ -324,21 +323,21 @@ class _CandidateState(Enum):
 
 
 class _Candidate:
-    """Text behind an opener that may be calls."""
+    """Text after an opener that may be calls."""
 
     def __init__(self, call_format: TextCallFormat, lead: str, tools: OfferedTools) -> None:
-        """Create a candidate. `lead` is the opener and the white space in front of it."""
-        # True once it is certain whether the candidate is calls or text.
+        """Create a candidate. `lead` is the opener and the white space before it."""
+        # True if the candidate is known to be calls or text.
         self.is_decided = False
         # The calls; none if the candidate is text.
         self.calls: TextCalls = []
-        # Text to be read again after a rejection in the state OPENING.
+        # The text to read again after a rejection in the state OPENING.
         self.unread = ""
         self._call_format = call_format
         self._lead = lead
         self._tools = tools
         self._state = _CandidateState.OPENING
-        # The text behind the opener.
+        # The text after the opener.
         self._pieces: list[str] = []
         # The same text in the state OPENING, without white space.
         self._opening_text = ""
@@ -347,7 +346,7 @@ class _Candidate:
 
     @property
     def text(self) -> str:
-        """All of the text, with the opener and the white space in front of it."""
+        """The complete text, with the opener and the white space before it."""
         return self._lead + "".join(self._pieces)
 
     @property
@@ -358,7 +357,7 @@ class _Candidate:
         return self.text
 
     def read(self, text: str, pos: int) -> int:
-        """Read text[pos:] until the candidate is decided, and return where reading ended."""
+        """Read text[pos:] until the candidate is decided, and return the end position."""
         while pos < len(text) and not self.is_decided:
             if self._state is _CandidateState.OPENING:
                 pos = self._read_opening(text, pos)
@@ -379,7 +378,7 @@ class _Candidate:
                 return []
         return read_calls(self._call_format, "".join(self._pieces), self._tools)
 
-    # States. Each method reads text[pos:], and returns where it ended.
+    # States. Each method reads text[pos:] and returns the end position.
 
     def _read_opening(self, text: str, pos: int) -> int:
         end = pos
@@ -402,7 +401,7 @@ class _Candidate:
             return
         self._state = _CandidateState.BODY
         if self._call_format.end is not None:
-            # The beginning, a part of an opening, cannot hold an end marker.
+            # The beginning is part of an opening, so it cannot contain an end marker.
             self._body = _MarkedBody(beginning, self._call_format.end)
 
     def _read_body(self, text: str, pos: int) -> int:
@@ -433,21 +432,25 @@ class _Candidate:
 
 
 class _MarkedBody:
-    """Body that an end marker ends, unless the marker is in a string of a JSON document."""
+    """A body with an end marker. Markers in strings of a JSON document do not end the body."""
 
     def __init__(self, beginning: str, end_marker: str) -> None:
         self._end_marker = end_marker
         self._document = _BodyDocument()
-        # End of the text so far, which may begin the end marker and is not part of `_document` yet.
+        # The end of the text so far, which may be the beginning of the end marker. It is not yet
+        # part of `_document`.
         self._held = beginning
 
     @property
     def is_partial_document(self) -> bool:
-        """True if the body so far is JSON, but not a complete document."""
+        """True if the body is an incomplete JSON document."""
         return self._document.is_partial
 
     def read(self, text: str, pos: int) -> tuple[int, bool]:
-        """Read text[pos:] up to an end marker. Return its end and whether it ends the body."""
+        """Read text[pos:] up to an end marker.
+
+        Return the end position, and whether the marker ends the body.
+        """
         end = _find_marker_end(self._end_marker, self._held, text, pos)
         if end is None:
             self._add(text[pos:], len(self._end_marker) - 1)
@@ -460,11 +463,11 @@ class _MarkedBody:
         return end, True
 
     def close(self) -> None:
-        """Add the held text to the document, as no end marker will follow."""
+        """Add the held text to the document at the end of the response."""
         self._add("", 0)
 
     def _add(self, text: str, held_length: int) -> None:
-        """Add the text to the document, but for its last `held_length` characters."""
+        """Add the text to the document, except its last `held_length` characters."""
         text = self._held + text
         size = max(len(text) - held_length, 0)
         self._document.feed(text[:size])
@@ -472,12 +475,12 @@ class _MarkedBody:
 
 
 class _BodyDocument:
-    """The JSON document in a body, if it has one. The name of a function may precede it."""
+    """The JSON document in a body, if any. A function name may precede it."""
 
     def __init__(self) -> None:
-        # Set once the document has begun.
+        # Set at the start of the document.
         self._scanner: JsonScanner | None = None
-        # Text in front of the document; None once it is certain that there is no document.
+        # The text before the document; None if the document has started or does not exist.
         self._before: str | None = ""
 
     @property
@@ -487,7 +490,7 @@ class _BodyDocument:
 
     @property
     def is_partial(self) -> bool:
-        """True if the body is JSON, but not a complete document."""
+        """True if the body is an incomplete JSON document."""
         return self._scanner is not None and not self._scanner.is_complete
 
     def feed(self, text: str) -> None:
@@ -499,7 +502,7 @@ class _BodyDocument:
 
     def _find_document(self, before: str, text: str) -> None:
         if text.isspace() and before[-1:].isspace():
-            # Longer white space decides nothing: not joined, it costs linear time.
+            # More white space changes nothing. If it were joined, the cost would be quadratic.
             return
         text = before + text
         start = _match_end(_BEFORE_DOCUMENT, text, 0)
@@ -513,9 +516,9 @@ class _BodyDocument:
 
 
 def _find_marker_end(marker: str, before: str, text: str, pos: int) -> int | None:
-    """Return where the first end marker in text[pos:] ends, None without one.
+    """Return the end position of the first end marker in text[pos:], or None.
 
-    The marker may begin in the text before.
+    The marker may start in the text `before`.
     """
     seam = before[1 - len(marker) :]
     index = (seam + text[pos : pos + len(marker) - 1]).find(marker)
@@ -528,7 +531,7 @@ def _find_marker_end(marker: str, before: str, text: str, pos: int) -> int | Non
 
 
 def _measure_opener_beginning(text: str, start: int) -> int:
-    """Return the length of the longest beginning of an opener that ends text[start:]."""
+    """Return the length of the longest suffix of text[start:] that is a prefix of an opener."""
     end = len(text)
     longest = min(_MAX_OPENER_LENGTH, end - start)
     for size in range(longest, 0, -1):
@@ -538,9 +541,9 @@ def _measure_opener_beginning(text: str, start: int) -> int:
 
 
 def _measure_run(text: str, start: int, end: int, characters: str | None) -> int:
-    """Return the length of the run of `characters` that ends text[start:end], up to the limit.
+    """Return the length of the run of `characters` at the end of text[start:end].
 
-    None means white space.
+    The result is at most `_MAX_RUN`. None means white space.
     """
     run = text[max(start, end - _MAX_RUN) : end]
     return len(run) - len(run.rstrip(characters))

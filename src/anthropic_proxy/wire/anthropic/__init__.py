@@ -1,1 +1,1 @@
-"""The Anthropic API on the wire: requests, content, tools, events."""
+"""Wire format of the Anthropic API: requests, content, tools and events."""

@@ -1,6 +1,6 @@
-"""Request models of message content: the blocks that the proxy reads, and a model for all others.
+"""Request models of message content (see request.py).
 
-See request.py.
+There is a model for each block type that the proxy uses, and one for all other types.
 """
 
 from typing import Annotated, Any, Literal, NotRequired

@@ -1,6 +1,6 @@
-"""Request models of the fields that shrink a conversation: `context_management` and `compaction`.
+"""Request models of `context_management` and `compaction` (see request.py).
 
-See request.py. Edits of unknown types pass through untouched.
+Edits of unknown types are accepted unchanged.
 
 Source: the types of the official SDK (anthropic 2.12), and the API documentation's pages on context
 editing and compaction.
@@ -40,7 +40,7 @@ class AllTurns(TypedDict):
 @ALLOW_EXTRA
 class CompactTrigger(TypedDict):
     type: Literal["input_tokens"]
-    # The API's error: "trigger.value must be at least 50000".
+    # The API's error is "trigger.value must be at least 50000".
     value: Annotated[int, Field(ge=50_000)]
 
 
@@ -89,7 +89,7 @@ Edit = Annotated[
 
 @ALLOW_EXTRA
 class ContextManagement(TypedDict):
-    # Each edit examines the entire conversation, so their number is bounded. The API has three.
+    # Each edit reads the complete conversation, so their number is limited. The API has three.
     edits: NotRequired[Annotated[Items[Edit], Field(max_length=10)] | None]
 
 

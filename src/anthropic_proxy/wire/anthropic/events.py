@@ -1,9 +1,8 @@
-"""Build the message and the stream events of a Messages API response as plain dicts in the wire
-format.
+"""Build the message and the stream events of a Messages API response.
 
-They have every field that the official SDKs read without a default: `event` names, `usage` in
-`message_start` and `message_delta`, and the empty `text`, `thinking`, `signature` and `input` of a
-block's start.
+They are dicts in the wire format, with all fields that the official SDKs require: `event` names,
+`usage` in `message_start` and `message_delta`, and empty `text`, `thinking`, `signature` and
+`input` at the start of a block.
 """
 
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -17,8 +16,9 @@ def message(
     content: list[JsonObject] | None = None,
     stop: JsonObject | None = None,
 ) -> JsonObject:
-    """Return a `Message`. `stop` holds stop_reason, stop_sequence and, for a refusal,
-    stop_details.
+    """Return a `Message`.
+
+    `stop` has stop_reason, stop_sequence and, for a refusal, stop_details.
     """
     stop = stop or {"stop_reason": None, "stop_sequence": None}
     return {
@@ -74,8 +74,9 @@ def block_stop(index: int) -> JsonObject:
 
 
 def compaction_delta(index: int, content: str) -> JsonObject:
-    """Return the only delta of a compaction block, with all of its summary: the SDKs don't join
-    several.
+    """Return the single delta of a compaction block, with the complete summary.
+
+    The SDKs do not join several deltas.
     """
     return {
         "type": "content_block_delta",
@@ -89,8 +90,8 @@ def message_delta(
 ) -> JsonObject:
     """Return a `message_delta`.
 
-    `usage` is cumulative; the SDKs need its output_tokens. `context_management` holds the edits
-    that were applied, if the client requested any.
+    `usage` is cumulative; the SDKs require its output_tokens. `context_management` lists the
+    applied edits, if the client requested edits.
     """
     event: JsonObject = {"type": "message_delta", "delta": stop, "usage": usage}
     if context_management is not None:
@@ -115,12 +116,12 @@ def thinking_block(thinking: str = "", signature: str = "") -> JsonObject:
 
 
 def redacted_thinking_block(data: str) -> JsonObject:
-    """Return a `redacted_thinking` block, which is complete with its start."""
+    """Return a `redacted_thinking` block, which has no deltas."""
     return {"type": "redacted_thinking", "data": data}
 
 
 def compaction_block(content: str | None) -> JsonObject:
-    """Return a `compaction` block. `content` is the summary; None: there is none."""
+    """Return a `compaction` block. `content` is the summary, or None if there is none."""
     return {"type": "compaction", "content": content}
 
 
@@ -129,8 +130,8 @@ def tool_use_block(
 ) -> JsonObject:
     """Return a `tool_use` block.
 
-    A call of a toolset's member names its toolset and its caller, which the SDKs require and which
-    is always the model.
+    A call to a member of a toolset also has the name of the toolset, and the caller, which the SDKs
+    require and which is always the model.
     """
     block: JsonObject = {"type": "tool_use", "id": tool_use_id, "name": name, "input": arguments}
     if toolset_name:

@@ -1,9 +1,9 @@
 """Parse and validate the bodies of Messages API requests, once per request.
 
-A validated request is a plain dict in the wire format. The models name only the fields that the
-proxy reads; unknown fields and content blocks pass through untouched. Clients send new ones every
-month, and a 400 for a field that can be ignored would cost Claude Code six requests. Code that
-receives a validated request can rely on the named fields.
+A validated request is a dict in the wire format. The models contain only the fields that the proxy
+uses; unknown fields and content blocks are accepted unchanged. New versions of clients often send
+new fields, and after a 400 for an ignorable field Claude Code would send six requests. Code that
+receives a validated request can rely on the fields of the models.
 
 Source: the request types of the official SDK (anthropic 2.10) and recorded requests of Claude Code.
 """
@@ -27,13 +27,14 @@ from anthropic_proxy.wire.quoting import shorten
 
 
 class InvalidRequestError(ValueError):
-    """The body is not JSON, or does not have the API's shape. The text names the path as the API
-    does.
+    """The body is not JSON, or does not match the schema of the API.
+
+    The text contains the path in the same form as errors of the API.
     """
 
     def __init__(self, text: str, details: JsonObject | None = None) -> None:
         super().__init__(text)
-        # may hold an `error_code` that clients act on
+        # may contain an `error_code` that clients act on
         self.details = details
 
 
@@ -45,8 +46,9 @@ class TurnMessage(TypedDict):
 
 @ALLOW_EXTRA
 class SystemMessage(TypedDict):
-    """A system message in the conversation. With clear_at "next_user_message", its text applies
-    only to the user's turn before it.
+    """A system message in the conversation.
+
+    With clear_at "next_user_message", its text applies only to the user turn before it.
     """
 
     role: Literal["system"]
@@ -97,7 +99,7 @@ class Diagnostics(TypedDict):
 
 @ALLOW_EXTRA_LAZY
 class CountTokensRequest(TypedDict):
-    """`POST /v1/messages/count_tokens`: the fields that determine the input."""
+    """The body of `POST /v1/messages/count_tokens`: the fields that determine the input."""
 
     model: Annotated[str, Field(min_length=1)]
     messages: Items[InputMessage]
@@ -113,8 +115,8 @@ class CountTokensRequest(TypedDict):
     compaction: NotRequired[CompactionConfig | None]
 
 
-# The proxy itself searches the response for the sequences. The preparation takes up to 2 us and
-# some memory for each character, and other requests wait meanwhile.
+# The proxy searches the response for the sequences. The preparation takes up to 2 us and some
+# memory per character, and blocks other requests.
 _MAX_STOP_SEQUENCE_CHARACTERS = 16_384
 
 
@@ -122,7 +124,7 @@ def _check_total_length(sequences: list[str]) -> list[str]:
     if sum(map(len, sequences)) > _MAX_STOP_SEQUENCE_CHARACTERS:
         limit = {"limit": _MAX_STOP_SEQUENCE_CHARACTERS}
         raise PydanticCustomError(
-            "too_long", "at most {limit} characters are permitted in all sequences together", limit
+            "too_long", "all sequences together may have at most {limit} characters", limit
         )
     return sequences
 
@@ -134,7 +136,7 @@ _StopSequences = Annotated[
 
 @ALLOW_EXTRA
 class MessagesRequest(CountTokensRequest):
-    """`POST /v1/messages`. Thinking counts toward `max_tokens`."""
+    """The body of `POST /v1/messages`. Thinking counts toward `max_tokens`."""
 
     max_tokens: Annotated[int, Field(ge=0)]
     stream: NotRequired[bool | None]
@@ -165,7 +167,7 @@ _ROUTABLE = TypeAdapter(_RoutableRequest)
 def build_request_schemas(ref_template: str) -> JsonObject:
     """Return the JSON Schemas of the requests and their parts by name.
 
-    `ref_template` is the form of a `$ref`.
+    `ref_template` is the format string of a `$ref`.
     """
     _, result = TypeAdapter.json_schemas(
         [("messages", "validation", _MESSAGES), ("count_tokens", "validation", _COUNT_TOKENS)],
@@ -175,33 +177,34 @@ def build_request_schemas(ref_template: str) -> JsonObject:
     return definitions
 
 
-# Version 2026-10-21 of the API removed them. It rejects them in these words (its migration guide).
+# Version 2026-10-21 of the API removed these fields. The error texts are from its migration guide.
 _SAMPLING_REMOVED_IN = "2026-10-21"
 _SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 
 # The `error_code` for a compaction request without messages.
 NOTHING_TO_SUMMARIZE = "compaction_nothing_to_summarize"
 
-# An error names this many problems of a body.
+# The maximum number of problems in one error message.
 _MAX_PROBLEMS = 3
 _MAX_PROBLEM_CHARACTERS = 500
 
-# Tags of our own unions: the API does not have them in its paths.
+# Tags of unions of this package, which the API does not have in its paths.
 _UNION_TAGS = {"string", "blocks", "other", "turn", "system_message", "typed", "other_reference"}
 
 
 def parse_messages_request(raw: bytes, version: str = "") -> JsonObject:
     """Parse and validate the body of `POST /v1/messages`. Raises InvalidRequestError.
 
-    `version` is the header `anthropic-version`. Without it (curl), the fields of all versions are
-    accepted.
+    `version` is the header `anthropic-version`. Without it (for example with curl), the fields of
+    all versions are accepted.
     """
     return _parse_request(_MESSAGES, raw, version)
 
 
 def parse_count_tokens_request(raw: bytes, version: str = "") -> JsonObject:
-    """Parse and validate the body of `POST /v1/messages/count_tokens`. Raises
-    InvalidRequestError.
+    """Parse and validate the body of `POST /v1/messages/count_tokens`.
+
+    Raises InvalidRequestError.
     """
     return _parse_request(_COUNT_TOKENS, raw, version)
 
@@ -213,28 +216,30 @@ class RequestBody:
     raw: bytes
     # the validated request; with a `problem`, only the fields that routing needs are validated
     request: JsonObject
-    # why the request can't be translated; an upstream that speaks the Messages API may accept it
+    # the reason why it cannot be translated; upstreams with the Messages API may accept it
     problem: InvalidRequestError | None = None
 
 
 def parse_messages_body(raw: bytes, version: str = "") -> RequestBody:
-    """Parse as `parse_messages_request` does, but raise InvalidRequestError only for a body that
-    can't be routed.
+    """Parse as `parse_messages_request`, but accept any body that can be routed.
+
+    Raises InvalidRequestError for other bodies.
     """
     return _parse_body(raw, partial(parse_messages_request, raw, version))
 
 
 def parse_count_tokens_body(raw: bytes, version: str = "") -> RequestBody:
-    """Parse as `parse_count_tokens_request` does, but raise InvalidRequestError only for a body
-    that can't be routed.
+    """Parse as `parse_count_tokens_request`, but accept any body that can be routed.
+
+    Raises InvalidRequestError for other bodies.
     """
     return _parse_body(raw, partial(parse_count_tokens_request, raw, version))
 
 
 def _parse_body(raw: bytes, parse: Callable[[], JsonObject]) -> RequestBody:
-    """Parse a body in full, or else as far as routing needs.
+    """Validate a complete body, or only the fields that routing needs if it is invalid.
 
-    When both fail, the error of the full request is raised: it names more of the body.
+    If both fail, the error of the complete validation is raised, because it has more details.
     """
     with collector.pause_garbage_collection():
         try:
@@ -248,8 +253,10 @@ def _parse_body(raw: bytes, parse: Callable[[], JsonObject]) -> RequestBody:
 
 
 def _parse_request(adapter: TypeAdapter[Any], raw: bytes, version: str) -> JsonObject:
-    """Parse and validate a body. Of its errors, that of the first failed check is raised: JSON,
-    shape, at least one message, fields of the version.
+    """Parse and validate a body.
+
+    Raises InvalidRequestError for the first failed check: JSON, schema, at least one message,
+    fields of the version.
     """
     document, text = _parse_json(raw)
     try:
@@ -263,10 +270,10 @@ def _parse_request(adapter: TypeAdapter[Any], raw: bytes, version: str) -> JsonO
 
 
 def _parse_json(raw: bytes) -> tuple[Any, bytes]:
-    """Return the document and its JSON text, in which halves of surrogate pairs are replaced.
+    """Return the document and its JSON text, with unpaired surrogates replaced.
 
-    Raises InvalidRequestError. It describes the body as the client sent it, unless the body with
-    replaced halves has another error.
+    Raises InvalidRequestError. Its text refers to the repaired JSON if surrogates can be replaced,
+    else to the client's JSON.
     """
     try:
         return loads_strict(raw), raw
@@ -286,10 +293,10 @@ def _validate(adapter: TypeAdapter[Any], document: Any, text: bytes) -> JsonObje
     """Return the validated document; `text` is its JSON. Raises ValidationError."""
     request: JsonObject
     try:
-        # `validate_json` would copy a text for each union around it, to examine its type.
+        # `validate_json` would copy a text for each union that contains it, to check its type.
         request = adapter.validate_python(document)
     except ValidationError:
-        # This fails as well, with messages in the terms of JSON: "object", not "dictionary".
+        # This fails too, but its messages use JSON terms: "object", not "dictionary".
         request = adapter.validate_json(text)
     return request
 
@@ -301,7 +308,7 @@ def _require_messages(request: JsonObject) -> None:
 
 
 def _reject_removed_fields(request: JsonObject, version: str) -> None:
-    """Raise InvalidRequestError for fields that the version no longer has."""
+    """Raise InvalidRequestError for fields that the version does not have."""
     if version < _SAMPLING_REMOVED_IN:
         return
     problems = []
@@ -328,13 +335,12 @@ def _find_removed_block_fields(message: JsonObject, path: str) -> Iterator[str]:
 
 def _describe_json_error(error: ValueError) -> str:
     if "recursion limit" in str(error):
-        limit = "at most 200 objects and arrays may stand within each other"
-        return f"The request body is nested too deeply: {limit}"
+        return "The request body is nested too deeply: the maximum is 200 levels"
     return f"The request body is not valid JSON: {error}"
 
 
 def _describe_error(error: ErrorDetails) -> str:
     path = ".".join(str(step) for step in error["loc"] if step not in _UNION_TAGS)
-    # Some messages quote the value.
+    # Some messages contain the value.
     problem = shorten(error["msg"], _MAX_PROBLEM_CHARACTERS)
     return f"{path}: {problem}" if path else f"The request body is not an object: {problem}"

@@ -1,7 +1,7 @@
-"""Request models of tools, and of the blocks that change them within a conversation.
+"""Request models of tools, and of blocks that change the tools in a conversation (see request.py).
 
-See request.py. The dated type of a tool defines its other fields. They are not validated here, but
-read leniently in translate/request (tools.py, builtin_tools.py, toolsets.py).
+The dated type of a tool determines its other fields. They are not validated here; translate/request
+(tools.py, builtin_tools.py, toolsets.py) accepts any value.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -25,7 +25,7 @@ class CustomTool(TypedDict):
 
 @ALLOW_EXTRA
 class TypedTool(TypedDict):
-    """A tool that Anthropic defines: it has a dated type instead of a schema."""
+    """A tool that Anthropic defines, with a dated type instead of a schema."""
 
     type: Annotated[str, Field(min_length=1)]
     name: NotRequired[str | None]
@@ -64,7 +64,7 @@ class OtherToolReference(TypedDict):
     type: str
 
 
-# Types of the blocks of a system message that change the tools. The model does not read them.
+# Types of blocks in system messages that change the tools. They are not content for the model.
 TOOL_CHANGE_TYPES = ("tool_addition", "tool_removal")
 
 

@@ -213,7 +213,7 @@ def test_any_whole_answer_is_one_or_an_error(response: Json) -> None:
 
 @pytest.mark.parametrize("status", ["in_progress", "cancelled"])
 def test_an_answer_that_has_not_ended_is_an_error(status: str) -> None:
-    with pytest.raises(ApiError, match="without finishing it"):
+    with pytest.raises(ApiError, match="before it was complete"):
         to_message(to_completion({"status": status, "output": []}), StreamTranslator(answer_spec()))
 
 

@@ -152,7 +152,7 @@ def test_a_body_that_is_no_utf_8() -> None:
         (
             "stop_sequences",
             ["a" * 16_384, "b"],
-            "stop_sequences: at most 16384 characters are permitted in all sequences together",
+            "stop_sequences: all sequences together may have at most 16384 characters",
         ),
         ("temperature", 1.1, "temperature: Input should be less than or equal to 1"),
         ("temperature", -0.1, "temperature: Input should be greater than or equal to 0"),
