@@ -319,8 +319,12 @@ def test_a_slow_summary_is_waited_for(
             None,
             "context_management: cannot be combined with compaction",
         ),
-        ({"stop_sequences": ["x"]}, None, "stop_sequences: can't be combined"),
-        ({"tool_choice": {"type": "any"}, "tools": [TOOL]}, None, "tool_choice: can't be combined"),
+        ({"stop_sequences": ["x"]}, None, "stop_sequences: cannot be combined"),
+        (
+            {"tool_choice": {"type": "any"}, "tools": [TOOL]},
+            None,
+            "tool_choice: cannot be combined",
+        ),
     ],
 )
 def test_what_can_not_be_compacted(
