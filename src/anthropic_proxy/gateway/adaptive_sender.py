@@ -1,23 +1,26 @@
-"""Send requests, and change and resend those that an upstream refuses.
+"""Send requests to an upstream, and change and resend those that it refuses.
 
-The changes are remembered for each upstream model, in the process and bounded: the next request is
-accepted at once.
+The process remembers the changes for each upstream model, so that the upstream accepts the next
+request at once.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cachetools import LRUCache
 
-from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
 from anthropic_proxy.gateway.prepared_request import PreparedRequest
+from anthropic_proxy.gateway.upstream_response import (
+    parse_caller_error,
+    raise_for_web_page,
+    read_body,
+)
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
-from anthropic_proxy.translate import rate_limit_headers, upstream_errors
-from anthropic_proxy.upstream.client import UpstreamClient
-from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
+from anthropic_proxy.translate import upstream_errors
+from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _MAX_MODELS = 256
@@ -34,9 +37,9 @@ class AdaptiveSender:
         self._memories: LRUCache[str, ModelMemory] = LRUCache(_MAX_MODELS)
 
     def get_memory(self, model: str) -> ModelMemory:
-        """Return what the refusals of an upstream model have shown.
+        """Return the memory of an upstream model.
 
-        The least recently used memories are dropped.
+        The process keeps the memories of the most recently used models.
         """
         return self._memories.setdefault(model, ModelMemory())
 
@@ -49,11 +52,11 @@ class AdaptiveSender:
     ) -> _Result:
         """Send a request, and return the result of `read` for the successful response.
 
-        Some upstreams refuse within a response that began well, so refusals that `read` raises
-        are handled, too. Raises ApiError.
+        Some upstreams refuse a request within a response whose status is 200. So refusals that
+        `read` raises also lead to a changed request. Raises ApiError.
 
-        stream_fields: fields of the body that request a stream, or none. read: receives the
-        response and the body that was sent.
+        stream_fields: fields of the body that request a stream; empty for a complete response.
+        read: called with the response and the body that was sent.
         """
         memory = self.get_memory(prepared.model)
         tokens = prepared.spec.input_estimate
@@ -68,7 +71,7 @@ class AdaptiveSender:
                 if change is None:
                     raise
                 if client.retry_plan is not None and not client.retry_plan.try_attempt():
-                    # The next request begins with the change.
+                    # The next request for this model is sent with the change.
                     request.record_changes(time.monotonic())
                     raise
                 self.metrics.count_request_change(client.upstream.name, change.change)
@@ -95,70 +98,11 @@ class AdaptiveSender:
         self.log.log_body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.build_url(api.path), payload)
         if response.status >= 300:
-            raise to_caller_error(await self._read_failure(client, response, request_id, api.path))
+            failure_body = await read_body(response, self.log, request_id)
+            raise parse_caller_error(client, response, failure_body, api.path)
         try:
             return await read(response, body)
         except BaseException as error:
             await response.aclose()
             raise_for_web_page(client, response, error)
             raise
-
-    async def read_ok(
-        self, client: UpstreamClient, response: UpstreamResponse, request_id: str
-    ) -> bytes:
-        """Return the body of a successful response. Raises ApiError for any other."""
-        if response.status < 300:
-            return await self.read_body(response, request_id)
-        raise to_caller_error(await self._read_failure(client, response, request_id))
-
-    async def read_body(self, response: UpstreamResponse, request_id: str) -> bytes:
-        """Return the body of a response, and close it. Raises ApiError."""
-        try:
-            body = await response.read()
-        finally:
-            await response.aclose()
-        self.log.log_body("upstream response received", request_id, body)
-        return body
-
-    async def _read_failure(
-        self,
-        client: UpstreamClient,
-        response: UpstreamResponse,
-        request_id: str,
-        path: str = "",
-    ) -> upstream_errors.UpstreamFailure:
-        return upstream_errors.parse_failure(
-            response.status,
-            response.headers,
-            await self.read_body(response, request_id),
-            client.identity,
-            path,
-        )
-
-
-def raise_for_web_page(
-    client: UpstreamClient, response: UpstreamResponse, error: BaseException
-) -> None:
-    """Raise ApiError where a successful response could not be read because it is a web page.
-
-    The media type alone decides nothing: some servers send a wrong one with a right response.
-    """
-    is_about_content = isinstance(error, ApiError) and not isinstance(
-        error, upstream_errors.UpstreamFailureError | UpstreamError
-    )
-    if is_about_content and upstream_errors.is_html_page(response.headers):
-        raise upstream_errors.html_page_error(client.identity) from error
-
-
-def to_caller_error(
-    failure: upstream_errors.UpstreamFailure,
-) -> upstream_errors.UpstreamFailureError:
-    """Return the error for a failure, with the upstream's rate limits."""
-    error = upstream_errors.to_api_error(failure)
-    error.headers = to_rate_limit_headers(failure.headers) | error.headers
-    return error
-
-
-def to_rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the API's rate limit headers for those of an upstream's response."""
-    return rate_limit_headers.convert_rate_limit_headers(headers, time.time())

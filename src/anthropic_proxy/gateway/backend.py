@@ -26,10 +26,10 @@ class Backend(Protocol):
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the response to `POST /v1/messages/count_tokens` as JSON."""
 
-    async def read_ok(
+    async def read_successful_body(
         self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
-        """Return the body of a successful response. Raises ApiError for any other."""
+        """Return the body of a successful response. Raises ApiError for an unsuccessful one."""
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
         """Return the input tokens of a checked request, without a request to the upstream."""

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender, to_rate_limit_headers
+from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
 from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.gateway.upstream_response import read_body, to_rate_limit_headers
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
@@ -41,7 +42,7 @@ class Exchange:
             # As a stream, so that the upstream can be stopped at a stop sequence.
             return await self._collect_stream(await self.open_stream(context, prepared))
         read = partial(self._read_message, context, prepared)
-        message, translator = await self._send(context, prepared, {}, read)
+        message, translator = await self._send_and_read(context, prepared, {}, read)
         self._update_memory(prepared, translator)
         context.observation.record_response(
             message["usage"],
@@ -62,7 +63,7 @@ class Exchange:
         if prepared.client.upstream.profile.stream_options:
             stream_fields["stream_options"] = {"include_usage": True}
         read = partial(self._read_stream, context, prepared)
-        return await self._send(context, prepared, stream_fields, read)
+        return await self._send_and_read(context, prepared, stream_fields, read)
 
     async def _collect_stream(self, stream: TranslatedStream) -> JsonObject:
         stream.limit_size()
@@ -76,7 +77,7 @@ class Exchange:
             raise stream.error
         return collect_message(events)
 
-    async def _send(
+    async def _send_and_read(
         self,
         context: RequestContext,
         prepared: PreparedRequest,
@@ -104,7 +105,7 @@ class Exchange:
     async def _read_message(
         self, context: RequestContext, prepared: PreparedRequest, response: UpstreamResponse
     ) -> tuple[JsonObject, StreamTranslator]:
-        body = await self._sender.read_body(response, context.request_id)
+        body = await read_body(response, self._log, context.request_id)
         translator = StreamTranslator(prepared.spec)
         message = await self._threads.run_if_large(
             body, lambda: _parse_message(body, prepared.api, translator)

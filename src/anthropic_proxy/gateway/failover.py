@@ -1,9 +1,9 @@
-"""Failover: send a request to its routes in order, until one responds.
+"""Failover: send a request to its routes in order, until an upstream responds.
 
-Nothing of a response has reached the client while this runs, so a failed request may be sent
-again, to the same upstream or to another one. By default nothing is sent to the same upstream
-again, as clients retry by themselves; only a connection of a single route that could not be made,
-or that broke before a response, is retried once. `RetryPlan` decides.
+The client has received nothing while this code runs. So a failed request may be sent again, to the
+same upstream or to another one. By default, the proxy does not retry at the same upstream, because
+clients retry by themselves. It makes one exception: if a request has a single route, a connection
+that fails before the response begins is retried once. `RetryPlan` makes these decisions.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ class Failover:
         self,
         context: RequestContext,
         routes: Sequence[Route],
-        send: Callable[[RequestContext, Route], Awaitable[_Result]],
+        send_to_route: Callable[[RequestContext, Route], Awaitable[_Result]],
     ) -> _Result:
-        """Return the response of the first route that has one.
+        """Return the response of the first route that responds.
 
-        Raises ApiError: the error that is about the request itself, else the error of the first
-        route, which was meant to serve it.
+        Raises ApiError: an error that the request itself caused, otherwise the error of the first
+        route, because the operator prefers that route.
         """
         plan = context.retry_plan
         try:
-            return await self._try_routes(context, routes, send)
+            return await self._try_routes(context, routes, send_to_route)
         finally:
             if plan.was_limited:
                 self._log.warning(
@@ -54,7 +54,7 @@ class Failover:
         self,
         context: RequestContext,
         routes: Sequence[Route],
-        send: Callable[[RequestContext, Route], Awaitable[_Result]],
+        send_to_route: Callable[[RequestContext, Route], Awaitable[_Result]],
     ) -> _Result:
         plan = context.retry_plan
         is_only_route = len(routes) == 1
@@ -62,7 +62,7 @@ class Failover:
         for route in routes:
             try:
                 return await self._send_with_retries(
-                    context, route, send, is_only_route=is_only_route
+                    context, route, send_to_route, is_only_route=is_only_route
                 )
             except ApiError as error:
                 if not can_fail_over(error):
@@ -82,18 +82,18 @@ class Failover:
         self,
         context: RequestContext,
         route: Route,
-        send: Callable[[RequestContext, Route], Awaitable[_Result]],
+        send_to_route: Callable[[RequestContext, Route], Awaitable[_Result]],
         *,
         is_only_route: bool,
     ) -> _Result:
-        """Return the response of a route, which is retried as the retry plan allows.
+        """Return the response of a route, after as many retries as the retry plan allows.
 
         Raises ApiError.
         """
         retry_count = 0
         while True:
             try:
-                return await send(context, route)
+                return await send_to_route(context, route)
             except ApiError as error:
                 context.observation.fail_upstream_request(error)
                 delay = context.retry_plan.retry_delay(
@@ -116,7 +116,10 @@ class Failover:
         *,
         is_repeated: bool = False,
     ) -> None:
-        """Log a failed request. is_repeated: the request log has the same reason."""
+        """Log a failed request.
+
+        is_repeated: whether the log event of the client's request has the same reason.
+        """
         write = self._log.debug if is_repeated else self._log.warning
         values: dict[str, object] = {
             "action": action,
@@ -125,7 +128,7 @@ class Failover:
             "url": route.upstream.base_url,
             "reason": error.message,
         }
-        # Not `error.status`: without a response of the upstream, the proxy has chosen that.
+        # Not `error.status`: the proxy selects that status if the upstream has not responded.
         if error.upstream_status is not None:
             values["status"] = error.upstream_status
         write("upstream request failed", **values)

@@ -136,7 +136,8 @@ class ModelList:
             if not models:
                 raise _no_list_error(upstream.name, response.status)
         else:
-            body = await backend.read_ok(client, response, observation.request_id)
+            request_id = observation.request_id
+            body = await backend.read_successful_body(client, response, request_id)
             models = _parse_models(body, client, response)
         for model in models:
             model["id"] = self._listed_name(Route(upstream, model["id"]))

@@ -9,9 +9,15 @@ from collections.abc import Mapping
 from functools import partial
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
-from anthropic_proxy.gateway.adaptive_sender import raise_for_web_page, to_caller_error
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.upstream_response import (
+    parse_caller_error,
+    raise_for_web_page,
+    read_body,
+    read_successful_body,
+    to_caller_error,
+)
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
@@ -36,8 +42,8 @@ class PassthroughBackend:
     async def create_message(self, context: RequestContext, route: Route) -> bytes:
         """Send a request, and return the upstream's Message. Raises ApiError."""
         client = self._client_for(context)
-        response = await self._send(context, route, client)
-        body = await self._read_body(response, context.request_id)
+        response = await self._open_response(context, route, client)
+        body = await read_body(response, self._log, context.request_id)
         if not body.lstrip().startswith(b"{"):
             text = (
                 f"The upstream {route.upstream.name} answered {response.status} with something "
@@ -56,7 +62,7 @@ class PassthroughBackend:
         Raises ApiError.
         """
         client = self._client_for(context)
-        response = await self._send(context, route, client)
+        response = await self._open_response(context, route, client)
         stream = self._create_stream(context.observation, client, response)
         try:
             await stream.start()
@@ -82,7 +88,7 @@ class PassthroughBackend:
                 if response.status in MISSING_PATH_STATUSES:
                     await response.aclose()
                     return self._estimate_response(context, route)
-                body = await self.read_ok(client, response, context.request_id)
+                body = await self.read_successful_body(client, response, context.request_id)
         except (TimeoutError, UpstreamError):
             return self._estimate_response(context, route)
         self._forward_headers(context, client, response)
@@ -91,12 +97,12 @@ class PassthroughBackend:
     def _client_for(self, context: RequestContext) -> UpstreamClient:
         return self.client.for_request(context.caller, context.observation, context.retry_plan)
 
-    async def _send(
+    async def _open_response(
         self, context: RequestContext, route: Route, client: UpstreamClient
     ) -> UpstreamResponse:
-        """Return the successful response, whose body is still to be read.
+        """Send the request, and return the successful response before its body is read.
 
-        Raises ApiError for any other.
+        Raises ApiError for an unsuccessful response.
         """
         upstream = route.upstream
         payload = passthrough.build_request_body(
@@ -112,8 +118,8 @@ class PassthroughBackend:
         context.begin_route(route)
         response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
         if response.status >= 300:
-            body = await self._read_body(response, context.request_id)
-            raise self._to_caller_error(client, response, body, "/messages")
+            body = await read_body(response, self._log, context.request_id)
+            raise _to_passthrough_error(client, response, body, "/messages")
         context.response_status = response.status
         self._forward_headers(context, client, response)
         return response
@@ -124,13 +130,12 @@ class PassthroughBackend:
         headers = _headers_without_secrets(client, response)
         context.response_headers.update(passthrough.filter_response_headers(headers))
 
-    async def read_ok(
+    async def read_successful_body(
         self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
-        """Return the body of a successful response. Raises ApiError for any other."""
-        body = await self._read_body(response, request_id)
-        if response.status >= 300:
-            raise self._to_caller_error(client, response, body)
+        """Return the body of a successful response. Raises ApiError for an unsuccessful one."""
+        to_error = partial(_to_passthrough_error, client, response)
+        body = await read_successful_body(response, self._log, request_id, to_error)
         _raise_for_secrets(client, response, body)
         return body
 
@@ -175,34 +180,22 @@ class PassthroughBackend:
             return 0
         return self.estimate_tokens(context.request, route)
 
-    async def _read_body(self, response: UpstreamResponse, request_id: str) -> bytes:
-        try:
-            body = await response.read()
-        finally:
-            await response.aclose()
-        self._log.log_body("upstream response received", request_id, body)
-        return body
 
-    def _to_caller_error(
-        self,
-        client: UpstreamClient,
-        response: UpstreamResponse,
-        body: bytes,
-        path: str = "",
-    ) -> ApiError:
-        """Return the error for an unsuccessful response."""
-        upstream = client.upstream
-        status = response.status
-        is_about_proxy_key = status in (401, 403) and not upstream.key_passthrough
-        if not is_about_proxy_key and not _repeats_secret(client, body):
-            headers = _headers_without_secrets(client, response)
-            native_error = passthrough.parse_native_error(status, headers, body)
-            if native_error is not None:
-                return native_error
-        failure = upstream_errors.parse_failure(
-            status, response.headers, body, client.identity, path
-        )
-        return to_caller_error(failure)
+def _to_passthrough_error(
+    client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
+) -> ApiError:
+    """Return the error for an unsuccessful response: the upstream's own error if it is usable.
+
+    The upstream's own error is not forwarded if it refuses the proxy's key or contains a secret.
+    """
+    status = response.status
+    is_about_proxy_key = status in (401, 403) and not client.upstream.key_passthrough
+    if not is_about_proxy_key and not _contains_secret(client, body):
+        headers = _headers_without_secrets(client, response)
+        native_error = passthrough.parse_native_error(status, headers, body)
+        if native_error is not None:
+            return native_error
+    return parse_caller_error(client, response, body, path)
 
 
 def _headers_without_secrets(
@@ -218,11 +211,11 @@ def _headers_without_secrets(
 
 def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
     """Raise ApiError for an error that has a successful status and contains a secret."""
-    if passthrough.is_error_body(body) and _repeats_secret(client, body):
+    if passthrough.is_error_body(body) and _contains_secret(client, body):
         failure = upstream_errors.parse_failure(500, response.headers, body, client.identity)
         raise to_caller_error(failure)
 
 
-def _repeats_secret(client: UpstreamClient, body: bytes) -> bool:
+def _contains_secret(client: UpstreamClient, body: bytes) -> bool:
     text = body.decode("utf-8", "surrogateescape")
     return client.identity.redact(text) != text

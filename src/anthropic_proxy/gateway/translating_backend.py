@@ -14,6 +14,7 @@ from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.request_translation import RequestTranslator
 from anthropic_proxy.gateway.streams.message_stream import EventListStream, MessageStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
+from anthropic_proxy.gateway.upstream_response import parse_caller_error, read_successful_body
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
 from anthropic_proxy.translate.apis import APIS, Api
@@ -34,8 +35,8 @@ _Result = TypeVar("_Result")
 class _Delivery(Generic[_Result]):
     """How a response is delivered: as one Message, or as a stream of events."""
 
-    # Sends a request, and returns its response.
-    send: Callable[[RequestContext, PreparedRequest], Awaitable[_Result]]
+    # Sends a request to the upstream, and returns its response.
+    fetch: Callable[[RequestContext, PreparedRequest], Awaitable[_Result]]
     # Returns a response that needs no further upstream request.
     from_events: Callable[[list[JsonObject]], _Result]
 
@@ -81,11 +82,12 @@ class TranslatingBackend:
         client = self.client.for_request(context.caller, context.observation, context.retry_plan)
         return dumps(await self._counter.count(client, context.request, route))
 
-    async def read_ok(
+    async def read_successful_body(
         self, client: UpstreamClient, response: UpstreamResponse, request_id: str
     ) -> bytes:
-        """Return the body of a successful response. Raises ApiError for any other."""
-        return await self.sender.read_ok(client, response, request_id)
+        """Return the body of a successful response. Raises ApiError for an unsuccessful one."""
+        to_error = partial(parse_caller_error, client, response)
+        return await read_successful_body(response, self._log, request_id, to_error)
 
     def describe_memory(self, model: str) -> JsonObject:
         """Return what is remembered of a model, as JSON."""
@@ -152,7 +154,7 @@ class TranslatingBackend:
             return await self._respond_compacted(
                 context, prepare, request, prepared=prepared, plan=plan, delivery=delivery
             )
-        return await delivery.send(context, prepared)
+        return await delivery.fetch(context, prepared)
 
     async def _respond_compacted(  # noqa: PLR0913 - the state of `_respond_by`
         self,
@@ -177,4 +179,4 @@ class TranslatingBackend:
         spec = replace(
             prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
         )
-        return await delivery.send(context, replace(continuation, spec=spec))
+        return await delivery.fetch(context, replace(continuation, spec=spec))

@@ -93,10 +93,10 @@ class EventStream(ABC, Generic[Batch]):
                 if not await self._step(silent_until):
                     self._handle_silence()
         except ApiError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - the client must not take a bug for an end
+            self._finish_with_error(error)
+        except Exception as error:  # noqa: BLE001 - a bug must not look like the end of a stream
             self.unexpected_error = error
-            self._fail(ApiError(500, "Internal server error"))
+            self._finish_with_error(ApiError(500, "Internal server error"))
         if not self._output:
             await self.aclose()
             raise StopAsyncIteration
@@ -157,5 +157,5 @@ class EventStream(ABC, Generic[Batch]):
         """Add a ping to `_output`, or finish the stream."""
 
     @abstractmethod
-    def _fail(self, error: ApiError) -> None:
-        """Finish the stream with the event of an error."""
+    def _finish_with_error(self, error: ApiError) -> None:
+        """Finish the stream with an `error` event."""

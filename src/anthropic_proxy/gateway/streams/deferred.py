@@ -140,13 +140,14 @@ class DeferredStream:
         try:
             stream = self._resolve(self._task.result())
         except ApiError as error:
-            return self._fail(error, error)
-        except Exception as error:  # noqa: BLE001 - the client must not take a bug for an end
-            return self._fail(error, ApiError(500, "Internal server error"))
+            return self._resolve_to_error(error, error)
+        except Exception as error:  # noqa: BLE001 - a bug must not look like the end of a stream
+            return self._resolve_to_error(error, ApiError(500, "Internal server error"))
         first_events: EventBatch = await anext(stream)
         return first_events[opening_count:] or await anext(stream)
 
-    def _fail(self, error: Exception, api_error: ApiError) -> list[JsonObject]:
+    def _resolve_to_error(self, error: Exception, api_error: ApiError) -> list[JsonObject]:
+        """End the stream, and return its last event, which reports `api_error` to the client."""
         self._on_error(error)
         self._resolve(EventListStream([]))
         return [api_error.body(self._request_id)]

@@ -205,10 +205,10 @@ class PassthroughStream(EventStream[bytes]):
         else:
             self._output = encode_event(events.ping())
 
-    def _fail(self, error: ApiError) -> None:
-        """Finish the stream, without the bytes of an incomplete event: clients cannot parse them.
+    def _finish_with_error(self, error: ApiError) -> None:
+        """Finish the stream with an `error` event, unless the message is complete.
 
-        A failure after the last event of the message is no error.
+        The bytes of an incomplete event are dropped, because clients cannot parse them.
         """
         self._is_finished = True
         if not _MESSAGE_END.search(self._tail):

@@ -157,7 +157,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         else:
             self._output.append(events.ping())
 
-    def _fail(self, error: ApiError) -> None:
+    def _finish_with_error(self, error: ApiError) -> None:
         self.error = error
         self._output += self._translator.fail(error, self._request_id)
         self._is_finished = True

@@ -1,0 +1,77 @@
+"""Read the response of an upstream, and create the error for a response that is not usable."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.translate import rate_limit_headers, upstream_errors
+from anthropic_proxy.upstream.client import UpstreamClient
+from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
+
+
+async def read_body(response: UpstreamResponse, log: Log, request_id: str) -> bytes:
+    """Return the body of a response, and close the response. Raises ApiError."""
+    try:
+        body = await response.read()
+    finally:
+        await response.aclose()
+    log.log_body("upstream response received", request_id, body)
+    return body
+
+
+async def read_successful_body(
+    response: UpstreamResponse, log: Log, request_id: str, to_error: Callable[[bytes], ApiError]
+) -> bytes:
+    """Return the body of a successful response, and close the response.
+
+    Raises the error that `to_error` returns for the body of an unsuccessful response, and ApiError
+    when the body cannot be read.
+    """
+    body = await read_body(response, log, request_id)
+    if response.status >= 300:
+        raise to_error(body)
+    return body
+
+
+def raise_for_web_page(
+    client: UpstreamClient, response: UpstreamResponse, error: BaseException
+) -> None:
+    """Raise ApiError if `error` occurred because the upstream returned a web page.
+
+    Call this only after a response could not be read. The media type alone is not sufficient: some
+    servers send a wrong media type with a correct response.
+    """
+    is_about_content = isinstance(error, ApiError) and not isinstance(
+        error, upstream_errors.UpstreamFailureError | UpstreamError
+    )
+    if is_about_content and upstream_errors.is_html_page(response.headers):
+        raise upstream_errors.html_page_error(client.identity) from error
+
+
+def parse_caller_error(
+    client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
+) -> upstream_errors.UpstreamFailureError:
+    """Return the error for an unsuccessful response, with the upstream's rate limits.
+
+    path: the path of the request, such as `/chat/completions`, for errors about a missing path.
+    """
+    return to_caller_error(
+        upstream_errors.parse_failure(
+            response.status, response.headers, body, client.identity, path
+        )
+    )
+
+
+def to_caller_error(
+    failure: upstream_errors.UpstreamFailure,
+) -> upstream_errors.UpstreamFailureError:
+    """Return the error for a failure, with the upstream's rate limits."""
+    error = upstream_errors.to_api_error(failure)
+    error.headers = to_rate_limit_headers(failure.headers) | error.headers
+    return error
+
+
+def to_rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Convert the rate limit headers of an upstream to those of the Messages API."""
+    return rate_limit_headers.convert_rate_limit_headers(headers, time.time())
